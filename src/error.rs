@@ -1,0 +1,431 @@
+//! The one error type of the crate.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::types::{NameReason, TopicPartition};
+
+/// The result of every fallible call of the crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, where, and by how much.
+///
+/// An error of `send`, `commit` or another call that changes something means *not applied*: nothing
+/// of it will ever appear. The one exception is [`Error::Indeterminate`].
+///
+/// ```
+/// use grouplog::{Broker, Error};
+///
+/// let broker = Broker::open_in_memory()?;
+/// match broker.describe_topic("nobody") {
+///     Err(Error::UnknownTopic { topic }) => assert_eq!(topic, "nobody"),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// Another process, or another `Broker` of this one, has the folder open for writing.
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// The process that holds it, if it could be read.
+        pid: Option<u32>,
+    },
+    /// The folder holds files that are not grouplog's; nothing was touched.
+    NotADatabase {
+        /// What was found.
+        path: PathBuf,
+        /// Why it is not one.
+        reason: &'static str,
+    },
+    /// The folder was written by a newer version; nothing was touched.
+    UnsupportedFormat {
+        /// The file that says so.
+        path: PathBuf,
+        /// The version it names.
+        found: u32,
+        /// The newest version this build reads.
+        max: u32,
+    },
+    /// Stored bytes are damaged. No record of the damaged part was delivered.
+    Corrupt(Box<Corruption>),
+    /// A segment file that the checkpoint lists is not there.
+    MissingSegment {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A position or committed offset lies beyond what survived, or its leader epoch no longer
+    /// matches: power loss took back records that were `Written` but not `Synced` (KIP-320).
+    LogTruncated {
+        /// The partition.
+        partition: TopicPartition,
+        /// The position that no longer exists.
+        position: i64,
+        /// The first offset that is not there any more.
+        end: i64,
+    },
+    /// The offset is below the log start or above the log end, and `auto.offset.reset` is `none`.
+    OffsetOutOfRange {
+        /// The partition.
+        partition: TopicPartition,
+        /// The offset asked for.
+        requested: i64,
+        /// The log start offset.
+        start: i64,
+        /// The log end offset.
+        end: i64,
+    },
+    /// The group has no committed offset for the partition and `auto.offset.reset` is `none`.
+    NoOffsetForPartition {
+        /// The partition.
+        partition: TopicPartition,
+    },
+    /// The topic does not exist.
+    UnknownTopic {
+        /// Its name.
+        topic: String,
+    },
+    /// The topic has no such partition.
+    UnknownPartition {
+        /// The partition asked for.
+        partition: TopicPartition,
+        /// How many partitions the topic has.
+        partitions: u32,
+    },
+    /// A topic of this name exists already.
+    TopicExists {
+        /// Its name.
+        topic: String,
+    },
+    /// The group does not exist.
+    UnknownGroup {
+        /// Its name.
+        group: String,
+    },
+    /// The name of a topic or group is not allowed.
+    InvalidName {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        reason: NameReason,
+    },
+    /// A configuration value is out of its range.
+    InvalidConfig {
+        /// Kafka's key, as `segment.bytes`.
+        key: &'static str,
+        /// The value given.
+        value: String,
+        /// What is allowed.
+        expected: &'static str,
+    },
+    /// A record is larger than the topic's `max.message.bytes`.
+    RecordTooLarge {
+        /// Its size as a batch of its own, in bytes.
+        size: usize,
+        /// The limit, in bytes.
+        max: usize,
+    },
+    /// Something is larger than a limit that is not the record size.
+    LimitExceeded {
+        /// What: "decompressed batch", "records of one send_all", ...
+        what: &'static str,
+        /// How large it is, or would at least be.
+        found: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// The member was evicted, or its epoch is not the current one; nothing was committed.
+    Fenced {
+        /// The group.
+        group: String,
+        /// Why: "the member was evicted after max.poll.interval.ms", ...
+        reason: &'static str,
+    },
+    /// The disk is full; nothing was applied. Appends resume when there is space again.
+    DiskFull {
+        /// What could not be written.
+        path: PathBuf,
+    },
+    /// A file operation failed.
+    Io {
+        /// The operation: "open", "write", "sync", ...
+        op: &'static str,
+        /// The file or folder.
+        path: Box<Path>,
+        /// The cause.
+        source: io::Error,
+    },
+    /// An earlier write or sync failed, so nothing more is written until the folder is opened again.
+    /// Reading goes on.
+    Failed {
+        /// The first failure.
+        cause: Arc<Error>,
+    },
+    /// The outcome is not known: the change was complete in the journal when its sync failed, so it
+    /// may or may not be there after the folder is opened again.
+    Indeterminate {
+        /// The failure.
+        cause: Arc<Error>,
+    },
+    /// A panic happened while this was being changed; it is not used any more.
+    Poisoned {
+        /// What is poisoned: "partition orders-3", ...
+        what: String,
+    },
+    /// Waiting took longer than the limit that the caller or `max.block.ms` set; nothing was applied.
+    Timeout {
+        /// What was waited for.
+        what: &'static str,
+    },
+    /// `Consumer::wakeup` was called.
+    Wakeup,
+    /// The folder changed faster than a reader beside the writer could follow; try again.
+    Busy {
+        /// What could not be read consistently.
+        path: PathBuf,
+    },
+    /// The broker, producer or consumer was closed.
+    Closed,
+    /// The batch is compressed with a codec that this build leaves out.
+    UnsupportedCodec {
+        /// The codec's name, which is also the name of the cargo feature.
+        codec: &'static str,
+    },
+    /// A call that the program should not make, as `poll` without `subscribe` or `assign`.
+    Misuse(&'static str),
+}
+
+/// Where stored bytes are damaged, and how it was noticed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Corruption {
+    /// The file.
+    pub path: PathBuf,
+    /// The position of the damaged batch, frame or entry, in bytes.
+    pub position: u64,
+    /// The partition, where the file belongs to one.
+    pub partition: Option<TopicPartition>,
+    /// The offsets that are lost by it, first and last inclusive, as far as they are known.
+    pub offsets: Option<(i64, i64)>,
+    /// What is wrong.
+    pub reason: CorruptReason,
+}
+
+/// What is wrong with stored bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CorruptReason {
+    /// A length field is negative, too small or beyond its file or container.
+    Length,
+    /// The magic number of a file or batch is not the expected one.
+    Magic,
+    /// A checksum does not match.
+    Checksum,
+    /// A variable-length integer is too long.
+    Varint,
+    /// A count is negative or does not match what follows.
+    Count,
+    /// Attributes name an unknown codec.
+    Codec,
+    /// A compressed payload cannot be decompressed.
+    Compression,
+    /// Offsets are not where the chain or the file name says they must be.
+    Offsets,
+    /// The leader epoch is lower than that of an earlier batch.
+    Epoch,
+    /// Text is not UTF-8.
+    Utf8,
+    /// A file is shorter than its checkpointed length.
+    Short,
+    /// A file that must follow is not there or not valid.
+    Missing,
+    /// A frame lies below a position that is known to be synced, but is not valid.
+    BelowSynced,
+    /// An index entry points to no batch, or entries are out of order.
+    Index,
+    /// A field holds a value that its format does not know.
+    Field,
+    /// The topic id is not that of the topic.
+    TopicId,
+}
+
+impl Error {
+    /// An `Io` error, or `DiskFull` where that is what it means.
+    pub(crate) fn io(op: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        let path = path.into();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path },
+            _ => Self::Io { op, path: path.into_boxed_path(), source },
+        }
+    }
+
+    /// A `Corrupt` error without partition or offsets.
+    pub(crate) fn corrupt(path: impl Into<PathBuf>, position: u64, reason: CorruptReason) -> Self {
+        Self::Corrupt(Box::new(Corruption {
+            path: path.into(),
+            position,
+            partition: None,
+            offsets: None,
+            reason,
+        }))
+    }
+
+    /// Whether the same call may succeed later without anything being mended.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::DiskFull { .. } | Self::Timeout { .. } | Self::Busy { .. })
+    }
+
+    /// Whether stored bytes are damaged or gone.
+    pub fn is_corruption(&self) -> bool {
+        matches!(self, Self::Corrupt(_) | Self::MissingSegment { .. })
+    }
+
+    /// Whether nothing can be written before the folder is opened again.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, Self::Failed { .. } | Self::Indeterminate { .. } | Self::Poisoned { .. })
+    }
+}
+
+impl fmt::Display for Error {
+    #[expect(clippy::too_many_lines, reason = "one flat table: a line or two for each variant")]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked { path, pid: Some(pid) } => {
+                write!(f, "{} is locked by process {pid}; close it first", path.display())
+            }
+            Self::Locked { path, pid: None } => {
+                write!(f, "{} is locked by another process; close it first", path.display())
+            }
+            Self::NotADatabase { path, reason } => {
+                write!(f, "{} is not a grouplog folder: {reason}", path.display())
+            }
+            Self::UnsupportedFormat { path, found, max } => write!(
+                f,
+                "{} has format version {found}, this build reads up to {max}; use a newer grouplog",
+                path.display()
+            ),
+            Self::Corrupt(corruption) => fmt::Display::fmt(corruption, f),
+            Self::MissingSegment { path } => {
+                write!(f, "segment file {} is missing", path.display())
+            }
+            Self::LogTruncated { partition, position, end } => write!(
+                f,
+                "position {position} of {partition} no longer exists: a crash took the log back to {end}"
+            ),
+            Self::OffsetOutOfRange { partition, requested, start, end } => write!(
+                f,
+                "offset {requested} of {partition} is out of range: the log holds {start} to {end}"
+            ),
+            Self::NoOffsetForPartition { partition } => {
+                write!(f, "no committed offset for {partition} and auto.offset.reset is none")
+            }
+            Self::UnknownTopic { topic } => write!(f, "topic {topic:?} does not exist"),
+            Self::UnknownPartition { partition, partitions } => {
+                write!(f, "{partition} does not exist: the topic has {partitions} partitions")
+            }
+            Self::TopicExists { topic } => write!(f, "topic {topic:?} exists already"),
+            Self::UnknownGroup { group } => write!(f, "group {group:?} does not exist"),
+            Self::InvalidName { name, reason } => write!(f, "invalid name {name:?}: {reason}"),
+            Self::InvalidConfig { key, value, expected } => {
+                write!(f, "invalid value {value:?} for {key}: expected {expected}")
+            }
+            Self::RecordTooLarge { size, max } => {
+                write!(f, "record of {size} bytes is larger than max.message.bytes {max}")
+            }
+            Self::LimitExceeded { what, found, max } => {
+                write!(f, "{what} of {found} exceeds the limit of {max}")
+            }
+            Self::Fenced { group, reason } => write!(f, "fenced from group {group:?}: {reason}"),
+            Self::DiskFull { path } => write!(f, "no space left for {}", path.display()),
+            Self::Io { op, path, source } => write!(f, "cannot {op} {}: {source}", path.display()),
+            Self::Failed { cause } => {
+                write!(f, "an earlier failure stopped all writing, open the folder again: {cause}")
+            }
+            Self::Indeterminate { cause } => {
+                write!(f, "the outcome is not known until the folder is opened again: {cause}")
+            }
+            Self::Poisoned { what } => write!(f, "{what} is unusable after a panic"),
+            Self::Timeout { what } => write!(f, "timed out waiting for {what}"),
+            Self::Wakeup => f.write_str("woken up"),
+            Self::Busy { path } => {
+                write!(f, "{} changes too fast to be read now; try again", path.display())
+            }
+            Self::Closed => f.write_str("it is closed"),
+            Self::UnsupportedCodec { codec } => {
+                write!(f, "codec {codec} is not built in: enable the cargo feature {codec:?}")
+            }
+            Self::Misuse(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            Self::Failed { cause } | Self::Indeterminate { cause } => Some(cause.as_ref()),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Corruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is damaged at byte {}: {}", self.path.display(), self.position, self.reason)?;
+        if let Some(partition) = &self.partition {
+            write!(f, " (partition {partition}")?;
+            if let Some((first, last)) = self.offsets {
+                write!(f, ", offsets {first} to {last}")?;
+            }
+            f.write_str(")")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for CorruptReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Length => "a length is out of range",
+            Self::Magic => "wrong magic number",
+            Self::Checksum => "checksum mismatch",
+            Self::Varint => "a variable-length integer is too long",
+            Self::Count => "a count does not match",
+            Self::Codec => "unknown compression codec",
+            Self::Compression => "the payload cannot be decompressed",
+            Self::Offsets => "offsets are not the expected ones",
+            Self::Epoch => "the leader epoch goes back",
+            Self::Utf8 => "text is not UTF-8",
+            Self::Short => "the file is shorter than recorded",
+            Self::Missing => "what must follow is missing",
+            Self::BelowSynced => "an invalid frame below a synced position",
+            Self::Index => "the index does not match the log",
+            Self::Field => "a field holds an unknown value",
+            Self::TopicId => "the topic id is another topic's",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_stay_small() {
+        assert!(size_of::<Error>() <= 64, "{}", size_of::<Error>());
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_other_failures() {
+        let full = Error::io("write", "a", io::Error::from_raw_os_error(28));
+        assert!(matches!(full, Error::DiskFull { .. }));
+        assert!(full.is_retryable());
+        let other = Error::io("write", "a", io::Error::from_raw_os_error(5));
+        assert!(matches!(other, Error::Io { op: "write", .. }));
+        assert!(std::error::Error::source(&other).is_some());
+    }
+}

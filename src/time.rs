@@ -1,0 +1,146 @@
+//! Time and randomness, injected: the engine reads no clock and no random number but through here.
+
+use std::fmt;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::types::Timestamp;
+
+/// Where the engine gets the time from.
+///
+/// Wall time stamps records; monotonic time drives every timeout, so that a clock that is set back or
+/// forward evicts nobody and deletes nothing early.
+pub trait Clock: Send + Sync + fmt::Debug {
+    /// The wall clock.
+    fn now(&self) -> Timestamp;
+
+    /// Time since some fixed moment; never goes back.
+    fn monotonic(&self) -> Duration;
+}
+
+/// The clock of the machine.
+///
+/// ```
+/// use grouplog::time::{Clock, SystemClock};
+/// let clock = SystemClock::new();
+/// assert!(clock.now().as_millis() > 1_700_000_000_000);
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct SystemClock {
+    start: Instant,
+}
+
+impl SystemClock {
+    /// A clock whose monotonic time starts now.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
+    pub fn new() -> Self {
+        Self { start: Instant::now() }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
+    fn now(&self) -> Timestamp {
+        SystemTime::now().into()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.start.elapsed()
+    }
+}
+
+/// A clock that stands still until it is moved, for tests.
+///
+/// ```
+/// use std::time::Duration;
+/// use grouplog::Timestamp;
+/// use grouplog::time::{Clock, ManualClock};
+///
+/// let clock = ManualClock::at(Timestamp::from_millis(1_000));
+/// clock.advance(Duration::from_secs(2));
+/// assert_eq!(clock.now(), Timestamp::from_millis(3_000));
+/// assert_eq!(clock.monotonic(), Duration::from_secs(2));
+/// clock.set_wall(Timestamp::from_millis(5)); // somebody sets the clock back
+/// assert_eq!(clock.monotonic(), Duration::from_secs(2));
+/// ```
+#[derive(Debug)]
+pub struct ManualClock {
+    wall_ms: AtomicI64,
+    monotonic_us: AtomicU64,
+}
+
+impl ManualClock {
+    /// A clock that shows `now`; its monotonic time is 0.
+    pub fn at(now: Timestamp) -> Self {
+        Self { wall_ms: AtomicI64::new(now.as_millis()), monotonic_us: AtomicU64::new(0) }
+    }
+
+    /// Moves both times forward.
+    pub fn advance(&self, by: Duration) {
+        self.wall_ms.fetch_add(by.as_millis() as i64, Ordering::Relaxed);
+        self.monotonic_us.fetch_add(by.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    /// Sets the wall clock alone, as an administrator might.
+    pub fn set_wall(&self, now: Timestamp) {
+        self.wall_ms.store(now.as_millis(), Ordering::Relaxed);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.wall_ms.load(Ordering::Relaxed))
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_micros(self.monotonic_us.load(Ordering::Relaxed))
+    }
+}
+
+/// Where the engine gets random numbers from: topic ids, salts, sticky partitions.
+pub trait Random: Send + Sync + fmt::Debug {
+    /// The next 64 random bits.
+    fn next_u64(&self) -> u64;
+}
+
+/// Random numbers from a seed (SplitMix64): good for salts and spreading, not for secrets.
+///
+/// ```
+/// use grouplog::time::{Random, SeededRandom};
+/// assert_eq!(SeededRandom::new(7).next_u64(), SeededRandom::new(7).next_u64());
+/// assert_ne!(SeededRandom::new(7).next_u64(), SeededRandom::new(8).next_u64());
+/// ```
+#[derive(Debug)]
+pub struct SeededRandom {
+    state: AtomicU64,
+}
+
+impl SeededRandom {
+    /// The sequence that belongs to `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self { state: AtomicU64::new(seed) }
+    }
+
+    /// A sequence seeded by the operating system.
+    pub fn from_os() -> Self {
+        use std::hash::{BuildHasher, Hasher};
+        // The standard library seeds its hasher from the operating system.
+        Self::new(std::hash::RandomState::new().build_hasher().finish())
+    }
+}
+
+impl Random for SeededRandom {
+    fn next_u64(&self) -> u64 {
+        const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+        let state = self.state.fetch_add(GOLDEN, Ordering::Relaxed).wrapping_add(GOLDEN);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}

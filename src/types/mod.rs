@@ -1,0 +1,27 @@
+//! Small value types that several modules share. No files, no clock, no locks.
+
+mod lsn;
+mod name;
+mod timestamp;
+mod topic_id;
+mod topic_partition;
+
+pub(crate) use lsn::Lsn;
+pub use name::NameReason;
+pub(crate) use name::{check_group_name, check_topic_name, fold};
+pub use timestamp::{Timestamp, TimestampType};
+pub use topic_id::TopicId;
+pub use topic_partition::TopicPartition;
+
+/// The number of a partition inside the engine: given at creation, never reused in a folder.
+///
+/// The journal names partitions by it, so a topic that is deleted and created again under its old
+/// name never receives the records of the first one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct PartitionNumber(pub(crate) u32);
+
+/// What the records of a partition are counted under after each open of the folder by a writer.
+///
+/// Starts at 0 and rises by one with every writer that opens the folder; it is what Kafka calls the
+/// leader epoch (KIP-101, KIP-320).
+pub(crate) type Epoch = i32;

@@ -1,0 +1,65 @@
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+/// A point in time as Kafka stores it: milliseconds since 1970-01-01 UTC.
+///
+/// -1 means "no timestamp".
+///
+/// ```
+/// use grouplog::Timestamp;
+/// use std::time::Duration;
+///
+/// let t = Timestamp::from_millis(1_700_000_000_000);
+/// assert_eq!(t.as_millis(), 1_700_000_000_000);
+/// assert_eq!(t.checked_add(Duration::from_secs(1)).map(Timestamp::as_millis), Some(1_700_000_001_000));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// No timestamp.
+    pub const NONE: Self = Self(-1);
+
+    /// The timestamp `millis` milliseconds after the Unix epoch.
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub const fn as_millis(self) -> i64 {
+        self.0
+    }
+
+    /// This timestamp moved forward, or `None` where that leaves the range of an `i64`.
+    pub fn checked_add(self, duration: Duration) -> Option<Self> {
+        i64::try_from(duration.as_millis()).ok().and_then(|d| self.0.checked_add(d)).map(Self)
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    /// Times before 1970 become 0, which Kafka's record builder demands.
+    fn from(time: SystemTime) -> Self {
+        let millis = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_millis());
+        Self(i64::try_from(millis).unwrap_or(i64::MAX))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// Where the timestamps of a topic's records come from: Kafka's `message.timestamp.type`.
+///
+/// ```
+/// assert_eq!(grouplog::TimestampType::default(), grouplog::TimestampType::CreateTime);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum TimestampType {
+    /// The producer sets it, or `send` takes the wall clock.
+    #[default]
+    CreateTime,
+    /// The engine sets it when the record is appended; a record's own timestamp is ignored.
+    LogAppendTime,
+}
