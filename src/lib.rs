@@ -1,6 +1,7 @@
 //! An embedded log and consumer-group engine.
 
 pub mod error;
+mod group;
 pub mod time;
 mod types;
 

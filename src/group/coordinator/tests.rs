@@ -1,0 +1,319 @@
+use super::super::assignor::{Assignment, RangeAssignor};
+use super::*;
+use crate::types::TopicId;
+
+const S: fn(u64) -> Duration = Duration::from_secs;
+
+fn topics(list: &[(&str, u8, u32)]) -> TopicsView {
+    list.iter()
+        .map(|(name, id, partitions)| {
+            let id = TopicId::from_bytes([*id; 16]);
+            (Arc::from(*name), TopicInfo { id, partitions: *partitions })
+        })
+        .collect()
+}
+
+fn group() -> Group {
+    Group::new("g", Arc::new(RangeAssignor))
+}
+
+fn id(number: u64) -> MemberId {
+    MemberId::new("m", number)
+}
+
+fn config() -> MemberConfig {
+    MemberConfig { client_id: "m".into(), instance_id: None, max_poll_interval: S(300) }
+}
+
+fn names(list: &[&str]) -> BTreeSet<Arc<str>> {
+    list.iter().map(|name| (*name).into()).collect()
+}
+
+fn join(group: &mut Group, number: u64, subscription: &[&str], topics: &TopicsView) {
+    group.join(id(number), config(), names(subscription), topics, S(0)).unwrap();
+}
+
+/// The next step of a member as text: `epoch -revoked +assigned`, or nothing if unchanged.
+fn step(group: &mut Group, number: u64) -> String {
+    let Heartbeat::Reconcile(step) = group.heartbeat(&id(number), S(0)).unwrap() else {
+        return String::new();
+    };
+    let list = |sign, list: &[TopicPartition]| -> String {
+        list.iter().map(|partition| format!(" {sign}{partition}")).collect()
+    };
+    format!("{}{}{}", step.epoch.0, list('-', &step.revoke), list('+', &step.assign))
+}
+
+fn revoked(group: &mut Group, number: u64, partitions: &[(&str, u32)]) {
+    let list: Vec<_> = partitions.iter().map(|(t, p)| TopicPartition::new(*t, *p)).collect();
+    group.revoked(&id(number), &list).unwrap();
+}
+
+/// The members in the news; those to be woken with `!`.
+fn news(group: &mut Group) -> Vec<String> {
+    let mark = |wake| if wake { "!" } else { "" };
+    group.take_news().iter().map(|n| format!("{}{}", n.member, mark(n.wake))).collect()
+}
+
+#[test]
+fn a_partition_moves_only_after_its_owner_gave_it_up() {
+    let topics = topics(&[("t", 1, 3)]);
+    let mut group = group();
+    assert_eq!(group.state(), GroupState::Empty);
+    join(&mut group, 1, &["t"], &topics);
+    assert_eq!(group.state(), GroupState::Reconciling);
+    assert_eq!(step(&mut group, 1), "1 +t-0 +t-1 +t-2");
+    assert_eq!(step(&mut group, 1), "");
+    assert_eq!(group.state(), GroupState::Stable);
+
+    join(&mut group, 2, &["t"], &topics);
+    assert_eq!(news(&mut group), ["m-1!", "m-2"]);
+    // It takes the epoch at once, and gets nothing yet.
+    assert_eq!(step(&mut group, 2), "2");
+    assert_eq!(step(&mut group, 2), "");
+    let states: Vec<_> = group.describe().members.iter().map(|m| m.state).collect();
+    assert_eq!(states, [MemberState::UnrevokedPartitions, MemberState::UnreleasedPartitions]);
+
+    assert_eq!(step(&mut group, 1), "1 -t-2");
+    assert_eq!(step(&mut group, 1), "1 -t-2", "repeated until it is acknowledged");
+    assert_eq!(step(&mut group, 2), "");
+    revoked(&mut group, 1, &[("t", 2)]);
+    assert_eq!(news(&mut group), ["m-1", "m-2!"]);
+    assert_eq!(step(&mut group, 1), "2");
+    assert_eq!(group.state(), GroupState::Reconciling);
+    assert_eq!(step(&mut group, 2), "2 +t-2");
+    assert_eq!(group.state(), GroupState::Stable);
+    assert!(news(&mut group).is_empty());
+}
+
+#[test]
+fn what_a_leaver_or_an_evicted_member_held_is_free_at_once() {
+    let topics = topics(&[("t", 1, 2)]);
+    let mut group = group();
+    join(&mut group, 1, &["t"], &topics);
+    join(&mut group, 2, &["t"], &topics);
+    assert_eq!(step(&mut group, 1), "2 +t-0");
+    assert_eq!(step(&mut group, 2), "2 +t-1");
+    group.leave(&id(2)).unwrap();
+    assert_eq!(step(&mut group, 1), "3 +t-1");
+
+    join(&mut group, 3, &["t"], &topics);
+    group.enter_poll(&id(3), S(200)).unwrap();
+    group.exit(&id(3), S(200)).unwrap();
+    assert_eq!(group.next_deadline(), Some(S(300)));
+    assert!(group.expire(S(299)).is_empty());
+    assert_eq!(group.expire(S(300)), [id(1)]);
+    assert_eq!(step(&mut group, 3), "5 +t-0 +t-1");
+    assert_eq!(group.heartbeat(&id(1), S(300)), Err(Refusal::UnknownMember));
+    assert_eq!(
+        group.check_commit(&id(1), MemberEpoch(3), [&TopicPartition::new("t", 0)]),
+        Err(Refusal::UnknownMember)
+    );
+    assert_eq!(group.describe().members.len(), 1);
+}
+
+#[test]
+fn a_member_blocked_in_the_engine_is_not_evicted() {
+    let topics = topics(&[("t", 1, 1)]);
+    let mut group = group();
+    join(&mut group, 1, &["t"], &topics);
+    group.enter_poll(&id(1), S(10)).unwrap();
+    assert_eq!(group.next_deadline(), None);
+    assert!(group.expire(S(10_000)).is_empty());
+    group.exit(&id(1), S(10_000)).unwrap();
+    // A commit of an hour: neither silence nor a poll.
+    group.enter_call(&id(1), S(10_100)).unwrap();
+    assert!(group.expire(S(13_700)).is_empty());
+    group.exit(&id(1), S(13_700)).unwrap();
+    assert!(group.expire(S(13_899)).is_empty());
+    assert_eq!(group.expire(S(13_900)), [id(1)]);
+    assert_eq!(group.state(), GroupState::Empty);
+}
+
+#[test]
+fn a_member_that_is_not_concerned_takes_the_epoch_without_being_woken() {
+    let topics = topics(&[("a", 1, 1), ("b", 2, 1)]);
+    let mut group = group();
+    join(&mut group, 1, &["a"], &topics);
+    step(&mut group, 1);
+    news(&mut group);
+    join(&mut group, 2, &["b"], &topics);
+    assert_eq!(news(&mut group), ["m-1", "m-2!"]);
+    assert_eq!(group.member(&id(1)).unwrap().0, MemberEpoch(2));
+    // It still knows epoch 1, which is good for what it held then, and for nothing else.
+    let check =
+        |topic| group.check_commit(&id(1), MemberEpoch(1), [&TopicPartition::new(topic, 0)]);
+    assert_eq!(check("a"), Ok(()));
+    assert_eq!(check("b"), Err(Refusal::StaleEpoch { current: MemberEpoch(2) }));
+    assert_eq!(step(&mut group, 1), "2");
+}
+
+#[test]
+fn commits_follow_kafkas_checks() {
+    let topics = topics(&[("t", 1, 2)]);
+    let mut group = group();
+    assert_eq!(group.check_simple_commit(), Ok(()));
+    join(&mut group, 1, &["t"], &topics);
+    assert_eq!(group.check_simple_commit(), Err(Refusal::HasMembers));
+    step(&mut group, 1);
+    join(&mut group, 2, &["t"], &topics);
+    let t1 = TopicPartition::new("t", 1);
+    let check = |group: &Group, member, epoch, partitions: &[&TopicPartition]| {
+        group.check_commit(&id(member), MemberEpoch(epoch), partitions.iter().copied())
+    };
+    // While it revokes it still commits; with its own epoch, even what it does not hold.
+    assert_eq!(step(&mut group, 1), "1 -t-1");
+    assert_eq!(check(&group, 1, 1, &[&t1, &TopicPartition::new("x", 9)]), Ok(()));
+    revoked(&mut group, 1, &[("t", 1)]);
+    step(&mut group, 1);
+    step(&mut group, 2);
+    let stale = Err(Refusal::StaleEpoch { current: MemberEpoch(2) });
+    assert_eq!(check(&group, 1, 1, &[&t1]), stale, "given up since");
+    assert_eq!(check(&group, 1, 1, &[&TopicPartition::new("t", 0), &t1]), stale, "all or nothing");
+    assert_eq!(check(&group, 1, 1, &[&TopicPartition::new("t", 0)]), Ok(()));
+    assert_eq!(check(&group, 2, 1, &[&t1]), stale, "before it was given");
+    assert_eq!(check(&group, 2, 2, &[&t1]), Ok(()));
+    assert_eq!(check(&group, 2, 3, &[&t1]), stale, "an epoch of the future");
+    assert_eq!(check(&group, 9, 2, &[&t1]), Err(Refusal::UnknownMember));
+}
+
+#[test]
+fn an_old_life_of_a_member_cannot_commit_what_the_new_one_holds() {
+    let topics = topics(&[("t", 1, 1)]);
+    let mut group = group();
+    join(&mut group, 1, &["t"], &topics);
+    step(&mut group, 1);
+    assert_eq!(group.expire(S(300)), [id(1)]);
+    join(&mut group, 1, &["t"], &topics);
+    assert_eq!(step(&mut group, 1), "3 +t-0");
+    let old = group.check_commit(&id(1), MemberEpoch(1), [&TopicPartition::new("t", 0)]);
+    assert_eq!(old, Err(Refusal::StaleEpoch { current: MemberEpoch(3) }));
+    // Joining while it is a member is a new life too.
+    join(&mut group, 1, &["t"], &topics);
+    assert_eq!(group.owned(&id(1)).count(), 0);
+    assert_eq!(step(&mut group, 1), "4 +t-0");
+}
+
+#[test]
+fn what_was_told_to_go_goes_even_if_the_target_brings_it_back() {
+    let topics = topics(&[("t", 1, 2)]);
+    let mut group = group();
+    join(&mut group, 1, &["t"], &topics);
+    step(&mut group, 1);
+    join(&mut group, 2, &["t"], &topics);
+    assert_eq!(step(&mut group, 1), "1 -t-1");
+    group.leave(&id(2)).unwrap();
+    assert_eq!(step(&mut group, 1), "1 -t-1");
+    revoked(&mut group, 1, &[("t", 1)]);
+    assert_eq!(step(&mut group, 1), "3 +t-1");
+    // What it was never told it keeps without a word.
+    join(&mut group, 2, &["t"], &topics);
+    group.leave(&id(2)).unwrap();
+    assert_eq!(step(&mut group, 1), "5");
+}
+
+#[test]
+fn topics_that_come_grow_and_go_are_followed() {
+    let mut group = group();
+    join(&mut group, 1, &["t"], &topics(&[]));
+    assert_eq!(group.state(), GroupState::Stable);
+    assert_eq!(step(&mut group, 1), "1");
+    group.metadata_changed(&topics(&[("t", 1, 1), ("other", 2, 5)]));
+    assert_eq!(step(&mut group, 1), "2 +t-0");
+    group.metadata_changed(&topics(&[("t", 1, 1)]));
+    assert_eq!(step(&mut group, 1), "", "nobody subscribes to the other one");
+    group.metadata_changed(&topics(&[("t", 1, 2)]));
+    assert_eq!(step(&mut group, 1), "3 +t-1");
+    // Another topic of the same name: given up first, so that no position is carried over.
+    group.metadata_changed(&topics(&[("t", 7, 1)]));
+    assert_eq!(news(&mut group), ["m-1!"]);
+    assert_eq!(step(&mut group, 1), "3 -t-0 -t-1");
+    revoked(&mut group, 1, &[("t", 0), ("t", 1)]);
+    assert_eq!(step(&mut group, 1), "4 +t-0");
+    group.metadata_changed(&topics(&[]));
+    assert_eq!(step(&mut group, 1), "4 -t-0");
+    revoked(&mut group, 1, &[("t", 0)]);
+    assert_eq!(step(&mut group, 1), "5");
+    assert_eq!(group.state(), GroupState::Stable);
+}
+
+#[test]
+fn a_changed_subscription_moves_only_what_it_must() {
+    let topics = topics(&[("a", 1, 2), ("b", 2, 1)]);
+    let mut group = group();
+    join(&mut group, 1, &["a"], &topics);
+    step(&mut group, 1);
+    group.subscribe(&id(1), names(&["a"]), &topics).unwrap();
+    assert_eq!(step(&mut group, 1), "", "the same subscription is no change");
+    group.subscribe(&id(1), names(&["a", "b"]), &topics).unwrap();
+    assert!(group.is_subscribed("b"));
+    assert_eq!(step(&mut group, 1), "2 +b-0");
+    group.subscribe(&id(1), names(&["b"]), &topics).unwrap();
+    assert!(!group.is_subscribed("a"));
+    assert_eq!(step(&mut group, 1), "2 -a-0 -a-1");
+}
+
+#[test]
+fn giving_up_unasked_frees_a_partition_until_the_next_heartbeat() {
+    let topics = topics(&[("t", 1, 2)]);
+    let mut group = group();
+    join(&mut group, 1, &["t"], &topics);
+    step(&mut group, 1);
+    revoked(&mut group, 1, &[("t", 1), ("t", 9), ("x", 0)]);
+    assert_eq!(group.state(), GroupState::Reconciling);
+    assert_eq!(step(&mut group, 1), "1 +t-1");
+}
+
+#[test]
+fn only_a_group_without_members_is_deleted_and_then_nobody_joins() {
+    let mut group = group();
+    join(&mut group, 1, &["t"], &topics(&[]));
+    assert_eq!(group.delete(), Err(Refusal::HasMembers));
+    group.leave(&id(1)).unwrap();
+    group.delete().unwrap();
+    assert_eq!(group.state(), GroupState::Dead);
+    let refused = group.join(id(2), config(), names(&["t"]), &topics(&[]), S(0));
+    assert_eq!(refused, Err(Refusal::Dead));
+    assert_eq!(group.check_simple_commit(), Err(Refusal::Dead));
+    assert!(group.is_empty());
+}
+
+/// Gives everything to everybody, and what does not exist.
+#[derive(Debug)]
+struct Careless;
+
+impl Assignor for Careless {
+    fn name(&self) -> &'static str {
+        "careless"
+    }
+
+    fn assign(&self, group: &GroupSubscription<'_>) -> Assignment {
+        let all = [("t", 0), ("t", 1), ("t", 2), ("t", 0), ("x", 0)];
+        let all: Vec<_> = all.into_iter().map(|(t, p)| TopicPartition::new(t, p)).collect();
+        let ghost = MemberId::new("ghost", 0);
+        group.members.keys().copied().chain([&ghost]).map(|id| (id.clone(), all.clone())).collect()
+    }
+}
+
+#[test]
+fn an_assignor_that_makes_no_sense_splits_no_partition() {
+    let topics = topics(&[("t", 1, 2), ("x", 2, 1)]);
+    let mut group = Group::new("g", Arc::new(Careless));
+    join(&mut group, 1, &["t"], &topics);
+    join(&mut group, 2, &["t", "x"], &topics);
+    assert_eq!(step(&mut group, 1), "2 +t-0 +t-1");
+    assert_eq!(step(&mut group, 2), "2 +x-0");
+    assert_eq!(group.state(), GroupState::Stable);
+}
+
+#[test]
+fn refusals_become_errors_of_the_consumer() {
+    for refusal in [
+        Refusal::UnknownMember,
+        Refusal::StaleEpoch { current: MemberEpoch(1) },
+        Refusal::HasMembers,
+    ] {
+        assert!(matches!(refusal.into_error("g"), Error::Fenced { group, .. } if group == "g"));
+    }
+    assert!(matches!(Refusal::Dead.into_error("g"), Error::UnknownGroup { group } if group == "g"));
+}

@@ -1,0 +1,67 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::member::{MemberEpoch, MemberId};
+use crate::types::TopicPartition;
+
+/// The state of a group, with Kafka's names.
+///
+/// Kafka's `Assigning` does not occur: the target is computed in the call that raises the epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GroupState {
+    /// It has no members.
+    Empty,
+    /// Some member does not yet hold exactly what it is to hold.
+    Reconciling,
+    /// Every member holds what it is to hold.
+    Stable,
+    /// It was deleted; whoever still has it looks the name up again.
+    Dead,
+}
+
+/// How far a member is on its way to the target, with Kafka's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MemberState {
+    /// It holds what it is to hold.
+    Stable,
+    /// It holds partitions that it must give up in its next poll.
+    UnrevokedPartitions,
+    /// It is to get partitions that others hold, or that it has not fetched by a poll.
+    UnreleasedPartitions,
+}
+
+/// A group as it is at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GroupDescription {
+    /// Its name.
+    pub(crate) name: Arc<str>,
+    /// Its state.
+    pub(crate) state: GroupState,
+    /// Its epoch.
+    pub(crate) epoch: MemberEpoch,
+    /// The name of its assignor.
+    pub(crate) assignor: String,
+    /// Its members in the order of their ids.
+    pub(crate) members: Vec<MemberDescription>,
+}
+
+/// A member as it is at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MemberDescription {
+    /// Its id.
+    pub(crate) id: MemberId,
+    /// `client.id`.
+    pub(crate) client_id: Arc<str>,
+    /// `group.instance.id`.
+    pub(crate) instance_id: Option<Arc<str>>,
+    /// Its state.
+    pub(crate) state: MemberState,
+    /// The epoch it has reconciled to.
+    pub(crate) epoch: MemberEpoch,
+    /// The topics it subscribes to.
+    pub(crate) subscription: BTreeSet<Arc<str>>,
+    /// What it holds, sorted.
+    pub(crate) owned: Vec<TopicPartition>,
+    /// What it is to hold, sorted.
+    pub(crate) target: Vec<TopicPartition>,
+}

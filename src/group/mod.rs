@@ -1,0 +1,29 @@
+//! Consumer groups: who reads which partition, and how far each group has read.
+//!
+//! Everything in this folder is pure: no files, no clock, no threads, no locks. The shell above holds
+//! a [`Group`] in a lock, passes the monotonic time in, wakes the members named by
+//! [`Group::take_news`], and journals each [`OffsetCommit`] before it applies it.
+
+mod assignor;
+mod coordinator;
+mod describe;
+mod member;
+mod offset_image;
+mod offset_section;
+mod offsets;
+mod topics;
+
+#[cfg(test)]
+mod simulation;
+
+pub(crate) use assignor::{
+    Assignment, Assignor, GroupSubscription, MemberSubscription, RangeAssignor,
+};
+pub(crate) use coordinator::{Group, Heartbeat, News, Reconcile, Refusal};
+pub(crate) use describe::{GroupDescription, GroupState, MemberDescription, MemberState};
+pub(crate) use member::{MemberConfig, MemberEpoch, MemberId};
+pub(crate) use offset_image::{DecodedImage, ImageError, decode_image, encode_image, image_crc};
+pub(crate) use offsets::{
+    CommittedOffset, GroupOffsets, OffsetChange, OffsetCommit, OffsetStore, check_metadata,
+};
+pub(crate) use topics::{TopicInfo, Topics, TopicsView};

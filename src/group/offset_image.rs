@@ -1,0 +1,355 @@
+//! The offset files `offsets.a` and `offsets.b`: the committed offsets of all groups at a checkpoint.
+//!
+//! All numbers are big-endian.
+//!
+//! | offset | size | type | field |
+//! |---|---|---|---|
+//! | 0 | 8 | bytes | magic: `GLOFFSET` |
+//! | 8 | 4 | u32 | version: 1 |
+//! | 12 | 16 | bytes | directory id of the folder |
+//! | 28 | 8 | u64 | generation: rises with each image written |
+//! | 36 | 8 | u64 | length of the body, n |
+//! | 44 | 4 | u32 | CRC-32 of the body |
+//! | 48 | 4 | u32 | CRC-32 of bytes 0..48; as it covers the body's too, it names the whole image |
+//! | 52 | n | | the body |
+//!
+//! The body is a u32 number of groups, then the groups, each once, in any order: the length of its name
+//! (u16, from 1), the name in UTF-8, a u32 number of entries (from 1), and the entries in rising order
+//! of their partition numbers, in the form that `offset_section` draws (none of them removes).
+//!
+//! The checkpointer writes the file that the last checkpoint does not name, syncs it, and then writes
+//! the checkpoint that names it with its CRC. Recovery reads the named one. The files are preallocated
+//! and used again, so bytes behind the image mean nothing. A torn image is never named; one that does
+//! not verify is damage. Later versions keep the first 52 bytes, so a version is believed only if the
+//! header's CRC is right.
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
+
+use std::path::Path;
+
+use super::offset_section::{Reader, put_entry, put_text};
+use super::offsets::{GroupOffsets, OffsetStore};
+use crate::error::{CorruptReason, Error};
+
+const MAGIC: [u8; 8] = *b"GLOFFSET";
+const VERSION: u32 = 1;
+const HEADER_BYTES: usize = 52;
+
+/// The least bytes of a group: name of one byte and one entry without metadata.
+const GROUP_MIN_BYTES: usize = 2 + 1 + 4 + ENTRY_MIN_BYTES;
+const ENTRY_MIN_BYTES: usize = 4 + 8 + 4 + 8 + 2;
+
+/// What an image holds.
+#[derive(Debug)]
+pub(crate) struct DecodedImage {
+    /// The committed offsets.
+    pub(crate) offsets: OffsetStore,
+    /// The number of the image.
+    pub(crate) generation: u64,
+    /// The folder that it was written for.
+    pub(crate) directory_id: [u8; 16],
+    /// The CRC that a checkpoint names it by.
+    pub(crate) crc: u32,
+}
+
+/// Why an image cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ImageError {
+    /// It is damaged.
+    Corrupt {
+        /// The byte of the file at which this was noticed.
+        position: u64,
+        /// What is wrong there.
+        reason: CorruptReason,
+    },
+    /// It is intact, but of a version that this build does not know.
+    Version {
+        /// The version.
+        found: u32,
+        /// The newest known one.
+        max: u32,
+    },
+}
+
+impl ImageError {
+    /// The error for a file of this path.
+    pub(crate) fn at(self, path: &Path) -> Error {
+        match self {
+            Self::Corrupt { position, reason } => Error::corrupt(path, position, reason),
+            Self::Version { found, max } => {
+                Error::UnsupportedFormat { path: path.to_path_buf(), found, max }
+            }
+        }
+    }
+}
+
+/// The image of a store.
+pub(crate) fn encode_image(
+    offsets: &OffsetStore,
+    directory_id: [u8; 16],
+    generation: u64,
+) -> Vec<u8> {
+    // The header is put in front last, when the body's length and CRC are known.
+    let mut image = vec![0; HEADER_BYTES];
+    image.extend_from_slice(&(offsets.len() as u32).to_be_bytes());
+    for (group, entries) in offsets.iter() {
+        put_text(&mut image, group);
+        image.extend_from_slice(&(entries.len() as u32).to_be_bytes());
+        for (partition, offset) in entries.iter() {
+            put_entry(&mut image, *partition, Some(offset));
+        }
+    }
+    let mut header = Vec::with_capacity(HEADER_BYTES);
+    header.extend_from_slice(&MAGIC);
+    header.extend_from_slice(&VERSION.to_be_bytes());
+    header.extend_from_slice(&directory_id);
+    header.extend_from_slice(&generation.to_be_bytes());
+    if let Some((space, body)) = image.split_at_mut_checked(HEADER_BYTES) {
+        header.extend_from_slice(&(body.len() as u64).to_be_bytes());
+        header.extend_from_slice(&crc32fast::hash(body).to_be_bytes());
+        header.extend_from_slice(&crc32fast::hash(&header).to_be_bytes());
+        space.copy_from_slice(&header);
+    }
+    image
+}
+
+/// The CRC that a checkpoint names this image by; `None` if there is no header.
+pub(crate) fn image_crc(bytes: &[u8]) -> Option<u32> {
+    bytes.get(..HEADER_BYTES)?.last_chunk().copied().map(u32::from_be_bytes)
+}
+
+/// Reads the image at the start of a file's bytes.
+pub(crate) fn decode_image(bytes: &[u8]) -> Result<DecodedImage, ImageError> {
+    let header = decode_header(bytes)?;
+    let corrupt =
+        |position: usize, reason| ImageError::Corrupt { position: position as u64, reason };
+    let body = usize::try_from(header.body_bytes)
+        .ok()
+        .and_then(|length| bytes.get(HEADER_BYTES..)?.get(..length))
+        .ok_or(corrupt(36, CorruptReason::Length))?;
+    if crc32fast::hash(body) != header.body_crc {
+        return Err(corrupt(HEADER_BYTES, CorruptReason::Checksum));
+    }
+    let mut reader = Reader::new(body);
+    let offsets = decode_body(&mut reader).map_err(|reason| {
+        let read = body.len().saturating_sub(reader.rest.len());
+        corrupt(HEADER_BYTES.saturating_add(read), reason)
+    })?;
+    Ok(DecodedImage {
+        offsets,
+        generation: header.generation,
+        directory_id: header.directory_id,
+        crc: header.crc,
+    })
+}
+
+#[derive(Debug)]
+struct Header {
+    directory_id: [u8; 16],
+    generation: u64,
+    body_bytes: u64,
+    body_crc: u32,
+    crc: u32,
+}
+
+fn decode_header(bytes: &[u8]) -> Result<Header, ImageError> {
+    let corrupt = |position, reason| ImageError::Corrupt { position, reason };
+    let short = |reason| corrupt(bytes.len() as u64, reason);
+    let mut reader = Reader::new(bytes);
+    let magic: [u8; 8] = reader.array().map_err(short)?;
+    if magic != MAGIC {
+        return Err(corrupt(0, CorruptReason::Magic));
+    }
+    let version = reader.u32().map_err(short)?;
+    let directory_id = reader.array().map_err(short)?;
+    let generation = reader.array().map(u64::from_be_bytes).map_err(short)?;
+    let body_bytes = reader.array().map(u64::from_be_bytes).map_err(short)?;
+    let body_crc = reader.u32().map_err(short)?;
+    let crc = reader.u32().map_err(short)?;
+    // Everything of the header but this CRC itself.
+    let covered = bytes.get(..HEADER_BYTES.saturating_sub(4)).unwrap_or_default();
+    if crc32fast::hash(covered) != crc {
+        return Err(corrupt(0, CorruptReason::Checksum));
+    }
+    if version != VERSION {
+        // A version 0 was never written, but its CRC is right: no damage either.
+        return Err(ImageError::Version { found: version, max: VERSION });
+    }
+    Ok(Header { directory_id, generation, body_bytes, body_crc, crc })
+}
+
+fn decode_body(reader: &mut Reader<'_>) -> Result<OffsetStore, CorruptReason> {
+    let mut store = OffsetStore::new();
+    for _ in 0..reader.count(GROUP_MIN_BYTES)? {
+        let group = reader.name()?;
+        let offsets = decode_group(reader)?;
+        if !store.insert_group(group, offsets) {
+            return Err(CorruptReason::Field);
+        }
+    }
+    if reader.rest.is_empty() { Ok(store) } else { Err(CorruptReason::Length) }
+}
+
+fn decode_group(reader: &mut Reader<'_>) -> Result<GroupOffsets, CorruptReason> {
+    let count = reader.count(ENTRY_MIN_BYTES)?;
+    if count == 0 {
+        return Err(CorruptReason::Count);
+    }
+    let mut offsets = GroupOffsets::new();
+    for _ in 0..count {
+        let (partition, offset) = reader.entry()?;
+        let offset = offset.ok_or(CorruptReason::Field)?;
+        if offsets.last_key_value().is_some_and(|(last, _)| *last >= partition) {
+            return Err(CorruptReason::Field);
+        }
+        offsets.insert(partition, offset);
+    }
+    Ok(offsets)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::super::offset_section::tests::committed;
+    use super::super::offsets::CommittedOffset;
+    use super::*;
+    use crate::types::{PartitionNumber, Timestamp};
+
+    fn store() -> impl Strategy<Value = OffsetStore> {
+        let offsets =
+            prop::collection::btree_map(any::<u32>().prop_map(PartitionNumber), committed(), 1..6);
+        prop::collection::btree_map("\\PC{1,12}", offsets, 0..12).prop_map(|groups| {
+            let mut store = OffsetStore::new();
+            for (group, offsets) in groups {
+                assert!(store.insert_group(group.into(), offsets));
+            }
+            store
+        })
+    }
+
+    fn small() -> OffsetStore {
+        let offset = CommittedOffset {
+            offset: 5,
+            leader_epoch: None,
+            metadata: Arc::default(),
+            commit_timestamp: Timestamp::from_millis(6),
+        };
+        let mut store = OffsetStore::new();
+        assert!(store.insert_group("g".into(), GroupOffsets::from([(PartitionNumber(7), offset)])));
+        store
+    }
+
+    /// An image with this body and right checksums.
+    fn with_body(body: &[u8]) -> Vec<u8> {
+        with_header(VERSION, body.len() as u64, body)
+    }
+
+    fn with_header(version: u32, length: u64, body: &[u8]) -> Vec<u8> {
+        let mut image = MAGIC.to_vec();
+        image.extend(version.to_be_bytes());
+        image.extend([9; 16]);
+        image.extend(3_u64.to_be_bytes());
+        image.extend(length.to_be_bytes());
+        image.extend(crc32fast::hash(body).to_be_bytes());
+        image.extend(crc32fast::hash(&image).to_be_bytes());
+        image.extend(body);
+        image
+    }
+
+    fn reason(bytes: &[u8]) -> (u64, CorruptReason) {
+        match decode_image(bytes) {
+            Err(ImageError::Corrupt { position, reason }) => (position, reason),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_bytes_are_those_of_the_diagram() {
+        #[rustfmt::skip]
+        let body = [
+            0, 0, 0, 1, 0, 1, b'g', 0, 0, 0, 1,
+            0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 5, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0,
+        ];
+        let image = encode_image(&small(), [9; 16], 3);
+        assert_eq!(image, with_body(&body));
+        let decoded = decode_image(&image).unwrap();
+        assert_eq!(decoded.offsets, small());
+        assert_eq!((decoded.generation, decoded.directory_id), (3, [9; 16]));
+        assert_eq!(Some(decoded.crc), image_crc(&image));
+        assert_eq!(image_crc(&image[..51]), None);
+    }
+
+    #[test]
+    fn bytes_behind_the_image_mean_nothing() {
+        let mut image = encode_image(&small(), [9; 16], 3);
+        image.extend(encode_image(&small(), [8; 16], 2));
+        assert_eq!(decode_image(&image).unwrap().generation, 3);
+    }
+
+    #[test]
+    fn a_newer_version_is_told_from_a_damaged_one() {
+        let newer = with_header(2, 0, &[]);
+        assert_eq!(decode_image(&newer).unwrap_err(), ImageError::Version { found: 2, max: 1 });
+        let error = ImageError::Version { found: 2, max: 1 }.at(Path::new("offsets.a"));
+        assert!(matches!(error, Error::UnsupportedFormat { found: 2, max: 1, .. }));
+        let mut damaged = encode_image(&small(), [9; 16], 3);
+        damaged[11] ^= 2;
+        assert_eq!(reason(&damaged), (0, CorruptReason::Checksum));
+    }
+
+    #[test]
+    fn every_changed_byte_and_every_cut_is_noticed() {
+        let image = encode_image(&small(), [9; 16], 3);
+        for at in 0..image.len() {
+            let mut damaged = image.clone();
+            damaged[at] ^= 0x40;
+            let error = decode_image(&damaged).unwrap_err();
+            assert!(matches!(error, ImageError::Corrupt { .. }), "byte {at}: {error:?}");
+            assert!(matches!(decode_image(&image[..at]), Err(ImageError::Corrupt { .. })), "{at}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_breaks_its_rules_is_refused_even_if_its_checksum_is_right() {
+        assert_eq!(reason(&with_body(&[])), (52, CorruptReason::Length));
+        assert_eq!(reason(&with_header(1, u64::MAX, &[])), (36, CorruptReason::Length));
+        assert_eq!(reason(&with_body(&[255; 4])), (56, CorruptReason::Count));
+        assert_eq!(reason(&with_body(&[0, 0, 0, 0, 1])), (56, CorruptReason::Length));
+        let image = encode_image(&small(), [9; 16], 3);
+        let group = &image[HEADER_BYTES + 4..];
+        let twice = [&[0, 0, 0, 2], group, group].concat();
+        assert_eq!(reason(&with_body(&twice)).1, CorruptReason::Field);
+        let entry = &group[7..];
+        let again = [&[0, 0, 0, 1, 0, 1, b'g', 0, 0, 0, 2], entry, entry].concat();
+        assert_eq!(reason(&with_body(&again)).1, CorruptReason::Field);
+        let empty = [&[0, 0, 0, 1, 0, 1, b'g', 0, 0, 0, 0], entry].concat();
+        assert_eq!(reason(&with_body(&empty)).1, CorruptReason::Count);
+    }
+
+    proptest! {
+        #[test]
+        fn an_image_comes_back_as_it_was(store in store(), generation in any::<u64>()) {
+            let decoded = decode_image(&encode_image(&store, [1; 16], generation)).unwrap();
+            prop_assert_eq!(decoded.offsets, store);
+            prop_assert_eq!(decoded.generation, generation);
+        }
+
+        #[test]
+        fn any_body_is_read_or_refused(body in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _either = decode_image(&with_body(&body));
+            let _either = decode_image(&body);
+        }
+
+        #[test]
+        fn a_changed_body_with_a_right_checksum_never_panics(
+            store in store(), at in any::<prop::sample::Index>(), byte in any::<u8>()
+        ) {
+            let mut body = encode_image(&store, [1; 16], 1).split_off(HEADER_BYTES);
+            let at = at.index(body.len());
+            body[at] = byte;
+            let _either = decode_image(&with_body(&body));
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The journal's section for committed offsets, and the form of an entry that the offset file shares.
+//!
+//! All numbers are big-endian. A section:
+//!
+//! | offset | size | type | field |
+//! |---|---|---|---|
+//! | 0 | 1 | u8 | version: 1 |
+//! | 1 | 1 | u8 | kind: 0 = entries follow, 1 = the group is removed |
+//! | 2 | 2 | u16 | length of the group's name, n, from 1 |
+//! | 4 | n | UTF-8 | the group's name |
+//! | 4 + n | 4 | u32 | number of entries; absent if the group is removed |
+//! | 8 + n | ... | | the entries, to the end of the section |
+//!
+//! An entry:
+//!
+//! | offset | size | type | field |
+//! |---|---|---|---|
+//! | 0 | 4 | u32 | partition number |
+//! | 4 | 8 | i64 | committed offset; -1 = the offset is removed, and the entry ends here (sections only) |
+//! | 12 | 4 | i32 | leader epoch; -1 = not known |
+//! | 16 | 8 | i64 | commit timestamp, milliseconds since 1970 |
+//! | 24 | 2 | u16 | length of the metadata, m, at most 4096 |
+//! | 26 | m | UTF-8 | metadata |
+//!
+//! There is no checksum here: the frame of the journal, or the header of the offset file, has it.
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use super::offsets::{CommittedOffset, METADATA_MAX_BYTES, OffsetChange, OffsetCommit};
+use crate::error::CorruptReason;
+use crate::types::{PartitionNumber, Timestamp};
+
+const VERSION: u8 = 1;
+const KIND_SET: u8 = 0;
+const KIND_REMOVE_GROUP: u8 = 1;
+const REMOVED: i64 = -1;
+const UNKNOWN_EPOCH: i32 = -1;
+
+/// The least bytes of an entry in a section: one that removes.
+const ENTRY_MIN_BYTES: usize = 4 + 8;
+
+impl OffsetCommit {
+    /// Appends the section. Names and metadata are within their limits, which `check` holds.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.push(VERSION);
+        match &self.change {
+            OffsetChange::Set(entries) => {
+                out.push(KIND_SET);
+                put_text(out, &self.group);
+                out.extend_from_slice(&(entries.len() as u32).to_be_bytes());
+                for (partition, offset) in entries {
+                    put_entry(out, *partition, offset.as_ref());
+                }
+            }
+            OffsetChange::RemoveGroup => {
+                out.push(KIND_REMOVE_GROUP);
+                put_text(out, &self.group);
+            }
+        }
+    }
+
+    /// Reads a section that fills `bytes`.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, CorruptReason> {
+        let mut reader = Reader::new(bytes);
+        if reader.u8()? != VERSION {
+            return Err(CorruptReason::Field);
+        }
+        let kind = reader.u8()?;
+        let group = reader.name()?;
+        let change = match kind {
+            KIND_SET => {
+                let count = reader.count(ENTRY_MIN_BYTES)?;
+                let mut entries = Vec::with_capacity(count);
+                for _ in 0..count {
+                    entries.push(reader.entry()?);
+                }
+                OffsetChange::Set(entries)
+            }
+            KIND_REMOVE_GROUP => OffsetChange::RemoveGroup,
+            _ => return Err(CorruptReason::Field),
+        };
+        if reader.rest.is_empty() { Ok(Self { group, change }) } else { Err(CorruptReason::Length) }
+    }
+}
+
+/// Appends a text of at most 65,535 bytes behind its length.
+pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
+    debug_assert!(u16::try_from(text.len()).is_ok(), "names and metadata are bounded before");
+    out.extend_from_slice(&(text.len() as u16).to_be_bytes());
+    out.extend_from_slice(text.as_bytes());
+}
+
+pub(super) fn put_entry(
+    out: &mut Vec<u8>,
+    partition: PartitionNumber,
+    offset: Option<&CommittedOffset>,
+) {
+    out.extend_from_slice(&partition.0.to_be_bytes());
+    let Some(committed) = offset else {
+        out.extend_from_slice(&REMOVED.to_be_bytes());
+        return;
+    };
+    debug_assert!(committed.check().is_ok(), "checked before it is journaled");
+    out.extend_from_slice(&committed.offset.to_be_bytes());
+    out.extend_from_slice(&committed.leader_epoch.unwrap_or(UNKNOWN_EPOCH).to_be_bytes());
+    out.extend_from_slice(&committed.commit_timestamp.as_millis().to_be_bytes());
+    put_text(out, &committed.metadata);
+}
+
+/// Takes fields off the front of bytes that nobody vouches for.
+#[derive(Debug)]
+pub(super) struct Reader<'a> {
+    pub(super) rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    fn bytes(&mut self, length: usize) -> Result<&'a [u8], CorruptReason> {
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or(CorruptReason::Length)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], CorruptReason> {
+        let (taken, rest) = self.rest.split_first_chunk().ok_or(CorruptReason::Length)?;
+        self.rest = rest;
+        Ok(*taken)
+    }
+
+    fn u8(&mut self) -> Result<u8, CorruptReason> {
+        self.array().map(u8::from_be_bytes)
+    }
+
+    pub(super) fn u32(&mut self) -> Result<u32, CorruptReason> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    fn text(&mut self) -> Result<&'a str, CorruptReason> {
+        let length = self.array().map(u16::from_be_bytes)?;
+        std::str::from_utf8(self.bytes(usize::from(length))?).map_err(|_| CorruptReason::Utf8)
+    }
+
+    pub(super) fn name(&mut self) -> Result<Arc<str>, CorruptReason> {
+        match self.text()? {
+            "" => Err(CorruptReason::Length),
+            name => Ok(name.into()),
+        }
+    }
+
+    /// A number of things of at least `min_bytes` each, which the rest has room for.
+    pub(super) fn count(&mut self, min_bytes: usize) -> Result<usize, CorruptReason> {
+        let count = usize::try_from(self.u32()?).map_err(|_| CorruptReason::Count)?;
+        match count.checked_mul(min_bytes) {
+            Some(needed) if needed <= self.rest.len() => Ok(count),
+            _ => Err(CorruptReason::Count),
+        }
+    }
+
+    pub(super) fn entry(
+        &mut self,
+    ) -> Result<(PartitionNumber, Option<CommittedOffset>), CorruptReason> {
+        let partition = PartitionNumber(self.u32()?);
+        let offset = match self.array().map(i64::from_be_bytes)? {
+            REMOVED => return Ok((partition, None)),
+            offset if offset < 0 => return Err(CorruptReason::Field),
+            offset => offset,
+        };
+        let leader_epoch = match self.array().map(i32::from_be_bytes)? {
+            UNKNOWN_EPOCH => None,
+            epoch if epoch < 0 => return Err(CorruptReason::Field),
+            epoch => Some(epoch),
+        };
+        let commit_timestamp = Timestamp::from_millis(self.array().map(i64::from_be_bytes)?);
+        let metadata = match self.text()? {
+            // Nearly always; the default is shared and needs no allocation.
+            "" => Arc::default(),
+            text if text.len() > METADATA_MAX_BYTES => return Err(CorruptReason::Length),
+            text => text.into(),
+        };
+        Ok((partition, Some(CommittedOffset { offset, leader_epoch, metadata, commit_timestamp })))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    pub(in super::super) fn committed() -> impl Strategy<Value = CommittedOffset> {
+        (0..=i64::MAX, prop::option::of(0..=i32::MAX), "\\PC{0,20}", any::<i64>()).prop_map(
+            |(offset, leader_epoch, metadata, timestamp)| CommittedOffset {
+                offset,
+                leader_epoch,
+                metadata: metadata.into(),
+                commit_timestamp: Timestamp::from_millis(timestamp),
+            },
+        )
+    }
+
+    fn commit() -> impl Strategy<Value = OffsetCommit> {
+        let entry = (any::<u32>().prop_map(PartitionNumber), prop::option::of(committed()));
+        let change = prop_oneof![
+            4 => prop::collection::vec(entry, 0..8).prop_map(OffsetChange::Set),
+            1 => Just(OffsetChange::RemoveGroup),
+        ];
+        ("\\PC{1,30}", change)
+            .prop_map(|(group, change)| OffsetCommit { group: group.into(), change })
+    }
+
+    fn encoded(commit: &OffsetCommit) -> Vec<u8> {
+        let mut out = Vec::new();
+        commit.encode(&mut out);
+        out
+    }
+
+    #[test]
+    fn the_bytes_are_those_of_the_diagram() {
+        let offset = CommittedOffset {
+            offset: 0x0102,
+            leader_epoch: Some(3),
+            metadata: "x".into(),
+            commit_timestamp: Timestamp::from_millis(4),
+        };
+        let set =
+            OffsetChange::Set(vec![(PartitionNumber(7), Some(offset)), (PartitionNumber(8), None)]);
+        #[rustfmt::skip]
+        let expected = [
+            1, 0, 0, 1, b'g', 0, 0, 0, 2,
+            0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, b'x',
+            0, 0, 0, 8, 255, 255, 255, 255, 255, 255, 255, 255,
+        ];
+        assert_eq!(encoded(&OffsetCommit { group: "g".into(), change: set }), expected);
+        let removed = OffsetCommit { group: "g".into(), change: OffsetChange::RemoveGroup };
+        assert_eq!(encoded(&removed), [1, 1, 0, 1, b'g']);
+    }
+
+    #[test]
+    fn fields_out_of_their_range_are_told_apart() {
+        let decode = OffsetCommit::decode;
+        assert_eq!(decode(&[]), Err(CorruptReason::Length));
+        assert_eq!(decode(&[2, 0, 0, 1, b'g']), Err(CorruptReason::Field));
+        assert_eq!(decode(&[1, 2, 0, 1, b'g']), Err(CorruptReason::Field));
+        assert_eq!(decode(&[1, 1, 0, 0]), Err(CorruptReason::Length));
+        assert_eq!(decode(&[1, 1, 0, 1, 0xff]), Err(CorruptReason::Utf8));
+        assert_eq!(decode(&[1, 1, 0, 1, b'g', 0]), Err(CorruptReason::Length));
+        assert_eq!(decode(&[1, 0, 0, 1, b'g', 255, 255, 255, 255]), Err(CorruptReason::Count));
+        let mut negative = vec![1, 0, 0, 1, b'g', 0, 0, 0, 1, 0, 0, 0, 7];
+        negative.extend((-2_i64).to_be_bytes());
+        assert_eq!(decode(&negative), Err(CorruptReason::Field));
+    }
+
+    proptest! {
+        #[test]
+        fn a_section_comes_back_as_it_was(commit in commit()) {
+            prop_assert_eq!(OffsetCommit::decode(&encoded(&commit)), Ok(commit));
+        }
+
+        #[test]
+        fn a_section_cut_short_is_refused(commit in commit(), cut in any::<prop::sample::Index>()) {
+            let bytes = encoded(&commit);
+            prop_assert!(OffsetCommit::decode(&bytes[..cut.index(bytes.len())]).is_err());
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(commit) = OffsetCommit::decode(&bytes) {
+                prop_assert_eq!(encoded(&commit), bytes);
+            }
+        }
+
+        #[test]
+        fn a_changed_byte_never_panics(
+            commit in commit(), at in any::<prop::sample::Index>(), byte in any::<u8>()
+        ) {
+            let mut bytes = encoded(&commit);
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            let _either = OffsetCommit::decode(&bytes);
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! The committed offsets of all groups, in memory.
+//!
+//! Invariants:
+//! - **O1** Offsets are keyed by partition number, which is never reused: a topic created again under
+//!   an old name has no offsets.
+//! - **O2** A group without offsets is not in the store.
+//! - **O3** A snapshot never changes. It costs a few hundred reference counts, whatever the number of
+//!   groups; a change after it copies one shard's list of groups and one group's offsets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::types::{PartitionNumber, Timestamp};
+
+/// How far a group has read a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CommittedOffset {
+    /// The next offset to read; not negative.
+    pub(crate) offset: i64,
+    /// The epoch of the last record read, if known; not negative.
+    pub(crate) leader_epoch: Option<i32>,
+    /// Whatever the program wants to keep beside it; at most 4096 bytes.
+    pub(crate) metadata: Arc<str>,
+    /// When it was committed.
+    pub(crate) commit_timestamp: Timestamp,
+}
+
+impl CommittedOffset {
+    /// Whether it may be committed. Offsets need not grow and need not be in the log, as in Kafka.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.offset < 0 || self.leader_epoch.is_some_and(|epoch| epoch < 0) {
+            return Err(Error::Misuse("a committed offset and its leader epoch are not negative"));
+        }
+        check_metadata(&self.metadata)
+    }
+}
+
+/// Kafka's `offset.metadata.max.bytes`.
+pub(super) const METADATA_MAX_BYTES: usize = 4096;
+
+/// Whether a text may be kept beside an offset.
+pub(crate) fn check_metadata(metadata: &str) -> Result<()> {
+    if metadata.len() > METADATA_MAX_BYTES {
+        return Err(Error::LimitExceeded {
+            what: "bytes of offset metadata",
+            found: metadata.len() as u64,
+            max: METADATA_MAX_BYTES as u64,
+        });
+    }
+    Ok(())
+}
+
+/// The committed offsets of one group.
+pub(crate) type GroupOffsets = BTreeMap<PartitionNumber, CommittedOffset>;
+
+/// A change of one group's offsets: what the journal keeps, and [`OffsetStore::apply`] does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OffsetCommit {
+    /// The group.
+    pub(crate) group: Arc<str>,
+    /// What becomes of its offsets.
+    pub(crate) change: OffsetChange,
+}
+
+/// What becomes of a group's offsets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum OffsetChange {
+    /// In order: an offset, or `None` to remove that of the partition.
+    Set(Vec<(PartitionNumber, Option<CommittedOffset>)>),
+    /// All are removed, and the group with them.
+    RemoveGroup,
+}
+
+/// The committed offsets of all groups; see the module for its invariants.
+#[derive(Debug, Clone)]
+pub(crate) struct OffsetStore {
+    /// The groups, spread by their names.
+    shards: Vec<Arc<Shard>>,
+}
+
+type Shard = BTreeMap<Arc<str>, Arc<GroupOffsets>>;
+
+const SHARDS: usize = 256;
+
+impl OffsetStore {
+    /// A store without groups.
+    pub(crate) fn new() -> Self {
+        let empty = Arc::new(Shard::new());
+        Self { shards: vec![empty; SHARDS] }
+    }
+
+    /// The store as it is now.
+    pub(crate) fn snapshot(&self) -> Self {
+        self.clone()
+    }
+
+    /// Does a change; cannot fail, and doing the last one again changes nothing.
+    pub(crate) fn apply(&mut self, commit: &OffsetCommit) {
+        let OffsetChange::Set(entries) = &commit.change else {
+            self.remove_group(&commit.group);
+            return;
+        };
+        let shard = self.shard_mut(&commit.group);
+        if !shard.contains_key(&commit.group) {
+            if entries.iter().all(|(_, offset)| offset.is_none()) {
+                return;
+            }
+            shard.insert(Arc::clone(&commit.group), Arc::default());
+        }
+        let Some(offsets) = shard.get_mut(&commit.group) else { return };
+        let offsets = Arc::make_mut(offsets);
+        for (partition, offset) in entries {
+            match offset {
+                Some(offset) => offsets.insert(*partition, offset.clone()),
+                None => offsets.remove(partition),
+            };
+        }
+        if offsets.is_empty() {
+            shard.remove(&commit.group);
+        }
+    }
+
+    /// The committed offset of a group for a partition.
+    pub(crate) fn get(&self, group: &str, partition: PartitionNumber) -> Option<&CommittedOffset> {
+        self.group(group)?.get(&partition)
+    }
+
+    /// All committed offsets of a group.
+    pub(crate) fn group(&self, group: &str) -> Option<&Arc<GroupOffsets>> {
+        self.shards.get(shard_of(group))?.get(group)
+    }
+
+    /// All groups, in an order that depends on nothing but their names.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<GroupOffsets>)> {
+        self.shards.iter().flat_map(|shard| shard.iter())
+    }
+
+    /// How many groups have offsets.
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.len()).sum()
+    }
+
+    /// Whether no group has offsets.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.shards.iter().all(|shard| shard.is_empty())
+    }
+
+    /// Removes the offsets of all groups for these partitions, as when their topic was deleted.
+    pub(crate) fn remove_partitions(&mut self, partitions: &[PartitionNumber]) {
+        let partitions: BTreeSet<_> = partitions.iter().copied().collect();
+        // Only what is affected is copied: the rest stays shared with snapshots.
+        let affected = |offsets: &GroupOffsets| {
+            if offsets.len() < partitions.len() {
+                offsets.keys().any(|number| partitions.contains(number))
+            } else {
+                partitions.iter().any(|number| offsets.contains_key(number))
+            }
+        };
+        for shard in &mut self.shards {
+            let groups: Vec<Arc<str>> = shard
+                .iter()
+                .filter(|(_, offsets)| affected(offsets))
+                .map(|(group, _)| Arc::clone(group))
+                .collect();
+            for group in groups {
+                let shard = Arc::make_mut(shard);
+                let Some(offsets) = shard.get_mut(&group) else { continue };
+                let offsets = Arc::make_mut(offsets);
+                offsets.retain(|number, _| !partitions.contains(number));
+                if offsets.is_empty() {
+                    shard.remove(&group);
+                }
+            }
+        }
+    }
+
+    /// Removes all offsets of a group; whether it had any.
+    pub(crate) fn remove_group(&mut self, group: &str) -> bool {
+        self.group(group).is_some() && self.shard_mut(group).remove(group).is_some()
+    }
+
+    /// Puts in a whole group that has offsets; `false` if the group is there already.
+    pub(super) fn insert_group(&mut self, group: Arc<str>, offsets: GroupOffsets) -> bool {
+        let shard = self.shard_mut(&group);
+        if shard.contains_key(&group) {
+            return false;
+        }
+        if !offsets.is_empty() {
+            shard.insert(group, Arc::new(offsets));
+        }
+        true
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "shard_of is a remainder by the length")]
+    fn shard_mut(&mut self, group: &str) -> &mut Shard {
+        Arc::make_mut(&mut self.shards[shard_of(group)])
+    }
+}
+
+impl Default for OffsetStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl PartialEq for OffsetStore {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for OffsetStore {}
+
+/// FNV-1a of the name: in memory only, so it may change with any version.
+fn shard_of(group: &str) -> usize {
+    let hash = group
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    // The low bits of FNV depend on the low bits of the input alone.
+    (hash ^ (hash >> 16)) as usize % SHARDS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(offset: i64) -> CommittedOffset {
+        CommittedOffset {
+            offset,
+            leader_epoch: None,
+            metadata: Arc::default(),
+            commit_timestamp: Timestamp::from_millis(1),
+        }
+    }
+
+    fn set(group: &str, entries: &[(u32, Option<i64>)]) -> OffsetCommit {
+        let entries = entries.iter().map(|(p, o)| (PartitionNumber(*p), o.map(at))).collect();
+        OffsetCommit { group: group.into(), change: OffsetChange::Set(entries) }
+    }
+
+    fn offset(store: &OffsetStore, group: &str, partition: u32) -> Option<i64> {
+        store.get(group, PartitionNumber(partition)).map(|committed| committed.offset)
+    }
+
+    #[test]
+    fn the_last_commit_of_a_partition_counts_and_may_go_back() {
+        let mut store = OffsetStore::new();
+        store.apply(&set("g", &[(1, Some(10)), (2, Some(20))]));
+        store.apply(&set("g", &[(1, Some(5))]));
+        store.apply(&set("h", &[(1, Some(7)), (1, Some(8))]));
+        assert_eq!(offset(&store, "g", 1), Some(5));
+        assert_eq!(offset(&store, "g", 2), Some(20));
+        assert_eq!(offset(&store, "g", 3), None);
+        assert_eq!(offset(&store, "h", 1), Some(8));
+        assert_eq!(store.len(), 2);
+    }
+
+    #[test]
+    fn a_group_without_offsets_is_gone() {
+        let mut store = OffsetStore::new();
+        store.apply(&set("g", &[(1, None)]));
+        assert!(store.is_empty());
+        store.apply(&set("g", &[(1, Some(1))]));
+        store.apply(&set("g", &[(1, None), (9, None)]));
+        assert!(store.is_empty());
+        store.apply(&set("g", &[(1, Some(1))]));
+        store.apply(&OffsetCommit { group: "g".into(), change: OffsetChange::RemoveGroup });
+        assert!(store.is_empty());
+        assert!(!store.remove_group("g"));
+    }
+
+    #[test]
+    fn a_snapshot_does_not_change_and_shares_what_did_not_change() {
+        let mut store = OffsetStore::new();
+        store.apply(&set("g", &[(1, Some(1)), (2, Some(2))]));
+        store.apply(&set("h", &[(1, Some(1))]));
+        let before = store.snapshot();
+        store.apply(&set("g", &[(1, Some(9))]));
+        store.remove_partitions(&[PartitionNumber(2)]);
+        store.apply(&set("i", &[(1, Some(1))]));
+        assert_eq!(offset(&before, "g", 1), Some(1));
+        assert_eq!(offset(&before, "g", 2), Some(2));
+        assert_eq!(before.len(), 2);
+        assert_eq!(offset(&store, "g", 1), Some(9));
+        assert_eq!(offset(&store, "g", 2), None);
+        let (old, new) = (before.group("h").unwrap(), store.group("h").unwrap());
+        assert!(Arc::ptr_eq(old, new));
+    }
+
+    #[test]
+    fn the_offsets_of_a_deleted_topic_go_from_every_group() {
+        let mut store = OffsetStore::new();
+        for group in 0..1_000 {
+            store.apply(&set(&format!("g{group}"), &[(group % 3, Some(1)), (3, Some(1))]));
+        }
+        store.remove_partitions(&[PartitionNumber(3), PartitionNumber(1)]);
+        assert_eq!(store.len(), 667);
+        for (_, offsets) in store.iter() {
+            assert!(offsets.keys().all(|number| number.0 == 0 || number.0 == 2));
+        }
+    }
+
+    #[test]
+    fn too_much_metadata_and_negative_offsets_are_refused() {
+        let mut committed = at(0);
+        committed.metadata = "m".repeat(4096).into();
+        assert!(committed.check().is_ok());
+        committed.metadata = "m".repeat(4097).into();
+        assert!(matches!(
+            committed.check(),
+            Err(Error::LimitExceeded { found: 4097, max: 4096, .. })
+        ));
+        assert!(matches!(at(-1).check(), Err(Error::Misuse(_))));
+        let epoch = CommittedOffset { leader_epoch: Some(-1), ..at(1) };
+        assert!(matches!(epoch.check(), Err(Error::Misuse(_))));
+    }
+}
