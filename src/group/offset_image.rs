@@ -95,7 +95,7 @@ pub(crate) fn encode_image(
         put_text(&mut image, group);
         image.extend_from_slice(&(entries.len() as u32).to_be_bytes());
         for (partition, offset) in entries.iter() {
-            put_entry(&mut image, *partition, Some(offset));
+            put_entry(&mut image, partition, Some(offset));
         }
     }
     let mut header = Vec::with_capacity(HEADER_BYTES);
@@ -194,19 +194,19 @@ fn decode_group(reader: &mut Reader<'_>) -> Result<GroupOffsets, CorruptReason> 
     if count == 0 {
         return Err(CorruptReason::Count);
     }
-    let mut offsets = GroupOffsets::new();
+    let mut offsets = GroupOffsets::with_capacity(count);
     for _ in 0..count {
         let (partition, offset) = reader.entry()?;
         let offset = offset.ok_or(CorruptReason::Field)?;
-        if offsets.last_key_value().is_some_and(|(last, _)| *last >= partition) {
+        if !offsets.push(partition, offset) {
             return Err(CorruptReason::Field);
         }
-        offsets.insert(partition, offset);
     }
     Ok(offsets)
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "tests may panic")]
 mod tests {
     use std::sync::Arc;
 
@@ -222,7 +222,11 @@ mod tests {
             prop::collection::btree_map(any::<u32>().prop_map(PartitionNumber), committed(), 1..6);
         prop::collection::btree_map("\\PC{1,12}", offsets, 0..12).prop_map(|groups| {
             let mut store = OffsetStore::new();
-            for (group, offsets) in groups {
+            for (group, entries) in groups {
+                let mut offsets = GroupOffsets::default();
+                for (partition, offset) in entries {
+                    assert!(offsets.push(partition, offset));
+                }
                 assert!(store.insert_group(group.into(), offsets));
             }
             store
@@ -236,8 +240,10 @@ mod tests {
             metadata: Arc::default(),
             commit_timestamp: Timestamp::from_millis(6),
         };
+        let mut offsets = GroupOffsets::default();
+        assert!(offsets.push(PartitionNumber(7), offset));
         let mut store = OffsetStore::new();
-        assert!(store.insert_group("g".into(), GroupOffsets::from([(PartitionNumber(7), offset)])));
+        assert!(store.insert_group("g".into(), offsets));
         store
     }
 

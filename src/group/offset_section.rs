@@ -186,6 +186,7 @@ impl<'a> Reader<'a> {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "tests may panic")]
 pub(super) mod tests {
     use proptest::prelude::*;
 

@@ -38,10 +38,12 @@ fn step(group: &mut Group, number: u64) -> String {
     let Heartbeat::Reconcile(step) = group.heartbeat(&id(number), S(0)).unwrap() else {
         return String::new();
     };
-    let list = |sign, list: &[TopicPartition]| -> String {
-        list.iter().map(|partition| format!(" {sign}{partition}")).collect()
-    };
-    format!("{}{}{}", step.epoch.0, list('-', &step.revoke), list('+', &step.assign))
+    let signed = |sign, list: Vec<TopicPartition>| list.into_iter().map(move |tp| (sign, tp));
+    signed('-', step.revoke)
+        .chain(signed('+', step.assign))
+        .fold(step.epoch.0.to_string(), |text, (sign, partition)| {
+            format!("{text} {sign}{partition}")
+        })
 }
 
 fn revoked(group: &mut Group, number: u64, partitions: &[(&str, u32)]) {
