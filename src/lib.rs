@@ -1,6 +1,7 @@
 //! An embedded log and consumer-group engine.
 
 pub mod error;
+pub mod record;
 pub mod time;
 mod types;
 
