@@ -241,7 +241,7 @@ impl<'a> RecordView<'a> {
 }
 
 #[cfg(test)]
-#[expect(clippy::indexing_slicing, reason = "tests fail by panicking")]
+#[expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "tests may panic")]
 mod tests {
     use super::super::{Attributes, Header, encode_record, encoded_record_bytes, seal};
     use super::*;

@@ -155,7 +155,11 @@ pub fn decompress(
 ) -> Result<(), DecodeError> {
     let before = out.len();
     let result = match codec {
-        Compression::None => read_bounded(input, input.len(), limit, out),
+        Compression::None if input.len() > limit => Err(DecodeError::LimitExceeded { max: limit }),
+        Compression::None => {
+            out.extend_from_slice(input);
+            Ok(())
+        }
         #[cfg(feature = "gzip")]
         Compression::Gzip => decompress_gzip(input, limit, out),
         #[cfg(feature = "snappy")]
@@ -265,6 +269,7 @@ fn decompress_gzip(input: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), 
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "tests may panic")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -341,7 +341,6 @@ fn put<const AT: usize, const N: usize>(raw: &mut [u8; HEADER_BYTES], value: [u8
 }
 
 #[cfg(test)]
-#[expect(clippy::indexing_slicing, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
 

@@ -95,7 +95,7 @@ pub fn read_record(bytes: &[u8], at: usize) -> Result<(RawRecord, usize), Decode
     let (length, body) = varint::read_i32(bytes, at)?;
     let end = usize::try_from(length).ok().and_then(|length| body.checked_add(length));
     // Positions are kept in 32 bits: a batch is smaller than 2 GiB + 12.
-    let Some(end) = end.filter(|&end| end <= u32::MAX as usize) else {
+    let Some(end) = end.filter(|&end| u32::try_from(end).is_ok()) else {
         return Err(DecodeError::corrupt(CorruptReason::Length, at));
     };
     // From here on nothing can be read beyond the record: `record` ends where it ends.
@@ -342,7 +342,7 @@ fn write_span(out: &mut [u8], at: usize, span: Option<&[u8]>) -> Option<usize> {
 }
 
 #[cfg(test)]
-#[expect(clippy::indexing_slicing, reason = "tests fail by panicking")]
+#[expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "tests may panic")]
 mod tests {
     use super::*;
     use proptest::prelude::*;
@@ -402,7 +402,7 @@ mod tests {
         for (bytes, expected) in cases {
             match read_record(bytes, 0) {
                 Err(DecodeError::Corrupt { reason, .. }) => {
-                    assert_eq!(reason, *expected, "{bytes:?}")
+                    assert_eq!(reason, *expected, "{bytes:?}");
                 }
                 other => panic!("{bytes:?}: {other:?}"),
             }

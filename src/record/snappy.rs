@@ -74,6 +74,7 @@ fn decompress_block(
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "tests may panic")]
 mod tests {
     use super::*;
 
