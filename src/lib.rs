@@ -2,6 +2,7 @@
 
 pub mod error;
 mod group;
+pub mod record;
 pub mod time;
 mod types;
 

@@ -1,0 +1,373 @@
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
+
+use std::borrow::Cow;
+
+use super::crc::crc32c;
+use super::header::{ATTRIBUTES_AT, CRC_AT, LENGTH_AT, MIN_RECORD_BYTES};
+use super::{
+    BatchHeader, Compression, DecodeError, HEADER_BYTES, Headers, RawRecord, decompress,
+    read_record,
+};
+use crate::error::CorruptReason;
+use crate::types::{Timestamp, TimestampType};
+
+/// What a compressed batch may decompress to where nothing else is asked for: 64 MiB.
+pub const DEFAULT_MAX_DECOMPRESSED_BYTES: usize = 64 << 20;
+
+/// A batch in borrowed bytes: its header, decoded, and its payload, not yet looked at.
+///
+/// ```
+/// use grouplog::record::{Batch, BatchHeader, DEFAULT_MAX_DECOMPRESSED_BYTES, encode_record, seal};
+///
+/// let mut records = [0; 64];
+/// let size = encode_record(&mut records, 0, 0, None, Some(b"hello"), &[]).unwrap();
+/// let header = BatchHeader { base_offset: 42, count: 1, ..BatchHeader::default() };
+/// let sealed = seal(&header, &records[..size]).unwrap();
+///
+/// let bytes = [&sealed[..], &records[..size]].concat();
+/// let batch = Batch::parse(&bytes)?;
+/// batch.verify_crc()?;
+/// let records = batch.records(DEFAULT_MAX_DECOMPRESSED_BYTES)?;
+/// let record = records.get(0).unwrap();
+/// assert_eq!((record.offset(), record.value()), (42, Some(&b"hello"[..])));
+/// # Ok::<(), grouplog::record::DecodeError>(())
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Batch<'a> {
+    header: BatchHeader,
+    /// The whole batch, header included, and nothing behind it.
+    bytes: &'a [u8],
+}
+
+impl<'a> Batch<'a> {
+    /// Reads the batch at the front of `bytes`; more bytes may follow it. The checksum is left to
+    /// [`Batch::verify_crc`].
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let header = BatchHeader::parse(bytes)?;
+        match bytes.get(..header.total_bytes()) {
+            Some(bytes) => Ok(Self { header, bytes }),
+            None => Err(DecodeError::corrupt(CorruptReason::Length, LENGTH_AT)),
+        }
+    }
+
+    /// The header.
+    pub const fn header(&self) -> &BatchHeader {
+        &self.header
+    }
+
+    /// The whole batch as it is stored.
+    pub const fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The records as they are stored: encoded one after the other, or one compressed stream.
+    pub fn payload(&self) -> &'a [u8] {
+        self.bytes.get(HEADER_BYTES..).unwrap_or_default()
+    }
+
+    /// Whether the checksum matches. It covers all but base offset, length, leader epoch and magic.
+    pub fn verify_crc(&self) -> Result<(), DecodeError> {
+        let covered = self.bytes.get(ATTRIBUTES_AT..).unwrap_or_default();
+        if crc32c(covered) == self.header.crc {
+            Ok(())
+        } else {
+            Err(DecodeError::corrupt(CorruptReason::Checksum, CRC_AT))
+        }
+    }
+
+    /// The encoded records: borrowed, or decompressed to at most `limit` bytes.
+    pub fn decompressed(&self, limit: usize) -> Result<Cow<'a, [u8]>, DecodeError> {
+        let codec = self.header.attributes.compression();
+        if codec == Compression::None {
+            return Ok(Cow::Borrowed(self.payload()));
+        }
+        let mut out = Vec::new();
+        decompress(codec, self.payload(), limit, &mut out).map_err(|e| e.shifted(HEADER_BYTES))?;
+        Ok(Cow::Owned(out))
+    }
+
+    /// Decodes every record, a compressed payload to at most `limit` bytes
+    /// ([`DEFAULT_MAX_DECOMPRESSED_BYTES`] where nothing speaks against it).
+    ///
+    /// All or nothing: where any record is damaged, none is returned.
+    pub fn records(&self, limit: usize) -> Result<Records<'a>, DecodeError> {
+        let bytes = self.decompressed(limit)?;
+        let mut raw = Vec::new();
+        decode_records(&self.header, &bytes, &mut raw).map_err(|e| e.shifted(HEADER_BYTES))?;
+        Ok(Records { header: self.header, bytes, raw })
+    }
+}
+
+/// Decodes the records of a batch from `bytes`, its decompressed payload, and appends them to `out`.
+///
+/// There must be exactly as many as the header says, nothing may follow them, and their offset deltas
+/// must rise and not exceed the last offset delta. On an error `out` is as it was.
+///
+/// This is [`Batch::records`] for callers that keep the bytes and the vector themselves.
+pub fn decode_records(
+    header: &BatchHeader,
+    bytes: &[u8],
+    out: &mut Vec<RawRecord>,
+) -> Result<(), DecodeError> {
+    let before = out.len();
+    let result = decode_into(header, bytes, out);
+    if result.is_err() {
+        out.truncate(before);
+    }
+    result
+}
+
+fn decode_into(
+    header: &BatchHeader,
+    bytes: &[u8],
+    out: &mut Vec<RawRecord>,
+) -> Result<(), DecodeError> {
+    // A count is believed only as far as there are bytes for it.
+    let count = usize::try_from(header.count).unwrap_or(usize::MAX);
+    if count > bytes.len() / MIN_RECORD_BYTES {
+        return Err(DecodeError::corrupt(CorruptReason::Count, 0));
+    }
+    out.reserve(count);
+    let mut at = 0;
+    let mut previous = -1;
+    for _ in 0..count {
+        let (record, next) = read_record(bytes, at)?;
+        if record.offset_delta <= previous || record.offset_delta > header.last_offset_delta {
+            return Err(DecodeError::corrupt(CorruptReason::Offsets, at));
+        }
+        previous = record.offset_delta;
+        out.push(record);
+        at = next;
+    }
+    if at == bytes.len() { Ok(()) } else { Err(DecodeError::corrupt(CorruptReason::Count, at)) }
+}
+
+/// The records of one batch, all checked.
+#[derive(Debug, Clone)]
+pub struct Records<'a> {
+    header: BatchHeader,
+    bytes: Cow<'a, [u8]>,
+    raw: Vec<RawRecord>,
+}
+
+impl Records<'_> {
+    /// How many there are.
+    pub const fn len(&self) -> usize {
+        self.raw.len()
+    }
+
+    /// Whether there are none, as in a batch that compaction has emptied.
+    pub const fn is_empty(&self) -> bool {
+        self.raw.is_empty()
+    }
+
+    /// The record at `index`, counted from 0 inside the batch.
+    pub fn get(&self, index: usize) -> Option<RecordView<'_>> {
+        self.raw.get(index).map(|raw| RecordView::new(&self.header, &self.bytes, *raw))
+    }
+
+    /// The records in order of their offsets.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = RecordView<'_>> {
+        self.raw.iter().map(|raw| RecordView::new(&self.header, &self.bytes, *raw))
+    }
+
+    /// The encoded records, decompressed.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Where the fields of the records lie in [`Records::bytes`].
+    pub fn raw(&self) -> &[RawRecord] {
+        &self.raw
+    }
+}
+
+/// One record of a batch, with what it takes from the batch's header.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordView<'a> {
+    header: &'a BatchHeader,
+    bytes: &'a [u8],
+    raw: RawRecord,
+}
+
+impl<'a> RecordView<'a> {
+    /// The record `raw`, which was read from `bytes`, of the batch with this header.
+    #[inline]
+    pub const fn new(header: &'a BatchHeader, bytes: &'a [u8], raw: RawRecord) -> Self {
+        Self { header, bytes, raw }
+    }
+
+    /// Its offset.
+    #[inline]
+    pub const fn offset(&self) -> i64 {
+        self.header.base_offset.saturating_add(self.raw.offset_delta as i64)
+    }
+
+    /// Its timestamp: the batch's append time on a topic with `LogAppendTime`, else the one that the
+    /// producer gave it.
+    #[inline]
+    pub const fn timestamp(&self) -> Timestamp {
+        Timestamp::from_millis(match self.header.attributes.timestamp_type() {
+            TimestampType::LogAppendTime => self.header.max_timestamp,
+            // Wraps as Kafka's does; a delta that overflows was made by no writer.
+            TimestampType::CreateTime => {
+                self.header.base_timestamp.wrapping_add(self.raw.timestamp_delta)
+            }
+        })
+    }
+
+    /// Its sequence number, -1 if it has none.
+    pub const fn sequence(&self) -> i32 {
+        self.header.sequence_at(self.raw.offset_delta)
+    }
+
+    /// Its key.
+    #[inline]
+    pub fn key(&self) -> Option<&'a [u8]> {
+        self.raw.key.get(self.bytes)
+    }
+
+    /// Its value; `None` deletes the key on a compacted topic.
+    #[inline]
+    pub fn value(&self) -> Option<&'a [u8]> {
+        self.raw.value.get(self.bytes)
+    }
+
+    /// Its headers.
+    #[inline]
+    pub fn headers(&self) -> Headers<'a> {
+        self.raw.headers(self.bytes)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "tests may panic")]
+mod tests {
+    use super::super::{Attributes, Header, encode_record, encoded_record_bytes, seal};
+    use super::*;
+    use proptest::prelude::*;
+
+    const LIMIT: usize = DEFAULT_MAX_DECOMPRESSED_BYTES;
+
+    /// Encoded records with these offset deltas; timestamps and values follow from them.
+    fn encode(deltas: &[i32]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for &delta in deltas {
+            let time = i64::from(delta) * 10;
+            let value = format!("value {delta}");
+            let headers = [Header { name: "h", value: None }];
+            let size = encoded_record_bytes(time, delta, None, Some(value.as_bytes()), &headers);
+            let start = out.len();
+            out.resize(start + size, 0);
+            encode_record(&mut out[start..], time, delta, None, Some(value.as_bytes()), &headers);
+        }
+        out
+    }
+
+    fn batch(header: BatchHeader, payload: &[u8]) -> Vec<u8> {
+        [&seal(&header, payload).unwrap()[..], payload].concat()
+    }
+
+    fn header(count: i32, last_offset_delta: i32) -> BatchHeader {
+        BatchHeader { base_offset: 100, count, last_offset_delta, ..BatchHeader::default() }
+    }
+
+    fn reason(bytes: &[u8]) -> CorruptReason {
+        match Batch::parse(bytes).and_then(|batch| batch.records(LIMIT)) {
+            Err(DecodeError::Corrupt { reason, .. }) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn records_return_with_what_the_header_adds() {
+        let head = BatchHeader {
+            base_timestamp: 1000,
+            max_timestamp: 5000,
+            producer_id: 1,
+            base_sequence: i32::MAX,
+            ..header(2, 3)
+        };
+        let mut bytes = batch(head, &encode(&[0, 3]));
+        bytes.extend_from_slice(b"the next batch");
+        let parsed = Batch::parse(&bytes).unwrap();
+        parsed.verify_crc().unwrap();
+        let records = parsed.records(LIMIT).unwrap();
+        let seen: Vec<_> = records
+            .iter()
+            .map(|r| (r.offset(), r.timestamp().as_millis(), r.sequence(), r.value().unwrap()))
+            .collect();
+        assert_eq!(seen[0], (100, 1000, i32::MAX, &b"value 0"[..]));
+        assert_eq!(seen[1], (103, 1030, 2, &b"value 3"[..]));
+        assert_eq!(parsed.header().next_offset(), 104);
+        assert_eq!(records.get(1).unwrap().headers().len(), 1);
+        assert!(records.get(2).is_none());
+
+        let attributes = Attributes::default().with_timestamp_type(TimestampType::LogAppendTime);
+        let bytes = batch(BatchHeader { attributes, ..head }, &encode(&[0, 3]));
+        let records = Batch::parse(&bytes).unwrap().records(LIMIT).unwrap();
+        assert!(records.iter().all(|r| r.timestamp().as_millis() == 5000));
+    }
+
+    #[test]
+    fn a_batch_that_compaction_emptied_has_no_records() {
+        let bytes = batch(header(0, 4), b"");
+        let batch = Batch::parse(&bytes).unwrap();
+        assert!(batch.records(LIMIT).unwrap().is_empty());
+        assert_eq!(batch.header().next_offset(), 105);
+    }
+
+    #[test]
+    fn counts_and_offsets_that_do_not_match_are_refused() {
+        let two = encode(&[0, 3]);
+        assert_eq!(reason(&batch(header(1, 3), &two)), CorruptReason::Count);
+        assert_eq!(reason(&batch(header(3, 3), &two)), CorruptReason::Length);
+        assert_eq!(reason(&batch(header(0, 3), &two)), CorruptReason::Count);
+        assert_eq!(reason(&batch(header(2, 2), &two)), CorruptReason::Offsets);
+        assert_eq!(reason(&batch(header(2, 9), &encode(&[3, 3]))), CorruptReason::Offsets);
+        assert_eq!(reason(&batch(header(2, 9), &encode(&[3, 0]))), CorruptReason::Offsets);
+        let whole = batch(header(2, 3), &two);
+        assert_eq!(reason(&whole[..whole.len() - 1]), CorruptReason::Length);
+    }
+
+    #[test]
+    fn a_failed_decode_leaves_the_vector_as_it_was() {
+        let mut out = Vec::new();
+        decode_records(&header(2, 3), &encode(&[0, 3]), &mut out).unwrap();
+        assert!(decode_records(&header(2, 3), &encode(&[0, 4]), &mut out).is_err());
+        assert_eq!(out.len(), 2);
+    }
+
+    #[test]
+    fn every_flipped_bit_under_the_checksum_is_noticed() {
+        let good = batch(header(3, 2), &encode(&[0, 1, 2]));
+        for bit in CRC_AT * 8..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            let refused = Batch::parse(&bad).and_then(|batch| batch.verify_crc());
+            assert!(refused.is_err(), "bit {bit}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_refused_or_read_without_a_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let _ = Batch::parse(&bytes).and_then(|batch| batch.records(LIMIT));
+        }
+
+        #[test]
+        fn any_payload_behind_a_good_header_is_refused_or_read_without_a_panic(
+            payload in proptest::collection::vec(any::<u8>(), 0..200),
+            codec in 0_u8..5,
+            count in 0_i32..20,
+        ) {
+            let attributes = Attributes::default().with_compression(Compression::from_id(codec).unwrap());
+            let bytes = batch(BatchHeader { attributes, ..header(count, 100) }, &payload);
+            if let Ok(records) = Batch::parse(&bytes).and_then(|batch| batch.records(1 << 16)) {
+                prop_assert_eq!(records.len(), count as usize);
+            }
+        }
+    }
+}
