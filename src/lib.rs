@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod record;
+mod segment;
 pub mod time;
 mod types;
 
