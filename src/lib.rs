@@ -3,6 +3,7 @@
 pub mod error;
 mod group;
 pub mod record;
+mod segment;
 pub mod time;
 mod types;
 

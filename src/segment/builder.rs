@@ -1,0 +1,276 @@
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
+
+use super::offset_index::OffsetIndex;
+use super::time_index::TimeIndex;
+use super::walk::{Walk, WalkEnd};
+use crate::record::BatchHeader;
+
+/// Grows the two indexes of a segment batch by batch, with Kafka's spacing (`LogSegment.append`).
+///
+/// A counter holds the bytes since the last entry. For each batch: if the counter is above
+/// `index.interval.bytes`, an entry for this batch is added to both indexes and the counter is set to
+/// 0; then the size of the batch is added to it. So the first batch never gets an entry.
+#[derive(Debug, Clone)]
+pub(crate) struct IndexBuilder {
+    interval_bytes: u64,
+    bytes_since_entry: u64,
+    /// The largest timestamp so far, and the last offset of the first batch that reached it.
+    largest: (i64, i64),
+    offsets: OffsetIndex,
+    times: TimeIndex,
+}
+
+impl IndexBuilder {
+    /// The builder of an empty segment.
+    pub(crate) const fn new(base_offset: i64, interval_bytes: u64) -> Self {
+        Self {
+            interval_bytes,
+            bytes_since_entry: 0,
+            largest: (-1, base_offset),
+            offsets: OffsetIndex::new(base_offset),
+            times: TimeIndex::new(base_offset),
+        }
+    }
+
+    /// The builder of a segment that is continued, and the position from which on its batches must be
+    /// given to [`IndexBuilder::on_batch`] again: that of the last entry. From there on it is in the
+    /// state in which it added that entry, so nothing is added twice and nothing is left out.
+    pub(crate) fn resume(
+        offsets: OffsetIndex,
+        times: TimeIndex,
+        interval_bytes: u64,
+    ) -> (Self, u64) {
+        let position = offsets.last().map_or(0, |(_, position)| position);
+        let largest = times.last().unwrap_or((-1, offsets.base_offset()));
+        (Self { interval_bytes, bytes_since_entry: 0, largest, offsets, times }, position)
+    }
+
+    /// Takes note of the next batch, `size` bytes from `position`; whether entries were added.
+    pub(crate) fn on_batch(
+        &mut self,
+        last_offset: i64,
+        position: u64,
+        size: u64,
+        max_timestamp: i64,
+    ) -> bool {
+        if max_timestamp > self.largest.0 {
+            self.largest = (max_timestamp, last_offset);
+        }
+        let mut added = false;
+        if self.bytes_since_entry > self.interval_bytes {
+            added = self.offsets.push(last_offset, position);
+            self.times.push(self.largest.0, self.largest.1);
+            self.bytes_since_entry = 0;
+        }
+        self.bytes_since_entry = self.bytes_since_entry.saturating_add(size);
+        added
+    }
+
+    /// As [`IndexBuilder::on_batch`], from the batch's header.
+    pub(crate) fn on_header(&mut self, position: u64, header: &BatchHeader) -> bool {
+        let size = header.total_bytes() as u64;
+        self.on_batch(header.last_offset(), position, size, header.max_timestamp)
+    }
+
+    /// Takes note of all batches from `position` to the end of `log`; where and why it ended.
+    pub(crate) fn scan(&mut self, log: &[u8], position: u64) -> WalkEnd {
+        let mut walk = Walk::from_position(log, self.offsets.base_offset(), position);
+        for (position, batch) in walk.by_ref() {
+            self.on_header(position, batch.header());
+        }
+        // A walk that returned `None` has an end.
+        walk.end().unwrap_or(WalkEnd::Clean)
+    }
+
+    /// Adds the last time entry, as at a roll or clean close, so that the index knows the largest
+    /// timestamp of the segment; whether one was needed.
+    pub(crate) fn finish(&mut self) -> bool {
+        self.times.push(self.largest.0, self.largest.1)
+    }
+
+    /// The largest timestamp so far, -1 if none.
+    pub(crate) const fn largest_timestamp(&self) -> i64 {
+        self.largest.0
+    }
+
+    pub(crate) const fn offsets(&self) -> &OffsetIndex {
+        &self.offsets
+    }
+
+    pub(crate) const fn times(&self) -> &TimeIndex {
+        &self.times
+    }
+
+    pub(crate) fn into_indexes(self) -> (OffsetIndex, TimeIndex) {
+        (self.offsets, self.times)
+    }
+}
+
+/// Makes both indexes of a segment anew from its log, up to where the log is valid; the last value
+/// says where and why that is.
+pub(crate) fn rebuild(
+    log: &[u8],
+    base_offset: i64,
+    interval_bytes: u64,
+) -> (OffsetIndex, TimeIndex, WalkEnd) {
+    let mut builder = IndexBuilder::new(base_offset, interval_bytes);
+    let end = builder.scan(log, 0);
+    builder.finish();
+    let (offsets, times) = builder.into_indexes();
+    (offsets, times, end)
+}
+
+#[cfg(test)]
+#[expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "tests may panic")]
+mod tests {
+    use super::super::walk::tests::batch;
+    use super::*;
+    use proptest::prelude::*;
+
+    struct Fixture {
+        base_offset: i64,
+        next_offset: i64,
+        log: &'static [u8],
+        index: &'static [u8],
+        timeindex: &'static [u8],
+    }
+
+    macro_rules! fixture {
+        ($base:literal, $next:literal) => {
+            Fixture {
+                base_offset: $base,
+                next_offset: $next,
+                log: fixture!($base, $next, ".log"),
+                index: fixture!($base, $next, ".index"),
+                timeindex: fixture!($base, $next, ".timeindex"),
+            }
+        };
+        ($base:literal, $next:literal, $extension:literal) => {
+            include_bytes!(concat!(
+                "../../tests/vectors/partition/seg-0/0000000000000000",
+                stringify!($base),
+                $extension
+            ))
+        };
+    }
+
+    /// Two segments that Kafka wrote with index.interval.bytes = 400.
+    const FIXTURES: [Fixture; 2] = [fixture!(5000, 5087), fixture!(5087, 5154)];
+    const INTERVAL: u64 = 400;
+
+    #[test]
+    fn kafkas_indexes_are_read_and_written_byte_for_byte() {
+        for fixture in FIXTURES {
+            let Fixture { base_offset, next_offset, log, index, timeindex } = fixture;
+            let offsets = OffsetIndex::parse(index, base_offset, log.len() as u64).unwrap();
+            let times = TimeIndex::parse(timeindex, base_offset, next_offset).unwrap();
+            assert_eq!((offsets.encode(), times.encode()), (index.to_vec(), timeindex.to_vec()));
+            let rebuilt = rebuild(log, base_offset, INTERVAL);
+            assert_eq!(rebuilt, (offsets, times, WalkEnd::Clean));
+        }
+    }
+
+    #[test]
+    fn every_offset_and_timestamp_of_kafkas_segments_is_found() {
+        for Fixture { base_offset, next_offset, log, .. } in FIXTURES {
+            let (offsets, times, _) = rebuild(log, base_offset, INTERVAL);
+            for offset in base_offset..next_offset {
+                let (_, header) = offsets.locate(log, offset).unwrap().unwrap();
+                assert!((header.base_offset..=header.last_offset()).contains(&offset));
+            }
+            assert_eq!(offsets.locate(log, next_offset), Ok(None));
+            let mut largest = -1;
+            for (position, batch) in Walk::new(log, base_offset) {
+                batch.verify_crc().unwrap();
+                let timestamp = batch.header().max_timestamp;
+                if timestamp > largest {
+                    largest = timestamp;
+                    let found = times.locate(&offsets, log, timestamp).unwrap();
+                    assert_eq!(found, Some((position, *batch.header())));
+                }
+            }
+            assert_eq!(times.last().unwrap().0, largest);
+            assert_eq!(times.locate(&offsets, log, largest + 1), Ok(None));
+        }
+    }
+
+    #[test]
+    fn a_continued_builder_adds_what_an_uninterrupted_one_adds() {
+        for Fixture { base_offset, log, .. } in FIXTURES {
+            let mut whole = IndexBuilder::new(base_offset, INTERVAL);
+            whole.scan(log, 0);
+            let positions: Vec<u64> = Walk::new(log, base_offset).map(|(at, _)| at).collect();
+            for cut in positions {
+                let mut first = IndexBuilder::new(base_offset, INTERVAL);
+                assert_eq!(first.scan(&log[..cut as usize], 0), WalkEnd::Clean);
+                let (offsets, times) = first.into_indexes();
+                let (mut second, from) = IndexBuilder::resume(offsets, times, INTERVAL);
+                assert!(from <= cut);
+                assert_eq!(second.scan(log, from), WalkEnd::Clean);
+                assert_eq!(second.offsets(), whole.offsets(), "{cut}");
+                assert_eq!(second.times(), whole.times(), "{cut}");
+                assert_eq!(second.largest_timestamp(), whole.largest_timestamp());
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_batch_gets_no_entry_and_records_without_time_no_time_entry() {
+        let mut builder = IndexBuilder::new(0, 10);
+        assert!(!builder.on_batch(0, 0, 100, -1));
+        assert!(builder.on_batch(1, 100, 100, -1));
+        assert!(!builder.finish());
+        assert_eq!((builder.offsets().len(), builder.times().len()), (1, 0));
+        // Not above the interval: no entry.
+        let mut builder = IndexBuilder::new(0, 100);
+        assert!(!builder.on_batch(0, 0, 100, 5));
+        assert!(!builder.on_batch(1, 100, 1, 5));
+        assert!(builder.on_batch(2, 101, 1, 5));
+        assert!(!builder.finish());
+        assert_eq!(builder.times().last(), Some((5, 0)));
+    }
+
+    #[test]
+    fn indexes_are_rebuilt_up_to_the_damage() {
+        let good: Vec<u8> = (0..50).flat_map(|i| batch(i, 1, 10 * i, 100)).collect();
+        let torn = [&good[..], &batch(50, 1, 0, 100)[..99]].concat();
+        let position = good.len() as u64;
+        let (offsets, times, end) = rebuild(&torn, 0, 1000);
+        assert_eq!(end, WalkEnd::Torn { position });
+        assert_eq!((offsets, times, WalkEnd::Clean), rebuild(&good, 0, 1000));
+    }
+
+    proptest! {
+        #[test]
+        fn every_offset_is_found_whatever_the_spacing(
+            batches in proptest::collection::vec((1_i32..4, 0_i64..3, -1_i64..50, 0_usize..60), 0..40),
+            interval in 0_u64..600,
+        ) {
+            let mut log = Vec::new();
+            let mut next = 1000;
+            let mut all = Vec::new();
+            for (count, gap, timestamp, value) in batches {
+                next += gap;
+                all.push((log.len() as u64, next, next + i64::from(count), timestamp));
+                log.extend(batch(next, count, timestamp, value));
+                next += i64::from(count);
+            }
+            let (offsets, times, end) = rebuild(&log, 1000, interval);
+            prop_assert_eq!(end, WalkEnd::Clean);
+            let parsed = OffsetIndex::parse(&offsets.encode(), 1000, log.len() as u64);
+            prop_assert_eq!(parsed.as_ref(), Ok(&offsets));
+            let parsed = TimeIndex::parse(&times.encode(), 1000, next);
+            prop_assert_eq!(parsed.as_ref(), Ok(&times));
+            for offset in 1000..=next {
+                let expected = all.iter().find(|batch| batch.2 > offset).map(|batch| batch.0);
+                let found = offsets.locate(&log, offset).unwrap().map(|(position, _)| position);
+                prop_assert_eq!(found, expected);
+            }
+            for timestamp in 0..51 {
+                let expected = all.iter().find(|batch| batch.3 >= timestamp).map(|batch| batch.0);
+                let found = times.locate(&offsets, &log, timestamp).unwrap().map(|found| found.0);
+                prop_assert_eq!(found, expected);
+            }
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! One segment of a partition: the names of its files, the walk over its batches, and its two
+//! indexes. Pure functions over slices; who opens, maps and writes the files is `log`.
+//!
+//! ```text
+//! orders-0/00000000000000005000.log         batches back to back from byte 0, nothing between them
+//!          00000000000000005000.index       8 bytes per entry, see `offset_index`
+//!          00000000000000005000.timeindex   12 bytes per entry, see `time_index`
+//! ```
+//!
+//! The number is the base offset, a lower bound of the offsets inside. The `.log` file is the truth.
+//! Indexes have no checksum and are caches: one that is missing, cut, or does not fit its log is
+//! rebuilt by [`rebuild`], never repaired.
+//!
+//! Invariants:
+//! - S1: offsets rise from batch to batch; gaps are legal (compaction, control batches).
+//! - S2: every offset of a segment is at most its base offset + 2^31 - 1.
+//! - S3: an offset entry names the last offset of a batch and the position where it starts; both rise
+//!   from entry to entry.
+//! - S4: a time entry (t, o) says that no batch up to offset o has a larger timestamp than t;
+//!   timestamps rise, offsets do not fall.
+//! - S5: what an entry says is compared with the batch that it points to before it is believed
+//!   ([`OffsetIndex::locate`], [`TimeIndex::locate`]); an entry that is left out costs a longer scan.
+
+mod builder;
+mod names;
+mod offset_index;
+mod time_index;
+mod walk;
+
+pub(crate) use builder::{IndexBuilder, rebuild};
+pub(crate) use names::{
+    Extension, FolderState, PartitionFolder, SegmentName, Suffix, deleted_folder_name, file_name,
+    folder_name, parse_file_name, parse_folder_name,
+};
+pub(crate) use offset_index::OffsetIndex;
+pub(crate) use time_index::TimeIndex;
+pub(crate) use walk::{Walk, WalkEnd};

@@ -1,0 +1,242 @@
+//! Kafka's names of segment files and partition folders.
+//!
+//! ```text
+//! 00000000000000005000.log              base offset in 20 digits; also .index .timeindex .txnindex
+//! 00000000000000005087.snapshot         the offset that it was taken at
+//! 00000000000000005000.log.deleted      a step of a deletion or replacement: .deleted .cleaned .swap
+//! orders-0                              topic and partition, parted at the last '-'
+//! orders-0.<32 hex>-delete              marked for deletion; also -future and -stray
+//! ```
+//!
+//! Only what these rules make exactly is recognised (`orders-00` and 19 digits are strangers), so
+//! that every recognised name is the one that would be written.
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
+
+use crate::types::TopicId;
+
+const OFFSET_DIGITS: usize = 20;
+const HEX_DIGITS: usize = 32;
+/// What file systems allow for one name.
+const MAX_NAME_BYTES: usize = 255;
+
+/// Which of a segment's files it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Extension {
+    /// The batches.
+    Log,
+    /// Offsets to positions.
+    Index,
+    /// Timestamps to offsets.
+    TimeIndex,
+    /// Aborted transactions.
+    TxnIndex,
+    /// State of idempotent producers.
+    Snapshot,
+}
+
+impl Extension {
+    const ALL: [Self; 5] =
+        [Self::Log, Self::Index, Self::TimeIndex, Self::TxnIndex, Self::Snapshot];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::Index => "index",
+            Self::TimeIndex => "timeindex",
+            Self::TxnIndex => "txnindex",
+            Self::Snapshot => "snapshot",
+        }
+    }
+}
+
+/// What is being done with a file (`LocalLog`): see Kafka's order of renames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Suffix {
+    /// Renamed before it is removed.
+    Deleted,
+    /// A replacement that may be unfinished.
+    Cleaned,
+    /// A replacement that is complete.
+    Swap,
+}
+
+/// A recognised file of a partition folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct SegmentName {
+    pub(crate) base_offset: i64,
+    pub(crate) extension: Extension,
+    pub(crate) suffix: Option<Suffix>,
+}
+
+/// The name of a segment's file.
+pub(crate) fn file_name(base_offset: i64, extension: Extension) -> String {
+    format!("{base_offset:0OFFSET_DIGITS$}.{}", extension.as_str())
+}
+
+/// The inverse of [`file_name`]; `None` for all names of other files.
+pub(crate) fn parse_file_name(name: &str) -> Option<SegmentName> {
+    let (digits, rest) = name.split_once('.')?;
+    if digits.len() != OFFSET_DIGITS || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let base_offset = digits.parse().ok()?;
+    let (extension, suffix) = match rest.split_once('.') {
+        None => (rest, None),
+        Some((extension, "deleted")) => (extension, Some(Suffix::Deleted)),
+        Some((extension, "cleaned")) => (extension, Some(Suffix::Cleaned)),
+        Some((extension, "swap")) => (extension, Some(Suffix::Swap)),
+        Some(_) => return None,
+    };
+    let extension = Extension::ALL.into_iter().find(|e| e.as_str() == extension)?;
+    Some(SegmentName { base_offset, extension, suffix })
+}
+
+/// What the name of a partition folder says about its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum FolderState {
+    /// In use.
+    Current,
+    /// To be removed.
+    Delete,
+    /// Being copied from another disk (Kafka only).
+    Future,
+    /// Found by Kafka without belonging to it.
+    Stray,
+}
+
+/// A recognised partition folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct PartitionFolder<'a> {
+    /// The topic, possibly cut short where the state is not `Current`.
+    pub(crate) topic: &'a str,
+    pub(crate) partition: u32,
+    pub(crate) state: FolderState,
+    /// The 32 digits behind the partition where the state is not `Current`.
+    pub(crate) unique: &'a str,
+}
+
+/// The folder of a partition.
+pub(crate) fn folder_name(topic: &str, partition: u32) -> String {
+    format!("{topic}-{partition}")
+}
+
+/// The folder of a partition that is being deleted. The topic is cut where the name would be longer
+/// than file systems allow; the id keeps it unique.
+pub(crate) fn deleted_folder_name(topic: &str, partition: u32, id: TopicId) -> String {
+    let tail = format!("-{partition}.{}-delete", id.to_hex());
+    // Topic names are ASCII, so every length is a character border; were it not, less is kept.
+    let mut keep = topic.len().min(MAX_NAME_BYTES.saturating_sub(tail.len()));
+    while !topic.is_char_boundary(keep) {
+        keep = keep.saturating_sub(1);
+    }
+    format!("{}{tail}", topic.get(..keep).unwrap_or_default())
+}
+
+/// The inverse of [`folder_name`] and [`deleted_folder_name`]; `None` for all other names.
+pub(crate) fn parse_folder_name(name: &str) -> Option<PartitionFolder<'_>> {
+    let marked = [
+        ("-delete", FolderState::Delete),
+        ("-future", FolderState::Future),
+        ("-stray", FolderState::Stray),
+    ];
+    for (suffix, state) in marked {
+        let unique = name.strip_suffix(suffix).and_then(|rest| rest.rsplit_once('.'));
+        if let Some((partition, unique)) = unique
+            && is_hex(unique)
+            && let Some((topic, partition)) = parse_partition(partition)
+        {
+            return Some(PartitionFolder { topic, partition, state, unique });
+        }
+    }
+    let (topic, partition) = parse_partition(name)?;
+    Some(PartitionFolder { topic, partition, state: FolderState::Current, unique: "" })
+}
+
+fn is_hex(text: &str) -> bool {
+    text.len() == HEX_DIGITS && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn parse_partition(name: &str) -> Option<(&str, u32)> {
+    let (topic, digits) = name.rsplit_once('-')?;
+    let canonical = digits == "0" || !digits.starts_with(['0', '+']);
+    let partition: u32 = digits.parse().ok()?;
+    // Kafka counts partitions in an i32.
+    (canonical && !topic.is_empty() && i32::try_from(partition).is_ok())
+        .then_some((topic, partition))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_names_return() {
+        assert_eq!(file_name(5000, Extension::Log), "00000000000000005000.log");
+        for base_offset in [0, 5000, i64::MAX] {
+            for extension in Extension::ALL {
+                let name = file_name(base_offset, extension);
+                let parsed = SegmentName { base_offset, extension, suffix: None };
+                assert_eq!(parse_file_name(&name), Some(parsed));
+                let swap = SegmentName { suffix: Some(Suffix::Swap), ..parsed };
+                assert_eq!(parse_file_name(&format!("{name}.swap")), Some(swap));
+            }
+        }
+    }
+
+    #[test]
+    fn other_files_are_not_recognised() {
+        for name in [
+            "",
+            ".log",
+            "partition.metadata",
+            "leader-epoch-checkpoint",
+            "0000000000000005000.log",
+            "000000000000000005000.log",
+            "-0000000000000005000.log",
+            "+0000000000000005000.log",
+            "99999999999999999999.log",
+            "00000000000000005000",
+            "00000000000000005000.",
+            "00000000000000005000.LOG",
+            "00000000000000005000.log.tmp",
+            "00000000000000005000.log.swap.swap",
+            "00000000000000005000.log.",
+        ] {
+            assert_eq!(parse_file_name(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn folder_names_part_at_the_last_dash() {
+        let current = |topic, partition| {
+            Some(PartitionFolder { topic, partition, state: FolderState::Current, unique: "" })
+        };
+        assert_eq!(parse_folder_name("orders-0"), current("orders", 0));
+        assert_eq!(parse_folder_name("a-1-2-37"), current("a-1-2", 37));
+        assert_eq!(parse_folder_name(&folder_name("x.y", 7)), current("x.y", 7));
+        let odd =
+            ["orders", "-0", "orders-", "orders-00", "orders-01", "orders-+1", "orders-2147483648"];
+        for name in odd {
+            assert_eq!(parse_folder_name(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_of_deleted_folders_return_and_fit_a_file_system() {
+        let id = TopicId::from_bytes([0xAB; 16]);
+        let name = deleted_folder_name("orders", 3, id);
+        assert_eq!(name, format!("orders-3.{}-delete", "ab".repeat(16)));
+        let parsed = parse_folder_name(&name).unwrap();
+        assert_eq!(
+            (parsed.topic, parsed.partition, parsed.state),
+            ("orders", 3, FolderState::Delete)
+        );
+        assert_eq!(parsed.unique, id.to_hex());
+        let long = deleted_folder_name(&"t".repeat(249), u32::MAX >> 1, id);
+        assert_eq!(long.len(), 255);
+        assert_eq!(parse_folder_name(&long).unwrap().state, FolderState::Delete);
+        // A topic may end like a marked folder; without the id it is a topic.
+        assert_eq!(parse_folder_name("x-delete"), None);
+        assert_eq!(parse_folder_name("x-delete-0").unwrap().topic, "x-delete");
+    }
+}

@@ -1,0 +1,259 @@
+//! The offset index of a segment, Kafka's `.index` (`OffsetIndex`).
+//!
+//! ```text
+//! 0  4  i32  last offset of a batch, less the base offset of the segment
+//! 4  4  i32  position in the .log file where that batch starts
+//! ..         more entries of 8 bytes; no header, no checksum
+//! ```
+//!
+//! Sparse: an entry about every `index.interval.bytes`, and none for the first batch. Written whole
+//! when the segment is finished; a missing, torn or foreign file is rebuilt from the log. (A running
+//! Kafka broker has zeros behind the entries of its active segment; here that is a file to rebuild.)
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
+
+use super::walk::{Walk, WalkEnd};
+use crate::error::CorruptReason;
+use crate::record::{BatchHeader, DecodeError};
+
+const ENTRY_BYTES: usize = 8;
+
+/// Both fields are kept as they are stored: 0 to 2^31 - 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Entry {
+    relative_offset: i32,
+    position: i32,
+}
+
+/// The entries of one segment, in memory (S3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OffsetIndex {
+    base_offset: i64,
+    entries: Vec<Entry>,
+}
+
+impl OffsetIndex {
+    pub(crate) const fn new(base_offset: i64) -> Self {
+        Self { base_offset, entries: Vec::new() }
+    }
+
+    /// Reads the index of a segment whose log holds `log_len` bytes. An error means: rebuild it.
+    pub(crate) fn parse(bytes: &[u8], base_offset: i64, log_len: u64) -> Result<Self, DecodeError> {
+        let (chunks, rest) = bytes.as_chunks::<ENTRY_BYTES>();
+        let mut index = Self { base_offset, entries: Vec::with_capacity(chunks.len()) };
+        for (number, chunk) in chunks.iter().enumerate() {
+            let [o0, o1, o2, o3, p0, p1, p2, p3] = *chunk;
+            let entry = Entry {
+                relative_offset: i32::from_be_bytes([o0, o1, o2, o3]),
+                position: i32::from_be_bytes([p0, p1, p2, p3]),
+            };
+            let inside = u64::try_from(entry.position).is_ok_and(|position| position < log_len);
+            if !inside || !index.push_entry(entry) {
+                let at = number.saturating_mul(ENTRY_BYTES);
+                return Err(DecodeError::corrupt(CorruptReason::Index, at));
+            }
+        }
+        if !rest.is_empty() {
+            let at = bytes.len().saturating_sub(rest.len());
+            return Err(DecodeError::corrupt(CorruptReason::Index, at));
+        }
+        Ok(index)
+    }
+
+    /// The index as it is stored.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.entries.len().saturating_mul(ENTRY_BYTES));
+        for entry in &self.entries {
+            out.extend_from_slice(&entry.relative_offset.to_be_bytes());
+            out.extend_from_slice(&entry.position.to_be_bytes());
+        }
+        out
+    }
+
+    /// Adds an entry, if it keeps S3 and can be written; whether it did. An entry that is left out
+    /// costs a longer scan, nothing else.
+    pub(super) fn push(&mut self, last_offset: i64, position: u64) -> bool {
+        let relative = last_offset.checked_sub(self.base_offset).map(i32::try_from);
+        let (Some(Ok(relative_offset)), Ok(position)) = (relative, i32::try_from(position)) else {
+            return false;
+        };
+        self.push_entry(Entry { relative_offset, position })
+    }
+
+    fn push_entry(&mut self, entry: Entry) -> bool {
+        let rises = match self.entries.last() {
+            Some(last) => {
+                entry.relative_offset > last.relative_offset && entry.position > last.position
+            }
+            None => entry.relative_offset >= 0 && entry.position >= 0,
+        };
+        if rises {
+            self.entries.push(entry);
+        }
+        rises
+    }
+
+    /// How many entries there are.
+    pub(crate) const fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) const fn base_offset(&self) -> i64 {
+        self.base_offset
+    }
+
+    /// The last entry: the last offset of a batch, and where it starts.
+    pub(crate) fn last(&self) -> Option<(i64, u64)> {
+        self.entries.last().map(|entry| self.absolute(*entry))
+    }
+
+    /// All entries, as [`OffsetIndex::last`].
+    pub(crate) fn entries(&self) -> impl ExactSizeIterator<Item = (i64, u64)> {
+        self.entries.iter().map(|entry| self.absolute(*entry))
+    }
+
+    /// Where to begin to look for the batch that holds `offset`: no later than there. 0 where no
+    /// entry helps.
+    pub(crate) fn lookup(&self, offset: i64) -> u64 {
+        self.entry_at_or_before(offset).map_or(0, |(_, position)| position)
+    }
+
+    /// Finds the first batch whose last offset is `offset` or more: the one that holds it, or the
+    /// one after the gap that it lies in. `None` where the log ends before.
+    ///
+    /// The entry is compared with the batch that it points to (S5). [`CorruptReason::Index`] means
+    /// that they differ, and that the index should be rebuilt; any other reason is damage of the log.
+    pub(crate) fn locate(
+        &self,
+        log: &[u8],
+        offset: i64,
+    ) -> Result<Option<(u64, BatchHeader)>, DecodeError> {
+        let entry = self.entry_at_or_before(offset);
+        let start = entry.map_or(0, |(_, position)| position);
+        let mut walk = Walk::from_position(log, self.base_offset, start);
+        let mut expected = entry.map(|(last_offset, _)| last_offset);
+        for (position, batch) in walk.by_ref() {
+            let header = *batch.header();
+            if expected.take().is_some_and(|expected| header.last_offset() != expected) {
+                return Err(DecodeError::corrupt(CorruptReason::Index, position as usize));
+            }
+            if header.last_offset() >= offset {
+                return Ok(Some((position, header)));
+            }
+        }
+        if expected.is_some() {
+            return Err(DecodeError::corrupt(CorruptReason::Index, start as usize));
+        }
+        match walk.end() {
+            Some(WalkEnd::Corrupt { position, reason }) => {
+                Err(DecodeError::corrupt(reason, position as usize))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn entry_at_or_before(&self, offset: i64) -> Option<(i64, u64)> {
+        let relative = offset.checked_sub(self.base_offset)?;
+        let after =
+            self.entries.partition_point(|entry| i64::from(entry.relative_offset) <= relative);
+        let entry = self.entries.get(after.checked_sub(1)?)?;
+        Some(self.absolute(*entry))
+    }
+
+    fn absolute(&self, entry: Entry) -> (i64, u64) {
+        let offset = self.base_offset.saturating_add(i64::from(entry.relative_offset));
+        // Entries hold no negative position.
+        (offset, u64::try_from(entry.position).unwrap_or(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::walk::tests::batch;
+    use super::*;
+
+    fn entries(list: &[(i32, i32)]) -> Vec<u8> {
+        list.iter().flat_map(|(o, p)| [o.to_be_bytes(), p.to_be_bytes()].concat()).collect()
+    }
+
+    #[test]
+    fn lookup_finds_the_last_entry_at_or_before() {
+        let bytes = entries(&[(6, 445), (11, 1320), (19, 1988)]);
+        let index = OffsetIndex::parse(&bytes, 5000, 2000).unwrap();
+        assert_eq!(index.encode(), bytes);
+        for (offset, position) in
+            [(i64::MIN, 0), (0, 0), (5005, 0), (5006, 445), (5010, 445), (5011, 1320), (9999, 1988)]
+        {
+            assert_eq!(index.lookup(offset), position, "{offset}");
+        }
+        assert_eq!((index.len(), index.last()), (3, Some((5019, 1988))));
+    }
+
+    #[test]
+    fn a_file_that_does_not_fit_is_refused() {
+        let error = |at| Err(DecodeError::corrupt(CorruptReason::Index, at));
+        for (list, at) in [
+            (&[(6, 445), (6, 500)][..], 8),
+            (&[(6, 445), (7, 445)], 8),
+            (&[(6, 445), (0, 0)], 8),
+            (&[(-1, 445)], 0),
+            (&[(6, -1)], 0),
+            (&[(6, 2000)], 0),
+        ] {
+            assert_eq!(OffsetIndex::parse(&entries(list), 5000, 2000), error(at), "{list:?}");
+        }
+        let odd = [entries(&[(6, 445)]), vec![0; 7]].concat();
+        assert_eq!(OffsetIndex::parse(&odd, 5000, 2000), error(8));
+        assert_eq!(OffsetIndex::parse(&[], 5000, 0).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn entries_that_cannot_be_written_are_left_out() {
+        let mut index = OffsetIndex::new(10);
+        assert!(!index.push(9, 0));
+        assert!(!index.push(10 + (1 << 31), 5));
+        assert!(!index.push(10, 1 << 31));
+        assert!(index.push(10, 5));
+        assert!(!index.push(10, 9) && !index.push(11, 5));
+        assert!(index.push(11, 6));
+        assert_eq!(index.entries().collect::<Vec<_>>(), [(10, 5), (11, 6)]);
+    }
+
+    #[test]
+    fn locate_finds_the_batch_or_the_one_after_the_gap() {
+        let log = [batch(100, 3, 1, 5), batch(103, 2, 2, 5), batch(200, 1, 3, 5)].concat();
+        let second = batch(100, 3, 1, 5).len() as u64;
+        let mut index = OffsetIndex::new(100);
+        assert!(index.push(104, second));
+        let found = |offset| index.locate(&log, offset).unwrap().map(|(_, h)| h.base_offset);
+        assert_eq!(found(0), Some(100));
+        assert_eq!(found(102), Some(100));
+        assert_eq!(found(103), Some(103));
+        assert_eq!(found(104), Some(103));
+        assert_eq!(found(105), Some(200));
+        assert_eq!(found(200), Some(200));
+        assert_eq!(found(201), None);
+    }
+
+    #[test]
+    fn an_entry_that_points_elsewhere_is_noticed() {
+        let log = [batch(100, 3, 1, 5), batch(103, 2, 2, 5), batch(200, 1, 3, 5)].concat();
+        let second = batch(100, 3, 1, 5).len() as u64;
+        for (offset, position) in [(103, second), (104, second + 1), (104, 0), (104, 1 << 20)] {
+            let mut index = OffsetIndex::new(100);
+            assert!(index.push(offset, position));
+            match index.locate(&log, 104) {
+                Err(DecodeError::Corrupt { reason: CorruptReason::Index, .. }) => {}
+                other => panic!("{offset} {position}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn damage_of_the_log_is_not_the_end_of_the_log() {
+        let log = [batch(100, 3, 1, 5), vec![0; 100]].concat();
+        let index = OffsetIndex::new(100);
+        assert_eq!(index.locate(&log, 102).unwrap().unwrap().0, 0);
+        let at = log.len() - 100;
+        assert_eq!(index.locate(&log, 103), Err(DecodeError::corrupt(CorruptReason::Length, at)));
+    }
+}
