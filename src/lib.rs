@@ -1,6 +1,8 @@
 //! An embedded log and consumer-group engine.
 
 pub mod error;
+mod journal;
+pub mod storage;
 pub mod time;
 mod types;
 
