@@ -2,8 +2,10 @@
 
 pub mod error;
 mod group;
+mod journal;
 pub mod record;
 mod segment;
+pub mod storage;
 pub mod time;
 mod types;
 

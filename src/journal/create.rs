@@ -1,0 +1,194 @@
+//! Beginning a new journal file behind what is there.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::{CorruptReason, Error, Result};
+use crate::storage::{OpenMode, Storage};
+use crate::time::{Clock, Random};
+use crate::types::Lsn;
+
+use super::header::{Decoded, FIRST_FRAME, FileHeader};
+use super::slot::{FOLDER, Slot, erase_header, list, read_header, slot_path};
+use super::space::Preparing;
+use super::state::{Life, State};
+use super::sync::SyncState;
+use super::worker::Signal;
+use super::{JournalConfig, Shared, Start};
+
+pub(super) fn create(
+    storage: Arc<dyn Storage>,
+    config: JournalConfig,
+    random: Arc<dyn Random>,
+    clock: Arc<dyn Clock>,
+    start: Start,
+    on_half_full: Box<dyn Fn() + Send + Sync>,
+) -> Result<Shared> {
+    check(&config)?;
+    storage.create_dir(Path::new(FOLDER))?;
+    storage.sync_dir(Path::new(""))?;
+    let mut found = survey(&*storage, &config, &start)?;
+    let first = sequence_after(found.last_sequence.max(start.continues_from.sequence()))?
+        .max(start.min_sequence);
+
+    let slot = match found.free.pop_front() {
+        Some((number, bytes)) => {
+            let slot = Slot::open(&*storage, number, config.file_bytes, config.mode)?;
+            found.total_bytes += u64::from(slot.size).saturating_sub(bytes);
+            slot
+        }
+        None => {
+            let number = (0..).find(|n| !found.numbers.contains(n)).unwrap_or(u32::MAX);
+            found.numbers.insert(number);
+            found.total_bytes += u64::from(config.file_bytes);
+            Slot::create(&*storage, number, config.file_bytes, config.mode)?
+        }
+    };
+    let header = FileHeader {
+        size: slot.size,
+        directory_id: config.directory_id,
+        salt: random.next_u64(),
+        sequence: first,
+        epoch: config.epoch,
+        continues_from: start.continues_from,
+        known_synced: start.known_synced,
+    };
+    slot.begin(&header)?;
+    let current = Life::new(slot, &header);
+    let end = Lsn::new(first, FIRST_FRAME);
+
+    let slack = current.sure_bytes(config.frame_max());
+    let state = State {
+        current,
+        sealed: VecDeque::new(),
+        spares: VecDeque::new(),
+        free: Vec::new(),
+        unopened: found.free,
+        kept: found.kept,
+        kept_bytes: found.kept_bytes,
+        total_bytes: found.total_bytes,
+        first_sequence: first,
+        next_sequence: sequence_after(first)?,
+        spare_target: SPARES_AT_FIRST,
+        data_end: end,
+        last_witness: Lsn::ZERO,
+        scratch: Vec::new(),
+        parked: false,
+        exclusive: false,
+        half_full_told: false,
+        prepare_error: None,
+    };
+    let shared = Shared {
+        state: Mutex::new(state),
+        space_freed: Condvar::new(),
+        prepare: Mutex::new(Preparing { numbers: found.numbers, retired: Vec::new() }),
+        slack: AtomicI64::new(slack),
+        waiters: AtomicUsize::new(0),
+        end: AtomicU64::new(end.to_u64()),
+        sync: Mutex::new(SyncState::default()),
+        sync_done: Condvar::new(),
+        synced: AtomicU64::new(0),
+        covered: AtomicU64::new(0),
+        requested: AtomicU64::new(0),
+        signal: Signal::default(),
+        closed: AtomicBool::new(false),
+        failure: OnceLock::new(),
+        storage,
+        config,
+        random,
+        clock,
+        on_half_full,
+    };
+    // A full disk must not stop the opening: what waits for space is told.
+    if let Err(error) = shared.prepare_one() {
+        shared.state.lock().prepare_error = Some(error);
+    }
+    Ok(shared)
+}
+
+fn check(config: &JournalConfig) -> Result<()> {
+    if !config.file_bytes.is_multiple_of(4096) || config.file_bytes < FILE_BYTES_MIN {
+        return Err(Error::InvalidConfig {
+            key: "journal.file.bytes",
+            value: config.file_bytes.to_string(),
+            expected: "a multiple of 4096, at least 16384",
+        });
+    }
+    let least = u64::from(config.file_bytes) * 4;
+    if config.max_bytes < least || config.max_bytes > MAX_BYTES_MAX {
+        return Err(Error::InvalidConfig {
+            key: "journal.max.bytes",
+            value: config.max_bytes.to_string(),
+            expected: "four files at least, 8 GiB at most",
+        });
+    }
+    Ok(())
+}
+
+/// What lies in the folder.
+struct Survey {
+    numbers: BTreeSet<u32>,
+    free: VecDeque<(u32, u64)>,
+    kept: Vec<(u32, u64)>,
+    last_sequence: u32,
+    total_bytes: u64,
+    kept_bytes: u64,
+}
+
+/// Reads all headers. Slots that are not kept are free, those with the oldest or no life first.
+fn survey(storage: &dyn Storage, config: &JournalConfig, start: &Start) -> Result<Survey> {
+    let mut survey = Survey {
+        numbers: BTreeSet::new(),
+        free: VecDeque::new(),
+        kept: Vec::new(),
+        last_sequence: 0,
+        total_bytes: 0,
+        kept_bytes: 0,
+    };
+    let mut free = Vec::new();
+    for (number, bytes) in list(storage)? {
+        survey.numbers.insert(number);
+        survey.total_bytes = survey.total_bytes.saturating_add(bytes);
+        let kept = start.keep.contains(&number);
+        let file = storage.open(&slot_path(number), OpenMode::Read)?;
+        let sequence = match read_header(&*file)? {
+            Decoded::Valid(header) if header.directory_id == config.directory_id => header.sequence,
+            // Left by a creation of the folder that did not get far; replay refuses it elsewhere.
+            Decoded::Valid(_) if !kept => {
+                drop(file);
+                erase_header(storage, number)?;
+                0
+            }
+            Decoded::Invalid | Decoded::Newer(_) if !kept => 0,
+            _ => return Err(Error::corrupt(file.path(), 0, CorruptReason::Missing)),
+        };
+        survey.last_sequence = survey.last_sequence.max(sequence);
+        if kept {
+            survey.kept.push((number, bytes));
+            survey.kept_bytes = survey.kept_bytes.saturating_add(bytes);
+        } else {
+            free.push((sequence, number, bytes));
+        }
+    }
+    free.sort_unstable();
+    survey.free = free.into_iter().map(|(_, number, bytes)| (number, bytes)).collect();
+    Ok(survey)
+}
+
+pub(super) fn sequence_after(sequence: u32) -> Result<u32> {
+    sequence.checked_add(1).ok_or(Error::LimitExceeded {
+        what: "journal files ever begun",
+        found: u64::from(u32::MAX) + 1,
+        max: u64::from(u32::MAX),
+    })
+}
+
+const SPARES_AT_FIRST: usize = 2;
+const FILE_BYTES_MIN: u32 = 16 << 10;
+/// A quarter of it is a frame, whose positions are `u32`.
+const MAX_BYTES_MAX: u64 = 8 << 30;

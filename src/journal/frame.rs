@@ -1,0 +1,190 @@
+//! Frames: what is written into a journal file from byte 4096 on.
+//!
+//! ```text
+//! offset size field            big-endian; a frame begins at a multiple of 8
+//!      0    4 length           of the payload in bytes
+//!      4    1 kind             1 Data, 2 Next, 3 SyncMark
+//!      5    1 flags            0
+//!      6    2 reserved         0
+//!      8    8 LSN              sequence of the file and position of this frame in it
+//!     16    8 known synced     LSN <= this one; everything below it was durable when this was written
+//!     24    4 payload checksum CRC-32 of the payload
+//!     28    4 header checksum  CRC-32 of bytes 0..28, xor the folded salt of the file
+//!     32    n payload          then 0 to 7 bytes of anything up to a multiple of 8
+//! ```
+//!
+//! - *Data*: a list of sections, see `section`.
+//! - *Next*: the journal goes on in another file; the payload is its sequence number (4 bytes).
+//!   Nothing after it in this file counts.
+//! - *SyncMark*: nothing but a witness for `known synced`; no payload.
+//!
+//! The xor is the same as a seed: all headers are 28 bytes, and a seed changes the CRC of messages of one
+//! length by a constant. Bytes of an earlier life of a recycled file fail by LSN (sequence numbers are
+//! never reused) and by salt; a look-alike inside a payload fails because its author knows no salt.
+
+use crate::error::CorruptReason;
+use crate::types::Lsn;
+
+use super::field::{array, u32_at, u64_at};
+
+/// What a frame is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Data = 1,
+    Next = 2,
+    SyncMark = 3,
+}
+
+/// The fields of a frame's header that are not constant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FrameHeader {
+    pub(super) payload_bytes: u32,
+    pub(super) kind: Kind,
+    pub(super) lsn: Lsn,
+    pub(super) known_synced: Lsn,
+    pub(super) payload_crc: u32,
+}
+
+impl FrameHeader {
+    #[inline]
+    pub(super) fn encode(&self, salt: u32) -> [u8; FRAME_HEADER] {
+        let mut bytes = [0; FRAME_HEADER];
+        bytes[..4].copy_from_slice(&self.payload_bytes.to_be_bytes());
+        bytes[4] = self.kind as u8;
+        bytes[8..16].copy_from_slice(&self.lsn.to_u64().to_be_bytes());
+        bytes[16..24].copy_from_slice(&self.known_synced.to_u64().to_be_bytes());
+        bytes[24..28].copy_from_slice(&self.payload_crc.to_be_bytes());
+        let crc = crc32fast::hash(&bytes[..CRC_AT]) ^ salt;
+        bytes[CRC_AT..].copy_from_slice(&crc.to_be_bytes());
+        bytes
+    }
+
+    /// The header at the start of `bytes`, or `None` if there is no valid one for the position `lsn`.
+    ///
+    /// An error means a valid checksum over a value that this version does not write.
+    pub(super) fn decode(bytes: &[u8], lsn: Lsn, salt: u32) -> Result<Option<Self>, CorruptReason> {
+        Self::parse(bytes, lsn, salt).transpose()
+    }
+
+    fn parse(bytes: &[u8], lsn: Lsn, salt: u32) -> Option<Result<Self, CorruptReason>> {
+        // The position first: it differs for nearly all bytes that are no frame, and costs nothing.
+        if u64_at(bytes, LSN_AT)? != lsn.to_u64() {
+            return None;
+        }
+        let bytes: [u8; FRAME_HEADER] = array(bytes, 0)?;
+        if crc32fast::hash(bytes.get(..CRC_AT)?) ^ salt != u32_at(&bytes, CRC_AT)? {
+            return None;
+        }
+        let known_synced = Lsn::from_u64(u64_at(&bytes, 16)?);
+        let kind = match bytes.get(4..8)? {
+            [1, 0, 0, 0] => Kind::Data,
+            [2, 0, 0, 0] => Kind::Next,
+            [3, 0, 0, 0] => Kind::SyncMark,
+            _ => return Some(Err(CorruptReason::Field)),
+        };
+        // A frame can only vouch for what lies before it.
+        if known_synced > lsn {
+            return Some(Err(CorruptReason::Field));
+        }
+        Some(Ok(Self {
+            payload_bytes: u32_at(&bytes, 0)?,
+            kind,
+            lsn,
+            known_synced,
+            payload_crc: u32_at(&bytes, 24)?,
+        }))
+    }
+}
+
+/// Whether the bytes carry the position of a frame that should begin here, valid or not.
+pub(super) fn claims(bytes: &[u8], lsn: Lsn) -> bool {
+    u64_at(bytes, LSN_AT) == Some(lsn.to_u64())
+}
+
+/// The bytes that a frame with such a payload takes, header and padding included.
+pub(super) const fn frame_bytes(payload: u64) -> Option<u64> {
+    match payload.checked_add(FRAME_HEADER as u64) {
+        Some(bytes) => bytes.checked_next_multiple_of(8),
+        None => None,
+    }
+}
+
+/// The CRC-32 of several parts as if they were one.
+#[inline]
+pub(super) fn payload_crc(parts: &[&[u8]]) -> u32 {
+    match parts {
+        [part] => crc32fast::hash(part),
+        _ => {
+            let mut hasher = crc32fast::Hasher::new();
+            parts.iter().for_each(|part| hasher.update(part));
+            hasher.finalize()
+        }
+    }
+}
+
+const LSN_AT: usize = 8;
+const CRC_AT: usize = 28;
+pub(super) const FRAME_HEADER: usize = 32;
+/// The size of a Next frame. Every file keeps room for one.
+pub(super) const NEXT_BYTES: u32 = 40;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn header() -> impl Strategy<Value = FrameHeader> {
+        (any::<u32>(), 1u8..=3, any::<u64>(), any::<u64>(), any::<u32>()).prop_map(
+            |(payload_bytes, kind, lsn, known, payload_crc)| FrameHeader {
+                payload_bytes,
+                kind: [Kind::Data, Kind::Next, Kind::SyncMark][usize::from(kind) - 1],
+                lsn: Lsn::from_u64(lsn),
+                known_synced: Lsn::from_u64(known.min(lsn)),
+                payload_crc,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_header_comes_back_as_it_was(header in header(), salt: u32) {
+            let bytes = header.encode(salt);
+            prop_assert_eq!(FrameHeader::decode(&bytes, header.lsn, salt), Ok(Some(header)));
+        }
+
+        #[test]
+        fn another_salt_or_position_is_no_header(header in header(), salt: u32, other in 1..u32::MAX) {
+            let bytes = header.encode(salt);
+            prop_assert_eq!(FrameHeader::decode(&bytes, header.lsn, salt ^ other), Ok(None));
+            let elsewhere = Lsn::from_u64(header.lsn.to_u64() ^ u64::from(other));
+            prop_assert_eq!(FrameHeader::decode(&bytes, elsewhere, salt), Ok(None));
+        }
+
+        #[test]
+        fn a_flipped_bit_makes_a_header_invalid(header in header(), bit in 0..FRAME_HEADER * 8) {
+            let mut bytes = header.encode(5);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            prop_assert_eq!(FrameHeader::decode(&bytes, header.lsn, 5), Ok(None));
+        }
+
+        #[test]
+        fn any_bytes_decode_without_a_panic(bytes: Vec<u8>, lsn: u64, salt: u32) {
+            prop_assert_eq!(FrameHeader::decode(&bytes, Lsn::from_u64(lsn), salt), Ok(None));
+        }
+
+        #[test]
+        fn parts_have_the_checksum_of_the_whole(bytes: Vec<u8>, at: prop::sample::Index) {
+            let (left, right) = bytes.split_at(at.index(bytes.len() + 1));
+            prop_assert_eq!(payload_crc(&[left, right]), payload_crc(&[&bytes]));
+        }
+    }
+
+    #[test]
+    fn frames_are_multiples_of_eight() {
+        assert_eq!(frame_bytes(0), Some(32));
+        assert_eq!(frame_bytes(1), Some(40));
+        assert_eq!(frame_bytes(4), Some(u64::from(NEXT_BYTES)));
+        assert_eq!(frame_bytes(u64::MAX), None);
+    }
+}

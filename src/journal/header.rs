@@ -1,0 +1,167 @@
+//! The first bytes of a journal file.
+//!
+//! ```text
+//! offset size field            big-endian
+//!      0    8 magic            "GLJRNL\0\x01"
+//!      8    4 version          1
+//!     12    4 size             of the file in bytes, a multiple of 4096; a longer file is legal
+//!     16   16 directory id     of the folder that the file belongs to
+//!     32    8 salt             random, new in each life of the file
+//!     40    4 sequence         of this life of the file, >= 1, never reused in a folder
+//!     44    4 epoch            broker epoch of the writer
+//!     48    8 continues from   LSN where replay of the files before stops; 0: an ordinary spare,
+//!                              which follows the file whose Next frame names it
+//!     56    8 known synced     LSN; everything below it was durable when this header was written
+//!     64    4 reserved         0
+//!     68    4 checksum         CRC-32 of bytes 0..68
+//! ```
+//!
+//! Frames begin at byte 4096, so a header write and a frame never share a page. The header lies within
+//! one 512-byte sector. It is made durable before the first frame goes in: an invalid header of a file
+//! that must follow is therefore damage, never "an empty file". Magic, version and checksum keep their
+//! places in every version.
+
+use crate::error::CorruptReason;
+use crate::types::{Epoch, Lsn};
+
+use super::field::{array, u32_at, u64_at};
+
+/// What a journal file says about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileHeader {
+    pub(super) size: u32,
+    pub(super) directory_id: [u8; 16],
+    pub(super) salt: u64,
+    pub(super) sequence: u32,
+    pub(super) epoch: Epoch,
+    pub(super) continues_from: Lsn,
+    pub(super) known_synced: Lsn,
+}
+
+/// What the first bytes of a file were found to be.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Decoded {
+    Valid(FileHeader),
+    /// Never written, half written or damaged.
+    Invalid,
+    /// Valid, and written by a newer version.
+    Newer(u32),
+}
+
+impl FileHeader {
+    pub(super) fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[..8].copy_from_slice(&MAGIC);
+        bytes[8..12].copy_from_slice(&VERSION.to_be_bytes());
+        bytes[12..16].copy_from_slice(&self.size.to_be_bytes());
+        bytes[16..32].copy_from_slice(&self.directory_id);
+        bytes[32..40].copy_from_slice(&self.salt.to_be_bytes());
+        bytes[40..44].copy_from_slice(&self.sequence.to_be_bytes());
+        bytes[44..48].copy_from_slice(&self.epoch.to_be_bytes());
+        bytes[48..56].copy_from_slice(&self.continues_from.to_u64().to_be_bytes());
+        bytes[56..64].copy_from_slice(&self.known_synced.to_u64().to_be_bytes());
+        let crc = crc32fast::hash(&bytes[..CRC_AT]);
+        bytes[CRC_AT..].copy_from_slice(&crc.to_be_bytes());
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Decoded {
+        Self::parse(bytes).unwrap_or(Decoded::Invalid)
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Decoded> {
+        let bytes: [u8; HEADER_BYTES] = array(bytes, 0)?;
+        let sum = u32_at(&bytes, CRC_AT)?;
+        if !bytes.starts_with(&MAGIC) || crc32fast::hash(bytes.get(..CRC_AT)?) != sum {
+            return None;
+        }
+        let version = u32_at(&bytes, 8)?;
+        if version > VERSION {
+            return Some(Decoded::Newer(version));
+        }
+        let header = Self {
+            size: u32_at(&bytes, 12)?,
+            directory_id: array(&bytes, 16)?,
+            salt: u64_at(&bytes, 32)?,
+            sequence: u32_at(&bytes, 40)?,
+            epoch: i32::from_be_bytes(array(&bytes, 44)?),
+            continues_from: Lsn::from_u64(u64_at(&bytes, 48)?),
+            known_synced: Lsn::from_u64(u64_at(&bytes, 56)?),
+        };
+        header.check().is_ok().then_some(Decoded::Valid(header))
+    }
+
+    fn check(&self) -> Result<(), CorruptReason> {
+        let sane = self.sequence > 0
+            && self.size > FIRST_FRAME
+            && self.size.is_multiple_of(8)
+            && self.continues_from.sequence() < self.sequence
+            && self.known_synced.sequence() <= self.sequence;
+        if sane { Ok(()) } else { Err(CorruptReason::Field) }
+    }
+
+    /// What the checksums of the frames of this life of the file are mixed with.
+    pub(super) fn frame_salt(&self) -> u32 {
+        if cfg!(planted_fault = "no_salt") {
+            return 0;
+        }
+        (self.salt >> 32) as u32 ^ self.salt as u32
+    }
+}
+
+const MAGIC: [u8; 8] = *b"GLJRNL\0\x01";
+const VERSION: u32 = 1;
+const CRC_AT: usize = 68;
+pub(super) const HEADER_BYTES: usize = 72;
+pub(super) const MAX_VERSION: u32 = VERSION;
+/// Where the first frame of a file lies.
+pub(super) const FIRST_FRAME: u32 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn header() -> FileHeader {
+        FileHeader {
+            size: 1 << 20,
+            directory_id: [7; 16],
+            salt: 0x1122_3344_5566_7788,
+            sequence: 9,
+            epoch: 3,
+            continues_from: Lsn::new(8, 4096),
+            known_synced: Lsn::new(7, 5000),
+        }
+    }
+
+    #[test]
+    fn a_header_comes_back_as_it_was() {
+        assert_eq!(FileHeader::decode(&header().encode()), Decoded::Valid(header()));
+    }
+
+    #[test]
+    fn zeros_and_short_files_are_no_header() {
+        assert_eq!(FileHeader::decode(&[0; 512]), Decoded::Invalid);
+        assert_eq!(FileHeader::decode(&header().encode()[..71]), Decoded::Invalid);
+    }
+
+    #[test]
+    fn a_newer_version_is_told_from_damage() {
+        let mut bytes = header().encode();
+        bytes[11] = 2;
+        assert_eq!(FileHeader::decode(&bytes), Decoded::Invalid);
+        let crc = crc32fast::hash(&bytes[..CRC_AT]);
+        bytes[CRC_AT..].copy_from_slice(&crc.to_be_bytes());
+        assert_eq!(FileHeader::decode(&bytes), Decoded::Newer(2));
+    }
+
+    proptest! {
+        #[test]
+        fn a_flipped_bit_makes_a_header_invalid(bit in 0..HEADER_BYTES * 8) {
+            let mut bytes = header().encode();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            prop_assert_eq!(FileHeader::decode(&bytes), Decoded::Invalid);
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! Replay: the frames from a position on, and where the journal ends.
+//!
+//! The files form a chain. The successor of file N is
+//! - the file with the highest sequence whose header continues from a position in N, if there is one: a
+//!   recovery stopped there, and what lies behind that position in N is dead, however valid it looks;
+//! - else the file that N's Next frame names, which must be there.
+//!
+//! Without either the journal ends in N, at the first bytes that are no frame. These are judged:
+//! - **R1** If any frame behind them, or any frame or header of a later file, reachable or not, knows a
+//!   synced position beyond them, they were durable once: `Corrupt`, and nothing is discarded.
+//! - **R2** Else they are a torn tail (or nothing): power loss took what nobody was promised.
+//! - **R3** The same judgement holds before a position that a later file continues from. A process that
+//!   was killed leaves frames in the cache of the system; the recovery after it replays them and names
+//!   their end, and then power loss may take them. Nothing was acknowledged as `Synced` in the later file
+//!   by then (that waits for the recovery checkpoint), so no witness is there and the tail is torn.
+//! - **R4** The end is the end of the last *Data* frame. SyncMark and Next frames after it may be in the
+//!   cache alone, and must not become something that the next file's header relies on.
+//!
+//! Files are copied with plain reads, so a reader beside a live writer is safe: a header that changed
+//! during the copy, or an invalid frame that is valid when read again, is `Busy`.
+
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{CorruptReason, Error, Result};
+use crate::storage::{OpenMode, Storage, StorageFile};
+use crate::types::{Epoch, Lsn};
+
+use super::field::u32_at;
+use super::frame::{FRAME_HEADER, FrameHeader, Kind, claims, frame_bytes, payload_crc};
+use super::header::{Decoded, FIRST_FRAME, FileHeader, MAX_VERSION};
+use super::slot::{FOLDER, list, read_header, slot_path};
+
+/// A Data frame.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Frame<'a> {
+    /// Where it begins.
+    pub(crate) lsn: Lsn,
+    /// Where it ends; the state after it is the state at this position.
+    pub(crate) end: Lsn,
+    /// The broker epoch of the writer that wrote it.
+    pub(crate) epoch: Epoch,
+    /// A list of sections.
+    pub(crate) payload: &'a [u8],
+}
+
+/// What a replay found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Replayed {
+    /// The end of the last frame, or where replay began: what the next journal file continues from.
+    pub(crate) end: Lsn,
+    /// The highest sequence number of all valid headers; later ones must be higher.
+    pub(crate) last_sequence_seen: u32,
+    /// The slots whose files the same replay needs again, until a checkpoint lies beyond them.
+    pub(crate) needed: Vec<u32>,
+    /// Bytes behind the end that were recognisably frames. Nobody was promised them after power loss.
+    pub(crate) discarded_bytes: u64,
+    /// Whether there was anything like a frame behind the end.
+    pub(crate) torn: bool,
+    /// How many Data frames were visited.
+    pub(crate) frames: u64,
+    /// The highest position that any frame or header knows to have been durable.
+    pub(crate) known_synced: Lsn,
+}
+
+/// Visits the Data frames from `from` on, in order. Changes nothing; the same files give the same
+/// frames and the same result.
+///
+/// # Errors
+/// - `Corrupt`: see the module docs; `Missing` if the file of `from` or a file that must follow is not
+///   there or has an invalid header; `Field` for a file of another folder or another directory id.
+/// - `UnsupportedFormat`: a file was written by a newer version.
+/// - `Busy`: a live writer was faster; read the checkpoint again and start over.
+/// - What `visit` returns.
+pub(crate) fn replay(
+    storage: &dyn Storage,
+    directory_id: [u8; 16],
+    from: Lsn,
+    visit: &mut dyn FnMut(Frame<'_>) -> Result<()>,
+) -> Result<Replayed> {
+    let files = scan(storage, directory_id)?;
+    let mut walk = Walk {
+        storage,
+        directory_id,
+        copy: Copy::default(),
+        visit,
+        result: Replayed {
+            end: from,
+            last_sequence_seen: files.last().map_or(0, |file| file.header.sequence),
+            needed: Vec::new(),
+            discarded_bytes: 0,
+            torn: false,
+            frames: 0,
+            known_synced: Lsn::ZERO,
+        },
+        files,
+    };
+    walk.chain(from)?;
+    Ok(walk.result)
+}
+
+/// A file with a valid header.
+#[derive(Debug, Clone)]
+struct Found {
+    slot: u32,
+    file: Arc<dyn StorageFile>,
+    header: FileHeader,
+}
+
+impl Found {
+    fn corrupt(&self, position: u32, reason: CorruptReason) -> Error {
+        Error::corrupt(self.file.path(), u64::from(position), reason)
+    }
+}
+
+/// All files with valid headers, by sequence.
+///
+/// Files with invalid headers are left out: a crash may have left one that was being prepared. Where
+/// one of them should follow, its absence is noticed.
+fn scan(storage: &dyn Storage, directory_id: [u8; 16]) -> Result<Vec<Found>> {
+    let mut files: Vec<Found> = Vec::new();
+    for (slot, _) in list(storage)? {
+        let file = storage.open(&slot_path(slot), OpenMode::Read)?;
+        match read_header(&*file)? {
+            Decoded::Invalid => {}
+            Decoded::Newer(found) => {
+                let path = file.path().to_owned();
+                return Err(Error::UnsupportedFormat { path, found, max: MAX_VERSION });
+            }
+            Decoded::Valid(header) => files.push(Found { slot, file, header }),
+        }
+    }
+    files.sort_by_key(|file| file.header.sequence);
+    if let Some(foreign) = files.iter().find(|file| file.header.directory_id != directory_id) {
+        return Err(foreign.corrupt(0, CorruptReason::Field));
+    }
+    let twice = files.array_windows().find(|[a, b]| a.header.sequence == b.header.sequence);
+    if let Some([_, second]) = twice {
+        return Err(second.corrupt(0, CorruptReason::Field));
+    }
+    Ok(files)
+}
+
+/// How the walk through one file ended.
+enum Stop {
+    /// At the position that the successor continues from.
+    Dead,
+    /// By a Next frame.
+    Next { sequence: u32, position: u32 },
+    /// At bytes that are no valid frame.
+    Invalid { position: u32 },
+}
+
+struct Walk<'a> {
+    storage: &'a dyn Storage,
+    directory_id: [u8; 16],
+    files: Vec<Found>,
+    copy: Copy,
+    visit: &'a mut dyn FnMut(Frame<'_>) -> Result<()>,
+    result: Replayed,
+}
+
+impl Walk<'_> {
+    fn chain(&mut self, from: Lsn) -> Result<()> {
+        let mut at = from;
+        let mut file =
+            self.find(from.sequence()).ok_or_else(|| self.missing(Path::new(FOLDER), 0))?;
+        if from.position() < FIRST_FRAME || !from.position().is_multiple_of(8) {
+            return Err(file.corrupt(from.position(), CorruptReason::Field));
+        }
+        // Sequence numbers rise from file to file, so this ends.
+        loop {
+            self.result.known_synced = self.result.known_synced.max(file.header.known_synced);
+            let successor = self.continued_by(at.sequence());
+            let stop = successor.as_ref().map(|next| next.header.continues_from.position());
+            let next = match self.file(&file, at.position(), stop)? {
+                Stop::Invalid { position } => return self.judge(&file, position),
+                Stop::Dead => successor.ok_or_else(|| self.missing(file.file.path(), 0))?,
+                Stop::Next { sequence, position } => self.named(&file, sequence, position)?,
+            };
+            at = Lsn::new(next.header.sequence, FIRST_FRAME);
+            file = next;
+        }
+    }
+
+    /// Walks one file from `position` to `stop`, or to its Next frame, or to what is no frame.
+    fn file(&mut self, file: &Found, mut position: u32, stop: Option<u32>) -> Result<Stop> {
+        if !self.result.needed.contains(&file.slot) {
+            self.result.needed.push(file.slot);
+        }
+        if stop == Some(position) {
+            return Ok(Stop::Dead);
+        }
+        self.copy.load(file)?;
+        loop {
+            match stop {
+                Some(stop) if stop == position => return Ok(Stop::Dead),
+                Some(stop) if stop < position => {
+                    return Err(file.corrupt(stop, CorruptReason::Field));
+                }
+                _ => {}
+            }
+            let Some((header, payload)) = self.copy.frame(position)? else {
+                return Ok(Stop::Invalid { position });
+            };
+            let end = self.copy.end_of(&header, position);
+            self.result.known_synced = self.result.known_synced.max(header.known_synced);
+            match header.kind {
+                Kind::SyncMark => {}
+                Kind::Next => {
+                    let sequence = u32_at(payload, 0)
+                        .filter(|next| *next > file.header.sequence && stop.is_none())
+                        .ok_or_else(|| file.corrupt(position, CorruptReason::Field))?;
+                    return Ok(Stop::Next { sequence, position });
+                }
+                Kind::Data => {
+                    let end = Lsn::new(file.header.sequence, end);
+                    let epoch = file.header.epoch;
+                    (self.visit)(Frame { lsn: header.lsn, end, epoch, payload })?;
+                    self.result.end = end;
+                    self.result.frames = self.result.frames.saturating_add(1);
+                }
+            }
+            position = end;
+        }
+    }
+
+    /// R1 and R2: the journal ends at `position`; was anything behind it promised?
+    fn judge(&mut self, file: &Found, position: u32) -> Result<()> {
+        let invalid = Lsn::new(file.header.sequence, position);
+        let mut discarded = u64::from(self.copy.torn_header(position));
+        let mut witness = self.copy.look_on(position, &mut discarded);
+        let later: Vec<Found> = self
+            .files
+            .iter()
+            .filter(|other| other.header.sequence > file.header.sequence)
+            .cloned()
+            .collect();
+        for other in later {
+            self.copy.load(&other)?;
+            let found = self.copy.look_on(FIRST_FRAME, &mut discarded);
+            witness = witness.max(found).max(other.header.known_synced);
+        }
+        self.result.known_synced = self.result.known_synced.max(witness);
+        self.result.discarded_bytes = discarded;
+        self.result.torn = discarded > 0;
+        if self.result.known_synced <= invalid {
+            return Ok(());
+        }
+        // A live writer may have completed the frame after it was copied and before its witness was.
+        self.copy.load(file)?;
+        if self.copy.frame(position)?.is_some() {
+            return Err(self.busy(file));
+        }
+        Err(file.corrupt(position, CorruptReason::BelowSynced))
+    }
+
+    fn find(&self, sequence: u32) -> Option<Found> {
+        self.files.iter().find(|file| file.header.sequence == sequence).cloned()
+    }
+
+    /// The file of the last recovery that stopped in the file `sequence`.
+    fn continued_by(&self, sequence: u32) -> Option<Found> {
+        let continues =
+            |file: &&Found| sequence > 0 && file.header.continues_from.sequence() == sequence;
+        self.files.iter().rev().find(continues).cloned()
+    }
+
+    /// The file that a Next frame names. Its header was durable before the frame was written, so that
+    /// it is not there is damage, and never the end of the journal.
+    fn named(&self, file: &Found, sequence: u32, position: u32) -> Result<Found> {
+        if let Some(next) = self.find(sequence) {
+            if next.header.continues_from != Lsn::ZERO {
+                return Err(next.corrupt(0, CorruptReason::Field));
+            }
+            return Ok(next);
+        }
+        // A live writer may have prepared it after the folder was read, or recycled both since.
+        let rescan = scan(self.storage, self.directory_id)?;
+        let still = |sequence| rescan.iter().any(|other| other.header.sequence == sequence);
+        if still(sequence) || !still(file.header.sequence) {
+            return Err(self.busy(file));
+        }
+        Err(self.missing(file.file.path(), position))
+    }
+
+    fn missing(&self, path: &Path, position: u32) -> Error {
+        let path: PathBuf =
+            if path.is_relative() { self.storage.display_path(path) } else { path.to_owned() };
+        Error::corrupt(path, u64::from(position), CorruptReason::Missing)
+    }
+
+    #[expect(clippy::unused_self, reason = "reads as the other constructors of errors")]
+    fn busy(&self, file: &Found) -> Error {
+        Error::Busy { path: file.file.path().to_owned() }
+    }
+}
+
+/// A copy of one file.
+#[derive(Debug, Default)]
+struct Copy {
+    bytes: Vec<u8>,
+    sequence: u32,
+    salt: u32,
+    path: PathBuf,
+}
+
+impl Copy {
+    fn load(&mut self, found: &Found) -> Result<()> {
+        let header = &found.header;
+        self.sequence = header.sequence;
+        self.salt = header.frame_salt();
+        found.file.path().clone_into(&mut self.path);
+        // Never more memory than there are bytes, whatever the header says.
+        let size = u64::from(header.size);
+        if size > found.file.len()? {
+            return Err(found.corrupt(12, CorruptReason::Short));
+        }
+        self.bytes.resize(header.size as usize, 0);
+        let read = found.file.read_at(&mut self.bytes, 0)?;
+        self.bytes.truncate(read);
+        match read_header(&*found.file)? {
+            Decoded::Valid(now) if now == *header => Ok(()),
+            _ => Err(Error::Busy { path: self.path.clone() }),
+        }
+    }
+
+    /// The frame at `position`, or `None` if there is no valid one.
+    fn frame(&self, position: u32) -> Result<Option<(FrameHeader, &[u8])>> {
+        let corrupt = |reason| Error::corrupt(&self.path, u64::from(position), reason);
+        let Some(header) = self.header(position).map_err(corrupt)? else {
+            return Ok(None);
+        };
+        let payload = self
+            .from(position)
+            .get(FRAME_HEADER..)
+            .and_then(|rest| rest.get(..header.payload_bytes as usize))
+            .filter(|payload| payload_crc(&[payload]) == header.payload_crc);
+        Ok(payload.map(|payload| (header, payload)))
+    }
+
+    fn header(&self, position: u32) -> Result<Option<FrameHeader>, CorruptReason> {
+        FrameHeader::decode(self.from(position), Lsn::new(self.sequence, position), self.salt)
+    }
+
+    /// The end of a frame, cut to the file.
+    fn end_of(&self, header: &FrameHeader, position: u32) -> u32 {
+        let bytes = frame_bytes(u64::from(header.payload_bytes)).unwrap_or(u64::MAX);
+        let end = u64::from(position).saturating_add(bytes).min(self.bytes.len() as u64);
+        u32::try_from(end).unwrap_or(u32::MAX)
+    }
+
+    /// How many bytes of a header are there whose checksum is wrong.
+    fn torn_header(&self, position: u32) -> u32 {
+        let lsn = Lsn::new(self.sequence, position);
+        let torn =
+            claims(self.from(position), lsn) && !matches!(self.header(position), Ok(Some(_)));
+        if torn { FRAME_HEADER as u32 } else { 0 }
+    }
+
+    /// The highest synced position that a valid frame header from `position` on knows. Adds the bytes
+    /// of the frames found to `discarded`.
+    fn look_on(&self, position: u32, discarded: &mut u64) -> Lsn {
+        let mut known = Lsn::ZERO;
+        let mut counted = position;
+        let end = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
+        for at in (position..end).step_by(8) {
+            if let Ok(Some(header)) = self.header(at) {
+                known = known.max(header.known_synced);
+                // Payloads are searched too: a length is not to be trusted alone. Count them once.
+                let frame_end = self.end_of(&header, at);
+                let fresh = frame_end.saturating_sub(at.max(counted));
+                *discarded = discarded.saturating_add(u64::from(fresh));
+                counted = counted.max(frame_end);
+            }
+        }
+        known
+    }
+
+    fn from(&self, position: u32) -> &[u8] {
+        self.bytes.get(position as usize..).unwrap_or_default()
+    }
+}

@@ -1,0 +1,188 @@
+//! Slots: the files of the journal folder, `journal/<slot>.journal`.
+//!
+//! A slot is filled with zeros once and then used again and again; each use is a *life* with its own
+//! header (sequence, salt). A file is opened once and its descriptor kept until the journal is dropped:
+//! a failed write-back is reported once per descriptor, and must not be lost by closing it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::storage::{FileKind, OpenMode, Storage, StorageFile, WriteMap};
+
+use super::JournalMode;
+use super::frame::{FRAME_HEADER, NEXT_BYTES};
+use super::header::{Decoded, FIRST_FRAME, FileHeader, HEADER_BYTES};
+
+/// An open slot, filled to its size.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) number: u32,
+    pub(super) size: u32,
+    /// Shared with a sync that is running when the slot changes hands.
+    pub(super) file: Arc<dyn StorageFile>,
+    map: Option<WriteMap>,
+}
+
+impl Slot {
+    /// Makes a new file, or fills one that a crash left half made.
+    pub(super) fn create(
+        storage: &dyn Storage,
+        number: u32,
+        size: u32,
+        mode: JournalMode,
+    ) -> Result<Self> {
+        let path = slot_path(number);
+        let file = match storage.metadata(&path)? {
+            None => storage.open(&path, OpenMode::CreateNew)?,
+            Some(_) => storage.open(&path, OpenMode::Write)?,
+        };
+        if let Err(error) = fill(storage, &*file, size) {
+            drop(file);
+            // Gives a full disk its space back. If even that fails, the next open fills the file.
+            drop(storage.remove(&path));
+            return Err(error);
+        }
+        Self::new(number, size, file, mode)
+    }
+
+    /// Opens a file that is there. One that was once complete and is large enough is taken as it is,
+    /// others are filled.
+    pub(super) fn open(
+        storage: &dyn Storage,
+        number: u32,
+        size: u32,
+        mode: JournalMode,
+    ) -> Result<Self> {
+        let file = storage.open(&slot_path(number), OpenMode::Write)?;
+        let size = match read_header(&*file)? {
+            Decoded::Valid(header)
+                if header.size >= size && u64::from(header.size) <= file.len()? =>
+            {
+                // A copied folder may hold files with holes, and a store into a hole needs space.
+                file.preallocate(u64::from(header.size))?;
+                header.size
+            }
+            _ => {
+                fill(storage, &*file, size)?;
+                size
+            }
+        };
+        Self::new(number, size, file, mode)
+    }
+
+    fn new(number: u32, size: u32, file: Arc<dyn StorageFile>, mode: JournalMode) -> Result<Self> {
+        let map = match mode {
+            JournalMode::Map => Some(file.map_write(u64::from(size))?),
+            JournalMode::Write => None,
+        };
+        Ok(Self { number, size, file, map })
+    }
+
+    /// Begins a new life. Only the header is synced: pushing the stale dirty pages of the life before
+    /// to the device would cost more than all the rest.
+    pub(super) fn begin(&self, header: &FileHeader) -> Result<()> {
+        self.file.write_at_durable(&header.encode(), 0)
+    }
+
+    /// Writes a frame. The header goes last through a map, so that a reader beside the writer rarely
+    /// sees half a frame; in Write mode all goes in one call, gathered in `scratch`.
+    #[inline]
+    pub(super) fn write_frame(
+        &self,
+        position: u32,
+        header: &[u8; FRAME_HEADER],
+        parts: &[&[u8]],
+        scratch: &mut Vec<u8>,
+    ) -> Result<()> {
+        let position = position as usize;
+        if let Some(map) = &self.map {
+            let mut at = position + FRAME_HEADER;
+            for part in parts {
+                map.write(at, part)?;
+                at += part.len();
+            }
+            return map.write(position, header);
+        }
+        scratch.clear();
+        scratch.extend_from_slice(header);
+        parts.iter().for_each(|part| scratch.extend_from_slice(part));
+        let written = self.file.write_at(scratch, position as u64);
+        if scratch.capacity() > SCRATCH_KEPT {
+            *scratch = Vec::new();
+        }
+        written
+    }
+
+    /// The frame bytes that a new life of this file surely takes, if no frame is larger than
+    /// `frame_max`: the first frame that does not fit leaves less than that unused.
+    pub(super) fn sure_bytes(&self, frame_max: u32) -> i64 {
+        sure_bytes(self.size, FIRST_FRAME, frame_max)
+    }
+}
+
+/// The frame bytes that a file surely takes from `position` on.
+#[inline]
+pub(super) fn sure_bytes(size: u32, position: u32, frame_max: u32) -> i64 {
+    (i64::from(room(size, position)) - i64::from(frame_max)).max(0)
+}
+
+/// The largest frame that fits at `position`; room for the Next frame stays.
+#[inline]
+pub(super) fn room(size: u32, position: u32) -> u32 {
+    size.saturating_sub(NEXT_BYTES).saturating_sub(position)
+}
+
+/// Writes zeros over the whole file in small pieces: through a map the kernel then dirties one small
+/// page for a small frame, not a large one. Afterwards no store needs a block.
+fn fill(storage: &dyn Storage, file: &dyn StorageFile, size: u32) -> Result<()> {
+    let zeros = [0; PAGE as usize];
+    for position in (0..u64::from(size)).step_by(PAGE as usize) {
+        file.write_at(&zeros, position)?;
+    }
+    file.sync_data()?;
+    // The name, before a header makes the file one that replay may have to find.
+    storage.sync_dir(Path::new(FOLDER))
+}
+
+/// Makes a slot's header invalid for good.
+pub(super) fn erase_header(storage: &dyn Storage, number: u32) -> Result<()> {
+    storage.open(&slot_path(number), OpenMode::Write)?.write_at_durable(&[0; HEADER_BYTES], 0)
+}
+
+pub(super) fn read_header(file: &dyn StorageFile) -> Result<Decoded> {
+    let mut bytes = [0; HEADER_BYTES];
+    let read = file.read_at(&mut bytes, 0)?;
+    Ok(FileHeader::decode(bytes.get(..read).unwrap_or_default()))
+}
+
+/// The slot numbers in the folder, with the lengths of their files.
+pub(super) fn list(storage: &dyn Storage) -> Result<Vec<(u32, u64)>> {
+    if storage.metadata(Path::new(FOLDER))?.is_none() {
+        return Ok(Vec::new());
+    }
+    let mut slots = Vec::new();
+    for entry in storage.list(Path::new(FOLDER))? {
+        let Some(number) = entry.name.strip_suffix(".journal").and_then(|n| n.parse().ok()) else {
+            continue;
+        };
+        let path = slot_path(number);
+        if entry.kind != FileKind::File || path.file_name() != Some(entry.name.as_ref()) {
+            continue;
+        }
+        if let Some((FileKind::File, bytes)) = storage.metadata(&path)? {
+            slots.push((number, bytes));
+        }
+    }
+    slots.sort_unstable();
+    Ok(slots)
+}
+
+pub(super) fn slot_path(number: u32) -> PathBuf {
+    PathBuf::from(format!("{FOLDER}/{number}.journal"))
+}
+
+/// The folder of the slots.
+pub(super) const FOLDER: &str = "journal";
+const PAGE: u32 = 4096;
+const SCRATCH_KEPT: usize = 1 << 20;

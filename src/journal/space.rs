@@ -1,0 +1,446 @@
+//! Space: credits, and the files that stand behind them (J3).
+//!
+//! `slack` counts the bytes that the current file and the spares surely take, less the credits that are
+//! out. Taking a credit is one compare-and-swap on it; a credit that its append uses up changes nothing.
+//! What a credit must leave in `slack`:
+//! - an ordinary one: a whole file (for the next opening of a full disk) and a quarter of one;
+//! - an urgent one: a whole file, so the quarter is for them.
+//!
+//! A frame of more than a quarter of an ordinary file is *exclusive*: it waits until no other credit is
+//! out, lets nobody else have one, and gets a file of its own size as the only spare.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use parking_lot::MutexGuard;
+
+use crate::error::{Error, Result};
+use crate::types::Lsn;
+
+use super::create::sequence_after;
+use super::frame::{FRAME_HEADER, NEXT_BYTES, frame_bytes};
+use super::header::{FIRST_FRAME, FileHeader};
+use super::slot::{Slot, slot_path, sure_bytes};
+use super::state::{Life, State};
+use super::{JournalConfig, Shared};
+
+/// Space set aside for frames. Dropping it gives back what was not used.
+pub(crate) struct Credit<'a> {
+    shared: &'a Shared,
+    bytes: usize,
+    exclusive: bool,
+}
+
+impl Credit<'_> {
+    /// What is left of it, frame headers included.
+    #[inline]
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// An append used `frame` bytes of it, and of what the files surely take `taken`.
+    #[inline]
+    pub(super) fn take(&mut self, frame: usize, taken: i64) {
+        self.bytes -= frame;
+        let more = if self.exclusive { -taken } else { frame as i64 - taken };
+        if more != 0 {
+            self.shared.slack.fetch_add(more, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Drop for Credit<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.exclusive {
+            self.shared.end_exclusive();
+        } else if self.bytes > 0 {
+            self.shared.slack.fetch_add(self.bytes as i64, Ordering::SeqCst);
+            // Sequentially consistent on both sides: either this sees the waiter or it sees the bytes.
+            if self.shared.waiters.load(Ordering::SeqCst) > 0 {
+                self.shared.notify_space();
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Credit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credit")
+            .field("bytes", &self.bytes)
+            .field("exclusive", &self.exclusive)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the one thread that prepares files keeps.
+#[derive(Debug)]
+pub(super) struct Preparing {
+    /// All slot numbers in the folder.
+    pub(super) numbers: BTreeSet<u32>,
+    /// Slots whose header could not be made durable. Not used again, and not closed either.
+    pub(super) retired: Vec<Slot>,
+}
+
+/// Where the next spare comes from.
+enum Source {
+    Free(Slot),
+    Unopened(u32, u64),
+    New(u32),
+}
+
+/// Counts a thread as waiting for space.
+struct Waiting<'a>(&'a Shared);
+
+impl<'a> Waiting<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.waiters.fetch_add(1, Ordering::SeqCst);
+        Self(shared)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiters.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl JournalConfig {
+    /// The largest frame that shares a file with others.
+    #[inline]
+    pub(super) fn frame_max(&self) -> u32 {
+        self.file_bytes / 4
+    }
+
+    /// What one spare surely takes: never granted.
+    fn floor(&self) -> i64 {
+        sure_bytes(self.file_bytes, FIRST_FRAME, self.frame_max())
+    }
+
+    /// What ordinary credits must leave.
+    #[inline]
+    fn held_back(&self) -> i64 {
+        self.floor() + i64::from(self.frame_max())
+    }
+}
+
+impl Shared {
+    #[inline]
+    pub(super) fn reserve(&self, payload: usize, max_block: Duration) -> Result<Credit<'_>> {
+        let bytes = payload.saturating_add(FRAME_HEADER + 7) & !7;
+        if bytes <= self.config.frame_max() as usize
+            && let Some(credit) = self.take(bytes, self.config.held_back())
+        {
+            return Ok(credit);
+        }
+        self.reserve_slow(payload, false, max_block)
+    }
+
+    pub(super) fn reserve_urgent(&self, payload: usize, max_block: Duration) -> Result<Credit<'_>> {
+        self.reserve_slow(payload, true, max_block)
+    }
+
+    /// Space for a sync mark, if there is some.
+    pub(super) fn reserve_mark(&self) -> Option<Credit<'_>> {
+        self.take(FRAME_HEADER, self.config.held_back())
+    }
+
+    #[inline]
+    fn take(&self, bytes: usize, leave: i64) -> Option<Credit<'_>> {
+        let less = |slack: i64| {
+            let rest = slack - bytes as i64;
+            (rest >= leave).then_some(rest)
+        };
+        self.slack.fetch_update(Ordering::SeqCst, Ordering::Relaxed, less).ok()?;
+        Some(Credit { shared: self, bytes, exclusive: false })
+    }
+
+    #[cold]
+    fn reserve_slow(
+        &self,
+        payload: usize,
+        urgent: bool,
+        max_block: Duration,
+    ) -> Result<Credit<'_>> {
+        let max = self.config.max_bytes / 4;
+        let bytes = frame_bytes(payload as u64).unwrap_or(u64::MAX);
+        if bytes > max {
+            return Err(Error::LimitExceeded { what: "journal frame", found: bytes, max });
+        }
+        let deadline = self.clock.monotonic().saturating_add(max_block);
+        let _waiting = Waiting::new(self);
+        if bytes > u64::from(self.config.frame_max()) {
+            return self.reserve_exclusive(bytes as u32, deadline);
+        }
+        let mut stalled = false;
+        loop {
+            let state = self.state.lock();
+            let leave = match urgent {
+                true if state.spares.is_empty() => 0,
+                true => self.config.floor(),
+                false => self.config.held_back(),
+            };
+            if let Some(credit) = self.take(bytes as usize, leave) {
+                return self.check_writable().map(|()| credit);
+            }
+            if !self.config.background {
+                drop(state);
+                self.check_writable()?;
+                if !self.prepare_one()? {
+                    return Err(NO_SPACE);
+                }
+                continue;
+            }
+            self.wait_for_space(state, &mut stalled, deadline, || {
+                self.slack.load(Ordering::SeqCst) - bytes as i64 >= leave
+            })?;
+        }
+    }
+
+    /// Gets the thread to make space, then waits until something changes or `there` is true.
+    fn wait_for_space(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        stalled: &mut bool,
+        deadline: Duration,
+        there: impl Fn() -> bool,
+    ) -> Result<()> {
+        self.check_writable()?;
+        if !std::mem::replace(stalled, true) {
+            let most = self.config.max_bytes / u64::from(self.config.file_bytes);
+            state.spare_target = (state.spare_target * 2).min(most as usize);
+        }
+        let checkpoint = !state.can_recycle() && !self.may_grow(&state)
+            || state.prepare_error.is_some()
+            || state.exclusive;
+        MutexGuard::unlocked(&mut state, || {
+            self.signal.wake();
+            if checkpoint {
+                (self.on_half_full)();
+            }
+        });
+        if there() || self.check_writable().is_err() {
+            return Ok(());
+        }
+        let left = deadline.saturating_sub(self.clock.monotonic());
+        if left.is_zero() || self.space_freed.wait_for(&mut state, left).timed_out() && !there() {
+            return Err(state.prepare_error.take().unwrap_or(NO_SPACE));
+        }
+        Ok(())
+    }
+
+    /// Called whenever there may be more space, or never again.
+    pub(super) fn notify_space(&self) {
+        // Taken and given back, so that nobody between its check and its wait misses the call.
+        drop(self.state.lock());
+        self.space_freed.notify_all();
+    }
+
+    fn may_grow(&self, state: &State) -> bool {
+        state.total_bytes + u64::from(self.config.file_bytes) <= self.config.max_bytes
+    }
+
+    /// Whether the thread should prepare a file now.
+    pub(super) fn wants_spare(&self) -> bool {
+        let state = self.state.lock();
+        if state.exclusive {
+            return false;
+        }
+        let few =
+            state.spares.len() < state.spare_target || self.waiters.load(Ordering::SeqCst) > 0;
+        state.can_recycle() || few && self.may_grow(&state)
+    }
+
+    /// Makes one more spare; `false` if the journal is as large as it may be and no slot is free.
+    pub(super) fn prepare_one(&self) -> Result<bool> {
+        let mut preparing = self.prepare.lock();
+        let source = {
+            let mut state = self.state.lock();
+            if state.exclusive {
+                return Ok(false);
+            }
+            if let Some(slot) = state.free.pop() {
+                Source::Free(slot)
+            } else if let Some((number, bytes)) = state.unopened.pop_front() {
+                Source::Unopened(number, bytes)
+            } else if state.spares.is_empty() || self.may_grow(&state) {
+                // Without any spare a file beyond the limit is the smaller evil.
+                Source::New(self.config.file_bytes)
+            } else {
+                return Ok(false);
+            }
+        };
+        self.make_spare(&mut preparing, source)?;
+        Ok(true)
+    }
+
+    fn make_spare(&self, preparing: &mut Preparing, source: Source) -> Result<()> {
+        let slot = self.obtain(preparing, source)?;
+        let sequence = {
+            let mut state = self.state.lock();
+            let sequence = state.next_sequence;
+            state.next_sequence = sequence_after(sequence)?;
+            sequence
+        };
+        let header = FileHeader {
+            size: slot.size,
+            directory_id: self.config.directory_id,
+            salt: self.random.next_u64(),
+            sequence,
+            epoch: self.config.epoch,
+            continues_from: Lsn::ZERO,
+            known_synced: self.synced(),
+        };
+        if let Err(error) = slot.begin(&header) {
+            preparing.retired.push(slot);
+            return Err(error);
+        }
+        let mut state = self.state.lock();
+        let life = Life::new(slot, &header);
+        let sure = life.sure_bytes(self.config.frame_max());
+        state.spares.push_back(life);
+        state.prepare_error = None;
+        self.slack.fetch_add(sure, Ordering::SeqCst);
+        drop(state);
+        self.space_freed.notify_all();
+        Ok(())
+    }
+
+    fn obtain(&self, preparing: &mut Preparing, source: Source) -> Result<Slot> {
+        let mode = self.config.mode;
+        let slot = match source {
+            Source::Free(slot) => return Ok(slot),
+            // If it cannot be opened it stays aside until the next opening of the journal.
+            Source::Unopened(number, bytes) => {
+                let slot = Slot::open(&*self.storage, number, self.config.file_bytes, mode)?;
+                self.state.lock().total_bytes += u64::from(slot.size).saturating_sub(bytes);
+                slot
+            }
+            Source::New(size) => {
+                let number = (0..).find(|n| !preparing.numbers.contains(n)).unwrap_or(u32::MAX);
+                let slot = Slot::create(&*self.storage, number, size, mode)?;
+                preparing.numbers.insert(number);
+                self.state.lock().total_bytes += u64::from(size);
+                slot
+            }
+        };
+        Ok(slot)
+    }
+
+    fn reserve_exclusive(&self, bytes: u32, deadline: Duration) -> Result<Credit<'_>> {
+        let mut stalled = true;
+        loop {
+            let mut state = self.state.lock();
+            if !state.exclusive {
+                state.exclusive = true;
+                self.slack.fetch_sub(BLOCK, Ordering::SeqCst);
+                break;
+            }
+            self.wait_exclusive(state, &mut stalled, deadline)?;
+        }
+        // From here on dropping it ends the exclusion.
+        let credit = Credit { shared: self, bytes: bytes as usize, exclusive: true };
+        loop {
+            let state = self.state.lock();
+            let slack = self.slack.load(Ordering::SeqCst) + BLOCK;
+            if state.sure_bytes(self.config.frame_max()) == slack {
+                break;
+            }
+            self.wait_exclusive(state, &mut stalled, deadline)?;
+        }
+        loop {
+            self.check_writable()?;
+            if self.prepare_exclusive(bytes)? {
+                return Ok(credit);
+            }
+            self.wait_exclusive(self.state.lock(), &mut stalled, deadline)?;
+        }
+    }
+
+    fn wait_exclusive(
+        &self,
+        state: MutexGuard<'_, State>,
+        stalled: &mut bool,
+        deadline: Duration,
+    ) -> Result<()> {
+        if !self.config.background {
+            return Err(NO_SPACE);
+        }
+        // Not all that may change is counted, so look again from time to time.
+        let soon = self.clock.monotonic().saturating_add(RECHECK);
+        match self.wait_for_space(state, stalled, deadline.min(soon), || false) {
+            Err(Error::Timeout { .. }) if self.clock.monotonic() < deadline => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Sees to it that the next frame of `bytes` fits into the current file or the only spare.
+    /// `false` if only a checkpoint can make space for it.
+    fn prepare_exclusive(&self, bytes: u32) -> Result<bool> {
+        let mut preparing = self.prepare.lock();
+        let size = (FIRST_FRAME + bytes + NEXT_BYTES).next_multiple_of(4096);
+        let (source, removed) = {
+            let mut state = self.state.lock();
+            if state.current.room() >= bytes {
+                return Ok(true);
+            }
+            // Sequence numbers rise along the chain, so spares prepared before cannot follow it.
+            for spare in std::mem::take(&mut state.spares) {
+                let sure = spare.sure_bytes(self.config.frame_max());
+                self.slack.fetch_sub(sure, Ordering::SeqCst);
+                state.free.push(spare.slot);
+            }
+            state.free.sort_unstable_by_key(|slot| Reverse(slot.size));
+            if let Some(at) = state.free.iter().rposition(|slot| slot.size >= size) {
+                (Source::Free(state.free.swap_remove(at)), Vec::new())
+            } else {
+                let Some(removed) = make_room(&mut state, &self.config, u64::from(size)) else {
+                    return Ok(false);
+                };
+                (Source::New(size), removed)
+            }
+        };
+        for number in removed {
+            self.storage.remove(&slot_path(number))?;
+            preparing.numbers.remove(&number);
+        }
+        self.make_spare(&mut preparing, source)?;
+        Ok(true)
+    }
+
+    fn end_exclusive(&self) {
+        let mut state = self.state.lock();
+        state.exclusive = false;
+        self.slack.fetch_add(BLOCK, Ordering::SeqCst);
+        drop(state);
+        self.space_freed.notify_all();
+        self.signal.wake();
+    }
+}
+
+/// Takes free slots out until a file of `size` bytes fits below the limit; their numbers.
+fn make_room(state: &mut State, config: &JournalConfig, size: u64) -> Option<Vec<u32>> {
+    let free: u64 = state.free.iter().map(|slot| u64::from(slot.size)).sum();
+    let unopened: u64 = state.unopened.iter().map(|(_, bytes)| bytes).sum();
+    if state.total_bytes.saturating_sub(free + unopened) + size > config.max_bytes {
+        return None;
+    }
+    let mut removed = Vec::new();
+    while state.total_bytes + size > config.max_bytes {
+        let (number, bytes) = match state.unopened.pop_back() {
+            Some(unopened) => unopened,
+            None => state.free.pop().map(|slot| (slot.number, u64::from(slot.size)))?,
+        };
+        state.total_bytes = state.total_bytes.saturating_sub(bytes);
+        removed.push(number);
+    }
+    Some(removed)
+}
+
+const NO_SPACE: Error = Error::Timeout { what: "journal space" };
+/// More than all slack there can be.
+const BLOCK: i64 = 1 << 60;
+const RECHECK: Duration = Duration::from_millis(10);

@@ -1,0 +1,239 @@
+//! What an append touches: the current file, the ones before it and the ones to come.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::error::{Error, Result};
+use crate::types::Lsn;
+
+use super::frame::{FRAME_HEADER, FrameHeader, Kind, NEXT_BYTES, payload_crc};
+use super::header::{FIRST_FRAME, FileHeader};
+use super::slot::{Slot, room, sure_bytes};
+use super::space::Credit;
+use super::{JournalConfig, PanicGuard, Shared};
+
+/// A slot in one of its lives.
+#[derive(Debug)]
+pub(super) struct Life {
+    pub(super) slot: Slot,
+    pub(super) sequence: u32,
+    salt: u32,
+    /// Where the next frame goes: `FIRST_FRAME <= synced <= position <= size`.
+    pub(super) position: u32,
+    /// Frames below this are durable.
+    pub(super) synced: u32,
+}
+
+impl Life {
+    pub(super) fn new(slot: Slot, header: &FileHeader) -> Self {
+        Self {
+            slot,
+            sequence: header.sequence,
+            salt: header.frame_salt(),
+            position: FIRST_FRAME,
+            synced: FIRST_FRAME,
+        }
+    }
+
+    #[inline]
+    pub(super) fn end(&self) -> Lsn {
+        Lsn::new(self.sequence, self.position)
+    }
+
+    #[inline]
+    pub(super) fn room(&self) -> u32 {
+        room(self.slot.size, self.position)
+    }
+
+    #[inline]
+    pub(super) fn sure_bytes(&self, frame_max: u32) -> i64 {
+        sure_bytes(self.slot.size, self.position, frame_max)
+    }
+
+    pub(super) fn is_dirty(&self) -> bool {
+        self.synced < self.position
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) current: Life,
+    /// Ended by a Next frame, oldest first.
+    pub(super) sealed: VecDeque<Life>,
+    /// Header durable, no frame yet, by sequence.
+    pub(super) spares: VecDeque<Life>,
+    /// Open slots that nothing needs.
+    pub(super) free: Vec<Slot>,
+    /// Slots in the folder that nothing needs and that were not opened yet, with their lengths.
+    pub(super) unopened: VecDeque<(u32, u64)>,
+    /// Slots that replay needs until a checkpoint lies at `first_sequence` or later.
+    pub(super) kept: Vec<(u32, u64)>,
+    pub(super) kept_bytes: u64,
+    /// The size of all files in the folder.
+    pub(super) total_bytes: u64,
+    pub(super) first_sequence: u32,
+    pub(super) next_sequence: u32,
+    /// How many spares to have ready; rises when somebody had to wait.
+    pub(super) spare_target: usize,
+    /// The end of the last Data frame.
+    pub(super) data_end: Lsn,
+    /// The known-synced LSN in the last frame.
+    pub(super) last_witness: Lsn,
+    pub(super) scratch: Vec<u8>,
+    /// The journal thread sleeps until it is told that there are unsynced frames.
+    pub(super) parked: bool,
+    /// A credit for a frame with a file of its own is out, or somebody waits for one.
+    pub(super) exclusive: bool,
+    pub(super) half_full_told: bool,
+    /// Why the last file could not be prepared.
+    pub(super) prepare_error: Option<Error>,
+}
+
+impl State {
+    /// What the current file and the spares surely take (J3).
+    pub(super) fn sure_bytes(&self, frame_max: u32) -> i64 {
+        self.current.sure_bytes(frame_max)
+            + self.spares.iter().map(|spare| spare.sure_bytes(frame_max)).sum::<i64>()
+    }
+
+    pub(super) fn is_half_full(&self, config: &JournalConfig) -> bool {
+        let sealed: u64 = self.sealed.iter().map(|life| u64::from(life.slot.size)).sum();
+        let used = sealed + self.kept_bytes + u64::from(self.current.position);
+        used >= config.max_bytes / 2
+    }
+
+    /// Whether an existing slot can be made a spare.
+    pub(super) fn can_recycle(&self) -> bool {
+        !self.free.is_empty() || !self.unopened.is_empty()
+    }
+}
+
+/// What is to be done after an append, without the lock.
+#[derive(Default)]
+struct After {
+    wake: bool,
+    half_full: bool,
+}
+
+impl Shared {
+    #[inline]
+    pub(super) fn append(&self, credit: &mut Credit<'_>, parts: &[&[u8]]) -> Result<Lsn> {
+        let payload: usize = parts.iter().map(|part| part.len()).sum();
+        // Large payloads take long, so not under the lock.
+        let crc = payload_crc(parts);
+        self.append_frame(credit, Kind::Data, payload, crc, parts)
+    }
+
+    /// A frame that says nothing but what is synced.
+    pub(super) fn append_mark(&self, credit: &mut Credit<'_>) -> Result<Lsn> {
+        self.append_frame(credit, Kind::SyncMark, 0, payload_crc(&[]), &[])
+    }
+
+    #[inline]
+    fn append_frame(
+        &self,
+        credit: &mut Credit<'_>,
+        kind: Kind,
+        payload: usize,
+        crc: u32,
+        parts: &[&[u8]],
+    ) -> Result<Lsn> {
+        let frame = (payload + FRAME_HEADER).next_multiple_of(8);
+        if frame > credit.bytes() {
+            return Err(Error::Misuse("a journal frame larger than the space reserved for it"));
+        }
+        let guard = PanicGuard { shared: self, what: "journal" };
+        let mut state = self.state.lock();
+        self.check_writable()?;
+        let mut after = After::default();
+        let sure = if frame as u32 > state.current.room() {
+            after.wake = true;
+            self.switch_file(&mut state, frame as u32)?
+        } else {
+            state.current.sure_bytes(self.config.frame_max())
+        };
+        let header = FrameHeader {
+            payload_bytes: payload as u32,
+            kind,
+            lsn: state.current.end(),
+            known_synced: self.synced(),
+            payload_crc: crc,
+        };
+        self.put(&mut state, &header, parts)?;
+        state.current.position += frame as u32;
+        let end = state.current.end();
+        if kind == Kind::Data {
+            state.data_end = end;
+        }
+        state.last_witness = header.known_synced;
+        self.end.store(end.to_u64(), Ordering::Release);
+
+        // The frame takes `frame` from the credit, and mostly as much from what is surely left.
+        let taken = sure - state.current.sure_bytes(self.config.frame_max());
+        credit.take(frame, taken);
+        if after.wake || state.parked || self.waiters.load(Ordering::Relaxed) > 0 {
+            self.follow_up(&mut state, &mut after);
+        }
+        drop(state);
+        drop(guard);
+        if after.wake {
+            self.signal.wake();
+        }
+        if after.half_full {
+            (self.on_half_full)();
+        }
+        Ok(end)
+    }
+
+    #[cold]
+    fn follow_up(&self, state: &mut State, after: &mut After) {
+        after.wake |= std::mem::take(&mut state.parked);
+        if !state.half_full_told && state.is_half_full(&self.config) {
+            state.half_full_told = true;
+            after.half_full = true;
+        }
+        if self.waiters.load(Ordering::Relaxed) > 0 {
+            self.space_freed.notify_all();
+        }
+    }
+
+    /// Seals the current file by a Next frame and goes on in the first spare that takes `frame` bytes.
+    /// What the files in question surely took before.
+    #[cold]
+    fn switch_file(&self, state: &mut State, frame: u32) -> Result<i64> {
+        let frame_max = self.config.frame_max();
+        let Some(next) = state.spares.pop_front().filter(|next| next.room() >= frame) else {
+            let cause = Arc::new(Error::Poisoned { what: "journal space accounting".into() });
+            self.fail_locked(Arc::clone(&cause));
+            return Err(Error::Failed { cause });
+        };
+        let sure = state.current.sure_bytes(frame_max) + next.sure_bytes(frame_max);
+        let payload = next.sequence.to_be_bytes();
+        let header = FrameHeader {
+            payload_bytes: payload.len() as u32,
+            kind: Kind::Next,
+            lsn: state.current.end(),
+            known_synced: self.synced(),
+            payload_crc: payload_crc(&[&payload]),
+        };
+        self.put(state, &header, &[&payload])?;
+        state.current.position += NEXT_BYTES;
+        let sealed = std::mem::replace(&mut state.current, next);
+        state.sealed.push_back(sealed);
+        Ok(sure)
+    }
+
+    #[inline]
+    fn put(&self, state: &mut State, header: &FrameHeader, parts: &[&[u8]]) -> Result<()> {
+        let current = &state.current;
+        let bytes = header.encode(current.salt);
+        let position = current.position;
+        current.slot.write_frame(position, &bytes, parts, &mut state.scratch).map_err(|error| {
+            // Any part of the frame may be in the file, even all of it.
+            let cause = Arc::new(error);
+            self.fail_locked(Arc::clone(&cause));
+            Error::Indeterminate { cause }
+        })
+    }
+}

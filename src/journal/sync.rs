@@ -1,0 +1,182 @@
+//! Group commit (J4, J5): whoever waits and finds no sync running runs one, for everybody. There is no
+//! syncer thread to hand the work to, so one producer pays for its sync and for nothing else.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use parking_lot::MutexGuard;
+
+use crate::error::{Error, Result};
+use crate::storage::StorageFile;
+use crate::types::Lsn;
+
+use super::state::Life;
+use super::{PanicGuard, Shared};
+
+#[derive(Debug, Default)]
+pub(super) struct SyncState {
+    running: bool,
+    held: bool,
+}
+
+/// A file with unsynced frames below `position`.
+struct Dirty {
+    file: Arc<dyn StorageFile>,
+    sequence: u32,
+    position: u32,
+}
+
+impl Dirty {
+    fn of(life: &Life) -> Self {
+        let file = Arc::clone(&life.slot.file);
+        Self { file, sequence: life.sequence, position: life.position }
+    }
+}
+
+impl Shared {
+    /// Everything below is durable, but perhaps not what lies before the first frame of this journal.
+    pub(super) fn covered(&self) -> Lsn {
+        Lsn::from_u64(self.covered.load(Ordering::Acquire))
+    }
+
+    pub(super) fn requested(&self) -> Lsn {
+        Lsn::from_u64(self.requested.load(Ordering::SeqCst))
+    }
+
+    #[inline]
+    pub(super) fn request_sync(&self, lsn: Lsn) {
+        self.requested.fetch_max(lsn.to_u64(), Ordering::SeqCst);
+        if self.config.background {
+            self.signal.hurry();
+        }
+    }
+
+    pub(super) fn wait_synced(&self, lsn: Lsn, timeout: Option<Duration>) -> Result<()> {
+        if lsn <= self.synced() || cfg!(planted_fault = "ack_before_sync") {
+            return Ok(());
+        }
+        if lsn > self.end() {
+            return Err(Error::Misuse("a wait for a journal position that was never written"));
+        }
+        let deadline = timeout.map(|timeout| self.clock.monotonic().saturating_add(timeout));
+        self.sync_until(lsn, deadline, Self::synced)
+    }
+
+    /// Syncs what has been written so far, held or not.
+    pub(super) fn sync_now(&self) -> Result<()> {
+        self.sync_until(self.end(), None, Self::covered)
+    }
+
+    /// Runs syncs, or waits for those that others run, until `reached` is `lsn`.
+    fn sync_until(
+        &self,
+        lsn: Lsn,
+        deadline: Option<Duration>,
+        reached: fn(&Self) -> Lsn,
+    ) -> Result<()> {
+        let mut sync = self.sync.lock();
+        loop {
+            if lsn <= reached(self) {
+                return Ok(());
+            }
+            if let Some(cause) = self.failure.get() {
+                return Err(Error::Indeterminate { cause: Arc::clone(cause) });
+            }
+            if !sync.running && self.covered() < lsn {
+                sync.running = true;
+                let synced = MutexGuard::unlocked(&mut sync, || self.run_sync());
+                sync.running = false;
+                if let Some(end) = synced {
+                    self.cover(&sync, end);
+                }
+                self.sync_done.notify_all();
+                continue;
+            }
+            let Some(deadline) = deadline else {
+                self.sync_done.wait(&mut sync);
+                continue;
+            };
+            let left = deadline.saturating_sub(self.clock.monotonic());
+            let late = left.is_zero() || self.sync_done.wait_for(&mut sync, left).timed_out();
+            if late && lsn > reached(self) && self.failure.get().is_none() {
+                return Err(Error::Timeout { what: "journal sync" });
+            }
+        }
+    }
+
+    /// Syncs all files with unsynced frames, oldest first: should power fail in between, a later frame
+    /// is never durable before an earlier one. `None` after a failure, which is final.
+    fn run_sync(&self) -> Option<Lsn> {
+        let _guard = PanicGuard { shared: self, what: "journal sync" };
+        let (end, dirty) = {
+            let state = self.state.lock();
+            let lives = state.sealed.iter().chain([&state.current]);
+            let dirty: Vec<Dirty> = lives.filter(|life| life.is_dirty()).map(Dirty::of).collect();
+            (state.current.end(), dirty)
+        };
+        for life in &dirty {
+            if let Err(error) = life.file.sync_data() {
+                self.fail(Arc::new(error));
+                return None;
+            }
+        }
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        for life in state.sealed.iter_mut().chain([&mut state.current]) {
+            if let Some(done) = dirty.iter().find(|done| done.sequence == life.sequence) {
+                life.synced = life.synced.max(done.position);
+            }
+        }
+        drop(guard);
+        self.failure.get().is_none().then_some(end)
+    }
+
+    fn cover(&self, sync: &SyncFlags<'_>, end: Lsn) {
+        self.covered.fetch_max(end.to_u64(), Ordering::AcqRel);
+        if !sync.held {
+            self.synced.fetch_max(self.covered().to_u64(), Ordering::AcqRel);
+        }
+    }
+
+    pub(super) fn hold_synced(&self, held: bool) {
+        let mut sync = self.sync.lock();
+        sync.held = held;
+        self.cover(&sync, Lsn::ZERO);
+        self.sync_done.notify_all();
+    }
+
+    pub(super) fn checkpointed(&self, end: Lsn) {
+        let end = end.min(self.end());
+        {
+            let mut guard = self.state.lock();
+            let state = &mut *guard;
+            while state.sealed.front().is_some_and(|life| life.sequence < end.sequence()) {
+                state.free.extend(state.sealed.pop_front().map(|life| life.slot));
+            }
+            if end.sequence() >= state.first_sequence {
+                state.kept_bytes = 0;
+                state.unopened.extend(state.kept.drain(..));
+            }
+            for life in state.sealed.iter_mut().chain([&mut state.current]) {
+                if life.sequence == end.sequence() {
+                    life.synced = life.synced.max(end.position());
+                }
+            }
+            state.half_full_told = false;
+        }
+        {
+            let sync = self.sync.lock();
+            self.covered.fetch_max(end.to_u64(), Ordering::AcqRel);
+            // Held or not: a checkpoint makes durable whatever it covers.
+            self.synced.fetch_max(end.to_u64(), Ordering::AcqRel);
+            drop(sync);
+        }
+        self.sync_done.notify_all();
+        self.space_freed.notify_all();
+        self.signal.wake();
+    }
+}
+
+/// Proof that the lock is held.
+type SyncFlags<'a> = MutexGuard<'a, SyncState>;
