@@ -1,0 +1,161 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::in_range;
+use crate::error::Result;
+use crate::time::{Clock, Random, SeededRandom, SystemClock};
+
+/// How frames are written to the journal.
+///
+/// ```
+/// assert_eq!(grouplog::JournalMode::default(), grouplog::JournalMode::Auto);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum JournalMode {
+    /// `Map` where a mapped store can fail only with the disk (ext4 and tmpfs on Linux), else `Write`.
+    #[default]
+    Auto,
+    /// Through a shared map, without a system call. A dying disk can end the process by SIGBUS,
+    /// which loses nothing acknowledged.
+    Map,
+    /// By `pwrite`.
+    Write,
+}
+
+/// The settings of a broker: an open folder.
+///
+/// ```
+/// use grouplog::{Broker, BrokerConfig, JournalMode};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("data");
+/// let config = BrokerConfig::new().journal_mode(JournalMode::Write);
+/// let broker = Broker::open_with(&path, config)?;
+/// broker.close()?;
+/// # Ok::<(), grouplog::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct BrokerConfig {
+    pub(crate) journal_mode: JournalMode,
+    pub(crate) journal_file_bytes: u32,
+    pub(crate) journal_max_bytes: u64,
+    pub(crate) batch_size: u32,
+    pub(crate) open_batches_max_bytes: u64,
+    pub(crate) sync_interval: Duration,
+    pub(crate) background: bool,
+    pub(crate) create: bool,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+}
+
+impl Default for BrokerConfig {
+    fn default() -> Self {
+        Self {
+            journal_mode: JournalMode::Auto,
+            journal_file_bytes: 4 << 20,
+            journal_max_bytes: 128 << 20,
+            batch_size: 64 << 10,
+            open_batches_max_bytes: 64 << 20,
+            sync_interval: Duration::from_secs(1),
+            background: true,
+            create: true,
+            clock: Arc::new(SystemClock::new()),
+            random: Arc::new(SeededRandom::from_os()),
+        }
+    }
+}
+
+impl BrokerConfig {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How the journal is written.
+    pub fn journal_mode(mut self, mode: JournalMode) -> Self {
+        self.journal_mode = mode;
+        self
+    }
+
+    /// The size of one journal file in bytes.
+    pub fn journal_file_bytes(mut self, bytes: u32) -> Self {
+        self.journal_file_bytes = bytes;
+        self
+    }
+
+    /// The size that all journal files may reach together, in bytes. A checkpoint begins when half of
+    /// it is used; recovery never has more to read. One `send_all` is limited to a quarter of it.
+    pub fn journal_max_bytes(mut self, bytes: u64) -> Self {
+        self.journal_max_bytes = bytes;
+        self
+    }
+
+    /// The size in bytes at which a partition's open batch is sealed.
+    pub fn batch_size(mut self, bytes: u32) -> Self {
+        self.batch_size = bytes;
+        self
+    }
+
+    /// The memory in bytes that the open batches of all partitions may take together.
+    pub fn open_batches_max_bytes(mut self, bytes: u64) -> Self {
+        self.open_batches_max_bytes = bytes;
+        self
+    }
+
+    /// How long a record sent with [`Acks::Written`](crate::Acks::Written) stays without a sync.
+    pub fn sync_interval(mut self, interval: Duration) -> Self {
+        self.sync_interval = interval;
+        self
+    }
+
+    /// Whether threads of its own do what can be done later: checkpoints, journal files ahead of
+    /// need, syncs nobody waits for. Without them the calling threads do it when it must be done,
+    /// which makes every run the same, for tests.
+    pub fn background(mut self, background: bool) -> Self {
+        self.background = background;
+        self
+    }
+
+    /// Whether a folder that does not exist or is empty becomes a new one; otherwise opening it is
+    /// an error.
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// Where the time comes from.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Where random numbers come from.
+    pub fn random(mut self, random: Arc<dyn Random>) -> Self {
+        self.random = random;
+        self
+    }
+
+    pub(crate) fn validate(&self) -> Result<()> {
+        in_range(
+            "journal.file.bytes",
+            self.journal_file_bytes,
+            64 << 10..=256 << 20,
+            "65536 to 268435456 bytes",
+        )?;
+        in_range(
+            "journal.max.bytes",
+            self.journal_max_bytes,
+            4 * u64::from(self.journal_file_bytes)..=4 << 30,
+            "4 times journal.file.bytes to 4294967296 bytes",
+        )?;
+        in_range("batch.size", self.batch_size, 1024..=1 << 20, "1024 to 1048576 bytes")?;
+        in_range(
+            "open.batches.max.bytes",
+            self.open_batches_max_bytes,
+            1 << 20..,
+            "1048576 or more bytes",
+        )
+    }
+}

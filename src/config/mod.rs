@@ -1,0 +1,67 @@
+//! Typed settings. Each has Kafka's key behind it, a default and a range; opening, creating or
+//! subscribing validates and names the key that is wrong.
+//!
+//! | key | setting | default | range |
+//! |---|---|---|---|
+//! | `partitions` | [`TopicConfig::partitions`] | 1 | 1 to 100,000 |
+//! | `segment.bytes` | [`TopicConfig::segment_bytes`] | 1 GiB | 1 KiB to 2 GiB - 1 |
+//! | `segment.ms` | [`TopicConfig::segment_ms`] | 7 days | 1 ms and more |
+//! | `index.interval.bytes` | [`TopicConfig::index_interval_bytes`] | 4096 | 0 to 2 GiB - 1 |
+//! | `max.message.bytes` | [`TopicConfig::max_message_bytes`] | 1048588 | 1 KiB to 16 MiB |
+//! | `compression.type` | [`TopicConfig::compression`] | `none` | `none`, `zstd`, and `gzip`, `snappy`, `lz4` where built in |
+//! | `message.timestamp.type` | [`TopicConfig::timestamp_type`] | `CreateTime` | `CreateTime`, `LogAppendTime` |
+//! | `acks` | [`ProducerConfig::acks`] | `all` (synced) | `written`, `synced` (`0` and `1`, `all` and `-1`) |
+//! | `max.block.ms` | [`ProducerConfig::max_block`] | 60 s | |
+//! | `client.id` | [`ConsumerConfig::client_id`] | `consumer` | |
+//! | `auto.offset.reset` | [`ConsumerConfig::auto_offset_reset`] | `earliest` | `earliest`, `latest`, `none` |
+//! | `enable.auto.commit` | [`ConsumerConfig::enable_auto_commit`] | true | |
+//! | `auto.commit.interval.ms` | [`ConsumerConfig::auto_commit_interval`] | 5 s | |
+//! | `max.poll.records` | [`ConsumerConfig::max_poll_records`] | 500 | 1 and more |
+//! | `max.poll.interval.ms` | [`ConsumerConfig::max_poll_interval`] | 5 min | 1 ms and more |
+//! | `journal.mode` | [`BrokerConfig::journal_mode`] | `auto` | `auto`, `map`, `write` |
+//! | `journal.file.bytes` | [`BrokerConfig::journal_file_bytes`] | 4 MiB | 64 KiB to 256 MiB |
+//! | `journal.max.bytes` | [`BrokerConfig::journal_max_bytes`] | 128 MiB | 4 journal files to 4 GiB |
+//! | `batch.size` | [`BrokerConfig::batch_size`] | 64 KiB | 1 KiB to 1 MiB |
+//! | `open.batches.max.bytes` | [`BrokerConfig::open_batches_max_bytes`] | 64 MiB | 1 MiB and more |
+
+mod broker;
+mod consumer;
+mod producer;
+mod topic;
+
+pub use broker::{BrokerConfig, JournalMode};
+pub use consumer::{ConsumerConfig, OffsetReset};
+pub use producer::{Acks, ProducerConfig};
+pub use topic::TopicConfig;
+
+use crate::error::{Error, Result};
+
+/// Refuses a value outside `range` by naming its key.
+fn in_range<T>(
+    key: &'static str,
+    value: T,
+    range: impl std::ops::RangeBounds<T>,
+    expected: &'static str,
+) -> Result<()>
+where
+    T: PartialOrd + std::fmt::Display,
+{
+    if range.contains(&value) {
+        Ok(())
+    } else {
+        Err(Error::InvalidConfig { key, value: value.to_string(), expected })
+    }
+}
+
+/// Reads a number from its text form.
+fn number<T: std::str::FromStr>(
+    key: &'static str,
+    value: &str,
+    expected: &'static str,
+) -> Result<T> {
+    value.trim().parse().map_err(|_| Error::InvalidConfig {
+        key,
+        value: value.to_owned(),
+        expected,
+    })
+}

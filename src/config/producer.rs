@@ -1,0 +1,82 @@
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+/// What must have happened before an acknowledgement is given.
+///
+/// ```
+/// use grouplog::Acks;
+/// assert_eq!(Acks::default(), Acks::Synced);
+/// assert_eq!("all".parse::<Acks>()?, Acks::Synced);
+/// # Ok::<(), grouplog::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Acks {
+    /// The record survives when the process is killed; power loss may take back the newest ones.
+    Written,
+    /// The record survives power loss.
+    #[default]
+    Synced,
+}
+
+impl std::str::FromStr for Acks {
+    type Err = Error;
+
+    /// Reads `written` or `synced`, or Kafka's `0`, `1` and `all` (`-1`).
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "written" | "0" | "1" => Ok(Self::Written),
+            "synced" | "all" | "-1" => Ok(Self::Synced),
+            _ => Err(Error::InvalidConfig {
+                key: "acks",
+                value: text.to_owned(),
+                expected: "written or synced",
+            }),
+        }
+    }
+}
+
+/// The settings of a producer.
+///
+/// ```
+/// use grouplog::{Acks, Broker, ProducerConfig, Record, TopicConfig};
+///
+/// let broker = Broker::open_in_memory()?;
+/// broker.create_topic("metrics", TopicConfig::new())?;
+/// let producer = broker.producer_with(ProducerConfig::new().acks(Acks::Written))?;
+/// assert_eq!(producer.send(Record::to("metrics").value("cpu=3"))?.metadata().offset(), 0);
+/// # Ok::<(), grouplog::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub struct ProducerConfig {
+    pub(crate) acks: Acks,
+    pub(crate) max_block: Duration,
+}
+
+impl Default for ProducerConfig {
+    fn default() -> Self {
+        Self { acks: Acks::default(), max_block: Duration::from_secs(60) }
+    }
+}
+
+impl ProducerConfig {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Kafka's `acks`: what `Delivery::wait` and `flush` wait for.
+    pub fn acks(mut self, acks: Acks) -> Self {
+        self.acks = acks;
+        self
+    }
+
+    /// Kafka's `max.block.ms`: how long `send` may wait for space before it fails with
+    /// [`Error::Timeout`].
+    pub fn max_block(mut self, time: Duration) -> Self {
+        self.max_block = time;
+        self
+    }
+}
