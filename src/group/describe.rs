@@ -45,6 +45,19 @@ pub(crate) struct GroupDescription {
     pub(crate) members: Vec<MemberDescription>,
 }
 
+impl GroupDescription {
+    /// A group that has never had a member since the broker was opened.
+    pub(crate) fn empty(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            state: GroupState::Empty,
+            epoch: MemberEpoch(0),
+            assignor: String::new(),
+            members: Vec::new(),
+        }
+    }
+}
+
 /// A member as it is at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MemberDescription {

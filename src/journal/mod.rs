@@ -240,6 +240,11 @@ impl Journal {
         self.shared.hold_synced(false);
     }
 
+    /// Whether [`Journal::hold_synced`] is in force.
+    pub(crate) fn is_held(&self) -> bool {
+        self.shared.is_held()
+    }
+
     /// Everything below `end` is durable elsewhere, and so is the note that says so: files wholly below
     /// are used again.
     pub(crate) fn checkpointed(&self, end: Lsn) {

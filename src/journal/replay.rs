@@ -53,6 +53,8 @@ pub(crate) struct Replayed {
     pub(crate) end: Lsn,
     /// The highest sequence number of all valid headers; later ones must be higher.
     pub(crate) last_sequence_seen: u32,
+    /// The highest broker epoch of all valid headers; a later writer's must be higher.
+    pub(crate) last_epoch_seen: Epoch,
     /// The slots whose files the same replay needs again, until a checkpoint lies beyond them.
     pub(crate) needed: Vec<u32>,
     /// Bytes behind the end that were recognisably frames. Nobody was promised them after power loss.
@@ -89,6 +91,7 @@ pub(crate) fn replay(
         result: Replayed {
             end: from,
             last_sequence_seen: files.last().map_or(0, |file| file.header.sequence),
+            last_epoch_seen: files.iter().map(|file| file.header.epoch).max().unwrap_or(0),
             needed: Vec::new(),
             discarded_bytes: 0,
             torn: false,

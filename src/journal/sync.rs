@@ -146,6 +146,10 @@ impl Shared {
         self.sync_done.notify_all();
     }
 
+    pub(super) fn is_held(&self) -> bool {
+        self.sync.lock().held
+    }
+
     pub(super) fn checkpointed(&self, end: Lsn) {
         let end = end.min(self.end());
         {

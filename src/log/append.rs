@@ -1,0 +1,450 @@
+//! The append path: stage under the append lock, journal, apply.
+//!
+//! An append is in two steps so that one frame can carry records of many partitions. [`AppendGuard`]
+//! holds the partition's append lock; `stage` encodes records behind the published ones, where no
+//! reader looks; the caller journals the staged sections as one frame; `apply` publishes. A guard
+//! that is dropped without `apply` leaves no trace.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::MutexGuard;
+
+use super::batch::{OpenBatch, OpenFields};
+use super::view::View;
+use super::{APPEND_SECTION_BYTES, AppendSection, Log, Wake};
+use crate::error::{Error, Result};
+use crate::journal::{SECTION_HEADER as SECTION_HEADER_BYTES, SectionKind, section_header};
+use crate::record::{HEADER_BYTES, Header, encode_record, encoded_record_bytes};
+use crate::types::{Epoch, Timestamp, TimestampType};
+
+/// The capacity of the first buffer of a partition; it grows to the batch size by demand.
+const FIRST_CAPACITY: usize = 4 << 10;
+
+/// Bytes that a frame takes for `partitions` partitions beyond the encoded records.
+pub(crate) fn frame_bound(records_bytes: usize, partitions: usize, batch_size: usize) -> usize {
+    // Each partition's records begin one piece; every further piece begins where a batch is full.
+    // A batch is full when the next record does not fit, so any two neighbours fill a batch.
+    let pieces = partitions + 2 * records_bytes / batch_size.max(1) + 1;
+    records_bytes + pieces * (SECTION_HEADER_BYTES + APPEND_SECTION_BYTES + 8)
+}
+
+/// One record as it is appended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RecordData<'a> {
+    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) value: Option<&'a [u8]>,
+    pub(crate) headers: &'a [Header<'a>],
+    /// `None`: the time of the append.
+    pub(crate) timestamp: Option<Timestamp>,
+}
+
+impl RecordData<'_> {
+    /// The most bytes that the encoded record can take.
+    pub(crate) fn bound(&self) -> usize {
+        encoded_record_bytes(i64::MAX, i32::MAX, self.key, self.value, self.headers)
+    }
+}
+
+/// Where a record went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Placed {
+    pub(crate) offset: i64,
+    pub(crate) timestamp: Timestamp,
+}
+
+/// What the append lock of a partition protects.
+#[derive(Debug)]
+pub(super) struct Appender {
+    pub(super) open: Option<OpenBatch>,
+    pub(super) next_offset: i64,
+    pub(super) epochs: Vec<(Epoch, i64)>,
+    pub(super) sleepers: Vec<Arc<dyn Wake>>,
+    pub(super) poisoned: bool,
+    /// Whether the partition is in the dirty list since the last checkpoint.
+    pub(super) dirty: bool,
+    next_batch_id: u64,
+    /// The capacity that the next batch begins with.
+    next_capacity: usize,
+    /// Kept for its allocation; empty between appends.
+    staged: Vec<Piece>,
+}
+
+/// Records staged into one batch.
+#[derive(Debug)]
+struct Piece {
+    /// The batch, if it is a new one; otherwise the open batch is extended.
+    fresh: Option<OpenBatch>,
+    first_delta: u32,
+    count: u32,
+    bytes: usize,
+    max_timestamp: i64,
+    header: [u8; SECTION_HEADER_BYTES + APPEND_SECTION_BYTES],
+}
+
+impl Appender {
+    pub(super) fn new(next_offset: i64) -> Self {
+        Self {
+            open: None,
+            next_offset,
+            epochs: Vec::new(),
+            sleepers: Vec::new(),
+            poisoned: false,
+            dirty: false,
+            next_batch_id: 0,
+            next_capacity: FIRST_CAPACITY,
+            staged: Vec::new(),
+        }
+    }
+
+    /// Where staged records have brought the log end.
+    fn staged_end(&self) -> i64 {
+        self.next_offset + self.staged.iter().map(|piece| i64::from(piece.count)).sum::<i64>()
+    }
+
+    pub(super) fn take_batch_id(&mut self) -> u64 {
+        self.next_batch_id += 1;
+        self.next_batch_id
+    }
+}
+
+/// A held append lock with records staged behind the published ones.
+#[derive(Debug)]
+pub(crate) struct AppendGuard<'a> {
+    log: &'a Log,
+    appender: MutexGuard<'a, Appender>,
+    /// Set when a batch was filled: somebody has to write it out after the lock is given back.
+    filled: bool,
+}
+
+/// What is left to do for the partition after its append lock was given back.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Afterwards {
+    filled: bool,
+    sleepers: Vec<Arc<dyn Wake>>,
+}
+
+impl Log {
+    /// Takes the append lock.
+    pub(crate) fn begin_append(&self) -> Result<AppendGuard<'_>> {
+        let appender = self.appender.lock();
+        if appender.poisoned {
+            return Err(self.poisoned());
+        }
+        if self.is_deleted() {
+            return Err(self.gone());
+        }
+        Ok(AppendGuard { log: self, appender, filled: false })
+    }
+
+    /// Wakes pollers and writes out what an append filled. Called without locks.
+    pub(crate) fn after_append(&self, afterwards: Afterwards) {
+        super::wake_all(afterwards.sleepers);
+        if afterwards.filled {
+            self.write_out_some();
+        }
+    }
+
+    /// Takes the append lock for a checkpoint.
+    pub(crate) fn lock_for_checkpoint(&self) -> FreezeGuard<'_> {
+        FreezeGuard { log: self, appender: self.appender.lock() }
+    }
+
+    /// Freezes the open batch and swaps the view.
+    pub(super) fn freeze_open(&self, appender: &mut Appender) {
+        if let Some(open) = appender.open.take() {
+            let frozen = open.freeze();
+            self.swap_view(|view| {
+                view.open = None;
+                view.frozen.push(frozen);
+            });
+        }
+    }
+
+    /// Replaces the view by a changed copy.
+    pub(super) fn swap_view(&self, change: impl FnOnce(&mut View)) {
+        let mut current = self.view.write();
+        let mut view = View::clone(&current);
+        change(&mut view);
+        *current = Arc::new(view);
+    }
+}
+
+impl AppendGuard<'_> {
+    /// Encodes a record behind those staged before. Nothing is visible yet.
+    pub(crate) fn stage(&mut self, record: &RecordData<'_>, now: Timestamp) -> Result<Placed> {
+        let appender = &mut *self.appender;
+        let offset = appender.staged_end();
+        if offset == i64::MAX {
+            return Err(Error::LimitExceeded { what: "offset", found: u64::MAX, max: u64::MAX });
+        }
+        let asked = match self.log.config().timestamp_type {
+            TimestampType::CreateTime => record.timestamp.unwrap_or(now).as_millis(),
+            TimestampType::LogAppendTime => now.as_millis(),
+        };
+        loop {
+            if let Some(timestamp) = self.log.extend(appender, record, offset, asked) {
+                return Ok(Placed { offset, timestamp: Timestamp::from_millis(timestamp) });
+            }
+            let fresh = self.log.fresh_batch(appender, record, offset, asked);
+            appender.staged.push(Piece::new(Some(fresh), 0));
+        }
+    }
+
+    /// The sections of what is staged, to be journaled in this order: for each piece a header and the
+    /// records.
+    pub(crate) fn sections<'s>(&'s mut self, parts: &mut Vec<&'s [u8]>) {
+        let (parts_of, open) = self.prepare();
+        for piece in parts_of {
+            parts.push(&piece.header);
+            parts.push(piece.records(open));
+        }
+    }
+
+    /// As [`AppendGuard::sections`] for an append that staged a single piece, without a `Vec`.
+    pub(crate) fn single_section(&mut self) -> Option<[&[u8]; 2]> {
+        let (pieces, open) = self.prepare();
+        match pieces {
+            [piece] => Some([&piece.header, piece.records(open)]),
+            _ => None,
+        }
+    }
+
+    /// Fills in the section headers, and marks the partition as changed before its frame is journaled.
+    fn prepare(&mut self) -> (&[Piece], Option<&OpenBatch>) {
+        let log = self.log;
+        let appender = &mut *self.appender;
+        if !appender.dirty {
+            appender.dirty = true;
+            log.shared.dirty.lock().push(log.number());
+        }
+        let open = appender.open.as_ref();
+        for piece in &mut appender.staged {
+            piece.fill_header(log, open);
+        }
+        (&appender.staged, open)
+    }
+
+    /// Publishes what was staged. Called when the frame is complete in the journal (L1).
+    pub(crate) fn apply(mut self) -> Afterwards {
+        let log = self.log;
+        let appender = &mut *self.appender;
+        let first = appender.next_offset;
+        let mut staged = std::mem::take(&mut appender.staged);
+        for piece in staged.drain(..) {
+            if let Some(fresh) = piece.fresh {
+                self.filled |= log.open_fresh(appender, fresh);
+            }
+            if let Some(open) = &mut appender.open {
+                open.writer.publish(piece.bytes);
+                open.count += piece.count;
+                open.max_timestamp = open.max_timestamp.max(piece.max_timestamp);
+            }
+            appender.next_offset += i64::from(piece.count);
+        }
+        appender.staged = staged;
+        let epoch = log.shared.epoch.load(Ordering::Relaxed);
+        if appender.epochs.last().is_none_or(|&(last, _)| last < epoch) {
+            appender.epochs.push((epoch, first));
+        }
+        log.end.store(appender.next_offset, Ordering::Release);
+        Afterwards { filled: self.filled, sleepers: std::mem::take(&mut appender.sleepers) }
+    }
+}
+
+impl Drop for AppendGuard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.appender.poisoned = true;
+        }
+        if !self.appender.staged.is_empty() {
+            self.appender.staged.clear();
+        }
+    }
+}
+
+impl Log {
+    /// Encodes the record into the batch that is filled now; `None` if there is none or it is full.
+    fn extend(
+        &self,
+        appender: &mut Appender,
+        record: &RecordData<'_>,
+        offset: i64,
+        asked: i64,
+    ) -> Option<i64> {
+        let epoch = self.shared.epoch.load(Ordering::Relaxed);
+        let Appender { open, staged, .. } = appender;
+        let starts_piece = match staged.last() {
+            Some(_) => false,
+            None => open.as_ref().is_some_and(|open| open.shared.epoch == epoch),
+        };
+        if starts_piece {
+            let count = open.as_ref()?.count;
+            staged.push(Piece::new(None, count));
+        }
+        let piece = staged.last_mut()?;
+        let mut owned = piece.fresh.take();
+        let fresh = owned.is_some();
+        let written = match owned.as_mut().or(open.as_mut()) {
+            Some(batch) => self.encode(batch, piece, record, offset, asked, fresh),
+            None => None,
+        };
+        piece.fresh = owned;
+        if written.is_none() && piece.count == 0 && !fresh {
+            staged.pop();
+        }
+        written
+    }
+
+    fn encode(
+        &self,
+        batch: &mut OpenBatch,
+        piece: &mut Piece,
+        record: &RecordData<'_>,
+        offset: i64,
+        asked: i64,
+        fresh: bool,
+    ) -> Option<i64> {
+        let base = batch.shared.base_timestamp;
+        let timestamp = batch.shared.append_timestamp().unwrap_or(asked);
+        let delta = i32::try_from(offset - batch.shared.base_offset).ok()?;
+        loop {
+            let room = batch.writer.spare().get_mut(piece.bytes..)?;
+            let encoded = encode_record(
+                room,
+                timestamp - base,
+                delta,
+                record.key,
+                record.value,
+                record.headers,
+            );
+            if let Some(bytes) = encoded {
+                piece.bytes += bytes;
+                piece.count += 1;
+                piece.max_timestamp = piece.max_timestamp.max(timestamp);
+                return Some(timestamp);
+            }
+            self.grow(batch, piece.bytes, record, fresh)?;
+        }
+    }
+
+    /// Gives the batch a larger buffer, if the batch size allows one that the record fits into.
+    fn grow(
+        &self,
+        batch: &mut OpenBatch,
+        staged: usize,
+        record: &RecordData<'_>,
+        fresh: bool,
+    ) -> Option<()> {
+        let used = HEADER_BYTES + batch.shared.records().len() + staged;
+        let needed = used + record.bound();
+        let capacity = batch.shared.capacity();
+        if needed > self.shared.batch_size || capacity >= self.shared.batch_size {
+            return None;
+        }
+        let larger = needed.max(capacity * 4).min(self.shared.batch_size);
+        let grown = batch.grown(larger, staged);
+        if !fresh {
+            self.shared.memory.fetch_add((larger - capacity) as u64, Ordering::Relaxed);
+            let shared = Arc::clone(&grown.shared);
+            self.swap_view(|view| view.open = Some(shared));
+        }
+        *batch = grown;
+        Some(())
+    }
+
+    /// A new batch that the record is the first of.
+    fn fresh_batch(
+        &self,
+        appender: &mut Appender,
+        record: &RecordData<'_>,
+        offset: i64,
+        asked: i64,
+    ) -> OpenBatch {
+        let fields = OpenFields {
+            id: appender.take_batch_id(),
+            base_offset: offset,
+            base_timestamp: asked,
+            timestamp_type: self.config().timestamp_type,
+            epoch: self.shared.epoch.load(Ordering::Relaxed),
+        };
+        let capacity =
+            appender.next_capacity.min(self.shared.batch_size).max(HEADER_BYTES + record.bound());
+        OpenBatch::new(fields, capacity)
+    }
+
+    /// Makes `fresh` the open batch; whether another one was filled by that.
+    pub(super) fn open_fresh(&self, appender: &mut Appender, fresh: OpenBatch) -> bool {
+        let filled = appender.open.take().map(OpenBatch::freeze);
+        if filled.is_some() {
+            // A partition that filled a batch will fill the next one.
+            appender.next_capacity = self.shared.batch_size;
+        }
+        let was_filled = filled.is_some();
+        let shared = Arc::clone(&fresh.shared);
+        self.shared.memory.fetch_add(shared.capacity() as u64, Ordering::Relaxed);
+        self.swap_view(|view| {
+            view.frozen.extend(filled);
+            view.open = Some(shared);
+        });
+        appender.open = Some(fresh);
+        was_filled
+    }
+}
+
+impl Piece {
+    fn new(fresh: Option<OpenBatch>, first_delta: u32) -> Self {
+        let header = [0; SECTION_HEADER_BYTES + APPEND_SECTION_BYTES];
+        Self { fresh, first_delta, count: 0, bytes: 0, max_timestamp: -1, header }
+    }
+
+    fn batch<'s>(&'s self, open: Option<&'s OpenBatch>) -> Option<&'s OpenBatch> {
+        self.fresh.as_ref().or(open)
+    }
+
+    fn records<'s>(&'s self, open: Option<&'s OpenBatch>) -> &'s [u8] {
+        self.batch(open).map_or(&[], |batch| batch.writer.pending(self.bytes))
+    }
+
+    fn fill_header(&mut self, log: &Log, open: Option<&OpenBatch>) {
+        let Some(batch) = self.batch(open) else { return };
+        let section = AppendSection {
+            partition: log.number(),
+            count: self.count,
+            base_offset: batch.shared.base_offset,
+            base_timestamp: batch.shared.base_timestamp,
+            max_timestamp: self.max_timestamp,
+            first_delta: self.first_delta,
+            timestamp_type: batch.shared.timestamp_type,
+        };
+        let body = APPEND_SECTION_BYTES + self.bytes;
+        let (kind, fixed) = self.header.split_at_mut(SECTION_HEADER_BYTES);
+        kind.copy_from_slice(&section_header(SectionKind::APPEND, body as u32));
+        fixed.copy_from_slice(&section.encode());
+    }
+}
+
+/// A held append lock of a partition that is frozen for a checkpoint.
+#[derive(Debug)]
+pub(crate) struct FreezeGuard<'a> {
+    log: &'a Log,
+    appender: MutexGuard<'a, Appender>,
+}
+
+/// The state of a partition at the moment of a checkpoint, as far as memory knows it.
+#[derive(Debug)]
+pub(crate) struct Frozen {
+    pub(crate) end_offset: i64,
+    pub(crate) epochs: Vec<(Epoch, i64)>,
+}
+
+impl FreezeGuard<'_> {
+    /// Ends the open batch and marks the end that the checkpoint must hold (L5).
+    pub(crate) fn freeze(&mut self) -> Frozen {
+        self.log.freeze_open(&mut self.appender);
+        self.appender.dirty = false;
+        self.log.mark.store(self.appender.next_offset, Ordering::Release);
+        Frozen { end_offset: self.appender.next_offset, epochs: self.appender.epochs.clone() }
+    }
+}

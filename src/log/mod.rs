@@ -1,0 +1,239 @@
+//! One partition: open batch, frozen batches, segments; append, seal, roll, read.
+//!
+//! Invariants, cited by number in code and tests:
+//!
+//! * **L1** A record is published to readers only after its journal frame is complete. Offsets are given
+//!   under the append lock, in the order of the frames, without gaps; a failed append consumes none.
+//! * **L2** The view {segments, frozen batches, open batch} is one `Arc`, swapped whole. Every offset
+//!   below the published end is in the view that is loaded after the end was read.
+//! * **L3** A batch is frozen once and never changes after that, except that its header is put in front
+//!   of its records. Frozen batches are written to segments in order, under the write-out lock alone.
+//! * **L4** What a segment holds below its published length never changes.
+//! * **L5** At a checkpoint mark the state written out is captured at exactly the marked offset: later
+//!   batches may stand in the segment already, but the captured length ends before them.
+//! * **L6** Lock order in a partition: write-out lock before append lock before view lock. The append
+//!   lock is never held over file I/O, a sync, or a wait.
+
+mod append;
+mod batch;
+mod read;
+mod recover;
+mod section;
+mod segment;
+mod time;
+mod view;
+mod write_out;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::config::TopicConfig;
+use crate::error::{Error, Result};
+use crate::storage::Storage;
+use crate::types::{Epoch, PartitionNumber, TopicId, TopicPartition};
+
+pub(crate) use append::{Afterwards, AppendGuard, Frozen, Placed, RecordData, frame_bound};
+pub(crate) use read::{Chunk, Cursor, FetchLimits, Fetched, FetchedRecord};
+pub(crate) use recover::{LogImage, read_topic_id};
+pub(crate) use section::{APPEND_SECTION_BYTES, AppendSection};
+pub(crate) use write_out::{Captured, SegmentImage};
+
+use append::Appender;
+use view::View;
+use write_out::WriteOut;
+
+/// Somebody who sleeps until a partition has more records.
+pub(crate) trait Wake: Send + Sync {
+    /// Wakes the sleeper; may be called more than once.
+    fn wake(&self);
+}
+
+/// What all partitions of a broker share.
+#[derive(Debug)]
+pub(crate) struct LogShared {
+    pub(crate) storage: Arc<dyn Storage>,
+    /// The epoch that new batches carry.
+    pub(crate) epoch: AtomicI32,
+    /// The size at which an open batch is sealed, in bytes, header included.
+    pub(crate) batch_size: usize,
+    /// Partitions with changes since the last checkpoint. Locked after every append lock and before
+    /// the journal, so that whoever holds it knows that no other partition has a frame since.
+    pub(crate) dirty: Mutex<Vec<PartitionNumber>>,
+    /// Bytes of all buffers of open and frozen batches.
+    pub(crate) memory: AtomicU64,
+    /// Set when a write to a segment failed: the next checkpoint has to try again.
+    pub(crate) write_failed: AtomicBool,
+}
+
+/// What a partition is.
+#[derive(Debug)]
+pub(crate) struct LogIdentity {
+    pub(crate) number: PartitionNumber,
+    pub(crate) partition: TopicPartition,
+    pub(crate) topic_id: TopicId,
+    pub(crate) config: Arc<TopicConfig>,
+}
+
+/// One partition.
+#[derive(Debug)]
+pub(crate) struct Log {
+    identity: LogIdentity,
+    dir: PathBuf,
+    shared: Arc<LogShared>,
+    appender: Mutex<Appender>,
+    view: RwLock<Arc<View>>,
+    start: AtomicI64,
+    end: AtomicI64,
+    /// The end offset of the checkpoint in progress, or -1 (L5).
+    mark: AtomicI64,
+    deleted: AtomicBool,
+    out: Mutex<WriteOut>,
+}
+
+impl Log {
+    /// A partition without records.
+    pub(crate) fn new(identity: LogIdentity, shared: Arc<LogShared>) -> Self {
+        let dir = PathBuf::from(identity.partition.to_string());
+        Self {
+            dir,
+            shared,
+            appender: Mutex::new(Appender::new(0)),
+            view: RwLock::new(Arc::new(View::default())),
+            start: AtomicI64::new(0),
+            end: AtomicI64::new(0),
+            mark: AtomicI64::new(-1),
+            deleted: AtomicBool::new(false),
+            out: Mutex::new(WriteOut::default()),
+            identity,
+        }
+    }
+
+    pub(crate) fn number(&self) -> PartitionNumber {
+        self.identity.number
+    }
+
+    pub(crate) fn partition(&self) -> &TopicPartition {
+        &self.identity.partition
+    }
+
+    pub(crate) fn topic_id(&self) -> TopicId {
+        self.identity.topic_id
+    }
+
+    pub(crate) fn config(&self) -> &TopicConfig {
+        &self.identity.config
+    }
+
+    /// The first offset that can be read.
+    pub(crate) fn start_offset(&self) -> i64 {
+        self.start.load(Ordering::Acquire)
+    }
+
+    /// The offset that the next record gets.
+    pub(crate) fn end_offset(&self) -> i64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    /// The epochs in which records were appended, each with its first offset.
+    pub(crate) fn epochs(&self) -> Vec<(Epoch, i64)> {
+        self.appender.lock().epochs.clone()
+    }
+
+    /// The epoch of the record at `offset`, or the newest one for the log end.
+    pub(crate) fn epoch_of(&self, offset: i64) -> Option<Epoch> {
+        let appender = self.appender.lock();
+        let later = appender.epochs.partition_point(|&(_, start)| start <= offset);
+        later.checked_sub(1).and_then(|at| appender.epochs.get(at)).map(|&(epoch, _)| epoch)
+    }
+
+    /// Bytes of the log: segments and batches in memory.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        let view = self.view();
+        let stored: u64 = view.segments.iter().map(|segment| segment.len()).sum();
+        let memory: usize = view.batches().map(|batch| batch.records().len()).sum();
+        stored + memory as u64
+    }
+
+    /// The number of segment files.
+    pub(crate) fn segment_count(&self) -> usize {
+        self.view().segments.len()
+    }
+
+    /// Ends the partition for good: appends are refused, what is in memory is dropped. Nothing is
+    /// being written to its folder when this returns.
+    pub(crate) fn delete(&self) {
+        let mut out = self.out.lock();
+        let mut appender = self.appender.lock();
+        self.deleted.store(true, Ordering::Release);
+        appender.open = None;
+        let view = std::mem::take(&mut *self.view.write());
+        self.release_memory(view.batches().map(|batch| batch.capacity()).sum());
+        *out = WriteOut::default();
+        let sleepers = std::mem::take(&mut appender.sleepers);
+        drop((appender, out));
+        wake_all(sleepers);
+    }
+
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    /// Registers a sleeper to be woken once when the log grows beyond `position`; false if it has
+    /// grown already, and nothing is registered.
+    pub(crate) fn sleep_on(&self, position: i64, sleeper: &Arc<dyn Wake>) -> bool {
+        let mut appender = self.appender.lock();
+        if appender.next_offset > position || self.is_deleted() {
+            return false;
+        }
+        if !appender.sleepers.iter().any(|s| Arc::ptr_eq(s, sleeper)) {
+            appender.sleepers.push(Arc::clone(sleeper));
+        }
+        true
+    }
+
+    fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.read())
+    }
+
+    fn release_memory(&self, bytes: usize) {
+        self.shared.memory.fetch_sub(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn gone(&self) -> Error {
+        Error::UnknownTopic { topic: self.identity.partition.topic().to_owned() }
+    }
+
+    fn poisoned(&self) -> Error {
+        Error::Poisoned { what: format!("partition {}", self.identity.partition) }
+    }
+}
+
+/// Wakes those who slept on a partition; called without its locks.
+pub(crate) fn wake_all(sleepers: Vec<Arc<dyn Wake>>) {
+    for sleeper in sleepers {
+        sleeper.wake();
+    }
+}
+
+impl std::fmt::Debug for dyn Wake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Wake")
+    }
+}
+
+/// Refuses what is below `start` or above `end`.
+pub(crate) fn check_range(
+    partition: &TopicPartition,
+    requested: i64,
+    start: i64,
+    end: i64,
+) -> Result<()> {
+    if (start..=end).contains(&requested) {
+        Ok(())
+    } else {
+        Err(Error::OffsetOutOfRange { partition: partition.clone(), requested, start, end })
+    }
+}

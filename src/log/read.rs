@@ -1,0 +1,458 @@
+//! Reading by offset: a cursor walks segments through maps, then batches in memory.
+//!
+//! Records are decoded once, into plain ranges over bytes that the result holds on to: a segment map,
+//! a batch in memory, or a decompressed buffer. Nothing is copied.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::batch::{MemBatch, append_timestamp};
+use super::segment::Segment;
+use super::view::View;
+use super::{Log, check_range};
+use crate::error::{CorruptReason, Corruption, Error, Result};
+use crate::record::{
+    Batch, BatchHeader, Compression, DEFAULT_MAX_DECOMPRESSED_BYTES, DecodeError, HEADER_BYTES,
+    RawRecord, decompress, read_record,
+};
+use crate::storage::ReadMap;
+
+/// Where a reader of one partition stands.
+#[derive(Debug, Default)]
+pub(crate) struct Cursor {
+    /// The next offset to return.
+    position: i64,
+    at: At,
+}
+
+/// The place that belongs to the position, as far as it is known.
+#[derive(Debug, Default)]
+enum At {
+    /// To be looked up.
+    #[default]
+    Unknown,
+    /// In a segment, in front of the batch at `next`.
+    Stored { segment: Arc<Segment>, next: u64 },
+    /// Inside a batch of a segment.
+    Inside(Inside),
+    /// In a batch in memory, behind `bytes` bytes of records.
+    Memory { id: u64, bytes: usize },
+}
+
+/// A batch of a segment that is being read.
+#[derive(Debug)]
+struct Inside {
+    segment: Arc<Segment>,
+    /// Where the next batch begins.
+    next: u64,
+    position: u64,
+    header: BatchHeader,
+    source: Source,
+    /// Bytes of the records read so far.
+    at: usize,
+    last_delta: i32,
+}
+
+/// How much one fetch returns at most. At least one record is returned, however large it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FetchLimits {
+    pub(crate) records: usize,
+    pub(crate) bytes: usize,
+}
+
+/// Bytes that delivered records lie in.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// Records of an uncompressed batch in a segment.
+    Map { map: Arc<ReadMap>, start: u64, end: u64 },
+    /// Records of a batch in memory.
+    Memory(Arc<MemBatch>),
+    /// Decompressed records.
+    Owned(Arc<Vec<u8>>),
+}
+
+impl Source {
+    /// The records, back to back.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Map { map, start, end } => map.slice(*start..*end).unwrap_or_default(),
+            Self::Memory(batch) => batch.records(),
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// A record as ranges of its source.
+pub(crate) type FetchedRecord = RawRecord;
+
+/// Records of one batch among those fetched.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    pub(crate) partition: usize,
+    pub(crate) source: Source,
+    pub(crate) base_offset: i64,
+    pub(crate) base_timestamp: i64,
+    pub(crate) append_timestamp: Option<i64>,
+    pub(crate) epoch: i32,
+    /// The chunk's records end here in [`Fetched::records`].
+    pub(crate) end: usize,
+}
+
+/// What fetches of several partitions gathered.
+#[derive(Debug, Default)]
+pub(crate) struct Fetched {
+    pub(crate) records: Vec<FetchedRecord>,
+    pub(crate) chunks: Vec<Chunk>,
+    pub(crate) bytes: usize,
+}
+
+impl Fetched {
+    fn full(&self, limits: FetchLimits) -> bool {
+        self.records.len() >= limits.records
+            || (self.bytes >= limits.bytes && !self.records.is_empty())
+    }
+}
+
+/// The batch that records are decoded from.
+struct Decode<'a> {
+    source: &'a Source,
+    base_offset: i64,
+    base_timestamp: i64,
+    append_timestamp: Option<i64>,
+    epoch: i32,
+    partition: usize,
+}
+
+impl Cursor {
+    /// A cursor in front of the record at `position`.
+    pub(crate) fn new(position: i64) -> Self {
+        Self { position, at: At::Unknown }
+    }
+
+    /// The next offset to return.
+    pub(crate) fn position(&self) -> i64 {
+        self.position
+    }
+
+    /// Decodes records at the cursor's position and further on. Returns the bytes read and the offset
+    /// of the last record read.
+    fn decode(
+        &self,
+        batch: &Decode<'_>,
+        mut at: usize,
+        limits: FetchLimits,
+        out: &mut Fetched,
+    ) -> Result<(usize, Option<i32>), DecodeError> {
+        let bytes = batch.source.bytes();
+        let before = out.records.len();
+        let room = limits.records.saturating_sub(before);
+        let until = at.saturating_add(limits.bytes.saturating_sub(out.bytes)).min(bytes.len());
+        let skip_to = self.position - batch.base_offset;
+        let began = at;
+        let mut last = None;
+        let mut taken = 0;
+        while at < bytes.len() && taken < room && (at < until || out.records.is_empty()) {
+            let (record, next) = match read_record(bytes, at) {
+                Ok((record, _)) if last.is_some_and(|last| record.offset_delta <= last) => {
+                    out.records.truncate(before);
+                    let reason = CorruptReason::Offsets;
+                    return Err(DecodeError::Corrupt { reason, position: at });
+                }
+                Ok(decoded) => decoded,
+                Err(error) => {
+                    // No record of a batch that is not what it claims is delivered.
+                    out.records.truncate(before);
+                    return Err(error);
+                }
+            };
+            last = Some(record.offset_delta);
+            at = next;
+            if i64::from(record.offset_delta) >= skip_to {
+                out.records.push(record);
+                taken += 1;
+            }
+        }
+        out.bytes += at - began;
+        if taken > 0 {
+            out.chunks.push(Chunk {
+                partition: batch.partition,
+                source: batch.source.clone(),
+                base_offset: batch.base_offset,
+                base_timestamp: batch.base_timestamp,
+                append_timestamp: batch.append_timestamp,
+                epoch: batch.epoch,
+                end: out.records.len(),
+            });
+        }
+        Ok((at, last))
+    }
+}
+
+impl Log {
+    /// Appends records from the cursor's position on to `out`, and moves the cursor behind them.
+    ///
+    /// # Errors
+    /// `OffsetOutOfRange`; `Corrupt` when nothing could be read before the damaged batch: what lies in
+    /// front of it is returned first.
+    pub(crate) fn fetch(
+        &self,
+        cursor: &mut Cursor,
+        partition: usize,
+        limits: FetchLimits,
+        out: &mut Fetched,
+    ) -> Result<()> {
+        // The end before the view: every offset below it is then in the view (L2).
+        let end = self.end_offset();
+        let before = out.records.len();
+        check_range(self.partition(), cursor.position, self.start_offset(), end)?;
+        if cursor.position == end {
+            return Ok(());
+        }
+        let view = self.view();
+        while cursor.position < end && !out.full(limits) {
+            let step = if cursor.position < view.written_end() {
+                self.fetch_stored(&view, cursor, partition, limits, out)
+            } else {
+                self.fetch_memory(&view, cursor, partition, limits, out)
+            };
+            match step {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(_) if out.records.len() > before => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn fetch_memory(
+        &self,
+        view: &View,
+        cursor: &mut Cursor,
+        partition: usize,
+        limits: FetchLimits,
+        out: &mut Fetched,
+    ) -> Result<bool> {
+        let Some(batch) = view.batch_of(cursor.position) else { return Ok(false) };
+        let from = match cursor.at {
+            At::Memory { id, bytes } if id == batch.id => bytes,
+            _ => 0,
+        };
+        let source = Source::Memory(Arc::clone(batch));
+        let decode = Decode {
+            source: &source,
+            base_offset: batch.base_offset,
+            base_timestamp: batch.base_timestamp,
+            append_timestamp: batch.append_timestamp(),
+            epoch: batch.epoch,
+            partition,
+        };
+        let (bytes, last) = cursor
+            .decode(&decode, from, limits, out)
+            .map_err(|error| error.into_error(Path::new("open batch"), 0))?;
+        cursor.at = At::Memory { id: batch.id, bytes };
+        if let Some(last) = last {
+            cursor.position = cursor.position.max(batch.base_offset + i64::from(last) + 1);
+        }
+        Ok(last.is_some())
+    }
+
+    fn fetch_stored(
+        &self,
+        view: &View,
+        cursor: &mut Cursor,
+        partition: usize,
+        limits: FetchLimits,
+        out: &mut Fetched,
+    ) -> Result<bool> {
+        let mut inside = match std::mem::take(&mut cursor.at) {
+            At::Inside(inside) => inside,
+            at => match self.enter_batch(view, at, cursor.position)? {
+                Entered::Batch(inside) => inside,
+                Entered::Skipped { segment, next, position } => {
+                    cursor.position = position;
+                    cursor.at = At::Stored { segment, next };
+                    return Ok(true);
+                }
+            },
+        };
+        let decode = Decode {
+            source: &inside.source,
+            base_offset: inside.header.base_offset,
+            base_timestamp: inside.header.base_timestamp,
+            append_timestamp: append_timestamp(&inside.header),
+            epoch: inside.header.leader_epoch,
+            partition,
+        };
+        let (at, last) = cursor.decode(&decode, inside.at, limits, out).map_err(|error| {
+            self.decode_failed(&inside.segment, inside.position, &inside.header, error)
+        })?;
+        inside.at = at;
+        inside.last_delta = last.unwrap_or(inside.last_delta);
+        if inside.last_delta > inside.header.last_offset_delta {
+            return Err(self.damaged(
+                &inside.segment,
+                inside.position,
+                Some(&inside.header),
+                CorruptReason::Offsets,
+            ));
+        }
+        if at >= inside.source.bytes().len() {
+            cursor.position = cursor.position.max(inside.header.next_offset());
+            cursor.at = At::Stored { segment: inside.segment, next: inside.next };
+        } else {
+            let read = inside.header.base_offset + i64::from(inside.last_delta) + 1;
+            cursor.position = cursor.position.max(read);
+            cursor.at = At::Inside(inside);
+        }
+        Ok(true)
+    }
+
+    /// Finds the batch that holds `offset`, checks it, and makes its records readable.
+    fn enter_batch(&self, view: &View, at: At, offset: i64) -> Result<Entered> {
+        let (mut segment, mut next, mut expected) = match at {
+            At::Stored { segment, next } if next < segment.len() => (segment, next, Some(offset)),
+            _ => {
+                let Some((_, segment)) = view.segment_of(offset) else {
+                    return Err(self.gone());
+                };
+                (Arc::clone(segment), segment.locate(offset)?, None)
+            }
+        };
+        loop {
+            if next >= segment.len() {
+                let Some(following) = view.segment_of(segment.end_offset()).map(|(_, s)| s) else {
+                    return Err(self.gone());
+                };
+                if following.base_offset() <= segment.base_offset() {
+                    return Err(self.damaged(&segment, next, None, CorruptReason::Offsets));
+                }
+                segment = Arc::clone(following);
+                next = 0;
+                expected = Some(segment.base_offset());
+            }
+            let stored = self.stored_batch(&segment, next)?;
+            let header = stored.header;
+            // Nothing is ever taken out of a segment here, so a batch begins where the one before ends.
+            let chained =
+                expected.map_or(header.base_offset <= offset, |e| header.base_offset == e);
+            if !chained {
+                return Err(self.damaged(&segment, next, Some(&header), CorruptReason::Offsets));
+            }
+            if header.next_offset() > offset {
+                return self.open_batch(stored, segment, next);
+            }
+            next = stored.next;
+            expected = Some(header.next_offset());
+        }
+    }
+
+    /// Checks the CRC of the batch and decompresses it where needed.
+    fn open_batch(&self, stored: Stored, segment: Arc<Segment>, position: u64) -> Result<Entered> {
+        let Stored { header, map, start, next } = stored;
+        let failed = |error| self.decode_failed(&segment, position, &header, error);
+        let bytes = map.slice(start..next).unwrap_or_default();
+        let batch = Batch::parse(bytes).map_err(failed)?;
+        batch.verify_crc().map_err(failed)?;
+        if header.attributes.is_control() || header.count == 0 {
+            let position = header.next_offset();
+            return Ok(Entered::Skipped { segment, next, position });
+        }
+        let source = match header.attributes.compression() {
+            Compression::None => Source::Map { start: start + HEADER_BYTES as u64, end: next, map },
+            codec => {
+                let mut records = Vec::new();
+                decompress(codec, batch.payload(), DEFAULT_MAX_DECOMPRESSED_BYTES, &mut records)
+                    .map_err(failed)?;
+                Source::Owned(Arc::new(records))
+            }
+        };
+        Ok(Entered::Batch(Inside {
+            segment,
+            next,
+            position,
+            header,
+            source,
+            at: 0,
+            last_delta: -1,
+        }))
+    }
+
+    /// The batch at a position: its header, checked against the bounds of its segment.
+    pub(super) fn stored_batch(&self, segment: &Arc<Segment>, position: u64) -> Result<Stored> {
+        let len = segment.len();
+        let map = segment.map(len)?;
+        let failed = |error| self.corrupt_at(segment, position, error);
+        let bytes = map.slice(position..len).unwrap_or_default();
+        let header = BatchHeader::parse(bytes).map_err(failed)?;
+        let size = header.total_bytes();
+        if size > bytes.len() {
+            return Err(self.damaged(segment, position, Some(&header), CorruptReason::Length));
+        }
+        if header.base_offset < segment.base_offset() || header.next_offset() > segment.end_offset()
+        {
+            return Err(self.damaged(segment, position, Some(&header), CorruptReason::Offsets));
+        }
+        let next = position + size as u64;
+        Ok(Stored { header, map, start: position, next })
+    }
+
+    fn corrupt_at(&self, segment: &Segment, position: u64, error: DecodeError) -> Error {
+        match error {
+            DecodeError::Corrupt { reason, .. } => self.damaged(segment, position, None, reason),
+            other => other.into_error(&segment.log_path(), position),
+        }
+    }
+
+    fn decode_failed(
+        &self,
+        segment: &Segment,
+        position: u64,
+        header: &BatchHeader,
+        error: DecodeError,
+    ) -> Error {
+        match error {
+            DecodeError::Corrupt { reason, .. } => {
+                self.damaged(segment, position, Some(header), reason)
+            }
+            other => other.into_error(&segment.log_path(), position),
+        }
+    }
+
+    pub(super) fn damaged(
+        &self,
+        segment: &Segment,
+        position: u64,
+        header: Option<&BatchHeader>,
+        reason: CorruptReason,
+    ) -> Error {
+        Error::Corrupt(Box::new(Corruption {
+            path: segment.log_path(),
+            position,
+            partition: Some(self.partition().clone()),
+            offsets: header.map(|header| (header.base_offset, header.last_offset())),
+            reason,
+        }))
+    }
+}
+
+/// A batch in a segment: checked header, bytes not yet checked.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) header: BatchHeader,
+    pub(super) map: Arc<ReadMap>,
+    pub(super) start: u64,
+    pub(super) next: u64,
+}
+
+/// What stands at a position.
+#[derive(Debug)]
+enum Entered {
+    Batch(Inside),
+    /// A batch without records for consumers was passed over.
+    Skipped {
+        segment: Arc<Segment>,
+        next: u64,
+        position: i64,
+    },
+}

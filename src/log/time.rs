@@ -1,0 +1,85 @@
+//! Reading by timestamp.
+
+use std::sync::Arc;
+
+use super::batch::append_timestamp;
+use super::segment::Segment;
+use super::{Cursor, FetchLimits, Fetched, Log};
+use crate::error::Result;
+use crate::types::Timestamp;
+
+impl Log {
+    /// The first record by offset whose timestamp is `target` or later: its offset and timestamp.
+    pub(crate) fn offset_for_time(&self, target: Timestamp) -> Result<Option<(i64, Timestamp)>> {
+        let target = target.as_millis();
+        let end = self.end_offset();
+        let view = self.view();
+        for segment in view.segments.iter() {
+            if segment.max_timestamp() < target {
+                continue;
+            }
+            if let Some(found) = self.in_segment(segment, target)? {
+                return Ok(Some(found));
+            }
+        }
+        for batch in view.batches().filter(|batch| batch.base_offset >= view.written_end()) {
+            if batch.max_timestamp().is_some_and(|max| max < target) {
+                continue;
+            }
+            let batch_end = batch.end_offset().unwrap_or(end);
+            if let Some(found) = self.in_range(batch.base_offset, batch_end, target)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    fn in_segment(&self, segment: &Arc<Segment>, target: i64) -> Result<Option<(i64, Timestamp)>> {
+        let mut next = segment.locate_time(target)?;
+        while next < segment.len() {
+            let stored = self.stored_batch(segment, next)?;
+            let header = stored.header;
+            next = stored.next;
+            if header.max_timestamp < target || header.attributes.is_control() {
+                continue;
+            }
+            if let Some(at) = append_timestamp(&header) {
+                let first = header.base_offset.max(self.start_offset());
+                return Ok(Some((first, Timestamp::from_millis(at))));
+            }
+            let found = self.in_range(header.base_offset, header.next_offset(), target)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Searches the records of `from..to`.
+    fn in_range(&self, from: i64, to: i64, target: i64) -> Result<Option<(i64, Timestamp)>> {
+        let mut cursor = Cursor::new(from.max(self.start_offset()));
+        let limits = FetchLimits { records: 1_000, bytes: 1 << 20 };
+        while cursor.position() < to {
+            let mut fetched = Fetched::default();
+            let before = cursor.position();
+            self.fetch(&mut cursor, 0, limits, &mut fetched)?;
+            let mut at = 0;
+            for chunk in &fetched.chunks {
+                for record in fetched.records.get(at..chunk.end).unwrap_or_default() {
+                    let offset = chunk.base_offset + i64::from(record.offset_delta);
+                    let timestamp = chunk.append_timestamp.unwrap_or_else(|| {
+                        chunk.base_timestamp.saturating_add(record.timestamp_delta)
+                    });
+                    if offset < to && timestamp >= target {
+                        return Ok(Some((offset, Timestamp::from_millis(timestamp))));
+                    }
+                }
+                at = chunk.end;
+            }
+            if cursor.position() == before {
+                break;
+            }
+        }
+        Ok(None)
+    }
+}

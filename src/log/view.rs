@@ -1,0 +1,48 @@
+//! What readers see of a partition.
+
+use std::sync::Arc;
+
+use super::batch::MemBatch;
+use super::segment::Segment;
+
+/// Segments, then frozen batches, then the open batch: offsets rise through them without a gap.
+///
+/// A batch that was just written may stand in the last segment and among the frozen ones at once;
+/// readers go by offset and prefer the segment.
+#[derive(Debug, Default, Clone)]
+pub(super) struct View {
+    pub(super) segments: Arc<Vec<Arc<Segment>>>,
+    pub(super) frozen: Vec<Arc<MemBatch>>,
+    pub(super) open: Option<Arc<MemBatch>>,
+}
+
+impl View {
+    /// The batches in memory in order.
+    pub(super) fn batches(&self) -> impl Iterator<Item = &Arc<MemBatch>> {
+        self.frozen.iter().chain(&self.open)
+    }
+
+    /// The batch in memory that holds `offset`, if the segments do not.
+    pub(super) fn batch_of(&self, offset: i64) -> Option<&Arc<MemBatch>> {
+        let frozen = self.frozen.partition_point(|batch| batch.base_offset <= offset);
+        if let Some(open) = &self.open
+            && open.base_offset <= offset
+        {
+            return Some(open);
+        }
+        self.frozen.get(frozen.checked_sub(1)?)
+    }
+
+    /// The segment that holds `offset`, or would.
+    pub(super) fn segment_of(&self, offset: i64) -> Option<(usize, &Arc<Segment>)> {
+        let later = self.segments.partition_point(|segment| segment.base_offset() <= offset);
+        // Offsets below the first base (after compaction took the first batches) begin there.
+        let at = later.saturating_sub(1);
+        self.segments.get(at).map(|segment| (at, segment))
+    }
+
+    /// The first offset that no segment holds.
+    pub(super) fn written_end(&self) -> i64 {
+        self.segments.last().map_or(0, |segment| segment.end_offset())
+    }
+}

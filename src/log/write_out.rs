@@ -1,0 +1,335 @@
+//! From memory to segments: frozen batches are written in order, segments are rolled, checkpoints
+//! capture what was written.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::MutexGuard;
+
+use super::batch::MemBatch;
+use super::segment::{Segment, SegmentFolder};
+use super::{Log, TopicConfig};
+use crate::error::{Error, Result};
+use crate::record::Compression;
+use crate::storage::{OpenMode, StorageFile};
+
+/// How many frozen batches may wait before an append waits for whoever writes them out.
+const MAX_WAITING: usize = 4;
+
+/// A segment as a checkpoint records it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SegmentImage {
+    /// The offset in the file's name.
+    pub(crate) base_offset: i64,
+    /// The offset after the last batch.
+    pub(crate) end_offset: i64,
+    /// The hard length: bytes that are synced and hold exactly the batches up to `end_offset`.
+    pub(crate) len: u64,
+    /// The largest timestamp of the first batch, for rolling by time; -1 if there is none.
+    pub(crate) first_timestamp: i64,
+    /// The largest timestamp of all, -1 if there is none.
+    pub(crate) max_timestamp: i64,
+}
+
+/// What a checkpoint needs of a partition, at exactly the marked offset (L5).
+#[derive(Debug, Clone)]
+pub(crate) struct Captured {
+    pub(crate) segments: Vec<SegmentImage>,
+    /// Files written to since the last checkpoint.
+    pub(crate) files: Vec<Arc<dyn StorageFile>>,
+    /// The partition's folder, if names in it changed.
+    pub(crate) folder: Option<PathBuf>,
+    /// Whether the partition's folder itself is new.
+    pub(crate) folder_created: bool,
+}
+
+/// What the write-out lock of a partition protects.
+#[derive(Debug, Default)]
+pub(super) struct WriteOut {
+    folder_ready: bool,
+    folder_created: bool,
+    names_changed: bool,
+    unsynced: Vec<Arc<dyn StorageFile>>,
+    captured: Option<Captured>,
+    /// Scratch for compressed payloads.
+    compressed: Vec<u8>,
+}
+
+impl Log {
+    /// Writes out frozen batches if nobody does so already, or waits for who does when many wait.
+    ///
+    /// A failure leaves the batch readable in memory and its frames in the journal; the checkpoint
+    /// that is asked for tries again and reports.
+    pub(super) fn write_out_some(&self) {
+        let waiting = self.view.read().frozen.len();
+        let out = if waiting > MAX_WAITING { Some(self.out.lock()) } else { self.out.try_lock() };
+        if let Some(mut out) = out
+            && self.drain(&mut out).is_err()
+        {
+            self.shared.write_failed.store(true, Ordering::Release);
+        }
+    }
+
+    /// Writes out everything up to the mark that `FreezeGuard::freeze` set, and captures the state at
+    /// it. The mark stays until [`Log::checkpointed`] or [`Log::checkpoint_failed`].
+    pub(crate) fn capture(&self) -> Result<Captured> {
+        let mut out = self.out.lock();
+        self.drain(&mut out)?;
+        self.capture_at_mark(&mut out)?;
+        out.captured.clone().ok_or(Error::Closed)
+    }
+
+    /// The captured state is durable: its files need no further sync for it.
+    pub(crate) fn checkpointed(&self) {
+        let mut out = self.out.lock();
+        self.mark.store(-1, Ordering::Release);
+        if let Some(captured) = out.captured.take() {
+            let written: Vec<_> = captured.files;
+            let active = self.view.read().segments.last().and_then(|segment| segment.open_file());
+            out.unsynced.retain(|file| {
+                !written.iter().any(|done| Arc::ptr_eq(done, file))
+                    || active.as_ref().is_some_and(|active| Arc::ptr_eq(active, file))
+            });
+        }
+    }
+
+    /// The checkpoint did not come about; what was captured is forgotten, and the partition belongs to
+    /// the next one again.
+    pub(crate) fn checkpoint_failed(&self) {
+        let mut out = self.out.lock();
+        self.mark.store(-1, Ordering::Release);
+        if let Some(captured) = out.captured.take() {
+            out.names_changed |= captured.folder.is_some();
+            out.folder_created |= captured.folder_created;
+        }
+        drop(out);
+        let mut appender = self.appender.lock();
+        if !appender.dirty {
+            appender.dirty = true;
+            self.shared.dirty.lock().push(self.number());
+        }
+    }
+
+    /// At a clean close: indexes get their last entries, preallocated space is given back. Whether the
+    /// partition was in use.
+    pub(crate) fn finish(&self) -> Result<bool> {
+        let _out = self.out.lock();
+        match self.view().segments.last() {
+            Some(active) => active.finish(),
+            None => Ok(false),
+        }
+    }
+
+    fn drain(&self, out: &mut MutexGuard<'_, WriteOut>) -> Result<()> {
+        loop {
+            let Some(batch) = self.view.read().frozen.first().cloned() else { return Ok(()) };
+            if self.is_deleted() {
+                return Ok(());
+            }
+            let mark = self.mark.load(Ordering::Acquire);
+            if mark >= 0 && batch.base_offset >= mark {
+                self.capture_at_mark(out)?;
+            }
+            self.write_batch(out, &batch)?;
+            self.release_memory(batch.capacity());
+        }
+    }
+
+    fn capture_at_mark(&self, out: &mut WriteOut) -> Result<()> {
+        if self.mark.load(Ordering::Acquire) < 0 || out.captured.is_some() {
+            return Ok(());
+        }
+        let view = self.view();
+        if let Some(active) = view.segments.last() {
+            active.flush_indexes()?;
+        }
+        out.captured = Some(Captured {
+            segments: view.segments.iter().map(|segment| segment.image()).collect(),
+            files: out.unsynced.clone(),
+            folder: std::mem::take(&mut out.names_changed).then(|| self.dir.clone()),
+            folder_created: std::mem::take(&mut out.folder_created),
+        });
+        Ok(())
+    }
+
+    fn write_batch(&self, out: &mut WriteOut, batch: &MemBatch) -> Result<()> {
+        let mut scratch = std::mem::take(&mut out.compressed);
+        let result = self.write_bytes(out, batch, &mut scratch);
+        out.compressed = scratch;
+        result?;
+        self.swap_view(|view| {
+            view.frozen.remove(0);
+        });
+        Ok(())
+    }
+
+    fn write_bytes(
+        &self,
+        out: &mut WriteOut,
+        batch: &MemBatch,
+        scratch: &mut Vec<u8>,
+    ) -> Result<()> {
+        let bytes = match self.compress(batch, scratch)? {
+            true => scratch.as_slice(),
+            false => batch.sealed().ok_or(Error::Closed)?,
+        };
+        let end_offset = batch.end_offset().ok_or(Error::Closed)?;
+        let max_timestamp = batch.max_timestamp().ok_or(Error::Closed)?;
+        let segment = self.segment_for(
+            out,
+            bytes.len() as u64,
+            batch.base_offset,
+            end_offset,
+            max_timestamp,
+        )?;
+        let file = segment.append(bytes, end_offset, max_timestamp)?;
+        if !out.unsynced.iter().any(|known| Arc::ptr_eq(known, &file)) {
+            out.unsynced.push(file);
+        }
+        Ok(())
+    }
+
+    /// Puts header and compressed records into `scratch`; false if the topic does not compress, or it
+    /// would not make the batch smaller.
+    fn compress(&self, batch: &MemBatch, scratch: &mut Vec<u8>) -> Result<bool> {
+        let codec = self.config().compression;
+        if codec == Compression::None {
+            return Ok(false);
+        }
+        scratch.clear();
+        scratch.resize(crate::record::HEADER_BYTES, 0);
+        let records = batch.records();
+        if crate::record::compress(codec, None, records, scratch).is_err()
+            || scratch.len() >= crate::record::HEADER_BYTES + records.len()
+        {
+            return Ok(false);
+        }
+        let (head, payload) = scratch.split_at_mut(crate::record::HEADER_BYTES);
+        let header = batch.compressed_header(codec, payload).ok_or(Error::Closed)?;
+        head.copy_from_slice(&header);
+        Ok(true)
+    }
+
+    /// The active segment, or a new one where the batch does not belong into it any more.
+    fn segment_for(
+        &self,
+        out: &mut WriteOut,
+        bytes: u64,
+        base_offset: i64,
+        end_offset: i64,
+        max_timestamp: i64,
+    ) -> Result<Arc<Segment>> {
+        if let Some(active) = self.view.read().segments.last().cloned() {
+            let incoming = Incoming { bytes, end_offset, max_timestamp };
+            if !should_roll(&active.image(), &incoming, self.config()) {
+                return Ok(active);
+            }
+            active.finish()?;
+        }
+        self.prepare_folder(out)?;
+        let segment = Segment::create(
+            self.segment_folder(),
+            base_offset,
+            self.config().index_interval_bytes,
+        )?;
+        out.names_changed = true;
+        let segment = Arc::new(segment);
+        // In the view at once, so that a first write that fails finds its file again.
+        self.swap_view(|view| Arc::make_mut(&mut view.segments).push(Arc::clone(&segment)));
+        Ok(segment)
+    }
+
+    pub(super) fn segment_folder(&self) -> SegmentFolder {
+        SegmentFolder {
+            storage: Arc::clone(&self.shared.storage),
+            path: self.dir.clone(),
+            partition: self.identity.partition.clone(),
+        }
+    }
+
+    /// Creates the partition's folder with Kafka's `partition.metadata` at the first batch.
+    fn prepare_folder(&self, out: &mut WriteOut) -> Result<()> {
+        if out.folder_ready {
+            return Ok(());
+        }
+        let storage = &self.shared.storage;
+        let metadata = self.dir.join(METADATA_FILE);
+        if storage.metadata(&metadata)?.is_none() {
+            storage.create_dir(&self.dir)?;
+            let text = metadata_text(self.topic_id());
+            let file = storage.open(&metadata, OpenMode::CreateNew)?;
+            file.write_at(text.as_bytes(), 0)?;
+            out.unsynced.push(file);
+            out.folder_created = true;
+            out.names_changed = true;
+        }
+        out.folder_ready = true;
+        Ok(())
+    }
+}
+
+/// The name of Kafka's file that says whose folder it is.
+pub(crate) const METADATA_FILE: &str = "partition.metadata";
+
+/// The content of `partition.metadata`.
+pub(crate) fn metadata_text(id: crate::types::TopicId) -> String {
+    format!("version: 0\ntopic_id: {id}\n")
+}
+
+/// A batch that is about to be written.
+#[derive(Debug, Clone, Copy)]
+struct Incoming {
+    bytes: u64,
+    end_offset: i64,
+    max_timestamp: i64,
+}
+
+/// Kafka's `LogSegment.shouldRoll`, for a segment that holds something: by size, by record time, by
+/// the range of the relative offsets in the indexes.
+fn should_roll(active: &SegmentImage, batch: &Incoming, config: &TopicConfig) -> bool {
+    if active.len == 0 {
+        return false;
+    }
+    let full = active.len.saturating_add(batch.bytes) > u64::from(config.segment_bytes);
+    let waited = batch.max_timestamp.saturating_sub(active.first_timestamp);
+    let aged = active.first_timestamp >= 0
+        && batch.max_timestamp >= 0
+        && u64::try_from(waited).is_ok_and(|waited| waited > config.segment_ms);
+    let far = batch.end_offset - 1 - active.base_offset > i64::from(i32::MAX);
+    full || aged || far
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn active() -> SegmentImage {
+        SegmentImage {
+            base_offset: 100,
+            end_offset: 200,
+            len: 1_000,
+            first_timestamp: 5_000,
+            max_timestamp: 6_000,
+        }
+    }
+
+    fn incoming() -> Incoming {
+        Incoming { bytes: 24, end_offset: 210, max_timestamp: 6_000 }
+    }
+
+    #[test]
+    fn a_segment_rolls_by_size_time_and_offset_range_alone() {
+        let config =
+            TopicConfig::new().segment_bytes(1_024).segment_ms(std::time::Duration::from_secs(1));
+        assert!(!should_roll(&active(), &incoming(), &config));
+        assert!(should_roll(&active(), &Incoming { bytes: 25, ..incoming() }, &config));
+        assert!(should_roll(&active(), &Incoming { max_timestamp: 6_001, ..incoming() }, &config));
+        let far = 100 + i64::from(i32::MAX) + 1;
+        assert!(!should_roll(&active(), &Incoming { end_offset: far, ..incoming() }, &config));
+        assert!(should_roll(&active(), &Incoming { end_offset: far + 1, ..incoming() }, &config));
+        assert!(!should_roll(&active(), &Incoming { max_timestamp: -1, ..incoming() }, &config));
+        let empty = SegmentImage { len: 0, ..active() };
+        assert!(!should_roll(&empty, &Incoming { bytes: 9_999, ..incoming() }, &config));
+    }
+}
