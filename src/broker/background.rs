@@ -1,0 +1,91 @@
+//! The thread that writes checkpoints.
+
+use std::sync::Weak;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
+
+use super::engine::Engine;
+
+/// What the thread is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Signal {
+    Checkpoint,
+    Recovery,
+    Stop,
+}
+
+/// The thread, if there is one, and the way to it.
+#[derive(Debug)]
+pub(crate) struct Background {
+    signals: Sender<Signal>,
+    receiver: Receiver<Signal>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Background {
+    pub(super) fn new() -> Self {
+        // Two places: a request that is being worked on does not swallow the next one, and `Stop`
+        // blocks for a moment at most.
+        let (signals, receiver) = bounded(2);
+        Self { signals, receiver, thread: Mutex::new(None) }
+    }
+
+    /// A way to ask for checkpoints, for the journal.
+    pub(super) fn requester(&self) -> impl Fn() + Send + Sync + 'static {
+        let signals = self.signals.clone();
+        move || {
+            // Full means that somebody asked already.
+            let _asked = signals.try_send(Signal::Checkpoint);
+        }
+    }
+
+    pub(super) fn request_checkpoint(&self) {
+        let _asked = self.signals.try_send(Signal::Checkpoint);
+    }
+
+    pub(super) fn request_recovery(&self) {
+        let _asked = self.signals.try_send(Signal::Recovery);
+    }
+
+    /// Starts the thread. It holds the engine only while it works.
+    pub(super) fn start(&self, engine: Weak<Engine>) -> std::io::Result<()> {
+        let receiver = self.receiver.clone();
+        let thread = std::thread::Builder::new()
+            .name("grouplog-checkpoint".to_owned())
+            .spawn(move || run(&receiver, &engine))?;
+        *self.thread.lock() = Some(thread);
+        Ok(())
+    }
+
+    /// Ends the thread and waits for it, unless it is the caller.
+    pub(super) fn stop(&self) {
+        let Some(thread) = self.thread.lock().take() else { return };
+        if thread.thread().id() == std::thread::current().id() {
+            return;
+        }
+        // The thread takes signals until it is told to stop, or finds the engine gone.
+        let _told = self.signals.send(Signal::Stop);
+        // It cannot have panicked without poisoning what it held.
+        let _ended = thread.join();
+    }
+}
+
+fn run(receiver: &Receiver<Signal>, engine: &Weak<Engine>) {
+    while let Ok(signal) = receiver.recv() {
+        if signal == Signal::Stop {
+            return;
+        }
+        let Some(engine) = engine.upgrade() else { return };
+        let done = match signal {
+            Signal::Recovery => engine.finish_recovery(),
+            _ => engine.checkpoint(),
+        };
+        if done.is_err() {
+            // A full disk is reported by the appends that wait for space; other failures are kept by
+            // the journal, and every call reports them.
+            engine.logs.write_failed.store(true, std::sync::atomic::Ordering::Release);
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! The engine behind all handles: what `Broker`, `Producer`, `Consumer` and `Admin` share.
+//!
+//! Lock order, outermost first; whoever holds one may only take those below it:
+//!
+//! 1. `admin`: creating and deleting topics, one at a time
+//! 2. `checkpoint`: checkpoints one at a time
+//! 3. a partition's write-out lock
+//! 4. partitions' append locks, by partition number
+//! 5. a group's lock
+//! 6. `offsets`
+//! 7. `catalogue`
+//! 8. the dirty list
+//! 9. the journal's own lock, then views, registry and events, which take no further lock
+//!
+//! Nothing waits for space, a sync or a thread under locks 3 to 9. User code runs under none.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::background::Background;
+use super::catalogue::{Catalogue, CatalogueChange, Deletion};
+use super::checkpoint::CheckpointState;
+use super::files;
+use super::groups::{GroupHandle, Groups};
+use super::registry::{Registry, Topic};
+use crate::config::{BrokerConfig, TopicConfig};
+use crate::error::{Error, Result};
+use crate::group::{MemberEpoch, MemberId, OffsetCommit, OffsetStore};
+use crate::journal::{Credit, Journal, SECTION_HEADER, SectionKind, section_header};
+use crate::log::{Log, LogShared};
+use crate::storage::{Storage, StorageLock};
+use crate::time::{Clock, Random};
+use crate::types::{Epoch, Lsn, TopicId, TopicPartition};
+
+/// The committed offsets, with a number that rises with every change.
+#[derive(Debug)]
+pub(crate) struct Offsets {
+    pub(crate) store: OffsetStore,
+    pub(crate) version: u64,
+}
+
+/// An open folder.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(super) storage: Arc<dyn Storage>,
+    pub(crate) config: BrokerConfig,
+    pub(super) directory_id: [u8; 16],
+    pub(super) epoch: Epoch,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) logs: Arc<LogShared>,
+    pub(crate) registry: Arc<Registry>,
+    pub(super) admin: Mutex<()>,
+    pub(super) checkpoint: Mutex<CheckpointState>,
+    pub(crate) offsets: Mutex<Offsets>,
+    pub(super) catalogue: Mutex<Catalogue>,
+    pub(crate) groups: Groups,
+    pub(super) background: Background,
+    pub(super) lock: Mutex<Option<Box<dyn StorageLock>>>,
+    pub(super) closed: AtomicBool,
+}
+
+impl Engine {
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.config.clock
+    }
+
+    pub(crate) fn random(&self) -> &dyn Random {
+        &*self.config.random
+    }
+
+    /// Refuses calls after `close`.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Reserves journal space for a frame. Called without locks; may wait.
+    pub(crate) fn reserve(&self, bytes: usize, max_block: Duration) -> Result<Credit<'_>> {
+        self.check_open()?;
+        if self.config.background {
+            return self.journal.reserve(bytes, max_block);
+        }
+        match self.journal.reserve(bytes, Duration::ZERO) {
+            Err(Error::Timeout { .. }) => {
+                self.checkpoint()?;
+                self.journal.reserve(bytes, Duration::ZERO)
+            }
+            other => other,
+        }
+    }
+
+    /// Reserves for a frame that must also fit when records have filled the journal.
+    fn reserve_urgent(&self, bytes: usize) -> Result<Credit<'_>> {
+        self.check_open()?;
+        if self.config.background {
+            return self.journal.reserve_urgent(bytes, URGENT_MAX_BLOCK);
+        }
+        match self.journal.reserve_urgent(bytes, Duration::ZERO) {
+            Err(Error::Timeout { .. }) => {
+                self.checkpoint()?;
+                self.journal.reserve_urgent(bytes, Duration::ZERO)
+            }
+            other => other,
+        }
+    }
+
+    /// Looks after an append whether memory or the journal want a checkpoint.
+    pub(crate) fn after_append(&self) {
+        if self.logs.memory.load(Ordering::Relaxed) > self.config.open_batches_max_bytes
+            || self.logs.write_failed.load(Ordering::Relaxed)
+        {
+            self.relieve();
+        }
+    }
+
+    #[cold]
+    fn relieve(&self) {
+        self.logs.write_failed.store(false, Ordering::Relaxed);
+        if self.config.background {
+            self.background.request_checkpoint();
+        } else {
+            // The failure is kept by the journal, which the next call reports.
+            let _reported_later = self.checkpoint();
+        }
+    }
+
+    /// Journals a change of the catalogue and applies it. Returns what it was applied to, and where
+    /// the frame ends.
+    fn change_catalogue(
+        &self,
+        decide: impl FnOnce(&Catalogue) -> Result<CatalogueChange>,
+    ) -> Result<(super::catalogue::TopicImage, CatalogueChange, Lsn)> {
+        // Reserved for the largest change there is: the configuration of one topic.
+        let mut credit = self.reserve_urgent(MAX_CATALOGUE_CHANGE)?;
+        let mut offsets = self.offsets.lock();
+        let mut catalogue = self.catalogue.lock();
+        let change = decide(&catalogue)?;
+        let body = change.encode();
+        let header = section_header(SectionKind::CATALOGUE, body.len() as u32);
+        let lsn = self.journal.append(&mut credit, &[&header, &body])?;
+        let topic = catalogue
+            .apply(&change)
+            .map_err(|_| Error::Poisoned { what: "the catalogue".to_owned() })?;
+        if matches!(change, CatalogueChange::Delete(_)) {
+            let numbers: Vec<_> = topic.numbers().collect();
+            offsets.store.remove_partitions(&numbers);
+            offsets.version += 1;
+        }
+        Ok((topic, change, lsn))
+    }
+
+    /// Creates a topic; it is durable when this returns.
+    pub(crate) fn create_topic(&self, name: &str, config: TopicConfig) -> Result<()> {
+        self.check_open()?;
+        let lsn = {
+            let _one = self.admin.lock();
+            let id = self.new_topic_id();
+            let (topic, _, lsn) =
+                self.change_catalogue(|catalogue| catalogue.decide_create(name, config, id))?;
+            self.registry.insert(Arc::new(Topic::new(&topic, &self.logs, |_| None)));
+            lsn
+        };
+        self.groups.metadata_changed(&self.registry);
+        self.wait_synced(lsn)
+    }
+
+    /// Deletes a topic, its records and its committed offsets, for good when this returns.
+    pub(crate) fn delete_topic(&self, name: &str) -> Result<()> {
+        self.check_open()?;
+        let _one = self.admin.lock();
+        let (deletion, lsn) = {
+            // No checkpoint may be writing out what goes.
+            let mut state = self.checkpoint.lock();
+            self.finish_pending(&mut state)?;
+            let (topic, _, lsn) =
+                self.change_catalogue(|catalogue| catalogue.decide_delete(name))?;
+            if let Some(removed) = self.registry.remove(name) {
+                removed.logs.iter().for_each(|log| log.delete());
+            }
+            let deletion = Deletion {
+                name: Arc::clone(&topic.name),
+                id: topic.id,
+                partitions: topic.config.partitions,
+            };
+            files::set_aside(&*self.storage, &deletion)?;
+            (deletion, lsn)
+        };
+        self.groups.metadata_changed(&self.registry);
+        if !cfg!(planted_fault = "unlink_before_sync") {
+            self.wait_synced(lsn)?;
+        }
+        self.remove_deleted(&deletion)
+    }
+
+    /// Removes the folders of a deleted topic whose deletion is synced.
+    pub(super) fn remove_deleted(&self, deletion: &Deletion) -> Result<()> {
+        files::remove_folders(&*self.storage, deletion)?;
+        self.catalogue.lock().deletion_done(deletion.id);
+        Ok(())
+    }
+
+    /// Journals a commit of offsets and applies it, if the group accepts it: as a member's, or as that
+    /// of somebody outside, which only a group without members takes.
+    pub(crate) fn commit_offsets(
+        &self,
+        group: &GroupHandle,
+        member: Option<(&MemberId, MemberEpoch)>,
+        partitions: &[TopicPartition],
+        commit: &OffsetCommit,
+    ) -> Result<Lsn> {
+        let mut body = Vec::with_capacity(128);
+        commit.encode(&mut body);
+        let mut credit = self.reserve_urgent(SECTION_HEADER + body.len())?;
+        // Fencing is checked under the lock that a change of the group takes.
+        let state = group.lock();
+        match member {
+            Some((id, epoch)) => state.group.check_commit(id, epoch, partitions),
+            None => state.group.check_simple_commit(),
+        }
+        .map_err(|refusal| refusal.into_error(group.name()))?;
+        let mut offsets = self.offsets.lock();
+        let header = section_header(SectionKind::GROUP_OFFSETS, body.len() as u32);
+        let lsn = self.journal.append(&mut credit, &[&header, &body])?;
+        offsets.store.apply(commit);
+        offsets.version += 1;
+        Ok(lsn)
+    }
+
+    /// Waits until everything up to `lsn` survives power loss.
+    pub(crate) fn wait_synced(&self, lsn: Lsn) -> Result<()> {
+        if !self.config.background && self.journal.is_held() {
+            self.finish_recovery()?;
+        }
+        self.journal.wait_synced(lsn, None)
+    }
+
+    fn new_topic_id(&self) -> TopicId {
+        let (high, low) = (self.random().next_u64(), self.random().next_u64());
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&high.to_be_bytes());
+        bytes[8..].copy_from_slice(&low.to_be_bytes());
+        TopicId::from_bytes(bytes)
+    }
+
+    /// Ends the engine: everything is written out, nothing is left to replay.
+    pub(crate) fn close(&self) -> Result<()> {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.background.stop();
+        self.groups.close();
+        let written = self.checkpoint().and_then(|()| self.finish_files());
+        let journal = self.journal.close();
+        drop(self.lock.lock().take());
+        written.and(journal)
+    }
+
+    /// Last index entries, and Kafka's leader epoch files, of the partitions in use.
+    fn finish_files(&self) -> Result<()> {
+        for topic in self.registry.topics() {
+            for log in &topic.logs {
+                if log.finish()? {
+                    let dir = PathBuf::from(log.partition().to_string());
+                    files::write_epochs(&*self.storage, &dir, &log.epochs())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The folder, for messages.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.storage.display_path(Path::new(""))
+    }
+
+    /// Bytes on disk and in memory of a topic's partition.
+    pub(crate) fn log(&self, topic: &str, partition: u32) -> Result<Arc<Log>> {
+        self.registry.topic(topic)?.log(partition).cloned()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // A panic that unwinds through here leaves what a kill would: recovery does the rest.
+        if !std::thread::panicking() {
+            // `Drop` does its best; `close` is there for who wants to know.
+            let _unreported = self.close();
+        }
+    }
+}
+
+/// A topic's name and configuration as a section, at most; far more than they ever take.
+const MAX_CATALOGUE_CHANGE: usize = 4096;
+
+/// Kafka's `max.block.ms`, for what is not sent by a producer.
+const URGENT_MAX_BLOCK: Duration = Duration::from_secs(60);

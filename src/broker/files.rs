@@ -1,0 +1,252 @@
+//! The files of the folder that are neither journal nor partition: identity, checkpoints, offsets.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::catalogue::Deletion;
+use super::image::{self, CheckpointImage, ImageError, OffsetFile};
+use crate::error::{CorruptReason, Error, Result};
+use crate::group::{OffsetStore, decode_image, encode_image};
+use crate::log::read_topic_id;
+use crate::segment::{deleted_folder_name, folder_name};
+use crate::storage::{FileKind, OpenMode, Storage, StorageFile};
+use crate::types::TopicId;
+
+pub(super) const LOCK_FILE: &str = "grouplog.lock";
+pub(super) const META_FILE: &str = "meta.properties";
+pub(super) const JOURNAL_DIR: &str = "journal";
+const OFFSET_FILES: [&str; 2] = ["offsets.a", "offsets.b"];
+const NEW_SUFFIX: &str = ".new";
+
+/// What the root folder holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FolderState {
+    /// Nothing, or what a creation that a crash cut short left behind.
+    New,
+    /// A grouplog folder: a checkpoint file has its name.
+    Existing,
+}
+
+/// Tells a new folder from an existing one and from somebody else's. Changes nothing.
+///
+/// Creation gives `checkpoint.a` its name last, by a rename of a synced file. So where no checkpoint
+/// has its name, nothing was ever acknowledged, and only what creation makes before it may be there.
+pub(super) fn classify(storage: &dyn Storage) -> Result<FolderState> {
+    let names = storage.list(Path::new(""))?;
+    if names.iter().any(|entry| image::FILES.contains(&entry.name.as_str())) {
+        return Ok(FolderState::Existing);
+    }
+    let new_checkpoint = format!("{}{NEW_SUFFIX}", image::FILES[0]);
+    for entry in &names {
+        let ours = match entry.name.as_str() {
+            LOCK_FILE | META_FILE => entry.kind == FileKind::File,
+            JOURNAL_DIR => entry.kind == FileKind::Dir,
+            name => name == new_checkpoint && entry.kind == FileKind::File,
+        };
+        // File systems put this folder into the root of a volume.
+        if !ours && entry.name != "lost+found" {
+            return Err(Error::NotADatabase {
+                path: storage.display_path(Path::new(&entry.name)),
+                reason: "the folder has no checkpoint, but other files",
+            });
+        }
+    }
+    Ok(FolderState::New)
+}
+
+/// Writes `meta.properties`, Kafka's file, readable text.
+pub(super) fn write_meta(storage: &dyn Storage, directory_id: TopicId) -> Result<()> {
+    let text = format!(
+        "# grouplog\nversion=1\nnode.id=0\ncluster.id=grouplog\ndirectory.id={directory_id}\n"
+    );
+    let path = Path::new(META_FILE);
+    if storage.metadata(path)?.is_some() {
+        storage.remove(path)?;
+    }
+    let file = storage.open(path, OpenMode::CreateNew)?;
+    file.write_at(text.as_bytes(), 0)?;
+    file.sync_data()
+}
+
+/// Writes the first checkpoint, and by its name completes the creation of the folder.
+pub(super) fn write_first_checkpoint(storage: &dyn Storage, image: &CheckpointImage) -> Result<()> {
+    let name = image::FILES[0];
+    let new = PathBuf::from(format!("{name}{NEW_SUFFIX}"));
+    if storage.metadata(&new)?.is_some() {
+        storage.remove(&new)?;
+    }
+    let file = storage.open(&new, OpenMode::CreateNew)?;
+    file.write_at(&image.encode(), 0)?;
+    file.sync_data()?;
+    storage.sync_dir(Path::new(""))?;
+    storage.rename(&new, Path::new(name))?;
+    storage.sync_dir(Path::new(""))
+}
+
+/// Writes a checkpoint over the older of the two files and syncs it.
+pub(super) fn write_checkpoint(storage: &dyn Storage, image: &CheckpointImage) -> Result<()> {
+    let slot = (image.generation % 2) as usize;
+    let name = Path::new(image::FILES[slot]);
+    let (file, new) = open_or_create(storage, name)?;
+    file.write_at(&image.encode(), 0)?;
+    file.sync_data()?;
+    if new { storage.sync_dir(Path::new("")) } else { Ok(()) }
+}
+
+/// The newer of the valid checkpoints.
+///
+/// # Errors
+/// `UnsupportedFormat` if one of them is a newer version's; `Corrupt` if none is valid.
+pub(super) fn read_checkpoint(storage: &dyn Storage) -> Result<CheckpointImage> {
+    let mut best: Option<CheckpointImage> = None;
+    let mut failure = None;
+    for name in image::FILES {
+        let path = Path::new(name);
+        let Some((kind, len)) = storage.metadata(path)? else { continue };
+        let damaged = |reason| Error::corrupt(storage.display_path(path), 0, reason);
+        if kind != FileKind::File || len > image::MAX_BYTES {
+            failure = Some(damaged(CorruptReason::Length));
+            continue;
+        }
+        let bytes = read_all(&*storage.open(path, OpenMode::Read)?, len)?;
+        match CheckpointImage::decode(&bytes) {
+            Ok(image) => {
+                if best.as_ref().is_none_or(|best| best.generation < image.generation) {
+                    best = Some(image);
+                }
+            }
+            Err(ImageError::Version(found)) => {
+                let path = storage.display_path(path);
+                return Err(Error::UnsupportedFormat { path, found, max: image::VERSION });
+            }
+            Err(ImageError::Corrupt(reason)) => failure = Some(damaged(reason)),
+        }
+    }
+    match (best, failure) {
+        (Some(image), _) => Ok(image),
+        (None, Some(failure)) => Err(failure),
+        (None, None) => Err(Error::NotADatabase {
+            path: storage.display_path(Path::new("")),
+            reason: "it has no checkpoint",
+        }),
+    }
+}
+
+/// Writes all committed offsets to the offset file that the last checkpoint does not name.
+pub(super) fn write_offsets(
+    storage: &dyn Storage,
+    directory_id: [u8; 16],
+    offsets: &OffsetStore,
+    file: OffsetFile,
+) -> Result<()> {
+    let name = OFFSET_FILES.get(usize::from(file.slot)).copied().unwrap_or(OFFSET_FILES[0]);
+    let bytes = encode_image(offsets, directory_id, file.generation);
+    let (handle, new) = open_or_create(storage, Path::new(name))?;
+    handle.write_at(&bytes, 0)?;
+    handle.sync_data()?;
+    if new { storage.sync_dir(Path::new("")) } else { Ok(()) }
+}
+
+/// Reads the offset file that a checkpoint names.
+pub(super) fn read_offsets(
+    storage: &dyn Storage,
+    directory_id: [u8; 16],
+    file: OffsetFile,
+) -> Result<OffsetStore> {
+    let name = OFFSET_FILES.get(usize::from(file.slot)).copied().unwrap_or(OFFSET_FILES[0]);
+    let path = Path::new(name);
+    let shown = storage.display_path(path);
+    let Some((FileKind::File, len)) = storage.metadata(path)? else {
+        return Err(Error::corrupt(shown, 0, CorruptReason::Missing));
+    };
+    let bytes = read_all(&*storage.open(path, OpenMode::Read)?, len)?;
+    let decoded = decode_image(&bytes).map_err(|error| error.at(&shown))?;
+    if decoded.generation != file.generation || decoded.directory_id != directory_id {
+        return Err(Error::corrupt(shown, 0, CorruptReason::Field));
+    }
+    Ok(decoded.offsets)
+}
+
+/// Gives the folders of a deleted topic the names of folders that go. Can be undone, so it may
+/// happen before the deletion is synced; see [`restore_folder`].
+pub(super) fn set_aside(storage: &dyn Storage, deletion: &Deletion) -> Result<()> {
+    let mut renamed = false;
+    for partition in 0..deletion.partitions {
+        let from = PathBuf::from(folder_name(&deletion.name, partition));
+        if storage.metadata(&from)?.is_some()
+            && read_topic_id(storage, &from)?.is_none_or(|id| id == deletion.id)
+        {
+            storage.rename(
+                &from,
+                &PathBuf::from(deleted_folder_name(&deletion.name, partition, deletion.id)),
+            )?;
+            renamed = true;
+        }
+    }
+    if renamed { storage.sync_dir(Path::new("")) } else { Ok(()) }
+}
+
+/// Gives a folder its name back that was set aside for a deletion which power loss took back.
+pub(super) fn restore_folder(
+    storage: &dyn Storage,
+    topic: &str,
+    partition: u32,
+    id: TopicId,
+) -> Result<()> {
+    let to = PathBuf::from(folder_name(topic, partition));
+    let from = PathBuf::from(deleted_folder_name(topic, partition, id));
+    if storage.metadata(&to)?.is_none() && storage.metadata(&from)?.is_some() {
+        storage.rename(&from, &to)?;
+        storage.sync_dir(Path::new(""))?;
+    }
+    Ok(())
+}
+
+/// Removes the folders that were set aside for a deletion. Only after the deletion is synced.
+pub(super) fn remove_folders(storage: &dyn Storage, deletion: &Deletion) -> Result<()> {
+    let mut removed = false;
+    for partition in 0..deletion.partitions {
+        let dir = PathBuf::from(deleted_folder_name(&deletion.name, partition, deletion.id));
+        if !matches!(storage.metadata(&dir)?, Some((FileKind::Dir, _))) {
+            continue;
+        }
+        for entry in storage.list(&dir)? {
+            if entry.kind == FileKind::File {
+                storage.remove(&dir.join(&entry.name))?;
+            }
+        }
+        storage.remove_dir(&dir)?;
+        removed = true;
+    }
+    if removed { storage.sync_dir(Path::new("")) } else { Ok(()) }
+}
+
+/// Writes Kafka's `leader-epoch-checkpoint` into a partition's folder: an export, never read here.
+pub(super) fn write_epochs(storage: &dyn Storage, dir: &Path, epochs: &[(i32, i64)]) -> Result<()> {
+    use std::fmt::Write as _;
+    if storage.metadata(dir)?.is_none() {
+        return Ok(());
+    }
+    let mut text = format!("0\n{}\n", epochs.len());
+    for (epoch, start) in epochs {
+        // Writing to a String cannot fail.
+        let _ok = writeln!(text, "{epoch} {start}");
+    }
+    let (file, _) = open_or_create(storage, &dir.join("leader-epoch-checkpoint"))?;
+    file.write_at(text.as_bytes(), 0)?;
+    file.set_len(text.len() as u64)
+}
+
+fn open_or_create(storage: &dyn Storage, path: &Path) -> Result<(Arc<dyn StorageFile>, bool)> {
+    match storage.metadata(path)? {
+        Some(_) => Ok((storage.open(path, OpenMode::Write)?, false)),
+        None => Ok((storage.open(path, OpenMode::CreateNew)?, true)),
+    }
+}
+
+fn read_all(file: &dyn StorageFile, len: u64) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+    let read = file.read_at(&mut bytes, 0)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}

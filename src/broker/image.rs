@@ -1,0 +1,275 @@
+//! The checkpoint files `checkpoint.a` and `checkpoint.b`: the exact state at a journal position.
+//!
+//! ```text
+//! offset size type  field
+//!      0    8       magic "GLCHKPT\0"
+//!      8    4 u32   version, 1
+//!     12   16       directory id
+//!     28    8 u64   generation: rises by one, an even one goes to file a, an odd one to file b
+//!     36    4 u32   body length
+//!     40    4 u32   CRC-32 of bytes 0..40 and the body
+//!     44   ..       body: E, epoch, offset file, catalogue with each partition's log; see `encode`
+//! ```
+//!
+//! Big-endian. Written in place and synced; the other file still holds the state before. A torn file
+//! fails its CRC, and the other one counts as long as the journal reaches back to it. What lies behind
+//! the body is left from a longer checkpoint and means nothing.
+
+use std::collections::BTreeMap;
+
+use super::catalogue::Catalogue;
+use super::codec::{Decoder, Encoder};
+use crate::error::CorruptReason;
+use crate::log::{LogImage, SegmentImage};
+use crate::types::{Epoch, Lsn, PartitionNumber};
+
+pub(super) const FILES: [&str; 2] = ["checkpoint.a", "checkpoint.b"];
+
+const MAGIC: &[u8; 8] = b"GLCHKPT\0";
+pub(super) const VERSION: u32 = 1;
+const HEADER_BYTES: usize = 44;
+const CRC_AT: usize = 40;
+/// No checkpoint is larger, so that a damaged length allocates nothing.
+pub(super) const MAX_BYTES: u64 = 256 << 20;
+
+/// Which offset file belongs to a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OffsetFile {
+    /// 0 for `offsets.a`, 1 for `offsets.b`.
+    pub(crate) slot: u8,
+    pub(crate) generation: u64,
+}
+
+/// What a checkpoint holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct CheckpointImage {
+    pub(crate) directory_id: [u8; 16],
+    pub(crate) generation: u64,
+    /// Everything below is in the files, nothing above.
+    pub(crate) end: Lsn,
+    pub(crate) epoch: Epoch,
+    pub(crate) offsets: Option<OffsetFile>,
+    pub(crate) catalogue: Catalogue,
+    /// Partitions that ever had a record.
+    pub(crate) logs: BTreeMap<PartitionNumber, LogImage>,
+}
+
+/// Why bytes are not a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ImageError {
+    /// They are damaged, torn, or something else.
+    Corrupt(CorruptReason),
+    /// They are a newer version's.
+    Version(u32),
+}
+
+impl From<CorruptReason> for ImageError {
+    fn from(reason: CorruptReason) -> Self {
+        Self::Corrupt(reason)
+    }
+}
+
+impl CheckpointImage {
+    /// The bytes of the file.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::default();
+        out.bytes(MAGIC);
+        out.u32(VERSION);
+        out.bytes(&self.directory_id);
+        out.u64(self.generation);
+        out.u64(0); // Length and CRC, when they are known.
+        out.u64(self.end.to_u64());
+        out.i32(self.epoch);
+        out.u8(self.offsets.map_or(0, |file| 1 + file.slot));
+        out.u64(self.offsets.map_or(0, |file| file.generation));
+        self.catalogue.encode(&mut out, |out, number| encode_log(out, self.logs.get(&number)));
+        let mut bytes = out.out;
+        let body = (bytes.len() - HEADER_BYTES) as u32;
+        bytes[36..CRC_AT].copy_from_slice(&body.to_be_bytes());
+        let crc = checksum(&bytes[..CRC_AT], &bytes[HEADER_BYTES..]);
+        bytes[CRC_AT..HEADER_BYTES].copy_from_slice(&crc.to_be_bytes());
+        bytes
+    }
+
+    /// Reads and validates a file's bytes.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, ImageError> {
+        let mut input = Decoder::new(bytes);
+        if input.array::<8>()? != *MAGIC {
+            return Err(CorruptReason::Magic.into());
+        }
+        let version = input.u32()?;
+        let directory_id = input.array()?;
+        let generation = input.u64()?;
+        let body_len = input.u32()? as usize;
+        let crc = input.u32()?;
+        let (header, rest) = bytes.split_at_checked(CRC_AT).ok_or(CorruptReason::Length)?;
+        let body = rest.get(4..).and_then(|rest| rest.get(..body_len));
+        let body = body.ok_or(CorruptReason::Length)?;
+        if checksum(header, body) != crc {
+            return Err(CorruptReason::Checksum.into());
+        }
+        if version != VERSION {
+            return Err(ImageError::Version(version));
+        }
+        let mut input = Decoder::new(body);
+        let end = Lsn::from_u64(input.u64()?);
+        let epoch = input.i32()?;
+        let slot = input.u8()?;
+        let offsets_generation = input.u64()?;
+        let offsets = match slot {
+            0 => None,
+            1 | 2 => Some(OffsetFile { slot: slot - 1, generation: offsets_generation }),
+            _ => return Err(CorruptReason::Field.into()),
+        };
+        let mut logs = BTreeMap::new();
+        let catalogue = Catalogue::decode(&mut input, |input, number| {
+            let log = decode_log(input)?;
+            if log != LogImage::default() {
+                logs.insert(number, log);
+            }
+            Ok(())
+        })?;
+        input.finish()?;
+        Ok(Self { directory_id, generation, end, epoch, offsets, catalogue, logs })
+    }
+}
+
+fn checksum(header: &[u8], body: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(header);
+    hasher.update(body);
+    hasher.finalize()
+}
+
+fn encode_log(out: &mut Encoder, log: Option<&LogImage>) {
+    let empty = LogImage::default();
+    let log = log.unwrap_or(&empty);
+    out.i64(log.start_offset);
+    out.i64(log.end_offset);
+    out.count(log.epochs.len());
+    for &(epoch, start) in &log.epochs {
+        out.i32(epoch);
+        out.i64(start);
+    }
+    out.count(log.segments.len());
+    for segment in &log.segments {
+        out.i64(segment.base_offset);
+        out.i64(segment.end_offset);
+        out.u64(segment.len);
+        out.i64(segment.first_timestamp);
+        out.i64(segment.max_timestamp);
+    }
+}
+
+fn decode_log(input: &mut Decoder<'_>) -> Result<LogImage, CorruptReason> {
+    let (start_offset, end_offset) = (input.i64()?, input.i64()?);
+    let mut log = LogImage { start_offset, end_offset, ..LogImage::default() };
+    for _ in 0..input.count(12)? {
+        log.epochs.push((input.i32()?, input.i64()?));
+    }
+    for _ in 0..input.count(40)? {
+        log.segments.push(SegmentImage {
+            base_offset: input.i64()?,
+            end_offset: input.i64()?,
+            len: input.u64()?,
+            first_timestamp: input.i64()?,
+            max_timestamp: input.i64()?,
+        });
+    }
+    check_log(&log)?;
+    Ok(log)
+}
+
+/// Offsets are in order and the segments lie end to end up to the log end.
+fn check_log(log: &LogImage) -> Result<(), CorruptReason> {
+    let ordered = 0 <= log.start_offset && log.start_offset <= log.end_offset;
+    let epochs = log.epochs.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1);
+    let chained = log.segments.is_sorted_by(|a, b| a.end_offset == b.base_offset);
+    let sane = log.segments.iter().all(|segment| {
+        0 <= segment.base_offset
+            && segment.base_offset <= segment.end_offset
+            && segment.len <= i32::MAX as u64
+    });
+    let ends = log.segments.last().map_or(log.start_offset, |segment| segment.end_offset);
+    if ordered && epochs && chained && sane && ends == log.end_offset {
+        Ok(())
+    } else {
+        Err(CorruptReason::Offsets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TopicConfig;
+    use crate::types::TopicId;
+
+    fn image() -> CheckpointImage {
+        let mut catalogue = Catalogue::default();
+        let id = TopicId::from_bytes([1; 16]);
+        let config = TopicConfig::new().partitions(2);
+        let change = catalogue.decide_create("orders", config, id).unwrap();
+        catalogue.apply(&change).unwrap();
+        let segment = |base_offset, end_offset| SegmentImage {
+            base_offset,
+            end_offset,
+            len: 4_000,
+            first_timestamp: 1,
+            max_timestamp: 9,
+        };
+        let log = LogImage {
+            start_offset: 0,
+            end_offset: 70,
+            epochs: vec![(1, 0), (3, 20)],
+            segments: vec![segment(0, 30), segment(30, 70)],
+        };
+        CheckpointImage {
+            directory_id: [7; 16],
+            generation: 12,
+            end: Lsn::new(3, 4096),
+            epoch: 3,
+            offsets: Some(OffsetFile { slot: 1, generation: 5 }),
+            catalogue,
+            logs: BTreeMap::from([(PartitionNumber(1), log)]),
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_survives_encoding() {
+        let mut bytes = image().encode();
+        assert_eq!(CheckpointImage::decode(&bytes).unwrap(), image());
+        bytes.extend_from_slice(b"left from a longer one");
+        assert_eq!(CheckpointImage::decode(&bytes).unwrap(), image());
+    }
+
+    #[test]
+    fn every_changed_byte_and_every_cut_is_noticed() {
+        let bytes = image().encode();
+        for at in 0..bytes.len() {
+            assert!(CheckpointImage::decode(&bytes[..at]).is_err(), "cut at {at}");
+            for bit in 0..8 {
+                let mut changed = bytes.clone();
+                changed[at] ^= 1 << bit;
+                assert!(CheckpointImage::decode(&changed).is_err(), "bit {bit} of byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_told_from_damage() {
+        let mut bytes = image().encode();
+        bytes[11] = 9;
+        let crc = checksum(&bytes[..CRC_AT], &bytes[HEADER_BYTES..]);
+        bytes[CRC_AT..HEADER_BYTES].copy_from_slice(&crc.to_be_bytes());
+        assert_eq!(CheckpointImage::decode(&bytes), Err(ImageError::Version(9)));
+    }
+
+    #[test]
+    fn segments_that_do_not_lie_end_to_end_are_refused() {
+        let mut image = image();
+        let log = image.logs.get_mut(&PartitionNumber(1)).unwrap();
+        log.segments[1].base_offset = 31;
+        let error = ImageError::Corrupt(CorruptReason::Offsets);
+        assert_eq!(CheckpointImage::decode(&image.encode()), Err(error));
+    }
+}

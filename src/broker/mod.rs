@@ -1,0 +1,249 @@
+//! Opening a folder, and what is done with it as a whole.
+
+mod background;
+mod catalogue;
+mod checkpoint;
+mod codec;
+mod describe;
+mod engine;
+mod event;
+mod files;
+mod groups;
+mod image;
+mod open;
+mod read_only;
+mod registry;
+mod report;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub(crate) use engine::Engine;
+pub(crate) use event::Event;
+pub(crate) use groups::{GroupHandle, MemberSignal};
+pub use read_only::ReadOnlyBroker;
+pub(crate) use read_only::Snapshot;
+pub(crate) use registry::{Registry, Topic};
+pub use report::{
+    GroupOffset, GroupSummary, Health, MemberSummary, PartitionDescription, RecoveryReport,
+    TopicDescription,
+};
+
+use crate::config::{BrokerConfig, ConsumerConfig, ProducerConfig, TopicConfig};
+use crate::consumer::{Consumer, Source};
+use crate::error::{Error, Result};
+use crate::producer::Producer;
+use crate::storage::{Disk, Storage};
+
+/// An open folder: topics, producers and consumers. A handle that is cheap to clone.
+///
+/// ```
+/// use std::time::Duration;
+/// use grouplog::{Broker, Record, TopicConfig};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("data");
+/// let broker = Broker::open(&path)?;
+/// broker.create_topic("orders", TopicConfig::new().partitions(4))?;
+///
+/// let producer = broker.producer()?;
+/// producer.send(Record::to("orders").key("alice").value("3 apples"))?;
+/// producer.flush()?; // everything sent so far is on disk
+///
+/// let mut billing = broker.consumer("billing")?; // a member of group "billing"
+/// billing.subscribe(["orders"])?;
+/// for record in &billing.poll(Duration::from_secs(1))? {
+///     assert_eq!(record.value(), Some(&b"3 apples"[..]));
+/// }
+/// billing.commit()?;
+/// broker.close()?;
+/// # Ok::<(), grouplog::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Broker {
+    engine: Arc<Engine>,
+    report: Arc<RecoveryReport>,
+}
+
+impl Broker {
+    /// Opens a folder for writing with the default settings, and creates it if it is not there.
+    ///
+    /// # Errors
+    /// `Locked` if it is open already, here or in another process; `NotADatabase`,
+    /// `UnsupportedFormat`, `Corrupt`, `MissingSegment`, `Io`. Nothing is changed then.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path, BrokerConfig::default())
+    }
+
+    /// As [`Broker::open`], with these settings.
+    pub fn open_with(path: impl AsRef<Path>, config: BrokerConfig) -> Result<Self> {
+        let path = path.as_ref();
+        let disk = if config.create { Disk::open_or_create(path) } else { Disk::open(path) };
+        Self::open_storage(Arc::new(disk?), config)
+    }
+
+    /// Opens what a [`Storage`] holds.
+    ///
+    /// ```
+    /// use grouplog::storage::Memory;
+    /// use grouplog::{Broker, BrokerConfig};
+    /// use std::sync::Arc;
+    ///
+    /// let broker = Broker::open_storage(Arc::new(Memory::new()), BrokerConfig::new())?;
+    /// assert!(broker.list_topics().is_empty());
+    /// # Ok::<(), grouplog::Error>(())
+    /// ```
+    pub fn open_storage(storage: Arc<dyn Storage>, config: BrokerConfig) -> Result<Self> {
+        let (engine, report) = open::open(storage, config)?;
+        Ok(Self { engine, report: Arc::new(report) })
+    }
+
+    /// Opens a folder for reading, beside its writer if there is one.
+    ///
+    /// # Errors
+    /// `NotADatabase`, `UnsupportedFormat`, `Corrupt`, `Busy`, `Io`.
+    pub fn open_read_only(path: impl AsRef<Path>) -> Result<ReadOnlyBroker> {
+        ReadOnlyBroker::open_disk(path.as_ref())
+    }
+
+    /// As [`Broker::open_read_only`], of what a [`Storage`] holds.
+    pub fn open_storage_read_only(storage: Arc<dyn Storage>) -> Result<ReadOnlyBroker> {
+        ReadOnlyBroker::open(storage)
+    }
+
+    /// Writes everything out and ends the engine for all handles. Calls under way get a definite
+    /// result, later ones [`Error::Closed`].
+    ///
+    /// # Errors
+    /// What could not be written; the journal still holds it, and the next open replays it.
+    pub fn close(self) -> Result<()> {
+        self.engine.close()
+    }
+
+    /// What opening found and did.
+    pub fn recovery_report(&self) -> &RecoveryReport {
+        &self.report
+    }
+
+    /// Whether something is wrong that calls have not reported, or not to everybody.
+    pub fn health(&self) -> Health {
+        self.engine.health()
+    }
+
+    /// Creates a topic. It survives power loss when this returns.
+    ///
+    /// # Errors
+    /// `TopicExists`, `InvalidName`, `InvalidConfig`, `UnsupportedCodec`, `DiskFull`, `Failed`.
+    pub fn create_topic(&self, name: &str, config: TopicConfig) -> Result<()> {
+        self.engine.create_topic(name, config)
+    }
+
+    /// Deletes a topic with its records and committed offsets, for good. Records that were returned by
+    /// `poll` stay readable.
+    ///
+    /// # Errors
+    /// `UnknownTopic`, `Failed`.
+    pub fn delete_topic(&self, name: &str) -> Result<()> {
+        self.engine.delete_topic(name)
+    }
+
+    /// The names of the topics, in order.
+    pub fn list_topics(&self) -> Vec<String> {
+        self.engine.registry.topics().iter().map(|topic| topic.name.to_string()).collect()
+    }
+
+    /// A topic and its partitions.
+    ///
+    /// # Errors
+    /// `UnknownTopic`.
+    pub fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
+        Ok(describe::topic(&*self.engine.registry.topic(name)?))
+    }
+
+    /// A producer with the default settings: `Synced`.
+    pub fn producer(&self) -> Result<Producer> {
+        self.producer_with(ProducerConfig::default())
+    }
+
+    /// A producer.
+    pub fn producer_with(&self, config: ProducerConfig) -> Result<Producer> {
+        self.engine.check_open()?;
+        Ok(Producer::new(Arc::clone(&self.engine), config))
+    }
+
+    /// A consumer of the group `group` with the default settings.
+    ///
+    /// # Errors
+    /// `InvalidName`.
+    pub fn consumer(&self, group: &str) -> Result<Consumer> {
+        self.consumer_with(ConsumerConfig::new().group(group))
+    }
+
+    /// A consumer.
+    ///
+    /// # Errors
+    /// `InvalidName`, `InvalidConfig`.
+    pub fn consumer_with(&self, config: ConsumerConfig) -> Result<Consumer> {
+        self.engine.check_open()?;
+        Consumer::new(Source::Live(Arc::clone(&self.engine)), config)
+    }
+
+    /// The names of the groups that have members or committed offsets, in order.
+    pub fn list_groups(&self) -> Vec<String> {
+        self.engine.list_groups()
+    }
+
+    /// A group's members, committed offsets and lag.
+    ///
+    /// # Errors
+    /// `UnknownGroup`.
+    pub fn describe_group(&self, name: &str) -> Result<GroupSummary> {
+        self.engine.describe_group(name)
+    }
+
+    /// Writes everything out of the journal, as the engine does by itself when it is half full.
+    ///
+    /// # Errors
+    /// `DiskFull`; `Failed` if a write or sync failed, which ends all writing.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.engine.check_open()?;
+        self.engine.checkpoint()
+    }
+}
+
+impl Engine {
+    fn health(&self) -> Health {
+        match self.journal.state() {
+            Some(cause) => Health::Failed(cause.to_string()),
+            None if self.logs.write_failed.load(std::sync::atomic::Ordering::Acquire) => {
+                Health::DiskFull
+            }
+            None => Health::Ok,
+        }
+    }
+
+    fn list_groups(&self) -> Vec<String> {
+        let mut names: Vec<String> =
+            self.offsets.lock().store.iter().map(|(name, _)| name.to_string()).collect();
+        let now = self.clock().monotonic();
+        for group in self.groups.all() {
+            if !group.describe(now).members.is_empty() {
+                names.push(group.name().to_string());
+            }
+        }
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    fn describe_group(&self, name: &str) -> Result<GroupSummary> {
+        let members = self.groups.find(name).map(|group| group.describe(self.clock().monotonic()));
+        let offsets = self.offsets.lock().store.group(name).cloned();
+        if offsets.is_none() && members.as_ref().is_none_or(|group| group.members.is_empty()) {
+            return Err(Error::UnknownGroup { group: name.to_owned() });
+        }
+        let empty = crate::group::GroupDescription::empty(name);
+        let members = members.unwrap_or(empty);
+        Ok(describe::group(name, Some(&members), offsets.as_ref(), &self.registry))
+    }
+}

@@ -1,0 +1,302 @@
+//! Opening a folder: create, or recover from checkpoint and journal.
+//!
+//! Recovery is the ordinary `apply` over the journal, in order: a topic is created, receives its
+//! records, is deleted, as it was before. Only when the whole journal was read without damage are files
+//! touched: they are judged by the *final* catalogue (hazard H5), cut to what the checkpoint says, and
+//! everything behind it is rebuilt from the journal (H1, H2).
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
+
+use parking_lot::Mutex;
+
+use super::background::Background;
+use super::catalogue::{Catalogue, CatalogueChange};
+use super::checkpoint::CheckpointState;
+use super::engine::{Engine, Offsets};
+use super::files::{self, FolderState};
+use super::groups::Groups;
+use super::image::CheckpointImage;
+use super::registry::{Registry, Topic};
+use super::report::RecoveryReport;
+use crate::config::{BrokerConfig, JournalMode};
+use crate::error::{CorruptReason, Error, Result};
+use crate::group::{OffsetCommit, OffsetStore};
+use crate::journal::{self, Frame, Journal, JournalConfig, Replayed, SectionKind, Start, sections};
+use crate::log::{AppendSection, LogShared};
+use crate::storage::Storage;
+use crate::types::TopicId;
+
+/// The state of a folder in memory.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) image: CheckpointImage,
+    pub(crate) logs: Arc<LogShared>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) offsets: OffsetStore,
+    pub(crate) replayed: Replayed,
+    records: u64,
+}
+
+impl Loaded {
+    /// Reads checkpoint, offset file and journal. Changes nothing on disk.
+    pub(crate) fn read(storage: &Arc<dyn Storage>, config: &BrokerConfig) -> Result<Self> {
+        let image = files::read_checkpoint(&**storage)?;
+        let offsets = match image.offsets {
+            Some(file) => files::read_offsets(&**storage, image.directory_id, file)?,
+            None => OffsetStore::new(),
+        };
+        let logs = Arc::new(LogShared {
+            storage: Arc::clone(storage),
+            epoch: AtomicI32::new(image.epoch),
+            batch_size: config.batch_size as usize,
+            dirty: Mutex::new(Vec::new()),
+            memory: AtomicU64::new(0),
+            write_failed: AtomicBool::new(false),
+        });
+        let registry = Registry::load(&image.catalogue, &logs, |number| image.logs.get(&number));
+        let mut replay = Replay {
+            catalogue: image.catalogue.clone(),
+            registry,
+            offsets,
+            logs,
+            records: 0,
+            journal: storage.display_path(Path::new(files::JOURNAL_DIR)),
+        };
+        let replayed = journal::replay(&**storage, image.directory_id, image.end, &mut |frame| {
+            replay.apply(&frame)
+        })?;
+        Ok(Self {
+            logs: replay.logs,
+            registry: Arc::new(replay.registry),
+            catalogue: replay.catalogue,
+            offsets: replay.offsets,
+            records: replay.records,
+            replayed,
+            image,
+        })
+    }
+}
+
+/// The state while frames are applied to it.
+struct Replay {
+    catalogue: Catalogue,
+    registry: Registry,
+    offsets: OffsetStore,
+    logs: Arc<LogShared>,
+    records: u64,
+    journal: std::path::PathBuf,
+}
+
+impl Replay {
+    fn apply(&mut self, frame: &Frame<'_>) -> Result<()> {
+        for section in sections(frame.payload) {
+            section.and_then(|(kind, body)| self.apply_section(frame, kind, body)).map_err(
+                |reason| Error::corrupt(&self.journal, u64::from(frame.lsn.position()), reason),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn apply_section(
+        &mut self,
+        frame: &Frame<'_>,
+        kind: u8,
+        body: &[u8],
+    ) -> Result<(), CorruptReason> {
+        match kind {
+            SectionKind::APPEND => {
+                let (section, records) = AppendSection::decode(body)?;
+                let log = self.registry.by_number(section.partition);
+                let log = log.ok_or(CorruptReason::Field)?;
+                log.replay(&section, records, frame.epoch)?;
+                self.records += u64::from(section.count);
+            }
+            SectionKind::GROUP_OFFSETS => self.offsets.apply(&OffsetCommit::decode(body)?),
+            SectionKind::CATALOGUE => {
+                let change = CatalogueChange::decode(body)?;
+                let topic = self.catalogue.apply(&change)?;
+                match change {
+                    CatalogueChange::Create(_) => {
+                        self.registry.insert(Arc::new(Topic::new(&topic, &self.logs, |_| None)));
+                    }
+                    CatalogueChange::Delete(_) => {
+                        if let Some(removed) = self.registry.remove(&topic.name) {
+                            removed.logs.iter().for_each(|log| log.delete());
+                        }
+                        self.offsets.remove_partitions(&topic.numbers().collect::<Vec<_>>());
+                    }
+                }
+            }
+            _ => return Err(CorruptReason::Field),
+        }
+        Ok(())
+    }
+}
+
+/// Opens a folder for writing.
+pub(super) fn open(
+    storage: Arc<dyn Storage>,
+    config: BrokerConfig,
+) -> Result<(Arc<Engine>, RecoveryReport)> {
+    config.validate()?;
+    let began = config.clock.monotonic();
+    // Somebody else's folder is left without even a lock file.
+    let mut state = files::classify(&*storage)?;
+    if state == FolderState::New && !config.create {
+        return Err(Error::NotADatabase {
+            path: storage.display_path(Path::new("")),
+            reason: "it is empty, and was not to be created",
+        });
+    }
+    let lock = storage.lock(Path::new(files::LOCK_FILE))?;
+    // Another process may have created it while this one waited for nothing.
+    if state == FolderState::New {
+        state = files::classify(&*storage)?;
+    }
+    if state == FolderState::New {
+        create(&storage, &config)?;
+    }
+    let loaded = Loaded::read(&storage, &config)?;
+    let mut report = RecoveryReport {
+        unclean: loaded.replayed.frames > 0 || loaded.replayed.torn,
+        frames_replayed: loaded.replayed.frames,
+        records_replayed: loaded.records,
+        journal_bytes_discarded: loaded.replayed.discarded_bytes,
+        ..RecoveryReport::default()
+    };
+    report.segment_bytes_cut = settle_files(&*storage, &loaded)?;
+    let engine = start(storage, config, loaded, report.unclean, lock)?;
+    report.duration = engine.clock().monotonic().saturating_sub(began);
+    Ok((engine, report))
+}
+
+/// Makes a new folder; its last step makes it one. What an earlier attempt left is replaced.
+fn create(storage: &Arc<dyn Storage>, config: &BrokerConfig) -> Result<()> {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&config.random.next_u64().to_be_bytes());
+    id[8..].copy_from_slice(&config.random.next_u64().to_be_bytes());
+    let journal = Path::new(files::JOURNAL_DIR);
+    if storage.metadata(journal)?.is_some() {
+        for entry in storage.list(journal)? {
+            storage.remove(&journal.join(&entry.name))?;
+        }
+    }
+    files::write_meta(&**storage, TopicId::from_bytes(id))?;
+    let start = Start { min_sequence: 1, ..Start::default() };
+    let journal = start_journal(storage, config, id, 0, start, Box::new(|| {}))?;
+    let image =
+        CheckpointImage { directory_id: id, end: journal.end(), ..CheckpointImage::default() };
+    journal.close()?;
+    files::write_first_checkpoint(&**storage, &image)
+}
+
+/// Brings the files of all partitions to what the checkpoint says; bytes cut.
+fn settle_files(storage: &dyn Storage, loaded: &Loaded) -> Result<u64> {
+    // Folders of deleted topics first: a topic of the same name may be there again.
+    for deletion in loaded.catalogue.deletions() {
+        files::set_aside(storage, deletion)?;
+    }
+    let mut cut = 0;
+    for topic in loaded.registry.topics() {
+        for (partition, log) in topic.logs.iter().enumerate() {
+            files::restore_folder(storage, &topic.name, partition as u32, topic.id)?;
+            cut += log.settle_files()?;
+        }
+    }
+    Ok(cut)
+}
+
+fn start(
+    storage: Arc<dyn Storage>,
+    config: BrokerConfig,
+    loaded: Loaded,
+    unclean: bool,
+    lock: Box<dyn crate::storage::StorageLock>,
+) -> Result<Arc<Engine>> {
+    let Loaded { image, logs, registry, catalogue, offsets, replayed, .. } = loaded;
+    let epoch = image.epoch.max(replayed.last_epoch_seen).saturating_add(1);
+    logs.epoch.store(epoch, std::sync::atomic::Ordering::Release);
+    let background = Background::new();
+    let start = Start::after(&replayed);
+    let wake = Box::new(background.requester());
+    let journal = start_journal(&storage, &config, image.directory_id, epoch, start, wake)?;
+    if unclean {
+        journal.hold_synced();
+    }
+    let engine = Arc::new(Engine {
+        storage,
+        directory_id: image.directory_id,
+        epoch,
+        journal,
+        logs,
+        registry,
+        admin: Mutex::new(()),
+        checkpoint: Mutex::new(CheckpointState {
+            generation: image.generation,
+            offsets: image.offsets,
+            // Replayed commits made the offsets differ from their file.
+            offsets_version: 0,
+            logs: image.logs,
+            pending: None,
+        }),
+        offsets: Mutex::new(Offsets { store: offsets, version: u64::from(unclean) }),
+        catalogue: Mutex::new(catalogue),
+        groups: Groups::default(),
+        background,
+        lock: Mutex::new(Some(lock)),
+        closed: AtomicBool::new(false),
+        config,
+    });
+    if unclean {
+        // Frozen before anything can be appended: E is the beginning of the new journal file.
+        let freeze = engine.freeze();
+        engine.checkpoint.lock().pending = Some(freeze);
+    }
+    if engine.config.background {
+        let path = engine.path();
+        engine
+            .background
+            .start(Arc::downgrade(&engine))
+            .map_err(|error| Error::io("start a thread for", path, error))?;
+        engine.background.request_recovery();
+    } else {
+        engine.finish_recovery()?;
+    }
+    Ok(engine)
+}
+
+fn start_journal(
+    storage: &Arc<dyn Storage>,
+    config: &BrokerConfig,
+    directory_id: [u8; 16],
+    epoch: i32,
+    start: Start,
+    on_half_full: Box<dyn Fn() + Send + Sync>,
+) -> Result<Arc<Journal>> {
+    let mode = match config.journal_mode {
+        JournalMode::Map => journal::JournalMode::Map,
+        JournalMode::Write => journal::JournalMode::Write,
+        JournalMode::Auto if storage.supports_write_map() => journal::JournalMode::Map,
+        JournalMode::Auto => journal::JournalMode::Write,
+    };
+    let journal_config = JournalConfig {
+        file_bytes: config.journal_file_bytes,
+        max_bytes: config.journal_max_bytes,
+        mode,
+        directory_id,
+        epoch,
+        sync_interval: config.sync_interval,
+        background: config.background,
+    };
+    Journal::create(
+        Arc::clone(storage),
+        journal_config,
+        Arc::clone(&config.random),
+        Arc::clone(&config.clock),
+        start,
+        on_half_full,
+    )
+}

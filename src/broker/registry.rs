@@ -1,0 +1,140 @@
+//! The topics and partitions in memory, by name and by number.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use super::catalogue::{Catalogue, TopicImage};
+use crate::config::TopicConfig;
+use crate::error::{Error, Result};
+use crate::group::{TopicInfo, Topics};
+use crate::log::{Log, LogIdentity, LogImage, LogShared};
+use crate::types::{PartitionNumber, TopicId, TopicPartition};
+
+/// A topic with its partitions.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    pub(crate) name: Arc<str>,
+    pub(crate) id: TopicId,
+    pub(crate) config: Arc<TopicConfig>,
+    pub(crate) logs: Vec<Arc<Log>>,
+}
+
+impl Topic {
+    /// A new topic of empty partitions, or those that `image` knows.
+    pub(crate) fn new<'a>(
+        topic: &TopicImage,
+        shared: &Arc<LogShared>,
+        image: impl Fn(PartitionNumber) -> Option<&'a LogImage>,
+    ) -> Self {
+        let log = |(partition, number): (usize, PartitionNumber)| {
+            let identity = LogIdentity {
+                number,
+                partition: TopicPartition::new(Arc::clone(&topic.name), partition as u32),
+                topic_id: topic.id,
+                config: Arc::clone(&topic.config),
+            };
+            let shared = Arc::clone(shared);
+            Arc::new(match image(number) {
+                Some(image) => Log::restore(identity, shared, image),
+                None => Log::new(identity, shared),
+            })
+        };
+        Self {
+            name: Arc::clone(&topic.name),
+            id: topic.id,
+            config: Arc::clone(&topic.config),
+            logs: topic.numbers().enumerate().map(log).collect(),
+        }
+    }
+
+    /// Whether the topic was deleted; another one may have its name.
+    #[inline]
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.logs.first().is_none_or(|log| log.is_deleted())
+    }
+
+    /// One of its partitions.
+    pub(crate) fn log(&self, partition: u32) -> Result<&Arc<Log>> {
+        self.logs.get(partition as usize).ok_or_else(|| Error::UnknownPartition {
+            partition: TopicPartition::new(Arc::clone(&self.name), partition),
+            partitions: self.logs.len() as u32,
+        })
+    }
+}
+
+/// All topics. Reads are short and many, writes are rare.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    maps: RwLock<Maps>,
+}
+
+#[derive(Debug, Default)]
+struct Maps {
+    topics: HashMap<Arc<str>, Arc<Topic>>,
+    logs: HashMap<u32, Arc<Log>>,
+}
+
+impl Registry {
+    /// The topics of a catalogue, with the partitions that `image` knows.
+    pub(crate) fn load<'a>(
+        catalogue: &Catalogue,
+        shared: &Arc<LogShared>,
+        image: impl Fn(PartitionNumber) -> Option<&'a LogImage>,
+    ) -> Self {
+        let registry = Self::default();
+        for topic in catalogue.topics() {
+            registry.insert(Arc::new(Topic::new(topic, shared, &image)));
+        }
+        registry
+    }
+
+    pub(crate) fn insert(&self, topic: Arc<Topic>) {
+        let mut maps = self.maps.write();
+        for log in &topic.logs {
+            maps.logs.insert(log.number().0, Arc::clone(log));
+        }
+        maps.topics.insert(Arc::clone(&topic.name), topic);
+    }
+
+    pub(crate) fn remove(&self, name: &str) -> Option<Arc<Topic>> {
+        let mut maps = self.maps.write();
+        let topic = maps.topics.remove(name)?;
+        for log in &topic.logs {
+            maps.logs.remove(&log.number().0);
+        }
+        Some(topic)
+    }
+
+    /// The topic of this name.
+    pub(crate) fn topic(&self, name: &str) -> Result<Arc<Topic>> {
+        let found = self.maps.read().topics.get(name).cloned();
+        found.ok_or_else(|| Error::UnknownTopic { topic: name.to_owned() })
+    }
+
+    /// A partition by its topic's name and its number in the topic.
+    pub(crate) fn log(&self, partition: &TopicPartition) -> Result<Arc<Log>> {
+        self.topic(partition.topic())?.log(partition.partition()).cloned()
+    }
+
+    /// A partition by its number in the engine.
+    pub(crate) fn by_number(&self, number: PartitionNumber) -> Option<Arc<Log>> {
+        self.maps.read().logs.get(&number.0).cloned()
+    }
+
+    /// All topics, ordered by name.
+    pub(crate) fn topics(&self) -> Vec<Arc<Topic>> {
+        let mut topics: Vec<_> = self.maps.read().topics.values().cloned().collect();
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        topics
+    }
+}
+
+impl Topics for Registry {
+    fn topic(&self, name: &str) -> Option<TopicInfo> {
+        let maps = self.maps.read();
+        let topic = maps.topics.get(name)?;
+        Some(TopicInfo { id: topic.id, partitions: topic.logs.len() as u32 })
+    }
+}
