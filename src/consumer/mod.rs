@@ -1,0 +1,219 @@
+//! Reading records, alone or as a member of a group.
+
+mod commit;
+mod held;
+mod membership;
+mod poll;
+mod records;
+mod seek;
+mod source;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+pub use records::{ConsumerRecord, ConsumerRecords, Iter};
+pub(crate) use source::Source;
+
+use crate::broker::Event;
+use crate::config::ConsumerConfig;
+use crate::error::{Error, Result};
+use crate::log::Wake as _;
+use crate::types::TopicPartition;
+use held::Held;
+use membership::Membership;
+
+/// Reads records: as a member of a group after [`Consumer::subscribe`], or chosen partitions after
+/// [`Consumer::assign`]. For one thread at a time.
+///
+/// `poll` is the heartbeat: a member that stays away from it for `max.poll.interval.ms` loses its
+/// partitions to the others, and what it commits after that is refused. Partitions are handed over one by
+/// one: a partition that moves is given up by its old owner in its own `poll` first.
+///
+/// Dropping a consumer leaves the group without committing; [`Consumer::close`] commits first, if
+/// `enable.auto.commit` is on.
+///
+/// ```
+/// use grouplog::{Broker, Record, TopicConfig};
+/// use std::time::Duration;
+///
+/// let broker = Broker::open_in_memory()?;
+/// broker.create_topic("orders", TopicConfig::new().partitions(2))?;
+/// broker.producer()?.send(Record::to("orders").value("1 pear"))?;
+///
+/// let mut first = broker.consumer("billing")?;
+/// first.subscribe(["orders"])?;
+/// assert_eq!(first.poll(Duration::from_secs(1))?.len(), 1);
+/// assert_eq!(first.assignment().len(), 2);
+/// first.commit()?;
+///
+/// let mut second = broker.consumer("billing")?; // another member: it gets one of the partitions
+/// second.subscribe(["orders"])?;
+/// first.poll(Duration::ZERO)?; // gives it up
+/// second.poll(Duration::ZERO)?;
+/// assert_eq!((first.assignment().len(), second.assignment().len()), (1, 1));
+/// # Ok::<(), grouplog::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Consumer {
+    source: Source,
+    config: ConsumerConfig,
+    membership: Option<Membership>,
+    assigned: bool,
+    held: Vec<Held>,
+    /// Where the next fetch begins among the held partitions.
+    next: usize,
+    event: Arc<Event>,
+    wakeup: Arc<AtomicBool>,
+    next_auto_commit: Duration,
+    closed: bool,
+}
+
+/// Ends another thread's `poll`.
+///
+/// ```
+/// use grouplog::{Broker, Error, TopicConfig};
+/// use std::time::Duration;
+///
+/// let broker = Broker::open_in_memory()?;
+/// broker.create_topic("orders", TopicConfig::new())?;
+/// let mut consumer = broker.consumer("billing")?;
+/// consumer.subscribe(["orders"])?;
+/// let handle = consumer.wakeup_handle();
+/// std::thread::spawn(move || handle.wakeup());
+/// assert!(matches!(consumer.poll(Duration::from_secs(60)), Err(Error::Wakeup)));
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct WakeupHandle {
+    event: Arc<Event>,
+    wakeup: Arc<AtomicBool>,
+}
+
+impl WakeupHandle {
+    /// Makes the running or the next `poll` return [`Error::Wakeup`].
+    pub fn wakeup(&self) {
+        self.wakeup.store(true, Ordering::Release);
+        self.event.wake();
+    }
+}
+
+impl Consumer {
+    pub(crate) fn new(source: Source, config: ConsumerConfig) -> Result<Self> {
+        config.validate()?;
+        if let Some(group) = &config.group {
+            crate::types::check_group_name(group)
+                .map_err(|reason| Error::InvalidName { name: group.clone(), reason })?;
+        }
+        let next_auto_commit = source.clock().monotonic() + config.auto_commit_interval;
+        Ok(Self {
+            source,
+            config,
+            membership: None,
+            assigned: false,
+            held: Vec::new(),
+            next: 0,
+            event: Arc::default(),
+            wakeup: Arc::default(),
+            next_auto_commit,
+            closed: false,
+        })
+    }
+
+    /// Becomes a member of the group that reads these topics, instead of those subscribed to before.
+    /// The partitions come with the next polls. Topics that do not exist yet are waited for.
+    ///
+    /// # Errors
+    /// `Misuse` without `group.id` or after `assign`; `InvalidName`.
+    pub fn subscribe<T: AsRef<str>>(&mut self, topics: impl IntoIterator<Item = T>) -> Result<()> {
+        self.source.check_open()?;
+        if self.assigned {
+            return Err(Error::Misuse("subscribe and assign cannot be mixed: unsubscribe first"));
+        }
+        let mut subscription = BTreeSet::new();
+        for topic in topics {
+            let name = topic.as_ref();
+            crate::types::check_topic_name(name)
+                .map_err(|reason| Error::InvalidName { name: name.to_owned(), reason })?;
+            subscription.insert(Arc::from(name));
+        }
+        if subscription.is_empty() {
+            return self.unsubscribe();
+        }
+        self.join(subscription)
+    }
+
+    /// Reads exactly these partitions, without other members. With `group.id` the offsets of that
+    /// group are where it begins, and can be committed while the group has no members.
+    ///
+    /// # Errors
+    /// `Misuse` after `subscribe`; `UnknownTopic`, `UnknownPartition`.
+    pub fn assign(&mut self, partitions: impl IntoIterator<Item = TopicPartition>) -> Result<()> {
+        self.source.check_open()?;
+        if self.membership.is_some() {
+            return Err(Error::Misuse("subscribe and assign cannot be mixed: unsubscribe first"));
+        }
+        let mut held = Vec::new();
+        for partition in partitions {
+            match self.held.iter().position(|held| *held.partition() == partition) {
+                Some(at) => held.push(self.held.swap_remove(at)),
+                None if held.iter().any(|known: &Held| *known.partition() == partition) => {}
+                None => held.push(Held::new(self.source.registry().log(&partition)?)),
+            }
+        }
+        held.sort_by(|a, b| a.partition().cmp(b.partition()));
+        self.held = held;
+        self.next = 0;
+        self.assigned = true;
+        Ok(())
+    }
+
+    /// Leaves the group, or drops what was assigned. Nothing is committed.
+    pub fn unsubscribe(&mut self) -> Result<()> {
+        self.leave();
+        self.held.clear();
+        self.assigned = false;
+        Ok(())
+    }
+
+    /// The partitions that this consumer reads now, in order.
+    pub fn assignment(&self) -> Vec<TopicPartition> {
+        self.held.iter().map(|held| held.partition().clone()).collect()
+    }
+
+    /// A handle that ends `poll` from another thread.
+    pub fn wakeup_handle(&self) -> WakeupHandle {
+        WakeupHandle { event: Arc::clone(&self.event), wakeup: Arc::clone(&self.wakeup) }
+    }
+
+    /// Commits the positions if `enable.auto.commit` is on, and leaves the group.
+    ///
+    /// # Errors
+    /// Those of [`Consumer::commit`]; the group is left all the same.
+    pub fn close(mut self) -> Result<()> {
+        let committed = if self.config.enable_auto_commit && self.config.group.is_some() {
+            self.commit_positions()
+        } else {
+            Ok(())
+        };
+        self.leave();
+        self.closed = true;
+        committed
+    }
+
+    fn held(&self, partition: &TopicPartition) -> Result<usize> {
+        self.held
+            .iter()
+            .position(|held| held.partition() == partition)
+            .ok_or(Error::Misuse("the partition is not assigned to this consumer"))
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        if !self.closed {
+            self.leave();
+        }
+    }
+}

@@ -1,0 +1,220 @@
+use crate::log::{Chunk, Fetched, FetchedRecord};
+use crate::record::Headers;
+use crate::types::{Timestamp, TopicPartition};
+
+/// What one `poll` returned. It owns what its records lie in, so the consumer stays free to commit
+/// and seek while they are read.
+///
+/// ```
+/// use grouplog::{Broker, Record, TopicConfig};
+/// use std::time::Duration;
+///
+/// let broker = Broker::open_in_memory()?;
+/// broker.create_topic("orders", TopicConfig::new())?;
+/// broker.producer()?.send(Record::to("orders").key("alice").value("3 apples"))?;
+/// let mut consumer = broker.consumer("billing")?;
+/// consumer.subscribe(["orders"])?;
+/// let records = consumer.poll(Duration::from_secs(1))?;
+/// assert_eq!(records.len(), 1);
+/// for record in &records {
+///     assert_eq!(record.value(), Some(&b"3 apples"[..]));
+/// }
+/// # Ok::<(), grouplog::Error>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct ConsumerRecords {
+    pub(super) fetched: Fetched,
+    /// What `Chunk::partition` counts.
+    pub(super) partitions: Vec<TopicPartition>,
+}
+
+impl ConsumerRecords {
+    /// How many records there are.
+    pub fn len(&self) -> usize {
+        self.fetched.records.len()
+    }
+
+    /// Whether there are none: the time was up.
+    pub fn is_empty(&self) -> bool {
+        self.fetched.records.is_empty()
+    }
+
+    /// The records, partition by partition, each in the order of its offsets.
+    pub fn iter(&self) -> Iter<'_> {
+        let mut iter = Iter {
+            records: self,
+            chunk: None,
+            bytes: &[],
+            rest: [].iter(),
+            next_chunk: 0,
+            left: self.len(),
+        };
+        iter.enter_chunk();
+        iter
+    }
+
+    /// The partitions that records are from.
+    pub fn partitions(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.partitions.iter()
+    }
+
+    /// The records of one partition.
+    pub fn records<'a>(
+        &'a self,
+        partition: &TopicPartition,
+    ) -> impl Iterator<Item = ConsumerRecord<'a>> + use<'a> {
+        let at = self.partitions.iter().position(|known| known == partition);
+        self.iter().filter(move |record| Some(record.chunk.partition) == at)
+    }
+}
+
+impl<'a> IntoIterator for &'a ConsumerRecords {
+    type Item = ConsumerRecord<'a>;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+/// The iterator of [`ConsumerRecords::iter`].
+///
+/// ```
+/// let records = grouplog::ConsumerRecords::default();
+/// assert_eq!(records.iter().count(), 0);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Iter<'a> {
+    records: &'a ConsumerRecords,
+    chunk: Option<&'a Chunk>,
+    bytes: &'a [u8],
+    rest: std::slice::Iter<'a, FetchedRecord>,
+    next_chunk: usize,
+    left: usize,
+}
+
+impl<'a> Iter<'a> {
+    fn enter_chunk(&mut self) -> bool {
+        let fetched = &self.records.fetched;
+        let Some(chunk) = fetched.chunks.get(self.next_chunk) else { return false };
+        let start = self
+            .next_chunk
+            .checked_sub(1)
+            .and_then(|last| fetched.chunks.get(last))
+            .map_or(0, |c| c.end);
+        self.next_chunk += 1;
+        self.bytes = chunk.source.bytes();
+        self.rest = fetched.records.get(start..chunk.end).unwrap_or_default().iter();
+        self.chunk = Some(chunk);
+        true
+    }
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = ConsumerRecord<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(raw) = self.rest.next() {
+                self.left = self.left.saturating_sub(1);
+                let chunk = self.chunk?;
+                let partition = self.records.partitions.get(chunk.partition)?;
+                return Some(ConsumerRecord { partition, chunk, raw, bytes: self.bytes });
+            }
+            if !self.enter_chunk() {
+                return None;
+            }
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for Iter<'_> {}
+
+/// A record as a consumer gets it: views of where it is stored.
+///
+/// ```
+/// use grouplog::{Broker, Record, TopicConfig};
+/// use std::time::Duration;
+///
+/// let broker = Broker::open_in_memory()?;
+/// broker.create_topic("orders", TopicConfig::new())?;
+/// let record = Record::to("orders").key("alice").header("source", "shop");
+/// broker.producer()?.send(record)?;
+/// let mut consumer = broker.consumer("billing")?;
+/// consumer.subscribe(["orders"])?;
+/// let records = consumer.poll(Duration::from_secs(1))?;
+/// let record = records.iter().next().unwrap();
+/// assert_eq!((record.topic(), record.partition(), record.offset()), ("orders", 0, 0));
+/// assert_eq!(record.value(), None); // a tombstone
+/// let header = record.headers().next().unwrap();
+/// assert_eq!((header.name, header.value), (&b"source"[..], Some(&b"shop"[..])));
+/// # Ok::<(), grouplog::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct ConsumerRecord<'a> {
+    partition: &'a TopicPartition,
+    chunk: &'a Chunk,
+    raw: &'a FetchedRecord,
+    bytes: &'a [u8],
+}
+
+impl<'a> ConsumerRecord<'a> {
+    /// The topic.
+    pub fn topic(&self) -> &'a str {
+        self.partition.topic()
+    }
+
+    /// The partition.
+    pub fn partition(&self) -> u32 {
+        self.partition.partition()
+    }
+
+    /// Topic and partition.
+    pub fn topic_partition(&self) -> &'a TopicPartition {
+        self.partition
+    }
+
+    /// The offset.
+    #[inline]
+    pub fn offset(&self) -> i64 {
+        self.chunk.base_offset + i64::from(self.raw.offset_delta)
+    }
+
+    /// The epoch of the writer that appended the record. Stored with the offset by those who keep
+    /// positions outside of the engine, and given to [`Consumer::seek_with_epoch`](super::Consumer::seek_with_epoch).
+    pub fn leader_epoch(&self) -> i32 {
+        self.chunk.epoch
+    }
+
+    /// The timestamp.
+    #[inline]
+    pub fn timestamp(&self) -> Timestamp {
+        Timestamp::from_millis(
+            self.chunk.append_timestamp.unwrap_or_else(|| {
+                self.chunk.base_timestamp.saturating_add(self.raw.timestamp_delta)
+            }),
+        )
+    }
+
+    /// The key; `None` if the record has none.
+    #[inline]
+    pub fn key(&self) -> Option<&'a [u8]> {
+        self.raw.key.get(self.bytes)
+    }
+
+    /// The value; `None` for a tombstone.
+    #[inline]
+    pub fn value(&self) -> Option<&'a [u8]> {
+        self.raw.value.get(self.bytes)
+    }
+
+    /// The headers in their order; names may repeat.
+    pub fn headers(&self) -> Headers<'a> {
+        self.raw.headers(self.bytes)
+    }
+}

@@ -1,0 +1,53 @@
+use std::sync::Arc;
+
+use crate::broker::{Engine, Registry, Snapshot};
+use crate::error::{Error, Result};
+use crate::time::Clock;
+
+/// Where a consumer reads: the engine of this process, or a folder as it was when it was looked at.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    Live(Arc<Engine>),
+    Snapshot(Arc<Snapshot>),
+}
+
+impl Source {
+    pub(super) fn registry(&self) -> &Registry {
+        match self {
+            Self::Live(engine) => &engine.registry,
+            Self::Snapshot(snapshot) => &snapshot.registry,
+        }
+    }
+
+    pub(super) fn clock(&self) -> &dyn Clock {
+        match self {
+            Self::Live(engine) => engine.clock(),
+            Self::Snapshot(snapshot) => &*snapshot.clock,
+        }
+    }
+
+    /// The engine, where something is to be changed.
+    pub(super) fn engine(&self) -> Result<&Arc<Engine>> {
+        match self {
+            Self::Live(engine) => {
+                engine.check_open()?;
+                Ok(engine)
+            }
+            Self::Snapshot(_) => {
+                Err(Error::Misuse("the folder is open for reading only: nothing can be committed"))
+            }
+        }
+    }
+
+    /// Whether records can still arrive.
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self, Self::Live(_))
+    }
+
+    pub(super) fn check_open(&self) -> Result<()> {
+        match self {
+            Self::Live(engine) => engine.check_open(),
+            Self::Snapshot(_) => Ok(()),
+        }
+    }
+}

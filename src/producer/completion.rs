@@ -1,0 +1,133 @@
+//! Callbacks of `send_with`: one thread per producer that uses them, so that user code never runs on a
+//! thread of the engine.
+
+use std::sync::Arc;
+use std::sync::Weak;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Sender, bounded};
+use parking_lot::{Condvar, Mutex};
+
+use super::RecordMetadata;
+use crate::broker::Engine;
+use crate::error::{Error, Result};
+use crate::types::Lsn;
+
+type Done = Box<dyn FnOnce(Result<RecordMetadata>) + Send>;
+
+/// A record whose callback is to be called.
+struct Pending {
+    metadata: RecordMetadata,
+    wait: Option<Lsn>,
+    done: Done,
+}
+
+/// How many callbacks may be outstanding; `send_with` waits for room beyond that.
+const MAX_OUTSTANDING: usize = 10_000;
+
+/// The thread, started with the first callback.
+#[derive(Debug, Default)]
+pub(super) struct Completion {
+    thread: Mutex<Option<(Sender<Pending>, JoinHandle<()>)>>,
+    outstanding: Arc<Outstanding>,
+}
+
+#[derive(Debug, Default)]
+struct Outstanding {
+    count: Mutex<usize>,
+    none: Condvar,
+}
+
+impl Completion {
+    pub(super) fn push(
+        &self,
+        engine: &Arc<Engine>,
+        metadata: RecordMetadata,
+        wait: Option<Lsn>,
+        done: Done,
+    ) -> Result<()> {
+        let sender = self.sender(engine)?;
+        *self.outstanding.count.lock() += 1;
+        sender.send(Pending { metadata, wait, done }).map_err(|_| {
+            self.outstanding.done();
+            Error::Closed
+        })
+    }
+
+    /// Waits until every callback has returned. Called from a callback it returns at once.
+    pub(super) fn wait(&self) {
+        let thread = self.thread.lock().as_ref().map(|(_, handle)| handle.thread().id());
+        if thread == Some(std::thread::current().id()) {
+            return;
+        }
+        let mut count = self.outstanding.count.lock();
+        while *count > 0 {
+            self.outstanding.none.wait(&mut count);
+        }
+    }
+
+    fn sender(&self, engine: &Arc<Engine>) -> Result<Sender<Pending>> {
+        let mut thread = self.thread.lock();
+        if let Some((sender, _)) = &*thread {
+            return Ok(sender.clone());
+        }
+        let (sender, receiver) = bounded::<Pending>(MAX_OUTSTANDING);
+        let engine_ref: Weak<Engine> = Arc::downgrade(engine);
+        let outstanding = Arc::clone(&self.outstanding);
+        let handle = std::thread::Builder::new()
+            .name("grouplog-callbacks".to_owned())
+            .spawn(move || {
+                for pending in receiver {
+                    // A callback that panics ends neither the thread nor those that wait for it.
+                    let counted = CountDown(&outstanding);
+                    complete(&engine_ref, pending);
+                    drop(counted);
+                }
+            })
+            .map_err(|error| Error::io("start a thread for", engine.path(), error))?;
+        *thread = Some((sender.clone(), handle));
+        Ok(sender)
+    }
+}
+
+fn complete(engine: &Weak<Engine>, pending: Pending) {
+    let Pending { metadata, wait, done } = pending;
+    let result = match (wait, engine.upgrade()) {
+        (None, _) => Ok(metadata),
+        (Some(lsn), Some(engine)) => engine.wait_synced(lsn).map(|()| metadata),
+        // The engine synced everything when it was closed, or told its closer that it could not.
+        (Some(_), None) => Err(Error::Closed),
+    };
+    let call = std::panic::AssertUnwindSafe(move || done(result));
+    // The panic hook has reported it; the callback is the user's, and so is its panic.
+    let _reported = std::panic::catch_unwind(call);
+}
+
+struct CountDown<'a>(&'a Outstanding);
+
+impl Drop for CountDown<'_> {
+    fn drop(&mut self) {
+        self.0.done();
+    }
+}
+
+impl Outstanding {
+    fn done(&self) {
+        let mut count = self.count.lock();
+        *count -= 1;
+        if *count == 0 {
+            self.none.notify_all();
+        }
+    }
+}
+
+impl Drop for Completion {
+    fn drop(&mut self) {
+        let Some((sender, handle)) = self.thread.lock().take() else { return };
+        drop(sender);
+        if handle.thread().id() != std::thread::current().id() {
+            // The thread ends when the channel is empty; its callbacks' panics were caught.
+            let _ended = handle.join();
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Sending records.
+
+mod completion;
+mod delivery;
+mod record;
+mod route;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+pub use delivery::{Delivery, RecordMetadata};
+pub use record::Record;
+
+use crate::broker::Engine;
+use crate::config::{Acks, ProducerConfig};
+use crate::error::{Error, Result};
+use crate::journal::Credit;
+use crate::log::{Afterwards, AppendGuard, Log, Placed, frame_bound};
+use crate::types::{Lsn, PartitionNumber, Timestamp, TimestampType};
+use completion::Completion;
+use route::Route;
+
+/// Sends records. Cheap to clone, and may be shared between threads.
+///
+/// `send` returns when the record has its offset and is in the journal (`Written`): no system call, no
+/// other thread. What [`Acks`] say decides what [`Delivery::wait`] and [`Producer::flush`] wait for.
+///
+/// ```
+/// use grouplog::{Broker, Record, TopicConfig};
+///
+/// let broker = Broker::open_in_memory()?;
+/// broker.create_topic("orders", TopicConfig::new().partitions(4))?;
+/// let producer = broker.producer()?;
+/// for n in 0..100 {
+///     producer.send(Record::to("orders").key("alice").value(&format!("{n} apples")))?;
+/// }
+/// producer.flush()?;
+/// # Ok::<(), grouplog::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Producer {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    engine: Arc<Engine>,
+    config: ProducerConfig,
+    route: Mutex<Route>,
+    completion: Completion,
+}
+
+impl Producer {
+    pub(crate) fn new(engine: Arc<Engine>, config: ProducerConfig) -> Self {
+        let route = Mutex::new(Route::default());
+        let completion = Completion::default();
+        Self { inner: Arc::new(Inner { engine, config, route, completion }) }
+    }
+
+    /// Appends one record.
+    ///
+    /// # Errors
+    /// Nothing was applied: `UnknownTopic`, `UnknownPartition`, `RecordTooLarge`, `LimitExceeded`,
+    /// `Timeout` (no journal space within `max.block.ms`), `DiskFull`, `Failed`, `Closed`.
+    #[inline]
+    pub fn send(&self, record: Record<'_>) -> Result<Delivery<'_>> {
+        let inner = &*self.inner;
+        let engine = &*inner.engine;
+        let (log, bound) = inner.choose(&record)?;
+        let bytes = frame_bound(bound, 1, engine.logs.batch_size);
+        let mut credit = engine.reserve(bytes, inner.config.max_block)?;
+        let (placed, lsn, afterwards) = append_one(engine, &log, &mut credit, &record)?;
+        drop(credit);
+        log.after_append(afterwards);
+        engine.after_append();
+        let acks = inner.config.acks;
+        if acks == Acks::Synced {
+            engine.journal.request_sync(lsn);
+        }
+        Ok(Delivery { engine, metadata: RecordMetadata { log, placed }, acks, lsn })
+    }
+
+    /// Appends many records, of any topics and partitions, as one: after a crash either all of them
+    /// are there or none. Returns where they went, in order.
+    ///
+    /// They must fit into a quarter of `journal.max.bytes` together.
+    ///
+    /// # Errors
+    /// As [`Producer::send`]; none of the records was applied then.
+    ///
+    /// ```
+    /// use grouplog::{Broker, Record, TopicConfig};
+    ///
+    /// let broker = Broker::open_in_memory()?;
+    /// broker.create_topic("orders", TopicConfig::new())?;
+    /// broker.create_topic("audit", TopicConfig::new())?;
+    /// let producer = broker.producer()?;
+    /// let sent = producer.send_all([
+    ///     Record::to("orders").value("1 pear"),
+    ///     Record::to("audit").value("alice ordered"),
+    ///     Record::to("orders").value("2 pears"),
+    /// ])?;
+    /// assert_eq!(sent.iter().map(|m| m.offset()).collect::<Vec<_>>(), [0, 0, 1]);
+    /// # Ok::<(), grouplog::Error>(())
+    /// ```
+    pub fn send_all<'r>(
+        &self,
+        records: impl IntoIterator<Item = Record<'r>>,
+    ) -> Result<Vec<RecordMetadata>> {
+        let inner = &*self.inner;
+        let engine = &*inner.engine;
+        let mut chosen = Vec::new();
+        let mut total = 0;
+        for record in records {
+            let (log, bound) = inner.choose(&record)?;
+            total += bound;
+            chosen.push((log, record));
+        }
+        if chosen.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut logs: Vec<&Arc<Log>> = chosen.iter().map(|(log, _)| log).collect();
+        logs.sort_unstable_by_key(|log| log.number());
+        logs.dedup_by_key(|log| log.number());
+        let bytes = frame_bound(total, logs.len(), engine.logs.batch_size);
+        let mut credit = engine.reserve(bytes, inner.config.max_block)?;
+        let (placed, lsn, afterwards) = append_all(engine, &logs, &chosen, &mut credit)?;
+        drop(credit);
+        for (log, afterwards) in logs.iter().zip(afterwards) {
+            log.after_append(afterwards);
+        }
+        engine.after_append();
+        if inner.config.acks == Acks::Synced {
+            engine.journal.request_sync(lsn);
+        }
+        let logs = chosen.into_iter().map(|(log, _)| log);
+        Ok(logs.zip(placed).map(|(log, placed)| RecordMetadata { log, placed }).collect())
+    }
+
+    /// Appends one record and calls `done` when the producer's ack level is reached or missed, from a
+    /// thread of the producer, in the order of the calls. An error of `send_with` itself means that
+    /// `done` is never called.
+    ///
+    /// ```
+    /// use grouplog::{Broker, Record, TopicConfig};
+    ///
+    /// let broker = Broker::open_in_memory()?;
+    /// broker.create_topic("orders", TopicConfig::new())?;
+    /// let producer = broker.producer()?;
+    /// let (told, heard) = std::sync::mpsc::channel();
+    /// producer.send_with(Record::to("orders").value("1 pear"), move |result| {
+    ///     told.send(result.map(|metadata| metadata.offset()).ok()).unwrap();
+    /// })?;
+    /// assert_eq!(heard.recv().unwrap(), Some(0));
+    /// # Ok::<(), grouplog::Error>(())
+    /// ```
+    pub fn send_with(
+        &self,
+        record: Record<'_>,
+        done: impl FnOnce(Result<RecordMetadata>) + Send + 'static,
+    ) -> Result<()> {
+        let delivery = self.send(record)?;
+        let (metadata, lsn) = (delivery.metadata, delivery.lsn);
+        let wait = (self.inner.config.acks == Acks::Synced).then_some(lsn);
+        self.inner.completion.push(&self.inner.engine, metadata, wait, Box::new(done))
+    }
+
+    /// Waits until everything sent so far, by any producer of the broker, has this producer's ack
+    /// level, and until all callbacks of [`Producer::send_with`] have returned.
+    ///
+    /// # Errors
+    /// [`Error::Indeterminate`] if a sync failed.
+    pub fn flush(&self) -> Result<()> {
+        let engine = &*self.inner.engine;
+        engine.check_open()?;
+        let synced = match self.inner.config.acks {
+            Acks::Synced => engine.wait_synced(engine.journal.end()),
+            Acks::Written => Ok(()),
+        };
+        self.inner.completion.wait();
+        synced
+    }
+}
+
+impl Inner {
+    /// The partition that the record goes to, and the most bytes that it takes there.
+    #[inline]
+    fn choose(&self, record: &Record<'_>) -> Result<(Arc<Log>, usize)> {
+        let topic_of = |name: &str| self.engine.registry.topic(name);
+        let mut route = self.route.lock();
+        let topic = route.topic(record.topic, topic_of)?;
+        let bound = record.check(topic.config.max_message_bytes as usize)?;
+        let log = route.log(record, bound, self.engine.logs.batch_size, self.engine.random())?;
+        Ok((log, bound))
+    }
+}
+
+/// Stages, journals and publishes one record under its partition's append lock.
+#[inline]
+fn append_one(
+    engine: &Engine,
+    log: &Log,
+    credit: &mut Credit<'_>,
+    record: &Record<'_>,
+) -> Result<(Placed, Lsn, Afterwards)> {
+    let now = match (record.timestamp, log.config().timestamp_type) {
+        // The clock is not read where its answer is not used.
+        (Some(timestamp), TimestampType::CreateTime) => timestamp,
+        _ => engine.clock().now(),
+    };
+    let mut guard = log.begin_append()?;
+    let placed = guard.stage(&record.data(), now)?;
+    let lsn = match guard.single_section() {
+        Some(section) => engine.journal.append(credit, &section)?,
+        None => return Err(Error::Poisoned { what: format!("partition {}", log.partition()) }),
+    };
+    Ok((placed, lsn, guard.apply()))
+}
+
+/// Stages records of several partitions, whose append locks are taken by number, and journals them as
+/// one frame.
+fn append_all(
+    engine: &Engine,
+    logs: &[&Arc<Log>],
+    chosen: &[(Arc<Log>, Record<'_>)],
+    credit: &mut Credit<'_>,
+) -> Result<(Vec<Placed>, Lsn, Vec<Afterwards>)> {
+    let now = engine.clock().now();
+    let mut guards: Vec<AppendGuard<'_>> =
+        logs.iter().map(|log| log.begin_append()).collect::<Result<_>>()?;
+    let place_of: BTreeMap<PartitionNumber, usize> =
+        logs.iter().enumerate().map(|(at, log)| (log.number(), at)).collect();
+    let mut placed = Vec::with_capacity(chosen.len());
+    let mut stage = |at: usize, record: &Record<'_>, now: Timestamp| -> Result<()> {
+        if let Some(guard) = guards.get_mut(at) {
+            placed.push(guard.stage(&record.data(), now)?);
+        }
+        Ok(())
+    };
+    let single = logs.len() == 1;
+    for (log, record) in chosen {
+        let at = if single { 0 } else { place_of.get(&log.number()).copied().unwrap_or(0) };
+        stage(at, record, now)?;
+    }
+    let lsn = {
+        let mut parts = Vec::new();
+        for guard in &mut guards {
+            guard.sections(&mut parts);
+        }
+        engine.journal.append(credit, &parts)?
+    };
+    Ok((placed, lsn, guards.into_iter().map(AppendGuard::apply).collect()))
+}

@@ -1,0 +1,110 @@
+use crate::error::{Error, Result};
+use crate::log::RecordData;
+use crate::record::Header;
+use crate::types::Timestamp;
+
+/// A record to be sent. It borrows everything; `send` copies it once, into the open batch.
+///
+/// ```
+/// use grouplog::{Broker, Record, TopicConfig};
+///
+/// let broker = Broker::open_in_memory()?;
+/// broker.create_topic("orders", TopicConfig::new().partitions(3))?;
+/// let sent = broker.producer()?.send(
+///     Record::to("orders").key("alice").value("3 apples").header("source", b"shop").partition(2),
+/// )?;
+/// assert_eq!(sent.metadata().partition(), 2);
+/// # Ok::<(), grouplog::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Record<'a> {
+    pub(super) topic: &'a str,
+    pub(super) partition: Option<u32>,
+    pub(super) key: Option<&'a [u8]>,
+    pub(super) value: Option<&'a [u8]>,
+    pub(super) headers: Vec<Header<'a>>,
+    pub(super) timestamp: Option<Timestamp>,
+}
+
+impl<'a> Record<'a> {
+    /// A record for `topic`, without key, value (which makes it a tombstone) and headers.
+    pub fn to(topic: &'a str) -> Self {
+        Self {
+            topic,
+            partition: None,
+            key: None,
+            value: None,
+            headers: Vec::new(),
+            timestamp: None,
+        }
+    }
+
+    /// The key. Records of equal keys go to one partition, the one that Kafka would choose.
+    pub fn key<K: AsRef<[u8]> + ?Sized>(mut self, key: &'a K) -> Self {
+        self.key = Some(key.as_ref());
+        self
+    }
+
+    /// The value.
+    pub fn value<V: AsRef<[u8]> + ?Sized>(mut self, value: &'a V) -> Self {
+        self.value = Some(value.as_ref());
+        self
+    }
+
+    /// One more header; names may repeat, and their order is kept.
+    pub fn header<V: AsRef<[u8]> + ?Sized>(mut self, name: &'a str, value: &'a V) -> Self {
+        self.headers.push(Header { name, value: Some(value.as_ref()) });
+        self
+    }
+
+    /// One more header without a value.
+    pub fn null_header(mut self, name: &'a str) -> Self {
+        self.headers.push(Header { name, value: None });
+        self
+    }
+
+    /// The partition, instead of one chosen by the key.
+    pub fn partition(mut self, partition: u32) -> Self {
+        self.partition = Some(partition);
+        self
+    }
+
+    /// The timestamp, instead of the time of `send`. Not negative.
+    pub fn timestamp(mut self, timestamp: Timestamp) -> Self {
+        self.timestamp = Some(timestamp);
+        self
+    }
+
+    pub(super) fn data(&self) -> RecordData<'_> {
+        RecordData {
+            key: self.key,
+            value: self.value,
+            headers: &self.headers,
+            timestamp: self.timestamp,
+        }
+    }
+
+    /// Refuses what Kafka's producer refuses, and what no batch could hold.
+    pub(super) fn check(&self, max_message_bytes: usize) -> Result<usize> {
+        if self.timestamp.is_some_and(|timestamp| timestamp.as_millis() < 0) {
+            return Err(Error::Misuse("a record's timestamp must not be negative"));
+        }
+        if self.headers.len() > MAX_HEADERS {
+            return Err(Error::LimitExceeded {
+                what: "headers of one record",
+                found: self.headers.len() as u64,
+                max: MAX_HEADERS as u64,
+            });
+        }
+        let bound = self.data().bound();
+        let size = crate::record::HEADER_BYTES + bound;
+        if size > max_message_bytes {
+            return Err(Error::RecordTooLarge { size, max: max_message_bytes });
+        }
+        Ok(bound)
+    }
+}
+
+/// No record has more headers.
+const MAX_HEADERS: usize = 1024;
