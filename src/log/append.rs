@@ -151,6 +151,20 @@ impl Log {
         FreezeGuard { log: self, appender: self.appender.lock() }
     }
 
+    /// Puts the partition on the list of those that the next checkpoint must write out.
+    #[inline]
+    pub(super) fn enter_dirty_list(&self, appender: &mut Appender) {
+        if !appender.dirty {
+            appender.dirty = true;
+            self.shared.dirty.lock().push(self.number());
+        }
+    }
+
+    /// As `enter_dirty_list`, taking the append lock.
+    pub(super) fn mark_dirty(&self) {
+        self.enter_dirty_list(&mut self.appender.lock());
+    }
+
     /// Freezes the open batch and swaps the view.
     pub(super) fn freeze_open(&self, appender: &mut Appender) {
         if let Some(open) = appender.open.take() {
@@ -215,10 +229,7 @@ impl AppendGuard<'_> {
     fn prepare(&mut self) -> (&[Piece], Option<&OpenBatch>) {
         let log = self.log;
         let appender = &mut *self.appender;
-        if !appender.dirty {
-            appender.dirty = true;
-            log.shared.dirty.lock().push(log.number());
-        }
+        log.enter_dirty_list(appender);
         let open = appender.open.as_ref();
         for piece in &mut appender.staged {
             piece.fill_header(log, open);

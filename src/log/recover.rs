@@ -80,10 +80,7 @@ impl Log {
             appender.epochs.push((epoch, first));
         }
         self.extend_replayed(&mut appender, section, records);
-        if !appender.dirty {
-            appender.dirty = true;
-            self.shared.dirty.lock().push(self.number());
-        }
+        self.enter_dirty_list(&mut appender);
         self.end.store(appender.next_offset, Ordering::Release);
         Ok(())
     }
@@ -111,7 +108,8 @@ impl Log {
     }
 
     /// Makes the folder hold exactly what the checkpoint lists: cuts segments to their hard length
-    /// and removes those begun after it. Returns the bytes cut or removed.
+    /// and removes those begun after it. What was cut becomes durable with the recovery checkpoint,
+    /// before anything is acknowledged as `Synced`. Returns the bytes cut or removed.
     ///
     /// # Errors
     /// `MissingSegment`, or `Corrupt` for a short file or the folder of another topic; nothing is
@@ -131,6 +129,7 @@ impl Log {
         for segment in view.segments.iter() {
             segment.check_file()?;
         }
+        let mut out = self.out.lock();
         let mut removed = 0;
         for entry in storage.list(&self.dir)? {
             let Some(name) = parse_file_name(&entry.name) else { continue };
@@ -140,16 +139,24 @@ impl Log {
                 let path = self.dir.join(&entry.name);
                 removed += storage.metadata(&path)?.map_or(0, |(_, len)| len);
                 storage.remove(&path)?;
+                out.names_changed = true;
             }
         }
         for segment in view.segments.iter() {
-            removed += segment.cut_to_hard_length()?;
+            if let Some((bytes, file)) = segment.cut_to_hard_length()? {
+                removed += bytes;
+                out.unsynced.push(file);
+            }
         }
         if view.segments.is_empty() {
             // The folder was being made when the crash came; it is made again with the first batch.
             if storage.metadata(&self.dir.join(METADATA_FILE))?.is_some() {
                 storage.remove(&self.dir.join(METADATA_FILE))?;
+                out.names_changed = true;
             }
+        }
+        if out.names_changed || !out.unsynced.is_empty() {
+            self.mark_dirty();
         }
         Ok(removed)
     }

@@ -387,17 +387,17 @@ impl Segment {
         }
     }
 
-    /// Cuts what lies above the hard length, durably: old batches must not show again behind new
-    /// ones (hazards H1 to H3). The bytes cut.
-    pub(super) fn cut_to_hard_length(&self) -> Result<u64> {
+    /// Cuts what lies above the hard length, where old batches must not show again behind new ones
+    /// (hazards H1 to H3): the bytes cut, and the file, to be synced before the first `Synced` ack.
+    pub(super) fn cut_to_hard_length(&self) -> Result<Option<(u64, Arc<dyn StorageFile>)>> {
         let path = self.path(Extension::Log);
         let hard = self.len();
         let len = self.folder.storage.metadata(&path)?.map_or(hard, |(_, len)| len);
-        if len > hard {
-            let file = self.file(OpenMode::Write)?;
-            file.set_len(hard)?;
-            file.sync_data()?;
+        if len <= hard {
+            return Ok(None);
         }
-        Ok(len.saturating_sub(hard))
+        let file = self.file(OpenMode::Write)?;
+        file.set_len(hard)?;
+        Ok(Some((len - hard, file)))
     }
 }

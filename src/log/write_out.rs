@@ -49,8 +49,8 @@ pub(crate) struct Captured {
 pub(super) struct WriteOut {
     folder_ready: bool,
     folder_created: bool,
-    names_changed: bool,
-    unsynced: Vec<Arc<dyn StorageFile>>,
+    pub(super) names_changed: bool,
+    pub(super) unsynced: Vec<Arc<dyn StorageFile>>,
     captured: Option<Captured>,
     /// Scratch for compressed payloads.
     compressed: Vec<u8>,
@@ -104,11 +104,7 @@ impl Log {
             out.folder_created |= captured.folder_created;
         }
         drop(out);
-        let mut appender = self.appender.lock();
-        if !appender.dirty {
-            appender.dirty = true;
-            self.shared.dirty.lock().push(self.number());
-        }
+        self.mark_dirty();
     }
 
     /// At a clean close: indexes get their last entries, preallocated space is given back. Whether the
