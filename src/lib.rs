@@ -1,6 +1,7 @@
 //! An embedded log and consumer-group engine.
 
 pub mod error;
+pub mod storage;
 pub mod time;
 mod types;
 
