@@ -33,7 +33,7 @@ use crate::config::{BrokerConfig, ConsumerConfig, ProducerConfig, TopicConfig};
 use crate::consumer::{Consumer, Source};
 use crate::error::{Error, Result};
 use crate::producer::Producer;
-use crate::storage::{Disk, Storage};
+use crate::storage::{Disk, Memory, Storage};
 
 /// An open folder: topics, producers and consumers. A handle that is cheap to clone.
 ///
@@ -80,6 +80,11 @@ impl Broker {
         let path = path.as_ref();
         let disk = if config.create { Disk::open_or_create(path) } else { Disk::open(path) };
         Self::open_storage(Arc::new(disk?), config)
+    }
+
+    /// The same engine on memory: for tests, fast and gone with the last handle.
+    pub fn open_in_memory() -> Result<Self> {
+        Self::open_storage(Arc::new(Memory::new()), BrokerConfig::default())
     }
 
     /// Opens what a [`Storage`] holds.

@@ -12,7 +12,7 @@ use crate::config::{BrokerConfig, ConsumerConfig};
 use crate::consumer::{Consumer, Source};
 use crate::error::{Error, Result};
 use crate::group::OffsetStore;
-use crate::storage::{Disk, Storage};
+use crate::storage::{Disk, ReadOnly, Storage};
 use crate::time::Clock;
 use crate::types::TopicPartition;
 
@@ -56,7 +56,7 @@ const ATTEMPTS: usize = 10;
 
 impl ReadOnlyBroker {
     pub(super) fn open_disk(path: &Path) -> Result<Self> {
-        Self::open(Arc::new(Disk::open(path)?))
+        Self::open(Arc::new(ReadOnly::new(Disk::open(path)?)))
     }
 
     pub(super) fn open(storage: Arc<dyn Storage>) -> Result<Self> {
