@@ -55,6 +55,7 @@ impl Loaded {
             batch_size: config.batch_size as usize,
             dirty: Mutex::new(Vec::new()),
             memory: AtomicU64::new(0),
+            open_files: Arc::default(),
             write_failed: AtomicBool::new(false),
         });
         let registry = Registry::load(&image.catalogue, &logs, |number| image.logs.get(&number));
