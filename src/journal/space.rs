@@ -177,6 +177,8 @@ impl Shared {
         }
         let mut stalled = false;
         loop {
+            // Before a credit is taken: dropping one under the lock would take the lock again.
+            self.check_writable()?;
             let state = self.state.lock();
             let leave = match urgent {
                 true if state.spares.is_empty() => 0,
@@ -184,11 +186,10 @@ impl Shared {
                 false => self.config.held_back(),
             };
             if let Some(credit) = self.take(bytes as usize, leave) {
-                return self.check_writable().map(|()| credit);
+                return Ok(credit);
             }
             if !self.config.background {
                 drop(state);
-                self.check_writable()?;
                 if !self.prepare_one()? {
                     return Err(NO_SPACE);
                 }

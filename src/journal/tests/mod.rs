@@ -1,1 +1,5 @@
+mod append;
 mod measure;
+mod replaying;
+mod rig;
+mod syncing;
