@@ -1,1 +1,372 @@
-//! disk
+//! Files of the operating system.
+//!
+//! D1. Everything is opened relative to a handle of the root folder, without following symbolic
+//!     links (the root itself may be one), and only regular files are let through. Opening a pipe
+//!     or a device that lies in a file's place fails at once.
+//! D2. Files are created with mode 0600, folders with 0700, less the process's umask.
+//! D3. Interrupted and short calls are continued; a write that makes no progress is an error.
+//! D4. The lock is `flock` plus a table of this process, keyed by device and inode, since `flock`
+//!     alone would be per open file. POSIX record locks would be lost whenever any descriptor of
+//!     the file is closed.
+#![expect(clippy::disallowed_types, reason = "the one place that opens files")]
+
+mod file;
+mod lock;
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::storage::path::check;
+use crate::storage::{DirEntry, FileKind, OpenMode, Storage, StorageFile, StorageLock};
+
+use file::DiskFile;
+use lock::DiskLock;
+
+/// A folder of the file system.
+///
+/// ```
+/// use std::path::Path;
+/// use grouplog::storage::{Disk, OpenMode, Storage};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("data");
+/// let storage = Disk::open_or_create(&path)?;
+/// let file = storage.open(Path::new("a"), OpenMode::CreateNew)?;
+/// file.write_at(b"kept", 0)?;
+/// file.sync_data()?; // the bytes are durable,
+/// storage.sync_dir(Path::new(""))?; // and so is the name
+/// assert_eq!(file.len()?, 4);
+/// # Ok::<(), grouplog::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Disk {
+    root: PathBuf,
+    /// Opened before any file, so that a sync of the whole file system through it reports every
+    /// failure to write back that happens from then on.
+    dir: OwnedFd,
+    device: u64,
+    supports_write_map: bool,
+    syncfs_reports_errors: bool,
+    /// Whether a file was opened that lies on another file system than the root.
+    other_device: AtomicBool,
+}
+
+impl Disk {
+    /// Opens a folder that exists.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if it does not exist, is no folder, or cannot be read.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
+        let root = root.into();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(&root, flags, Mode::empty())
+            .map_err(|e| Error::io("open", &root, e.into()))?;
+        let stat = rustix::fs::fstat(&dir).map_err(|e| Error::io("open", &root, e.into()))?;
+        Ok(Self {
+            device: stat.st_dev,
+            supports_write_map: allocates_for_good(&dir),
+            syncfs_reports_errors: syncfs_reports_errors(),
+            other_device: AtomicBool::new(false),
+            dir,
+            root,
+        })
+    }
+
+    /// Opens a folder, creating it and the missing ones above it (mode 0700) with durable names.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), or [`Error::Io`] if it cannot be created.
+    pub fn open_or_create(root: impl Into<PathBuf>) -> Result<Self> {
+        let root = root.into();
+        let missing: Vec<&Path> = root
+            .ancestors()
+            .take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists())
+            .collect();
+        for folder in missing.into_iter().rev() {
+            let failed = |e| Error::io("create", folder, e);
+            match std::fs::DirBuilder::new().mode(0o700).create(folder) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                result => result.map_err(failed)?,
+            }
+            let above = folder.parent().filter(|above| !above.as_os_str().is_empty());
+            let above = File::open(above.unwrap_or(Path::new("."))).map_err(failed)?;
+            above.sync_all().map_err(failed)?;
+        }
+        Self::open(root)
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn error(&self, op: &'static str, path: &Path, errno: Errno) -> Error {
+        Error::io(op, self.display_path(path), errno.into())
+    }
+
+    /// Opens a name below the root without following links (D1).
+    fn open_at(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        // A mode without creation is refused by openat2.
+        let creates = flags.contains(OFlags::CREATE);
+        let mode = if creates { Mode::RUSR | Mode::WUSR } else { Mode::empty() };
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::fs::ResolveFlags;
+            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+            match retry(|| rustix::fs::openat2(&self.dir, path, flags, mode, resolve)) {
+                // Kernels before 5.6, and sandboxes that do not know the call: the last name alone
+                // is guarded then.
+                Err(Errno::NOSYS | Errno::PERM) => {}
+                result => return result,
+            }
+        }
+        retry(|| rustix::fs::openat(&self.dir, path, flags, mode))
+    }
+
+    fn open_dir(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY)
+    }
+
+    /// Opens a regular file; anything else is refused (D1).
+    fn open_file(&self, op: &'static str, path: &Path, flags: OFlags) -> Result<(File, PathBuf)> {
+        check(op, path)?;
+        let full = self.display_path(path);
+        let fd = self.open_at(path, flags).map_err(|e| self.error(op, path, e))?;
+        let file = File::from(fd);
+        let metadata = file.metadata().map_err(|e| Error::io(op, &full, e))?;
+        if !metadata.is_file() {
+            let source = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+            return Err(Error::io(op, full, source));
+        }
+        if metadata.dev() != self.device {
+            self.other_device.store(true, Ordering::Relaxed);
+        }
+        Ok((file, full))
+    }
+
+    /// Runs a call on a name relative to the folder that holds it.
+    fn in_parent<T>(
+        &self,
+        path: &Path,
+        run: impl Fn(BorrowedFd<'_>, &OsStr) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        let name = path.file_name().ok_or(Errno::INVAL)?;
+        match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            None => retry(|| run(self.dir.as_fd(), name)),
+            Some(parent) => {
+                let parent = self.open_dir(parent)?;
+                retry(|| run(parent.as_fd(), name))
+            }
+        }
+    }
+
+    /// As `in_parent`, with the path checked and the error told.
+    fn change(
+        &self,
+        op: &'static str,
+        path: &Path,
+        run: impl Fn(BorrowedFd<'_>, &OsStr) -> Result<(), Errno>,
+    ) -> Result<()> {
+        check(op, path)?;
+        self.in_parent(path, run).map_err(|e| self.error(op, path, e))
+    }
+}
+
+impl Storage for Disk {
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn StorageFile>> {
+        let (op, flags) = match mode {
+            OpenMode::Read => ("open", OFlags::RDONLY),
+            OpenMode::Write => ("open", OFlags::RDWR),
+            OpenMode::CreateNew => ("create", OFlags::RDWR | OFlags::CREATE | OFlags::EXCL),
+        };
+        let (file, full) = self.open_file(op, path, flags)?;
+        Ok(Arc::new(DiskFile::new(file, full)))
+    }
+
+    fn metadata(&self, path: &Path) -> Result<Option<(FileKind, u64)>> {
+        check("look up", path)?;
+        if path.as_os_str().is_empty() {
+            return Ok(Some((FileKind::Dir, 0)));
+        }
+        let stat = self.in_parent(path, |parent, name| {
+            rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
+        });
+        match stat {
+            Ok(stat) => {
+                let kind = kind_of(FileType::from_raw_mode(stat.st_mode));
+                let len = if kind == FileKind::File { stat.st_size.cast_unsigned() } else { 0 };
+                Ok(Some((kind, len)))
+            }
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(self.error("look up", path, e)),
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        check("rename", to)?;
+        self.change("rename", from, |from_parent, from_name| {
+            self.in_parent(to, |to_parent, to_name| {
+                rustix::fs::renameat(from_parent, from_name, to_parent, to_name)
+            })
+        })
+    }
+
+    fn remove(&self, path: &Path) -> Result<()> {
+        self.change("remove", path, |parent, name| {
+            rustix::fs::unlinkat(parent, name, AtFlags::empty())
+        })
+    }
+
+    fn create_dir(&self, path: &Path) -> Result<()> {
+        let made = self
+            .change("create", path, |parent, name| rustix::fs::mkdirat(parent, name, Mode::RWXU));
+        match made {
+            Err(Error::Io { ref source, .. })
+                if source.kind() == io::ErrorKind::AlreadyExists
+                    && matches!(self.metadata(path), Ok(Some((FileKind::Dir, _)))) =>
+            {
+                Ok(())
+            }
+            made => made,
+        }
+    }
+
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        self.change("remove", path, |parent, name| {
+            rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
+        })
+    }
+
+    fn list(&self, path: &Path) -> Result<Vec<DirEntry>> {
+        check("list", path)?;
+        let failed = |e| self.error("list", path, e);
+        let dir = self.open_dir(path).map_err(failed)?;
+        let mut entries = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&dir).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            if name == "." || name == ".." {
+                continue;
+            }
+            let kind = match entry.file_type() {
+                // Some file systems do not keep the type beside the name.
+                FileType::Unknown => {
+                    match rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+                        Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+                        Err(Errno::NOENT) => continue,
+                        Err(e) => return Err(failed(e)),
+                    }
+                }
+                known => known,
+            };
+            entries.push(DirEntry { name: name.to_owned(), kind: kind_of(kind) });
+        }
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    fn sync_dir(&self, path: &Path) -> Result<()> {
+        check("sync", path)?;
+        self.open_dir(path)
+            .and_then(|dir| retry(|| rustix::fs::fsync(&dir)))
+            .map_err(|e| self.error("sync", path, e))
+    }
+
+    fn lock(&self, path: &Path) -> Result<Box<dyn StorageLock>> {
+        let (file, full) = self.open_file("lock", path, OFlags::RDWR | OFlags::CREATE)?;
+        Ok(Box::new(DiskLock::take(file, full)?))
+    }
+
+    fn sync_all(&self, files: &[Arc<dyn StorageFile>]) -> Result<()> {
+        #[cfg(target_os = "linux")]
+        if files.len() > SYNCFS_FROM
+            && self.syncfs_reports_errors
+            && !self.other_device.load(Ordering::Relaxed)
+        {
+            return retry(|| rustix::fs::syncfs(&self.dir))
+                .map_err(|e| self.error("sync", Path::new(""), e));
+        }
+        files.iter().try_for_each(|file| file.sync_data())
+    }
+
+    fn free_space(&self) -> Result<u64> {
+        let stat =
+            rustix::fs::fstatvfs(&self.dir).map_err(|e| self.error("look up", Path::new(""), e))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn display_path(&self, path: &Path) -> PathBuf {
+        if path.as_os_str().is_empty() { self.root.clone() } else { self.root.join(path) }
+    }
+
+    fn supports_write_map(&self) -> bool {
+        self.supports_write_map
+    }
+}
+
+/// Repeats a call that a signal interrupted.
+fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}
+
+fn kind_of(file_type: FileType) -> FileKind {
+    match file_type {
+        FileType::RegularFile => FileKind::File,
+        FileType::Directory => FileKind::Dir,
+        _ => FileKind::Other,
+    }
+}
+
+/// Whether blocks that were written once stay where they are, so that a store through a map needs
+/// no new space: so on ext4 and tmpfs, not where blocks may be shared or copied on write.
+#[cfg(target_os = "linux")]
+fn allocates_for_good(dir: &OwnedFd) -> bool {
+    const EXT4: u64 = 0xef53;
+    const TMPFS: u64 = 0x0102_1994;
+    rustix::fs::fstatfs(dir).is_ok_and(|stat| matches!(stat.f_type as u64, EXT4 | TMPFS))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn allocates_for_good(_dir: &OwnedFd) -> bool {
+    false
+}
+
+/// Whether `syncfs` returns failures to write back: it does since Linux 5.8.
+#[cfg(target_os = "linux")]
+fn syncfs_reports_errors() -> bool {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease").is_ok_and(|release| {
+        let mut numbers = release.split('.').map_while(|part| part.parse::<u32>().ok());
+        numbers.next().zip(numbers.next()).is_some_and(|version| version >= (5, 8))
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn syncfs_reports_errors() -> bool {
+    false
+}
+
+/// With more files than this, one sync of the file system is cheaper than one of each.
+#[cfg(target_os = "linux")]
+const SYNCFS_FROM: usize = 64;
+
+#[cfg(test)]
+mod tests;

@@ -13,19 +13,18 @@
 //!
 //! A failed sync is final for that file: bytes written before may be lost, whatever a later sync says.
 
+#[cfg(unix)]
 mod disk;
 pub(crate) mod map;
-mod memory;
-mod read_only;
+mod path;
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+#[cfg(unix)]
 pub use disk::Disk;
 pub use map::{ReadMap, WriteMap};
-pub use memory::{Crash, Memory};
-pub use read_only::ReadOnly;
 
 use crate::error::Result;
 
@@ -142,7 +141,8 @@ pub trait StorageFile: Send + Sync + fmt::Debug {
     /// May do nothing.
     fn preallocate(&self, len: u64) -> Result<()>;
 
-    /// Gives back space kept by `preallocate` beyond the length. May do nothing.
+    /// Gives back space kept by `preallocate` beyond the length. May do nothing. Not to be called
+    /// beside a write that makes the file longer.
     fn trim(&self) -> Result<()>;
 
     /// Asks the system to begin writing a range to the device. A hint; may do nothing.

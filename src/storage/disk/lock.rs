@@ -1,0 +1,88 @@
+//! The lock of a folder (D4).
+
+use std::collections::HashSet;
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use parking_lot::Mutex;
+
+use crate::error::{Error, Result};
+use crate::storage::StorageLock;
+
+/// The lock files that this process holds, by device and inode.
+static HELD: LazyLock<Mutex<HashSet<(u64, u64)>>> = LazyLock::new(Mutex::default);
+
+#[derive(Debug)]
+pub(super) struct DiskLock {
+    file: File,
+    _entry: HeldEntry,
+    /// The process that took it: a forked child shares the descriptor, and must not unlock.
+    pid: u32,
+}
+
+impl DiskLock {
+    pub(super) fn take(file: File, path: PathBuf) -> Result<Self> {
+        let failed = |e| Error::io("lock", &path, e);
+        let metadata = file.metadata().map_err(failed)?;
+        let pid = std::process::id();
+        let Some(entry) = HeldEntry::insert((metadata.dev(), metadata.ino())) else {
+            return Err(Error::Locked { path, pid: Some(pid) });
+        };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let pid = read_pid(&file);
+                return Err(Error::Locked { path, pid });
+            }
+            Err(TryLockError::Error(e)) => return Err(failed(e)),
+        }
+        // Made before the pid is written: if that fails, dropping it unlocks.
+        let lock = Self { file, _entry: entry, pid };
+        lock.write_pid().map_err(failed)?;
+        Ok(lock)
+    }
+
+    /// Leaves the process id for whoever finds the file locked. The text always has the same
+    /// length, so that it can be overwritten on a full disk and is never seen half new.
+    fn write_pid(&self) -> std::io::Result<()> {
+        self.file.write_all_at(format!("{:<10}\n", self.pid).as_bytes(), 0)
+    }
+}
+
+impl Drop for DiskLock {
+    fn drop(&mut self) {
+        if std::process::id() == self.pid {
+            // Closing is not enough: a child forked meanwhile keeps the lock through its copy of
+            // the descriptor. A failure leaves it to the close that follows.
+            let _ = self.file.unlock();
+        }
+    }
+}
+
+impl StorageLock for DiskLock {}
+
+/// Takes the entry out of the table when dropped, after the file has been unlocked.
+#[derive(Debug)]
+struct HeldEntry((u64, u64));
+
+impl HeldEntry {
+    fn insert(key: (u64, u64)) -> Option<Self> {
+        let is_new = HELD.lock().insert(key);
+        // Not `then_some`: an entry made and dropped here would take out the holder's.
+        is_new.then(|| Self(key))
+    }
+}
+
+impl Drop for HeldEntry {
+    fn drop(&mut self) {
+        HELD.lock().remove(&self.0);
+    }
+}
+
+fn read_pid(file: &File) -> Option<u32> {
+    let mut text = [0; 16];
+    let len = file.read_at(&mut text, 0).ok()?;
+    std::str::from_utf8(text.get(..len)?).ok()?.trim().parse().ok()
+}

@@ -1,0 +1,331 @@
+//! The buffer of an open batch: one writer appends, many readers read what is published.
+//!
+//! ```text
+//! 0          prefix              published            capacity
+//! | reserved | records, readable | spare: the writer's | end
+//! ```
+//!
+//! A1. Bytes in `[prefix, published)` were written before `published` was stored with `Release`,
+//!     and are never written again. `published` never falls.
+//! A2. Bytes in `[published, capacity)` are touched by the one [`AppendWriter`] alone.
+//! A3. Bytes in `[0, prefix)` are written once, by `seal`, before `sealed` is stored with `Release`,
+//!     and are read by nobody before.
+//! A4. After `seal` nothing is written: the spare part is empty from then on.
+//! A5. The memory is zeroed when it is allocated and freed with the last handle, so every byte is
+//!     initialised for as long as a handle lives.
+//!
+//! So a shared slice made by a reader, `[prefix, published)` or the whole once sealed, never overlaps
+//! the writer's exclusive one, and nothing it covers changes: there is neither aliasing of `&mut` nor
+//! a data race. All slices come from one raw pointer and cover exactly their range.
+
+use std::fmt;
+use std::ptr::{self, NonNull};
+use std::slice;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// A buffer of `capacity` zeroed bytes of which the first `prefix` are reserved for `seal`.
+///
+/// # Panics
+///
+/// If `prefix` is larger than `capacity`.
+pub(crate) fn append_buffer(capacity: usize, prefix: usize) -> (AppendWriter, AppendReader) {
+    assert!(prefix <= capacity, "the reserved prefix does not fit into the buffer");
+    let bytes = Box::into_raw(vec![0; capacity].into_boxed_slice());
+    let shared = Arc::new(Shared {
+        // SAFETY: `Box::into_raw` never returns null.
+        start: unsafe { NonNull::new_unchecked(bytes.cast()) },
+        capacity,
+        prefix,
+        published: AtomicUsize::new(prefix),
+        sealed: AtomicBool::new(false),
+    });
+    let reader = AppendReader { shared: Arc::clone(&shared) };
+    (AppendWriter { shared, published: prefix, sealed: false }, reader)
+}
+
+struct Shared {
+    start: NonNull<u8>,
+    capacity: usize,
+    prefix: usize,
+    /// `prefix <= published <= capacity`
+    published: AtomicUsize,
+    sealed: AtomicBool,
+}
+
+// SAFETY: the memory behind `start` is owned by this value and freed once, in `drop`; bytes have no
+// thread of their own.
+unsafe impl Send for Shared {}
+// SAFETY: what shared access can reach is kept disjoint by A1 to A4.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// The bytes from `from` to `to`.
+    ///
+    /// # Safety
+    ///
+    /// `from <= to <= capacity`, and nobody writes to the range while the slice lives.
+    unsafe fn slice(&self, from: usize, to: usize) -> &[u8] {
+        // SAFETY: the range is inside the one allocation, which lives as long as `self` and is
+        // initialised (A5); the caller promises the rest.
+        unsafe {
+            slice::from_raw_parts(self.start.as_ptr().add(from).cast_const(), to.wrapping_sub(from))
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let bytes = ptr::slice_from_raw_parts_mut(self.start.as_ptr(), self.capacity);
+        // SAFETY: the pointer and length came from `Box::into_raw` of a boxed slice in
+        // `append_buffer`, and the last handle is gone, so nothing else refers to it.
+        drop(unsafe { Box::from_raw(bytes) });
+    }
+}
+
+/// The writing end of an open batch's buffer. There is one of it.
+pub(crate) struct AppendWriter {
+    shared: Arc<Shared>,
+    /// The same as in `shared`, without an atomic load.
+    published: usize,
+    sealed: bool,
+}
+
+impl AppendWriter {
+    /// The part that is not published, to be encoded into; empty once sealed.
+    #[inline]
+    pub(crate) fn spare(&mut self) -> &mut [u8] {
+        let (start, len) = (self.published, self.spare_len());
+        // SAFETY: [published, published + len) is inside the allocation and initialised (A5). No
+        // reader reaches it (A2), or it is empty (A4); `&mut self` keeps the writer's own slices
+        // away, and there is one writer.
+        unsafe { slice::from_raw_parts_mut(self.shared.start.as_ptr().add(start), len) }
+    }
+
+    /// The first `len` bytes of the spare part, which have just been encoded.
+    ///
+    /// # Panics
+    ///
+    /// If the spare part is shorter.
+    #[inline]
+    pub(crate) fn pending(&self, len: usize) -> &[u8] {
+        assert!(len <= self.spare_len(), "more bytes pending than there is room");
+        // SAFETY: inside the allocation as asserted; only this writer could write to it (A2), and
+        // it is borrowed while the slice lives.
+        unsafe { self.shared.slice(self.published, self.published.wrapping_add(len)) }
+    }
+
+    /// Lets readers see the first `len` bytes of the spare part.
+    ///
+    /// # Panics
+    ///
+    /// If the spare part is shorter.
+    #[inline]
+    pub(crate) fn publish(&mut self, len: usize) {
+        assert!(len <= self.spare_len(), "more bytes published than there is room");
+        self.published = self.published.wrapping_add(len);
+        // Release: what was encoded is visible to whoever loads the new length (A1).
+        self.shared.published.store(self.published, Ordering::Release);
+    }
+
+    /// Fills the reserved prefix; nothing can be written afterwards.
+    ///
+    /// # Panics
+    ///
+    /// If it is sealed already, or `prefix` is not as long as what is reserved.
+    pub(crate) fn seal(&mut self, prefix: &[u8]) {
+        assert!(!self.sealed, "a buffer is sealed once");
+        assert_eq!(prefix.len(), self.shared.prefix, "the prefix fills what is reserved for it");
+        // SAFETY: the reserved bytes are inside the allocation and as many as `prefix` has; no
+        // slice covers them before `sealed` is set (A3), so the two do not overlap either.
+        unsafe {
+            ptr::copy_nonoverlapping(prefix.as_ptr(), self.shared.start.as_ptr(), prefix.len());
+        }
+        self.sealed = true;
+        // Release: the prefix is visible to whoever sees the flag (A3).
+        self.shared.sealed.store(true, Ordering::Release);
+    }
+
+    /// What is published, without the prefix.
+    pub(crate) fn published(&self) -> &[u8] {
+        // SAFETY: prefix <= published <= capacity; published bytes are never written again (A1).
+        unsafe { self.shared.slice(self.shared.prefix, self.published) }
+    }
+
+    /// The reserved and the published bytes.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.published
+    }
+
+    /// How many bytes the buffer holds at most, the reserved ones included.
+    #[inline]
+    pub(crate) fn capacity(&self) -> usize {
+        self.shared.capacity
+    }
+
+    /// How many bytes can still be written.
+    #[inline]
+    pub(crate) fn spare_len(&self) -> usize {
+        if self.sealed { 0 } else { self.shared.capacity.wrapping_sub(self.published) }
+    }
+
+    /// Another reading end.
+    pub(crate) fn reader(&self) -> AppendReader {
+        AppendReader { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl fmt::Debug for AppendWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AppendWriter")
+            .field("len", &self.published)
+            .field("capacity", &self.shared.capacity)
+            .field("sealed", &self.sealed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A reading end of an open batch's buffer; keeps it alive.
+#[derive(Clone)]
+pub(crate) struct AppendReader {
+    shared: Arc<Shared>,
+}
+
+impl AppendReader {
+    /// What is published by now, without the prefix. It stays valid and unchanged.
+    #[inline]
+    pub(crate) fn published(&self) -> &[u8] {
+        let end = self.shared.published.load(Ordering::Acquire);
+        // SAFETY: prefix <= published <= capacity; these bytes are never written again (A1).
+        unsafe { self.shared.slice(self.shared.prefix, end) }
+    }
+
+    /// How many bytes are published by now, without the prefix.
+    #[inline]
+    pub(crate) fn published_len(&self) -> usize {
+        self.shared.published.load(Ordering::Acquire).wrapping_sub(self.shared.prefix)
+    }
+
+    /// Prefix and published bytes, if the buffer is sealed.
+    pub(crate) fn sealed(&self) -> Option<&[u8]> {
+        if !self.shared.sealed.load(Ordering::Acquire) {
+            return None;
+        }
+        let end = self.shared.published.load(Ordering::Acquire);
+        // SAFETY: end <= capacity; the prefix was written before the flag was set (A3), the rest was
+        // published (A1), and nothing is written any more (A4).
+        Some(unsafe { self.shared.slice(0, end) })
+    }
+}
+
+impl fmt::Debug for AppendReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AppendReader")
+            .field("published_len", &self.published_len())
+            .field("sealed", &self.shared.sealed.load(Ordering::Relaxed))
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    fn put(writer: &mut AppendWriter, bytes: &[u8]) {
+        writer.spare()[..bytes.len()].copy_from_slice(bytes);
+        writer.publish(bytes.len());
+    }
+
+    #[test]
+    fn readers_see_what_is_published_and_no_more() {
+        let (mut writer, reader) = append_buffer(16, 4);
+        assert_eq!((writer.len(), writer.capacity(), writer.spare().len()), (4, 16, 12));
+        assert_eq!(reader.published(), b"");
+        writer.spare()[..3].copy_from_slice(b"abc");
+        assert_eq!(writer.pending(3), b"abc");
+        assert_eq!(reader.published(), b"");
+        writer.publish(3);
+        assert_eq!(reader.published(), b"abc");
+        let held = reader.published();
+        put(&mut writer, b"de");
+        assert_eq!(held, b"abc", "a slice taken earlier stays as it was");
+        assert_eq!(writer.published(), b"abcde");
+        assert_eq!(writer.reader().published_len(), 5);
+    }
+
+    #[test]
+    fn a_sealed_buffer_shows_its_prefix_and_takes_nothing_more() {
+        let (mut writer, reader) = append_buffer(16, 4);
+        put(&mut writer, b"xyz");
+        assert_eq!(reader.sealed(), None);
+        let held = reader.published();
+        writer.seal(b"head");
+        assert_eq!(held, b"xyz");
+        assert_eq!(reader.sealed(), Some(b"headxyz".as_slice()));
+        assert_eq!(writer.spare(), b"");
+        drop(writer);
+        assert_eq!(reader.clone().sealed(), Some(b"headxyz".as_slice()));
+    }
+
+    #[test]
+    fn empty_buffers_work() {
+        let (mut writer, reader) = append_buffer(0, 0);
+        assert!(writer.spare().is_empty());
+        writer.publish(0);
+        writer.seal(b"");
+        assert_eq!(reader.sealed(), Some(b"".as_slice()));
+    }
+
+    #[test]
+    #[should_panic(expected = "more bytes published than there is room")]
+    fn publishing_more_than_there_is_room_panics() {
+        let (mut writer, _reader) = append_buffer(8, 4);
+        writer.publish(5);
+    }
+
+    #[test]
+    #[should_panic(expected = "more bytes published than there is room")]
+    fn publishing_after_the_seal_panics() {
+        let (mut writer, _reader) = append_buffer(8, 4);
+        writer.seal(b"head");
+        writer.publish(1);
+    }
+
+    #[test]
+    #[should_panic(expected = "a buffer is sealed once")]
+    fn sealing_twice_panics() {
+        let (mut writer, _reader) = append_buffer(8, 4);
+        writer.seal(b"head");
+        writer.seal(b"head");
+    }
+
+    #[test]
+    fn a_reader_on_another_thread_sees_whole_appends_in_order() {
+        let rounds: u8 = if cfg!(miri) { 20 } else { 200 };
+        let (mut writer, reader) = append_buffer(4 + 4 * usize::from(rounds), 4);
+        let reading = thread::spawn(move || {
+            let mut seen = 0;
+            loop {
+                let published = reader.published();
+                assert!(published.len() >= seen && published.len() % 4 == 0);
+                for (index, bytes) in published.chunks(4).enumerate() {
+                    assert_eq!(bytes, [index as u8; 4]);
+                }
+                seen = published.len();
+                if let Some(sealed) = reader.sealed() {
+                    assert_eq!(&sealed[..4], b"head");
+                    return sealed.len();
+                }
+                thread::yield_now();
+            }
+        });
+        for round in 0..rounds {
+            put(&mut writer, &[round; 4]);
+        }
+        writer.seal(b"head");
+        assert_eq!(reading.join().unwrap(), 4 + 4 * usize::from(rounds));
+    }
+}
