@@ -1,4 +1,5 @@
 mod append;
+mod crashing;
 mod measure;
 mod replaying;
 mod rig;

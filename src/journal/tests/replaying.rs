@@ -4,8 +4,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::rig::{
-    BOTH, FILE, ID, LONG, append, append_synced, config, damage, fresh, open, read, reason, slot_of,
-    try_open,
+    BOTH, FILE, ID, LONG, append, append_synced, config, damage, fresh, open, read, reason,
+    slot_of, try_open,
 };
 use crate::error::{CorruptReason, Error};
 use crate::journal::frame::{FrameHeader, Kind, payload_crc};
@@ -65,7 +65,7 @@ fn an_invalid_frame_with_synced_frames_behind_it_is_damage() {
     // The fourth knows the third to be synced, the third the second.
     append(&journal, b"fourth");
     for size in [1, 40] {
-        damage(&*storage, broken, &vec![0; size]);
+        damage(&*storage, broken, &vec![255; size]);
         let Err(Error::Corrupt(corruption)) = read(&*storage, from) else { panic!() };
         assert_eq!(corruption.reason, CorruptReason::BelowSynced);
         assert_eq!(corruption.position, u64::from(broken.position()));

@@ -34,7 +34,11 @@ pub(super) fn config(mode: JournalMode) -> JournalConfig {
     }
 }
 
-pub(super) fn open(storage: &Arc<dyn Storage>, config: JournalConfig, start: Start) -> Arc<Journal> {
+pub(super) fn open(
+    storage: &Arc<dyn Storage>,
+    config: JournalConfig,
+    start: Start,
+) -> Arc<Journal> {
     try_open(storage, config, start).unwrap()
 }
 
