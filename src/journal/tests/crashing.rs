@@ -53,6 +53,8 @@ impl Model {
             return None;
         }
         self.from.get_or_insert(journal.end());
+        // The ends of the frames of this life: the last ones of those attempted.
+        let mut ends = Vec::new();
         for _ in 0..frames {
             let size = (random.next_u64() % 3000) as usize;
             self.serial = self.serial.wrapping_add(1);
@@ -62,6 +64,7 @@ impl Model {
                 return None;
             }
             self.written = self.attempted.len();
+            ends.push(end);
             match random.next_u64() % 12 {
                 0..3 if !held => {
                     journal.wait_synced(end, None).ok()?;
@@ -74,10 +77,11 @@ impl Model {
                     journal.step().ok()?;
                 }
                 6 => {
-                    // The checkpoint itself is durable the moment that the model says so.
-                    (self.from, self.written, self.synced) = (Some(end), 0, 0);
-                    self.attempted.clear();
-                    journal.checkpointed(end);
+                    // A checkpoint lags behind; a recovery checkpoint lies at the end.
+                    let lag = if held { 0 } else { random.next_u64() as usize % ends.len() };
+                    self.checkpoint(ends[ends.len() - 1 - lag], lag);
+                    journal.checkpointed(ends[ends.len() - 1 - lag]);
+                    ends.drain(..ends.len() - lag);
                     journal.release_synced();
                     held = false;
                 }
@@ -88,6 +92,15 @@ impl Model {
             }
         }
         Some(journal)
+    }
+
+    /// The checkpoint itself is durable the moment that the model says so. `lag` frames lie behind it.
+    fn checkpoint(&mut self, from: Lsn, lag: usize) {
+        let below = self.attempted.len() - lag;
+        self.attempted.drain(..below);
+        self.from = Some(from);
+        self.written = lag;
+        self.synced = self.synced.saturating_sub(below);
     }
 
     /// What a replay after a crash must give, and what the next life begins with.
