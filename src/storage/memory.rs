@@ -1,1 +1,425 @@
-//! memory
+//! Files in memory: for `open_in_memory`, and, with a history of what has been synced, for tests that
+//! crash.
+//!
+//! M1. Names and contents are apart: a file lives as long as a name or a handle refers to it.
+//! M2. A storage made by `new` keeps nothing but the present. One made by `crash_simulating` keeps
+//!     what is durable and, in order, what has happened since (`contents`, `tree`).
+//! M3. A storage that simulates crashes does one change at a time, so that the count of changes and
+//!     the order of the history agree. Locks are taken in the order tree, control, contents.
+
+mod contents;
+mod control;
+mod crash;
+mod file;
+mod tree;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::error::{Error, Result};
+use crate::storage::path::check;
+use crate::storage::{DirEntry, FileKind, OpenMode, Storage, StorageFile, StorageLock};
+use crate::time::Random;
+
+pub use crash::Crash;
+
+use contents::{Inode, Space};
+use control::{Control, Fault, Step};
+use file::MemoryFile;
+use tree::{DirChange, Node, Tree};
+
+/// A folder in memory.
+///
+/// [`crash`](Self::crash) shows what a power loss would leave of it:
+///
+/// ```
+/// use std::path::Path;
+/// use grouplog::storage::{Crash, Memory, OpenMode, Storage};
+/// use grouplog::time::SeededRandom;
+///
+/// let storage = Memory::crash_simulating(1);
+/// let path = Path::new("a");
+/// let file = storage.open(path, OpenMode::CreateNew)?;
+/// file.write_at(b"synced", 0)?;
+/// file.sync_data()?;
+/// let random = SeededRandom::new(2);
+///
+/// // The bytes are durable, but the name is not.
+/// let after = storage.crash(Crash::LoseAll, &random);
+/// assert_eq!(after.metadata(path)?, None);
+///
+/// storage.sync_dir(Path::new(""))?;
+/// file.write_at(b", and not", 6)?;
+/// let after = storage.crash(Crash::LoseAll, &random);
+/// assert_eq!(after.open(path, OpenMode::Read)?.len()?, 6);
+///
+/// // A killed process leaves all that it wrote.
+/// let after = storage.crash(Crash::Kill, &random);
+/// assert_eq!(after.open(path, OpenMode::Read)?.len()?, 15);
+/// # Ok::<(), grouplog::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Memory {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    tree: Mutex<Tree>,
+    /// Only where crashes are simulated.
+    control: Option<Mutex<Control>>,
+    space: Arc<Space>,
+    locked: Mutex<HashSet<PathBuf>>,
+}
+
+/// Held while a change is made.
+type Permit<'a> = Option<MutexGuard<'a, Control>>;
+
+impl Memory {
+    /// An empty folder that keeps nothing but its present state.
+    pub fn new() -> Self {
+        Self::empty(None)
+    }
+
+    /// An empty folder that knows what would survive a crash. `seed` decides how much of a write is
+    /// done that is made to fail.
+    pub fn crash_simulating(seed: u64) -> Self {
+        Self::empty(Some(Mutex::new(Control::new(seed))))
+    }
+
+    fn empty(control: Option<Mutex<Control>>) -> Self {
+        Self::of(Shared {
+            tree: Mutex::new(Tree::new(control.is_some())),
+            control,
+            space: Arc::new(Space::new(u64::MAX)),
+            locked: Mutex::default(),
+        })
+    }
+
+    fn of(shared: Shared) -> Self {
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// How many changes there were: creations, writes (those through maps too), resizes, syncs,
+    /// renames, removals and preallocations. Always 0 if crashes are not simulated.
+    pub fn ops(&self) -> u64 {
+        self.shared.control.as_ref().map_or(0, |control| control.lock().ops)
+    }
+
+    /// Lets the `op`-th change, counted from 1 since the storage was made, never return normally: it
+    /// and every later call fails, and stores through maps are ignored. [`crash`](Self::crash) shows
+    /// what is left. Nothing happens if crashes are not simulated.
+    pub fn crash_at(&self, op: u64) {
+        if let Some(control) = &self.shared.control {
+            control.lock().crash_at = Some(op);
+        }
+    }
+
+    /// Whether the point set by [`crash_at`](Self::crash_at) was reached.
+    pub fn has_crashed(&self) -> bool {
+        self.shared.control.as_ref().is_some_and(|control| control.lock().crashed)
+    }
+
+    /// Lets the `op`-th change, counted from 1 since the storage was made, fail, and all later ones
+    /// if `persistent`. A write that fails may have written a part; a sync that fails loses what it
+    /// was to make durable, whatever later syncs say. Stores through maps cannot fail. Nothing
+    /// happens if crashes are not simulated.
+    pub fn fail_at(&self, op: u64, kind: io::ErrorKind, persistent: bool) {
+        if let Some(control) = &self.shared.control {
+            control.lock().fault = Some(Fault { at: op, kind, persistent });
+        }
+    }
+
+    /// Takes back what [`fail_at`](Self::fail_at) set.
+    pub fn heal(&self) {
+        if let Some(control) = &self.shared.control {
+            control.lock().fault = None;
+        }
+    }
+
+    /// Limits the bytes of all files together, preallocated ones included; what goes beyond fails
+    /// with [`Error::DiskFull`]. What is stored already stays.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.shared.space.set_capacity(bytes);
+    }
+
+    /// What a crash now would leave, as a storage of its own that is not locked. This one stays as
+    /// it is. A storage that does not simulate crashes leaves everything.
+    #[must_use]
+    pub fn crash(&self, kind: Crash, random: &dyn Random) -> Self {
+        self.shared.after(kind, random)
+    }
+
+    /// Every state that a power loss now could leave, for units of `unit` bytes, or `None` if they
+    /// are more than 2 to the power of `max_bits`.
+    pub fn crash_states(&self, unit: usize, max_bits: u32) -> Option<Vec<Self>> {
+        self.shared.every_state_after(unit, max_bits)
+    }
+
+    /// Looks something up among the names.
+    fn look<T>(
+        &self,
+        op: &'static str,
+        path: &Path,
+        find: impl FnOnce(&Tree) -> io::Result<T>,
+    ) -> Result<T> {
+        check(op, path)?;
+        let tree = self.shared.tree.lock();
+        let found = self.shared.check_alive().and_then(|()| find(&tree));
+        found.map_err(|e| Error::io(op, self.display_path(path), e))
+    }
+
+    /// Changes names by what `plan` says, after it has checked that it may; no change is a success.
+    fn change<T>(
+        &self,
+        op: &'static str,
+        path: &Path,
+        plan: impl FnOnce(&mut Tree) -> io::Result<(Option<DirChange>, T)>,
+    ) -> Result<T> {
+        check(op, path)?;
+        let mut tree = self.shared.tree.lock();
+        let changed = self.shared.check_alive().and_then(|()| {
+            let (change, value) = plan(&mut tree)?;
+            if let Some(change) = change {
+                let _permit = self.shared.admit(|| Step::Names(change.clone()))?;
+                tree.apply(change);
+            }
+            Ok(value)
+        });
+        changed.map_err(|e| Error::io(op, self.display_path(path), e))
+    }
+
+    fn create(&self, path: &Path) -> Result<Arc<Inode>> {
+        let shared = &self.shared;
+        self.change("create", path, |tree| {
+            let name = tree.name(path)?;
+            if tree.get(&name).is_some() {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            let history = shared.control.is_some();
+            let inode = Inode::new(tree.new_id(), history, Arc::clone(&shared.space));
+            let inode = Arc::new(inode);
+            Ok((Some(DirChange::Link(name, Node::File(Arc::clone(&inode)))), inode))
+        })
+    }
+
+    fn find(&self, op: &'static str, path: &Path) -> Result<Arc<Inode>> {
+        self.look(op, path, |tree| match tree.get(&tree.name(path)?) {
+            Some(Node::File(inode)) => Ok(Arc::clone(inode)),
+            Some(Node::Dir(_)) => Err(io::ErrorKind::IsADirectory.into()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        })
+    }
+
+    fn handle(&self, inode: Arc<Inode>, path: &Path, writable: bool) -> MemoryFile {
+        MemoryFile::new(Arc::clone(&self.shared), inode, self.display_path(path), writable)
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Shared {
+    fn check_alive(&self) -> io::Result<()> {
+        self.control.as_ref().map_or(Ok(()), |control| control.lock().check_alive())
+    }
+
+    fn admit(&self, step: impl FnOnce() -> Step) -> io::Result<Permit<'_>> {
+        let Some(control) = &self.control else { return Ok(None) };
+        let mut control = control.lock();
+        control.admit(step)?;
+        Ok(Some(control))
+    }
+
+    fn admit_store(&self, step: impl FnOnce() -> Step) -> io::Result<Permit<'_>> {
+        let Some(control) = &self.control else { return Ok(None) };
+        let mut control = control.lock();
+        control.admit_store(step)?;
+        Ok(Some(control))
+    }
+}
+
+impl Storage for Memory {
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn StorageFile>> {
+        let inode = match mode {
+            OpenMode::CreateNew => self.create(path)?,
+            OpenMode::Read | OpenMode::Write => self.find("open", path)?,
+        };
+        Ok(Arc::new(self.handle(inode, path, mode != OpenMode::Read)))
+    }
+
+    fn metadata(&self, path: &Path) -> Result<Option<(FileKind, u64)>> {
+        self.look("look up", path, |tree| {
+            if path.as_os_str().is_empty() {
+                return Ok(Some((FileKind::Dir, 0)));
+            }
+            let name = match tree.name(path) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+                name => name?,
+            };
+            Ok(tree.get(&name).map(|node| match node {
+                Node::File(inode) => (FileKind::File, inode.contents.lock().now.len() as u64),
+                Node::Dir(_) => (FileKind::Dir, 0),
+            }))
+        })
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        check("rename", to)?;
+        self.change("rename", from, |tree| {
+            let (from, to) = (tree.name(from)?, tree.name(to)?);
+            let node = tree.get(&from).cloned().ok_or(io::ErrorKind::NotFound)?;
+            match (&node, tree.get(&to)) {
+                _ if from == to => return Ok((None, ())),
+                (Node::Dir(id), _) if tree.is_within(to.0, *id) => {
+                    return Err(io::ErrorKind::InvalidInput.into());
+                }
+                (Node::File(_), Some(Node::Dir(_))) => {
+                    return Err(io::ErrorKind::IsADirectory.into());
+                }
+                (Node::Dir(_), Some(Node::File(_))) => {
+                    return Err(io::ErrorKind::NotADirectory.into());
+                }
+                (Node::Dir(_), Some(Node::Dir(there))) if !tree.is_empty_dir(*there) => {
+                    return Err(io::ErrorKind::DirectoryNotEmpty.into());
+                }
+                _ => {}
+            }
+            Ok((Some(DirChange::Rename(from, to, node)), ()))
+        })
+    }
+
+    fn remove(&self, path: &Path) -> Result<()> {
+        self.change("remove", path, |tree| {
+            let name = tree.name(path)?;
+            match tree.get(&name) {
+                Some(Node::File(_)) => Ok((Some(DirChange::Unlink(name)), ())),
+                Some(Node::Dir(_)) => Err(io::ErrorKind::IsADirectory.into()),
+                None => Err(io::ErrorKind::NotFound.into()),
+            }
+        })
+    }
+
+    fn create_dir(&self, path: &Path) -> Result<()> {
+        self.change("create", path, |tree| {
+            let name = tree.name(path)?;
+            match tree.get(&name) {
+                Some(Node::Dir(_)) => Ok((None, ())),
+                Some(Node::File(_)) => Err(io::ErrorKind::AlreadyExists.into()),
+                None => {
+                    let id = tree.new_id();
+                    Ok((Some(DirChange::Link(name, Node::Dir(id))), ()))
+                }
+            }
+        })
+    }
+
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        self.change("remove", path, |tree| {
+            let name = tree.name(path)?;
+            match tree.get(&name) {
+                Some(Node::Dir(id)) if tree.is_empty_dir(*id) => {
+                    Ok((Some(DirChange::Unlink(name)), ()))
+                }
+                Some(Node::Dir(_)) => Err(io::ErrorKind::DirectoryNotEmpty.into()),
+                Some(Node::File(_)) => Err(io::ErrorKind::NotADirectory.into()),
+                None => Err(io::ErrorKind::NotFound.into()),
+            }
+        })
+    }
+
+    fn list(&self, path: &Path) -> Result<Vec<DirEntry>> {
+        self.look("list", path, |tree| {
+            let id = tree.dir(path)?;
+            let names = tree.dirs.get(&id).into_iter().flat_map(|dir| &dir.now);
+            let entries = names.map(|(name, node)| {
+                let kind = match node {
+                    Node::File(_) => FileKind::File,
+                    Node::Dir(_) => FileKind::Dir,
+                };
+                DirEntry { name: name.clone(), kind }
+            });
+            Ok(entries.collect())
+        })
+    }
+
+    fn sync_dir(&self, path: &Path) -> Result<()> {
+        check("sync", path)?;
+        let mut tree = self.shared.tree.lock();
+        let synced = self.shared.check_alive().and_then(|()| {
+            let id = tree.dir(path)?;
+            let _permit = self.shared.admit(|| Step::Other)?;
+            tree.sync(id);
+            Ok(())
+        });
+        synced.map_err(|e| Error::io("sync", self.display_path(path), e))
+    }
+
+    fn lock(&self, path: &Path) -> Result<Box<dyn StorageLock>> {
+        check("lock", path)?;
+        let pid = std::process::id();
+        if !self.shared.locked.lock().insert(path.to_owned()) {
+            return Err(Error::Locked { path: self.display_path(path), pid: Some(pid) });
+        }
+        // Made first: if anything fails, dropping it unlocks.
+        let lock = MemoryLock { shared: Arc::clone(&self.shared), path: path.to_owned() };
+        let inode = match self.metadata(path)? {
+            None => self.create(path)?,
+            Some(_) => self.find("lock", path)?,
+        };
+        // Always as long, so that runs with the same seed make the same changes.
+        let text = format!("{pid:<10}\n");
+        self.handle(inode, path, true).write_at(text.as_bytes(), 0)?;
+        Ok(Box::new(lock))
+    }
+
+    fn free_space(&self) -> Result<u64> {
+        Ok(self.shared.space.free())
+    }
+
+    fn display_path(&self, path: &Path) -> PathBuf {
+        Path::new("memory:").join(path)
+    }
+
+    fn supports_write_map(&self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared.fmt(f)
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory")
+            .field("simulates_crashes", &self.control.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+struct MemoryLock {
+    shared: Arc<Shared>,
+    path: PathBuf,
+}
+
+impl StorageLock for MemoryLock {}
+
+impl Drop for MemoryLock {
+    fn drop(&mut self) {
+        self.shared.locked.lock().remove(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,11 @@
 #[cfg(unix)]
 mod disk;
 pub(crate) mod map;
+mod memory;
 mod path;
+mod read_only;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::path::Path;
@@ -25,6 +29,8 @@ use std::sync::Arc;
 #[cfg(unix)]
 pub use disk::Disk;
 pub use map::{ReadMap, WriteMap};
+pub use memory::{Crash, Memory};
+pub use read_only::ReadOnly;
 
 use crate::error::Result;
 

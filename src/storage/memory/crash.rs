@@ -1,0 +1,367 @@
+//! What a crash leaves of files and names.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::time::Random;
+
+use super::contents::{Change, History, Inode, Space};
+use super::control::{Control, Step};
+use super::tree::Tree;
+use super::{Memory, Shared};
+
+/// How a process or a machine ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Crash {
+    /// The process is killed: every call that returned is there, and a random part of the one that
+    /// was under way. What was not synced can still be lost by a later power loss.
+    Kill,
+    /// Power loss that takes everything that was not synced.
+    LoseAll,
+    /// Power loss just after everything was written back.
+    KeepAll,
+    /// Power loss that takes some of what was not synced: each unit of `unit` bytes, each file's
+    /// length and each name independently holds any state that it had since it was durable.
+    Subset {
+        /// What a device writes as one: 512 or 4096.
+        unit: usize,
+    },
+    /// As `Subset` with units of 4096 bytes, and one unit of each file is half old, half new.
+    TornUnit,
+}
+
+/// Where the decisions of a crash come from.
+trait Choose {
+    /// A number below `options`, which is not 0.
+    fn choose(&mut self, options: usize) -> usize;
+}
+
+struct ByChance<'a>(&'a dyn Random);
+
+impl Choose for ByChance<'_> {
+    fn choose(&mut self, options: usize) -> usize {
+        (self.0.next_u64() % options.max(1) as u64) as usize
+    }
+}
+
+/// Walks through all combinations of decisions, as an odometer does.
+#[derive(Default)]
+struct InTurn {
+    /// Each decision taken so far: which, and of how many.
+    taken: Vec<(usize, usize)>,
+    next: usize,
+}
+
+impl InTurn {
+    /// Turns to the next combination; false after the last one.
+    fn turn(&mut self) -> bool {
+        self.taken.truncate(self.next);
+        self.next = 0;
+        while let Some((which, options)) = self.taken.pop() {
+            if which + 1 < options {
+                self.taken.push((which + 1, options));
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl Choose for InTurn {
+    fn choose(&mut self, options: usize) -> usize {
+        if self.next == self.taken.len() {
+            self.taken.push((0, options));
+        }
+        self.next += 1;
+        self.taken[self.next - 1].0
+    }
+}
+
+/// The state that the crash found, ready to be cut down.
+struct Wreck {
+    tree: Tree,
+    space: Arc<Space>,
+    in_flight: Option<Step>,
+}
+
+impl Wreck {
+    /// A copy of everything, with the interrupted change pointing into the copy.
+    fn of(shared: &Shared) -> Self {
+        let tree = shared.tree.lock();
+        let control = shared.control.as_ref().map(|control| control.lock());
+        let space = Arc::new(Space::new(shared.space.capacity()));
+        let mut copies: HashMap<u64, Arc<Inode>> = HashMap::new();
+        let mut fork = |inode: &Arc<Inode>| {
+            let copy = copies.entry(inode.id);
+            Arc::clone(copy.or_insert_with(|| Arc::new(inode.fork(Arc::clone(&space)))))
+        };
+        let mut copy = tree.fork(&mut fork);
+        if control.is_none() {
+            // Nothing is known of what was synced, so all of it was.
+            copy.begin_history();
+            for inode in copy.files() {
+                let mut contents = inode.contents.lock();
+                let bytes = contents.now.clone();
+                contents.settle(bytes);
+            }
+        }
+        let in_flight = control.and_then(|control| control.in_flight.clone());
+        let in_flight = in_flight.map(|step| match step {
+            Step::Write { inode, position, bytes } => {
+                Step::Write { inode: fork(&inode), position, bytes }
+            }
+            Step::Resize { inode, len } => Step::Resize { inode: fork(&inode), len },
+            Step::Names(change) => Step::Names(change.with_nodes(|node| node.forked(&mut fork))),
+            Step::Sync { .. } | Step::Other => Step::Other,
+        });
+        Self { tree: copy, space, in_flight }
+    }
+
+    /// Does as much of the interrupted change as `part` says: of so many parts, so many.
+    fn finish(&mut self, mut part: impl FnMut(usize) -> usize) {
+        // A change that fails on a full disk ends where it failed, like any other.
+        let _ = match self.in_flight.take() {
+            Some(Step::Write { inode, position, bytes }) => {
+                let done = &bytes[..part(bytes.len())];
+                inode.contents.lock().write(position, done)
+            }
+            Some(Step::Resize { inode, len }) if part(1) == 1 => inode.contents.lock().resize(len),
+            Some(Step::Names(change)) if part(1) == 1 => {
+                self.tree.apply(change);
+                Ok(())
+            }
+            _ => Ok(()),
+        };
+    }
+
+    fn lose(&mut self, unit: usize, torn: bool, choice: &mut dyn Choose) {
+        self.finish(|all| all);
+        self.tree.settle(|| choice.choose(2) == 1);
+        for inode in self.tree.files() {
+            let mut contents = inode.contents.lock();
+            if let Some(history) = contents.history.take() {
+                let leftovers = self.tree.leftovers.make_contiguous();
+                let bytes = survivors(&history, unit.max(1), torn, leftovers, choice);
+                contents.settle(bytes);
+            }
+        }
+    }
+
+    fn keep(&mut self, all: bool) {
+        if all {
+            self.finish(|all| all);
+        }
+        self.tree.settle(|| all);
+        for inode in self.tree.files() {
+            let mut contents = inode.contents.lock();
+            let history = contents.history.take().unwrap_or_default();
+            let bytes = if all { contents.now.clone() } else { history.durable };
+            contents.settle(bytes);
+        }
+    }
+
+    fn into_memory(self, seed: u64) -> Memory {
+        Memory::of(Shared {
+            tree: Mutex::new(self.tree),
+            control: Some(Mutex::new(Control::new(seed))),
+            space: self.space,
+            locked: Mutex::default(),
+        })
+    }
+}
+
+impl Shared {
+    pub(super) fn after(&self, kind: Crash, random: &dyn Random) -> Memory {
+        let mut wreck = Wreck::of(self);
+        let mut choice = ByChance(random);
+        match kind {
+            Crash::Kill => wreck.finish(|all| choice.choose(all + 1)),
+            Crash::LoseAll => wreck.keep(false),
+            Crash::KeepAll => wreck.keep(true),
+            Crash::Subset { unit } => wreck.lose(unit, false, &mut choice),
+            Crash::TornUnit => wreck.lose(4096, true, &mut choice),
+        }
+        wreck.into_memory(random.next_u64())
+    }
+
+    pub(super) fn every_state_after(&self, unit: usize, max_bits: u32) -> Option<Vec<Memory>> {
+        let max = 1_usize.checked_shl(max_bits)?;
+        let mut choice = InTurn::default();
+        let mut states = Vec::new();
+        loop {
+            let mut wreck = Wreck::of(self);
+            wreck.lose(unit, false, &mut choice);
+            if states.len() == max {
+                return None;
+            }
+            states.push(wreck.into_memory(states.len() as u64));
+            if !choice.turn() {
+                return Some(states);
+            }
+        }
+    }
+}
+
+/// What the space of a write that was lost beyond the old end of its file holds.
+enum Filling<'a> {
+    Zeros,
+    Noise,
+    /// What a removed file held at the same positions.
+    Leftover(&'a [u8]),
+}
+
+impl Filling<'_> {
+    fn byte(&self, position: usize) -> u8 {
+        match self {
+            Self::Zeros => 0,
+            Self::Noise => {
+                (position as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()[0] | 1
+            }
+            Self::Leftover(bytes) => bytes.get(position).copied().unwrap_or_default(),
+        }
+    }
+}
+
+/// The bytes of one file after a power loss.
+fn survivors(
+    history: &History,
+    unit: usize,
+    torn: bool,
+    leftovers: &[Arc<[u8]>],
+    choice: &mut dyn Choose,
+) -> Vec<u8> {
+    if history.pending.is_empty() {
+        return history.durable.clone();
+    }
+    let (lens, extent) = lengths(history);
+    let len = lens[choice.choose(lens.len())];
+    let touched = touched_units(history, unit, extent);
+    let torn_unit = if torn { choice.choose(touched.len().max(1)) } else { usize::MAX };
+    let mut bytes = history.durable.clone();
+    bytes.resize(extent, 0);
+    let mut filling = None;
+    for (index, (start, changes)) in touched.iter().enumerate() {
+        let end = (start + unit).min(extent);
+        let kept = choice.choose(changes.len() + 1);
+        let before = apply(&history.durable, &changes[..kept.saturating_sub(1)], *start, end);
+        let mut now = apply(&history.durable, &changes[..kept], *start, end);
+        if index == torn_unit {
+            let at = choice.choose(now.len() + 1);
+            now[at..].copy_from_slice(&before[at..]);
+        }
+        // Only what is inside the file can show what was on the device before.
+        for lost in lost_ranges(&changes[kept..], history.durable.len(), *start, end.min(len)) {
+            let filling = filling.get_or_insert_with(|| match choice.choose(2 + leftovers.len()) {
+                0 => Filling::Zeros,
+                1 => Filling::Noise,
+                other => Filling::Leftover(&leftovers[other - 2]),
+            });
+            for position in lost {
+                if !covered(&changes[..kept], position) {
+                    now[position - start] = filling.byte(position);
+                }
+            }
+        }
+        bytes[*start..end].copy_from_slice(&now);
+    }
+    bytes.truncate(len);
+    bytes.resize(len, 0);
+    bytes
+}
+
+/// Every length that the file had since it was durable, and the largest.
+fn lengths(history: &History) -> (Vec<usize>, usize) {
+    let mut len = history.durable.len();
+    let mut lens = vec![len];
+    let mut extent = len;
+    for change in &history.pending {
+        len = match change {
+            Change::Write { position, bytes, .. } => len.max(position + bytes.len()),
+            Change::Resize(len) => *len,
+        };
+        if lens.last() != Some(&len) {
+            lens.push(len);
+        }
+        extent = extent.max(len);
+    }
+    (lens, extent)
+}
+
+/// The units that pending changes touch, each with its start and the changes in order.
+fn touched_units(history: &History, unit: usize, extent: usize) -> Vec<(usize, Vec<&Change>)> {
+    let mut units: HashMap<usize, Vec<&Change>> = HashMap::new();
+    let mut len = history.durable.len();
+    for change in &history.pending {
+        // A resize changes the units that it cuts; growing changes no byte.
+        let (from, to) = match change {
+            Change::Write { position, bytes, .. } => (*position, position + bytes.len()),
+            Change::Resize(new) => (*new, len),
+        };
+        len = match change {
+            Change::Write { .. } => len.max(to),
+            Change::Resize(new) => *new,
+        };
+        if from < to {
+            for index in from / unit..=(to - 1) / unit {
+                units.entry(index).or_default().push(change);
+            }
+        }
+    }
+    let mut units: Vec<_> = units
+        .into_iter()
+        .map(|(index, changes)| (index * unit, changes))
+        .filter(|(start, _)| *start < extent)
+        .collect();
+    units.sort_unstable_by_key(|(start, _)| *start);
+    units
+}
+
+/// The durable bytes of a range with some changes applied.
+fn apply(durable: &[u8], changes: &[&Change], start: usize, end: usize) -> Vec<u8> {
+    let mut now: Vec<u8> =
+        (start..end).map(|position| durable.get(position).copied().unwrap_or_default()).collect();
+    for change in changes {
+        match change {
+            Change::Write { position, bytes, .. } => {
+                let from = start.max(*position);
+                let to = end.min(position + bytes.len());
+                if from < to {
+                    now[from - start..to - start]
+                        .copy_from_slice(&bytes[from - position..to - position]);
+                }
+            }
+            Change::Resize(len) => {
+                let from = start.max(*len).min(end);
+                now[from - start..].fill(0);
+            }
+        }
+    }
+    now
+}
+
+/// The parts of lost writes between `start` and `end` that lie beyond what was durable.
+fn lost_ranges<'a>(
+    lost: &'a [&'a Change],
+    durable_len: usize,
+    start: usize,
+    end: usize,
+) -> impl Iterator<Item = std::ops::Range<usize>> + 'a {
+    lost.iter().filter_map(move |change| match change {
+        Change::Write { position, bytes, .. } => {
+            let from = start.max(*position).max(durable_len);
+            let to = end.min(position + bytes.len());
+            (from < to).then_some(from..to)
+        }
+        Change::Resize(_) => None,
+    })
+}
+
+fn covered(kept: &[&Change], at: usize) -> bool {
+    kept.iter().any(|change| match change {
+        Change::Write { position, bytes, .. } => (*position..position + bytes.len()).contains(&at),
+        Change::Resize(_) => false,
+    })
+}
