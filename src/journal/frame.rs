@@ -115,14 +115,14 @@ pub(super) const fn frame_bytes(payload: u64) -> Option<u64> {
 /// The CRC-32 of several parts as if they were one.
 #[inline]
 pub(super) fn payload_crc(parts: &[&[u8]]) -> u32 {
-    match parts {
-        [part] => crc32fast::hash(part),
-        _ => {
-            let mut hasher = crc32fast::Hasher::new();
-            parts.iter().for_each(|part| hasher.update(part));
-            hasher.finalize()
-        }
+    if let [part] = parts {
+        return crc32fast::hash(part);
     }
+    let mut hasher = crc32fast::Hasher::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    hasher.finalize()
 }
 
 const LSN_AT: usize = 8;

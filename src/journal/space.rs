@@ -20,7 +20,7 @@ use parking_lot::MutexGuard;
 use crate::error::{Error, Result};
 use crate::types::Lsn;
 
-use super::create::sequence_after;
+use super::create::{free_number, sequence_after};
 use super::frame::{FRAME_HEADER, NEXT_BYTES, frame_bytes};
 use super::header::{FIRST_FRAME, FileHeader};
 use super::slot::{Slot, slot_path, sure_bytes};
@@ -321,7 +321,7 @@ impl Shared {
                 slot
             }
             Source::New(size) => {
-                let number = (0..).find(|n| !preparing.numbers.contains(n)).unwrap_or(u32::MAX);
+                let number = free_number(&preparing.numbers);
                 let slot = Slot::create(&*self.storage, number, size, mode)?;
                 preparing.numbers.insert(number);
                 self.state.lock().total_bytes += u64::from(size);

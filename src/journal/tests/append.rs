@@ -20,7 +20,7 @@ fn assert_exact(journal: &Journal, outstanding: &[Credit<'_>]) {
 }
 
 fn fill(journal: &Journal) -> usize {
-    (0..)
+    (0..10_000)
         .take_while(|_| match journal.reserve(1000, LONG) {
             Ok(mut credit) => journal.append(&mut credit, &[&[9; 1000]]).is_ok(),
             Err(Error::Timeout { .. }) => false,
@@ -109,7 +109,7 @@ fn the_folder_stays_within_its_limit() {
     for _ in 0..5 {
         fill(&journal);
         journal.checkpointed(journal.end());
-        append(&journal, &[1; 60_000]);
+        append(&journal, &vec![1; 60_000]);
         journal.checkpointed(journal.end());
     }
     let total: u64 =
@@ -124,7 +124,7 @@ fn a_large_frame_gets_a_file_of_its_own() {
         let (storage, journal) = fresh(mode);
         let from = journal.end();
         append(&journal, b"small");
-        append_synced(&journal, &[7; 3 * FILE as usize]);
+        append_synced(&journal, &vec![7; 3 * FILE as usize]);
         assert_exact(&journal, &[]);
         append_synced(&journal, b"small again");
         let (found, _) = read(&*storage, from).unwrap();
@@ -149,7 +149,7 @@ fn a_large_frame_waits_until_other_credits_are_back() {
     let small = journal.reserve(1, LONG).unwrap();
     assert!(matches!(journal.reserve(2 * FILE as usize, LONG), Err(Error::Timeout { .. })));
     drop(small);
-    append(&journal, &[1; 2 * FILE as usize]);
+    append(&journal, &vec![1; 2 * FILE as usize]);
     assert_exact(&journal, &[]);
 }
 
@@ -165,7 +165,7 @@ fn half_full_is_told_once_per_crossing() {
     let random = Arc::new(SeededRandom::new(1));
     let config = config(JournalMode::Map);
     let start = Start::default();
-    let journal = Journal::create(storage, config, random, clock, start, on_half_full).unwrap();
+    let journal = Journal::create(storage, config, random, clock, &start, on_half_full).unwrap();
     for round in 1..=3 {
         fill(&journal);
         assert_eq!(told.load(Ordering::SeqCst), round);
@@ -184,7 +184,7 @@ fn a_waiting_reserve_asks_for_a_checkpoint_and_gets_its_space() {
         ask.send(()).ok();
     });
     let journal =
-        Journal::create(storage, config, random, clock, Start::default(), on_half_full).unwrap();
+        Journal::create(storage, config, random, clock, &Start::default(), on_half_full).unwrap();
     std::thread::scope(|scope| {
         let checkpointer = scope.spawn(|| {
             while let Ok(()) = asked.recv_timeout(LONG) {
@@ -205,7 +205,9 @@ fn a_waiting_reserve_asks_for_a_checkpoint_and_gets_its_space() {
                 })
             })
             .collect();
-        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        for writer in writers {
+            writer.join().unwrap();
+        }
         journal.close().unwrap();
         (journal.shared.on_half_full)();
         checkpointer.join().unwrap();
@@ -225,6 +227,50 @@ fn reserve_gives_up_after_its_time() {
     })
     .find_map(Result::err);
     assert!(matches!(error, Some(Error::Timeout { what: "journal space" })), "{error:?}");
+}
+
+#[test]
+fn a_failed_write_is_indeterminate_and_final() {
+    let memory = Memory::crash_simulating(1);
+    let storage: Arc<dyn Storage> = Arc::new(memory.clone());
+    let journal = open(&storage, config(JournalMode::Write), Start::default());
+    let mut credit = journal.reserve(100, LONG).unwrap();
+    let end = journal.end();
+    memory.fail_at(memory.ops() + 1, std::io::ErrorKind::Other, false);
+    let failed = journal.append(&mut credit, &[&[1; 50]]);
+    assert!(matches!(failed, Err(Error::Indeterminate { .. })), "{failed:?}");
+    let failed = journal.append(&mut credit, &[&[1; 50]]);
+    assert!(matches!(failed, Err(Error::Failed { .. })), "{failed:?}");
+    assert_eq!(journal.end(), end);
+}
+
+#[test]
+fn a_full_disk_is_told_and_ends_with_a_checkpoint() {
+    let memory = Memory::new();
+    let storage: Arc<dyn Storage> = Arc::new(memory.clone());
+    memory.set_capacity(u64::from(FILE) * 4 + 100);
+    let journal = open(&storage, config(JournalMode::Map), Start::default());
+    let until_full = || {
+        std::iter::repeat_with(|| {
+            let mut credit = journal.reserve(1000, LONG)?;
+            journal.append(&mut credit, &[&[1; 1000]])
+        })
+        .find_map(Result::err)
+    };
+    for _ in 0..3 {
+        let error = until_full();
+        assert!(matches!(error, Some(Error::DiskFull { .. })), "{error:?}");
+        let mut credit = journal.reserve_urgent(100, LONG).unwrap();
+        journal.append(&mut credit, &[b"urgent"]).unwrap();
+        drop(credit);
+        journal.checkpointed(journal.end());
+        append(&journal, b"again");
+    }
+    drop(journal);
+    // What was held back is what the next opening goes on in.
+    memory.set_capacity(0);
+    let journal = open(&storage, config(JournalMode::Map), Start::default());
+    append(&journal, b"on a full disk");
 }
 
 #[derive(Debug, Clone)]

@@ -42,6 +42,7 @@ pub(super) fn open(
     try_open(storage, config, start).unwrap()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "made for the call")]
 pub(super) fn try_open(
     storage: &Arc<dyn Storage>,
     config: JournalConfig,
@@ -49,7 +50,7 @@ pub(super) fn try_open(
 ) -> Result<Arc<Journal>> {
     let clock = Arc::new(SystemClock::new());
     let random = Arc::new(SeededRandom::new(u64::from(start.min_sequence)));
-    Journal::create(Arc::clone(storage), config, random, clock, start, Box::new(|| ()))
+    Journal::create(Arc::clone(storage), config, random, clock, &start, Box::new(|| ()))
 }
 
 pub(super) fn fresh(mode: JournalMode) -> (Arc<dyn Storage>, Arc<Journal>) {
@@ -131,7 +132,7 @@ pub(super) struct Seen {
 }
 
 impl Spy {
-    pub(super) fn new() -> (Arc<dyn Storage>, Arc<Seen>, crossbeam_channel::Receiver<()>) {
+    pub(super) fn start() -> (Arc<dyn Storage>, Arc<Seen>, crossbeam_channel::Receiver<()>) {
         let (events, received) = crossbeam_channel::unbounded();
         let seen = Arc::new(Seen {
             synced: Mutex::default(),

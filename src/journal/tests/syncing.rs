@@ -21,7 +21,7 @@ fn a_wait_makes_everything_before_it_durable() {
 
 #[test]
 fn a_sync_goes_over_all_unsynced_files_oldest_first() {
-    let (storage, seen, _) = Spy::new();
+    let (storage, seen, _) = Spy::start();
     let journal = open(&storage, config(JournalMode::Write), Start::default());
     append_synced(&journal, b"the first file is not dirty any more");
     let first = journal.end().sequence();
@@ -40,7 +40,7 @@ fn a_sync_goes_over_all_unsynced_files_oldest_first() {
 
 #[test]
 fn nothing_below_a_checkpoint_is_synced() {
-    let (storage, seen, _) = Spy::new();
+    let (storage, seen, _) = Spy::start();
     let journal = open(&storage, config(JournalMode::Map), Start::default());
     let first = journal.end().sequence();
     while journal.end().sequence() < first + 2 {
@@ -56,7 +56,7 @@ fn nothing_below_a_checkpoint_is_synced() {
 
 #[test]
 fn the_first_failed_sync_is_final() {
-    let (storage, seen, _) = Spy::new();
+    let (storage, seen, _) = Spy::start();
     let journal = open(&storage, config(JournalMode::Map), Start::default());
     let (_, durable) = append_synced(&journal, b"durable");
     let (_, lost) = append(&journal, b"unknown");
@@ -121,7 +121,7 @@ fn a_held_journal_believes_its_checkpoint() {
 
 #[test]
 fn many_threads_share_their_syncs() {
-    let (storage, seen, _) = Spy::new();
+    let (storage, seen, _) = Spy::start();
     let background = JournalConfig { background: true, ..config(JournalMode::Map) };
     let journal = open(&storage, background, Start::default());
     let from = journal.end();
@@ -145,7 +145,7 @@ fn many_threads_share_their_syncs() {
 
 #[test]
 fn a_request_that_nobody_waits_for_is_served_and_gets_a_witness() {
-    let (storage, _, events) = Spy::new();
+    let (storage, _, events) = Spy::start();
     let background = JournalConfig { background: true, ..config(JournalMode::Map) };
     let journal = open(&storage, background, Start::default());
     let from = journal.end();
@@ -163,7 +163,7 @@ fn a_request_that_nobody_waits_for_is_served_and_gets_a_witness() {
 
 #[test]
 fn frames_are_synced_without_a_request_in_time() {
-    let (storage, _, events) = Spy::new();
+    let (storage, _, events) = Spy::start();
     let sync_interval = Duration::from_millis(4);
     let background = JournalConfig { background: true, sync_interval, ..config(JournalMode::Map) };
     let journal = open(&storage, background, Start::default());
