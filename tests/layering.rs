@@ -4,6 +4,8 @@
 //! The sources are read as text, with comments, strings and character literals blanked out, so test code
 //! is held to the same table.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot read its sources fails")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -99,7 +101,7 @@ fn literal_end(chars: &[char], i: usize) -> usize {
             (i + 2..chars.len()).find(|&j| (at(j), at(j + 1)) == ('*', '/')).map_or(i, |j| j + 2)
         }
         ('r', '"' | '#') if i == 0 || !word(at(i - 1)) || at(i - 1) == 'b' => {
-            let hashes = (i + 1..).take_while(|&j| at(j) == '#').count();
+            let hashes = (i + 1..chars.len()).take_while(|&j| at(j) == '#').count();
             if at(i + 1 + hashes) != '"' {
                 return i; // A raw identifier.
             }
