@@ -24,6 +24,7 @@ use grouplog::{
 const TOPIC: &str = "lines";
 const GROUP: &str = "counters";
 const PARTITIONS: u32 = 4;
+
 /// The key of a line is its fifth word: in the log that comes with the crate mostly the package.
 const KEY_WORD: usize = 4;
 
@@ -86,20 +87,19 @@ fn main() -> Result<()> {
     let stop = || handles.iter().for_each(WakeupHandle::wakeup);
     let (sent, tallies) = std::thread::scope(|scope| {
         let sender = scope.spawn(|| send(&producer, &lines, &clock).inspect_err(|_| stop()));
-        let members = members.into_iter().enumerate().map(|(number, member)| {
-            // The third one leaves when it has done about half of its part.
-            let leave_at = if number == 2 { due / 8 } else { u64::MAX };
+        // The third member leaves when it has done about half of its part.
+        let work = |(member, leave_at)| {
             let done = |lines| counted.fetch_add(lines, SeqCst) + lines == due;
             scope.spawn(move || work(member, leave_at, done, stop).inspect_err(|_| stop()))
-        });
-        let members: Vec<_> = members.collect();
+        };
+        let members: Vec<_> =
+            members.into_iter().zip([u64::MAX, u64::MAX, due / 8]).map(work).collect();
         let sent = sender.join().expect("the sender does not panic");
         let tallies = members.into_iter().map(|m| m.join().expect("a member does not panic"));
         (sent, tallies.collect::<Result<Vec<_>>>())
     });
     let (sent, tallies) = (sent?, tallies?);
     let seconds = clock.monotonic().as_secs_f64();
-
     println!("sent       {:>8} lines, {:.0} records/s", lines.len(), lines.len() as f64 / sent);
     println!("counted    {due:>8} lines, {:.0} records/s", due as f64 / seconds);
     report(&broker, &tallies)?;
