@@ -23,5 +23,5 @@ pub use config::{
 };
 pub use consumer::{Consumer, ConsumerRecord, ConsumerRecords, WakeupHandle};
 pub use error::{CorruptReason, Corruption, Error, Result};
-pub use producer::{Delivery, Producer, Record, RecordMetadata};
+pub use producer::{Deliveries, Delivery, Producer, Record, RecordMetadata};
 pub use types::{NameReason, Timestamp, TimestampType, TopicId, TopicPartition};

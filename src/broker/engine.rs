@@ -231,9 +231,6 @@ impl Engine {
 
     /// Waits until everything up to `lsn` survives power loss.
     pub(crate) fn wait_synced(&self, lsn: Lsn) -> Result<()> {
-        if !self.config.background && self.journal.is_held() {
-            self.finish_recovery()?;
-        }
         self.journal.wait_synced(lsn, None)
     }
 

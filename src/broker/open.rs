@@ -6,8 +6,8 @@
 //! everything behind it is rebuilt from the journal (H1, H2).
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -50,6 +50,7 @@ impl Loaded {
         };
         let logs = Arc::new(LogShared {
             storage: Arc::clone(storage),
+            journal: OnceLock::new(),
             epoch: AtomicI32::new(image.epoch),
             batch_size: config.batch_size as usize,
             dirty: Mutex::new(Vec::new()),
@@ -226,6 +227,8 @@ fn start(
     if unclean {
         journal.hold_synced();
     }
+    let first = logs.journal.set(Arc::clone(&journal)).is_ok();
+    debug_assert!(first, "a folder is started once");
     let engine = Arc::new(Engine {
         storage,
         directory_id: image.directory_id,

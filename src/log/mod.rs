@@ -25,15 +25,16 @@ mod view;
 mod write_out;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
 use crate::config::TopicConfig;
 use crate::error::{Error, Result};
+use crate::journal::Journal;
 use crate::storage::Storage;
-use crate::types::{Epoch, PartitionNumber, TopicId, TopicPartition};
+use crate::types::{Epoch, Lsn, PartitionNumber, TopicId, TopicPartition};
 
 pub(crate) use append::{Afterwards, AppendGuard, Frozen, Placed, RecordData, frame_bound};
 pub(crate) use read::{Chunk, Cursor, FetchLimits, Fetched, FetchedRecord};
@@ -55,6 +56,8 @@ pub(crate) trait Wake: Send + Sync {
 #[derive(Debug)]
 pub(crate) struct LogShared {
     pub(crate) storage: Arc<dyn Storage>,
+    /// The journal, once there is one: not during recovery, and never for a reader.
+    pub(crate) journal: OnceLock<Arc<Journal>>,
     /// The epoch that new batches carry.
     pub(crate) epoch: AtomicI32,
     /// The size at which an open batch is sealed, in bytes, header included.
@@ -121,6 +124,14 @@ impl Log {
 
     pub(crate) fn topic_id(&self) -> TopicId {
         self.identity.topic_id
+    }
+
+    /// Waits until everything up to `lsn` in the journal survives power loss.
+    pub(crate) fn wait_synced(&self, lsn: Lsn) -> Result<()> {
+        match self.shared.journal.get() {
+            Some(journal) => journal.wait_synced(lsn, None),
+            None => Err(Error::Closed),
+        }
     }
 
     pub(crate) fn config(&self) -> &TopicConfig {
