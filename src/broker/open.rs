@@ -225,9 +225,9 @@ fn start(
     let start = Start::after(&replayed);
     let wake = Box::new(background.requester());
     let journal = start_journal(&storage, &config, image.directory_id, epoch, &start, wake)?;
-    if unclean {
-        journal.hold_synced();
-    }
+    // What was replayed may be in the cache of the system alone. And until a checkpoint lies in the
+    // new journal file, a rotten header of it would look like the journal's end (hazard H12).
+    journal.hold_synced();
     let first = logs.journal.set(Arc::clone(&journal)).is_ok();
     debug_assert!(first, "a folder is started once");
     let engine = Arc::new(Engine {
@@ -254,11 +254,9 @@ fn start(
         closed: AtomicBool::new(false),
         config,
     });
-    if unclean {
-        // Frozen before anything can be appended: E is the beginning of the new journal file.
-        let freeze = engine.freeze();
-        engine.checkpoint.lock().pending = Some(freeze);
-    }
+    // Frozen before anything can be appended: E is the beginning of the new journal file.
+    let freeze = engine.freeze();
+    engine.checkpoint.lock().pending = Some(freeze);
     if engine.config.background {
         let path = engine.path();
         engine
