@@ -47,7 +47,7 @@ impl Default for SystemClock {
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
     fn now(&self) -> Timestamp {
-        SystemTime::now().into()
+        Timestamp::from(SystemTime::now())
     }
 
     fn monotonic(&self) -> Duration {

@@ -152,7 +152,7 @@ impl ExactSizeIterator for Iter<'_> {}
 /// assert_eq!((record.topic(), record.partition(), record.offset()), ("orders", 0, 0));
 /// assert_eq!(record.value(), None); // a tombstone
 /// let header = record.headers().next().unwrap();
-/// assert_eq!((header.name, header.value), (&b"source"[..], Some(&b"shop"[..])));
+/// assert_eq!((header.name(), header.value()), (Ok("source"), Some(&b"shop"[..])));
 /// # Ok::<(), grouplog::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy)]

@@ -25,17 +25,20 @@ mod view;
 mod write_out;
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
 use crate::config::TopicConfig;
 use crate::error::{Error, Result};
+use crate::journal::Journal;
 use crate::storage::Storage;
-use crate::types::{Epoch, PartitionNumber, TopicId, TopicPartition};
+use crate::types::{Epoch, Lsn, PartitionNumber, TopicId, TopicPartition};
 
-pub(crate) use append::{Afterwards, AppendGuard, Frozen, Placed, RecordData, frame_bound};
+pub(crate) use append::{
+    Afterwards, AppendGuard, FreezeGuard, Frozen, Placed, RecordData, frame_bound,
+};
 pub(crate) use read::{Chunk, Cursor, FetchLimits, Fetched, FetchedRecord};
 pub(crate) use recover::{LogImage, read_topic_id};
 pub(crate) use section::{APPEND_SECTION_BYTES, AppendSection};
@@ -55,6 +58,8 @@ pub(crate) trait Wake: Send + Sync {
 #[derive(Debug)]
 pub(crate) struct LogShared {
     pub(crate) storage: Arc<dyn Storage>,
+    /// The journal, once there is one: not during recovery, and never for a reader.
+    pub(crate) journal: OnceLock<Arc<Journal>>,
     /// The epoch that new batches carry.
     pub(crate) epoch: AtomicI32,
     /// The size at which an open batch is sealed, in bytes, header included.
@@ -64,6 +69,8 @@ pub(crate) struct LogShared {
     pub(crate) dirty: Mutex<Vec<PartitionNumber>>,
     /// Bytes of all buffers of open and frozen batches.
     pub(crate) memory: AtomicU64,
+    /// How many segment files are open for writing.
+    pub(crate) open_files: Arc<AtomicUsize>,
     /// Set when a write to a segment failed: the next checkpoint has to try again.
     pub(crate) write_failed: AtomicBool,
 }
@@ -121,6 +128,14 @@ impl Log {
 
     pub(crate) fn topic_id(&self) -> TopicId {
         self.identity.topic_id
+    }
+
+    /// Waits until everything up to `lsn` in the journal survives power loss.
+    pub(crate) fn wait_synced(&self, lsn: Lsn) -> Result<()> {
+        match self.shared.journal.get() {
+            Some(journal) => journal.wait_synced(lsn, None),
+            None => Err(Error::Closed),
+        }
     }
 
     pub(crate) fn config(&self) -> &TopicConfig {

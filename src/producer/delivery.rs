@@ -1,6 +1,5 @@
 use std::sync::Arc;
 
-use crate::broker::Engine;
 use crate::config::Acks;
 use crate::error::Result;
 use crate::log::{Log, Placed};
@@ -23,14 +22,13 @@ use crate::types::{Lsn, Timestamp};
 /// # Ok::<(), grouplog::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct Delivery<'p> {
-    pub(super) engine: &'p Engine,
+pub struct Delivery {
     pub(super) metadata: RecordMetadata,
     pub(super) acks: Acks,
     pub(super) lsn: Lsn,
 }
 
-impl Delivery<'_> {
+impl Delivery {
     /// Where the record went; known at once.
     pub fn metadata(&self) -> &RecordMetadata {
         &self.metadata
@@ -42,9 +40,63 @@ impl Delivery<'_> {
     /// [`Error::Indeterminate`](crate::Error::Indeterminate) if the sync failed.
     pub fn wait(self) -> Result<RecordMetadata> {
         if self.acks == Acks::Synced {
-            self.engine.wait_synced(self.lsn)?;
+            self.metadata.log.wait_synced(self.lsn)?;
         }
         Ok(self.metadata)
+    }
+}
+
+/// The records of one [`Producer::send_all`](crate::Producer::send_all): all are `Written`.
+///
+/// ```
+/// use grouplog::{Broker, Record, TopicConfig};
+///
+/// let broker = Broker::open_in_memory()?;
+/// broker.create_topic("orders", TopicConfig::new())?;
+/// let producer = broker.producer()?;
+/// let sent = producer.send_all([Record::to("orders").value("a"), Record::to("orders").value("b")])?;
+/// assert_eq!(sent.len(), 2);
+/// assert_eq!(sent.metadata().map(|m| m.offset()).collect::<Vec<_>>(), [0, 1]);
+/// sent.wait()?; // all of them survive power loss from here on
+/// # Ok::<(), grouplog::Error>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Deliveries {
+    /// The partitions, each once, ordered by number.
+    pub(super) logs: Vec<Arc<Log>>,
+    /// Where each record went: an index into `logs`, and the place there.
+    pub(super) placed: Vec<(usize, Placed)>,
+    pub(super) acks: Acks,
+    pub(super) lsn: Lsn,
+}
+
+impl Deliveries {
+    /// How many records were sent.
+    pub fn len(&self) -> usize {
+        self.placed.len()
+    }
+
+    /// Whether no records were given.
+    pub fn is_empty(&self) -> bool {
+        self.placed.is_empty()
+    }
+
+    /// Where the records went, in the order in which they were given.
+    pub fn metadata(&self) -> impl Iterator<Item = RecordMetadata> + '_ {
+        self.placed.iter().filter_map(|(at, placed)| {
+            self.logs.get(*at).map(|log| RecordMetadata { log: Arc::clone(log), placed: *placed })
+        })
+    }
+
+    /// Waits until the producer's ack level is reached: at once for [`Acks::Written`].
+    ///
+    /// # Errors
+    /// [`Error::Indeterminate`](crate::Error::Indeterminate) if the sync failed.
+    pub fn wait(self) -> Result<()> {
+        match self.logs.first() {
+            Some(log) if self.acks == Acks::Synced => log.wait_synced(self.lsn),
+            _ => Ok(()),
+        }
     }
 }
 

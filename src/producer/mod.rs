@@ -5,12 +5,11 @@ mod delivery;
 mod record;
 mod route;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-pub use delivery::{Delivery, RecordMetadata};
+pub use delivery::{Deliveries, Delivery, RecordMetadata};
 pub use record::Record;
 
 use crate::broker::Engine;
@@ -18,7 +17,7 @@ use crate::config::{Acks, ProducerConfig};
 use crate::error::{Error, Result};
 use crate::journal::Credit;
 use crate::log::{Afterwards, AppendGuard, Log, Placed, frame_bound};
-use crate::types::{Lsn, PartitionNumber, Timestamp, TimestampType};
+use crate::types::{Lsn, TimestampType};
 use completion::Completion;
 use route::Route;
 
@@ -65,10 +64,10 @@ impl Producer {
     /// Nothing was applied: `UnknownTopic`, `UnknownPartition`, `RecordTooLarge`, `LimitExceeded`,
     /// `Timeout` (no journal space within `max.block.ms`), `DiskFull`, `Failed`, `Closed`.
     #[inline]
-    pub fn send(&self, record: Record<'_>) -> Result<Delivery<'_>> {
+    pub fn send(&self, record: Record<'_>) -> Result<Delivery> {
         let inner = &*self.inner;
         let engine = &*inner.engine;
-        let (log, bound) = inner.choose(&record)?;
+        let (log, bound) = inner.choose(&mut inner.route.lock(), &record)?;
         let bytes = frame_bound(bound, 1, engine.logs.batch_size);
         let mut credit = engine.reserve(bytes, inner.config.max_block)?;
         let (placed, lsn, afterwards) = append_one(engine, &log, &mut credit, &record)?;
@@ -79,11 +78,11 @@ impl Producer {
         if acks == Acks::Synced {
             engine.journal.request_sync(lsn);
         }
-        Ok(Delivery { engine, metadata: RecordMetadata { log, placed }, acks, lsn })
+        Ok(Delivery { metadata: RecordMetadata { log, placed }, acks, lsn })
     }
 
     /// Appends many records, of any topics and partitions, as one: after a crash either all of them
-    /// are there or none. Returns where they went, in order.
+    /// are there or none.
     ///
     /// They must fit into a quarter of `journal.max.bytes` together.
     ///
@@ -102,41 +101,32 @@ impl Producer {
     ///     Record::to("audit").value("alice ordered"),
     ///     Record::to("orders").value("2 pears"),
     /// ])?;
-    /// assert_eq!(sent.iter().map(|m| m.offset()).collect::<Vec<_>>(), [0, 0, 1]);
+    /// assert_eq!(sent.metadata().map(|m| m.offset()).collect::<Vec<_>>(), [0, 0, 1]);
     /// # Ok::<(), grouplog::Error>(())
     /// ```
     pub fn send_all<'r>(
         &self,
         records: impl IntoIterator<Item = Record<'r>>,
-    ) -> Result<Vec<RecordMetadata>> {
+    ) -> Result<Deliveries> {
         let inner = &*self.inner;
         let engine = &*inner.engine;
-        let mut chosen = Vec::new();
-        let mut total = 0;
-        for record in records {
-            let (log, bound) = inner.choose(&record)?;
-            total += bound;
-            chosen.push((log, record));
+        let gathered = inner.gather(records)?;
+        if gathered.records.is_empty() {
+            return Ok(Deliveries::default());
         }
-        if chosen.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut logs: Vec<&Arc<Log>> = chosen.iter().map(|(log, _)| log).collect();
-        logs.sort_unstable_by_key(|log| log.number());
-        logs.dedup_by_key(|log| log.number());
-        let bytes = frame_bound(total, logs.len(), engine.logs.batch_size);
+        let bytes = frame_bound(gathered.bytes, gathered.logs.len(), engine.logs.batch_size);
         let mut credit = engine.reserve(bytes, inner.config.max_block)?;
-        let (placed, lsn, afterwards) = append_all(engine, &logs, &chosen, &mut credit)?;
+        let (placed, lsn, afterwards) = append_all(engine, &gathered, &mut credit)?;
         drop(credit);
-        for (log, afterwards) in logs.iter().zip(afterwards) {
+        for (log, afterwards) in gathered.logs.iter().zip(afterwards) {
             log.after_append(afterwards);
         }
         engine.after_append();
-        if inner.config.acks == Acks::Synced {
+        let acks = inner.config.acks;
+        if acks == Acks::Synced {
             engine.journal.request_sync(lsn);
         }
-        let logs = chosen.into_iter().map(|(log, _)| log);
-        Ok(logs.zip(placed).map(|(log, placed)| RecordMetadata { log, placed }).collect())
+        Ok(Deliveries { logs: gathered.logs, placed, acks, lsn })
     }
 
     /// Appends one record and calls `done` when the producer's ack level is reached or missed, from a
@@ -184,16 +174,77 @@ impl Producer {
     }
 }
 
+/// The records of a `send_all`, each with its partition.
+struct Gathered<'r> {
+    /// The partitions, each once, ordered by number: the order of the locks.
+    logs: Vec<Arc<Log>>,
+    /// Each record with the index of its partition in `logs`.
+    records: Vec<(usize, Record<'r>)>,
+    /// The most bytes that the encoded records can take.
+    bytes: usize,
+}
+
 impl Inner {
     /// The partition that the record goes to, and the most bytes that it takes there.
     #[inline]
-    fn choose(&self, record: &Record<'_>) -> Result<(Arc<Log>, usize)> {
-        let topic_of = |name: &str| self.engine.registry.topic(name);
-        let mut route = self.route.lock();
-        let topic = route.topic(record.topic, topic_of)?;
+    fn choose(&self, route: &mut Route, record: &Record<'_>) -> Result<(Arc<Log>, usize)> {
+        let topic = route.topic(record.topic, |name| self.engine.registry.topic(name))?;
         let bound = record.check(topic.config.max_message_bytes as usize)?;
         let log = route.log(record, bound, self.engine.logs.batch_size, self.engine.random())?;
-        Ok((log, bound))
+        Ok((Arc::clone(log), bound))
+    }
+
+    /// Chooses the partitions of many records.
+    fn gather<'r>(&self, records: impl IntoIterator<Item = Record<'r>>) -> Result<Gathered<'r>> {
+        let records = records.into_iter();
+        let mut gathered = Gathered {
+            logs: Vec::new(),
+            records: Vec::with_capacity(records.size_hint().0),
+            bytes: 0,
+        };
+        let mut route = self.route.lock();
+        let mut last = 0;
+        for record in records {
+            let topic = route.topic(record.topic, |name| self.engine.registry.topic(name))?;
+            let bound = record.check(topic.config.max_message_bytes as usize)?;
+            let log =
+                route.log(&record, bound, self.engine.logs.batch_size, self.engine.random())?;
+            gathered.bytes += bound;
+            // Records often go where the one before went.
+            let known = match gathered.logs.get(last) {
+                Some(known) if Arc::ptr_eq(known, log) => Some(last),
+                _ => gathered.logs.iter().position(|known| Arc::ptr_eq(known, log)),
+            };
+            last = known.unwrap_or_else(|| {
+                gathered.logs.push(Arc::clone(log));
+                gathered.logs.len() - 1
+            });
+            gathered.records.push((last, record));
+        }
+        drop(route);
+        gathered.sort();
+        Ok(gathered)
+    }
+}
+
+impl Gathered<'_> {
+    /// Puts the partitions into the order in which their locks are taken.
+    fn sort(&mut self) {
+        if self.logs.is_sorted_by_key(|log| log.number()) {
+            return;
+        }
+        let mut order: Vec<usize> = (0..self.logs.len()).collect();
+        order.sort_unstable_by_key(|&at| self.logs.get(at).map(|log| log.number()));
+        let mut moved = vec![0; order.len()];
+        for (to, &from) in order.iter().enumerate() {
+            if let Some(slot) = moved.get_mut(from) {
+                *slot = to;
+            }
+        }
+        self.logs.sort_unstable_by_key(|log| log.number());
+        for (at, _) in &mut self.records {
+            *at = moved.get(*at).copied().unwrap_or(*at);
+        }
     }
 }
 
@@ -221,28 +272,20 @@ fn append_one(
 
 /// Stages records of several partitions, whose append locks are taken by number, and journals them as
 /// one frame.
+#[expect(clippy::type_complexity, reason = "taken apart at once by the only caller")]
 fn append_all(
     engine: &Engine,
-    logs: &[&Arc<Log>],
-    chosen: &[(Arc<Log>, Record<'_>)],
+    gathered: &Gathered<'_>,
     credit: &mut Credit<'_>,
-) -> Result<(Vec<Placed>, Lsn, Vec<Afterwards>)> {
+) -> Result<(Vec<(usize, Placed)>, Lsn, Vec<Afterwards>)> {
     let now = engine.clock().now();
     let mut guards: Vec<AppendGuard<'_>> =
-        logs.iter().map(|log| log.begin_append()).collect::<Result<_>>()?;
-    let place_of: BTreeMap<PartitionNumber, usize> =
-        logs.iter().enumerate().map(|(at, log)| (log.number(), at)).collect();
-    let mut placed = Vec::with_capacity(chosen.len());
-    let mut stage = |at: usize, record: &Record<'_>, now: Timestamp| -> Result<()> {
-        if let Some(guard) = guards.get_mut(at) {
-            placed.push(guard.stage(&record.data(), now)?);
+        gathered.logs.iter().map(|log| log.begin_append()).collect::<Result<_>>()?;
+    let mut placed = Vec::with_capacity(gathered.records.len());
+    for (at, record) in &gathered.records {
+        if let Some(guard) = guards.get_mut(*at) {
+            placed.push((*at, guard.stage(&record.data(), now)?));
         }
-        Ok(())
-    };
-    let single = logs.len() == 1;
-    for (log, record) in chosen {
-        let at = if single { 0 } else { place_of.get(&log.number()).copied().unwrap_or(0) };
-        stage(at, record, now)?;
     }
     let lsn = {
         let mut parts = Vec::new();

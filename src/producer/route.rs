@@ -76,7 +76,7 @@ impl Route {
         bytes: usize,
         batch_size: usize,
         random: &dyn Random,
-    ) -> Result<Arc<Log>> {
+    ) -> Result<&Arc<Log>> {
         let Some(current) = &mut self.current else {
             return Err(Error::UnknownTopic { topic: record.topic.to_owned() });
         };
@@ -87,7 +87,7 @@ impl Route {
             (None, Some(key)) => partition_for_key(key, count),
             (None, None) => current.stick(bytes, batch_size, random),
         };
-        current.topic.log(partition).cloned()
+        current.topic.log(partition)
     }
 }
 
