@@ -15,9 +15,13 @@ mod oracle;
 mod script;
 
 use grouplog::JournalMode;
+use grouplog::storage::{Crash, Memory};
+use grouplog::time::SeededRandom;
 
 use campaign::{Campaign, Plan};
 use kinds::Point;
+use life::Life;
+use oracle::History;
 use script::Script;
 
 fn crash(script: &Script, mode: JournalMode) {
@@ -49,6 +53,25 @@ scripts! {
     recycle: crate::script::recycle();
     compressed: crate::script::compressed();
     look_alike: crate::script::look_alike();
+}
+
+/// Each opening of a full journal goes on in a file beyond its limit; they must not pile up.
+#[test]
+fn a_journal_that_is_full_at_every_kill_stays_within_its_limit() {
+    let mut memory = Memory::crash_simulating(1);
+    let mut history = History::default();
+    for number in 0..20 {
+        let promised = history.attempted();
+        let mut life = Life::begin(&memory, JournalMode::Write, &mut history, promised, number)
+            .expect("opening goes on where the kill came");
+        folder::check(&memory, &life.broker).unwrap();
+        // Now and then that is all the journal takes without a checkpoint.
+        life.run(&script::fill(number == 0, 5 + number as usize * 7 % 29)).unwrap();
+        history = life.history.clone();
+        let after = memory.crash(Crash::Kill, &SeededRandom::new(0));
+        life.kill();
+        memory = after;
+    }
 }
 
 /// `GROUPLOG_CRASH_REPLAY='seal_and_roll Map kill:5@77 torn:3@12'` goes this way again.

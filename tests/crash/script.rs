@@ -147,6 +147,12 @@ pub(crate) fn recycle() -> Script {
     Script { name: "recycle", steps, second }
 }
 
+/// So many large records.
+pub(crate) fn fill(first: bool, count: usize) -> Vec<Step> {
+    let created = first.then(|| create("a", 1, 64 << 10));
+    created.into_iter().chain(times(count, &Send("a", 0, 14_000))).collect()
+}
+
 /// Compressed batches and the broker's timestamps.
 pub(crate) fn compressed() -> Script {
     let config = TopicConfig::new()
