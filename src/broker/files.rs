@@ -145,6 +145,18 @@ pub(super) fn read_checkpoint(storage: &dyn Storage) -> Result<CheckpointImage> 
     }
 }
 
+/// Makes the checkpoint that was read durable, bytes and name. After a kill it may be in the cache of
+/// the system alone, and what follows relies on it: were it lost, so would be what is acknowledged from
+/// here on. It is written again, because a sync may have failed before.
+pub(super) fn keep_checkpoint(storage: &dyn Storage, generation: u64) -> Result<()> {
+    let file = storage.open(Path::new(image::FILES[(generation % 2) as usize]), OpenMode::Write)?;
+    let bytes = read_all(&*file, file.len()?)?;
+    // The same bytes at the same place: no crash can tear them.
+    file.write_at(&bytes, 0)?;
+    file.sync_data()?;
+    storage.sync_dir(Path::new(""))
+}
+
 /// Writes all committed offsets to the offset file that the last checkpoint does not name.
 pub(super) fn write_offsets(
     storage: &dyn Storage,

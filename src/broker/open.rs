@@ -170,6 +170,7 @@ pub(super) fn open(
         journal_bytes_discarded: loaded.replayed.discarded_bytes,
         ..RecoveryReport::default()
     };
+    files::keep_checkpoint(&*storage, loaded.image.generation)?;
     report.segment_bytes_cut = settle_files(&*storage, &loaded)?;
     let engine = start(storage, config, loaded, report.unclean, lock)?;
     report.duration = engine.clock().monotonic().saturating_sub(began);
