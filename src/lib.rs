@@ -97,6 +97,9 @@ pub mod config;
 mod consumer;
 pub mod error;
 mod group;
+#[cfg(feature = "__internal")]
+#[doc(hidden)]
+pub mod internal;
 mod journal;
 mod log;
 mod producer;

@@ -7,17 +7,18 @@
 //! frame below E, because it enters the list before it journals. Topics are deleted under the checkpoint
 //! lock, so no partition goes while it is written out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::catalogue::Catalogue;
+use super::catalogue::{Catalogue, TopicImage};
 use super::engine::Engine;
 use super::files;
 use super::image::{CheckpointImage, OffsetFile};
 use crate::error::{Error, Result};
 use crate::group::OffsetStore;
-use crate::log::{Captured, Frozen, Log, LogImage};
+use crate::log::{Captured, FreezeGuard, Frozen, Log, LogImage};
 use crate::types::{Lsn, PartitionNumber};
 
 /// What the checkpoint lock protects: the state as the last checkpoint recorded it.
@@ -95,7 +96,7 @@ impl Engine {
                 continue;
             }
             let end = self.journal.end();
-            let frozen: Vec<Frozen> = guards.iter_mut().map(|guard| guard.freeze()).collect();
+            let frozen: Vec<Frozen> = guards.iter_mut().map(FreezeGuard::freeze).collect();
             dirty.clear();
             drop(guards);
             return Freeze {
@@ -118,45 +119,49 @@ impl Engine {
                 self.journal.checkpointed(freeze.end);
                 Ok(())
             }
-            Err(error) => Err(self.checkpoint_failed(state, freeze, error)),
+            Err(Failure::Sync(error)) => {
+                // What was written before may be lost whatever a later sync says: nothing that
+                // depends on it is written any more. The journal still has it all.
+                let cause = Arc::new(error);
+                self.journal.fail(Arc::clone(&cause));
+                Err(Error::Failed { cause })
+            }
+            Err(Failure::Retry(error)) => {
+                if self.journal.is_held() {
+                    // The recovery checkpoint has to come first, at exactly its position: marks and
+                    // captured states stay as they are.
+                    state.pending = Some(freeze);
+                } else {
+                    freeze.logs.iter().for_each(|(log, _)| log.checkpoint_failed());
+                }
+                self.logs.write_failed.store(true, Ordering::Release);
+                Err(error)
+            }
         }
     }
 
-    /// Decides what a failure means: a full disk leaves things to be tried again, anything else may
-    /// have lost what was written and stops all writing.
-    fn checkpoint_failed(
+    fn write_checkpoint(
         &self,
         state: &mut CheckpointState,
-        freeze: Freeze,
-        error: Error,
-    ) -> Error {
-        if !error.is_retryable() {
-            let cause = Arc::new(error);
-            self.journal.fail(Arc::clone(&cause));
-            return Error::Failed { cause };
-        }
-        if self.journal.is_held() {
-            // The recovery checkpoint has to come first, at exactly its position: marks and captured
-            // states stay as they are.
-            state.pending = Some(freeze);
-        } else {
-            freeze.logs.iter().for_each(|(log, _)| log.checkpoint_failed());
-        }
-        error
-    }
-
-    fn write_checkpoint(&self, state: &mut CheckpointState, freeze: &Freeze) -> Result<()> {
+        freeze: &Freeze,
+    ) -> Result<(), Failure> {
+        let storage = &*self.storage;
         let mut logs = state.logs.clone();
-        self.write_segments(freeze, &mut logs)?;
-        let live: std::collections::BTreeSet<PartitionNumber> =
-            freeze.catalogue.topics().flat_map(super::catalogue::TopicImage::numbers).collect();
+        // Those first that hold a file open already, so that handles are given back early.
+        let (open, closed): (Vec<_>, Vec<_>) =
+            freeze.logs.iter().partition(|(log, _)| log.is_open());
+        for some in open.chunks(FILES_AT_ONCE).chain(closed.chunks(FILES_AT_ONCE)) {
+            self.write_segments(some, &mut logs)?;
+        }
+        let live: BTreeSet<PartitionNumber> =
+            freeze.catalogue.topics().flat_map(TopicImage::numbers).collect();
         logs.retain(|number, _| live.contains(number));
         let mut offsets = state.offsets;
         if freeze.offsets_version != state.offsets_version {
-            let last = state.offsets.unwrap_or(OffsetFile { slot: 1, generation: 0 });
-            let next = OffsetFile { slot: 1 - last.slot, generation: last.generation + 1 };
-            files::write_offsets(&*self.storage, self.directory_id, &freeze.offsets, next)?;
-            offsets = Some(next);
+            let id = self.directory_id;
+            let (file, unsynced) = files::write_offsets(storage, id, &freeze.offsets, offsets)?;
+            unsynced.sync(storage).map_err(Failure::Sync)?;
+            offsets = Some(file);
         }
         let image = CheckpointImage {
             directory_id: self.directory_id,
@@ -167,45 +172,62 @@ impl Engine {
             catalogue: freeze.catalogue.clone(),
             logs,
         };
-        files::write_checkpoint(&*self.storage, &image)?;
+        let unsynced = files::write_checkpoint(storage, &image)?;
+        unsynced.sync(storage).map_err(Failure::Sync)?;
         state.generation = image.generation;
         state.offsets = offsets;
         state.offsets_version = freeze.offsets_version;
         state.logs = image.logs;
+        self.logs.write_failed.store(false, Ordering::Release);
         Ok(())
     }
 
-    /// Writes out, syncs, and records the partitions that changed.
+    /// Writes out, syncs, and records some of the partitions that changed.
     fn write_segments(
         &self,
-        freeze: &Freeze,
+        some: &[&(Arc<Log>, Frozen)],
         logs: &mut BTreeMap<PartitionNumber, LogImage>,
-    ) -> Result<()> {
-        let mut captured: Vec<Captured> = Vec::with_capacity(freeze.logs.len());
-        for (log, _) in &freeze.logs {
-            captured.push(log.capture()?);
-        }
+    ) -> Result<(), Failure> {
+        let captured: Vec<Captured> =
+            some.iter().map(|(log, _)| log.capture()).collect::<Result<_>>()?;
         let files: Vec<_> = captured.iter().flat_map(|log| log.files.iter().cloned()).collect();
         if !files.is_empty() {
-            self.storage.sync_all(&files)?;
+            self.storage.sync_all(&files).map_err(Failure::Sync)?;
         }
         for folder in captured.iter().filter_map(|log| log.folder.as_deref()) {
-            self.storage.sync_dir(folder)?;
+            self.storage.sync_dir(folder).map_err(Failure::Sync)?;
         }
         if captured.iter().any(|log| log.folder_created) {
-            self.storage.sync_dir(Path::new(""))?;
+            self.storage.sync_dir(Path::new("")).map_err(Failure::Sync)?;
         }
-        for ((log, frozen), captured) in freeze.logs.iter().zip(captured) {
-            logs.insert(
-                log.number(),
-                LogImage {
-                    start_offset: log.start_offset(),
-                    end_offset: frozen.end_offset,
-                    epochs: frozen.epochs.clone(),
-                    segments: captured.segments,
-                },
-            );
+        for ((log, frozen), captured) in some.iter().zip(captured) {
+            log.synced();
+            let image = LogImage {
+                start_offset: log.start_offset(),
+                end_offset: frozen.end_offset,
+                epochs: frozen.epochs.clone(),
+                segments: captured.segments,
+            };
+            logs.insert(log.number(), image);
         }
         Ok(())
     }
 }
+
+/// What a checkpoint that did not come about means.
+enum Failure {
+    /// A sync failed: final.
+    Sync(Error),
+    /// Something could not be opened or written, for lack of space or of file handles perhaps: it is
+    /// tried again.
+    Retry(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Retry(error)
+    }
+}
+
+/// How many partitions are written out before they are synced.
+const FILES_AT_ONCE: usize = 256;

@@ -31,7 +31,7 @@ use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, Result};
 use crate::group::{MemberEpoch, MemberId, OffsetCommit, OffsetStore};
 use crate::journal::{Credit, Journal, SECTION_HEADER, SectionKind, section_header};
-use crate::log::{Log, LogShared};
+use crate::log::LogShared;
 use crate::storage::{Storage, StorageLock};
 use crate::time::{Clock, Random};
 use crate::types::{Epoch, Lsn, TopicId, TopicPartition};
@@ -118,7 +118,6 @@ impl Engine {
 
     #[cold]
     fn relieve(&self) {
-        self.logs.write_failed.store(false, Ordering::Relaxed);
         if self.config.background {
             self.background.request_checkpoint();
         } else {
@@ -272,11 +271,6 @@ impl Engine {
     pub(crate) fn path(&self) -> PathBuf {
         self.storage.display_path(Path::new(""))
     }
-
-    /// Bytes on disk and in memory of a topic's partition.
-    pub(crate) fn log(&self, topic: &str, partition: u32) -> Result<Arc<Log>> {
-        self.registry.topic(topic)?.log(partition).cloned()
-    }
 }
 
 impl Drop for Engine {
@@ -293,4 +287,4 @@ impl Drop for Engine {
 const MAX_CATALOGUE_CHANGE: usize = 4096;
 
 /// Kafka's `max.block.ms`, for what is not sent by a producer.
-const URGENT_MAX_BLOCK: Duration = Duration::from_secs(60);
+const URGENT_MAX_BLOCK: Duration = Duration::from_mins(1);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::catalogue::Deletion;
 use super::image::{self, CheckpointImage, ImageError, OffsetFile};
 use crate::error::{CorruptReason, Error, Result};
-use crate::group::{OffsetStore, decode_image, encode_image};
+use crate::group::{OffsetStore, decode_image, encode_image, image_crc};
 use crate::log::read_topic_id;
 use crate::segment::{deleted_folder_name, folder_name};
 use crate::storage::{FileKind, OpenMode, Storage, StorageFile};
@@ -83,14 +83,26 @@ pub(super) fn write_first_checkpoint(storage: &dyn Storage, image: &CheckpointIm
     storage.sync_dir(Path::new(""))
 }
 
-/// Writes a checkpoint over the older of the two files and syncs it.
-pub(super) fn write_checkpoint(storage: &dyn Storage, image: &CheckpointImage) -> Result<()> {
+/// A file that was written and is not synced yet.
+pub(super) struct Unsynced {
+    file: Arc<dyn StorageFile>,
+    /// Whether its name is new in the root folder.
+    new: bool,
+}
+
+impl Unsynced {
+    pub(super) fn sync(&self, storage: &dyn Storage) -> Result<()> {
+        self.file.sync_data()?;
+        if self.new { storage.sync_dir(Path::new("")) } else { Ok(()) }
+    }
+}
+
+/// Writes a checkpoint over the older of the two files.
+pub(super) fn write_checkpoint(storage: &dyn Storage, image: &CheckpointImage) -> Result<Unsynced> {
     let slot = (image.generation % 2) as usize;
-    let name = Path::new(image::FILES[slot]);
-    let (file, new) = open_or_create(storage, name)?;
+    let (file, new) = open_or_create(storage, Path::new(image::FILES[slot]))?;
     file.write_at(&image.encode(), 0)?;
-    file.sync_data()?;
-    if new { storage.sync_dir(Path::new("")) } else { Ok(()) }
+    Ok(Unsynced { file, new })
 }
 
 /// The newer of the valid checkpoints.
@@ -137,14 +149,18 @@ pub(super) fn write_offsets(
     storage: &dyn Storage,
     directory_id: [u8; 16],
     offsets: &OffsetStore,
-    file: OffsetFile,
-) -> Result<()> {
-    let name = OFFSET_FILES.get(usize::from(file.slot)).copied().unwrap_or(OFFSET_FILES[0]);
-    let bytes = encode_image(offsets, directory_id, file.generation);
-    let (handle, new) = open_or_create(storage, Path::new(name))?;
+    last: Option<OffsetFile>,
+) -> Result<(OffsetFile, Unsynced)> {
+    let (slot, generation) = last.map_or((0, 1), |last| (1 - last.slot, last.generation + 1));
+    let bytes = encode_image(offsets, directory_id, generation);
+    let crc = image_crc(&bytes).unwrap_or(0);
+    let (handle, new) = open_or_create(storage, offset_path(slot))?;
     handle.write_at(&bytes, 0)?;
-    handle.sync_data()?;
-    if new { storage.sync_dir(Path::new("")) } else { Ok(()) }
+    Ok((OffsetFile { slot, generation, crc }, Unsynced { file: handle, new }))
+}
+
+fn offset_path(slot: u8) -> &'static Path {
+    Path::new(OFFSET_FILES.get(usize::from(slot)).copied().unwrap_or(OFFSET_FILES[0]))
 }
 
 /// Reads the offset file that a checkpoint names.
@@ -153,15 +169,17 @@ pub(super) fn read_offsets(
     directory_id: [u8; 16],
     file: OffsetFile,
 ) -> Result<OffsetStore> {
-    let name = OFFSET_FILES.get(usize::from(file.slot)).copied().unwrap_or(OFFSET_FILES[0]);
-    let path = Path::new(name);
+    let path = offset_path(file.slot);
     let shown = storage.display_path(path);
     let Some((FileKind::File, len)) = storage.metadata(path)? else {
         return Err(Error::corrupt(shown, 0, CorruptReason::Missing));
     };
     let bytes = read_all(&*storage.open(path, OpenMode::Read)?, len)?;
     let decoded = decode_image(&bytes).map_err(|error| error.at(&shown))?;
-    if decoded.generation != file.generation || decoded.directory_id != directory_id {
+    if decoded.generation != file.generation
+        || decoded.directory_id != directory_id
+        || decoded.crc != file.crc
+    {
         return Err(Error::corrupt(shown, 0, CorruptReason::Field));
     }
     Ok(decoded.offsets)

@@ -38,6 +38,8 @@ pub(crate) struct OffsetFile {
     /// 0 for `offsets.a`, 1 for `offsets.b`.
     pub(crate) slot: u8,
     pub(crate) generation: u64,
+    /// The checksum of the file's image, so that no other one can stand in for it.
+    pub(crate) crc: u32,
 }
 
 /// What a checkpoint holds.
@@ -82,6 +84,7 @@ impl CheckpointImage {
         out.i32(self.epoch);
         out.u8(self.offsets.map_or(0, |file| 1 + file.slot));
         out.u64(self.offsets.map_or(0, |file| file.generation));
+        out.u32(self.offsets.map_or(0, |file| file.crc));
         self.catalogue.encode(&mut out, |out, number| encode_log(out, self.logs.get(&number)));
         let mut bytes = out.out;
         let body = (bytes.len() - HEADER_BYTES) as u32;
@@ -115,10 +118,10 @@ impl CheckpointImage {
         let end = Lsn::from_u64(input.u64()?);
         let epoch = input.i32()?;
         let slot = input.u8()?;
-        let offsets_generation = input.u64()?;
+        let (generation_of_offsets, crc) = (input.u64()?, input.u32()?);
         let offsets = match slot {
             0 => None,
-            1 | 2 => Some(OffsetFile { slot: slot - 1, generation: offsets_generation }),
+            1 | 2 => Some(OffsetFile { slot: slot - 1, generation: generation_of_offsets, crc }),
             _ => return Err(CorruptReason::Field.into()),
         };
         let mut logs = BTreeMap::new();
@@ -228,7 +231,7 @@ mod tests {
             generation: 12,
             end: Lsn::new(3, 4096),
             epoch: 3,
-            offsets: Some(OffsetFile { slot: 1, generation: 5 }),
+            offsets: Some(OffsetFile { slot: 1, generation: 5, crc: 9 }),
             catalogue,
             logs: BTreeMap::from([(PartitionNumber(1), log)]),
         }

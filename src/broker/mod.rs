@@ -21,6 +21,8 @@ use std::sync::Arc;
 pub(crate) use engine::Engine;
 pub(crate) use event::Event;
 pub(crate) use groups::{GroupHandle, MemberSignal};
+#[cfg(feature = "__internal")]
+pub(crate) use image::CheckpointImage;
 pub use read_only::ReadOnlyBroker;
 pub(crate) use read_only::Snapshot;
 pub(crate) use registry::{Registry, Topic};

@@ -55,6 +55,7 @@ impl Loaded {
             batch_size: config.batch_size as usize,
             dirty: Mutex::new(Vec::new()),
             memory: AtomicU64::new(0),
+            open_files: Arc::default(),
             write_failed: AtomicBool::new(false),
         });
         let registry = Registry::load(&image.catalogue, &logs, |number| image.logs.get(&number));
@@ -187,7 +188,7 @@ fn create(storage: &Arc<dyn Storage>, config: &BrokerConfig) -> Result<()> {
     }
     files::write_meta(&**storage, TopicId::from_bytes(id))?;
     let start = Start { min_sequence: 1, ..Start::default() };
-    let journal = start_journal(storage, config, id, 0, start, Box::new(|| {}))?;
+    let journal = start_journal(storage, config, id, 0, &start, Box::new(|| {}))?;
     let image =
         CheckpointImage { directory_id: id, end: journal.end(), ..CheckpointImage::default() };
     journal.close()?;
@@ -223,10 +224,10 @@ fn start(
     let background = Background::new();
     let start = Start::after(&replayed);
     let wake = Box::new(background.requester());
-    let journal = start_journal(&storage, &config, image.directory_id, epoch, start, wake)?;
-    if unclean {
-        journal.hold_synced();
-    }
+    let journal = start_journal(&storage, &config, image.directory_id, epoch, &start, wake)?;
+    // What was replayed may be in the cache of the system alone. And until a checkpoint lies in the
+    // new journal file, a rotten header of it would look like the journal's end (hazard H12).
+    journal.hold_synced();
     let first = logs.journal.set(Arc::clone(&journal)).is_ok();
     debug_assert!(first, "a folder is started once");
     let engine = Arc::new(Engine {
@@ -253,11 +254,9 @@ fn start(
         closed: AtomicBool::new(false),
         config,
     });
-    if unclean {
-        // Frozen before anything can be appended: E is the beginning of the new journal file.
-        let freeze = engine.freeze();
-        engine.checkpoint.lock().pending = Some(freeze);
-    }
+    // Frozen before anything can be appended: E is the beginning of the new journal file.
+    let freeze = engine.freeze();
+    engine.checkpoint.lock().pending = Some(freeze);
     if engine.config.background {
         let path = engine.path();
         engine
@@ -276,7 +275,7 @@ fn start_journal(
     config: &BrokerConfig,
     directory_id: [u8; 16],
     epoch: i32,
-    start: Start,
+    start: &Start,
     on_half_full: Box<dyn Fn() + Send + Sync>,
 ) -> Result<Arc<Journal>> {
     let mode = match config.journal_mode {

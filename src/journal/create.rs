@@ -26,29 +26,17 @@ pub(super) fn create(
     config: JournalConfig,
     random: Arc<dyn Random>,
     clock: Arc<dyn Clock>,
-    start: Start,
+    start: &Start,
     on_half_full: Box<dyn Fn() + Send + Sync>,
 ) -> Result<Shared> {
     check(&config)?;
     storage.create_dir(Path::new(FOLDER))?;
     storage.sync_dir(Path::new(""))?;
-    let mut found = survey(&*storage, &config, &start)?;
+    let mut found = survey(&*storage, &config, start)?;
     let first = sequence_after(found.last_sequence.max(start.continues_from.sequence()))?
         .max(start.min_sequence);
 
-    let slot = match found.free.pop_front() {
-        Some((number, bytes)) => {
-            let slot = Slot::open(&*storage, number, config.file_bytes, config.mode)?;
-            found.total_bytes += u64::from(slot.size).saturating_sub(bytes);
-            slot
-        }
-        None => {
-            let number = (0..).find(|n| !found.numbers.contains(n)).unwrap_or(u32::MAX);
-            found.numbers.insert(number);
-            found.total_bytes += u64::from(config.file_bytes);
-            Slot::create(&*storage, number, config.file_bytes, config.mode)?
-        }
-    };
+    let slot = first_slot(&*storage, &config, &mut found)?;
     let header = FileHeader {
         size: slot.size,
         directory_id: config.directory_id,
@@ -109,6 +97,24 @@ pub(super) fn create(
         shared.state.lock().prepare_error = Some(error);
     }
     Ok(shared)
+}
+
+/// A slot that nothing needs, or a new one.
+fn first_slot(storage: &dyn Storage, config: &JournalConfig, found: &mut Survey) -> Result<Slot> {
+    if let Some((number, bytes)) = found.free.pop_front() {
+        let slot = Slot::open(storage, number, config.file_bytes, config.mode)?;
+        found.total_bytes += u64::from(slot.size).saturating_sub(bytes);
+        return Ok(slot);
+    }
+    let number = free_number(&found.numbers);
+    found.numbers.insert(number);
+    found.total_bytes += u64::from(config.file_bytes);
+    Slot::create(storage, number, config.file_bytes, config.mode)
+}
+
+/// The lowest slot number that is not taken.
+pub(super) fn free_number(numbers: &BTreeSet<u32>) -> u32 {
+    (0..u32::MAX).find(|number| !numbers.contains(number)).unwrap_or(u32::MAX)
 }
 
 fn check(config: &JournalConfig) -> Result<()> {

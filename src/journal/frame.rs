@@ -9,7 +9,7 @@
 //!      8    8 LSN              sequence of the file and position of this frame in it
 //!     16    8 known synced     LSN <= this one; everything below it was durable when this was written
 //!     24    4 payload checksum CRC-32 of the payload
-//!     28    4 header checksum  CRC-32 of bytes 0..28, xor the folded salt of the file
+//!     28    4 header checksum  CRC-32 of bytes 0..28 followed by the folded salt of the file
 //!     32    n payload          then 0 to 7 bytes of anything up to a multiple of 8
 //! ```
 //!
@@ -18,9 +18,9 @@
 //!   Nothing after it in this file counts.
 //! - *SyncMark*: nothing but a witness for `known synced`; no payload.
 //!
-//! The xor is the same as a seed: all headers are 28 bytes, and a seed changes the CRC of messages of one
-//! length by a constant. Bytes of an earlier life of a recycled file fail by LSN (sequence numbers are
-//! never reused) and by salt; a look-alike inside a payload fails because its author knows no salt.
+//! Bytes of an earlier life of a recycled file fail by LSN (sequence numbers are never reused) and by
+//! salt; a look-alike inside a payload fails because its author knows no salt. With the salt 32 bytes are
+//! summed, two whole blocks of carry-less multiplication, which is faster than 28 with a seed.
 
 use crate::error::CorruptReason;
 use crate::types::Lsn;
@@ -54,7 +54,8 @@ impl FrameHeader {
         bytes[8..16].copy_from_slice(&self.lsn.to_u64().to_be_bytes());
         bytes[16..24].copy_from_slice(&self.known_synced.to_u64().to_be_bytes());
         bytes[24..28].copy_from_slice(&self.payload_crc.to_be_bytes());
-        let crc = crc32fast::hash(&bytes[..CRC_AT]) ^ salt;
+        bytes[CRC_AT..].copy_from_slice(&salt.to_be_bytes());
+        let crc = crc32fast::hash(&bytes);
         bytes[CRC_AT..].copy_from_slice(&crc.to_be_bytes());
         bytes
     }
@@ -72,7 +73,9 @@ impl FrameHeader {
             return None;
         }
         let bytes: [u8; FRAME_HEADER] = array(bytes, 0)?;
-        if crc32fast::hash(bytes.get(..CRC_AT)?) ^ salt != u32_at(&bytes, CRC_AT)? {
+        let mut salted = bytes;
+        salted.last_chunk_mut::<4>()?.copy_from_slice(&salt.to_be_bytes());
+        if crc32fast::hash(&salted) != u32_at(&bytes, CRC_AT)? {
             return None;
         }
         let known_synced = Lsn::from_u64(u64_at(&bytes, 16)?);
@@ -112,14 +115,14 @@ pub(super) const fn frame_bytes(payload: u64) -> Option<u64> {
 /// The CRC-32 of several parts as if they were one.
 #[inline]
 pub(super) fn payload_crc(parts: &[&[u8]]) -> u32 {
-    match parts {
-        [part] => crc32fast::hash(part),
-        _ => {
-            let mut hasher = crc32fast::Hasher::new();
-            parts.iter().for_each(|part| hasher.update(part));
-            hasher.finalize()
-        }
+    if let [part] = parts {
+        return crc32fast::hash(part);
     }
+    let mut hasher = crc32fast::Hasher::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    hasher.finalize()
 }
 
 const LSN_AT: usize = 8;

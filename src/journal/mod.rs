@@ -164,7 +164,7 @@ impl Journal {
         config: JournalConfig,
         random: Arc<dyn Random>,
         clock: Arc<dyn Clock>,
-        start: Start,
+        start: &Start,
         on_half_full: Box<dyn Fn() + Send + Sync>,
     ) -> Result<Arc<Self>> {
         let shared = Arc::new(create::create(storage, config, random, clock, start, on_half_full)?);

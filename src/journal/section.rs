@@ -63,6 +63,7 @@ fn split(bytes: &[u8]) -> Result<(u8, &[u8], &[u8]), CorruptReason> {
 pub(crate) const SECTION_HEADER: usize = 8;
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers of the test's own")]
 mod tests {
     use proptest::prelude::*;
 

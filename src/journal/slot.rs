@@ -106,7 +106,9 @@ impl Slot {
         }
         scratch.clear();
         scratch.extend_from_slice(header);
-        parts.iter().for_each(|part| scratch.extend_from_slice(part));
+        for part in parts {
+            scratch.extend_from_slice(part);
+        }
         let written = self.file.write_at(scratch, position as u64);
         if scratch.capacity() > SCRATCH_KEPT {
             *scratch = Vec::new();

@@ -20,7 +20,7 @@ use parking_lot::MutexGuard;
 use crate::error::{Error, Result};
 use crate::types::Lsn;
 
-use super::create::sequence_after;
+use super::create::{free_number, sequence_after};
 use super::frame::{FRAME_HEADER, NEXT_BYTES, frame_bytes};
 use super::header::{FIRST_FRAME, FileHeader};
 use super::slot::{Slot, slot_path, sure_bytes};
@@ -177,6 +177,8 @@ impl Shared {
         }
         let mut stalled = false;
         loop {
+            // Before a credit is taken: dropping one under the lock would take the lock again.
+            self.check_writable()?;
             let state = self.state.lock();
             let leave = match urgent {
                 true if state.spares.is_empty() => 0,
@@ -184,11 +186,10 @@ impl Shared {
                 false => self.config.held_back(),
             };
             if let Some(credit) = self.take(bytes as usize, leave) {
-                return self.check_writable().map(|()| credit);
+                return Ok(credit);
             }
             if !self.config.background {
                 drop(state);
-                self.check_writable()?;
                 if !self.prepare_one()? {
                     return Err(NO_SPACE);
                 }
@@ -320,7 +321,7 @@ impl Shared {
                 slot
             }
             Source::New(size) => {
-                let number = (0..).find(|n| !preparing.numbers.contains(n)).unwrap_or(u32::MAX);
+                let number = free_number(&preparing.numbers);
                 let slot = Slot::create(&*self.storage, number, size, mode)?;
                 preparing.numbers.insert(number);
                 self.state.lock().total_bytes += u64::from(size);

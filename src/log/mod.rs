@@ -25,7 +25,7 @@ mod view;
 mod write_out;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
@@ -36,7 +36,9 @@ use crate::journal::Journal;
 use crate::storage::Storage;
 use crate::types::{Epoch, Lsn, PartitionNumber, TopicId, TopicPartition};
 
-pub(crate) use append::{Afterwards, AppendGuard, Frozen, Placed, RecordData, frame_bound};
+pub(crate) use append::{
+    Afterwards, AppendGuard, FreezeGuard, Frozen, Placed, RecordData, frame_bound,
+};
 pub(crate) use read::{Chunk, Cursor, FetchLimits, Fetched, FetchedRecord};
 pub(crate) use recover::{LogImage, read_topic_id};
 pub(crate) use section::{APPEND_SECTION_BYTES, AppendSection};
@@ -67,6 +69,8 @@ pub(crate) struct LogShared {
     pub(crate) dirty: Mutex<Vec<PartitionNumber>>,
     /// Bytes of all buffers of open and frozen batches.
     pub(crate) memory: AtomicU64,
+    /// How many segment files are open for writing.
+    pub(crate) open_files: Arc<AtomicUsize>,
     /// Set when a write to a segment failed: the next checkpoint has to try again.
     pub(crate) write_failed: AtomicBool,
 }

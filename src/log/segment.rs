@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -19,6 +19,8 @@ pub(super) struct SegmentFolder {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) path: PathBuf,
     pub(super) partition: TopicPartition,
+    /// How many segment files of the broker are open for writing.
+    pub(super) open_files: Arc<AtomicUsize>,
 }
 
 /// A segment. Written to under the write-out lock of its partition alone; read by anybody.
@@ -31,6 +33,7 @@ pub(super) struct Segment {
     end_offset: AtomicI64,
     first_timestamp: AtomicI64,
     max_timestamp: AtomicI64,
+    /// The file while it is written to. Readers need it only for as long as it takes to map it.
     file: Mutex<Option<Arc<dyn StorageFile>>>,
     map: RwLock<Option<Arc<ReadMap>>>,
     indexes: Mutex<Option<Indexes>>,
@@ -65,9 +68,9 @@ impl Segment {
             max_timestamp: -1,
         };
         let segment = Self::existing(folder, image, interval);
-        let file =
-            segment.folder.storage.open(&segment.path(Extension::Log), OpenMode::CreateNew)?;
-        *segment.file.lock() = Some(file);
+        let path = segment.path(Extension::Log);
+        let file = segment.folder.storage.open(&path, OpenMode::CreateNew)?;
+        segment.keep_open(&mut segment.file.lock(), file);
         let builder = IndexBuilder::new(base_offset, segment.interval);
         *segment.indexes.lock() = Some(Indexes { builder, written_offsets: 0, written_times: 0 });
         Ok(segment)
@@ -132,14 +135,34 @@ impl Segment {
         self.file.lock().clone()
     }
 
-    fn file(&self, mode: OpenMode) -> Result<Arc<dyn StorageFile>> {
-        let mut file = self.file.lock();
-        if let Some(file) = &*file {
+    /// The log file, open for writing from here on.
+    fn file(&self) -> Result<Arc<dyn StorageFile>> {
+        let mut slot = self.file.lock();
+        if let Some(file) = &*slot {
             return Ok(Arc::clone(file));
         }
-        let opened = self.folder.storage.open(&self.path(Extension::Log), mode)?;
-        *file = Some(Arc::clone(&opened));
+        let opened = self.folder.storage.open(&self.path(Extension::Log), OpenMode::Write)?;
+        self.keep_open(&mut slot, Arc::clone(&opened));
         Ok(opened)
+    }
+
+    fn keep_open(&self, slot: &mut Option<Arc<dyn StorageFile>>, file: Arc<dyn StorageFile>) {
+        *slot = Some(file);
+        self.folder.open_files.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Closes the log file. Only when everything in it is synced: an error that the system has to
+    /// report would be lost with the handle.
+    pub(super) fn close_file(&self) {
+        if self.file.lock().take().is_some() {
+            self.folder.open_files.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        self.close_file();
     }
 }
 
@@ -153,7 +176,7 @@ impl Segment {
         end_offset: i64,
         max_timestamp: i64,
     ) -> Result<Arc<dyn StorageFile>> {
-        let file = self.file(OpenMode::Write)?;
+        let file = self.file()?;
         let position = self.len();
         let after = position + bytes.len() as u64;
         self.preallocate(&*file, after)?;
@@ -252,7 +275,11 @@ impl Segment {
         }
         // Mapped ahead of what is written, so that a growing segment is mapped a few times only.
         let capacity = len.saturating_mul(2).max(1 << 20);
-        let map = Arc::new(self.file(OpenMode::Read)?.map(len, capacity)?);
+        let file = match self.open_file() {
+            Some(file) => file,
+            None => self.folder.storage.open(&self.path(Extension::Log), OpenMode::Read)?,
+        };
+        let map = Arc::new(file.map(len, capacity)?);
         *slot = Some(Arc::clone(&map));
         Ok(map)
     }
@@ -396,7 +423,7 @@ impl Segment {
         if len <= hard {
             return Ok(None);
         }
-        let file = self.file(OpenMode::Write)?;
+        let file = self.file()?;
         file.set_len(hard)?;
         Ok(Some((len - hard, file)))
     }

@@ -17,6 +17,9 @@ use crate::storage::{OpenMode, StorageFile};
 /// How many frozen batches may wait before an append waits for whoever writes them out.
 const MAX_WAITING: usize = 4;
 
+/// How many segment files may be open for writing before only checkpoints open more.
+const MAX_OPEN_FILES: usize = 512;
+
 /// A segment as a checkpoint records it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SegmentImage {
@@ -60,15 +63,20 @@ impl Log {
     /// Writes out frozen batches if nobody does so already, or waits for who does when many wait.
     ///
     /// A failure leaves the batch readable in memory and its frames in the journal; the checkpoint
-    /// that is asked for tries again and reports.
+    /// that is asked for tries again and reports. So does a file too many: checkpoints close files.
     pub(super) fn write_out_some(&self) {
         let waiting = self.view.read().frozen.len();
         let out = if waiting > MAX_WAITING { Some(self.out.lock()) } else { self.out.try_lock() };
-        if let Some(mut out) = out
-            && self.drain(&mut out).is_err()
-        {
+        let Some(mut out) = out else { return };
+        let many = self.shared.open_files.load(Ordering::Relaxed) >= MAX_OPEN_FILES;
+        if (many && !self.is_open()) || self.drain(&mut out).is_err() {
             self.shared.write_failed.store(true, Ordering::Release);
         }
+    }
+
+    /// Whether the active segment's file is open.
+    pub(crate) fn is_open(&self) -> bool {
+        self.view.read().segments.last().is_some_and(|active| active.open_file().is_some())
     }
 
     /// Writes out everything up to the mark that `FreezeGuard::freeze` set, and captures the state at
@@ -80,18 +88,32 @@ impl Log {
         out.captured.clone().ok_or(Error::Closed)
     }
 
-    /// The captured state is durable: its files need no further sync for it.
+    /// What was captured is synced, though the checkpoint is not written yet: files with nothing newer
+    /// in them are closed, the active one's only if many are open.
+    pub(crate) fn synced(&self) {
+        let mut out = self.out.lock();
+        let Some(captured) = &out.captured else { return };
+        let end = captured.segments.last().map_or(0, |segment| segment.end_offset);
+        let synced = captured.files.clone();
+        let view = self.view();
+        let many = self.shared.open_files.load(Ordering::Relaxed) > MAX_OPEN_FILES / 2;
+        let mut newer = Vec::new();
+        for (back, segment) in view.segments.iter().rev().enumerate() {
+            let Some(file) = segment.open_file() else { continue };
+            if segment.end_offset() > end {
+                newer.push(file);
+            } else if many || back > 0 {
+                segment.close_file();
+            }
+        }
+        out.unsynced.retain(|file| !is_in(&synced, file) || is_in(&newer, file));
+    }
+
+    /// The captured state is in a durable checkpoint.
     pub(crate) fn checkpointed(&self) {
         let mut out = self.out.lock();
         self.mark.store(-1, Ordering::Release);
-        if let Some(captured) = out.captured.take() {
-            let written: Vec<_> = captured.files;
-            let active = self.view.read().segments.last().and_then(|segment| segment.open_file());
-            out.unsynced.retain(|file| {
-                !written.iter().any(|done| Arc::ptr_eq(done, file))
-                    || active.as_ref().is_some_and(|active| Arc::ptr_eq(active, file))
-            });
-        }
+        out.captured = None;
     }
 
     /// The checkpoint did not come about; what was captured is forgotten, and the partition belongs to
@@ -180,7 +202,7 @@ impl Log {
             max_timestamp,
         )?;
         let file = segment.append(bytes, end_offset, max_timestamp)?;
-        if !out.unsynced.iter().any(|known| Arc::ptr_eq(known, &file)) {
+        if !is_in(&out.unsynced, &file) {
             out.unsynced.push(file);
         }
         Ok(())
@@ -241,6 +263,7 @@ impl Log {
             storage: Arc::clone(&self.shared.storage),
             path: self.dir.clone(),
             partition: self.identity.partition.clone(),
+            open_files: Arc::clone(&self.shared.open_files),
         }
     }
 
@@ -263,6 +286,10 @@ impl Log {
         out.folder_ready = true;
         Ok(())
     }
+}
+
+fn is_in(files: &[Arc<dyn StorageFile>], file: &Arc<dyn StorageFile>) -> bool {
+    files.iter().any(|known| Arc::ptr_eq(known, file))
 }
 
 /// The name of Kafka's file that says whose folder it is.

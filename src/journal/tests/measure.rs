@@ -36,7 +36,7 @@ fn journal(folder: &Path) -> Result<(Arc<dyn Storage>, Arc<Journal>)> {
     let clock = Arc::new(SystemClock::new());
     let none = Box::new(|| ());
     let start = Start::default();
-    let journal = Journal::create(Arc::clone(&storage), config, random, clock, start, none)?;
+    let journal = Journal::create(Arc::clone(&storage), config, random, clock, &start, none)?;
     Ok((storage, journal))
 }
 

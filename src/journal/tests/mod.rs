@@ -1,1 +1,6 @@
+mod append;
+mod crashing;
 mod measure;
+mod replaying;
+mod rig;
+mod syncing;

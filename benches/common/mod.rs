@@ -1,0 +1,143 @@
+//! What the benches share: a folder on a real disk, plain files to compare with, and a summary that sets
+//! each rate beside the limit that was measured in the same run.
+//!
+//! A run in which the machine is busy otherwise still gives honest ratios, not honest rates.
+
+#![allow(dead_code, reason = "each bench uses a part of it")]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the plain files and clocks that the engine is measured against"
+)]
+#![allow(clippy::print_stdout, reason = "a bench reports")]
+#![allow(clippy::unwrap_used, reason = "a bench that cannot run ends")]
+
+use std::fs::File;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput};
+use grouplog::{Broker, TopicConfig};
+
+/// The value of every record.
+pub(crate) const VALUE: [u8; 100] = [b'v'; 100];
+/// What a buffered writer would write at once; also the engine's batch size.
+pub(crate) const BLOCK_BYTES: usize = 64 << 10;
+
+/// A folder on the disk that holds the build, removed when dropped. A folder in memory would flatter.
+pub(crate) fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+/// A broker with default settings and a topic `t`.
+pub(crate) fn broker(folder: &Path, config: TopicConfig) -> Broker {
+    let broker = Broker::open(folder.join("data")).unwrap();
+    broker.create_topic("t", config).unwrap();
+    broker
+}
+
+/// A plain file in `folder`.
+pub(crate) fn plain_file(folder: &Path, name: &str) -> File {
+    let path = folder.join(name);
+    File::options().read(true).write(true).create(true).truncate(true).open(path).unwrap()
+}
+
+/// How long `work` takes.
+pub(crate) fn time(work: impl FnOnce()) -> Duration {
+    let begin = Instant::now();
+    work();
+    begin.elapsed()
+}
+
+/// What runs of one bench binary found, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Summary {
+    lines: Vec<Line>,
+}
+
+#[derive(Debug)]
+struct Line {
+    name: String,
+    limit: Option<String>,
+    bytes_per_record: f64,
+    /// Records per second, per sample.
+    rates: Vec<f64>,
+    latencies: Vec<Duration>,
+}
+
+impl Summary {
+    /// Measures `run`, which is told how many times to do it and says how long that took; each time is
+    /// `records` records of `bytes` bytes. `limit` names the line that it is compared with.
+    pub(crate) fn measure(
+        &mut self,
+        group: &mut BenchmarkGroup<'_, WallTime>,
+        name: &str,
+        limit: Option<&str>,
+        (records, bytes): (u64, u64),
+        mut run: impl FnMut(u64, &mut Vec<Duration>) -> Duration,
+    ) {
+        let mut line = Line {
+            name: name.to_owned(),
+            limit: limit.map(str::to_owned),
+            bytes_per_record: bytes as f64 / records as f64,
+            rates: Vec::new(),
+            latencies: Vec::new(),
+        };
+        group.throughput(Throughput::ElementsAndBytes { elements: records, bytes });
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|iterations| {
+                let elapsed = run(iterations, &mut line.latencies);
+                line.rates.push((records * iterations) as f64 / elapsed.as_secs_f64());
+                elapsed
+            });
+        });
+        if !line.rates.is_empty() {
+            self.lines.push(line);
+        }
+    }
+
+    /// Prints the medians.
+    pub(crate) fn print(&mut self, title: &str) {
+        if self.lines.is_empty() {
+            return; // Filtered out, or only listed.
+        }
+        println!("\n{title}");
+        println!("{:<34} {:>12} {:>12}  ratio", "", "records/s", "MB/s");
+        let median = |line: &Line| {
+            let mut rates = line.rates.clone();
+            rates.sort_by(f64::total_cmp);
+            rates[rates.len() / 2]
+        };
+        for line in &self.lines {
+            let rate = median(line);
+            let megabytes = rate * line.bytes_per_record / 1e6;
+            let limit = self.lines.iter().find(|other| Some(&other.name) == line.limit.as_ref());
+            let ratio = limit.map_or(String::new(), |limit| {
+                format!("{:.2} of {}", rate / median(limit), limit.name)
+            });
+            println!("{:<34} {rate:>12.0} {megabytes:>12.1}  {ratio}", line.name);
+        }
+        for line in self.lines.iter_mut().filter(|line| !line.latencies.is_empty()) {
+            line.latencies.sort_unstable();
+            let at = |part: f64| line.latencies[(line.latencies.len() as f64 * part) as usize];
+            println!("{}: p50 {:?}, p99 {:?}, p99.9 {:?}", line.name, at(0.5), at(0.99), at(0.999));
+        }
+    }
+}
+
+/// A group with few, short samples: the work is I/O, and a whole binary must end within a minute.
+pub(crate) fn group<'c>(
+    criterion: &'c mut Criterion,
+    name: &str,
+    seconds: f64,
+) -> BenchmarkGroup<'c, WallTime> {
+    let mut group = criterion.benchmark_group(name);
+    group
+        .sampling_mode(SamplingMode::Flat)
+        .sample_size(10)
+        .nresamples(2_000)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs_f64(seconds));
+    group
+}

@@ -1,0 +1,191 @@
+use std::path::PathBuf;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Parser, Subcommand, ValueEnum};
+use grouplog::Acks;
+
+use crate::consume::From;
+use crate::format::Format;
+
+/// Looks after a grouplog folder: topics, records, consumer groups, segment files.
+///
+/// Commands that only look work beside the application that has the folder open. `topic create`,
+/// `topic delete`, `produce` and `consume --group` write, and need it for themselves.
+#[derive(Debug, Parser)]
+#[command(name = "grouplog", version)]
+pub(crate) struct Args {
+    /// The folder
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "GROUPLOG_DATA",
+        default_value = "./data",
+        global = true
+    )]
+    pub(crate) data: PathBuf,
+
+    /// Print JSON: one object, or one a line where there are many
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create, list, describe and delete topics
+    #[command(subcommand)]
+    Topic(Topic),
+    /// Append lines of stdin or a file as records
+    ///
+    /// A line is a record without its final line feed; it may be empty, and need not be UTF-8. Lines are
+    /// appended as they come in. At the end, or where a line is refused, stderr says how many were.
+    Produce(Produce),
+    /// Print records, one a line
+    ///
+    /// Without a group it reads beside the application that writes. With one it goes on behind the
+    /// group's committed offsets and commits what it has printed: a run that is killed may print some
+    /// records again, but skips none. It ends where the log ends now, unless --follow is given.
+    ///
+    /// TEMPLATE is text with %t topic, %p partition, %o offset, %k key, %v value, %T timestamp in
+    /// milliseconds, %h headers, %% and the escapes \n \t \r \0 \\. A line feed is added unless it
+    /// ends with \n or \0.
+    #[command(verbatim_doc_comment)]
+    Consume(Consume),
+    /// List and describe consumer groups
+    #[command(subcommand)]
+    Group(Group),
+    /// Print the batches or records of segment files, Kafka's own too
+    ///
+    /// The newest records are only in the journal until their batch is full, or the folder is closed:
+    /// they are not in segment files, and not printed here. `consume` prints them.
+    Dump(Dump),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Topic {
+    /// Create a topic, and the folder if it is not there
+    Create {
+        /// The topic
+        name: String,
+        /// How many partitions it has
+        #[arg(short, long, value_name = "N", default_value_t = 1)]
+        partitions: u32,
+        /// A setting by Kafka's key, as segment.bytes=1048576; may be repeated
+        #[arg(short, long, value_name = "KEY=VALUE", value_parser = key_value)]
+        config: Vec<(String, String)>,
+    },
+    /// List the topics
+    List,
+    /// Show a topic's settings and partitions
+    Describe {
+        /// The topic
+        name: String,
+    },
+    /// Delete a topic with its records and committed offsets, for good
+    Delete {
+        /// The topic
+        name: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Produce {
+    /// The topic, which must exist
+    pub(crate) topic: String,
+    /// What separates the key from the value in each line; without it records have no key
+    #[arg(long, value_name = "S", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) key_separator: Option<String>,
+    /// The partition, instead of one chosen by the key
+    #[arg(long, value_name = "N")]
+    pub(crate) partition: Option<u32>,
+    /// What to wait for at the end: that records survive a killed process, or power loss
+    #[arg(long, value_enum, default_value_t = AcksArg::Synced)]
+    pub(crate) acks: AcksArg,
+    /// Read the lines from a file instead of stdin
+    #[arg(long, value_name = "F")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum AcksArg {
+    Written,
+    Synced,
+}
+
+impl AcksArg {
+    pub(crate) fn acks(self) -> Acks {
+        match self {
+            Self::Written => Acks::Written,
+            Self::Synced => Acks::Synced,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Written => "written",
+            Self::Synced => "synced",
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Consume {
+    /// The topics
+    #[arg(required = true, value_name = "TOPIC")]
+    pub(crate) topics: Vec<String>,
+    /// Read as this group and commit. Needs the folder for itself; with --follow only while there
+    /// is something to read
+    #[arg(short, long)]
+    pub(crate) group: Option<String>,
+    /// Where to begin: earliest, latest, an offset, or @ and a time (milliseconds since 1970, or
+    /// UTC as 2025-01-31T12:00:00). For a group: in partitions it has no committed offset for
+    #[arg(long, value_name = "WHERE", default_value = "earliest", allow_hyphen_values = true)]
+    pub(crate) from: From,
+    /// End after this many records
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max: Option<u64>,
+    /// Wait for more at the end
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// json, or a TEMPLATE; the value alone if it is not given
+    #[arg(long, value_name = "TEMPLATE|json", conflicts_with = "json")]
+    pub(crate) format: Option<Format>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Group {
+    /// List the groups that have committed offsets
+    List,
+    /// Show how far a group is
+    ///
+    /// Members are in the memory of the application they run in and are not seen from here.
+    Describe {
+        /// The group
+        name: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Dump {
+    /// A .log file anywhere, or a partition of the folder, as orders-0
+    #[arg(value_name = "PATH|TOPIC-PARTITION")]
+    pub(crate) what: PathBuf,
+    /// One line per batch; the default
+    #[arg(long, conflicts_with = "records")]
+    pub(crate) batches: bool,
+    /// One line per record
+    #[arg(long)]
+    pub(crate) records: bool,
+    /// Leave out what lies below this offset
+    #[arg(long, value_name = "OFFSET", value_parser = clap::value_parser!(i64).range(0..))]
+    pub(crate) from: Option<i64>,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE, as segment.bytes=1048576".to_owned()),
+    }
+}

@@ -1,0 +1,103 @@
+use std::borrow::Cow;
+use std::io::{self, BufWriter, StdoutLock, Write};
+
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+
+/// Stdout, buffered, and whether JSON was asked for.
+#[derive(Debug)]
+pub(crate) struct Output {
+    writer: BufWriter<StdoutLock<'static>>,
+    pub(crate) json: bool,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { writer: BufWriter::with_capacity(BUFFER_BYTES, io::stdout().lock()), json }
+    }
+
+    /// One JSON object as a line.
+    pub(crate) fn object(&mut self, object: &Value) -> Result<(), Failure> {
+        serde_json::to_writer(&mut self.writer, object)
+            .map_err(|error| Failure::Output(error.into()))?;
+        self.text("\n")
+    }
+
+    /// Text as it is.
+    pub(crate) fn text(&mut self, text: &str) -> Result<(), Failure> {
+        self.bytes(text.as_bytes())
+    }
+
+    /// Bytes as they are.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.writer.write_all(bytes).map_err(Failure::Output)
+    }
+
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+/// Columns under a heading; those of numbers are flush right.
+#[derive(Debug)]
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub(crate) fn new(heading: &[&str]) -> Self {
+        Self { rows: vec![heading.iter().map(|&name| name.to_owned()).collect()] }
+    }
+
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+
+    pub(crate) fn print(&self, out: &mut Output) -> Result<(), Failure> {
+        let columns = self.rows.first().map_or(0, Vec::len);
+        let column = |at: usize| self.rows.iter().filter_map(move |row| row.get(at));
+        let width = |at| column(at).map(|cell| cell.chars().count()).max().unwrap_or(0);
+        let is_number = |cell: &String| cell == "-" || cell.parse::<i64>().is_ok();
+        let layout: Vec<(usize, bool)> =
+            (0..columns).map(|at| (width(at), column(at).skip(1).all(is_number))).collect();
+        for row in &self.rows {
+            let cells = row.iter().zip(&layout).map(|(cell, &(width, right))| {
+                if right { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+            });
+            let line = cells.collect::<Vec<_>>().join("  ");
+            out.text(&format!("{}\n", line.trim_end()))?;
+        }
+        Ok(())
+    }
+}
+
+/// A cell that may be empty.
+pub(crate) fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// Bytes in JSON: a string where they are UTF-8, else `{"hex": ...}`, null where there are none.
+pub(crate) fn json_bytes(bytes: Option<&[u8]>) -> Value {
+    match bytes.map(|bytes| (std::str::from_utf8(bytes), bytes)) {
+        None => Value::Null,
+        Some((Ok(text), _)) => text.into(),
+        Some((Err(_), bytes)) => json!({ "hex": hex(bytes) }),
+    }
+}
+
+/// Bytes in a line of text: quoted where they are UTF-8, else `x` and hexadecimal digits.
+pub(crate) fn quoted(bytes: Option<&[u8]>) -> Cow<'static, str> {
+    match bytes.map(|bytes| (std::str::from_utf8(bytes), bytes)) {
+        None => "null".into(),
+        Some((Ok(text), _)) => format!("{text:?}").into(),
+        Some((Err(_), bytes)) => format!("x{}", hex(bytes)).into(),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('?');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+const BUFFER_BYTES: usize = 64 << 10;

@@ -1,0 +1,222 @@
+use std::io::{self, BufRead, BufReader, IsTerminal as _, Read, Write as _};
+use std::path::Path;
+use std::time::Duration;
+
+use grouplog::time::{Clock as _, SystemClock};
+use grouplog::{Error, Producer, ProducerConfig, Record};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use crate::args::Produce;
+use crate::failure::Failure;
+use crate::input;
+use crate::output::Output;
+use crate::with_new_writer;
+
+pub(crate) fn run(data: &Path, command: &Produce, out: &mut Output) -> Result<(), Failure> {
+    // The input first: a wrong name leaves no folder behind.
+    let (reader, bar): (Box<dyn Read>, _) = if let Some(path) = &command.file {
+        let (file, len) = input::open(path)?;
+        (Box::new(file), file_bar(len))
+    } else {
+        (Box::new(io::stdin().lock()), stdin_bar())
+    };
+    let reader = BufReader::with_capacity(READ_BYTES, reader);
+    let sent = with_new_writer(data, |broker| {
+        broker.describe_topic(&command.topic)?;
+        let config = ProducerConfig::new().acks(command.acks.acks());
+        let clock = SystemClock::new();
+        let mut lines =
+            Lines { command, producer: broker.producer_with(config)?, sent: Sent::default() };
+        let read = lines.send_all(reader, &bar);
+        // Also where a line was refused: what the message counts has been acknowledged.
+        lines.producer.flush()?;
+        read.map(|()| (lines.sent, clock.monotonic()))
+    });
+    bar.finish_and_clear();
+    let (sent, took) = sent?;
+    summary(command, sent, took, out)
+}
+
+/// What was appended.
+#[derive(Debug, Default, Clone, Copy)]
+struct Sent {
+    records: u64,
+    bytes: u64,
+}
+
+/// Lines on their way into the topic.
+struct Lines<'a> {
+    command: &'a Produce,
+    producer: Producer,
+    sent: Sent,
+}
+
+impl Lines<'_> {
+    /// Sends whatever has been read before it reads on, so that no line waits for the next one.
+    fn send_all(&mut self, mut reader: impl BufRead, bar: &ProgressBar) -> Result<(), Failure> {
+        let mut pending = Vec::new();
+        loop {
+            let read = match reader.fill_buf() {
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(self.stopped(&self.cannot_read(&error))),
+            };
+            let len = read.len();
+            // A line may begin in what is pending; only what is new can end it.
+            let end = read.iter().rposition(|&byte| byte == b'\n');
+            let end = end.map(|at| pending.len() + at + 1);
+            pending.extend_from_slice(read);
+            reader.consume(len);
+            if let Some(end) = end {
+                self.send_lines(pending.get(..end).unwrap_or_default())?;
+                pending.drain(..end);
+            }
+            if len == 0 {
+                return if pending.is_empty() { Ok(()) } else { self.send_lines(&pending) };
+            }
+            if pending.len() > LINE_BYTES_MAX {
+                let what = format!("longer than {LINE_BYTES_MAX} bytes, which no topic takes");
+                return Err(self.refused(&what));
+            }
+            bar.inc(len as u64);
+        }
+    }
+
+    /// Sends complete lines, in groups.
+    fn send_lines(&mut self, text: &[u8]) -> Result<(), Failure> {
+        let mut group = Vec::new();
+        let mut bytes = 0;
+        for line in text.split_inclusive(|&byte| byte == b'\n') {
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            if group.len() == GROUP_LINES || bytes + line.len() > GROUP_BYTES {
+                self.send_group(&group)?;
+                group.clear();
+                bytes = 0;
+            }
+            group.push(line);
+            bytes += line.len();
+        }
+        self.send_group(&group)
+    }
+
+    fn send_group(&mut self, lines: &[&[u8]]) -> Result<(), Failure> {
+        let Some(records) =
+            lines.iter().map(|line| record(self.command, line)).collect::<Option<Vec<_>>>()
+        else {
+            return self.send_one_by_one(lines);
+        };
+        match self.producer.send_all(records) {
+            Ok(_) => {
+                self.sent.records += lines.len() as u64;
+                self.sent.bytes += lines.iter().map(|line| line.len() as u64).sum::<u64>();
+                Ok(())
+            }
+            // It does not say which; nothing of the group was appended.
+            Err(Error::RecordTooLarge { .. }) => self.send_one_by_one(lines),
+            Err(error) => Err(self.stopped(&error.into())),
+        }
+    }
+
+    /// Finds the line that is refused, and sends those before it.
+    fn send_one_by_one(&mut self, lines: &[&[u8]]) -> Result<(), Failure> {
+        for line in lines {
+            let Some(record) = record(self.command, line) else {
+                let separator = self.command.key_separator.as_deref().unwrap_or_default();
+                return Err(self.refused(&format!("there is no key separator {separator:?} in it")));
+            };
+            match self.producer.send(record) {
+                Ok(_) => {}
+                Err(error @ Error::RecordTooLarge { .. }) => {
+                    return Err(self.refused(&error.to_string()));
+                }
+                Err(error) => return Err(self.stopped(&error.into())),
+            }
+            self.sent.records += 1;
+            self.sent.bytes += line.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn refused(&self, why: &str) -> Failure {
+        let before = self.sent.records;
+        let line = before + 1;
+        Failure::Other(format!(
+            "line {line} of {} is refused: {why}; the {before} before it were appended",
+            self.input()
+        ))
+    }
+
+    /// A failure that is not the line's.
+    fn stopped(&self, failure: &Failure) -> Failure {
+        let before = self.sent.records;
+        Failure::Other(format!("{failure}; {before} lines were appended"))
+    }
+
+    fn cannot_read(&self, error: &io::Error) -> Failure {
+        Failure::Other(format!("cannot read {}: {error}", self.input()))
+    }
+
+    fn input(&self) -> String {
+        let file = self.command.file.as_ref();
+        file.map_or_else(|| "stdin".to_owned(), |path| path.display().to_string())
+    }
+}
+
+/// The record of a line, or `None` if it should have a key and has not.
+fn record<'a>(command: &'a Produce, line: &'a [u8]) -> Option<Record<'a>> {
+    let mut record = Record::to(&command.topic);
+    if let Some(partition) = command.partition {
+        record = record.partition(partition);
+    }
+    let Some(separator) = &command.key_separator else { return Some(record.value(line)) };
+    let separator = separator.as_bytes();
+    let at = line.windows(separator.len()).position(|part| part == separator)?;
+    let (key, rest) = line.split_at_checked(at)?;
+    Some(record.key(key).value(rest.get(separator.len()..)?))
+}
+
+fn summary(command: &Produce, sent: Sent, took: Duration, out: &mut Output) -> Result<(), Failure> {
+    let seconds = took.as_secs_f64();
+    let rate = (sent.records as f64 / seconds.max(0.001)) as u64;
+    let acks = command.acks.name();
+    if out.json {
+        return out.object(&json!({
+            "topic": command.topic,
+            "records": sent.records,
+            "bytes": sent.bytes,
+            "acks": acks,
+            "seconds": seconds,
+            "records_per_second": rate,
+        }));
+    }
+    let Sent { records, bytes } = sent;
+    let text = format!("{records} records {acks}, {bytes} bytes, {seconds:.3} s, {rate} records/s");
+    // The records are in; that nobody reads stderr changes nothing.
+    let _nobody_listens = writeln!(io::stderr(), "{text}");
+    Ok(())
+}
+
+/// A bar for a file, which indicatif draws on stderr if that is a terminal.
+fn file_bar(len: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template(
+        "{bar:40} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
+    );
+    ProgressBar::new(len).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// A counter for a pipe; nothing where somebody types.
+fn stdin_bar() -> ProgressBar {
+    if io::stdin().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{spinner} {binary_bytes} {binary_bytes_per_sec}");
+    ProgressBar::new_spinner()
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+}
+
+const READ_BYTES: usize = 256 << 10;
+const GROUP_LINES: usize = 1000;
+const GROUP_BYTES: usize = 1 << 20;
+/// The largest `max.message.bytes`.
+const LINE_BYTES_MAX: usize = 16 << 20;

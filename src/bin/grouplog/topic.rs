@@ -1,0 +1,128 @@
+use std::path::Path;
+
+use grouplog::{TopicConfig, TopicDescription};
+use serde_json::{Value, json};
+
+use crate::args::Topic;
+use crate::failure::Failure;
+use crate::output::{Output, Table, or_dash};
+use crate::{open_read_only, with_new_writer, with_writer};
+
+pub(crate) fn run(data: &Path, command: &Topic, out: &mut Output) -> Result<(), Failure> {
+    match command {
+        Topic::Create { name, partitions, config } => create(data, name, *partitions, config, out),
+        Topic::List => list(data, out),
+        Topic::Describe { name } => describe(data, name, out),
+        Topic::Delete { name } => delete(data, name, out),
+    }
+}
+
+fn create(
+    data: &Path,
+    name: &str,
+    partitions: u32,
+    entries: &[(String, String)],
+    out: &mut Output,
+) -> Result<(), Failure> {
+    // Read before the folder is made: a wrong key leaves nothing behind.
+    let mut config = TopicConfig::new().partitions(partitions);
+    for (key, value) in entries {
+        config = config.set(key, value)?;
+    }
+    let topic = with_new_writer(data, |broker| {
+        broker.create_topic(name, config)?;
+        Ok(broker.describe_topic(name)?)
+    })?;
+    let count = topic.partitions.len();
+    if out.json {
+        return out
+            .object(&json!({ "created": name, "id": topic.id.to_string(), "partitions": count }));
+    }
+    let unit = if count == 1 { "partition" } else { "partitions" };
+    out.text(&format!("created topic {name} with {count} {unit}\n"))
+}
+
+fn delete(data: &Path, name: &str, out: &mut Output) -> Result<(), Failure> {
+    with_writer(data, |broker| Ok(broker.delete_topic(name)?))?;
+    if out.json {
+        return out.object(&json!({ "deleted": name }));
+    }
+    out.text(&format!("deleted topic {name}\n"))
+}
+
+fn list(data: &Path, out: &mut Output) -> Result<(), Failure> {
+    let broker = open_read_only(data)?;
+    let mut table = Table::new(&["topic", "partitions", "records", "bytes"]);
+    for name in broker.list_topics() {
+        let topic = broker.describe_topic(&name)?;
+        let (records, bytes) = totals(&topic);
+        let count = topic.partitions.len();
+        if out.json {
+            out.object(
+                &json!({ "topic": name, "partitions": count, "records": records, "bytes": bytes }),
+            )?;
+        } else {
+            table.row([name, count.to_string(), records.to_string(), bytes.to_string()]);
+        }
+    }
+    if out.json { Ok(()) } else { table.print(out) }
+}
+
+/// How many offsets the partitions hold, and how many bytes.
+fn totals(topic: &TopicDescription) -> (i64, u64) {
+    topic.partitions.iter().fold((0, 0), |(records, bytes), partition| {
+        (records + (partition.end_offset - partition.start_offset), bytes + partition.bytes)
+    })
+}
+
+fn describe(data: &Path, name: &str, out: &mut Output) -> Result<(), Failure> {
+    let topic = open_read_only(data)?.describe_topic(name)?;
+    if out.json {
+        return out.object(&json_topic(&topic));
+    }
+    out.text(&format!("topic {}, id {}\n", topic.name, topic.id))?;
+    for (key, value) in &topic.config {
+        out.text(&format!("  {key}={value}\n"))?;
+    }
+    let heading = ["partition", "start", "end", "epoch", "bytes", "segments"];
+    let mut table = Table::new(&heading);
+    for partition in &topic.partitions {
+        table.row([
+            partition.partition.partition().to_string(),
+            partition.start_offset.to_string(),
+            partition.end_offset.to_string(),
+            or_dash(partition.leader_epoch),
+            partition.bytes.to_string(),
+            partition.segments.to_string(),
+        ]);
+    }
+    table.print(out)
+}
+
+fn json_topic(topic: &TopicDescription) -> Value {
+    let config: serde_json::Map<_, _> = topic
+        .config
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), value.as_str().into()))
+        .collect();
+    let partitions: Vec<Value> = topic
+        .partitions
+        .iter()
+        .map(|partition| {
+            json!({
+                "partition": partition.partition.partition(),
+                "start_offset": partition.start_offset,
+                "end_offset": partition.end_offset,
+                "leader_epoch": partition.leader_epoch,
+                "bytes": partition.bytes,
+                "segments": partition.segments,
+            })
+        })
+        .collect();
+    json!({
+        "topic": topic.name,
+        "id": topic.id.to_string(),
+        "config": config,
+        "partitions": partitions,
+    })
+}

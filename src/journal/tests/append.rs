@@ -1,0 +1,339 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::rig::{BOTH, FILE, LONG, append, append_synced, config, fresh, open, read};
+use crate::error::Error;
+use crate::journal::{Credit, Journal, JournalMode, Start};
+use crate::storage::{Memory, Storage};
+use crate::time::{Random, SeededRandom, SystemClock};
+
+/// J3, between calls: what is surely there is what is granted and what is left.
+fn assert_exact(journal: &Journal, outstanding: &[Credit<'_>]) {
+    let shared = &journal.shared;
+    let sure = shared.state.lock().sure_bytes(shared.config.frame_max());
+    let out: usize = outstanding.iter().map(Credit::bytes).sum();
+    assert_eq!(shared.slack.load(Ordering::SeqCst), sure - out as i64);
+    assert!(sure >= out as i64);
+}
+
+fn fill(journal: &Journal) -> usize {
+    (0..10_000)
+        .take_while(|_| match journal.reserve(1000, LONG) {
+            Ok(mut credit) => journal.append(&mut credit, &[&[9; 1000]]).is_ok(),
+            Err(Error::Timeout { .. }) => false,
+            Err(error) => panic!("{error}"),
+        })
+        .count()
+}
+
+#[test]
+fn frames_come_back_in_order_over_many_files() {
+    for mode in BOTH {
+        let (storage, journal) = fresh(mode);
+        let from = journal.end();
+        let random = SeededRandom::new(1);
+        let payloads: Vec<Vec<u8>> =
+            (0..60u8).map(|i| vec![i; (random.next_u64() % 4000) as usize]).collect();
+        for payload in &payloads {
+            let (left, right) = payload.split_at(payload.len() / 3);
+            let mut credit = journal.reserve(payload.len(), LONG).unwrap();
+            journal.append(&mut credit, &[left, &[], right]).unwrap();
+            drop(credit);
+            assert_exact(&journal, &[]);
+        }
+        assert!(journal.end().sequence() > from.sequence() + 5);
+        let (found, replayed) = read(&*storage, from).unwrap();
+        assert_eq!(found, payloads);
+        assert_eq!(replayed.end, journal.end());
+        assert!(!replayed.torn);
+        assert_eq!(read(&*storage, from).unwrap(), (found, replayed));
+    }
+}
+
+#[test]
+fn replay_from_the_middle_gives_the_rest() {
+    let (storage, journal) = fresh(JournalMode::Map);
+    append(&journal, b"before");
+    let from = journal.end();
+    append(&journal, b"after");
+    assert_eq!(read(&*storage, from).unwrap().0, [b"after"]);
+    assert_eq!(read(&*storage, journal.end()).unwrap().0.len(), 0);
+}
+
+#[test]
+fn a_frame_of_more_than_a_quarter_of_the_journal_is_refused() {
+    let (_, journal) = fresh(JournalMode::Map);
+    let max = journal.shared.config.max_bytes as usize / 4;
+    assert!(journal.reserve(max - 32, LONG).is_ok());
+    assert!(matches!(journal.reserve(max, LONG), Err(Error::LimitExceeded { .. })));
+    assert!(matches!(journal.reserve(usize::MAX, LONG), Err(Error::LimitExceeded { .. })));
+}
+
+#[test]
+fn an_append_beyond_its_credit_changes_nothing() {
+    let (_, journal) = fresh(JournalMode::Map);
+    let end = journal.end();
+    let mut credit = journal.reserve(10, LONG).unwrap();
+    assert!(matches!(journal.append(&mut credit, &[&[0; 100]]), Err(Error::Misuse(_))));
+    assert_eq!(journal.end(), end);
+}
+
+#[test]
+fn a_full_journal_still_takes_urgent_frames_until_a_checkpoint() {
+    for mode in BOTH {
+        let (storage, journal) = fresh(mode);
+        let from = journal.end();
+        let records = fill(&journal);
+        assert!(records > 100, "{records}");
+        assert!(journal.half_full());
+        for _ in 0..10 {
+            let mut credit = journal.reserve_urgent(100, LONG).unwrap();
+            journal.append(&mut credit, &[b"urgent"]).unwrap();
+        }
+        assert_exact(&journal, &[]);
+        assert!(!journal.shared.state.lock().spares.is_empty(), "one spare is never granted");
+        assert_eq!(read(&*storage, from).unwrap().0.len(), records + 10);
+
+        journal.checkpointed(journal.end());
+        assert!(!journal.half_full());
+        assert!(fill(&journal) > 100);
+    }
+}
+
+#[test]
+fn the_folder_stays_within_its_limit() {
+    let (storage, journal) = fresh(JournalMode::Map);
+    for _ in 0..5 {
+        fill(&journal);
+        journal.checkpointed(journal.end());
+        append(&journal, &vec![1; 60_000]);
+        journal.checkpointed(journal.end());
+    }
+    let total: u64 =
+        super::super::slot::list(&*storage).unwrap().iter().map(|(_, bytes)| bytes).sum();
+    assert_eq!(total, journal.shared.state.lock().total_bytes);
+    assert!(total <= journal.shared.config.max_bytes, "{total}");
+}
+
+#[test]
+fn a_large_frame_gets_a_file_of_its_own() {
+    for mode in BOTH {
+        let (storage, journal) = fresh(mode);
+        let from = journal.end();
+        append(&journal, b"small");
+        append_synced(&journal, &vec![7; 3 * FILE as usize]);
+        assert_exact(&journal, &[]);
+        append_synced(&journal, b"small again");
+        let (found, _) = read(&*storage, from).unwrap();
+        let sizes: Vec<_> = found.iter().map(Vec::len).collect();
+        assert_eq!(sizes, [5, 3 * FILE as usize, 11]);
+    }
+}
+
+#[test]
+fn a_large_credit_that_is_not_used_leaves_all_as_it_was() {
+    let (_, journal) = fresh(JournalMode::Map);
+    let credit = journal.reserve(2 * FILE as usize, LONG).unwrap();
+    assert!(matches!(journal.reserve(1, LONG), Err(Error::Timeout { .. })));
+    drop(credit);
+    assert_exact(&journal, &[]);
+    append(&journal, b"as before");
+}
+
+#[test]
+fn a_large_frame_waits_until_other_credits_are_back() {
+    let (_, journal) = fresh(JournalMode::Map);
+    let small = journal.reserve(1, LONG).unwrap();
+    assert!(matches!(journal.reserve(2 * FILE as usize, LONG), Err(Error::Timeout { .. })));
+    drop(small);
+    append(&journal, &vec![1; 2 * FILE as usize]);
+    assert_exact(&journal, &[]);
+}
+
+#[test]
+fn half_full_is_told_once_per_crossing() {
+    let told = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&told);
+    let storage: Arc<dyn Storage> = Arc::new(Memory::new());
+    let on_half_full = Box::new(move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+    });
+    let clock = Arc::new(SystemClock::new());
+    let random = Arc::new(SeededRandom::new(1));
+    let config = config(JournalMode::Map);
+    let start = Start::default();
+    let journal = Journal::create(storage, config, random, clock, &start, on_half_full).unwrap();
+    for round in 1..=3 {
+        fill(&journal);
+        assert_eq!(told.load(Ordering::SeqCst), round);
+        journal.checkpointed(journal.end());
+    }
+}
+
+#[test]
+fn a_waiting_reserve_asks_for_a_checkpoint_and_gets_its_space() {
+    let (ask, asked) = crossbeam_channel::unbounded();
+    let storage: Arc<dyn Storage> = Arc::new(Memory::new());
+    let config = crate::journal::JournalConfig { background: true, ..config(JournalMode::Map) };
+    let clock = Arc::new(SystemClock::new());
+    let random = Arc::new(SeededRandom::new(1));
+    let on_half_full = Box::new(move || {
+        ask.send(()).ok();
+    });
+    let journal =
+        Journal::create(storage, config, random, clock, &Start::default(), on_half_full).unwrap();
+    std::thread::scope(|scope| {
+        let checkpointer = scope.spawn(|| {
+            while let Ok(()) = asked.recv_timeout(LONG) {
+                journal.checkpointed(journal.end());
+                if journal.shared.closed.load(Ordering::SeqCst) {
+                    break;
+                }
+            }
+        });
+        let writers: Vec<_> = (0..4)
+            .map(|i| {
+                let journal = &journal;
+                scope.spawn(move || {
+                    for n in 0..300 {
+                        // Now and then a frame with a file of its own, in the midst of the others.
+                        append(journal, &vec![i; if n % 100 == 50 { 20_000 } else { 1500 }]);
+                    }
+                })
+            })
+            .collect();
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        journal.close().unwrap();
+        (journal.shared.on_half_full)();
+        checkpointer.join().unwrap();
+    });
+    assert_exact(&journal, &[]);
+}
+
+#[test]
+fn reserve_gives_up_after_its_time() {
+    let storage: Arc<dyn Storage> = Arc::new(Memory::new());
+    let config = crate::journal::JournalConfig { background: true, ..config(JournalMode::Map) };
+    let journal = open(&storage, config, Start::default());
+    let wait = Duration::from_millis(50);
+    let error = std::iter::repeat_with(|| {
+        let mut credit = journal.reserve(1000, wait)?;
+        journal.append(&mut credit, &[&[0; 1000]])
+    })
+    .find_map(Result::err);
+    assert!(matches!(error, Some(Error::Timeout { what: "journal space" })), "{error:?}");
+}
+
+#[test]
+fn a_failed_write_is_indeterminate_and_final() {
+    let memory = Memory::crash_simulating(1);
+    let storage: Arc<dyn Storage> = Arc::new(memory.clone());
+    let journal = open(&storage, config(JournalMode::Write), Start::default());
+    let mut credit = journal.reserve(100, LONG).unwrap();
+    let end = journal.end();
+    memory.fail_at(memory.ops() + 1, std::io::ErrorKind::Other, false);
+    let failed = journal.append(&mut credit, &[&[1; 50]]);
+    assert!(matches!(failed, Err(Error::Indeterminate { .. })), "{failed:?}");
+    let failed = journal.append(&mut credit, &[&[1; 50]]);
+    assert!(matches!(failed, Err(Error::Failed { .. })), "{failed:?}");
+    assert_eq!(journal.end(), end);
+}
+
+#[test]
+fn a_full_disk_is_told_and_ends_with_a_checkpoint() {
+    let memory = Memory::new();
+    let storage: Arc<dyn Storage> = Arc::new(memory.clone());
+    memory.set_capacity(u64::from(FILE) * 4 + 100);
+    let journal = open(&storage, config(JournalMode::Map), Start::default());
+    let until_full = || {
+        std::iter::repeat_with(|| {
+            let mut credit = journal.reserve(1000, LONG)?;
+            journal.append(&mut credit, &[&[1; 1000]])
+        })
+        .find_map(Result::err)
+    };
+    for _ in 0..3 {
+        let error = until_full();
+        assert!(matches!(error, Some(Error::DiskFull { .. })), "{error:?}");
+        let mut credit = journal.reserve_urgent(100, LONG).unwrap();
+        journal.append(&mut credit, &[b"urgent"]).unwrap();
+        drop(credit);
+        journal.checkpointed(journal.end());
+        append(&journal, b"again");
+    }
+    drop(journal);
+    // What was held back is what the next opening goes on in.
+    memory.set_capacity(0);
+    let journal = open(&storage, config(JournalMode::Map), Start::default());
+    append(&journal, b"on a full disk");
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Reserve(usize),
+    Urgent(usize),
+    Append(usize),
+    Drop(usize),
+    Checkpoint,
+    Large(usize),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        4 => (0..4064usize).prop_map(Op::Reserve),
+        1 => (0..4064usize).prop_map(Op::Urgent),
+        8 => any::<usize>().prop_map(Op::Append),
+        2 => any::<usize>().prop_map(Op::Drop),
+        1 => Just(Op::Checkpoint),
+        1 => (5000..60_000usize).prop_map(Op::Large),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// J3: with whatever credits out, in whatever order they are used, an append finds room.
+    #[test]
+    fn an_append_with_a_credit_finds_room(ops in prop::collection::vec(op(), 1..300)) {
+        let (storage, journal) = fresh(JournalMode::Map);
+        let mut credits: Vec<Credit<'_>> = Vec::new();
+        let mut from = journal.end();
+        let mut since = 0;
+        for op in ops {
+            match op {
+                Op::Reserve(bytes) => credits.extend(journal.reserve(bytes, LONG).ok()),
+                Op::Urgent(bytes) => credits.extend(journal.reserve_urgent(bytes, LONG).ok()),
+                Op::Append(which) if !credits.is_empty() => {
+                    let which = which % credits.len();
+                    let mut credit = credits.swap_remove(which);
+                    let payload = vec![1; credit.bytes() - 32];
+                    journal.append(&mut credit, &[&payload]).unwrap();
+                    since += 1;
+                }
+                Op::Drop(which) if !credits.is_empty() => {
+                    let which = which % credits.len();
+                    drop(credits.swap_remove(which));
+                }
+                Op::Checkpoint => {
+                    prop_assert_eq!(read(&*storage, from).unwrap().0.len(), since);
+                    from = journal.end();
+                    since = 0;
+                    journal.checkpointed(from);
+                }
+                Op::Large(bytes) => {
+                    if let Ok(mut credit) = journal.reserve(bytes, LONG) {
+                        journal.append(&mut credit, &[&vec![2; bytes]]).unwrap();
+                        since += 1;
+                    }
+                }
+                Op::Append(_) | Op::Drop(_) => {}
+            }
+            assert_exact(&journal, &credits);
+        }
+        prop_assert_eq!(read(&*storage, from).unwrap().0.len(), since);
+    }
+}

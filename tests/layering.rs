@@ -1,0 +1,379 @@
+//! Holds the table of modules: a module imports only what lies below it. Beside that, what is easy to
+//! break unseen: where `unsafe` may stand, that pure modules are deterministic, that nothing sleeps.
+//!
+//! The sources are read as text, with comments, strings and character literals blanked out, so test code
+//! is held to the same table.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot read its sources fails")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// Modules of the crate and their ranks. A module may import only lower ranks.
+const TABLE: &[(&str, u32)] = &[
+    ("types", 0),
+    ("error", 1),
+    ("time", 1),
+    ("record", 2),
+    ("storage", 2),
+    // Names the codecs of `record` and the clocks of `time`.
+    ("config", 3),
+    ("segment", 4),
+    ("journal", 4),
+    ("log", 5),
+    ("group", 6),
+    ("broker", 7),
+    ("producer", 8),
+    ("consumer", 8),
+    ("admin", 8),
+    // Bodies of fuzz targets, behind the feature `__internal`.
+    ("internal", 9),
+];
+
+/// What the pure coordinator may import: it takes time and writes as arguments and results.
+const GROUP_MAY_IMPORT: &[&str] = &["error", "types"];
+
+/// The public handles `Broker` and `ReadOnlyBroker` construct producers and consumers: their methods are
+/// the crate's front door, and the type they belong to is the broker's. Nothing else of `broker` may
+/// name what is built on top of it.
+const EXCEPTIONS: &[(&str, &[&str])] =
+    &[("broker/mod.rs", &["consumer", "producer"]), ("broker/read_only.rs", &["consumer"])];
+
+/// Modules whose results must not depend on the order of a hash map.
+const PURE: &[&str] = &["types", "record", "segment", "group"];
+
+/// A source file: its path below `src` or `tests`, and its text without comments and literals.
+struct Source {
+    path: String,
+    code: String,
+}
+
+fn sources(folder: &str) -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let mut paths = Vec::new();
+    collect(&root, &mut paths);
+    paths.sort();
+    let read = |path: &PathBuf| Source {
+        path: path.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/"),
+        code: blank(&std::fs::read_to_string(path).unwrap()),
+    };
+    paths.iter().map(read).collect()
+}
+
+fn collect(folder: &Path, out: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, out);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            out.push(path);
+        }
+    }
+}
+
+/// The text with comments, strings and character literals replaced by spaces.
+fn blank(text: &str) -> String {
+    let chars: Vec<char> = text.chars().collect();
+    let at = |i: usize| chars.get(i).copied().unwrap_or('\0');
+    let mut out = String::with_capacity(text.len());
+    let mut i = 0;
+    while i < chars.len() {
+        let end = literal_end(&chars, i);
+        if end == i {
+            out.push(at(i));
+            i += 1;
+        } else {
+            out.extend((i..end).map(|j| if at(j) == '\n' { '\n' } else { ' ' }));
+            i = end;
+        }
+    }
+    out
+}
+
+/// The end of the comment or literal that begins at `i`; `i` if none does.
+fn literal_end(chars: &[char], i: usize) -> usize {
+    let at = |i: usize| chars.get(i).copied().unwrap_or('\0');
+    let word = |c: char| c.is_alphanumeric() || c == '_';
+    match (at(i), at(i + 1)) {
+        ('/', '/') => (i..chars.len()).find(|&j| at(j) == '\n').unwrap_or(chars.len()),
+        ('/', '*') => {
+            (i + 2..chars.len()).find(|&j| (at(j), at(j + 1)) == ('*', '/')).map_or(i, |j| j + 2)
+        }
+        ('r', '"' | '#') if i == 0 || !word(at(i - 1)) || at(i - 1) == 'b' => {
+            let hashes = (i + 1..chars.len()).take_while(|&j| at(j) == '#').count();
+            if at(i + 1 + hashes) != '"' {
+                return i; // A raw identifier.
+            }
+            let closes = |j: &usize| at(*j) == '"' && (1..=hashes).all(|k| at(j + k) == '#');
+            let close = (i + 2 + hashes..chars.len()).find(closes);
+            close.map_or(chars.len(), |j| j + 1 + hashes)
+        }
+        ('"', _) => {
+            let mut j = i + 1;
+            while j < chars.len() && at(j) != '"' {
+                j += if at(j) == '\\' { 2 } else { 1 };
+            }
+            j + 1
+        }
+        // A character, not a lifetime.
+        ('\'', '\\') => (i + 3..chars.len()).find(|&j| at(j) == '\'').map_or(i, |j| j + 1),
+        ('\'', _) if at(i + 2) == '\'' => i + 3,
+        _ => i,
+    }
+    .min(chars.len())
+}
+
+/// The words and single signs of blanked code; `::` is one sign.
+fn tokens(code: &str) -> Vec<&str> {
+    let mut out = Vec::new();
+    let mut rest = code.trim_start();
+    while let Some(first) = rest.chars().next() {
+        let word = |c: char| c.is_alphanumeric() || c == '_';
+        let len = if word(first) {
+            rest.find(|c| !word(c)).unwrap_or(rest.len())
+        } else if rest.starts_with("::") {
+            2
+        } else {
+            first.len_utf8()
+        };
+        let (token, tail) = rest.split_at(len);
+        out.push(token);
+        rest = tail.trim_start();
+    }
+    out
+}
+
+/// How deep below the crate's root the module of a file is: 1 for `group/mod.rs`, 2 for `group/member.rs`.
+fn depth(path: &str) -> usize {
+    let path = path.trim_end_matches(".rs");
+    path.trim_end_matches("/mod").split('/').count()
+}
+
+/// The names directly below the crate's root that a file reaches by `crate::` or by enough `super::`.
+fn root_names(source: &Source) -> BTreeSet<String> {
+    let tokens = tokens(&source.code);
+    let at = |i: usize| tokens.get(i).copied().unwrap_or_default();
+    let mut found = BTreeSet::new();
+    // Braces of inline modules that are open, by the depth of their brace.
+    let (mut braces, mut inline) = (0_usize, Vec::new());
+    let mut i = 0;
+    while i < tokens.len() {
+        match at(i) {
+            "{" => {
+                braces += 1;
+                if i >= 2 && at(i - 2) == "mod" {
+                    inline.push(braces);
+                }
+            }
+            "}" => {
+                if inline.last() == Some(&braces) {
+                    inline.pop();
+                }
+                braces = braces.saturating_sub(1);
+            }
+            "crate" if at(i + 1) == "::" => first_segments(&tokens, i + 2, &mut found),
+            "super" if i == 0 || at(i - 1) != "::" => {
+                let mut ups = 1;
+                while at(i + 2 * ups - 1) == "::" && at(i + 2 * ups) == "super" {
+                    ups += 1;
+                }
+                if ups >= depth(&source.path) + inline.len() {
+                    first_segments(&tokens, i + 2 * ups, &mut found);
+                }
+            }
+            _ => {}
+        }
+        i += 1;
+    }
+    found
+}
+
+/// The name at `i`, or the first segments of the group in braces at `i`.
+fn first_segments(tokens: &[&str], i: usize, found: &mut BTreeSet<String>) {
+    let at = |i: usize| tokens.get(i).copied().unwrap_or_default();
+    if at(i) != "{" {
+        found.insert(at(i).to_owned());
+        return;
+    }
+    let (mut braces, mut j) = (1, i + 1);
+    while braces > 0 && j < tokens.len() {
+        match at(j) {
+            "{" => braces += 1,
+            "}" => braces -= 1,
+            name if braces == 1 && matches!(at(j - 1), "{" | ",") => {
+                found.insert(name.to_owned());
+            }
+            _ => {}
+        }
+        j += 1;
+    }
+}
+
+/// What `lib.rs` re-exports, by the module that it comes from: `crate::Error` is `crate::error`.
+fn exports(lib: &Source) -> BTreeMap<String, String> {
+    let tokens = tokens(&lib.code);
+    let at = |i: usize| tokens.get(i).copied().unwrap_or_default();
+    let mut out = BTreeMap::new();
+    for i in (0..tokens.len()).filter(|&i| at(i) == "use" && at(i + 2) == "::") {
+        let statement = tokens.iter().skip(i + 3).take_while(|token| **token != ";");
+        for name in statement {
+            out.insert((*name).to_owned(), at(i + 1).to_owned());
+        }
+    }
+    out
+}
+
+fn rank(module: &str) -> Option<u32> {
+    TABLE.iter().find(|(name, _)| *name == module).map(|(_, rank)| *rank)
+}
+
+fn module_of(path: &str) -> &str {
+    path.split('/').next().unwrap_or_default().trim_end_matches(".rs")
+}
+
+/// What is wrong with the imports of one file.
+fn violations(source: &Source, exports: &BTreeMap<String, String>) -> Vec<String> {
+    let module = module_of(&source.path);
+    let Some(own) = rank(module) else {
+        return vec![format!("{}: module `{module}` is not in the table", source.path)];
+    };
+    let excepted = EXCEPTIONS.iter().find(|(path, _)| *path == source.path);
+    let mut out = Vec::new();
+    for name in root_names(source) {
+        let target = exports.get(&name).unwrap_or(&name);
+        let allowed = match rank(target) {
+            _ if target == module => true,
+            _ if excepted.is_some_and(|(_, names)| names.contains(&target.as_str())) => true,
+            _ if module == "group" => GROUP_MAY_IMPORT.contains(&target.as_str()),
+            Some(rank) => rank < own,
+            None => false,
+        };
+        if !allowed {
+            out.push(format!("{}: `{module}` must not import `{name}`", source.path));
+        }
+    }
+    out
+}
+
+fn is_library(source: &&Source) -> bool {
+    source.path != "lib.rs" && !source.path.starts_with("bin/")
+}
+
+/// The lines that hold one of `words` as a word, or as a path of words.
+fn lines_with(sources: &[Source], words: &[&str]) -> Vec<String> {
+    let mut out = Vec::new();
+    for source in sources {
+        for (number, line) in source.code.lines().enumerate() {
+            let tokens = tokens(line);
+            let holds = |words: &[&str]| tokens.windows(words.len()).any(|window| window == words);
+            if words.iter().any(|word| holds(&self::tokens(word))) {
+                out.push(format!("{}:{}", source.path, number + 1));
+            }
+        }
+    }
+    out
+}
+
+fn assert_none(found: &[String], what: &str) {
+    let list = found.iter().fold(String::new(), |mut list, line| {
+        let _infallible = write!(list, "\n  {line}");
+        list
+    });
+    assert!(found.is_empty(), "{what}:{list}");
+}
+
+#[test]
+fn modules_import_only_what_lies_below_them() {
+    let sources = sources("src");
+    let lib = sources.iter().find(|source| source.path == "lib.rs").unwrap();
+    let exports = exports(lib);
+    let found: Vec<String> =
+        sources.iter().filter(is_library).flat_map(|source| violations(source, &exports)).collect();
+    assert_none(&found, "imports against the table");
+}
+
+#[test]
+fn every_exception_is_still_needed() {
+    let sources = sources("src");
+    for (path, names) in EXCEPTIONS {
+        let source = sources.iter().find(|source| source.path == *path);
+        let used = source.map(root_names).unwrap_or_default();
+        for name in *names {
+            assert!(used.contains(*name), "{path} does not import {name} any more");
+        }
+    }
+}
+
+#[test]
+fn the_binary_uses_the_public_api_alone() {
+    let mut binary = sources("src");
+    binary.retain(|source| source.path.starts_with("bin/"));
+    assert_none(&lines_with(&binary, &["grouplog::internal"]), "internals named by the binary");
+    // Files of the library are not taken in by path.
+    let paths: Vec<String> = lines_with(&binary, &["[path", "include!"]);
+    assert_none(&paths, "sources taken in by the binary");
+}
+
+#[test]
+fn unsafe_stands_only_beside_the_maps() {
+    let mut sources = sources("src");
+    sources.retain(|source| {
+        source.path != "storage/map.rs" && !source.path.starts_with("storage/map/")
+    });
+    assert_none(&lines_with(&sources, &["unsafe"]), "unsafe code outside storage/map");
+}
+
+#[test]
+fn pure_modules_hold_no_hash_maps() {
+    let mut sources = sources("src");
+    sources.retain(|source| PURE.contains(&module_of(&source.path)));
+    assert!(sources.len() > PURE.len());
+    assert_none(&lines_with(&sources, &["HashMap", "HashSet"]), "hash maps in pure modules");
+}
+
+#[test]
+fn nothing_sleeps() {
+    for folder in ["src", "tests"] {
+        let sources = sources(folder);
+        assert_none(&lines_with(&sources, &["thread::sleep", "sleep_ms"]), "sleeps");
+        let imports = lines_with(&sources, &["use std::thread::sleep", "thread::park_timeout"]);
+        assert_none(&imports, "sleeps");
+    }
+}
+
+/// The checks above pass only if this scanner sees what it should.
+#[test]
+fn the_scanner_sees_every_form_of_an_import() {
+    let lib = Source { path: "lib.rs".into(), code: "pub use broker::{Broker, Health};".into() };
+    let exports = exports(&lib);
+    let found = |path: &str, text: &str| {
+        let source = Source { path: path.into(), code: blank(text) };
+        violations(&source, &exports).len()
+    };
+    assert_eq!(found("log/mod.rs", "use crate::record::Batch; use crate::error::Error;"), 0);
+    assert_eq!(found("log/mod.rs", "use crate::log::Log; use self::read::Cursor;"), 0);
+    for text in [
+        "use crate::broker::Engine;",
+        "use crate::Broker;",
+        "use crate::{error::Error, broker::{Engine, log}};",
+        "use super::broker::Engine;",
+        "fn f() { crate::broker::Engine::new() }",
+        "mod tests { use super::super::broker::Engine; }",
+        "const A: char = '\"'; use crate::broker::Engine; const B: char = '\"';",
+    ] {
+        assert_eq!(found("log/mod.rs", text), 1, "{text}");
+    }
+    assert_eq!(found("log/read.rs", "use super::super::group::Group;"), 1);
+    assert_eq!(found("log/read.rs", "use super::group::Group; mod t { use super::super::x; }"), 0);
+    for text in
+        ["// crate::broker", "/* crate::broker */", "\"crate::broker\"", "r#\"crate::broker\"#"]
+    {
+        assert_eq!(found("log/mod.rs", text), 0, "{text}");
+    }
+    assert_eq!(found("journal/mod.rs", "use crate::segment::Walk;"), 1, "sideways");
+    assert_eq!(found("group/mod.rs", "use crate::time::Clock;"), 1, "not pure");
+    assert_eq!(found("broker/mod.rs", "use crate::consumer::Source;"), 0, "an exception");
+    assert_eq!(found("broker/open.rs", "use crate::consumer::Source;"), 1, "not its file");
+    assert_eq!(found("novel/mod.rs", ""), 1, "not in the table");
+}
