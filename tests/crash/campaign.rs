@@ -35,22 +35,10 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    const SHORT: Self = Self {
-        stride: 1,
-        seeds: 1,
-        state_bits: 0,
-        depth: 3,
-        deeper_stride: 61,
-        deeper_points: 3,
-    };
-    const FULL: Self = Self {
-        stride: 1,
-        seeds: 8,
-        state_bits: 8,
-        depth: 3,
-        deeper_stride: 11,
-        deeper_points: 40,
-    };
+    const SHORT: Self =
+        Self { stride: 1, seeds: 1, state_bits: 0, depth: 3, deeper_stride: 61, deeper_points: 3 };
+    const FULL: Self =
+        Self { stride: 1, seeds: 8, state_bits: 8, depth: 3, deeper_stride: 11, deeper_points: 40 };
 
     /// The short one, or with `GROUPLOG_CRASH=full` the long one.
     pub(crate) fn from_env() -> Self {
@@ -105,7 +93,10 @@ impl<'a> Campaign<'a> {
     pub(crate) fn run(&mut self) {
         self.explore(&mut Vec::new(), &Start::new);
         let Tally { states, known } = &self.tally;
-        println!("{} {:?}: states by depth {states:?}, {known} more known", self.script.name, self.mode);
+        println!(
+            "{} {:?}: states by depth {states:?}, {known} more known",
+            self.script.name, self.mode
+        );
     }
 
     /// Goes the way of a failure again.
@@ -176,7 +167,11 @@ impl<'a> Campaign<'a> {
             return kinds;
         }
         for _ in 0..self.plan.seeds {
-            kinds.extend([Kind::Subset(512, seed()), Kind::Subset(4096, seed()), Kind::Torn(seed())]);
+            kinds.extend([
+                Kind::Subset(512, seed()),
+                Kind::Subset(4096, seed()),
+                Kind::Torn(seed()),
+            ]);
         }
         kinds.extend((1..self.plan.seeds).map(|_| Kind::Kill(seed())));
         kinds

@@ -8,14 +8,8 @@ use grouplog::storage::{FileKind, Memory, Storage};
 
 use crate::journal_file::read_file;
 
-const ROOT_FILES: [&str; 6] = [
-    "grouplog.lock",
-    "meta.properties",
-    "checkpoint.a",
-    "checkpoint.b",
-    "offsets.a",
-    "offsets.b",
-];
+const ROOT_FILES: [&str; 6] =
+    ["grouplog.lock", "meta.properties", "checkpoint.a", "checkpoint.b", "offsets.a", "offsets.b"];
 
 /// As the journal's size is set in `life`, with the two files that openings after crashes may have made
 /// beyond its limit: one to go on in, and one that the next opening could go on in.
@@ -72,7 +66,10 @@ fn check_folder(memory: &Memory, folder: &Path, end: i64, id: &str) -> Result<us
     let mut bases = Vec::new();
     for name in names.iter().filter(|name| name.ends_with(".log")) {
         if *name != format!("{next:020}.log") {
-            return Err(format!("{}/{name} begins at another offset than {next}", folder.display()));
+            return Err(format!(
+                "{}/{name} begins at another offset than {next}",
+                folder.display()
+            ));
         }
         bases.push(format!("{next:020}"));
         next = check_log(&read_file(memory, &folder.join(name)), next)

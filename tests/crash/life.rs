@@ -127,7 +127,9 @@ impl Life {
                 let value = self.value(*bytes);
                 self.send(&place(topic, *partition), value, Acks::Synced)
             }
-            Step::SendLookAlike(topic, partition) => self.send_look_alike(&place(topic, *partition)),
+            Step::SendLookAlike(topic, partition) => {
+                self.send_look_alike(&place(topic, *partition))
+            }
             Step::SendAll(records) => self.send_all(records),
             Step::Flush => {
                 self.synced.flush().map_err(unexpected)?;
@@ -165,7 +167,9 @@ impl Life {
         partitions: u32,
     ) -> Result<(), End> {
         self.history.attempt(Change::Create { topic: topic.to_owned(), partitions });
-        self.broker.create_topic(topic, config.clone().partitions(partitions)).map_err(unexpected)?;
+        self.broker
+            .create_topic(topic, config.clone().partitions(partitions))
+            .map_err(unexpected)?;
         self.acknowledge(Acks::Synced)
     }
 

@@ -1,6 +1,11 @@
 //! Crashes: whatever call a process or a machine ends at, opening the folder again gives what was
 //! promised. See README.md for how to run all of it and how to see a failure again.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
 #![expect(clippy::print_stdout, reason = "counts of a run are part of what it says")]
 
 mod campaign;

@@ -1,13 +1,17 @@
 //! Scripts: short lists of steps that bring every kind of write and sync within reach of a crash.
 
-use grouplog::TopicConfig;
 use grouplog::TimestampType;
+use grouplog::TopicConfig;
 use grouplog::record::Compression;
 
 /// One thing that a program does with a broker.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
-    Create { topic: &'static str, config: TopicConfig, partitions: u32 },
+    Create {
+        topic: &'static str,
+        config: TopicConfig,
+        partitions: u32,
+    },
     Delete(&'static str),
     /// One record, acknowledged as `Written`.
     Send(&'static str, u32, usize),
@@ -20,11 +24,19 @@ pub(crate) enum Step {
     /// Everything so far is `Synced`.
     Flush,
     /// The group's offset in the partition becomes the log end less so much.
-    Commit { group: &'static str, topic: &'static str, partition: u32, behind: i64 },
+    Commit {
+        group: &'static str,
+        topic: &'static str,
+        partition: u32,
+        behind: i64,
+    },
     Checkpoint,
     /// A checkpoint in another thread, which stops before its `pause`-th call that changes files
     /// until the steps are done.
-    DuringCheckpoint { pause: u32, steps: Vec<Step> },
+    DuringCheckpoint {
+        pause: u32,
+        steps: Vec<Step>,
+    },
     /// Closes the folder and opens it again.
     Reopen,
 }
