@@ -20,6 +20,7 @@ use super::groups::Groups;
 use super::image::CheckpointImage;
 use super::registry::{Registry, Topic};
 use super::report::RecoveryReport;
+use super::reserve::Reserve;
 use crate::config::{BrokerConfig, JournalMode};
 use crate::error::{CorruptReason, Error, Result};
 use crate::group::{OffsetCommit, OffsetStore};
@@ -169,6 +170,7 @@ pub(super) fn open(
         journal_bytes_discarded: loaded.replayed.discarded_bytes,
         ..RecoveryReport::default()
     };
+    files::keep_checkpoint(&*storage, loaded.image.generation)?;
     report.segment_bytes_cut = settle_files(&*storage, &loaded)?;
     let engine = start(storage, config, loaded, report.unclean, lock)?;
     report.duration = engine.clock().monotonic().saturating_sub(began);
@@ -230,8 +232,15 @@ fn start(
     journal.hold_synced();
     let first = logs.journal.set(Arc::clone(&journal)).is_ok();
     debug_assert!(first, "a folder is started once");
+    let reserve = Reserve::new(Arc::clone(&storage));
+    match reserve.ensure(journal.total_bytes()) {
+        // Opening works on a full disk: what is there can be read, deleted and committed.
+        Ok(()) | Err(Error::DiskFull { .. }) => {}
+        Err(error) => return Err(error),
+    }
     let engine = Arc::new(Engine {
         storage,
+        reserve,
         directory_id: image.directory_id,
         epoch,
         journal,

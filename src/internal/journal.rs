@@ -86,7 +86,7 @@ impl Script {
         // No input can know the salts of the files that it changes.
         let random = Arc::new(SeededRandom::new(u64::from(crc32fast::hash(data))));
         let start = Start { min_sequence: 1, ..Start::default() };
-        let journal = open(&storage, &config, &random, start).expect("memory");
+        let journal = open(&storage, &config, &random, &start).expect("memory");
         let from = journal.end();
         Self { storage, journal, config, random, from, written: Vec::new() }
     }
@@ -137,7 +137,7 @@ impl Script {
         assert_eq!(found, frames_of(&self.written));
         assert!(!replayed.torn);
         self.config.epoch = replayed.last_epoch_seen + 1;
-        self.journal = open(&self.storage, &self.config, &self.random, Start::after(&replayed))
+        self.journal = open(&self.storage, &self.config, &self.random, &Start::after(&replayed))
             .expect("memory has room");
         self.journal.hold_synced();
     }
@@ -155,7 +155,7 @@ impl Script {
         }
         // The next opening goes on there, and what it writes follows what was found.
         let start = Start::after(replayed);
-        let Ok(journal) = open(&self.storage, &self.config, &self.random, start) else { return };
+        let Ok(journal) = open(&self.storage, &self.config, &self.random, &start) else { return };
         self.journal = journal;
         self.written.truncate(found.len());
         self.append(100);
@@ -169,7 +169,7 @@ fn open(
     storage: &Memory,
     config: &JournalConfig,
     random: &Arc<SeededRandom>,
-    start: Start,
+    start: &Start,
 ) -> Result<Arc<Journal>> {
     Journal::create(
         Arc::new(storage.clone()),

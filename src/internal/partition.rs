@@ -1,8 +1,8 @@
 //! A partition with one segment in memory.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -45,10 +45,12 @@ fn topic_id() -> TopicId {
 pub(super) fn restore(storage: &Memory, segment: SegmentImage, interval: u32) -> Log {
     let shared = LogShared {
         storage: Arc::new(storage.clone()),
+        journal: OnceLock::new(),
         epoch: AtomicI32::new(1),
         batch_size: 64 << 10,
         dirty: Mutex::default(),
         memory: AtomicU64::new(0),
+        open_files: Arc::default(),
         write_failed: AtomicBool::new(false),
     };
     let identity = LogIdentity {

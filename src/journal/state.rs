@@ -103,6 +103,16 @@ impl State {
         used >= config.max_bytes / 2
     }
 
+    /// Takes a slot out that nothing needs, to be removed; its number.
+    pub(super) fn take_unneeded(&mut self) -> Option<u32> {
+        let (number, bytes) = match self.unopened.pop_back() {
+            Some(unopened) => unopened,
+            None => self.free.pop().map(|slot| (slot.number, u64::from(slot.size)))?,
+        };
+        self.total_bytes = self.total_bytes.saturating_sub(bytes);
+        Some(number)
+    }
+
     /// Whether an existing slot can be made a spare.
     pub(super) fn can_recycle(&self) -> bool {
         !self.free.is_empty() || !self.unopened.is_empty()
