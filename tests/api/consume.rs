@@ -182,7 +182,9 @@ fn indexes_that_are_deleted_or_scrambled_change_no_result() {
         let (world, model) = stored();
         let files = index_files(&world);
         assert!(files.len() >= 8, "{files:?}");
-        files.iter().for_each(|path| harm(&world, path));
+        for path in &files {
+            harm(&world, path);
+        }
         let broker = world.open();
         check_reads(&broker, &model, 40);
         let next = broker.producer().unwrap().send(Record::to("t")).unwrap();

@@ -36,13 +36,13 @@ fn send_every_shape(broker: &Broker) -> Vec<Owned> {
             }
             let metadata = producer.send(record).unwrap().wait().unwrap();
             let one = [("same", Some("1")), ("null", None), ("", Some(""))];
-            let one = one.map(|(name, value)| (name.to_owned(), value.map(|v| v.into())));
+            let one = one.map(|(name, value)| (name.to_owned(), value.map(Into::into)));
             sent.push(Owned {
                 partition: metadata.partition(),
                 offset: metadata.offset(),
                 timestamp: metadata.timestamp().as_millis(),
-                key: key.map(|key| key.into()),
-                value: value.map(|value| value.into()),
+                key: key.map(Into::into),
+                value: value.map(Into::into),
                 headers: vec![one; headers as usize].concat(),
             });
         }
