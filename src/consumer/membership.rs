@@ -59,7 +59,8 @@ impl Consumer {
             &engine.registry,
             engine.clock().monotonic(),
             &member.signal,
-        )
+        );
+        Ok(())
     }
 
     pub(super) fn leave(&mut self) {
