@@ -96,7 +96,9 @@ impl Groups {
     pub(crate) fn close(&self) {
         for handle in self.all() {
             let members: Vec<_> = handle.lock().members.values().cloned().collect();
-            members.iter().for_each(|member| member.event.wake());
+            for member in members {
+                member.event.wake();
+            }
         }
     }
 }
