@@ -159,6 +159,7 @@ impl OffsetIndex {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "tests may panic")]
 mod tests {
     use super::super::walk::tests::batch;
     use super::*;
@@ -253,7 +254,7 @@ mod tests {
         let at = batch(100, 3, 1, 5).len();
         log[at + 9] ^= 1;
         let expected = DecodeError::corrupt(CorruptReason::Length, at);
-        assert_eq!(index.locate(&log, 103), Err(expected.clone()));
+        assert_eq!(index.locate(&log, 103), Err(expected));
         let times = super::super::TimeIndex::new(100);
         assert_eq!(times.locate(&index, &log, 2), Err(expected));
     }
