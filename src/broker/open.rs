@@ -289,9 +289,8 @@ fn start_journal(
 ) -> Result<Arc<Journal>> {
     let mode = match config.journal_mode {
         JournalMode::Map => journal::JournalMode::Map,
-        JournalMode::Write => journal::JournalMode::Write,
         JournalMode::Auto if storage.supports_write_map() => journal::JournalMode::Map,
-        JournalMode::Auto => journal::JournalMode::Write,
+        JournalMode::Write | JournalMode::Auto => journal::JournalMode::Write,
     };
     let journal_config = JournalConfig {
         file_bytes: config.journal_file_bytes,

@@ -256,11 +256,6 @@ impl Journal {
         self.shared.state.lock().total_bytes
     }
 
-    /// Whether a checkpoint is due.
-    pub(crate) fn half_full(&self) -> bool {
-        self.shared.state.lock().is_half_full(&self.shared.config)
-    }
-
     /// Stops all writing. The first cause stays.
     pub(crate) fn fail(&self, cause: Arc<Error>) {
         self.shared.fail(cause);
@@ -272,6 +267,7 @@ impl Journal {
     }
 
     /// What the thread does, once: prepares files, runs a requested sync, leaves a witness.
+    #[cfg(any(test, feature = "__internal"))]
     pub(crate) fn step(&self) -> Result<()> {
         self.shared.step()
     }

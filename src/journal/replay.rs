@@ -39,6 +39,7 @@ pub(crate) struct Frame<'a> {
     /// Where it begins.
     pub(crate) lsn: Lsn,
     /// Where it ends; the state after it is the state at this position.
+    #[cfg(any(test, feature = "__internal"))]
     pub(crate) end: Lsn,
     /// The broker epoch of the writer that wrote it.
     pub(crate) epoch: Epoch,
@@ -221,7 +222,13 @@ impl Walk<'_> {
                 Kind::Data => {
                     let end = Lsn::new(file.header.sequence, end);
                     let epoch = file.header.epoch;
-                    (self.visit)(Frame { lsn: header.lsn, end, epoch, payload })?;
+                    (self.visit)(Frame {
+                        lsn: header.lsn,
+                        #[cfg(any(test, feature = "__internal"))]
+                        end,
+                        epoch,
+                        payload,
+                    })?;
                     self.result.end = end;
                     self.result.frames = self.result.frames.saturating_add(1);
                 }

@@ -12,7 +12,7 @@ use crate::storage::{FileKind, OpenMode, Storage, StorageFile, WriteMap};
 
 use super::JournalMode;
 use super::frame::{FRAME_HEADER, NEXT_BYTES};
-use super::header::{Decoded, FIRST_FRAME, FileHeader, HEADER_BYTES};
+use super::header::{Decoded, FileHeader, HEADER_BYTES};
 
 /// An open slot, filled to its size.
 #[derive(Debug)]
@@ -120,15 +120,10 @@ impl Slot {
         }
         written
     }
-
-    /// The frame bytes that a new life of this file surely takes, if no frame is larger than
-    /// `frame_max`: the first frame that does not fit leaves less than that unused.
-    pub(super) fn sure_bytes(&self, frame_max: u32) -> i64 {
-        sure_bytes(self.size, FIRST_FRAME, frame_max)
-    }
 }
 
-/// The frame bytes that a file surely takes from `position` on.
+/// The frame bytes that a file surely takes from `position` on, if no frame is larger than `frame_max`:
+/// the first frame that does not fit leaves less than that unused.
 #[inline]
 pub(super) fn sure_bytes(size: u32, position: u32, frame_max: u32) -> i64 {
     (i64::from(room(size, position)) - i64::from(frame_max)).max(0)

@@ -218,7 +218,7 @@ impl Log {
             let step = if cursor.position < view.written_end() {
                 self.fetch_stored(&view, cursor, partition, limits, out)
             } else {
-                self.fetch_memory(&view, cursor, partition, limits, out)
+                Self::fetch_memory(&view, cursor, partition, limits, out)
             };
             match step {
                 Ok(true) => {}
@@ -231,7 +231,6 @@ impl Log {
     }
 
     fn fetch_memory(
-        &self,
         view: &View,
         cursor: &mut Cursor,
         partition: usize,

@@ -65,6 +65,10 @@ impl Producer {
     /// Nothing was applied: `UnknownTopic`, `UnknownPartition`, `RecordTooLarge`, `LimitExceeded`,
     /// `Timeout` (no journal space within `max.block.ms`), `DiskFull`, `Failed`, `Closed`.
     #[inline]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a record is made for one send and spent by it"
+    )]
     pub fn send(&self, record: Record<'_>) -> Result<Delivery> {
         let inner = &*self.inner;
         let engine = &*inner.engine;

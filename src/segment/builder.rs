@@ -111,11 +111,6 @@ impl IndexBuilder {
         self.times.push(self.largest.0, self.largest.1)
     }
 
-    /// The largest timestamp so far, -1 if none.
-    pub(crate) const fn largest_timestamp(&self) -> i64 {
-        self.largest.0
-    }
-
     pub(crate) const fn offsets(&self) -> &OffsetIndex {
         &self.offsets
     }
@@ -124,6 +119,7 @@ impl IndexBuilder {
         &self.times
     }
 
+    #[cfg(any(test, feature = "__internal"))]
     pub(crate) fn into_indexes(self) -> (OffsetIndex, TimeIndex) {
         (self.offsets, self.times)
     }
@@ -131,6 +127,7 @@ impl IndexBuilder {
 
 /// Makes both indexes of a segment anew from its log, up to where the log is valid; the last value
 /// says where and why that is.
+#[cfg(any(test, feature = "__internal"))]
 pub(crate) fn rebuild(
     log: &[u8],
     base_offset: i64,
@@ -233,7 +230,7 @@ mod tests {
                 assert_eq!(second.scan(log, from), WalkEnd::Clean);
                 assert_eq!(second.offsets(), whole.offsets(), "{cut}");
                 assert_eq!(second.times(), whole.times(), "{cut}");
-                assert_eq!(second.largest_timestamp(), whole.largest_timestamp());
+                assert_eq!(second.largest.0, whole.largest.0);
             }
         }
     }
@@ -248,7 +245,7 @@ mod tests {
         let lost = TimeIndex::new(0);
         let (mut builder, from) = IndexBuilder::resume(offsets.clone(), lost, 0, &log).unwrap();
         builder.scan(&log, from);
-        assert_eq!(builder.largest_timestamp(), 90);
+        assert_eq!(builder.largest.0, 90);
         let (offsets, times) = builder.into_indexes();
         let found = times.locate(&offsets, &log, 15).unwrap().map(|(position, _)| position);
         assert_eq!(found, Some(0));

@@ -106,11 +106,6 @@ impl OffsetIndex {
         self.entries.last().map(|entry| self.absolute(*entry))
     }
 
-    /// All entries, as [`OffsetIndex::last`].
-    pub(crate) fn entries(&self) -> impl ExactSizeIterator<Item = (i64, u64)> {
-        self.entries.iter().map(|entry| self.absolute(*entry))
-    }
-
     /// Where to begin to look for the batch that holds `offset`: no later than there. 0 where no
     /// entry helps.
     pub(crate) fn lookup(&self, offset: i64) -> u64 {
@@ -164,6 +159,7 @@ impl OffsetIndex {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "tests may panic")]
 mod tests {
     use super::super::walk::tests::batch;
     use super::*;
@@ -212,7 +208,7 @@ mod tests {
         assert!(index.push(10, 5));
         assert!(!index.push(10, 9) && !index.push(11, 5));
         assert!(index.push(11, 6));
-        assert_eq!(index.entries().collect::<Vec<_>>(), [(10, 5), (11, 6)]);
+        assert_eq!(index.encode(), entries(&[(0, 5), (1, 6)]));
     }
 
     #[test]
@@ -258,7 +254,7 @@ mod tests {
         let at = batch(100, 3, 1, 5).len();
         log[at + 9] ^= 1;
         let expected = DecodeError::corrupt(CorruptReason::Length, at);
-        assert_eq!(index.locate(&log, 103), Err(expected.clone()));
+        assert_eq!(index.locate(&log, 103), Err(expected));
         let times = super::super::TimeIndex::new(100);
         assert_eq!(times.locate(&index, &log, 2), Err(expected));
     }

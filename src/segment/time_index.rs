@@ -106,12 +106,6 @@ impl TimeIndex {
         self.entries.last().map(|entry| (entry.timestamp, self.absolute(*entry).0))
     }
 
-    /// The offset to begin to look for records with `timestamp` or a later one; the base offset
-    /// where no entry helps.
-    pub(crate) fn lookup(&self, timestamp: i64) -> i64 {
-        self.entry_at_or_before(timestamp).map_or(self.base_offset, |(offset, _)| offset)
-    }
-
     /// Finds the first batch that has a record with `timestamp` or a later one; `None` where there is
     /// none.
     ///
@@ -166,10 +160,15 @@ mod tests {
         let bytes = entries(&[(1000, 6), (2000, 6), (3000, 19)]);
         let index = TimeIndex::parse(&bytes, 5000, 5020).unwrap();
         assert_eq!(index.encode(), bytes);
-        for (timestamp, offset) in
-            [(-1, 5000), (999, 5000), (1000, 5006), (2500, 5006), (3000, 5019), (i64::MAX, 5019)]
-        {
-            assert_eq!(index.lookup(timestamp), offset, "{timestamp}");
+        for (timestamp, entry) in [
+            (-1, None),
+            (999, None),
+            (1000, Some((5006, 1000))),
+            (2500, Some((5006, 2000))),
+            (3000, Some((5019, 3000))),
+            (i64::MAX, Some((5019, 3000))),
+        ] {
+            assert_eq!(index.entry_at_or_before(timestamp), entry, "{timestamp}");
         }
         assert_eq!((index.len(), index.last()), (3, Some((3000, 5019))));
     }

@@ -54,6 +54,7 @@ pub(crate) struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     /// A walk over all batches of the segment with this base offset.
+    #[cfg(any(test, feature = "__internal"))]
     pub(crate) fn new(log: &'a [u8], base_offset: i64) -> Self {
         Self::from_position(log, base_offset, 0)
     }
@@ -95,6 +96,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The offset after the last batch that it returned, at first the base offset.
+    #[cfg(any(test, feature = "__internal"))]
     pub(crate) fn next_offset(&self) -> i64 {
         self.next_offset
     }

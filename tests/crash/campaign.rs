@@ -119,7 +119,7 @@ impl<'a> Campaign<'a> {
             for kind in self.kinds(&end, depth) {
                 path.push(Point { op, kind });
                 let found = self.judge(kind, &end, &history, path);
-                let again = self.random.next_u64() % self.plan.deeper_stride == 0;
+                let again = self.random.next_u64().is_multiple_of(self.plan.deeper_stride);
                 if path.len() < self.plan.depth && (depth > 0 || again) {
                     self.explore(path, &|| Self::after(kind, &end, history.clone(), found));
                 }

@@ -71,7 +71,8 @@ fn check_folder(memory: &Memory, folder: &Path, end: i64, id: &str) -> Result<us
     names.sort();
     let mut next = 0;
     let mut bases = Vec::new();
-    for name in names.iter().filter(|name| name.ends_with(".log")) {
+    for name in names.iter().filter(|name| Path::new(name).extension().is_some_and(|e| e == "log"))
+    {
         if *name != format!("{next:020}.log") {
             return Err(format!(
                 "{}/{name} begins at another offset than {next}",
