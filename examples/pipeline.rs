@@ -24,7 +24,6 @@ use grouplog::{
 const TOPIC: &str = "lines";
 const GROUP: &str = "counters";
 const PARTITIONS: u32 = 4;
-
 /// The key of a line is its fifth word: in the log that comes with the crate mostly the package.
 const KEY_WORD: usize = 4;
 
@@ -79,7 +78,6 @@ fn main() -> Result<()> {
         member.subscribe([TOPIC])?;
         members.push(member);
     }
-
     let producer = broker.producer()?;
     let clock = SystemClock::new();
     let counted = AtomicU64::new(0);
@@ -89,8 +87,12 @@ fn main() -> Result<()> {
         let sender = scope.spawn(|| send(&producer, &lines, &clock).inspect_err(|_| stop()));
         // The third member leaves when it has done about half of its part.
         let work = |(member, leave_at)| {
-            let done = |lines| counted.fetch_add(lines, SeqCst) + lines == due;
-            scope.spawn(move || work(member, leave_at, done, stop).inspect_err(|_| stop()))
+            let done = |lines| {
+                if counted.fetch_add(lines, SeqCst) + lines == due {
+                    stop();
+                }
+            };
+            scope.spawn(move || work(member, leave_at, done).inspect_err(|_| stop()))
         };
         let members: Vec<_> =
             members.into_iter().zip([u64::MAX, u64::MAX, due / 8]).map(work).collect();
@@ -99,9 +101,9 @@ fn main() -> Result<()> {
         (sent, tallies.collect::<Result<Vec<_>>>())
     });
     let (sent, tallies) = (sent?, tallies?);
-    let seconds = clock.monotonic().as_secs_f64();
     println!("sent       {:>8} lines, {:.0} records/s", lines.len(), lines.len() as f64 / sent);
-    println!("counted    {due:>8} lines, {:.0} records/s", due as f64 / seconds);
+    let counting = clock.monotonic().as_secs_f64();
+    println!("counted    {due:>8} lines, {:.0} records/s", due as f64 / counting);
     report(&broker, &tallies)?;
     let mut words = Counts::new();
     for (key, found) in tallies.into_iter().flat_map(|tally| tally.words) {
@@ -123,16 +125,11 @@ fn send(producer: &Producer, lines: &[&str], clock: &SystemClock) -> Result<f64>
     Ok(clock.monotonic().as_secs_f64())
 }
 
-/// A member: counts until `done` says that all is counted, or until it leaves.
+/// A member: counts until it is woken up because all is counted, or until it leaves.
 ///
 /// It commits what it has counted before it polls again or leaves, and a partition that moves is given
 /// up inside `poll`: the next owner begins exactly where this one ended.
-fn work(
-    mut member: Consumer,
-    leave_at: u64,
-    done: impl Fn(u64) -> bool,
-    stop: impl Fn(),
-) -> Result<Tally> {
+fn work(mut member: Consumer, leave_at: u64, done: impl Fn(u64)) -> Result<Tally> {
     let mut tally = Tally::default();
     while tally.total() < leave_at {
         let records = match member.poll(Duration::from_mins(1)) {
@@ -141,9 +138,7 @@ fn work(
         };
         records.iter().for_each(|record| tally.add(&record));
         member.commit()?;
-        if done(records.len() as u64) {
-            stop();
-        }
+        done(records.len() as u64);
     }
     Ok(tally) // `member` is dropped here: it leaves the group, and its partitions go to the others.
 }

@@ -15,6 +15,7 @@ use crate::types::TopicId;
 pub(super) const LOCK_FILE: &str = "grouplog.lock";
 pub(super) const META_FILE: &str = "meta.properties";
 pub(super) const JOURNAL_DIR: &str = "journal";
+pub(super) const RESERVE_FILE: &str = "reserve";
 const OFFSET_FILES: [&str; 2] = ["offsets.a", "offsets.b"];
 const NEW_SUFFIX: &str = ".new";
 
@@ -39,7 +40,7 @@ pub(super) fn classify(storage: &dyn Storage) -> Result<FolderState> {
     let new_checkpoint = format!("{}{NEW_SUFFIX}", image::FILES[0]);
     for entry in &names {
         let ours = match entry.name.as_str() {
-            LOCK_FILE | META_FILE => entry.kind == FileKind::File,
+            LOCK_FILE | META_FILE | RESERVE_FILE => entry.kind == FileKind::File,
             JOURNAL_DIR => entry.kind == FileKind::Dir,
             name => name == new_checkpoint && entry.kind == FileKind::File,
         };
@@ -142,6 +143,18 @@ pub(super) fn read_checkpoint(storage: &dyn Storage) -> Result<CheckpointImage> 
             reason: "it has no checkpoint",
         }),
     }
+}
+
+/// Makes the checkpoint that was read durable, bytes and name. After a kill it may be in the cache of
+/// the system alone, and what follows relies on it: were it lost, so would be what is acknowledged from
+/// here on. It is written again, because a sync may have failed before.
+pub(super) fn keep_checkpoint(storage: &dyn Storage, generation: u64) -> Result<()> {
+    let file = storage.open(Path::new(image::FILES[(generation % 2) as usize]), OpenMode::Write)?;
+    let bytes = read_all(&*file, file.len()?)?;
+    // The same bytes at the same place: no crash can tear them.
+    file.write_at(&bytes, 0)?;
+    file.sync_data()?;
+    storage.sync_dir(Path::new(""))
 }
 
 /// Writes all committed offsets to the offset file that the last checkpoint does not name.

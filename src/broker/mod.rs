@@ -14,6 +14,7 @@ mod open;
 mod read_only;
 mod registry;
 mod report;
+mod reserve;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -222,9 +223,7 @@ impl Engine {
     fn health(&self) -> Health {
         match self.journal.state() {
             Some(cause) => Health::Failed(cause.to_string()),
-            None if self.logs.write_failed.load(std::sync::atomic::Ordering::Acquire) => {
-                Health::DiskFull
-            }
+            None if self.reserve.is_given_up() => Health::DiskFull,
             None => Health::Ok,
         }
     }

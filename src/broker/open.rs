@@ -20,6 +20,7 @@ use super::groups::Groups;
 use super::image::CheckpointImage;
 use super::registry::{Registry, Topic};
 use super::report::RecoveryReport;
+use super::reserve::Reserve;
 use crate::config::{BrokerConfig, JournalMode};
 use crate::error::{CorruptReason, Error, Result};
 use crate::group::{OffsetCommit, OffsetStore};
@@ -169,6 +170,7 @@ pub(super) fn open(
         journal_bytes_discarded: loaded.replayed.discarded_bytes,
         ..RecoveryReport::default()
     };
+    files::keep_checkpoint(&*storage, loaded.image.generation)?;
     report.segment_bytes_cut = settle_files(&*storage, &loaded)?;
     let engine = start(storage, config, loaded, report.unclean, lock)?;
     report.duration = engine.clock().monotonic().saturating_sub(began);
@@ -225,13 +227,20 @@ fn start(
     let start = Start::after(&replayed);
     let wake = Box::new(background.requester());
     let journal = start_journal(&storage, &config, image.directory_id, epoch, &start, wake)?;
-    if unclean {
-        journal.hold_synced();
-    }
+    // What was replayed may be in the cache of the system alone. And until a checkpoint lies in the
+    // new journal file, a rotten header of it would look like the journal's end (hazard H12).
+    journal.hold_synced();
     let first = logs.journal.set(Arc::clone(&journal)).is_ok();
     debug_assert!(first, "a folder is started once");
+    let reserve = Reserve::new(Arc::clone(&storage));
+    match reserve.ensure(journal.total_bytes()) {
+        // Opening works on a full disk: what is there can be read, deleted and committed.
+        Ok(()) | Err(Error::DiskFull { .. }) => {}
+        Err(error) => return Err(error),
+    }
     let engine = Arc::new(Engine {
         storage,
+        reserve,
         directory_id: image.directory_id,
         epoch,
         journal,
@@ -254,11 +263,9 @@ fn start(
         closed: AtomicBool::new(false),
         config,
     });
-    if unclean {
-        // Frozen before anything can be appended: E is the beginning of the new journal file.
-        let freeze = engine.freeze();
-        engine.checkpoint.lock().pending = Some(freeze);
-    }
+    // Frozen before anything can be appended: E is the beginning of the new journal file.
+    let freeze = engine.freeze();
+    engine.checkpoint.lock().pending = Some(freeze);
     if engine.config.background {
         let path = engine.path();
         engine

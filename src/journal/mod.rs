@@ -251,6 +251,11 @@ impl Journal {
         self.shared.checkpointed(end);
     }
 
+    /// Bytes of all journal files.
+    pub(crate) fn total_bytes(&self) -> u64 {
+        self.shared.state.lock().total_bytes
+    }
+
     /// Whether a checkpoint is due.
     pub(crate) fn half_full(&self) -> bool {
         self.shared.state.lock().is_half_full(&self.shared.config)

@@ -80,9 +80,14 @@ impl Slot {
     }
 
     /// Begins a new life. Only the header is synced: pushing the stale dirty pages of the life before
-    /// to the device would cost more than all the rest.
+    /// to the device would cost more than all the rest. The page faults that the first store to each
+    /// page costs are taken here, not by the threads that append.
     pub(super) fn begin(&self, header: &FileHeader) -> Result<()> {
-        self.file.write_at_durable(&header.encode(), 0)
+        self.file.write_at_durable(&header.encode(), 0)?;
+        match &self.map {
+            Some(map) => map.prefault(),
+            None => Ok(()),
+        }
     }
 
     /// Writes a frame. The header goes last through a map, so that a reader beside the writer rarely

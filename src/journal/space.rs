@@ -258,6 +258,7 @@ impl Shared {
     /// Makes one more spare; `false` if the journal is as large as it may be and no slot is free.
     pub(super) fn prepare_one(&self) -> Result<bool> {
         let mut preparing = self.prepare.lock();
+        self.shrink(&mut preparing)?;
         let source = {
             let mut state = self.state.lock();
             if state.exclusive {
@@ -276,6 +277,24 @@ impl Shared {
         };
         self.make_spare(&mut preparing, source)?;
         Ok(true)
+    }
+
+    /// Removes files that nothing needs while there are more than there should be: each opening after a
+    /// crash with a full journal makes one more. A name that power loss brings back is a free slot again.
+    fn shrink(&self, preparing: &mut Preparing) -> Result<()> {
+        loop {
+            let number = {
+                let mut state = self.state.lock();
+                let enough = state.total_bytes <= self.config.max_bytes;
+                if enough || state.exclusive || state.spares.is_empty() {
+                    return Ok(());
+                }
+                let Some(number) = state.take_unneeded() else { return Ok(()) };
+                number
+            };
+            self.storage.remove(&slot_path(number))?;
+            preparing.numbers.remove(&number);
+        }
     }
 
     fn make_spare(&self, preparing: &mut Preparing, source: Source) -> Result<()> {
@@ -431,12 +450,7 @@ fn make_room(state: &mut State, config: &JournalConfig, size: u64) -> Option<Vec
     }
     let mut removed = Vec::new();
     while state.total_bytes + size > config.max_bytes {
-        let (number, bytes) = match state.unopened.pop_back() {
-            Some(unopened) => unopened,
-            None => state.free.pop().map(|slot| (slot.number, u64::from(slot.size)))?,
-        };
-        state.total_bytes = state.total_bytes.saturating_sub(bytes);
-        removed.push(number);
+        removed.push(state.take_unneeded()?);
     }
     Some(removed)
 }

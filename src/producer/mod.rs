@@ -196,19 +196,16 @@ impl Inner {
 
     /// Chooses the partitions of many records.
     fn gather<'r>(&self, records: impl IntoIterator<Item = Record<'r>>) -> Result<Gathered<'r>> {
-        let records = records.into_iter();
-        let mut gathered = Gathered {
-            logs: Vec::new(),
-            records: Vec::with_capacity(records.size_hint().0),
-            bytes: 0,
-        };
+        // The caller's code runs here, before any lock is taken: it may send by this producer, too.
+        let records: Vec<_> = records.into_iter().map(|record| (0, record)).collect();
+        let mut gathered = Gathered { logs: Vec::new(), records, bytes: 0 };
         let mut route = self.route.lock();
         let mut last = 0;
-        for record in records {
+        for (at, record) in &mut gathered.records {
             let topic = route.topic(record.topic, |name| self.engine.registry.topic(name))?;
             let bound = record.check(topic.config.max_message_bytes as usize)?;
             let log =
-                route.log(&record, bound, self.engine.logs.batch_size, self.engine.random())?;
+                route.log(record, bound, self.engine.logs.batch_size, self.engine.random())?;
             gathered.bytes += bound;
             // Records often go where the one before went.
             let known = match gathered.logs.get(last) {
@@ -219,7 +216,7 @@ impl Inner {
                 gathered.logs.push(Arc::clone(log));
                 gathered.logs.len() - 1
             });
-            gathered.records.push((last, record));
+            *at = last;
         }
         drop(route);
         gathered.sort();

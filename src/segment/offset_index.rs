@@ -11,7 +11,7 @@
 //! Kafka broker has zeros behind the entries of its active segment; here that is a file to rebuild.)
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
-use super::walk::{Walk, WalkEnd};
+use super::walk::Walk;
 use crate::error::CorruptReason;
 use crate::record::{BatchHeader, DecodeError};
 
@@ -118,7 +118,8 @@ impl OffsetIndex {
     }
 
     /// Finds the first batch whose last offset is `offset` or more: the one that holds it, or the
-    /// one after the gap that it lies in. `None` where the log ends before.
+    /// one after the gap that it lies in. `None` where the log ends before. `log` must end where a batch
+    /// ends: what is cut short in it is damage.
     ///
     /// The entry is compared with the batch that it points to (S5). [`CorruptReason::Index`] means
     /// that they differ, and that the index should be rebuilt; any other reason is damage of the log.
@@ -143,12 +144,8 @@ impl OffsetIndex {
         if expected.is_some() {
             return Err(DecodeError::corrupt(CorruptReason::Index, start as usize));
         }
-        match walk.end() {
-            Some(WalkEnd::Corrupt { position, reason }) => {
-                Err(DecodeError::corrupt(reason, position as usize))
-            }
-            _ => Ok(None),
-        }
+        walk.check_end()?;
+        Ok(None)
     }
 
     fn entry_at_or_before(&self, offset: i64) -> Option<(i64, u64)> {
@@ -255,5 +252,14 @@ mod tests {
         assert_eq!(index.locate(&log, 102).unwrap().unwrap().0, 0);
         let at = log.len() - 100;
         assert_eq!(index.locate(&log, 103), Err(DecodeError::corrupt(CorruptReason::Length, at)));
+
+        // A length that reaches beyond the log is damage too, not a torn tail.
+        let mut log = [batch(100, 3, 1, 5), batch(103, 2, 2, 5)].concat();
+        let at = batch(100, 3, 1, 5).len();
+        log[at + 9] ^= 1;
+        let expected = DecodeError::corrupt(CorruptReason::Length, at);
+        assert_eq!(index.locate(&log, 103), Err(expected.clone()));
+        let times = super::super::TimeIndex::new(100);
+        assert_eq!(times.locate(&index, &log, 2), Err(expected));
     }
 }

@@ -11,7 +11,7 @@
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
 use super::offset_index::OffsetIndex;
-use super::walk::{Walk, WalkEnd};
+use super::walk::Walk;
 use crate::error::CorruptReason;
 use crate::record::{BatchHeader, DecodeError};
 
@@ -134,13 +134,11 @@ impl TimeIndex {
         let Some((start, _)) = located else { return Ok(None) };
         let mut walk = Walk::from_position(log, self.base_offset, start);
         let found = walk.find(|(_, batch)| batch.header().max_timestamp >= timestamp);
-        match (found, walk.end()) {
-            (Some((position, batch)), _) => Ok(Some((position, *batch.header()))),
-            (None, Some(WalkEnd::Corrupt { position, reason })) => {
-                Err(DecodeError::corrupt(reason, position as usize))
-            }
-            (None, _) => Ok(None),
+        if let Some((position, batch)) = found {
+            return Ok(Some((position, *batch.header())));
         }
+        walk.check_end()?;
+        Ok(None)
     }
 
     /// An entry as offset and timestamp.

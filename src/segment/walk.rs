@@ -75,6 +75,20 @@ impl<'a> Walk<'a> {
         self.end
     }
 
+    /// Whether the walk, once `next` has returned `None`, ended where a batch ends. For bytes that are
+    /// known to be whole batches: there a batch that is cut short has a damaged length.
+    pub(crate) fn check_end(&self) -> Result<(), DecodeError> {
+        match self.end {
+            Some(WalkEnd::Corrupt { position, reason }) => {
+                Err(DecodeError::corrupt(reason, position as usize))
+            }
+            Some(WalkEnd::Torn { position }) => {
+                Err(DecodeError::corrupt(CorruptReason::Length, position as usize))
+            }
+            Some(WalkEnd::Clean) | None => Ok(()),
+        }
+    }
+
     /// Where the walk is: the end of the last batch that it returned.
     pub(crate) fn position(&self) -> u64 {
         self.position as u64

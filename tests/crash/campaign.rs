@@ -1,0 +1,260 @@
+//! The campaign: every script is crashed at every call that changes files, in every way, and what the
+//! crash left is recovered, crashed during that, and recovered again.
+
+use std::collections::HashMap;
+use std::collections::hash_map::DefaultHasher;
+use std::fmt::Write as _;
+use std::hash::{Hash, Hasher};
+
+use grouplog::JournalMode;
+use grouplog::storage::Memory;
+use grouplog::time::{Random, SeededRandom};
+
+use crate::check::verify;
+use crate::folder;
+use crate::kinds::{Kind, Point};
+use crate::life::{End, Life};
+use crate::oracle::History;
+use crate::script::{Script, Step};
+
+/// How much of everything is tried.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    /// Of so many calls of the first life one is crashed at.
+    pub(crate) stride: u64,
+    /// So many seeds for each kind of crash that has some.
+    pub(crate) seeds: u64,
+    /// Up to so many states are tried one by one, as a power of two.
+    pub(crate) state_bits: u32,
+    /// So many crashes in a row at most.
+    pub(crate) depth: usize,
+    /// Of so many crashed states one is crashed again in its next life ...
+    pub(crate) deeper_stride: u64,
+    /// ... at so many of its calls.
+    pub(crate) deeper_points: u64,
+}
+
+impl Plan {
+    const SHORT: Self =
+        Self { stride: 1, seeds: 1, state_bits: 0, depth: 3, deeper_stride: 61, deeper_points: 3 };
+    const FULL: Self =
+        Self { stride: 1, seeds: 8, state_bits: 8, depth: 3, deeper_stride: 11, deeper_points: 40 };
+
+    /// The short one, or with `GROUPLOG_CRASH=full` the long one.
+    pub(crate) fn from_env() -> Self {
+        match std::env::var("GROUPLOG_CRASH").as_deref() {
+            Ok("full") => Self::FULL,
+            _ => Self::SHORT,
+        }
+    }
+}
+
+/// What was done, for the log of the run.
+#[derive(Debug, Default)]
+struct Tally {
+    states: [u64; 4],
+    known: u64,
+}
+
+/// One script in one mode.
+pub(crate) struct Campaign<'a> {
+    script: &'a Script,
+    mode: JournalMode,
+    plan: Plan,
+    random: SeededRandom,
+    tally: Tally,
+    /// States after power loss that were verified already, and how many changes they hold.
+    verified: HashMap<u64, usize>,
+}
+
+/// A life's beginning: what a crash left, and what is known of it.
+struct Start {
+    memory: Memory,
+    history: History,
+    promised: usize,
+}
+
+impl Start {
+    fn new() -> Self {
+        Self { memory: Memory::crash_simulating(1), history: History::default(), promised: 0 }
+    }
+}
+
+impl<'a> Campaign<'a> {
+    pub(crate) fn new(script: &'a Script, mode: JournalMode, plan: Plan) -> Self {
+        let (tally, verified) = (Tally::default(), HashMap::new());
+        Self { script, mode, plan, random: SeededRandom::new(7), tally, verified }
+    }
+
+    /// Runs all of it.
+    ///
+    /// # Panics
+    /// At the first state that breaks a promise, with what is needed to see it again.
+    pub(crate) fn run(&mut self) {
+        self.explore(&mut Vec::new(), &Start::new);
+        let Tally { states, known } = &self.tally;
+        println!(
+            "{} {:?}: states by depth {states:?}, {known} more known",
+            self.script.name, self.mode
+        );
+    }
+
+    /// Goes the way of a failure again.
+    pub(crate) fn replay(&mut self, path: &[Point]) {
+        let mut start = Start::new();
+        for (depth, point) in path.iter().enumerate() {
+            let (end, history) = self.live(&start, depth, Some(point.op), path);
+            let state = point.kind.of(&end);
+            let promised = history.promised(point.kind.is_power_loss());
+            let found = self.hold(&state, &history, promised, &path[..=depth]);
+            start = Self::after(point.kind, &end, history, found);
+        }
+    }
+
+    fn explore(&mut self, path: &mut Vec<Point>, start: &dyn Fn() -> Start) {
+        let depth = path.len();
+        let (whole, _) = self.live(&start(), depth, None, path);
+        for op in self.points(depth, whole.ops()) {
+            let (end, history) = self.live(&start(), depth, Some(op), path);
+            for kind in self.kinds(&end, depth) {
+                path.push(Point { op, kind });
+                let found = self.judge(kind, &end, &history, path);
+                let again = self.random.next_u64() % self.plan.deeper_stride == 0;
+                if path.len() < self.plan.depth && (depth > 0 || again) {
+                    self.explore(path, &|| Self::after(kind, &end, history.clone(), found));
+                }
+                path.pop();
+            }
+        }
+    }
+
+    fn after(kind: Kind, end: &Memory, mut history: History, found: usize) -> Start {
+        history.found(found, kind.is_power_loss());
+        Start { memory: kind.of(end), history, promised: found }
+    }
+
+    /// At which calls the life is crashed: all of the first one, some of those after a crash.
+    fn points(&self, depth: usize, ops: u64) -> Vec<u64> {
+        if depth == 0 {
+            let first = 1 + self.random.next_u64() % self.plan.stride;
+            return (first..=ops).step_by(self.plan.stride as usize).collect();
+        }
+        let count = if depth == 1 { self.plan.deeper_points } else { 1 };
+        if count >= ops {
+            return (1..=ops).collect();
+        }
+        (0..count).map(|_| 1 + self.random.next_u64() % ops.max(1)).collect()
+    }
+
+    fn kinds(&self, end: &Memory, depth: usize) -> Vec<Kind> {
+        let seed = || self.random.next_u64() % 1_000;
+        if depth > 0 {
+            let unit = if seed() % 2 == 0 { 512 } else { 4096 };
+            return match seed() % 4 {
+                0 => vec![Kind::Kill(seed())],
+                1 => vec![Kind::LoseAll],
+                2 => vec![Kind::Torn(seed())],
+                _ => vec![Kind::Subset(unit, seed())],
+            };
+        }
+        let mut kinds = vec![Kind::Kill(seed()), Kind::LoseAll, Kind::KeepAll];
+        let states = match self.plan.state_bits {
+            0 => None,
+            bits => end.crash_states(512, bits).map(|states| states.len()),
+        };
+        if let Some(states) = states {
+            kinds.extend((0..states).map(|index| Kind::State(512, index)));
+            return kinds;
+        }
+        for _ in 0..self.plan.seeds {
+            kinds.extend([
+                Kind::Subset(512, seed()),
+                Kind::Subset(4096, seed()),
+                Kind::Torn(seed()),
+            ]);
+        }
+        kinds.extend((1..self.plan.seeds).map(|_| Kind::Kill(seed())));
+        kinds
+    }
+
+    /// One life, to its end or to the call that it is crashed at.
+    fn live(
+        &self,
+        start: &Start,
+        depth: usize,
+        crash_at: Option<u64>,
+        path: &[Point],
+    ) -> (Memory, History) {
+        let Start { memory, history, promised } = start;
+        let mut history = history.clone();
+        if let Some(op) = crash_at {
+            memory.crash_at(op);
+        }
+        let number = depth as u64;
+        let end = match Life::begin(memory, self.mode, &mut history, *promised, number) {
+            Err(end) => Err(end),
+            Ok(mut life) => {
+                let done = life.run(self.steps(depth, &life)).and_then(|()| life.close());
+                history = life.history.clone();
+                done
+            }
+        };
+        match (end, crash_at) {
+            (Err(End::Crash), Some(_)) | (Ok(()), None) => (memory.clone(), history),
+            (Err(End::Violation(what)), _) => self.fail(path, crash_at, &what),
+            (end, _) => self.fail(path, crash_at, &format!("ends as {end:?}: runs differ")),
+        }
+    }
+
+    /// The script's steps, or those after a crash if it left the topic that they work with.
+    fn steps(&self, depth: usize, life: &Life) -> &'a [Step] {
+        match depth {
+            0 => &self.script.steps,
+            _ if life.history.state().topics.contains_key("a") => &self.script.second,
+            _ => &[],
+        }
+    }
+
+    /// Verifies one state; how many changes it holds.
+    fn judge(&mut self, kind: Kind, end: &Memory, history: &History, path: &[Point]) -> usize {
+        let state = kind.of(end);
+        let promised = history.promised(kind.is_power_loss());
+        // After a kill there is more to a state than its bytes: what of it is synced.
+        let print = kind.is_power_loss().then(|| fingerprint(&state));
+        if let Some(&found) = print.and_then(|print| self.verified.get(&print)) {
+            self.tally.known += 1;
+            if (promised..=history.attempted()).contains(&found) {
+                return found;
+            }
+        }
+        let found = self.hold(&state, history, promised, path);
+        self.tally.states[path.len()] += 1;
+        if let Some(print) = print {
+            self.verified.insert(print, found);
+        }
+        found
+    }
+
+    fn hold(&self, state: &Memory, history: &History, promised: usize, path: &[Point]) -> usize {
+        match verify(state, self.mode, history, promised) {
+            Ok(found) => found,
+            Err(what) => self.fail(path, None, &what),
+        }
+    }
+
+    fn fail(&self, path: &[Point], at: Option<u64>, what: &str) -> ! {
+        let mut way = format!("{} {:?}", self.script.name, self.mode);
+        for point in path {
+            // Writing to a String cannot fail.
+            let _ok = write!(way, " {point}");
+        }
+        let at = at.map_or(String::new(), |op| format!(" (in the life crashed at {op})"));
+        panic!("{what}\n  way: {way}{at}\n  again: GROUPLOG_CRASH_REPLAY='{way}'");
+    }
+}
+
+fn fingerprint(memory: &Memory) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    folder::contents(memory).hash(&mut hasher);
+    hasher.finish()
+}

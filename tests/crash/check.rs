@@ -1,0 +1,90 @@
+//! What must hold of every state that a crash left.
+
+use std::sync::Arc;
+
+use grouplog::storage::{Crash, Memory};
+use grouplog::time::SeededRandom;
+use grouplog::{Acks, Broker, JournalMode, TopicConfig};
+
+use crate::folder;
+use crate::life::{End, Life, place};
+use crate::observe::observe;
+use crate::oracle::History;
+
+/// Opens what a crash left and holds it to every promise; how many changes were found. The state
+/// itself is used up.
+///
+/// I1, I2, I5: one prefix of all changes explains records, offsets and topics, and all that was promised
+/// is in it. I3, I4: see `observe`. I6: closed and opened again it is the same, and clean. I7: the folder
+/// holds nothing else. I8: appends go on at the log end; what is acknowledged as `Synced` right after
+/// recovery survives the next power loss (hazard H8).
+pub(crate) fn verify(
+    memory: &Memory,
+    mode: JournalMode,
+    history: &History,
+    promised: usize,
+) -> Result<usize, String> {
+    verify_all(memory, mode, history, promised).map_err(|end| match end {
+        End::Violation(what) => what,
+        End::Crash => "a crash that nobody asked for".to_owned(),
+    })
+}
+
+fn verify_all(
+    memory: &Memory,
+    mode: JournalMode,
+    history: &History,
+    promised: usize,
+) -> Result<usize, End> {
+    let mut life = Life::begin(memory, mode, &mut history.clone(), promised, 100)?;
+    let found = life.found;
+    folder::check(memory, &life.broker).map_err(End::Violation)?;
+    append_everywhere(&mut life)?;
+    let lost = memory.crash(Crash::LoseAll, &SeededRandom::new(0));
+    let mut history = life.history.clone();
+    life.kill();
+
+    let all = history.attempted();
+    let mut life = Life::begin(&lost, mode, &mut history, all, 101)?;
+    folder::check(&lost, &life.broker).map_err(End::Violation)?;
+    life.close()?;
+    let expected = life.history.state();
+    drop(life);
+
+    let read_only = Broker::open_storage_read_only(Arc::new(lost.clone()))
+        .map_err(|error| End::Violation(format!("opening read-only fails: {error:?}")))?;
+    let seen = observe(&read_only).map_err(End::Violation)?;
+    if seen != expected {
+        return Err(End::Violation(format!("read-only shows {seen} instead of {expected}")));
+    }
+    let life = Life::begin(&lost, mode, &mut history, all, 102)?;
+    let report = life.broker.recovery_report();
+    let dirty = report.unclean || report.frames_replayed > 0 || report.segment_bytes_cut > 0;
+    if dirty {
+        return Err(End::Violation(format!("a closed folder needs repair: {report:?}")));
+    }
+    folder::check(&lost, &life.broker).map_err(End::Violation)?;
+    life.kill();
+    Ok(found)
+}
+
+/// One record for each partition, the last one `Synced`.
+fn append_everywhere(life: &mut Life) -> Result<(), End> {
+    let topics = life.history.state().topics;
+    if topics.is_empty() {
+        life.create("after", &TopicConfig::new(), 1)?;
+        return life.send(&place("after", 0), b"after".to_vec(), Acks::Synced);
+    }
+    let mut places: Vec<_> = topics
+        .iter()
+        .flat_map(|(topic, logs)| (0..logs.len()).map(|partition| place(topic, partition as u32)))
+        .collect();
+    let last = places.pop();
+    for place in places {
+        let value = life.value(24);
+        life.send(&place, value, Acks::Written)?;
+    }
+    let Some(last) = last else { return Ok(()) };
+    let value = life.value(24);
+    life.send(&last, value, Acks::Synced)
+}

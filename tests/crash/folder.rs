@@ -1,0 +1,143 @@
+//! What lies in the folder must be what the broker says, byte for byte, and nothing else (I7).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use grouplog::Broker;
+use grouplog::storage::{FileKind, Memory, Storage};
+
+use crate::journal_file::read_file;
+
+const ROOT_FILES: [&str; 6] =
+    ["grouplog.lock", "meta.properties", "checkpoint.a", "checkpoint.b", "offsets.a", "offsets.b"];
+
+/// As the journal's size is set in `life`, with the two files that openings after crashes may have made
+/// beyond its limit: one to go on in, and one that the next opening could go on in.
+const JOURNAL_BYTES_MAX: u64 = (256 + 2 * 64) << 10;
+
+/// Checks the folder of a broker whose last change is in a checkpoint.
+pub(crate) fn check(memory: &Memory, broker: &Broker) -> Result<(), String> {
+    let mut ends = BTreeMap::new();
+    for name in broker.list_topics() {
+        let topic = broker.describe_topic(&name).map_err(|error| format!("{error:?}"))?;
+        for partition in topic.partitions {
+            let id = topic.id.to_string();
+            ends.insert(partition.partition.to_string(), (partition, id));
+        }
+    }
+    for entry in list(memory, Path::new("")) {
+        match entry.kind {
+            FileKind::File if ROOT_FILES.contains(&entry.name.as_str()) => {}
+            FileKind::Dir if entry.name == "journal" => check_journal(memory)?,
+            FileKind::Dir if ends.contains_key(&entry.name) => {}
+            _ => return Err(format!("left over: {}", entry.name)),
+        }
+    }
+    for (folder, (partition, id)) in &ends {
+        let logs = check_folder(memory, Path::new(folder), partition.end_offset, id)?;
+        if logs != partition.segments {
+            return Err(format!("{folder} has {logs} log files, not {}", partition.segments));
+        }
+    }
+    Ok(())
+}
+
+fn check_journal(memory: &Memory) -> Result<(), String> {
+    let mut bytes = 0;
+    for entry in list(memory, Path::new("journal")) {
+        if !entry.name.ends_with(".journal") {
+            return Err(format!("left over: journal/{}", entry.name));
+        }
+        let path = Path::new("journal").join(&entry.name);
+        bytes += memory.metadata(&path).unwrap().map_or(0, |(_, len)| len);
+    }
+    if bytes > JOURNAL_BYTES_MAX { Err(format!("the journal takes {bytes} bytes")) } else { Ok(()) }
+}
+
+/// The log files hold whole batches, end to end, from 0 to the log end. How many there are.
+fn check_folder(memory: &Memory, folder: &Path, end: i64, id: &str) -> Result<usize, String> {
+    if memory.metadata(folder).unwrap().is_none() {
+        let empty = end == 0;
+        return empty.then_some(0).ok_or_else(|| format!("{} is missing", folder.display()));
+    }
+    let mut names: Vec<String> = list(memory, folder).into_iter().map(|entry| entry.name).collect();
+    names.sort();
+    let mut next = 0;
+    let mut bases = Vec::new();
+    for name in names.iter().filter(|name| name.ends_with(".log")) {
+        if *name != format!("{next:020}.log") {
+            return Err(format!(
+                "{}/{name} begins at another offset than {next}",
+                folder.display()
+            ));
+        }
+        bases.push(format!("{next:020}"));
+        next = check_log(&read_file(memory, &folder.join(name)), next)
+            .map_err(|what| format!("{}/{name}: {what}", folder.display()))?;
+    }
+    if next != end {
+        return Err(format!("{} holds records up to {next}, not {end}", folder.display()));
+    }
+    for name in &names {
+        let ours = match name.split_once('.') {
+            Some((base, "log" | "index" | "timeindex")) => bases.iter().any(|known| known == base),
+            Some(("partition", "metadata")) => {
+                let text = read_file(memory, &folder.join(name));
+                String::from_utf8_lossy(&text) == format!("version: 0\ntopic_id: {id}\n")
+            }
+            None => name == "leader-epoch-checkpoint",
+            Some(_) => false,
+        };
+        if !ours {
+            return Err(format!("left over: {}/{name}", folder.display()));
+        }
+    }
+    if end > 0 && !names.iter().any(|name| name == "partition.metadata") {
+        return Err(format!("{} has no partition.metadata", folder.display()));
+    }
+    Ok(bases.len())
+}
+
+/// Walks Kafka's batches; the offset behind the last one.
+fn check_log(bytes: &[u8], base: i64) -> Result<i64, String> {
+    let (mut at, mut next) = (0, base);
+    while at < bytes.len() {
+        let header = bytes.get(at..at + 61).ok_or(format!("half a header at {at}"))?;
+        let base = i64::from_be_bytes(header[..8].try_into().unwrap());
+        let length = i32::from_be_bytes(header[8..12].try_into().unwrap());
+        let last_delta = i32::from_be_bytes(header[23..27].try_into().unwrap());
+        if base != next {
+            return Err(format!("the batch at {at} begins with offset {base}, not {next}"));
+        }
+        next += i64::from(last_delta) + 1;
+        at += 12 + length as usize;
+    }
+    if at == bytes.len() { Ok(next) } else { Err("the last batch is cut".to_owned()) }
+}
+
+/// All files with their bytes, but for the lock, to compare a folder before and after.
+pub(crate) fn contents(memory: &Memory) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        for entry in list(memory, &folder) {
+            let path = folder.join(&entry.name);
+            match entry.kind {
+                FileKind::Dir => {
+                    // A folder counts even where nothing is in it.
+                    files.insert(path.join("."), Vec::new());
+                    folders.push(path);
+                }
+                _ if entry.name == "grouplog.lock" => {}
+                _ => {
+                    files.insert(path.clone(), read_file(memory, &path));
+                }
+            }
+        }
+    }
+    files
+}
+
+fn list(memory: &Memory, folder: &Path) -> Vec<grouplog::storage::DirEntry> {
+    memory.list(folder).unwrap()
+}

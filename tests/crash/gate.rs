@@ -1,0 +1,207 @@
+//! A storage that stops one thread before one of its calls, so that two threads meet at the same point
+//! in every run.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::ThreadId;
+
+use grouplog::Result;
+use grouplog::storage::{
+    DirEntry, FileKind, Memory, OpenMode, ReadMap, Storage, StorageFile, StorageLock, WriteMap,
+};
+
+/// Stops the watched thread before one of its calls that change files.
+#[derive(Debug, Default)]
+pub(crate) struct Turnstile {
+    state: Mutex<Turn>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Turn {
+    watched: Option<ThreadId>,
+    calls_before: u32,
+    stopped: bool,
+    open: bool,
+    done: bool,
+}
+
+impl Turnstile {
+    /// The thread that asks for it will be stopped before its `pause`-th call.
+    pub(crate) fn arm(&self, pause: u32) {
+        *self.lock() = Turn { calls_before: pause, ..Turn::default() };
+    }
+
+    /// The calling thread is the one to be stopped.
+    pub(crate) fn watch_me(&self) {
+        self.lock().watched = Some(std::thread::current().id());
+    }
+
+    /// The watched thread has nothing more to do.
+    pub(crate) fn done(&self) {
+        self.lock().done = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until the watched thread is stopped or done.
+    pub(crate) fn wait_stopped(&self) {
+        let mut turn = self.lock();
+        while !turn.stopped && !turn.done {
+            turn = self.changed.wait(turn).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Lets the watched thread go on.
+    pub(crate) fn open(&self) {
+        self.lock().open = true;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self) {
+        let mut turn = self.lock();
+        if turn.watched != Some(std::thread::current().id()) || turn.open {
+            return;
+        }
+        if turn.calls_before > 1 {
+            turn.calls_before -= 1;
+            return;
+        }
+        turn.stopped = true;
+        self.changed.notify_all();
+        while !turn.open {
+            turn = self.changed.wait(turn).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Turn> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A [`Memory`] behind a turnstile.
+#[derive(Debug)]
+pub(crate) struct Gated {
+    pub(crate) inner: Memory,
+    pub(crate) turnstile: Arc<Turnstile>,
+}
+
+#[derive(Debug)]
+struct GatedFile {
+    inner: Arc<dyn StorageFile>,
+    turnstile: Arc<Turnstile>,
+}
+
+impl Storage for Gated {
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn StorageFile>> {
+        if mode == OpenMode::CreateNew {
+            self.turnstile.pass();
+        }
+        let inner = self.inner.open(path, mode)?;
+        Ok(Arc::new(GatedFile { inner, turnstile: Arc::clone(&self.turnstile) }))
+    }
+
+    fn metadata(&self, path: &Path) -> Result<Option<(FileKind, u64)>> {
+        self.inner.metadata(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        self.turnstile.pass();
+        self.inner.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> Result<()> {
+        self.turnstile.pass();
+        self.inner.remove(path)
+    }
+
+    fn create_dir(&self, path: &Path) -> Result<()> {
+        self.turnstile.pass();
+        self.inner.create_dir(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        self.turnstile.pass();
+        self.inner.remove_dir(path)
+    }
+
+    fn list(&self, path: &Path) -> Result<Vec<DirEntry>> {
+        self.inner.list(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> Result<()> {
+        self.turnstile.pass();
+        self.inner.sync_dir(path)
+    }
+
+    fn lock(&self, path: &Path) -> Result<Box<dyn StorageLock>> {
+        self.inner.lock(path)
+    }
+
+    fn free_space(&self) -> Result<u64> {
+        self.inner.free_space()
+    }
+
+    fn display_path(&self, path: &Path) -> PathBuf {
+        self.inner.display_path(path)
+    }
+
+    fn supports_write_map(&self) -> bool {
+        self.inner.supports_write_map()
+    }
+}
+
+impl StorageFile for GatedFile {
+    fn read_at(&self, buf: &mut [u8], position: u64) -> Result<usize> {
+        self.inner.read_at(buf, position)
+    }
+
+    fn write_at(&self, bytes: &[u8], position: u64) -> Result<()> {
+        self.turnstile.pass();
+        self.inner.write_at(bytes, position)
+    }
+
+    fn write_at_durable(&self, bytes: &[u8], position: u64) -> Result<()> {
+        self.turnstile.pass();
+        self.inner.write_at_durable(bytes, position)
+    }
+
+    fn len(&self) -> Result<u64> {
+        self.inner.len()
+    }
+
+    fn set_len(&self, len: u64) -> Result<()> {
+        self.turnstile.pass();
+        self.inner.set_len(len)
+    }
+
+    fn sync_data(&self) -> Result<()> {
+        self.turnstile.pass();
+        self.inner.sync_data()
+    }
+
+    fn preallocate(&self, len: u64) -> Result<()> {
+        self.turnstile.pass();
+        self.inner.preallocate(len)
+    }
+
+    fn trim(&self) -> Result<()> {
+        self.turnstile.pass();
+        self.inner.trim()
+    }
+
+    fn start_writeback(&self, position: u64, len: u64) {
+        self.inner.start_writeback(position, len);
+    }
+
+    fn map(&self, len: u64, capacity: u64) -> Result<ReadMap> {
+        self.inner.map(len, capacity)
+    }
+
+    fn map_write(&self, len: u64) -> Result<WriteMap> {
+        self.inner.map_write(len)
+    }
+
+    fn path(&self) -> &Path {
+        self.inner.path()
+    }
+}

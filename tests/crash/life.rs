@@ -1,0 +1,359 @@
+//! A life: a folder is opened, a program works with it, and at some call that changes files it ends.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use grouplog::storage::{Memory, Storage};
+use grouplog::time::{ManualClock, Random, SeededRandom};
+use grouplog::{
+    Acks, Broker, BrokerConfig, ConsumerConfig, JournalMode, Producer, ProducerConfig, Record,
+    Timestamp, TopicConfig, TopicPartition,
+};
+
+use crate::gate::{Gated, Turnstile};
+use crate::journal_file::{self, FRAME_HEADER};
+use crate::observe::observe;
+use crate::oracle::{Change, History, Place, RecordModel};
+use crate::script::Step;
+
+/// The time stands still at this.
+pub(crate) const NOW: i64 = 1_700_000_000_000;
+
+/// Why a life ended before its steps did.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The crash that was asked for came.
+    Crash,
+    /// The engine broke a promise.
+    Violation(String),
+}
+
+/// An open folder, what is known of it, and the means to work with it.
+#[derive(Debug)]
+pub(crate) struct Life {
+    pub(crate) memory: Memory,
+    pub(crate) history: History,
+    pub(crate) broker: Broker,
+    turnstile: Arc<Turnstile>,
+    mode: JournalMode,
+    number: u64,
+    /// How many changes were there when the folder was opened.
+    pub(crate) found: usize,
+    written: Producer,
+    synced: Producer,
+}
+
+/// The settings of all scripts: little of everything, so that little has to be written.
+pub(crate) fn config(mode: JournalMode, seed: u64) -> BrokerConfig {
+    BrokerConfig::new()
+        .background(false)
+        .journal_mode(mode)
+        .journal_file_bytes(64 << 10)
+        .journal_max_bytes(256 << 10)
+        .batch_size(1024)
+        .clock(Arc::new(ManualClock::at(Timestamp::from_millis(NOW))))
+        .random(Arc::new(SeededRandom::new(seed)))
+}
+
+impl Life {
+    /// Opens the folder and looks at all of it. `promised`: so many changes must be there.
+    ///
+    /// The history is given back as it is when a crash comes; after a recovery that went through,
+    /// everything that was found survives power loss.
+    pub(crate) fn begin(
+        memory: &Memory,
+        mode: JournalMode,
+        history: &mut History,
+        promised: usize,
+        number: u64,
+    ) -> Result<Self, End> {
+        let turnstile = Arc::new(Turnstile::default());
+        let gated = Gated { inner: memory.clone(), turnstile: Arc::clone(&turnstile) };
+        let opened = Broker::open_storage(Arc::new(gated), config(mode, number + 1));
+        if memory.has_crashed() {
+            return Err(End::Crash);
+        }
+        let violation = |what: String| End::Violation(format!("life {number}: {what}"));
+        let broker = opened.map_err(|error| violation(format!("opening fails: {error:?}")))?;
+        let seen = observe(&broker).map_err(violation)?;
+        let found = history.explain(&seen, promised).map_err(violation)?;
+        history.found(found, true);
+        let producer =
+            |acks| broker.producer_with(ProducerConfig::new().acks(acks)).map_err(unexpected);
+        let (written, synced) = (producer(Acks::Written)?, producer(Acks::Synced)?);
+        Ok(Self {
+            memory: memory.clone(),
+            history: history.clone(),
+            broker,
+            turnstile,
+            mode,
+            number,
+            found,
+            written,
+            synced,
+        })
+    }
+
+    /// Does the steps in turn, until one of them meets the crash.
+    pub(crate) fn run(&mut self, steps: &[Step]) -> Result<(), End> {
+        for step in steps {
+            let done = self.step(step);
+            if self.memory.has_crashed() {
+                return Err(End::Crash);
+            }
+            done.map_err(|end| match end {
+                End::Violation(what) => {
+                    End::Violation(format!("life {}: {step:?}: {what}", self.number))
+                }
+                End::Crash => End::Crash,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), End> {
+        match step {
+            Step::Create { topic, config, partitions } => self.create(topic, config, *partitions),
+            Step::Delete(topic) => {
+                self.history.attempt(Change::Delete { topic: (*topic).to_owned() });
+                self.broker.delete_topic(topic).map_err(unexpected)?;
+                self.acknowledge(Acks::Synced)
+            }
+            Step::Send(topic, partition, bytes) => {
+                let value = self.value(*bytes);
+                self.send(&place(topic, *partition), value, Acks::Written)
+            }
+            Step::SendSynced(topic, partition, bytes) => {
+                let value = self.value(*bytes);
+                self.send(&place(topic, *partition), value, Acks::Synced)
+            }
+            Step::SendLookAlike(topic, partition) => {
+                self.send_look_alike(&place(topic, *partition))
+            }
+            Step::SendAll(records) => self.send_all(records),
+            Step::Flush => {
+                self.synced.flush().map_err(unexpected)?;
+                self.acknowledge(Acks::Synced)
+            }
+            Step::Commit { group, topic, partition, behind } => {
+                self.commit(group, &place(topic, *partition), *behind)
+            }
+            Step::Checkpoint => {
+                self.broker.checkpoint().map_err(unexpected)?;
+                self.acknowledge(Acks::Synced)
+            }
+            Step::DuringCheckpoint { pause, steps } => self.during_checkpoint(*pause, steps),
+            Step::Reopen => self.reopen(),
+        }
+    }
+
+    /// What was attempted was acknowledged, unless the crash came: a store through a map cannot say so.
+    fn acknowledge(&mut self, acks: Acks) -> Result<(), End> {
+        if self.memory.has_crashed() {
+            return Err(End::Crash);
+        }
+        if acks == Acks::Synced {
+            self.history.synced();
+        } else {
+            self.history.written();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn create(
+        &mut self,
+        topic: &'static str,
+        config: &TopicConfig,
+        partitions: u32,
+    ) -> Result<(), End> {
+        self.history.attempt(Change::Create { topic: topic.to_owned(), partitions });
+        self.broker
+            .create_topic(topic, config.clone().partitions(partitions))
+            .map_err(unexpected)?;
+        self.acknowledge(Acks::Synced)
+    }
+
+    /// Bytes that no other record has.
+    pub(crate) fn value(&mut self, bytes: usize) -> Vec<u8> {
+        let random = SeededRandom::new(self.history.next_id());
+        let mut value = Vec::with_capacity(bytes + 8);
+        while value.len() < bytes {
+            value.extend_from_slice(&random.next_u64().to_be_bytes());
+        }
+        value.truncate(bytes);
+        value
+    }
+
+    /// A record around `value`, with everything that a record can have, in turns.
+    fn model(&mut self, place: &Place, value: Vec<u8>) -> RecordModel {
+        let id = self.history.next_id();
+        let key = (id % 4 != 3).then(|| format!("key {id}").into_bytes());
+        let headers = match id % 3 {
+            0 => vec![("id".to_owned(), Some(id.to_be_bytes().to_vec())), ("id".to_owned(), None)],
+            _ => Vec::new(),
+        };
+        let value = (!value.is_empty()).then_some(value);
+        let own_time = self.broker.describe_topic(&place.0).is_ok_and(|topic| {
+            topic.config.contains(&("message.timestamp.type", "CreateTime".to_owned()))
+        });
+        let timestamp = if own_time && id % 5 != 0 { NOW - id as i64 } else { NOW };
+        RecordModel { key, value, headers, timestamp }
+    }
+
+    pub(crate) fn send(&mut self, place: &Place, value: Vec<u8>, acks: Acks) -> Result<(), End> {
+        let model = self.model(place, value);
+        self.send_model(place, model, acks)
+    }
+
+    fn send_model(&mut self, place: &Place, model: RecordModel, acks: Acks) -> Result<(), End> {
+        let expected = self.history.state().end(place);
+        let model = Arc::new(model);
+        self.history.attempt(Change::Append(vec![(place.clone(), Arc::clone(&model))]));
+        let producer = if acks == Acks::Synced { &self.synced } else { &self.written };
+        let sent = producer.send(record(place, &model)).and_then(|delivery| delivery.wait());
+        let metadata = sent.map_err(unexpected)?;
+        if self.memory.has_crashed() {
+            return Err(End::Crash);
+        }
+        if metadata.offset() != expected || metadata.timestamp().as_millis() != model.timestamp {
+            return Err(End::Violation(format!("{metadata:?}, but the log end was {expected}")));
+        }
+        self.acknowledge(acks)
+    }
+
+    fn send_all(&mut self, records: &[(&'static str, u32, usize)]) -> Result<(), End> {
+        let mut all = Vec::new();
+        for (topic, partition, bytes) in records {
+            let place = place(topic, *partition);
+            let value = self.value(*bytes);
+            let model = Arc::new(self.model(&place, value));
+            all.push((place, model));
+        }
+        self.history.attempt(Change::Append(all.clone()));
+        let records = all.iter().map(|(place, model)| record(place, model));
+        self.written.send_all(records).map_err(unexpected)?;
+        self.acknowledge(Acks::Written)
+    }
+
+    fn commit(&mut self, group: &str, place: &Place, behind: i64) -> Result<(), End> {
+        let offset = (self.history.state().end(place) - behind).max(0);
+        let group = group.to_owned();
+        self.history.attempt(Change::Commit { group: group.clone(), place: place.clone(), offset });
+        let config = ConsumerConfig::new().group(group);
+        let mut consumer = self.broker.consumer_with(config).map_err(unexpected)?;
+        let partition = TopicPartition::new(place.0.as_str(), place.1);
+        consumer.commit_offsets([(partition, offset)]).map_err(unexpected)?;
+        self.acknowledge(Acks::Written)
+    }
+
+    /// Sends a record to see where in the journal its value lies, and behind it one of the same size
+    /// whose value is, at these places, what frames would be without salt.
+    fn send_look_alike(&mut self, place: &Place) -> Result<(), End> {
+        const BYTES: usize = 640;
+        let plain =
+            |value| RecordModel { key: None, value: Some(value), headers: vec![], timestamp: NOW };
+        let probe = self.value(BYTES);
+        self.send_model(place, plain(probe.clone()), Acks::Written)?;
+        let mut files = journal_file::read(&self.memory).into_iter();
+        let found = files.find_map(|file| {
+            let at = file.bytes.windows(BYTES).position(|bytes| bytes == probe)?;
+            let frame = *file.frames.iter().find(|frame| frame.end > at)?;
+            Some((file.sequence, at + frame.end - frame.position))
+        });
+        let (sequence, start) =
+            found.ok_or_else(|| End::Violation("the journal does not hold the record".into()))?;
+        let mut value = vec![0; BYTES];
+        let first = start.next_multiple_of(8) - start;
+        for frame in value[first..].chunks_exact_mut(FRAME_HEADER).enumerate() {
+            let position = start + first + frame.0 * FRAME_HEADER;
+            frame.1.copy_from_slice(&journal_file::look_alike(sequence, position));
+        }
+        self.send_model(place, plain(value), Acks::Written)
+    }
+
+    fn during_checkpoint(&mut self, pause: u32, steps: &[Step]) -> Result<(), End> {
+        let before = self.history.clone();
+        let (broker, turnstile) = (self.broker.clone(), Arc::clone(&self.turnstile));
+        turnstile.arm(pause);
+        let (inner, done) = std::thread::scope(|scope| {
+            let checkpoint = scope.spawn(|| {
+                turnstile.watch_me();
+                let done = broker.checkpoint();
+                turnstile.done();
+                done
+            });
+            turnstile.wait_stopped();
+            let inner = self.run(steps);
+            turnstile.open();
+            (inner, checkpoint.join())
+        });
+        if self.memory.has_crashed() {
+            return Err(End::Crash);
+        }
+        inner?;
+        let done = done.map_err(|_| End::Violation("the checkpoint panics".into()))?;
+        done.map_err(unexpected)?;
+        // Everything from before it is in the checkpoint.
+        self.history.synced_up_to(before.attempted());
+        Ok(())
+    }
+
+    fn reopen(&mut self) -> Result<(), End> {
+        self.broker.clone().close().map_err(unexpected)?;
+        self.acknowledge(Acks::Synced)?;
+        let all = self.history.attempted();
+        let mut history = self.history.clone();
+        let next = Self::begin(&self.memory, self.mode, &mut history, all, self.number + 1000)?;
+        *self = Self { number: self.number, found: self.found, ..next };
+        if self.broker.recovery_report().unclean {
+            return Err(End::Violation("a closed folder is unclean".into()));
+        }
+        Ok(())
+    }
+
+    /// Closes the folder, as a program does that ends well.
+    pub(crate) fn close(&mut self) -> Result<(), End> {
+        let closed = self.broker.clone().close();
+        if self.memory.has_crashed() {
+            return Err(End::Crash);
+        }
+        closed.map_err(unexpected)?;
+        self.acknowledge(Acks::Synced)
+    }
+
+    /// Ends the process here: what the engine does when it is dropped changes nothing any more.
+    pub(crate) fn kill(self) {
+        self.memory.crash_at(self.memory.ops() + 1);
+        // Any change will do to get to the crash.
+        drop(self.memory.create_dir(Path::new("never")));
+    }
+}
+
+pub(crate) fn place(topic: &str, partition: u32) -> Place {
+    (topic.to_owned(), partition)
+}
+
+fn record<'a>((topic, partition): &'a Place, model: &'a RecordModel) -> Record<'a> {
+    let mut record = Record::to(topic).partition(*partition);
+    if let Some(key) = &model.key {
+        record = record.key(key);
+    }
+    if let Some(value) = &model.value {
+        record = record.value(value);
+    }
+    for (name, value) in &model.headers {
+        record = match value {
+            Some(value) => record.header(name, value),
+            None => record.null_header(name),
+        };
+    }
+    // What was sent without a time has that of the clock, which stands still.
+    if model.timestamp == NOW {
+        return record;
+    }
+    record.timestamp(Timestamp::from_millis(model.timestamp))
+}
+
+fn unexpected(error: grouplog::Error) -> End {
+    End::Violation(format!("unexpected: {error:?}"))
+}

@@ -1,0 +1,95 @@
+//! Crashes: whatever call a process or a machine ends at, opening the folder again gives what was
+//! promised. See README.md for how to run all of it and how to see a failure again.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
+#![expect(clippy::print_stdout, reason = "counts of a run are part of what it says")]
+
+mod campaign;
+mod check;
+mod folder;
+mod gate;
+mod journal_file;
+mod kinds;
+mod life;
+mod observe;
+mod oracle;
+mod script;
+
+use grouplog::JournalMode;
+use grouplog::storage::{Crash, Memory};
+use grouplog::time::SeededRandom;
+
+use campaign::{Campaign, Plan};
+use kinds::Point;
+use life::Life;
+use oracle::History;
+use script::Script;
+
+fn crash(script: &Script, mode: JournalMode) {
+    Campaign::new(script, mode, Plan::from_env()).run();
+}
+
+macro_rules! scripts {
+    ($($name:ident: $script:expr;)*) => {$(
+        mod $name {
+            #[test]
+            fn map() {
+                super::crash(&$script, grouplog::JournalMode::Map);
+            }
+
+            #[test]
+            fn write() {
+                super::crash(&$script, grouplog::JournalMode::Write);
+            }
+        }
+    )*};
+}
+
+scripts! {
+    first_open: crate::script::first_open();
+    seal_and_roll: crate::script::seal_and_roll();
+    send_all: crate::script::send_all();
+    commits: crate::script::commits();
+    delete_and_recreate: crate::script::delete_and_recreate();
+    recycle: crate::script::recycle();
+    compressed: crate::script::compressed();
+    look_alike: crate::script::look_alike();
+}
+
+/// Each opening of a full journal goes on in a file beyond its limit; they must not pile up.
+#[test]
+fn a_journal_that_is_full_at_every_kill_stays_within_its_limit() {
+    let mut memory = Memory::crash_simulating(1);
+    let mut history = History::default();
+    for number in 0..20 {
+        let promised = history.attempted();
+        let mut life = Life::begin(&memory, JournalMode::Write, &mut history, promised, number)
+            .expect("opening goes on where the kill came");
+        folder::check(&memory, &life.broker).unwrap();
+        // Now and then that is all the journal takes without a checkpoint.
+        life.run(&script::fill(number == 0, 5 + number as usize * 7 % 29)).unwrap();
+        history = life.history.clone();
+        let after = memory.crash(Crash::Kill, &SeededRandom::new(0));
+        life.kill();
+        memory = after;
+    }
+}
+
+/// `GROUPLOG_CRASH_REPLAY='seal_and_roll Map kill:5@77 torn:3@12'` goes this way again.
+#[test]
+fn replay() {
+    let Ok(way) = std::env::var("GROUPLOG_CRASH_REPLAY") else { return };
+    let mut words = way.split_whitespace();
+    let name = words.next().expect("a script");
+    let mode = match words.next() {
+        Some("Map") => JournalMode::Map,
+        _ => JournalMode::Write,
+    };
+    let path: Vec<Point> = words.map(|word| word.parse().unwrap()).collect();
+    let script = script::by_name(name).expect("no such script");
+    Campaign::new(&script, mode, Plan::from_env()).replay(&path);
+}

@@ -1,0 +1,147 @@
+//! Everything that can be seen of a broker.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use grouplog::{
+    Broker, Consumer, ConsumerConfig, GroupSummary, ReadOnlyBroker, Result, TopicDescription,
+    TopicPartition,
+};
+
+use crate::oracle::{RecordModel, State};
+
+/// What both kinds of brokers can tell.
+pub(crate) trait Readable {
+    fn topics(&self) -> Vec<String>;
+    fn topic(&self, name: &str) -> Result<TopicDescription>;
+    fn groups(&self) -> Vec<String>;
+    fn group(&self, name: &str) -> Result<GroupSummary>;
+    fn reader(&self) -> Result<Consumer>;
+}
+
+impl Readable for Broker {
+    fn topics(&self) -> Vec<String> {
+        self.list_topics()
+    }
+
+    fn topic(&self, name: &str) -> Result<TopicDescription> {
+        self.describe_topic(name)
+    }
+
+    fn groups(&self) -> Vec<String> {
+        self.list_groups()
+    }
+
+    fn group(&self, name: &str) -> Result<GroupSummary> {
+        self.describe_group(name)
+    }
+
+    fn reader(&self) -> Result<Consumer> {
+        self.consumer_with(ConsumerConfig::new())
+    }
+}
+
+impl Readable for ReadOnlyBroker {
+    fn topics(&self) -> Vec<String> {
+        self.list_topics()
+    }
+
+    fn topic(&self, name: &str) -> Result<TopicDescription> {
+        self.describe_topic(name)
+    }
+
+    fn groups(&self) -> Vec<String> {
+        self.list_groups()
+    }
+
+    fn group(&self, name: &str) -> Result<GroupSummary> {
+        self.describe_group(name)
+    }
+
+    fn reader(&self) -> Result<Consumer> {
+        self.consumer()
+    }
+}
+
+/// Reads all topics, records and offsets, and checks what needs no oracle: offsets without gaps (I3),
+/// and no group beyond the log end (I4).
+pub(crate) fn observe(broker: &impl Readable) -> Result<State, String> {
+    let mut state = State::default();
+    let mut partitions = Vec::new();
+    let mut ends = BTreeMap::new();
+    for name in broker.topics() {
+        let topic = broker.topic(&name).map_err(failed)?;
+        for partition in &topic.partitions {
+            if partition.start_offset != 0 {
+                return Err(format!(
+                    "{} starts at {}",
+                    partition.partition, partition.start_offset
+                ));
+            }
+            ends.insert(partition.partition.clone(), partition.end_offset);
+            partitions.push(partition.partition.clone());
+        }
+        state.topics.insert(name, vec![Vec::new(); topic.partitions.len()]);
+    }
+    read_records(broker, partitions, &mut state)?;
+    for (partition, end) in &ends {
+        let read = state.topics[partition.topic()][partition.partition() as usize].len() as i64;
+        if read != *end {
+            return Err(format!("{partition} has {read} records, its log end is {end}"));
+        }
+    }
+    for name in broker.groups() {
+        for row in broker.group(&name).map_err(failed)?.offsets {
+            let Some(committed) = row.committed else { continue };
+            if committed > row.end_offset || ends.get(&row.partition) != Some(&row.end_offset) {
+                return Err(format!("group {name} is beyond the log end: {row:?}"));
+            }
+            let place = (row.partition.topic().to_owned(), row.partition.partition());
+            state.offsets.insert((name.clone(), place), committed);
+        }
+    }
+    Ok(state)
+}
+
+fn read_records(
+    broker: &impl Readable,
+    partitions: Vec<TopicPartition>,
+    state: &mut State,
+) -> Result<(), String> {
+    let mut reader = broker.reader().map_err(failed)?;
+    reader.assign(partitions).map_err(failed)?;
+    loop {
+        let records = reader.poll(Duration::ZERO).map_err(failed)?;
+        if records.is_empty() {
+            return Ok(());
+        }
+        for record in &records {
+            let topic = state.topics.get_mut(record.topic());
+            let log = topic.and_then(|topic| topic.get_mut(record.partition() as usize));
+            let log = log.ok_or("a record of a partition that is not there")?;
+            if record.offset() != log.len() as i64 {
+                return Err(format!(
+                    "offset {} follows {} records of {}",
+                    record.offset(),
+                    log.len(),
+                    record.topic_partition()
+                ));
+            }
+            let header = |header: grouplog::record::RecordHeader<'_>| {
+                let name = String::from_utf8_lossy(header.name_bytes()).into_owned();
+                (name, header.value().map(<[u8]>::to_vec))
+            };
+            log.push(Arc::new(RecordModel {
+                key: record.key().map(<[u8]>::to_vec),
+                value: record.value().map(<[u8]>::to_vec),
+                headers: record.headers().map(header).collect(),
+                timestamp: record.timestamp().as_millis(),
+            }));
+        }
+    }
+}
+
+fn failed(error: grouplog::Error) -> String {
+    format!("reading fails: {error:?}")
+}

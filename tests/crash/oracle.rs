@@ -1,0 +1,181 @@
+//! What must be there: the one global order of changes, how far each was acknowledged, and the state
+//! that every prefix of it leaves.
+//!
+//! O1. A change is noted before it is tried, so what may be there is always a prefix of the notes.
+//! O2. Contents are never used twice, so no lost record can pass for a later one.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// A record as it must be read back, every byte of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RecordModel {
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) value: Option<Vec<u8>>,
+    pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
+    pub(crate) timestamp: i64,
+}
+
+/// A partition, by topic and number.
+pub(crate) type Place = (String, u32);
+
+/// One frame of the global order.
+#[derive(Debug, Clone)]
+pub(crate) enum Change {
+    Create { topic: String, partitions: u32 },
+    Delete { topic: String },
+    Append(Vec<(Place, Arc<RecordModel>)>),
+    Commit { group: String, place: Place, offset: i64 },
+}
+
+/// Everything that can be seen of a broker. Also what a prefix of changes must look like.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(crate) topics: BTreeMap<String, Vec<Vec<Arc<RecordModel>>>>,
+    pub(crate) offsets: BTreeMap<(String, Place), i64>,
+}
+
+impl State {
+    pub(crate) fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Create { topic, partitions } => {
+                self.topics.insert(topic.clone(), vec![Vec::new(); *partitions as usize]);
+            }
+            Change::Delete { topic } => {
+                self.topics.remove(topic);
+                self.offsets.retain(|(_, place), _| place.0 != *topic);
+            }
+            Change::Append(records) => {
+                for ((topic, partition), record) in records {
+                    if let Some(log) = self
+                        .topics
+                        .get_mut(topic)
+                        .and_then(|topic| topic.get_mut(*partition as usize))
+                    {
+                        log.push(Arc::clone(record));
+                    }
+                }
+            }
+            Change::Commit { group, place, offset } => {
+                self.offsets.insert((group.clone(), place.clone()), *offset);
+            }
+        }
+    }
+
+    /// The log end offset of a partition.
+    pub(crate) fn end(&self, (topic, partition): &Place) -> i64 {
+        let log = self.topics.get(topic).and_then(|topic| topic.get(*partition as usize));
+        log.map_or(0, |log| log.len() as i64)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (topic, logs) in &self.topics {
+            let ends: Vec<_> = logs.iter().map(Vec::len).collect();
+            write!(f, "{topic}{ends:?} ")?;
+        }
+        for ((group, (topic, partition)), offset) in &self.offsets {
+            write!(f, "{group}@{topic}-{partition}={offset} ")?;
+        }
+        Ok(())
+    }
+}
+
+/// The changes so far and what was promised of them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct History {
+    changes: Vec<Change>,
+    /// So many changes survive a killed process.
+    written: usize,
+    /// So many survive power loss.
+    synced: usize,
+    next_id: u64,
+}
+
+impl History {
+    /// Notes a change that is about to be tried.
+    pub(crate) fn attempt(&mut self, change: Change) {
+        self.changes.push(change);
+    }
+
+    /// Everything attempted was acknowledged as `Written`.
+    pub(crate) fn written(&mut self) {
+        self.written = self.changes.len();
+    }
+
+    /// Everything attempted was acknowledged as `Synced`.
+    pub(crate) fn synced(&mut self) {
+        self.written = self.changes.len();
+        self.synced = self.changes.len();
+    }
+
+    /// The first `count` changes were made `Synced`.
+    pub(crate) fn synced_up_to(&mut self, count: usize) {
+        self.synced = self.synced.max(count);
+    }
+
+    /// The state when everything attempted is there.
+    pub(crate) fn state(&self) -> State {
+        let mut state = State::default();
+        self.changes.iter().for_each(|change| state.apply(change));
+        state
+    }
+
+    pub(crate) fn attempted(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// A number for contents that no other record has.
+    pub(crate) fn next_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    /// How many changes at least must be there after a kill or a power loss.
+    pub(crate) fn promised(&self, power_loss: bool) -> usize {
+        if power_loss { self.synced } else { self.written }
+    }
+
+    /// The one prefix that explains everything seen: records of all partitions, offsets and topics.
+    pub(crate) fn explain(&self, seen: &State, promised: usize) -> Result<usize, String> {
+        let mut state = State::default();
+        let mut best = String::new();
+        for count in 0..=self.changes.len() {
+            if count > 0 {
+                state.apply(&self.changes[count - 1]);
+            }
+            if state == *seen {
+                if count >= promised {
+                    return Ok(count);
+                }
+                // A change may leave the state as it was, so a longer prefix may fit as well.
+                best = format!("{count} changes are there");
+            }
+        }
+        if best.is_empty() {
+            best = "no prefix of the changes explains it".to_owned();
+        }
+        Err(format!(
+            "{best}; promised {promised}, attempted {}\n  seen:     {seen}\n  all:      {}\n  promised: {}",
+            self.changes.len(),
+            self.state(),
+            self.at(promised),
+        ))
+    }
+
+    fn at(&self, count: usize) -> State {
+        let mut state = State::default();
+        self.changes.iter().take(count).for_each(|change| state.apply(change));
+        state
+    }
+
+    /// What is known once the first `count` changes were found. `durable`: they survive power loss
+    /// from here on.
+    pub(crate) fn found(&mut self, count: usize, durable: bool) {
+        self.changes.truncate(count);
+        self.written = count;
+        self.synced = if durable { count } else { self.synced.min(count) };
+    }
+}

@@ -1,0 +1,234 @@
+//! Scripts: short lists of steps that bring every kind of write and sync within reach of a crash.
+
+use grouplog::TimestampType;
+use grouplog::TopicConfig;
+use grouplog::record::Compression;
+
+/// One thing that a program does with a broker.
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    Create {
+        topic: &'static str,
+        config: TopicConfig,
+        partitions: u32,
+    },
+    Delete(&'static str),
+    /// One record, acknowledged as `Written`.
+    Send(&'static str, u32, usize),
+    /// One record, acknowledged as `Synced`.
+    SendSynced(&'static str, u32, usize),
+    /// One record whose value is made of what looks like journal frames.
+    SendLookAlike(&'static str, u32),
+    /// Records of several partitions, all or nothing.
+    SendAll(&'static [(&'static str, u32, usize)]),
+    /// Everything so far is `Synced`.
+    Flush,
+    /// The group's offset in the partition becomes the log end less so much.
+    Commit {
+        group: &'static str,
+        topic: &'static str,
+        partition: u32,
+        behind: i64,
+    },
+    Checkpoint,
+    /// A checkpoint in another thread, which stops before its `pause`-th call that changes files
+    /// until the steps are done.
+    DuringCheckpoint {
+        pause: u32,
+        steps: Vec<Step>,
+    },
+    /// Closes the folder and opens it again.
+    Reopen,
+}
+
+/// A named script.
+#[derive(Debug, Clone)]
+pub(crate) struct Script {
+    pub(crate) name: &'static str,
+    pub(crate) steps: Vec<Step>,
+    /// What is done after recovery from a crash of the first life, before the next crash.
+    pub(crate) second: Vec<Step>,
+}
+
+fn create(topic: &'static str, partitions: u32, segment_bytes: u32) -> Step {
+    let config = TopicConfig::new().segment_bytes(segment_bytes).index_interval_bytes(256);
+    Step::Create { topic, config, partitions }
+}
+
+fn commit(topic: &'static str, behind: i64) -> Step {
+    Step::Commit { group: "g", topic, partition: 0, behind }
+}
+
+fn times(count: usize, step: &Step) -> impl Iterator<Item = Step> {
+    std::iter::repeat_n(step.clone(), count)
+}
+
+use Step::{Checkpoint, Delete, Flush, Reopen, Send, SendAll, SendLookAlike, SendSynced};
+
+const BOTH: Step = SendAll(&[("a", 0, 300), ("b", 0, 200), ("a", 0, 50), ("b", 0, 900)]);
+
+/// Appends of the same sizes as in the scripts, so that new batches lie exactly where lost ones lay,
+/// and a second topic's worth of everything else.
+fn second() -> Vec<Step> {
+    vec![
+        Send("a", 0, 400),
+        Send("a", 0, 400),
+        Send("a", 0, 400),
+        Flush,
+        Send("a", 0, 400),
+        commit("a", 1),
+        Send("a", 0, 400),
+    ]
+}
+
+/// Creation of folder and topic, the first records, a clean close.
+pub(crate) fn first_open() -> Script {
+    let steps = vec![
+        create("a", 2, 4096),
+        Send("a", 0, 40),
+        SendSynced("a", 1, 40),
+        Send("a", 1, 0),
+        commit("a", 0),
+    ];
+    Script { name: "first_open", steps, second: second() }
+}
+
+/// Batches are sealed and written behind the hard length, segments roll, then a checkpoint.
+pub(crate) fn seal_and_roll() -> Script {
+    let mut steps = vec![create("a", 1, 2048)];
+    steps.extend(times(5, &Send("a", 0, 400)));
+    steps.push(Flush);
+    steps.extend(times(4, &Send("a", 0, 400)));
+    steps.push(Checkpoint);
+    steps.extend(times(5, &Send("a", 0, 400)));
+    steps.push(SendSynced("a", 0, 1500));
+    steps.extend(times(3, &Send("a", 0, 400)));
+    steps.push(Reopen);
+    steps.push(Send("a", 0, 400));
+    Script { name: "seal_and_roll", steps, second: second() }
+}
+
+/// Transactions over two topics whose batches are sealed at different times.
+pub(crate) fn send_all() -> Script {
+    let mut steps = vec![create("a", 1, 2048), create("b", 2, 4096)];
+    steps.extend([BOTH, BOTH, Flush, BOTH, commit("b", 0), Checkpoint, BOTH, BOTH]);
+    steps.extend([SendAll(&[("b", 1, 30), ("a", 0, 30)]), Flush, BOTH, commit("a", 2), BOTH]);
+    Script { name: "send_all", steps, second: second() }
+}
+
+/// Commits between records, and checkpoints that write the offset files in turn.
+pub(crate) fn commits() -> Script {
+    let mut steps = vec![create("a", 2, 4096), commit("a", 0), Send("a", 0, 100), commit("a", 1)];
+    steps.extend([Checkpoint, Send("a", 0, 100), commit("a", 0), Checkpoint]);
+    steps.extend([
+        Step::Commit { group: "other", topic: "a", partition: 1, behind: 0 },
+        SendSynced("a", 1, 100),
+        Checkpoint,
+        Checkpoint,
+        Step::Commit { group: "other", topic: "a", partition: 1, behind: 0 },
+        Send("a", 1, 100),
+        Reopen,
+        commit("a", 1),
+    ]);
+    Script { name: "commits", steps, second: second() }
+}
+
+/// A topic goes and comes again under the same name, before and after checkpoints.
+pub(crate) fn delete_and_recreate() -> Script {
+    let mut steps = vec![create("a", 2, 2048), create("b", 1, 2048)];
+    steps.extend(times(4, &Send("a", 0, 600)));
+    steps.extend([commit("a", 0), Send("b", 0, 100), Checkpoint, Send("a", 1, 1200)]);
+    steps.extend([Delete("a"), create("a", 1, 2048), Send("a", 0, 600), Send("a", 0, 600)]);
+    steps.extend([commit("a", 1), Delete("b"), Flush, Checkpoint, Send("a", 0, 600)]);
+    steps.extend([Delete("a"), create("a", 1, 2048), Send("a", 0, 100)]);
+    Script { name: "delete_and_recreate", steps, second: second() }
+}
+
+/// More than the journal holds: files are chained, checkpoints come by themselves, files are used again.
+pub(crate) fn recycle() -> Script {
+    let mut steps = vec![create("a", 1, 64 << 10), create("b", 1, 64 << 10)];
+    for round in 0..4 {
+        steps.extend(times(6, &Send("a", 0, 14_000)));
+        steps.push(SendAll(&[("a", 0, 5_000), ("b", 0, 5_000)]));
+        steps.push(if round % 2 == 0 { commit("a", 2) } else { Flush });
+    }
+    steps.push(Reopen);
+    steps.extend(times(5, &Send("b", 0, 14_000)));
+    let mut second = second();
+    second.extend(times(6, &Send("a", 0, 14_000)));
+    Script { name: "recycle", steps, second }
+}
+
+/// So many large records.
+pub(crate) fn fill(first: bool, count: usize) -> Vec<Step> {
+    let created = first.then(|| create("a", 1, 64 << 10));
+    created.into_iter().chain(times(count, &Send("a", 0, 14_000))).collect()
+}
+
+/// Compressed batches and the broker's timestamps.
+pub(crate) fn compressed() -> Script {
+    let config = TopicConfig::new()
+        .segment_bytes(2048)
+        .compression(Compression::Zstd)
+        .timestamp_type(TimestampType::LogAppendTime);
+    let mut steps = vec![Step::Create { topic: "a", config, partitions: 1 }];
+    steps.extend(times(6, &Send("a", 0, 400)));
+    steps.extend([Flush, Checkpoint]);
+    steps.extend(times(4, &Send("a", 0, 400)));
+    Script { name: "compressed", steps, second: second() }
+}
+
+/// Values full of what looks like frames that know everything to be synced.
+pub(crate) fn look_alike() -> Script {
+    let steps = vec![
+        create("a", 1, 4096),
+        SendSynced("a", 0, 100),
+        SendLookAlike("a", 0),
+        Send("a", 0, 100),
+        SendLookAlike("a", 0),
+        Flush,
+        SendLookAlike("a", 0),
+    ];
+    Script { name: "look_alike", steps, second: second() }
+}
+
+/// Appends, transactions and commits while a checkpoint is at its `pause`-th call.
+pub(crate) fn during_checkpoint(pause: u32) -> Script {
+    let mut steps = vec![create("a", 1, 2048), create("b", 1, 2048)];
+    steps.extend([BOTH, commit("a", 0), BOTH, Flush, BOTH]);
+    let inner = vec![Send("a", 0, 400), BOTH, commit("a", 0), commit("b", 0), Send("b", 0, 400)];
+    steps.push(Step::DuringCheckpoint { pause, steps: inner });
+    steps.extend([BOTH, commit("b", 0)]);
+    Script { name: "during_checkpoint", steps, second: second() }
+}
+
+/// A `Synced` append while a checkpoint is at its `pause`-th call, and enough records to need the
+/// journal files that the checkpoint is about to give back.
+pub(crate) fn recycle_during_checkpoint(pause: u32) -> Script {
+    let mut steps = vec![create("a", 1, 64 << 10), create("b", 1, 64 << 10)];
+    steps.extend(times(6, &Send("a", 0, 14_000)));
+    let inner = vec![
+        Send("b", 0, 14_000),
+        SendSynced("b", 0, 14_000),
+        Send("b", 0, 14_000),
+        Send("b", 0, 14_000),
+    ];
+    steps.push(Step::DuringCheckpoint { pause, steps: inner });
+    steps.push(Send("a", 0, 100));
+    Script { name: "recycle_during_checkpoint", steps, second: second() }
+}
+
+/// The script that a failure names.
+pub(crate) fn by_name(name: &str) -> Option<Script> {
+    let plain = [
+        first_open(),
+        seal_and_roll(),
+        send_all(),
+        commits(),
+        delete_and_recreate(),
+        recycle(),
+        compressed(),
+        look_alike(),
+    ];
+    plain.into_iter().find(|script| script.name == name)
+}
