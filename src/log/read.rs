@@ -121,8 +121,8 @@ struct Decode<'a> {
     append_timestamp: Option<i64>,
     epoch: i32,
     partition: usize,
-    /// No record lies beyond it.
-    last_delta: i32,
+    /// The records that are read lie behind the first delta and not beyond the second one.
+    deltas: (i32, i32),
 }
 
 impl Cursor {
@@ -156,8 +156,8 @@ impl Cursor {
         while at < bytes.len() && taken < room && (at < until || out.records.is_empty()) {
             let (record, next) = match read_record(bytes, at) {
                 Ok((record, _))
-                    if record.offset_delta > batch.last_delta
-                        || last.is_some_and(|last| record.offset_delta <= last) =>
+                    if record.offset_delta > batch.deltas.1
+                        || record.offset_delta <= last.unwrap_or(batch.deltas.0) =>
                 {
                     out.records.truncate(before);
                     let reason = CorruptReason::Offsets;
@@ -250,7 +250,7 @@ impl Log {
             append_timestamp: batch.append_timestamp(),
             epoch: batch.epoch,
             partition,
-            last_delta: i32::MAX,
+            deltas: (-1, i32::MAX),
         };
         let (bytes, last) = cursor
             .decode(&decode, from, limits, out)
@@ -288,7 +288,7 @@ impl Log {
             append_timestamp: append_timestamp(&inside.header),
             epoch: inside.header.leader_epoch,
             partition,
-            last_delta: inside.header.last_offset_delta,
+            deltas: (inside.last_delta, inside.header.last_offset_delta),
         };
         let (at, last) = cursor.decode(&decode, inside.at, limits, out).map_err(|error| {
             self.decode_failed(&inside.segment, inside.position, &inside.header, error)
