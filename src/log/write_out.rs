@@ -239,7 +239,9 @@ impl Log {
         end_offset: i64,
         max_timestamp: i64,
     ) -> Result<Arc<Segment>> {
-        if let Some(active) = self.view.read().segments.last().cloned() {
+        // Not in the condition: the view would stay locked, and appends would wait for the roll's I/O.
+        let active = self.view.read().segments.last().cloned();
+        if let Some(active) = active {
             let incoming = Incoming { bytes, end_offset, max_timestamp };
             if !should_roll(&active.image(), &incoming, self.config()) {
                 return Ok(active);

@@ -22,7 +22,7 @@ use crate::script::{Script, Step};
 pub(crate) struct Plan {
     /// Of so many calls of the first life one is crashed at.
     pub(crate) stride: u64,
-    /// So many seeds for each kind of crash that has some.
+    /// So many seeds for each kind of crash that has some; with 0 the kinds take turns.
     pub(crate) seeds: u64,
     /// Up to so many states are tried one by one, as a power of two.
     pub(crate) state_bits: u32,
@@ -36,17 +36,33 @@ pub(crate) struct Plan {
 
 impl Plan {
     const SHORT: Self =
-        Self { stride: 1, seeds: 1, state_bits: 0, depth: 3, deeper_stride: 61, deeper_points: 3 };
-    const FULL: Self =
-        Self { stride: 1, seeds: 8, state_bits: 8, depth: 3, deeper_stride: 11, deeper_points: 40 };
+        Self { stride: 1, seeds: 0, state_bits: 0, depth: 3, deeper_stride: 61, deeper_points: 3 };
+    const FULL: Self = Self {
+        stride: 1,
+        seeds: 8,
+        state_bits: 8,
+        depth: 3,
+        deeper_stride: 97,
+        deeper_points: u64::MAX,
+    };
 
     /// The short one, or with `GROUPLOG_CRASH=full` the long one.
     pub(crate) fn from_env() -> Self {
-        match std::env::var("GROUPLOG_CRASH").as_deref() {
-            Ok("full") => Self::FULL,
-            _ => Self::SHORT,
+        if is_full() { Self::FULL } else { Self::SHORT }
+    }
+
+    /// For scripts that are run many times over, with another thread at another place each time.
+    pub(crate) fn beside_from_env() -> Self {
+        if is_full() {
+            Self { depth: 1, ..Self::FULL }
+        } else {
+            Self { stride: 11, depth: 1, ..Self::SHORT }
         }
     }
+}
+
+fn is_full() -> bool {
+    std::env::var("GROUPLOG_CRASH").is_ok_and(|wanted| wanted == "full")
 }
 
 /// What was done, for the log of the run.
@@ -82,8 +98,9 @@ impl Start {
 
 impl<'a> Campaign<'a> {
     pub(crate) fn new(script: &'a Script, mode: JournalMode, plan: Plan) -> Self {
+        let random = SeededRandom::new(crc32fast::hash(script.name.as_bytes()).into());
         let (tally, verified) = (Tally::default(), HashMap::new());
-        Self { script, mode, plan, random: SeededRandom::new(7), tally, verified }
+        Self { script, mode, plan, random, tally, verified }
     }
 
     /// Runs all of it.
@@ -119,7 +136,7 @@ impl<'a> Campaign<'a> {
             for kind in self.kinds(&end, depth) {
                 path.push(Point { op, kind });
                 let found = self.judge(kind, &end, &history, path);
-                let again = self.random.next_u64().is_multiple_of(self.plan.deeper_stride);
+                let again = self.random.next_u64() % self.plan.deeper_stride == 0;
                 if path.len() < self.plan.depth && (depth > 0 || again) {
                     self.explore(path, &|| Self::after(kind, &end, history.clone(), found));
                 }
@@ -157,23 +174,25 @@ impl<'a> Campaign<'a> {
                 _ => vec![Kind::Subset(unit, seed())],
             };
         }
+        if self.plan.seeds == 0 {
+            let (small, large) = (Kind::Subset(512, seed()), Kind::Subset(4096, seed()));
+            let some = match end.ops() % 3 {
+                0 => [Kind::LoseAll, small],
+                1 => [large, Kind::Torn(seed())],
+                _ => [small, Kind::KeepAll],
+            };
+            return [&[Kind::Kill(seed())], some.as_slice()].concat();
+        }
         let mut kinds = vec![Kind::Kill(seed()), Kind::LoseAll, Kind::KeepAll];
-        let states = match self.plan.state_bits {
-            0 => None,
-            bits => end.crash_states(512, bits).map(|states| states.len()),
-        };
-        if let Some(states) = states {
-            kinds.extend((0..states).map(|index| Kind::State(512, index)));
+        if let Some(states) = end.crash_states(512, self.plan.state_bits) {
+            kinds.extend((0..states.len()).map(|index| Kind::State(512, index)));
             return kinds;
         }
         for _ in 0..self.plan.seeds {
-            kinds.extend([
-                Kind::Subset(512, seed()),
-                Kind::Subset(4096, seed()),
-                Kind::Torn(seed()),
-            ]);
+            let sampled = [Kind::Subset(512, seed()), Kind::Subset(4096, seed())];
+            kinds.extend(sampled);
+            kinds.extend([Kind::Torn(seed()), Kind::Kill(seed())]);
         }
-        kinds.extend((1..self.plan.seeds).map(|_| Kind::Kill(seed())));
         kinds
     }
 

@@ -57,7 +57,23 @@ impl Turnstile {
         self.changed.notify_all();
     }
 
-    fn pass(&self) {
+    /// Makes a call. After one that fails nobody is held up: whoever made it may go on to wait for the
+    /// thread that is.
+    fn pass<T>(&self, call: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.wait_turn();
+        self.look(call)
+    }
+
+    /// Makes a call that changes nothing.
+    fn look<T>(&self, call: impl FnOnce() -> Result<T>) -> Result<T> {
+        let result = call();
+        if result.is_err() {
+            self.open();
+        }
+        result
+    }
+
+    fn wait_turn(&self) {
         let mut turn = self.lock();
         if turn.watched != Some(std::thread::current().id()) || turn.open {
             return;
@@ -93,44 +109,38 @@ struct GatedFile {
 
 impl Storage for Gated {
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn StorageFile>> {
-        if mode == OpenMode::CreateNew {
-            self.turnstile.pass();
-        }
-        let inner = self.inner.open(path, mode)?;
+        let open = || self.inner.open(path, mode);
+        let created = mode == OpenMode::CreateNew;
+        let inner = if created { self.turnstile.pass(open) } else { self.turnstile.look(open) }?;
         Ok(Arc::new(GatedFile { inner, turnstile: Arc::clone(&self.turnstile) }))
     }
 
     fn metadata(&self, path: &Path) -> Result<Option<(FileKind, u64)>> {
-        self.inner.metadata(path)
+        self.turnstile.look(|| self.inner.metadata(path))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
-        self.turnstile.pass();
-        self.inner.rename(from, to)
+        self.turnstile.pass(|| self.inner.rename(from, to))
     }
 
     fn remove(&self, path: &Path) -> Result<()> {
-        self.turnstile.pass();
-        self.inner.remove(path)
+        self.turnstile.pass(|| self.inner.remove(path))
     }
 
     fn create_dir(&self, path: &Path) -> Result<()> {
-        self.turnstile.pass();
-        self.inner.create_dir(path)
+        self.turnstile.pass(|| self.inner.create_dir(path))
     }
 
     fn remove_dir(&self, path: &Path) -> Result<()> {
-        self.turnstile.pass();
-        self.inner.remove_dir(path)
+        self.turnstile.pass(|| self.inner.remove_dir(path))
     }
 
     fn list(&self, path: &Path) -> Result<Vec<DirEntry>> {
-        self.inner.list(path)
+        self.turnstile.look(|| self.inner.list(path))
     }
 
     fn sync_dir(&self, path: &Path) -> Result<()> {
-        self.turnstile.pass();
-        self.inner.sync_dir(path)
+        self.turnstile.pass(|| self.inner.sync_dir(path))
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn StorageLock>> {
@@ -152,41 +162,35 @@ impl Storage for Gated {
 
 impl StorageFile for GatedFile {
     fn read_at(&self, buf: &mut [u8], position: u64) -> Result<usize> {
-        self.inner.read_at(buf, position)
+        self.turnstile.look(|| self.inner.read_at(buf, position))
     }
 
     fn write_at(&self, bytes: &[u8], position: u64) -> Result<()> {
-        self.turnstile.pass();
-        self.inner.write_at(bytes, position)
+        self.turnstile.pass(|| self.inner.write_at(bytes, position))
     }
 
     fn write_at_durable(&self, bytes: &[u8], position: u64) -> Result<()> {
-        self.turnstile.pass();
-        self.inner.write_at_durable(bytes, position)
+        self.turnstile.pass(|| self.inner.write_at_durable(bytes, position))
     }
 
     fn len(&self) -> Result<u64> {
-        self.inner.len()
+        self.turnstile.look(|| self.inner.len())
     }
 
     fn set_len(&self, len: u64) -> Result<()> {
-        self.turnstile.pass();
-        self.inner.set_len(len)
+        self.turnstile.pass(|| self.inner.set_len(len))
     }
 
     fn sync_data(&self) -> Result<()> {
-        self.turnstile.pass();
-        self.inner.sync_data()
+        self.turnstile.pass(|| self.inner.sync_data())
     }
 
     fn preallocate(&self, len: u64) -> Result<()> {
-        self.turnstile.pass();
-        self.inner.preallocate(len)
+        self.turnstile.pass(|| self.inner.preallocate(len))
     }
 
     fn trim(&self) -> Result<()> {
-        self.turnstile.pass();
-        self.inner.trim()
+        self.turnstile.pass(|| self.inner.trim())
     }
 
     fn start_writeback(&self, position: u64, len: u64) {
@@ -194,11 +198,11 @@ impl StorageFile for GatedFile {
     }
 
     fn map(&self, len: u64, capacity: u64) -> Result<ReadMap> {
-        self.inner.map(len, capacity)
+        self.turnstile.look(|| self.inner.map(len, capacity))
     }
 
     fn map_write(&self, len: u64) -> Result<WriteMap> {
-        self.inner.map_write(len)
+        self.turnstile.look(|| self.inner.map_write(len))
     }
 
     fn path(&self) -> &Path {

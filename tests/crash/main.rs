@@ -60,6 +60,38 @@ scripts! {
     look_alike: crate::script::look_alike();
 }
 
+/// The checkpoint's calls that change files: as many as the scripts make it do, and one more.
+const PAUSES: std::ops::RangeInclusive<u32> = 1..=18;
+
+fn crash_beside_a_checkpoint(script: fn(u32) -> Script, mode: JournalMode) {
+    for pause in PAUSES {
+        Campaign::new(&script(pause), mode, Plan::beside_from_env()).run();
+    }
+}
+
+macro_rules! scripts_beside_a_checkpoint {
+    ($($name:ident;)*) => {$(
+        mod $name {
+            #[test]
+            fn map() {
+                let script = crate::script::$name;
+                super::crash_beside_a_checkpoint(script, grouplog::JournalMode::Map);
+            }
+
+            #[test]
+            fn write() {
+                let script = crate::script::$name;
+                super::crash_beside_a_checkpoint(script, grouplog::JournalMode::Write);
+            }
+        }
+    )*};
+}
+
+scripts_beside_a_checkpoint! {
+    during_checkpoint;
+    recycle_during_checkpoint;
+}
+
 /// Each opening of a full journal goes on in a file beyond its limit; they must not pile up.
 #[test]
 fn a_journal_that_is_full_at_every_kill_stays_within_its_limit() {

@@ -44,7 +44,7 @@ pub(crate) enum Step {
 /// A named script.
 #[derive(Debug, Clone)]
 pub(crate) struct Script {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) steps: Vec<Step>,
     /// What is done after recovery from a crash of the first life, before the next crash.
     pub(crate) second: Vec<Step>,
@@ -90,7 +90,7 @@ pub(crate) fn first_open() -> Script {
         Send("a", 1, 0),
         commit("a", 0),
     ];
-    Script { name: "first_open", steps, second: second() }
+    Script { name: "first_open".to_owned(), steps, second: second() }
 }
 
 /// Batches are sealed and written behind the hard length, segments roll, then a checkpoint.
@@ -105,7 +105,7 @@ pub(crate) fn seal_and_roll() -> Script {
     steps.extend(times(3, &Send("a", 0, 400)));
     steps.push(Reopen);
     steps.push(Send("a", 0, 400));
-    Script { name: "seal_and_roll", steps, second: second() }
+    Script { name: "seal_and_roll".to_owned(), steps, second: second() }
 }
 
 /// Transactions over two topics whose batches are sealed at different times.
@@ -113,7 +113,7 @@ pub(crate) fn send_all() -> Script {
     let mut steps = vec![create("a", 1, 2048), create("b", 2, 4096)];
     steps.extend([BOTH, BOTH, Flush, BOTH, commit("b", 0), Checkpoint, BOTH, BOTH]);
     steps.extend([SendAll(&[("b", 1, 30), ("a", 0, 30)]), Flush, BOTH, commit("a", 2), BOTH]);
-    Script { name: "send_all", steps, second: second() }
+    Script { name: "send_all".to_owned(), steps, second: second() }
 }
 
 /// Commits between records, and checkpoints that write the offset files in turn.
@@ -130,7 +130,7 @@ pub(crate) fn commits() -> Script {
         Reopen,
         commit("a", 1),
     ]);
-    Script { name: "commits", steps, second: second() }
+    Script { name: "commits".to_owned(), steps, second: second() }
 }
 
 /// A topic goes and comes again under the same name, before and after checkpoints.
@@ -141,7 +141,7 @@ pub(crate) fn delete_and_recreate() -> Script {
     steps.extend([Delete("a"), create("a", 1, 2048), Send("a", 0, 600), Send("a", 0, 600)]);
     steps.extend([commit("a", 1), Delete("b"), Flush, Checkpoint, Send("a", 0, 600)]);
     steps.extend([Delete("a"), create("a", 1, 2048), Send("a", 0, 100)]);
-    Script { name: "delete_and_recreate", steps, second: second() }
+    Script { name: "delete_and_recreate".to_owned(), steps, second: second() }
 }
 
 /// More than the journal holds: files are chained, checkpoints come by themselves, files are used again.
@@ -156,7 +156,7 @@ pub(crate) fn recycle() -> Script {
     steps.extend(times(5, &Send("b", 0, 14_000)));
     let mut second = second();
     second.extend(times(6, &Send("a", 0, 14_000)));
-    Script { name: "recycle", steps, second }
+    Script { name: "recycle".to_owned(), steps, second }
 }
 
 /// So many large records.
@@ -175,7 +175,7 @@ pub(crate) fn compressed() -> Script {
     steps.extend(times(6, &Send("a", 0, 400)));
     steps.extend([Flush, Checkpoint]);
     steps.extend(times(4, &Send("a", 0, 400)));
-    Script { name: "compressed", steps, second: second() }
+    Script { name: "compressed".to_owned(), steps, second: second() }
 }
 
 /// Values full of what looks like frames that know everything to be synced.
@@ -189,7 +189,7 @@ pub(crate) fn look_alike() -> Script {
         Flush,
         SendLookAlike("a", 0),
     ];
-    Script { name: "look_alike", steps, second: second() }
+    Script { name: "look_alike".to_owned(), steps, second: second() }
 }
 
 /// Appends, transactions and commits while a checkpoint is at its `pause`-th call.
@@ -199,7 +199,7 @@ pub(crate) fn during_checkpoint(pause: u32) -> Script {
     let inner = vec![Send("a", 0, 400), BOTH, commit("a", 0), commit("b", 0), Send("b", 0, 400)];
     steps.push(Step::DuringCheckpoint { pause, steps: inner });
     steps.extend([BOTH, commit("b", 0)]);
-    Script { name: "during_checkpoint", steps, second: second() }
+    Script { name: format!("during_checkpoint:{pause}"), steps, second: second() }
 }
 
 /// A `Synced` append while a checkpoint is at its `pause`-th call, and enough records to need the
@@ -215,11 +215,18 @@ pub(crate) fn recycle_during_checkpoint(pause: u32) -> Script {
     ];
     steps.push(Step::DuringCheckpoint { pause, steps: inner });
     steps.push(Send("a", 0, 100));
-    Script { name: "recycle_during_checkpoint", steps, second: second() }
+    Script { name: format!("recycle_during_checkpoint:{pause}"), steps, second: second() }
 }
 
 /// The script that a failure names.
 pub(crate) fn by_name(name: &str) -> Option<Script> {
+    match name.split_once(':') {
+        Some(("during_checkpoint", pause)) => return Some(during_checkpoint(pause.parse().ok()?)),
+        Some(("recycle_during_checkpoint", pause)) => {
+            return Some(recycle_during_checkpoint(pause.parse().ok()?));
+        }
+        _ => {}
+    }
     let plain = [
         first_open(),
         seal_and_roll(),
