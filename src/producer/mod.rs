@@ -233,14 +233,12 @@ impl Inner {
                 let place = (record.topic, partition);
                 // Records often go where the one before went.
                 if places.get(last) != Some(&place) {
-                    last = match places.iter().position(|known| *known == place) {
-                        Some(known) => known,
-                        None => {
-                            gathered.logs.push(self.log(route, record.topic, partition)?);
-                            places.push(place);
-                            places.len() - 1
-                        }
-                    };
+                    let known = places.iter().position(|known| *known == place);
+                    last = known.unwrap_or(places.len());
+                    if known.is_none() {
+                        gathered.logs.push(self.log(route, record.topic, partition)?);
+                        places.push(place);
+                    }
                 }
                 *at = last;
             }
