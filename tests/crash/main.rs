@@ -5,6 +5,7 @@
 
 mod campaign;
 mod check;
+mod damage;
 mod folder;
 mod gate;
 mod journal_file;

@@ -153,6 +153,34 @@ pub(crate) fn fill(first: bool, count: usize) -> Vec<Step> {
     created.into_iter().chain(times(count, &Send("a", 0, 14_000))).collect()
 }
 
+/// Records, offsets and topics with a sync after each, and no checkpoint.
+pub(crate) fn flushes() -> Vec<Step> {
+    let mut steps = vec![create("a", 1, 4096), create("b", 1, 4096)];
+    for _ in 0..4 {
+        steps.extend([Send("a", 0, 100), Flush, commit("a", 0), SendSynced("b", 0, 30), BOTH]);
+    }
+    steps
+}
+
+/// A journal file and a bit, synced now and then, and no checkpoint.
+pub(crate) fn two_files() -> Vec<Step> {
+    let mut steps = vec![create("a", 1, 64 << 10)];
+    steps.extend(times(4, &Send("a", 0, 14_000)));
+    steps.push(SendSynced("a", 0, 14_000));
+    steps.extend(times(3, &SendSynced("a", 0, 100)));
+    steps
+}
+
+/// Several checkpoints, with changes of everything between them and behind the last.
+pub(crate) fn checkpoints() -> Vec<Step> {
+    let mut steps = vec![create("a", 1, 4096), create("b", 1, 4096)];
+    for _ in 0..3 {
+        steps.extend([BOTH, commit("a", 1), Checkpoint]);
+    }
+    steps.extend([BOTH, Flush, commit("b", 0), Send("a", 0, 10)]);
+    steps
+}
+
 /// Compressed batches and the broker's timestamps.
 pub(crate) fn compressed() -> Script {
     let config = TopicConfig::new()
