@@ -169,7 +169,9 @@ pub(super) fn open(
         journal_bytes_discarded: loaded.replayed.discarded_bytes,
         ..RecoveryReport::default()
     };
-    files::keep_checkpoint(&*storage, loaded.image.generation)?;
+    if !cfg!(planted_fault = "believe_cached_checkpoint") {
+        files::keep_checkpoint(&*storage, loaded.image.generation)?;
+    }
     report.segment_bytes_cut = settle_files(&*storage, &loaded)?;
     let engine = start(storage, config, loaded, report.unclean, lock)?;
     report.duration = engine.clock().monotonic().saturating_sub(began);
@@ -226,7 +228,8 @@ fn start(
     let start = Start::after(&replayed);
     let wake = Box::new(background.requester());
     let journal = start_journal(&storage, &config, image.directory_id, epoch, &start, wake)?;
-    if unclean {
+    let early = cfg!(planted_fault = "synced_before_recovery");
+    if unclean && !early {
         journal.hold_synced();
     }
     let first = logs.journal.set(Arc::clone(&journal)).is_ok();
@@ -267,7 +270,7 @@ fn start(
             .start(Arc::downgrade(&engine))
             .map_err(|error| Error::io("start a thread for", path, error))?;
         engine.background.request_recovery();
-    } else {
+    } else if !early {
         engine.finish_recovery()?;
     }
     Ok(engine)

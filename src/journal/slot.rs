@@ -82,6 +82,9 @@ impl Slot {
     /// Begins a new life. Only the header is synced: pushing the stale dirty pages of the life before
     /// to the device would cost more than all the rest.
     pub(super) fn begin(&self, header: &FileHeader) -> Result<()> {
+        if cfg!(planted_fault = "header_not_durable") {
+            return self.file.write_at(&header.encode(), 0);
+        }
         self.file.write_at_durable(&header.encode(), 0)
     }
 
