@@ -10,7 +10,7 @@ use grouplog::{Broker, Error, JournalMode};
 
 use crate::folder::contents;
 use crate::journal_file::{self, Frame, lsn, read_file};
-use crate::life::{Life, config};
+use crate::life::{Life, Setup, config};
 use crate::observe::observe;
 use crate::oracle::{History, State};
 use crate::script::{self, Step};
@@ -18,12 +18,16 @@ use crate::script::{self, Step};
 /// A folder as a kill left it, and what is in it.
 fn folder(mode: JournalMode, steps: &[Step]) -> (Memory, State) {
     let memory = Memory::crash_simulating(1);
-    let mut life = Life::begin(&memory, mode, &mut History::default(), 0, 0).unwrap();
+    let mut life = Life::begin(&memory, setup(mode), &mut History::default(), 0, 0).unwrap();
     life.run(steps).unwrap();
     let left = copy(&memory);
     let state = life.history.state();
     life.kill();
     (left, state)
+}
+
+fn setup(mode: JournalMode) -> Setup {
+    Setup { mode, files: script::FILES }
 }
 
 /// A copy that shares nothing.
@@ -38,7 +42,7 @@ fn flip(memory: &Memory, path: &Path, at: usize) {
 }
 
 fn open(memory: &Memory) -> grouplog::Result<Broker> {
-    Broker::open_storage(Arc::new(memory.clone()), config(JournalMode::Write, 9))
+    Broker::open_storage(Arc::new(memory.clone()), config(setup(JournalMode::Write), 9))
 }
 
 /// Opening finds the damage, and leaves everything as it is.

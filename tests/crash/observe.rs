@@ -74,7 +74,10 @@ pub(crate) fn observe(broker: &impl Readable) -> Result<State, String> {
         let topic = broker.topic(&name).map_err(failed)?;
         for partition in &topic.partitions {
             if partition.start_offset != 0 {
-                return Err(format!("{} starts at {}", partition.partition, partition.start_offset));
+                return Err(format!(
+                    "{} starts at {}",
+                    partition.partition, partition.start_offset
+                ));
             }
             ends.insert(partition.partition.clone(), partition.end_offset);
             partitions.push(partition.partition.clone());
