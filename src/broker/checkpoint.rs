@@ -113,6 +113,9 @@ impl Engine {
         if let Some(cause) = self.journal.state() {
             return Err(Error::Failed { cause });
         }
+        if cfg!(planted_fault = "recycle_early") {
+            self.journal.checkpointed(freeze.end);
+        }
         let mut written = self.write_checkpoint(state, &freeze);
         if matches!(written, Err(Failure::Retry(Error::DiskFull { .. })))
             && self.reserve.give_up()?
@@ -169,8 +172,14 @@ impl Engine {
         let mut offsets = state.offsets;
         if freeze.offsets_version != state.offsets_version {
             let id = self.directory_id;
-            let (file, unsynced) = files::write_offsets(storage, id, &freeze.offsets, offsets)?;
-            unsynced.sync(storage).map_err(Failure::Sync)?;
+            let mut store = Arc::clone(&freeze.offsets);
+            if cfg!(planted_fault = "offsets_above_e") {
+                store = Arc::new(self.offsets.lock().store.snapshot());
+            }
+            let (file, unsynced) = files::write_offsets(storage, id, &store, offsets)?;
+            if !cfg!(planted_fault = "offsets_not_synced") {
+                unsynced.sync(storage).map_err(Failure::Sync)?;
+            }
             offsets = Some(file);
         }
         let image = CheckpointImage {
@@ -183,7 +192,9 @@ impl Engine {
             logs,
         };
         let unsynced = files::write_checkpoint(storage, &image)?;
-        unsynced.sync(storage).map_err(Failure::Sync)?;
+        if !cfg!(planted_fault = "checkpoint_not_synced") {
+            unsynced.sync(storage).map_err(Failure::Sync)?;
+        }
         state.generation = image.generation;
         state.offsets = offsets;
         state.offsets_version = freeze.offsets_version;
@@ -201,10 +212,13 @@ impl Engine {
         let captured: Vec<Captured> =
             some.iter().map(|(log, _)| log.capture()).collect::<Result<_>>()?;
         let files: Vec<_> = captured.iter().flat_map(|log| log.files.iter().cloned()).collect();
-        if !files.is_empty() {
+        if !files.is_empty() && !cfg!(planted_fault = "segments_not_synced") {
             self.storage.sync_all(&files).map_err(Failure::Sync)?;
         }
         for folder in captured.iter().filter_map(|log| log.folder.as_deref()) {
+            if cfg!(planted_fault = "folder_not_synced") {
+                continue;
+            }
             self.storage.sync_dir(folder).map_err(Failure::Sync)?;
         }
         if captured.iter().any(|log| log.folder_created) {
@@ -212,9 +226,13 @@ impl Engine {
         }
         for ((log, frozen), captured) in some.iter().zip(captured) {
             log.synced();
+            let mut end_offset = frozen.end_offset;
+            if cfg!(planted_fault = "checkpoint_above_e") {
+                end_offset = captured.segments.last().map_or(end_offset, |last| last.end_offset);
+            }
             let image = LogImage {
                 start_offset: log.start_offset(),
-                end_offset: frozen.end_offset,
+                end_offset,
                 epochs: frozen.epochs.clone(),
                 segments: captured.segments,
             };

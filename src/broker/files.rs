@@ -100,7 +100,7 @@ impl Unsynced {
 
 /// Writes a checkpoint over the older of the two files.
 pub(super) fn write_checkpoint(storage: &dyn Storage, image: &CheckpointImage) -> Result<Unsynced> {
-    let slot = (image.generation % 2) as usize;
+    let slot = checkpoint_slot(image.generation);
     let (file, new) = open_or_create(storage, Path::new(image::FILES[slot]))?;
     file.write_at(&image.encode(), 0)?;
     Ok(Unsynced { file, new })
@@ -145,11 +145,16 @@ pub(super) fn read_checkpoint(storage: &dyn Storage) -> Result<CheckpointImage> 
     }
 }
 
+fn checkpoint_slot(generation: u64) -> usize {
+    if cfg!(planted_fault = "one_checkpoint_file") { 0 } else { (generation % 2) as usize }
+}
+
 /// Makes the checkpoint that was read durable, bytes and name. After a kill it may be in the cache of
 /// the system alone, and what follows relies on it: were it lost, so would be what is acknowledged from
 /// here on. It is written again, because a sync may have failed before.
 pub(super) fn keep_checkpoint(storage: &dyn Storage, generation: u64) -> Result<()> {
-    let file = storage.open(Path::new(image::FILES[(generation % 2) as usize]), OpenMode::Write)?;
+    let file =
+        storage.open(Path::new(image::FILES[checkpoint_slot(generation)]), OpenMode::Write)?;
     let bytes = read_all(&*file, file.len()?)?;
     // The same bytes at the same place: no crash can tear them.
     file.write_at(&bytes, 0)?;

@@ -170,7 +170,9 @@ pub(super) fn open(
         journal_bytes_discarded: loaded.replayed.discarded_bytes,
         ..RecoveryReport::default()
     };
-    files::keep_checkpoint(&*storage, loaded.image.generation)?;
+    if !cfg!(planted_fault = "believe_cached_checkpoint") {
+        files::keep_checkpoint(&*storage, loaded.image.generation)?;
+    }
     report.segment_bytes_cut = settle_files(&*storage, &loaded)?;
     let engine = start(storage, config, loaded, report.unclean, lock)?;
     report.duration = engine.clock().monotonic().saturating_sub(began);
@@ -229,7 +231,10 @@ fn start(
     let journal = start_journal(&storage, &config, image.directory_id, epoch, &start, wake)?;
     // What was replayed may be in the cache of the system alone. And until a checkpoint lies in the
     // new journal file, a rotten header of it would look like the journal's end (hazard H12).
-    journal.hold_synced();
+    let early = cfg!(planted_fault = "synced_before_recovery");
+    if !early {
+        journal.hold_synced();
+    }
     let first = logs.journal.set(Arc::clone(&journal)).is_ok();
     debug_assert!(first, "a folder is started once");
     let reserve = Reserve::new(Arc::clone(&storage));
@@ -273,7 +278,7 @@ fn start(
             .start(Arc::downgrade(&engine))
             .map_err(|error| Error::io("start a thread for", path, error))?;
         engine.background.request_recovery();
-    } else {
+    } else if !early {
         engine.finish_recovery()?;
     }
     Ok(engine)

@@ -256,7 +256,7 @@ impl Walk<'_> {
         self.result.known_synced = self.result.known_synced.max(witness);
         self.result.discarded_bytes = discarded;
         self.result.torn = discarded > 0;
-        if self.result.known_synced <= invalid {
+        if self.result.known_synced <= invalid || cfg!(planted_fault = "damage_is_torn_tail") {
             return Ok(());
         }
         // A live writer may have completed the frame after it was copied and before its witness was.

@@ -83,6 +83,9 @@ impl Slot {
     /// to the device would cost more than all the rest. The page faults that the first store to each
     /// page costs are taken here, not by the threads that append.
     pub(super) fn begin(&self, header: &FileHeader) -> Result<()> {
+        if cfg!(planted_fault = "header_not_durable") {
+            return self.file.write_at(&header.encode(), 0);
+        }
         self.file.write_at_durable(&header.encode(), 0)?;
         match &self.map {
             Some(map) => map.prefault(),

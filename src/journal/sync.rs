@@ -112,6 +112,10 @@ impl Shared {
         let (end, dirty) = {
             let state = self.state.lock();
             let lives = state.sealed.iter().chain([&state.current]);
+            let lives = lives.skip(match cfg!(planted_fault = "sync_last_file_only") {
+                true => state.sealed.len(),
+                false => 0,
+            });
             let dirty: Vec<Dirty> = lives.filter(|life| life.is_dirty()).map(Dirty::of).collect();
             (state.current.end(), dirty)
         };

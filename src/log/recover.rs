@@ -135,7 +135,8 @@ impl Log {
             let Some(name) = parse_file_name(&entry.name) else { continue };
             let listed =
                 view.segments.iter().any(|segment| segment.base_offset() == name.base_offset);
-            if entry.kind == FileKind::File && !listed {
+            let planted = cfg!(planted_fault = "keep_unlisted_segment");
+            if entry.kind == FileKind::File && !listed && !planted {
                 let path = self.dir.join(&entry.name);
                 removed += storage.metadata(&path)?.map_or(0, |(_, len)| len);
                 storage.remove(&path)?;
@@ -143,6 +144,9 @@ impl Log {
             }
         }
         for segment in view.segments.iter() {
+            if cfg!(planted_fault = "believe_segment") {
+                break;
+            }
             if let Some((bytes, file)) = segment.cut_to_hard_length()? {
                 removed += bytes;
                 out.unsynced.push(file);

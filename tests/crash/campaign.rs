@@ -13,7 +13,7 @@ use grouplog::time::{Random, SeededRandom};
 use crate::check::verify;
 use crate::folder;
 use crate::kinds::{Kind, Point};
-use crate::life::{End, Life};
+use crate::life::{End, Life, Setup};
 use crate::oracle::History;
 use crate::script::{Script, Step};
 
@@ -75,7 +75,7 @@ struct Tally {
 /// One script in one mode.
 pub(crate) struct Campaign<'a> {
     script: &'a Script,
-    mode: JournalMode,
+    setup: Setup,
     plan: Plan,
     random: SeededRandom,
     tally: Tally,
@@ -99,8 +99,9 @@ impl Start {
 impl<'a> Campaign<'a> {
     pub(crate) fn new(script: &'a Script, mode: JournalMode, plan: Plan) -> Self {
         let random = SeededRandom::new(crc32fast::hash(script.name.as_bytes()).into());
+        let setup = Setup { mode, files: script.journal_files };
         let (tally, verified) = (Tally::default(), HashMap::new());
-        Self { script, mode, plan, random, tally, verified }
+        Self { script, setup, plan, random, tally, verified }
     }
 
     /// Runs all of it.
@@ -112,7 +113,7 @@ impl<'a> Campaign<'a> {
         let Tally { states, known } = &self.tally;
         println!(
             "{} {:?}: states by depth {states:?}, {known} more known",
-            self.script.name, self.mode
+            self.script.name, self.setup.mode
         );
     }
 
@@ -210,7 +211,7 @@ impl<'a> Campaign<'a> {
             memory.crash_at(op);
         }
         let number = depth as u64;
-        let end = match Life::begin(memory, self.mode, &mut history, *promised, number) {
+        let end = match Life::begin(memory, self.setup, &mut history, *promised, number) {
             Err(end) => Err(end),
             Ok(mut life) => {
                 let done = life.run(self.steps(depth, &life)).and_then(|()| life.close());
@@ -255,14 +256,14 @@ impl<'a> Campaign<'a> {
     }
 
     fn hold(&self, state: &Memory, history: &History, promised: usize, path: &[Point]) -> usize {
-        match verify(state, self.mode, history, promised) {
+        match verify(state, self.setup, history, promised) {
             Ok(found) => found,
             Err(what) => self.fail(path, None, &what),
         }
     }
 
     fn fail(&self, path: &[Point], at: Option<u64>, what: &str) -> ! {
-        let mut way = format!("{} {:?}", self.script.name, self.mode);
+        let mut way = format!("{} {:?}", self.script.name, self.setup.mode);
         for point in path {
             // Writing to a String cannot fail.
             let _ok = write!(way, " {point}");

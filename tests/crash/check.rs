@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use grouplog::storage::{Crash, Memory};
 use grouplog::time::SeededRandom;
-use grouplog::{Acks, Broker, JournalMode, TopicConfig};
+use grouplog::{Acks, Broker, TopicConfig};
 
 use crate::folder;
-use crate::life::{End, Life, place};
+use crate::life::{End, Life, Setup, place};
 use crate::observe::observe;
 use crate::oracle::History;
 
@@ -20,11 +20,11 @@ use crate::oracle::History;
 /// recovery survives the next power loss (hazard H8).
 pub(crate) fn verify(
     memory: &Memory,
-    mode: JournalMode,
+    setup: Setup,
     history: &History,
     promised: usize,
 ) -> Result<usize, String> {
-    verify_all(memory, mode, history, promised).map_err(|end| match end {
+    verify_all(memory, setup, history, promised).map_err(|end| match end {
         End::Violation(what) => what,
         End::Crash => "a crash that nobody asked for".to_owned(),
     })
@@ -32,21 +32,23 @@ pub(crate) fn verify(
 
 fn verify_all(
     memory: &Memory,
-    mode: JournalMode,
+    setup: Setup,
     history: &History,
     promised: usize,
 ) -> Result<usize, End> {
-    let mut life = Life::begin(memory, mode, &mut history.clone(), promised, 100)?;
+    let mut life = Life::begin(memory, setup, &mut history.clone(), promised, 100)?;
     let found = life.found;
-    folder::check(memory, &life.broker).map_err(End::Violation)?;
+    let tidy = folder::check(memory, &life.broker, setup.files);
     append_everywhere(&mut life)?;
     let lost = memory.crash(Crash::LoseAll, &SeededRandom::new(0));
     let mut history = life.history.clone();
     life.kill();
 
     let all = history.attempted();
-    let mut life = Life::begin(&lost, mode, &mut history, all, 101)?;
-    folder::check(&lost, &life.broker).map_err(End::Violation)?;
+    let mut life = Life::begin(&lost, setup, &mut history, all, 101)?;
+    // Said last: what is lost says more than what is left over.
+    tidy.map_err(End::Violation)?;
+    folder::check(&lost, &life.broker, setup.files).map_err(End::Violation)?;
     life.close()?;
     let expected = life.history.state();
     drop(life);
@@ -57,13 +59,13 @@ fn verify_all(
     if seen != expected {
         return Err(End::Violation(format!("read-only shows {seen} instead of {expected}")));
     }
-    let life = Life::begin(&lost, mode, &mut history, all, 102)?;
+    let life = Life::begin(&lost, setup, &mut history, all, 102)?;
     let report = life.broker.recovery_report();
     let dirty = report.unclean || report.frames_replayed > 0 || report.segment_bytes_cut > 0;
     if dirty {
         return Err(End::Violation(format!("a closed folder needs repair: {report:?}")));
     }
-    folder::check(&lost, &life.broker).map_err(End::Violation)?;
+    folder::check(&lost, &life.broker, setup.files).map_err(End::Violation)?;
     life.kill();
     Ok(found)
 }

@@ -18,12 +18,12 @@ const ROOT_FILES: [&str; 7] = [
     "reserve",
 ];
 
-/// As the journal's size is set in `life`, with the two files that openings after crashes may have made
-/// beyond its limit: one to go on in, and one that the next opening could go on in.
-const JOURNAL_BYTES_MAX: u64 = (256 + 2 * 64) << 10;
+/// Openings after crashes may have made two files beyond the journal's limit: one to go on in, and one
+/// that the next opening could go on in.
+const FILES_BEYOND: u64 = 2;
 
 /// Checks the folder of a broker whose last change is in a checkpoint.
-pub(crate) fn check(memory: &Memory, broker: &Broker) -> Result<(), String> {
+pub(crate) fn check(memory: &Memory, broker: &Broker, journal_files: u64) -> Result<(), String> {
     let mut ends = BTreeMap::new();
     for name in broker.list_topics() {
         let topic = broker.describe_topic(&name).map_err(|error| format!("{error:?}"))?;
@@ -35,7 +35,7 @@ pub(crate) fn check(memory: &Memory, broker: &Broker) -> Result<(), String> {
     for entry in list(memory, Path::new("")) {
         match entry.kind {
             FileKind::File if ROOT_FILES.contains(&entry.name.as_str()) => {}
-            FileKind::Dir if entry.name == "journal" => check_journal(memory)?,
+            FileKind::Dir if entry.name == "journal" => check_journal(memory, journal_files)?,
             FileKind::Dir if ends.contains_key(&entry.name) => {}
             _ => return Err(format!("left over: {}", entry.name)),
         }
@@ -49,7 +49,7 @@ pub(crate) fn check(memory: &Memory, broker: &Broker) -> Result<(), String> {
     Ok(())
 }
 
-fn check_journal(memory: &Memory) -> Result<(), String> {
+fn check_journal(memory: &Memory, files: u64) -> Result<(), String> {
     let mut bytes = 0;
     for entry in list(memory, Path::new("journal")) {
         if !entry.name.ends_with(".journal") {
@@ -58,7 +58,8 @@ fn check_journal(memory: &Memory) -> Result<(), String> {
         let path = Path::new("journal").join(&entry.name);
         bytes += memory.metadata(&path).unwrap().map_or(0, |(_, len)| len);
     }
-    if bytes > JOURNAL_BYTES_MAX { Err(format!("the journal takes {bytes} bytes")) } else { Ok(()) }
+    let most = (files + FILES_BEYOND) * (64 << 10);
+    if bytes > most { Err(format!("the journal takes {bytes} bytes")) } else { Ok(()) }
 }
 
 /// The log files hold whole batches, end to end, from 0 to the log end. How many there are.
@@ -71,8 +72,7 @@ fn check_folder(memory: &Memory, folder: &Path, end: i64, id: &str) -> Result<us
     names.sort();
     let mut next = 0;
     let mut bases = Vec::new();
-    for name in names.iter().filter(|name| Path::new(name).extension().is_some_and(|e| e == "log"))
-    {
+    for name in names.iter().filter(|name| name.ends_with(".log")) {
         if *name != format!("{next:020}.log") {
             return Err(format!(
                 "{}/{name} begins at another offset than {next}",

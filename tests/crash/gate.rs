@@ -20,6 +20,7 @@ pub(crate) struct Turnstile {
 #[derive(Debug, Default)]
 struct Turn {
     watched: Option<ThreadId>,
+    watched_name: Option<&'static str>,
     calls_before: u32,
     stopped: bool,
     open: bool,
@@ -30,6 +31,11 @@ impl Turnstile {
     /// The thread that asks for it will be stopped before its `pause`-th call.
     pub(crate) fn arm(&self, pause: u32) {
         *self.lock() = Turn { calls_before: pause, ..Turn::default() };
+    }
+
+    /// The thread of this name will be stopped before its first call.
+    pub(crate) fn arm_for(&self, name: &'static str) {
+        *self.lock() = Turn { watched_name: Some(name), ..Turn::default() };
     }
 
     /// The calling thread is the one to be stopped.
@@ -75,7 +81,10 @@ impl Turnstile {
 
     fn wait_turn(&self) {
         let mut turn = self.lock();
-        if turn.watched != Some(std::thread::current().id()) || turn.open {
+        let thread = std::thread::current();
+        let watched = turn.watched == Some(thread.id())
+            || turn.watched_name.is_some_and(|name| thread.name() == Some(name));
+        if !watched || turn.open {
             return;
         }
         if turn.calls_before > 1 {

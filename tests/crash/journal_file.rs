@@ -68,7 +68,8 @@ pub(crate) fn look_alike(sequence: u32, position: usize) -> [u8; FRAME_HEADER] {
     header[4] = 3;
     header[8..16].copy_from_slice(&lsn(sequence, position).to_be_bytes());
     header[16..24].copy_from_slice(&lsn(sequence, position).to_be_bytes());
-    let crc = crc32fast::hash(&header[..28]);
+    // The salt would stand where the checksum goes: nothing is what is there without one.
+    let crc = crc32fast::hash(&header);
     header[28..].copy_from_slice(&crc.to_be_bytes());
     header
 }

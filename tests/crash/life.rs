@@ -35,7 +35,7 @@ pub(crate) struct Life {
     pub(crate) history: History,
     pub(crate) broker: Broker,
     turnstile: Arc<Turnstile>,
-    mode: JournalMode,
+    setup: Setup,
     number: u64,
     /// How many changes were there when the folder was opened.
     pub(crate) found: usize,
@@ -43,13 +43,21 @@ pub(crate) struct Life {
     synced: Producer,
 }
 
+/// What differs from script to script and from run to run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setup {
+    pub(crate) mode: JournalMode,
+    /// So many files of 64 KiB are the journal's limit.
+    pub(crate) files: u64,
+}
+
 /// The settings of all scripts: little of everything, so that little has to be written.
-pub(crate) fn config(mode: JournalMode, seed: u64) -> BrokerConfig {
+pub(crate) fn config(setup: Setup, seed: u64) -> BrokerConfig {
     BrokerConfig::new()
         .background(false)
-        .journal_mode(mode)
+        .journal_mode(setup.mode)
         .journal_file_bytes(64 << 10)
-        .journal_max_bytes(256 << 10)
+        .journal_max_bytes(setup.files * (64 << 10))
         .batch_size(1024)
         .clock(Arc::new(ManualClock::at(Timestamp::from_millis(NOW))))
         .random(Arc::new(SeededRandom::new(seed)))
@@ -62,14 +70,27 @@ impl Life {
     /// everything that was found survives power loss.
     pub(crate) fn begin(
         memory: &Memory,
-        mode: JournalMode,
+        setup: Setup,
         history: &mut History,
         promised: usize,
         number: u64,
     ) -> Result<Self, End> {
         let turnstile = Arc::new(Turnstile::default());
-        let gated = Gated { inner: memory.clone(), turnstile: Arc::clone(&turnstile) };
-        let opened = Broker::open_storage(Arc::new(gated), config(mode, number + 1));
+        let gated = Gated { inner: memory.clone(), turnstile };
+        Self::begin_with(gated, config(setup, number + 1), setup, history, promised, number)
+    }
+
+    /// As `begin`, with other settings.
+    pub(crate) fn begin_with(
+        gated: Gated,
+        config: BrokerConfig,
+        setup: Setup,
+        history: &mut History,
+        promised: usize,
+        number: u64,
+    ) -> Result<Self, End> {
+        let (memory, turnstile) = (gated.inner.clone(), Arc::clone(&gated.turnstile));
+        let opened = Broker::open_storage(Arc::new(gated), config);
         if memory.has_crashed() {
             return Err(End::Crash);
         }
@@ -82,11 +103,11 @@ impl Life {
             |acks| broker.producer_with(ProducerConfig::new().acks(acks)).map_err(unexpected);
         let (written, synced) = (producer(Acks::Written)?, producer(Acks::Synced)?);
         Ok(Self {
-            memory: memory.clone(),
+            memory,
             history: history.clone(),
             broker,
             turnstile,
-            mode,
+            setup,
             number,
             found,
             written,
@@ -268,7 +289,12 @@ impl Life {
             let position = start + first + frame.0 * FRAME_HEADER;
             frame.1.copy_from_slice(&journal_file::look_alike(sequence, position));
         }
-        self.send_model(place, plain(value), Acks::Written)
+        self.send_model(place, plain(value.clone()), Acks::Written)?;
+        let lies_there = journal_file::read(&self.memory).iter().any(|file| {
+            file.sequence == sequence && file.bytes.get(start..start + BYTES) == Some(&value)
+        });
+        let elsewhere = || End::Violation("the value lies elsewhere than its probe".into());
+        lies_there.then_some(()).ok_or_else(elsewhere)
     }
 
     fn during_checkpoint(&mut self, pause: u32, steps: &[Step]) -> Result<(), End> {
@@ -303,7 +329,7 @@ impl Life {
         self.acknowledge(Acks::Synced)?;
         let all = self.history.attempted();
         let mut history = self.history.clone();
-        let next = Self::begin(&self.memory, self.mode, &mut history, all, self.number + 1000)?;
+        let next = Self::begin(&self.memory, self.setup, &mut history, all, self.number + 1000)?;
         *self = Self { number: self.number, found: self.found, ..next };
         if self.broker.recovery_report().unclean {
             return Err(End::Violation("a closed folder is unclean".into()));

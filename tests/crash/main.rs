@@ -10,6 +10,7 @@
 
 mod campaign;
 mod check;
+mod damage;
 mod folder;
 mod gate;
 mod journal_file;
@@ -19,13 +20,17 @@ mod observe;
 mod oracle;
 mod script;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use grouplog::JournalMode;
 use grouplog::storage::{Crash, Memory};
 use grouplog::time::SeededRandom;
 
 use campaign::{Campaign, Plan};
+use gate::{Gated, Turnstile};
 use kinds::Point;
-use life::Life;
+use life::{Life, Setup};
 use oracle::History;
 use script::Script;
 
@@ -95,19 +100,58 @@ scripts_beside_a_checkpoint! {
 /// Each opening of a full journal goes on in a file beyond its limit; they must not pile up.
 #[test]
 fn a_journal_that_is_full_at_every_kill_stays_within_its_limit() {
+    let setup = Setup { mode: JournalMode::Write, files: script::FILES };
     let mut memory = Memory::crash_simulating(1);
     let mut history = History::default();
     for number in 0..20 {
         let promised = history.attempted();
-        let mut life = Life::begin(&memory, JournalMode::Write, &mut history, promised, number)
+        let mut life = Life::begin(&memory, setup, &mut history, promised, number)
             .expect("opening goes on where the kill came");
-        folder::check(&memory, &life.broker).unwrap();
+        folder::check(&memory, &life.broker, setup.files).unwrap();
         // Now and then that is all the journal takes without a checkpoint.
         life.run(&script::fill(number == 0, 5 + number as usize * 7 % 29)).unwrap();
         history = life.history.clone();
         let after = memory.crash(Crash::Kill, &SeededRandom::new(0));
         life.kill();
         memory = after;
+    }
+}
+
+/// With threads, opening does not wait for the recovery checkpoint; `Synced` does (hazard H8).
+#[test]
+fn synced_after_a_kill_waits_for_the_recovery_checkpoint() {
+    for mode in [JournalMode::Map, JournalMode::Write] {
+        let setup = Setup { mode, files: script::FILES };
+        let memory = Memory::crash_simulating(1);
+        let mut life = Life::begin(&memory, setup, &mut History::default(), 0, 0).unwrap();
+        life.run(&script::fill(true, 2)).unwrap();
+        let killed = memory.crash(Crash::Kill, &SeededRandom::new(0));
+        let mut history = life.history.clone();
+        life.kill();
+
+        let turnstile = Arc::new(Turnstile::default());
+        turnstile.arm_for("grouplog-checkpoint");
+        let gated = Gated { inner: killed.clone(), turnstile: Arc::clone(&turnstile) };
+        let config = life::config(setup, 2).background(true);
+        let promised = history.attempted();
+        let mut life = Life::begin_with(gated, config, setup, &mut history, promised, 1).unwrap();
+        turnstile.wait_stopped();
+        let (acknowledge, acknowledged) = std::sync::mpsc::channel();
+        let sender = std::thread::spawn(move || {
+            life.run(&[script::Step::SendSynced("a", 0, 100)]).unwrap();
+            acknowledge.send(life.history.clone()).unwrap();
+            life
+        });
+        // Too early if it comes while the checkpoint is stopped; then this is what it was worth.
+        let early = acknowledged.recv_timeout(Duration::from_millis(100));
+        let history = early.unwrap_or_else(|_| {
+            turnstile.open();
+            acknowledged.recv().unwrap()
+        });
+        let lost = killed.crash(Crash::LoseAll, &SeededRandom::new(0));
+        turnstile.open();
+        drop(sender.join().unwrap());
+        check::verify(&lost, setup, &history, history.attempted()).unwrap();
     }
 }
 

@@ -45,9 +45,20 @@ pub(crate) enum Step {
 #[derive(Debug, Clone)]
 pub(crate) struct Script {
     pub(crate) name: String,
+    /// The journal's limit, in files.
+    pub(crate) journal_files: u64,
     pub(crate) steps: Vec<Step>,
     /// What is done after recovery from a crash of the first life, before the next crash.
     pub(crate) second: Vec<Step>,
+}
+
+/// As few files as a journal may have.
+pub(crate) const FILES: u64 = 4;
+
+impl Script {
+    fn new(name: &str, steps: Vec<Step>, second: Vec<Step>) -> Self {
+        Self { name: name.to_owned(), journal_files: FILES, steps, second }
+    }
 }
 
 fn create(topic: &'static str, partitions: u32, segment_bytes: u32) -> Step {
@@ -90,7 +101,7 @@ pub(crate) fn first_open() -> Script {
         Send("a", 1, 0),
         commit("a", 0),
     ];
-    Script { name: "first_open".to_owned(), steps, second: second() }
+    Script::new("first_open", steps, second())
 }
 
 /// Batches are sealed and written behind the hard length, segments roll, then a checkpoint.
@@ -105,7 +116,7 @@ pub(crate) fn seal_and_roll() -> Script {
     steps.extend(times(3, &Send("a", 0, 400)));
     steps.push(Reopen);
     steps.push(Send("a", 0, 400));
-    Script { name: "seal_and_roll".to_owned(), steps, second: second() }
+    Script::new("seal_and_roll", steps, second())
 }
 
 /// Transactions over two topics whose batches are sealed at different times.
@@ -113,7 +124,7 @@ pub(crate) fn send_all() -> Script {
     let mut steps = vec![create("a", 1, 2048), create("b", 2, 4096)];
     steps.extend([BOTH, BOTH, Flush, BOTH, commit("b", 0), Checkpoint, BOTH, BOTH]);
     steps.extend([SendAll(&[("b", 1, 30), ("a", 0, 30)]), Flush, BOTH, commit("a", 2), BOTH]);
-    Script { name: "send_all".to_owned(), steps, second: second() }
+    Script::new("send_all", steps, second())
 }
 
 /// Commits between records, and checkpoints that write the offset files in turn.
@@ -130,7 +141,7 @@ pub(crate) fn commits() -> Script {
         Reopen,
         commit("a", 1),
     ]);
-    Script { name: "commits".to_owned(), steps, second: second() }
+    Script::new("commits", steps, second())
 }
 
 /// A topic goes and comes again under the same name, before and after checkpoints.
@@ -141,7 +152,7 @@ pub(crate) fn delete_and_recreate() -> Script {
     steps.extend([Delete("a"), create("a", 1, 2048), Send("a", 0, 600), Send("a", 0, 600)]);
     steps.extend([commit("a", 1), Delete("b"), Flush, Checkpoint, Send("a", 0, 600)]);
     steps.extend([Delete("a"), create("a", 1, 2048), Send("a", 0, 100)]);
-    Script { name: "delete_and_recreate".to_owned(), steps, second: second() }
+    Script::new("delete_and_recreate", steps, second())
 }
 
 /// More than the journal holds: files are chained, checkpoints come by themselves, files are used again.
@@ -156,13 +167,41 @@ pub(crate) fn recycle() -> Script {
     steps.extend(times(5, &Send("b", 0, 14_000)));
     let mut second = second();
     second.extend(times(6, &Send("a", 0, 14_000)));
-    Script { name: "recycle".to_owned(), steps, second }
+    Script::new("recycle", steps, second)
 }
 
 /// So many large records.
 pub(crate) fn fill(first: bool, count: usize) -> Vec<Step> {
     let created = first.then(|| create("a", 1, 64 << 10));
     created.into_iter().chain(times(count, &Send("a", 0, 14_000))).collect()
+}
+
+/// Records, offsets and topics with a sync after each, and no checkpoint.
+pub(crate) fn flushes() -> Vec<Step> {
+    let mut steps = vec![create("a", 1, 4096), create("b", 1, 4096)];
+    for _ in 0..4 {
+        steps.extend([Send("a", 0, 100), Flush, commit("a", 0), SendSynced("b", 0, 30), BOTH]);
+    }
+    steps
+}
+
+/// A journal file and a bit, synced now and then, and no checkpoint.
+pub(crate) fn two_files() -> Vec<Step> {
+    let mut steps = vec![create("a", 1, 64 << 10)];
+    steps.extend(times(4, &Send("a", 0, 14_000)));
+    steps.push(SendSynced("a", 0, 14_000));
+    steps.extend(times(3, &SendSynced("a", 0, 100)));
+    steps
+}
+
+/// Several checkpoints, with changes of everything between them and behind the last.
+pub(crate) fn checkpoints() -> Vec<Step> {
+    let mut steps = vec![create("a", 1, 4096), create("b", 1, 4096)];
+    for _ in 0..3 {
+        steps.extend([BOTH, commit("a", 1), Checkpoint]);
+    }
+    steps.extend([BOTH, Flush, commit("b", 0), Send("a", 0, 10)]);
+    steps
 }
 
 /// Compressed batches and the broker's timestamps.
@@ -175,7 +214,7 @@ pub(crate) fn compressed() -> Script {
     steps.extend(times(6, &Send("a", 0, 400)));
     steps.extend([Flush, Checkpoint]);
     steps.extend(times(4, &Send("a", 0, 400)));
-    Script { name: "compressed".to_owned(), steps, second: second() }
+    Script::new("compressed", steps, second())
 }
 
 /// Values full of what looks like frames that know everything to be synced.
@@ -189,7 +228,7 @@ pub(crate) fn look_alike() -> Script {
         Flush,
         SendLookAlike("a", 0),
     ];
-    Script { name: "look_alike".to_owned(), steps, second: second() }
+    Script::new("look_alike", steps, second())
 }
 
 /// Appends, transactions and commits while a checkpoint is at its `pause`-th call.
@@ -199,23 +238,21 @@ pub(crate) fn during_checkpoint(pause: u32) -> Script {
     let inner = vec![Send("a", 0, 400), BOTH, commit("a", 0), commit("b", 0), Send("b", 0, 400)];
     steps.push(Step::DuringCheckpoint { pause, steps: inner });
     steps.extend([BOTH, commit("b", 0)]);
-    Script { name: format!("during_checkpoint:{pause}"), steps, second: second() }
+    Script::new(&format!("during_checkpoint:{pause}"), steps, second())
 }
 
-/// A `Synced` append while a checkpoint is at its `pause`-th call, and enough records to need the
-/// journal files that the checkpoint is about to give back.
+/// While a checkpoint is at its `pause`-th call: what was there is `Synced`, and then so many records
+/// come that the journal file is needed which the checkpoint is about to give back.
 pub(crate) fn recycle_during_checkpoint(pause: u32) -> Script {
     let mut steps = vec![create("a", 1, 64 << 10), create("b", 1, 64 << 10)];
-    steps.extend(times(6, &Send("a", 0, 14_000)));
-    let inner = vec![
-        Send("b", 0, 14_000),
-        SendSynced("b", 0, 14_000),
-        Send("b", 0, 14_000),
-        Send("b", 0, 14_000),
-    ];
+    steps.extend(times(5, &Send("a", 0, 14_000)));
+    let mut inner = vec![Flush];
+    inner.extend(times(3, &Send("b", 0, 14_000)));
+    inner.push(SendSynced("b", 0, 14_000));
     steps.push(Step::DuringCheckpoint { pause, steps: inner });
     steps.push(Send("a", 0, 100));
-    Script { name: format!("recycle_during_checkpoint:{pause}"), steps, second: second() }
+    let name = format!("recycle_during_checkpoint:{pause}");
+    Script { journal_files: 2 * FILES, ..Script::new(&name, steps, second()) }
 }
 
 /// The script that a failure names.

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Plants faults in the engine, one at a time, and demands that the crash tests find each of them.
+#
+#   tests/crash/planted.sh            all faults
+#   tests/crash/planted.sh no_salt    one of them
+#
+# A fault is a `cfg!(planted_fault = "name")` in the sources. It is passed to this crate alone, by a
+# wrapper of the compiler whose path names the fault, so that dependencies are not built again.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+work="${CARGO_TARGET_DIR:-target}/planted"
+
+# Each with the tests that find it first; all the others follow where they do not.
+faults='
+ack_before_sync            first_open
+believe_cached_checkpoint  first_open
+believe_segment            seal_and_roll
+checkpoint_above_e         during_checkpoint
+checkpoint_not_synced      commits
+damage_is_torn_tail        damage
+folder_not_synced          seal_and_roll
+header_not_durable         recycle
+keep_unlisted_segment      seal_and_roll
+no_salt                    look_alike
+offsets_above_e            during_checkpoint
+offsets_not_synced         commits
+one_checkpoint_file        commits
+recycle_early              recycle_during_checkpoint
+segments_not_synced        seal_and_roll
+sync_last_file_only        recycle
+synced_before_recovery     synced_after
+unlink_before_sync         delete_and_recreate
+'
+
+# Every fault in the sources is in the list, and the other way round.
+planted=$(grep -rhoE 'planted_fault = "[a-z_]+"' src | cut -d'"' -f2 | sort -u)
+listed=$(awk 'NF { print $1 }' <<<"$faults" | sort -u)
+diff <(echo "$planted") <(echo "$listed") || { echo "the list of faults is not that of the sources"; exit 1; }
+
+found=0 missed=0
+while read -r fault tests; do
+    [[ -z $fault || ( $# -gt 0 && " $* " != *" $fault "* ) ]] && continue
+    wrapper="$work/$fault/rustc"
+    mkdir -p "$work/$fault"
+    printf '#!/bin/sh\nexec "$@" --cfg '\''planted_fault="%s"'\''\n' "$fault" >"$wrapper"
+    chmod +x "$wrapper"
+    export RUSTC_WORKSPACE_WRAPPER="$(cd "$work/$fault" && pwd)/rustc"
+    cargo test -q --test crash --no-run 2>/dev/null || { echo "$fault: does not build"; exit 1; }
+    log="$work/$fault/log"
+    if RUST_BACKTRACE=0 cargo test -q --test crash -- "$tests" >"$log" 2>&1 &&
+        RUST_BACKTRACE=0 cargo test -q --test crash >"$log" 2>&1; then
+        echo "$fault: NOT FOUND"
+        missed=$((missed + 1))
+    else
+        found=$((found + 1))
+        echo "$fault: found"
+        grep -m1 -A8 'panicked at' "$log" | grep -E "panicked|^life|^  way|:" | head -4 | sed 's/^/    /'
+    fi
+done <<<"$faults"
+echo "$found found, $missed not found"
+[[ $missed -eq 0 && $found -gt 0 ]]
