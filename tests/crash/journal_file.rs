@@ -1,23 +1,27 @@
 //! Journal files read by their documented format, apart from the engine's own reader.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use grouplog::storage::{Memory, OpenMode, Storage};
 
 /// A journal file with a life of its own.
 #[derive(Debug)]
 pub(crate) struct JournalFile {
+    pub(crate) path: PathBuf,
     pub(crate) sequence: u32,
     pub(crate) bytes: Vec<u8>,
     pub(crate) frames: Vec<Frame>,
 }
 
-/// Where a frame lies.
+/// Where a frame lies, and what it knows to be synced.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Frame {
     pub(crate) position: usize,
-    /// Behind the padding.
+    /// Header and payload, without padding.
+    pub(crate) bytes: usize,
     pub(crate) end: usize,
+    pub(crate) known_synced: u64,
+    pub(crate) kind: u8,
 }
 
 const FIRST_FRAME: usize = 4096;
@@ -35,7 +39,7 @@ pub(crate) fn read(memory: &Memory) -> Vec<JournalFile> {
         }
         let sequence = u32::from_be_bytes(bytes[40..44].try_into().unwrap());
         let frames = frames(&bytes, sequence);
-        files.push(JournalFile { sequence, bytes, frames });
+        files.push(JournalFile { path, sequence, bytes, frames });
     }
     files.sort_by_key(|file| file.sequence);
     files
@@ -45,13 +49,14 @@ fn frames(bytes: &[u8], sequence: u32) -> Vec<Frame> {
     let mut frames = Vec::new();
     let mut position = FIRST_FRAME;
     while let Some(header) = bytes.get(position..position + FRAME_HEADER) {
-        let own = u64::from_be_bytes(header[8..16].try_into().unwrap());
-        if own != lsn(sequence, position) {
+        let number = |at: usize| u64::from_be_bytes(header[at..at + 8].try_into().unwrap());
+        if number(8) != lsn(sequence, position) {
             break;
         }
         let payload = u32::from_be_bytes(header[..4].try_into().unwrap()) as usize;
-        let end = position + (FRAME_HEADER + payload).next_multiple_of(8);
-        frames.push(Frame { position, end });
+        let bytes = FRAME_HEADER + payload;
+        let end = position + bytes.next_multiple_of(8);
+        frames.push(Frame { position, bytes, end, known_synced: number(16), kind: header[4] });
         position = end;
     }
     frames

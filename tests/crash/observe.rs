@@ -142,7 +142,6 @@ fn read_records(
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
 fn failed(error: grouplog::Error) -> String {
     format!("reading fails: {error:?}")
 }

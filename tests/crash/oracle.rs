@@ -155,7 +155,7 @@ impl History {
             }
         }
         if best.is_empty() {
-            best.push_str("no prefix of the changes explains it");
+            best = "no prefix of the changes explains it".to_owned();
         }
         Err(format!(
             "{best}; promised {promised}, attempted {}\n  seen:     {seen}\n  all:      {}\n  promised: {}",
