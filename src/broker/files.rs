@@ -209,13 +209,14 @@ pub(super) fn set_aside(storage: &dyn Storage, deletion: &Deletion) -> Result<()
     let mut renamed = false;
     for partition in 0..deletion.partitions {
         let from = PathBuf::from(folder_name(&deletion.name, partition));
+        let to = PathBuf::from(deleted_folder_name(&deletion.name, partition, deletion.id));
+        // A folder that cannot be told from the topic's is that of the next topic of the name, in the
+        // making, if the topic's was set aside before.
         if storage.metadata(&from)?.is_some()
+            && storage.metadata(&to)?.is_none()
             && read_topic_id(storage, &from)?.is_none_or(|id| id == deletion.id)
         {
-            storage.rename(
-                &from,
-                &PathBuf::from(deleted_folder_name(&deletion.name, partition, deletion.id)),
-            )?;
+            storage.rename(&from, &to)?;
             renamed = true;
         }
     }

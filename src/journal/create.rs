@@ -14,7 +14,7 @@ use crate::time::{Clock, Random};
 use crate::types::Lsn;
 
 use super::header::{Decoded, FIRST_FRAME, FileHeader};
-use super::slot::{FOLDER, Slot, erase_header, list, read_header, slot_path};
+use super::slot::{FOLDER, Slot, erase_header, list, read_header, remove_unfinished, slot_path};
 use super::space::Preparing;
 use super::state::{Life, State};
 use super::sync::SyncState;
@@ -32,6 +32,7 @@ pub(super) fn create(
     check(&config)?;
     storage.create_dir(Path::new(FOLDER))?;
     storage.sync_dir(Path::new(""))?;
+    remove_unfinished(&*storage)?;
     let mut found = survey(&*storage, &config, start)?;
     let first = sequence_after(found.last_sequence.max(start.continues_from.sequence()))?
         .max(start.min_sequence);

@@ -25,7 +25,8 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// Makes a new file, or fills one that a crash left half made.
+    /// Makes a new file. It gets its name when its zeros are durable: before that a power loss may leave
+    /// anything in it, even the header of a file that was removed.
     pub(super) fn create(
         storage: &dyn Storage,
         number: u32,
@@ -33,17 +34,14 @@ impl Slot {
         mode: JournalMode,
     ) -> Result<Self> {
         let path = slot_path(number);
-        let file = match storage.metadata(&path)? {
-            None => storage.open(&path, OpenMode::CreateNew)?,
-            Some(_) => storage.open(&path, OpenMode::Write)?,
-        };
-        if let Err(error) = fill(storage, &*file, size) {
-            drop(file);
-            // Gives a full disk its space back. If even that fails, the next open fills the file.
-            drop(storage.remove(&path));
-            return Err(error);
+        let unfinished = path.with_extension(UNFINISHED);
+        let made = make(storage, &unfinished, &path, size);
+        if made.is_err() {
+            // Gives a full disk its space back. If even that fails, the next opening does it.
+            drop(storage.remove(&unfinished));
         }
-        Self::new(number, size, file, mode)
+        made?;
+        Self::new(number, size, storage.open(&path, OpenMode::Write)?, mode)
     }
 
     /// Opens a file that is there. One that was once complete and is large enough is taken as it is,
@@ -64,7 +62,8 @@ impl Slot {
                 header.size
             }
             _ => {
-                fill(storage, &*file, size)?;
+                fill(&*file, size)?;
+                storage.sync_dir(Path::new(FOLDER))?;
                 size
             }
         };
@@ -140,14 +139,33 @@ pub(super) fn room(size: u32, position: u32) -> u32 {
 
 /// Writes zeros over the whole file in small pieces: through a map the kernel then dirties one small
 /// page for a small frame, not a large one. Afterwards no store needs a block.
-fn fill(storage: &dyn Storage, file: &dyn StorageFile, size: u32) -> Result<()> {
+fn fill(file: &dyn StorageFile, size: u32) -> Result<()> {
     let zeros = [0; PAGE as usize];
     for position in (0..u64::from(size)).step_by(PAGE as usize) {
         file.write_at(&zeros, position)?;
     }
-    file.sync_data()?;
-    // The name, before a header makes the file one that replay may have to find.
+    file.sync_data()
+}
+
+fn make(storage: &dyn Storage, unfinished: &Path, path: &Path, size: u32) -> Result<()> {
+    if storage.metadata(unfinished)?.is_some() {
+        storage.remove(unfinished)?;
+    }
+    fill(&*storage.open(unfinished, OpenMode::CreateNew)?, size)?;
+    storage.rename(unfinished, path)?;
+    // Before a header makes the file one that replay may have to find.
     storage.sync_dir(Path::new(FOLDER))
+}
+
+/// Removes files that a crash left half made.
+pub(super) fn remove_unfinished(storage: &dyn Storage) -> Result<()> {
+    for entry in storage.list(Path::new(FOLDER))? {
+        let path = Path::new(FOLDER).join(&entry.name);
+        if entry.kind == FileKind::File && path.extension().is_some_and(|e| e == UNFINISHED) {
+            storage.remove(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes a slot's header invalid for good.
@@ -189,5 +207,7 @@ pub(super) fn slot_path(number: u32) -> PathBuf {
 
 /// The folder of the slots.
 pub(super) const FOLDER: &str = "journal";
+/// The extension of files that are being made.
+const UNFINISHED: &str = "new";
 const PAGE: u32 = 4096;
 const SCRATCH_KEPT: usize = 1 << 20;

@@ -36,7 +36,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     const SHORT: Self =
-        Self { stride: 1, seeds: 0, state_bits: 0, depth: 3, deeper_stride: 61, deeper_points: 3 };
+        Self { stride: 1, seeds: 0, state_bits: 0, depth: 3, deeper_stride: 41, deeper_points: 3 };
     const FULL: Self = Self {
         stride: 1,
         seeds: 8,
@@ -56,8 +56,13 @@ impl Plan {
         if is_full() {
             Self { depth: 1, ..Self::FULL }
         } else {
-            Self { stride: 11, depth: 1, ..Self::SHORT }
+            Self { stride: 19, depth: 1, ..Self::SHORT }
         }
+    }
+
+    /// Of so many calls that a checkpoint can be stopped at, it is stopped at one.
+    pub(crate) fn pauses_from_env() -> usize {
+        if is_full() { 1 } else { 2 }
     }
 }
 
@@ -137,7 +142,7 @@ impl<'a> Campaign<'a> {
             for kind in self.kinds(&end, depth) {
                 path.push(Point { op, kind });
                 let found = self.judge(kind, &end, &history, path);
-                let again = self.random.next_u64() % self.plan.deeper_stride == 0;
+                let again = self.random.next_u64().is_multiple_of(self.plan.deeper_stride);
                 if path.len() < self.plan.depth && (depth > 0 || again) {
                     self.explore(path, &|| Self::after(kind, &end, history.clone(), found));
                 }
@@ -176,13 +181,14 @@ impl<'a> Campaign<'a> {
             };
         }
         if self.plan.seeds == 0 {
-            let (small, large) = (Kind::Subset(512, seed()), Kind::Subset(4096, seed()));
-            let some = match end.ops() % 3 {
-                0 => [Kind::LoseAll, small],
-                1 => [large, Kind::Torn(seed())],
-                _ => [small, Kind::KeepAll],
+            let power_loss = match end.ops() % 5 {
+                0 => Kind::LoseAll,
+                1 => Kind::Subset(512, seed()),
+                2 => Kind::Torn(seed()),
+                3 => Kind::KeepAll,
+                _ => Kind::Subset(4096, seed()),
             };
-            return [&[Kind::Kill(seed())], some.as_slice()].concat();
+            return vec![Kind::Kill(seed()), power_loss];
         }
         let mut kinds = vec![Kind::Kill(seed()), Kind::LoseAll, Kind::KeepAll];
         if let Some(states) = end.crash_states(512, self.plan.state_bits) {

@@ -52,7 +52,7 @@ pub(crate) fn check(memory: &Memory, broker: &Broker, journal_files: u64) -> Res
 fn check_journal(memory: &Memory, files: u64) -> Result<(), String> {
     let mut bytes = 0;
     for entry in list(memory, Path::new("journal")) {
-        if !entry.name.ends_with(".journal") {
+        if extension(&entry.name) != "journal" {
             return Err(format!("left over: journal/{}", entry.name));
         }
         let path = Path::new("journal").join(&entry.name);
@@ -72,7 +72,7 @@ fn check_folder(memory: &Memory, folder: &Path, end: i64, id: &str) -> Result<us
     names.sort();
     let mut next = 0;
     let mut bases = Vec::new();
-    for name in names.iter().filter(|name| name.ends_with(".log")) {
+    for name in names.iter().filter(|name| extension(name) == "log") {
         if *name != format!("{next:020}.log") {
             return Err(format!(
                 "{}/{name} begins at another offset than {next}",
@@ -104,6 +104,10 @@ fn check_folder(memory: &Memory, folder: &Path, end: i64, id: &str) -> Result<us
         return Err(format!("{} has no partition.metadata", folder.display()));
     }
     Ok(bases.len())
+}
+
+fn extension(name: &str) -> &str {
+    name.split_once('.').map_or("", |(_, extension)| extension)
 }
 
 /// Walks Kafka's batches; the offset behind the last one.

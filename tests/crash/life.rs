@@ -6,8 +6,8 @@ use std::sync::Arc;
 use grouplog::storage::{Memory, Storage};
 use grouplog::time::{ManualClock, Random, SeededRandom};
 use grouplog::{
-    Acks, Broker, BrokerConfig, ConsumerConfig, JournalMode, Producer, ProducerConfig, Record,
-    Timestamp, TopicConfig, TopicPartition,
+    Acks, Broker, BrokerConfig, ConsumerConfig, Delivery, JournalMode, Producer, ProducerConfig,
+    Record, Timestamp, TopicConfig, TopicPartition,
 };
 
 use crate::gate::{Gated, Turnstile};
@@ -217,7 +217,7 @@ impl Life {
         let own_time = self.broker.describe_topic(&place.0).is_ok_and(|topic| {
             topic.config.contains(&("message.timestamp.type", "CreateTime".to_owned()))
         });
-        let timestamp = if own_time && id % 5 != 0 { NOW - id as i64 } else { NOW };
+        let timestamp = if own_time && !id.is_multiple_of(5) { NOW - id as i64 } else { NOW };
         RecordModel { key, value, headers, timestamp }
     }
 
@@ -231,7 +231,7 @@ impl Life {
         let model = Arc::new(model);
         self.history.attempt(Change::Append(vec![(place.clone(), Arc::clone(&model))]));
         let producer = if acks == Acks::Synced { &self.synced } else { &self.written };
-        let sent = producer.send(record(place, &model)).and_then(|delivery| delivery.wait());
+        let sent = producer.send(record(place, &model)).and_then(Delivery::wait);
         let metadata = sent.map_err(unexpected)?;
         if self.memory.has_crashed() {
             return Err(End::Crash);
@@ -380,6 +380,7 @@ fn record<'a>((topic, partition): &'a Place, model: &'a RecordModel) -> Record<'
     record.timestamp(Timestamp::from_millis(model.timestamp))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "given to map_err")]
 fn unexpected(error: grouplog::Error) -> End {
     End::Violation(format!("unexpected: {error:?}"))
 }

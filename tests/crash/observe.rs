@@ -142,6 +142,7 @@ fn read_records(
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "given to map_err")]
 fn failed(error: grouplog::Error) -> String {
     format!("reading fails: {error:?}")
 }

@@ -141,7 +141,7 @@ impl History {
     /// The one prefix that explains everything seen: records of all partitions, offsets and topics.
     pub(crate) fn explain(&self, seen: &State, promised: usize) -> Result<usize, String> {
         let mut state = State::default();
-        let mut best = String::new();
+        let mut best = None;
         for count in 0..=self.changes.len() {
             if count > 0 {
                 state.apply(&self.changes[count - 1]);
@@ -151,12 +151,10 @@ impl History {
                     return Ok(count);
                 }
                 // A change may leave the state as it was, so a longer prefix may fit as well.
-                best = format!("{count} changes are there");
+                best = Some(format!("{count} changes are there"));
             }
         }
-        if best.is_empty() {
-            best = "no prefix of the changes explains it".to_owned();
-        }
+        let best = best.unwrap_or_else(|| "no prefix of the changes explains it".to_owned());
         Err(format!(
             "{best}; promised {promised}, attempted {}\n  seen:     {seen}\n  all:      {}\n  promised: {}",
             self.changes.len(),
