@@ -129,7 +129,6 @@ fn scan(storage: &dyn Storage, directory_id: [u8; 16]) -> Result<Vec<Found>> {
     for (slot, _) in list(storage)? {
         let file = storage.open(&slot_path(slot), OpenMode::Read)?;
         match read_header(&*file)? {
-            Decoded::Invalid => {}
             Decoded::Newer(found) => {
                 let path = file.path().to_owned();
                 return Err(Error::UnsupportedFormat { path, found, max: MAX_VERSION });
@@ -137,7 +136,7 @@ fn scan(storage: &dyn Storage, directory_id: [u8; 16]) -> Result<Vec<Found>> {
             Decoded::Valid(header) if header.directory_id == directory_id => {
                 files.push(Found { slot, file, header });
             }
-            Decoded::Valid(_) => {}
+            Decoded::Invalid | Decoded::Valid(_) => {}
         }
     }
     files.sort_by_key(|file| file.header.sequence);
