@@ -94,8 +94,9 @@ fn touch_all(folder: &Path, codec: Compression) -> u64 {
     let disk = Disk::open(folder).unwrap();
     let mut sum = 0_u64;
     for entry in disk.list(Path::new("t-0")).unwrap() {
-        if entry.name.ends_with(".log") {
-            let file = disk.open(&Path::new("t-0").join(entry.name), OpenMode::Read).unwrap();
+        let path = Path::new("t-0").join(entry.name);
+        if path.extension().is_some_and(|extension| extension == "log") {
+            let file = disk.open(&path, OpenMode::Read).unwrap();
             let len = file.len().unwrap();
             let map = file.map(len, len).unwrap();
             let log = map.slice(0..len).unwrap();
@@ -122,7 +123,11 @@ fn benches(c: &mut Criterion) {
         let limit = format!("map_{codec}");
         let size = (RECORDS, RECORDS * BYTES);
         summary.measure(&mut group, &limit, None, size, |n, _| {
-            time(|| (0..n).for_each(|_| drop(black_box(touch_all(&data, codec)))))
+            time(|| {
+                for _ in 0..n {
+                    black_box(touch_all(&data, codec));
+                }
+            })
         });
         let name = format!("poll_{codec}");
         summary.measure(&mut group, &name, Some(&limit), size, |n, _| {

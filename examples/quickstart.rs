@@ -1,4 +1,5 @@
 //! The program of the README: a folder, a topic, a producer, a member of a consumer group.
+#![allow(clippy::print_stdout, reason = "it shows what it found")]
 
 use std::time::Duration;
 

@@ -1,10 +1,105 @@
-//! An embedded log and consumer-group engine.
+//! An embedded log and consumer-group engine: what SQLite is to a database server, grouplog is to Kafka.
+//!
+//! ```
+//! use grouplog::{Broker, Record, TopicConfig};
+//! use std::time::Duration;
+//!
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let path = folder.path().join("data");
+//! let broker = Broker::open(&path)?;
+//! broker.create_topic("orders", TopicConfig::new().partitions(4))?;
+//!
+//! let producer = broker.producer()?;
+//! producer.send(Record::to("orders").key("alice").value("3 apples"))?;
+//! producer.flush()?; // everything sent so far is on disk
+//!
+//! let mut billing = broker.consumer("billing")?; // a member of group "billing"
+//! billing.subscribe(["orders"])?;
+//! for record in &billing.poll(Duration::from_secs(1))? {
+//!     assert_eq!(record.value(), Some(&b"3 apples"[..]));
+//! }
+//! billing.commit()?;
+//! broker.close()?;
+//! # Ok::<(), grouplog::Error>(())
+//! ```
+//!
+//! # What it is, and what it is not
+//!
+//! A program links the crate, opens a folder, and has topics with partitions, producers, consumer groups and
+//! committed offsets: no server, no port, no other process, no async runtime. A crash at any moment leaves
+//! what was promised, and opening takes as long as reading the journal, not the data. The segment files are
+//! byte for byte Kafka's (record batches of version 2), so Kafka's own tools can read them.
+//!
+//! It is not a network service, and not replicated: one process writes a folder, others may
+//! [look at it](Broker::open_read_only) meanwhile, and the data is as safe as the disk under it. It is no
+//! client of Kafka, and no table: records are found by offset and by time.
+//!
+//! # Five types to know
+//!
+//! * [`Broker`]: an open folder. Creates topics, makes producers and consumers, describes both.
+//!   [`Broker::open_in_memory`] is the same engine for tests.
+//! * [`Producer`]: [`send`](Producer::send), [`send_all`](Producer::send_all) for many records that appear
+//!   together or not at all, [`flush`](Producer::flush). Shared freely between threads.
+//! * [`Record`]: what is sent. It borrows all it is made of.
+//! * [`Consumer`]: [`subscribe`](Consumer::subscribe) as a member of a group or
+//!   [`assign`](Consumer::assign) partitions, then [`poll`](Consumer::poll) and
+//!   [`commit`](Consumer::commit).
+//! * [`ConsumerRecords`]: what a poll returned. It owns what its records lie in; no record is copied.
+//!
+//! What goes wrong is one type too: [`Error`].
+//!
+//! # Durability
+//!
+//! | acks | `send` has returned | `wait` or `flush` has returned |
+//! |---|---|---|
+//! | [`Acks::Written`] | survives a killed process | survives a killed process |
+//! | [`Acks::Synced`], the default | survives a killed process | survives power loss |
+//!
+//! What power loss takes of records that were only written is the end of one global order, over all
+//! partitions and all commits: never something from the middle, never half of a `send_all`, never a commit
+//! without the records it speaks of. A commit of offsets counts as `Written` when it returns.
+//!
+//! Creating and deleting topics survives power loss when the call returns.
+//!
+//! # Differences from Kafka
+//!
+//! Names, defaults and meanings are Kafka's, but for these:
+//!
+//! * `auto.offset.reset` is `earliest` and not `latest`: a new group of an embedded queue must not miss what
+//!   was sent before it was born.
+//! * `acks` is [`Synced`](Acks::Synced), which Kafka has no level for (it answers before any disk has the
+//!   record); 0 and 1 both mean [`Written`](Acks::Written).
+//! * `send` appends before it returns, and knows the offset: nothing lingers in a producer, nothing is
+//!   retried, so nothing is ever reordered or doubled.
+//! * A member is evicted when it does not call `poll` for `max.poll.interval.ms`. There is no session
+//!   timeout beside it: a member cannot die without its process.
+//! * Members get their partitions by the range assignor and hand them over one by one, as with Kafka's new
+//!   consumer protocol (KIP-848): nobody stops for a rebalance but the partition that moves.
+//! * Committed offsets do not expire. Deleting a topic deletes those that belong to it.
+//! * A damaged batch is an [`Error::Corrupt`] that comes back until somebody seeks behind it; it is never
+//!   skipped silently. A position that power loss took back is [`Error::LogTruncated`], never a silent reset.
+//! * With `LogAppendTime` all records of a batch have the time at which the batch was begun.
+//! * Two topics' names may not differ only in case, nor only in `.` against `_`.
+//!
+//! # Features
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `gzip`, `snappy`, `lz4` | Kafka's other codecs; `zstd` is always there |
+//! | `cli` | the command line `grouplog` |
+//!
+//! # Settings
+//!
+//! [`config`] has the table of all keys with their defaults and ranges.
 
 mod broker;
 pub mod config;
 mod consumer;
 pub mod error;
 mod group;
+#[cfg(feature = "__internal")]
+#[doc(hidden)]
+pub mod internal;
 mod journal;
 mod log;
 mod producer;

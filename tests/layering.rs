@@ -256,7 +256,7 @@ fn violations(source: &Source, exports: &BTreeMap<String, String>) -> Vec<String
     out
 }
 
-fn is_library(source: &&Source) -> bool {
+fn is_library(source: &Source) -> bool {
     source.path != "lib.rs" && !source.path.starts_with("bin/")
 }
 
@@ -288,8 +288,11 @@ fn modules_import_only_what_lies_below_them() {
     let sources = sources("src");
     let lib = sources.iter().find(|source| source.path == "lib.rs").unwrap();
     let exports = exports(lib);
-    let found: Vec<String> =
-        sources.iter().filter(is_library).flat_map(|source| violations(source, &exports)).collect();
+    let found: Vec<String> = sources
+        .iter()
+        .filter(|source| is_library(source))
+        .flat_map(|source| violations(source, &exports))
+        .collect();
     assert_none(&found, "imports against the table");
 }
 

@@ -84,6 +84,6 @@ fn run(receiver: &Receiver<Signal>, engine: &Weak<Engine>) {
         };
         // Kept by the engine for `health`: a full disk is reported by the appends that wait for space,
         // a failed sync by every call.
-        let _kept = done;
+        drop(done);
     }
 }

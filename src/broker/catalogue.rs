@@ -59,10 +59,6 @@ impl Catalogue {
         self.topics.values()
     }
 
-    pub(crate) fn topic(&self, name: &str) -> Option<&TopicImage> {
-        self.topics.get(name)
-    }
-
     pub(crate) fn deletions(&self) -> &[Deletion] {
         &self.deletions
     }

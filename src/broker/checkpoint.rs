@@ -116,10 +116,20 @@ impl Engine {
         if cfg!(planted_fault = "recycle_early") {
             self.journal.checkpointed(freeze.end);
         }
-        match self.write_checkpoint(state, &freeze) {
+        let mut written = self.write_checkpoint(state, &freeze);
+        if matches!(written, Err(Failure::Retry(Error::DiskFull { .. })))
+            && self.reserve.give_up()?
+        {
+            written = self.write_checkpoint(state, &freeze);
+        }
+        match written {
             Ok(()) => {
                 freeze.logs.iter().for_each(|(log, _)| log.checkpointed());
                 self.journal.checkpointed(freeze.end);
+                if !self.reserve.is_given_up() {
+                    // The journal may have grown. That there is no space is kept by the reserve.
+                    let _kept = self.reserve.ensure(self.journal.total_bytes());
+                }
                 Ok(())
             }
             Err(Failure::Sync(error)) => {

@@ -80,6 +80,5 @@ fn state_name(state: GroupState) -> &'static str {
         GroupState::Empty => "Empty",
         GroupState::Reconciling => "Reconciling",
         GroupState::Stable => "Stable",
-        GroupState::Dead => "Dead",
     }
 }

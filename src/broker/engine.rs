@@ -27,6 +27,7 @@ use super::checkpoint::CheckpointState;
 use super::files;
 use super::groups::{GroupHandle, Groups};
 use super::registry::{Registry, Topic};
+use super::reserve::Reserve;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, Result};
 use crate::group::{MemberEpoch, MemberId, OffsetCommit, OffsetStore};
@@ -58,6 +59,7 @@ pub(crate) struct Engine {
     pub(crate) offsets: Mutex<Offsets>,
     pub(super) catalogue: Mutex<Catalogue>,
     pub(crate) groups: Groups,
+    pub(super) reserve: Reserve,
     pub(super) background: Background,
     pub(super) lock: Mutex<Option<Box<dyn StorageLock>>>,
     pub(super) closed: AtomicBool,
@@ -78,8 +80,12 @@ impl Engine {
     }
 
     /// Reserves journal space for a frame. Called without locks; may wait.
+    #[inline]
     pub(crate) fn reserve(&self, bytes: usize, max_block: Duration) -> Result<Credit<'_>> {
         self.check_open()?;
+        if self.reserve.is_given_up() {
+            self.refill_reserve()?;
+        }
         if self.config.background {
             return self.journal.reserve(bytes, max_block);
         }
@@ -105,6 +111,12 @@ impl Engine {
             }
             other => other,
         }
+    }
+
+    /// Appends go on after a full disk only when what is in the journal can be written out again.
+    #[cold]
+    fn refill_reserve(&self) -> Result<()> {
+        self.reserve.ensure(self.journal.total_bytes())
     }
 
     /// Looks after an append whether memory or the journal want a checkpoint.

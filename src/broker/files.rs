@@ -15,6 +15,7 @@ use crate::types::TopicId;
 pub(super) const LOCK_FILE: &str = "grouplog.lock";
 pub(super) const META_FILE: &str = "meta.properties";
 pub(super) const JOURNAL_DIR: &str = "journal";
+pub(super) const RESERVE_FILE: &str = "reserve";
 const OFFSET_FILES: [&str; 2] = ["offsets.a", "offsets.b"];
 const NEW_SUFFIX: &str = ".new";
 
@@ -39,7 +40,7 @@ pub(super) fn classify(storage: &dyn Storage) -> Result<FolderState> {
     let new_checkpoint = format!("{}{NEW_SUFFIX}", image::FILES[0]);
     for entry in &names {
         let ours = match entry.name.as_str() {
-            LOCK_FILE | META_FILE => entry.kind == FileKind::File,
+            LOCK_FILE | META_FILE | RESERVE_FILE => entry.kind == FileKind::File,
             JOURNAL_DIR => entry.kind == FileKind::Dir,
             name => name == new_checkpoint && entry.kind == FileKind::File,
         };

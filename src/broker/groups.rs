@@ -96,7 +96,9 @@ impl Groups {
     pub(crate) fn close(&self) {
         for handle in self.all() {
             let members: Vec<_> = handle.lock().members.values().cloned().collect();
-            members.iter().for_each(|member| member.event.wake());
+            for member in members {
+                member.event.wake();
+            }
         }
     }
 }
@@ -127,15 +129,11 @@ impl GroupHandle {
         registry: &Registry,
         now: Duration,
         signal: &Arc<MemberSignal>,
-    ) -> Result<()> {
+    ) {
         let mut state = self.state.lock();
         state.members.insert(id.clone(), Arc::clone(signal));
-        let joined = state.group.join(id.clone(), config, subscription, registry, now);
-        if joined.is_err() {
-            state.members.remove(id);
-        }
+        state.group.join(id.clone(), config, subscription, registry, now);
         state.tell();
-        joined.map_err(|refusal| refusal.into_error(&self.name))
     }
 
     /// Replaces what a member subscribes to.

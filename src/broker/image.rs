@@ -191,7 +191,7 @@ fn check_log(log: &LogImage) -> Result<(), CorruptReason> {
     let sane = log.segments.iter().all(|segment| {
         0 <= segment.base_offset
             && segment.base_offset <= segment.end_offset
-            && segment.len <= i32::MAX as u64
+            && i32::try_from(segment.len).is_ok()
     });
     let ends = log.segments.last().map_or(log.start_offset, |segment| segment.end_offset);
     if ordered && epochs && chained && sane && ends == log.end_offset {

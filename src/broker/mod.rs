@@ -14,6 +14,7 @@ mod open;
 mod read_only;
 mod registry;
 mod report;
+mod reserve;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,6 +22,8 @@ use std::sync::Arc;
 pub(crate) use engine::Engine;
 pub(crate) use event::Event;
 pub(crate) use groups::{GroupHandle, MemberSignal};
+#[cfg(feature = "__internal")]
+pub(crate) use image::CheckpointImage;
 pub use read_only::ReadOnlyBroker;
 pub(crate) use read_only::Snapshot;
 pub(crate) use registry::{Registry, Topic};
@@ -220,9 +223,7 @@ impl Engine {
     fn health(&self) -> Health {
         match self.journal.state() {
             Some(cause) => Health::Failed(cause.to_string()),
-            None if self.logs.write_failed.load(std::sync::atomic::Ordering::Acquire) => {
-                Health::DiskFull
-            }
+            None if self.reserve.is_given_up() => Health::DiskFull,
             None => Health::Ok,
         }
     }

@@ -20,6 +20,7 @@ use super::groups::Groups;
 use super::image::CheckpointImage;
 use super::registry::{Registry, Topic};
 use super::report::RecoveryReport;
+use super::reserve::Reserve;
 use crate::config::{BrokerConfig, JournalMode};
 use crate::error::{CorruptReason, Error, Result};
 use crate::group::{OffsetCommit, OffsetStore};
@@ -228,14 +229,23 @@ fn start(
     let start = Start::after(&replayed);
     let wake = Box::new(background.requester());
     let journal = start_journal(&storage, &config, image.directory_id, epoch, &start, wake)?;
+    // What was replayed may be in the cache of the system alone. And until a checkpoint lies in the
+    // new journal file, a rotten header of it would look like the journal's end (hazard H12).
     let early = cfg!(planted_fault = "synced_before_recovery");
-    if unclean && !early {
+    if !early {
         journal.hold_synced();
     }
     let first = logs.journal.set(Arc::clone(&journal)).is_ok();
     debug_assert!(first, "a folder is started once");
+    let reserve = Reserve::new(Arc::clone(&storage));
+    match reserve.ensure(journal.total_bytes()) {
+        // Opening works on a full disk: what is there can be read, deleted and committed.
+        Ok(()) | Err(Error::DiskFull { .. }) => {}
+        Err(error) => return Err(error),
+    }
     let engine = Arc::new(Engine {
         storage,
+        reserve,
         directory_id: image.directory_id,
         epoch,
         journal,
@@ -258,11 +268,9 @@ fn start(
         closed: AtomicBool::new(false),
         config,
     });
-    if unclean {
-        // Frozen before anything can be appended: E is the beginning of the new journal file.
-        let freeze = engine.freeze();
-        engine.checkpoint.lock().pending = Some(freeze);
-    }
+    // Frozen before anything can be appended: E is the beginning of the new journal file.
+    let freeze = engine.freeze();
+    engine.checkpoint.lock().pending = Some(freeze);
     if engine.config.background {
         let path = engine.path();
         engine
@@ -286,9 +294,8 @@ fn start_journal(
 ) -> Result<Arc<Journal>> {
     let mode = match config.journal_mode {
         JournalMode::Map => journal::JournalMode::Map,
-        JournalMode::Write => journal::JournalMode::Write,
         JournalMode::Auto if storage.supports_write_map() => journal::JournalMode::Map,
-        JournalMode::Auto => journal::JournalMode::Write,
+        JournalMode::Write | JournalMode::Auto => journal::JournalMode::Write,
     };
     let journal_config = JournalConfig {
         file_bytes: config.journal_file_bytes,

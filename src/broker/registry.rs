@@ -49,12 +49,6 @@ impl Topic {
         }
     }
 
-    /// Whether the topic was deleted; another one may have its name.
-    #[inline]
-    pub(crate) fn is_deleted(&self) -> bool {
-        self.logs.first().is_none_or(|log| log.is_deleted())
-    }
-
     /// One of its partitions.
     pub(crate) fn log(&self, partition: u32) -> Result<&Arc<Log>> {
         self.logs.get(partition as usize).ok_or_else(|| Error::UnknownPartition {

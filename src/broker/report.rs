@@ -119,8 +119,8 @@ pub struct PartitionDescription {
 pub struct GroupSummary {
     /// Its name.
     pub name: String,
-    /// Kafka's name of its state: `Empty`, `Reconciling`, `Stable`, `Dead`; `Unknown` where it is
-    /// looked at from another process than the one its members are in.
+    /// Kafka's name of its state: `Empty`, `Reconciling`, `Stable`; `Unknown` where it is looked
+    /// at from another process than the one its members are in.
     pub state: &'static str,
     /// Its members, by id. Those of another process cannot be seen.
     pub members: Vec<MemberSummary>,

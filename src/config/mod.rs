@@ -44,7 +44,7 @@ fn in_range<T>(
     expected: &'static str,
 ) -> Result<()>
 where
-    T: PartialOrd + std::fmt::Display,
+    T: Copy + PartialOrd + std::fmt::Display,
 {
     if range.contains(&value) {
         Ok(())

@@ -57,7 +57,7 @@ pub struct ProducerConfig {
 
 impl Default for ProducerConfig {
     fn default() -> Self {
-        Self { acks: Acks::default(), max_block: Duration::from_secs(60) }
+        Self { acks: Acks::default(), max_block: Duration::from_mins(1) }
     }
 }
 

@@ -59,19 +59,16 @@ impl Held {
         if self.cursor.is_some() {
             return Ok(());
         }
-        match committed {
-            Some((offset, epoch)) => {
-                self.check_not_truncated(offset, epoch)?;
-                self.seek(offset);
-                self.epoch = epoch;
-                self.committed = Some(offset);
-            }
-            None => {
-                let offset = self.reset_offset(reset).ok_or_else(|| {
-                    Error::NoOffsetForPartition { partition: self.partition().clone() }
-                })?;
-                self.seek(offset);
-            }
+        if let Some((offset, epoch)) = committed {
+            self.check_not_truncated(offset, epoch)?;
+            self.seek(offset);
+            self.epoch = epoch;
+            self.committed = Some(offset);
+        } else {
+            let offset = self.reset_offset(reset).ok_or_else(|| Error::NoOffsetForPartition {
+                partition: self.partition().clone(),
+            })?;
+            self.seek(offset);
         }
         Ok(())
     }

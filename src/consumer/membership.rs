@@ -26,9 +26,8 @@ impl Consumer {
         if let Some(member) = &mut self.membership {
             member.subscription.clone_from(&subscription);
             match member.group.subscribe(&member.id, subscription, &engine.registry) {
-                Ok(()) => return Ok(()),
-                // Evicted: the next poll joins again, with the new subscription.
-                Err(Refusal::UnknownMember) => return Ok(()),
+                // Unknown because evicted: the next poll joins again, with the new subscription.
+                Ok(()) | Err(Refusal::UnknownMember) => return Ok(()),
                 Err(refusal) => return Err(refusal.into_error(member.group.name())),
             }
         }
@@ -59,7 +58,8 @@ impl Consumer {
             &engine.registry,
             engine.clock().monotonic(),
             &member.signal,
-        )
+        );
+        Ok(())
     }
 
     pub(super) fn leave(&mut self) {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-pub use records::{ConsumerRecord, ConsumerRecords, Iter};
+pub use records::{ConsumerRecord, ConsumerRecords};
 pub(crate) use source::Source;
 
 use crate::broker::Event;

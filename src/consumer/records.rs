@@ -93,7 +93,7 @@ pub struct Iter<'a> {
     left: usize,
 }
 
-impl<'a> Iter<'a> {
+impl Iter<'_> {
     fn enter_chunk(&mut self) -> bool {
         let fetched = &self.records.fetched;
         let Some(chunk) = fetched.chunks.get(self.next_chunk) else { return false };

@@ -1,4 +1,5 @@
 use super::Consumer;
+use super::held::Held;
 use crate::error::{Error, Result};
 use crate::types::{Timestamp, TopicPartition};
 
@@ -87,7 +88,7 @@ impl Consumer {
     pub fn position(&mut self, partition: &TopicPartition) -> Result<i64> {
         let at = self.held(partition)?;
         self.start(at)?;
-        let position = self.held.get(at).and_then(|held| held.position());
+        let position = self.held.get(at).and_then(Held::position);
         position.ok_or(Error::Misuse("the partition is not assigned to this consumer"))
     }
 

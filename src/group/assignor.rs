@@ -37,8 +37,6 @@ pub(crate) struct MemberSubscription<'a> {
     pub(crate) instance_id: Option<&'a str>,
     /// The topics it subscribes to, whether they exist or not.
     pub(crate) topics: &'a BTreeSet<Arc<str>>,
-    /// What it was to read so far: the target assignment before this one.
-    pub(crate) current: &'a BTreeSet<TopicPartition>,
 }
 
 /// Kafka's `range` on the server's side: each topic's partitions in consecutive ranges.
@@ -141,11 +139,7 @@ mod tests {
             .collect()
     }
 
-    fn run(
-        topics: &str,
-        members: &[&str],
-        current: &[&str],
-    ) -> BTreeMap<MemberId, BTreeSet<TopicPartition>> {
+    fn run(topics: &str, members: &[&str]) -> BTreeMap<MemberId, BTreeSet<TopicPartition>> {
         let topics: BTreeMap<Arc<str>, u32> = topics
             .split_whitespace()
             .map(|t| t.split_once(':').unwrap())
@@ -164,14 +158,11 @@ mod tests {
                 (MemberId::from_text(id), instance, subscription)
             })
             .collect();
-        let mut owned: Vec<_> = current.iter().map(|text| partitions(text)).collect();
-        owned.resize(members.len(), BTreeSet::new());
         let group = GroupSubscription {
             members: members
                 .iter()
-                .zip(&owned)
-                .map(|((id, instance_id, topics), current)| {
-                    (id, MemberSubscription { instance_id: *instance_id, topics, current })
+                .map(|(id, instance_id, topics)| {
+                    (id, MemberSubscription { instance_id: *instance_id, topics })
                 })
                 .collect(),
             topics: topics.iter().map(|(name, count)| (name, *count)).collect(),
@@ -183,18 +174,10 @@ mod tests {
     #[test]
     fn range_gives_the_results_of_kafkas_own_assignors() {
         for (name, topics, members, results) in CASES {
-            let found: Vec<_> = run(topics, members, &[]).into_values().collect();
+            let found: Vec<_> = run(topics, members).into_values().collect();
             let expected: Vec<_> = results.iter().map(|text| partitions(text)).collect();
             assert_eq!(found, expected, "{name}");
         }
-    }
-
-    /// SR8.
-    #[test]
-    fn range_is_not_sticky() {
-        let found = run("t:3", &["C0: t", "C1: t"], &["t-2", "t-0 t-1"]);
-        let found: Vec<_> = found.into_values().collect();
-        assert_eq!(found, [partitions("t-0 t-1"), partitions("t-2")]);
     }
 
     #[test]

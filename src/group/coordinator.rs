@@ -56,7 +56,6 @@ pub(crate) struct Group {
     targets: BTreeMap<TopicPartition, MemberId>,
     /// Members whose version rose since `take_news`, and whether they are to be woken.
     news: BTreeMap<MemberId, bool>,
-    dead: bool,
 }
 
 /// The answer to a heartbeat.
@@ -104,8 +103,6 @@ pub(crate) enum Refusal {
     },
     /// The call is only for groups without members.
     HasMembers,
-    /// The group was deleted; its name may belong to a new one.
-    Dead,
 }
 
 impl Refusal {
@@ -117,7 +114,6 @@ impl Refusal {
             }
             Self::StaleEpoch { .. } => "the member epoch is stale: the group has rebalanced since",
             Self::HasMembers => "the group has active members",
-            Self::Dead => return Error::UnknownGroup { group: group.to_owned() },
         };
         Error::Fenced { group: group.to_owned(), reason }
     }
@@ -136,7 +132,6 @@ impl Group {
             owners: BTreeMap::new(),
             targets: BTreeMap::new(),
             news: BTreeMap::new(),
-            dead: false,
         }
     }
 
@@ -150,15 +145,11 @@ impl Group {
         subscription: BTreeSet<Arc<str>>,
         topics: &dyn Topics,
         now: Duration,
-    ) -> Result<(), Refusal> {
-        if self.dead {
-            return Err(Refusal::Dead);
-        }
+    ) {
         self.remove(&id);
         self.members.insert(id, Member::new(config, subscription, now));
         self.look_up(topics);
         self.retarget();
-        Ok(())
     }
 
     /// Replaces a member's subscription.
@@ -219,13 +210,6 @@ impl Group {
     /// When [`Group::expire`] has something to do, if nothing happens until then.
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
         self.members.values().filter_map(|member| member.timer.deadline()).min()
-    }
-
-    /// Makes an empty group refuse members from now on; called when it is deleted.
-    pub(crate) fn delete(&mut self) -> Result<(), Refusal> {
-        self.check_simple_commit()?;
-        self.dead = true;
-        Ok(())
     }
 
     /// Takes the member out of all maps; the epoch and target are the caller's.
@@ -337,14 +321,7 @@ impl Group {
         Ok(())
     }
 
-    /// Another call of the member (a commit) went into the engine, or `poll` took control back from a
-    /// listener: its interval stands still.
-    pub(crate) fn enter_call(&mut self, id: &MemberId, now: Duration) -> Result<(), Refusal> {
-        self.members.get_mut(id).ok_or(Refusal::UnknownMember)?.timer.enter(now);
-        Ok(())
-    }
-
-    /// The member's program got control at `now`: from `poll`, from another call, or in a listener.
+    /// The member's program got control at `now`, from `poll`.
     pub(crate) fn exit(&mut self, id: &MemberId, now: Duration) -> Result<(), Refusal> {
         self.members.get_mut(id).ok_or(Refusal::UnknownMember)?.timer.exit(now);
         Ok(())
@@ -424,7 +401,6 @@ impl Group {
                     let subscription = MemberSubscription {
                         instance_id: member.config.instance_id.as_deref(),
                         topics: &member.subscription,
-                        current: &member.target,
                     };
                     (id, subscription)
                 })
@@ -468,34 +444,10 @@ impl Group {
 
 // Questions.
 impl Group {
-    /// Its name.
-    pub(crate) fn name(&self) -> &Arc<str> {
-        &self.name
-    }
-
     /// Its epoch.
+    #[cfg(test)]
     pub(crate) fn epoch(&self) -> MemberEpoch {
         self.epoch
-    }
-
-    /// Whether it has no members.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.members.is_empty()
-    }
-
-    /// Whether somebody subscribes to the topic: then its offsets do not expire.
-    pub(crate) fn is_subscribed(&self, topic: &str) -> bool {
-        self.members.values().any(|member| member.subscription.contains(topic))
-    }
-
-    /// The member's epoch and version.
-    pub(crate) fn member(&self, id: &MemberId) -> Option<(MemberEpoch, u64)> {
-        self.members.get(id).map(|member| (member.epoch, member.version))
-    }
-
-    /// What the member holds, sorted.
-    pub(crate) fn owned(&self, id: &MemberId) -> impl Iterator<Item = &TopicPartition> {
-        self.members.get(id).into_iter().flat_map(|member| member.owned.keys())
     }
 
     /// Whether the member may commit offsets of these partitions under this epoch.
@@ -518,20 +470,12 @@ impl Group {
 
     /// Whether offsets may be committed or changed by somebody who is no member.
     pub(crate) fn check_simple_commit(&self) -> Result<(), Refusal> {
-        if self.dead {
-            Err(Refusal::Dead)
-        } else if self.members.is_empty() {
-            Ok(())
-        } else {
-            Err(Refusal::HasMembers)
-        }
+        if self.members.is_empty() { Ok(()) } else { Err(Refusal::HasMembers) }
     }
 
     /// Its state.
     pub(crate) fn state(&self) -> GroupState {
-        if self.dead {
-            GroupState::Dead
-        } else if self.members.is_empty() {
+        if self.members.is_empty() {
             GroupState::Empty
         } else if self.members.values().all(|m| self.member_state(m) == MemberState::Stable) {
             GroupState::Stable

@@ -15,8 +15,6 @@ pub(crate) enum GroupState {
     Reconciling,
     /// Every member holds what it is to hold.
     Stable,
-    /// It was deleted; whoever still has it looks the name up again.
-    Dead,
 }
 
 /// How far a member is on its way to the target, with Kafka's names.

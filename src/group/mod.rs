@@ -16,14 +16,10 @@ mod topics;
 #[cfg(test)]
 mod simulation;
 
-pub(crate) use assignor::{
-    Assignment, Assignor, GroupSubscription, MemberSubscription, RangeAssignor,
-};
-pub(crate) use coordinator::{Group, Heartbeat, News, Reconcile, Refusal};
-pub(crate) use describe::{GroupDescription, GroupState, MemberDescription, MemberState};
+pub(crate) use assignor::RangeAssignor;
+pub(crate) use coordinator::{Group, Heartbeat, Reconcile, Refusal};
+pub(crate) use describe::{GroupDescription, GroupState};
 pub(crate) use member::{MemberConfig, MemberEpoch, MemberId};
-pub(crate) use offset_image::{DecodedImage, ImageError, decode_image, encode_image, image_crc};
-pub(crate) use offsets::{
-    CommittedOffset, GroupOffsets, OffsetChange, OffsetCommit, OffsetStore, check_metadata,
-};
-pub(crate) use topics::{TopicInfo, Topics, TopicsView};
+pub(crate) use offset_image::{decode_image, encode_image, image_crc};
+pub(crate) use offsets::{CommittedOffset, GroupOffsets, OffsetChange, OffsetCommit, OffsetStore};
+pub(crate) use topics::{TopicInfo, Topics};

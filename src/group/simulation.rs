@@ -122,7 +122,7 @@ impl World {
             max_poll_interval: INTERVAL,
         };
         let subscription = self.subscription();
-        self.group.join(id.clone(), config, subscription, &self.topics, self.now).unwrap();
+        self.group.join(id.clone(), config, subscription, &self.topics, self.now);
         // Some number that is not the version: the first poll always asks.
         let consumer =
             Consumer { polled: self.now, seen: u64::MAX, woken: true, ..Consumer::default() };
@@ -330,7 +330,6 @@ impl World {
             GroupState::Empty => assert!(self.consumers.is_empty()),
             GroupState::Stable => self.check_stable(),
             GroupState::Reconciling => {}
-            GroupState::Dead => panic!("nobody deleted it"),
         }
     }
 

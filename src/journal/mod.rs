@@ -251,9 +251,9 @@ impl Journal {
         self.shared.checkpointed(end);
     }
 
-    /// Whether a checkpoint is due.
-    pub(crate) fn half_full(&self) -> bool {
-        self.shared.state.lock().is_half_full(&self.shared.config)
+    /// Bytes of all journal files.
+    pub(crate) fn total_bytes(&self) -> u64 {
+        self.shared.state.lock().total_bytes
     }
 
     /// Stops all writing. The first cause stays.
@@ -267,6 +267,7 @@ impl Journal {
     }
 
     /// What the thread does, once: prepares files, runs a requested sync, leaves a witness.
+    #[cfg(any(test, feature = "__internal"))]
     pub(crate) fn step(&self) -> Result<()> {
         self.shared.step()
     }

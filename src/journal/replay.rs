@@ -39,6 +39,7 @@ pub(crate) struct Frame<'a> {
     /// Where it begins.
     pub(crate) lsn: Lsn,
     /// Where it ends; the state after it is the state at this position.
+    #[cfg(any(test, feature = "__internal"))]
     pub(crate) end: Lsn,
     /// The broker epoch of the writer that wrote it.
     pub(crate) epoch: Epoch,
@@ -72,7 +73,7 @@ pub(crate) struct Replayed {
 ///
 /// # Errors
 /// - `Corrupt`: see the module docs; `Missing` if the file of `from` or a file that must follow is not
-///   there or has an invalid header; `Field` for a file of another folder or another directory id.
+///   there, has an invalid header or that of another folder; `Field` for two files of one sequence.
 /// - `UnsupportedFormat`: a file was written by a newer version.
 /// - `Busy`: a live writer was faster; read the checkpoint again and start over.
 /// - What `visit` returns.
@@ -120,8 +121,9 @@ impl Found {
 
 /// All files with valid headers, by sequence.
 ///
-/// Files with invalid headers are left out: a crash may have left one that was being prepared. Where
-/// one of them should follow, its absence is noticed.
+/// Files with invalid headers, or those of another folder, are left out: a crash may have left one that
+/// was being prepared, in disk blocks of a file that was removed. Where one of them should follow, its
+/// absence is noticed.
 fn scan(storage: &dyn Storage, directory_id: [u8; 16]) -> Result<Vec<Found>> {
     let mut files: Vec<Found> = Vec::new();
     for (slot, _) in list(storage)? {
@@ -132,13 +134,13 @@ fn scan(storage: &dyn Storage, directory_id: [u8; 16]) -> Result<Vec<Found>> {
                 let path = file.path().to_owned();
                 return Err(Error::UnsupportedFormat { path, found, max: MAX_VERSION });
             }
-            Decoded::Valid(header) => files.push(Found { slot, file, header }),
+            Decoded::Valid(header) if header.directory_id == directory_id => {
+                files.push(Found { slot, file, header });
+            }
+            Decoded::Valid(_) => {}
         }
     }
     files.sort_by_key(|file| file.header.sequence);
-    if let Some(foreign) = files.iter().find(|file| file.header.directory_id != directory_id) {
-        return Err(foreign.corrupt(0, CorruptReason::Field));
-    }
     let twice = files.array_windows().find(|[a, b]| a.header.sequence == b.header.sequence);
     if let Some([_, second]) = twice {
         return Err(second.corrupt(0, CorruptReason::Field));
@@ -221,7 +223,13 @@ impl Walk<'_> {
                 Kind::Data => {
                     let end = Lsn::new(file.header.sequence, end);
                     let epoch = file.header.epoch;
-                    (self.visit)(Frame { lsn: header.lsn, end, epoch, payload })?;
+                    (self.visit)(Frame {
+                        lsn: header.lsn,
+                        #[cfg(any(test, feature = "__internal"))]
+                        end,
+                        epoch,
+                        payload,
+                    })?;
                     self.result.end = end;
                     self.result.frames = self.result.frames.saturating_add(1);
                 }

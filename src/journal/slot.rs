@@ -12,7 +12,7 @@ use crate::storage::{FileKind, OpenMode, Storage, StorageFile, WriteMap};
 
 use super::JournalMode;
 use super::frame::{FRAME_HEADER, NEXT_BYTES};
-use super::header::{Decoded, FIRST_FRAME, FileHeader, HEADER_BYTES};
+use super::header::{Decoded, FileHeader, HEADER_BYTES};
 
 /// An open slot, filled to its size.
 #[derive(Debug)]
@@ -79,12 +79,17 @@ impl Slot {
     }
 
     /// Begins a new life. Only the header is synced: pushing the stale dirty pages of the life before
-    /// to the device would cost more than all the rest.
+    /// to the device would cost more than all the rest. The page faults that the first store to each
+    /// page costs are taken here, not by the threads that append.
     pub(super) fn begin(&self, header: &FileHeader) -> Result<()> {
         if cfg!(planted_fault = "header_not_durable") {
             return self.file.write_at(&header.encode(), 0);
         }
-        self.file.write_at_durable(&header.encode(), 0)
+        self.file.write_at_durable(&header.encode(), 0)?;
+        match &self.map {
+            Some(map) => map.prefault(),
+            None => Ok(()),
+        }
     }
 
     /// Writes a frame. The header goes last through a map, so that a reader beside the writer rarely
@@ -117,15 +122,10 @@ impl Slot {
         }
         written
     }
-
-    /// The frame bytes that a new life of this file surely takes, if no frame is larger than
-    /// `frame_max`: the first frame that does not fit leaves less than that unused.
-    pub(super) fn sure_bytes(&self, frame_max: u32) -> i64 {
-        sure_bytes(self.size, FIRST_FRAME, frame_max)
-    }
 }
 
-/// The frame bytes that a file surely takes from `position` on.
+/// The frame bytes that a file surely takes from `position` on, if no frame is larger than `frame_max`:
+/// the first frame that does not fit leaves less than that unused.
 #[inline]
 pub(super) fn sure_bytes(size: u32, position: u32, frame_max: u32) -> i64 {
     (i64::from(room(size, position)) - i64::from(frame_max)).max(0)

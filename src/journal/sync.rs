@@ -112,10 +112,8 @@ impl Shared {
         let (end, dirty) = {
             let state = self.state.lock();
             let lives = state.sealed.iter().chain([&state.current]);
-            let lives = lives.skip(match cfg!(planted_fault = "sync_last_file_only") {
-                true => state.sealed.len(),
-                false => 0,
-            });
+            let last_only = cfg!(planted_fault = "sync_last_file_only");
+            let lives = lives.skip(if last_only { state.sealed.len() } else { 0 });
             let dirty: Vec<Dirty> = lives.filter(|life| life.is_dirty()).map(Dirty::of).collect();
             (state.current.end(), dirty)
         };

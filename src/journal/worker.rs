@@ -190,6 +190,7 @@ impl Shared {
         self.sync_now()
     }
 
+    #[cfg(any(test, feature = "__internal"))]
     pub(super) fn step(&self) -> Result<()> {
         self.prepare_wanted()?;
         if self.requested() > self.covered() {

@@ -121,6 +121,8 @@ struct Decode<'a> {
     append_timestamp: Option<i64>,
     epoch: i32,
     partition: usize,
+    /// The records that are read lie behind the first delta and not beyond the second one.
+    deltas: (i32, i32),
 }
 
 impl Cursor {
@@ -153,7 +155,10 @@ impl Cursor {
         let mut taken = 0;
         while at < bytes.len() && taken < room && (at < until || out.records.is_empty()) {
             let (record, next) = match read_record(bytes, at) {
-                Ok((record, _)) if last.is_some_and(|last| record.offset_delta <= last) => {
+                Ok((record, _))
+                    if record.offset_delta > batch.deltas.1
+                        || record.offset_delta <= last.unwrap_or(batch.deltas.0) =>
+                {
                     out.records.truncate(before);
                     let reason = CorruptReason::Offsets;
                     return Err(DecodeError::Corrupt { reason, position: at });
@@ -213,7 +218,7 @@ impl Log {
             let step = if cursor.position < view.written_end() {
                 self.fetch_stored(&view, cursor, partition, limits, out)
             } else {
-                self.fetch_memory(&view, cursor, partition, limits, out)
+                Self::fetch_memory(&view, cursor, partition, limits, out)
             };
             match step {
                 Ok(true) => {}
@@ -226,7 +231,6 @@ impl Log {
     }
 
     fn fetch_memory(
-        &self,
         view: &View,
         cursor: &mut Cursor,
         partition: usize,
@@ -246,6 +250,7 @@ impl Log {
             append_timestamp: batch.append_timestamp(),
             epoch: batch.epoch,
             partition,
+            deltas: (-1, i32::MAX),
         };
         let (bytes, last) = cursor
             .decode(&decode, from, limits, out)
@@ -283,20 +288,13 @@ impl Log {
             append_timestamp: append_timestamp(&inside.header),
             epoch: inside.header.leader_epoch,
             partition,
+            deltas: (inside.last_delta, inside.header.last_offset_delta),
         };
         let (at, last) = cursor.decode(&decode, inside.at, limits, out).map_err(|error| {
             self.decode_failed(&inside.segment, inside.position, &inside.header, error)
         })?;
         inside.at = at;
         inside.last_delta = last.unwrap_or(inside.last_delta);
-        if inside.last_delta > inside.header.last_offset_delta {
-            return Err(self.damaged(
-                &inside.segment,
-                inside.position,
-                Some(&inside.header),
-                CorruptReason::Offsets,
-            ));
-        }
         if at >= inside.source.bytes().len() {
             cursor.position = cursor.position.max(inside.header.next_offset());
             cursor.at = At::Stored { segment: inside.segment, next: inside.next };

@@ -356,9 +356,12 @@ impl Segment {
         });
         let map = self.map(len.max(1)).ok().filter(|_| len > 0);
         let log = map.as_ref().and_then(|map| map.slice(0..len)).unwrap_or_default();
-        let indexes = if let Ok((offsets, times)) = parsed {
-            let (written_offsets, written_times) = (offsets.len(), times.len());
-            let (mut builder, from) = IndexBuilder::resume(offsets, times, self.interval);
+        let resumed = parsed.ok().and_then(|(offsets, times)| {
+            let written = (offsets.len(), times.len());
+            Some((written, IndexBuilder::resume(offsets, times, self.interval, log)?))
+        });
+        let indexes = if let Some(((written_offsets, written_times), resumed)) = resumed {
+            let (mut builder, from) = resumed;
             builder.scan(log, from);
             Indexes { builder, written_offsets, written_times }
         } else {

@@ -189,9 +189,10 @@ impl Log {
         batch: &MemBatch,
         scratch: &mut Vec<u8>,
     ) -> Result<()> {
-        let bytes = match self.compress(batch, scratch)? {
-            true => scratch.as_slice(),
-            false => batch.sealed().ok_or(Error::Closed)?,
+        let bytes = if self.compress(batch, scratch)? {
+            scratch.as_slice()
+        } else {
+            batch.sealed().ok_or(Error::Closed)?
         };
         let end_offset = batch.end_offset().ok_or(Error::Closed)?;
         let max_timestamp = batch.max_timestamp().ok_or(Error::Closed)?;

@@ -6,8 +6,7 @@ mod record;
 mod route;
 
 use std::sync::Arc;
-
-use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use delivery::{Deliveries, Delivery, RecordMetadata};
 pub use record::Record;
@@ -19,7 +18,7 @@ use crate::journal::Credit;
 use crate::log::{Afterwards, AppendGuard, Log, Placed, frame_bound};
 use crate::types::{Lsn, TimestampType};
 use completion::Completion;
-use route::Route;
+use route::{Route, with_route};
 
 /// Sends records. Cheap to clone, and may be shared between threads.
 ///
@@ -47,15 +46,17 @@ pub struct Producer {
 struct Inner {
     engine: Arc<Engine>,
     config: ProducerConfig,
-    route: Mutex<Route>,
+    /// Tells producers apart in what threads remember of them.
+    id: u64,
     completion: Completion,
 }
 
 impl Producer {
     pub(crate) fn new(engine: Arc<Engine>, config: ProducerConfig) -> Self {
-        let route = Mutex::new(Route::default());
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let completion = Completion::default();
-        Self { inner: Arc::new(Inner { engine, config, route, completion }) }
+        Self { inner: Arc::new(Inner { engine, config, id, completion }) }
     }
 
     /// Appends one record.
@@ -64,10 +65,14 @@ impl Producer {
     /// Nothing was applied: `UnknownTopic`, `UnknownPartition`, `RecordTooLarge`, `LimitExceeded`,
     /// `Timeout` (no journal space within `max.block.ms`), `DiskFull`, `Failed`, `Closed`.
     #[inline]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a record is made for one send and spent by it"
+    )]
     pub fn send(&self, record: Record<'_>) -> Result<Delivery> {
         let inner = &*self.inner;
         let engine = &*inner.engine;
-        let (log, bound) = inner.choose(&mut inner.route.lock(), &record)?;
+        let (log, bound) = inner.choose(&record)?;
         let bytes = frame_bound(bound, 1, engine.logs.batch_size);
         let mut credit = engine.reserve(bytes, inner.config.max_block)?;
         let (placed, lsn, afterwards) = append_one(engine, &log, &mut credit, &record)?;
@@ -187,41 +192,58 @@ struct Gathered<'r> {
 impl Inner {
     /// The partition that the record goes to, and the most bytes that it takes there.
     #[inline]
-    fn choose(&self, route: &mut Route, record: &Record<'_>) -> Result<(Arc<Log>, usize)> {
+    fn choose(&self, record: &Record<'_>) -> Result<(Arc<Log>, usize)> {
+        with_route(self.id, |route| {
+            let (partition, bound) = self.place(route, record)?;
+            Ok((self.log(route, record.topic, partition)?, bound))
+        })
+    }
+
+    #[inline]
+    fn place(&self, route: &mut Route, record: &Record<'_>) -> Result<(u32, usize)> {
         let topic = route.topic(record.topic, |name| self.engine.registry.topic(name))?;
-        let bound = record.check(topic.config.max_message_bytes as usize)?;
-        let log = route.log(record, bound, self.engine.logs.batch_size, self.engine.random())?;
-        Ok((Arc::clone(log), bound))
+        let bound = record.check(topic.max_message_bytes)?;
+        let batch_size = self.engine.logs.batch_size;
+        Ok((topic.partition(record, bound, batch_size, self.engine.random())?, bound))
+    }
+
+    /// A partition of the topic that was placed last; looked up anew if the topic is another one by
+    /// now.
+    #[inline]
+    fn log(&self, route: &mut Route, topic: &str, partition: u32) -> Result<Arc<Log>> {
+        let find = |name: &str| self.engine.registry.topic(name);
+        if let Some(log) = route.topic(topic, find)?.log(partition) {
+            return Ok(log);
+        }
+        route.forget();
+        self.engine.registry.topic(topic)?.log(partition).cloned()
     }
 
     /// Chooses the partitions of many records.
     fn gather<'r>(&self, records: impl IntoIterator<Item = Record<'r>>) -> Result<Gathered<'r>> {
-        let records = records.into_iter();
-        let mut gathered = Gathered {
-            logs: Vec::new(),
-            records: Vec::with_capacity(records.size_hint().0),
-            bytes: 0,
-        };
-        let mut route = self.route.lock();
+        // The caller's code runs here, before anything is borrowed: it may send by this producer, too.
+        let records: Vec<_> = records.into_iter().map(|record| (0, record)).collect();
+        let mut gathered = Gathered { logs: Vec::new(), records, bytes: 0 };
+        let mut places: Vec<(&str, u32)> = Vec::new();
         let mut last = 0;
-        for record in records {
-            let topic = route.topic(record.topic, |name| self.engine.registry.topic(name))?;
-            let bound = record.check(topic.config.max_message_bytes as usize)?;
-            let log =
-                route.log(&record, bound, self.engine.logs.batch_size, self.engine.random())?;
-            gathered.bytes += bound;
-            // Records often go where the one before went.
-            let known = match gathered.logs.get(last) {
-                Some(known) if Arc::ptr_eq(known, log) => Some(last),
-                _ => gathered.logs.iter().position(|known| Arc::ptr_eq(known, log)),
-            };
-            last = known.unwrap_or_else(|| {
-                gathered.logs.push(Arc::clone(log));
-                gathered.logs.len() - 1
-            });
-            gathered.records.push((last, record));
-        }
-        drop(route);
+        with_route(self.id, |route| {
+            for (at, record) in &mut gathered.records {
+                let (partition, bound) = self.place(route, record)?;
+                gathered.bytes += bound;
+                let place = (record.topic, partition);
+                // Records often go where the one before went.
+                if places.get(last) != Some(&place) {
+                    let known = places.iter().position(|known| *known == place);
+                    last = known.unwrap_or(places.len());
+                    if known.is_none() {
+                        gathered.logs.push(self.log(route, record.topic, partition)?);
+                        places.push(place);
+                    }
+                }
+                *at = last;
+            }
+            Ok(())
+        })?;
         gathered.sort();
         Ok(gathered)
     }

@@ -1,6 +1,12 @@
 //! Which partition a record goes to.
+//!
+//! What a thread remembers from one record to the next is its own: the topic, so that it need not be
+//! looked up, and the sticky partition of records without key. So threads that share a producer do not
+//! meet before they meet at a partition. It holds nothing alive: a topic that was deleted, or whose
+//! broker is gone, is looked up again.
 
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::sync::{Arc, Weak};
 
 use super::Record;
 use crate::broker::Topic;
@@ -8,100 +14,147 @@ use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::record::partition_for_key;
 use crate::time::Random;
+use crate::types::TopicPartition;
 
-/// What a producer remembers from one record to the next: the topic, so that it need not be looked up,
-/// and the sticky partition of records without key.
-#[derive(Debug, Default)]
-pub(super) struct Route {
-    current: Option<Sticky>,
-    /// Topics that records went to before the current one.
-    others: Vec<Sticky>,
+thread_local! {
+    static ROUTES: RefCell<Vec<Route>> = const { RefCell::new(Vec::new()) };
 }
 
-/// KIP-480 and KIP-794: records without key stay in one partition for about a batch, then go to
-/// another one, chosen at random; over many records the bytes even out.
+/// How many producers, and topics of each, a thread remembers.
+const MAX_REMEMBERED: usize = 64;
+
+/// Runs `with` on what this thread remembers of the producer `id`. No code of the caller of a public
+/// function may run in it.
+#[inline]
+pub(super) fn with_route<T>(id: u64, with: impl FnOnce(&mut Route) -> T) -> T {
+    ROUTES.with_borrow_mut(|routes| {
+        if routes.first().is_none_or(|first| first.producer != id) {
+            bring_to_front(routes, id);
+        }
+        match routes.first_mut() {
+            Some(route) => with(route),
+            // `bring_to_front` leaves at least one.
+            None => with(&mut Route::new(id)),
+        }
+    })
+}
+
+#[cold]
+fn bring_to_front(routes: &mut Vec<Route>, id: u64) {
+    let route = match routes.iter().position(|route| route.producer == id) {
+        Some(at) => routes.remove(at),
+        None => Route::new(id),
+    };
+    routes.truncate(MAX_REMEMBERED - 1);
+    routes.insert(0, route);
+}
+
+/// What a thread remembers of a producer: its topics, the one of the last record first.
 #[derive(Debug)]
-struct Sticky {
-    topic: Arc<Topic>,
-    partition: Option<u32>,
+pub(super) struct Route {
+    producer: u64,
+    topics: Vec<Known>,
+}
+
+/// A topic that records went to.
+#[derive(Debug)]
+pub(super) struct Known {
+    name: Arc<str>,
+    logs: Vec<Weak<Log>>,
+    pub(super) max_message_bytes: usize,
+    sticky: Option<u32>,
+    /// Bytes that went to the sticky partition.
     bytes: usize,
 }
 
-/// How many topics a producer remembers the sticky partition of.
-const MAX_REMEMBERED: usize = 64;
-
 impl Route {
-    /// The topic of this name, looked up if it is not the one of the last record.
+    fn new(producer: u64) -> Self {
+        Self { producer, topics: Vec::new() }
+    }
+
+    /// The topic of this name.
     #[inline]
     pub(super) fn topic(
         &mut self,
         name: &str,
         find: impl FnOnce(&str) -> Result<Arc<Topic>>,
-    ) -> Result<&Arc<Topic>> {
-        let known = self
-            .current
-            .as_ref()
-            .is_some_and(|current| *current.topic.name == *name && !current.topic.is_deleted());
-        if !known {
-            self.change(name, find)?;
+    ) -> Result<&mut Known> {
+        if self.topics.first().is_none_or(|first| *first.name != *name) {
+            self.look_up(name, find)?;
         }
-        match &self.current {
-            Some(current) => Ok(&current.topic),
-            None => Err(Error::UnknownTopic { topic: name.to_owned() }),
+        self.topics.first_mut().ok_or_else(|| Error::UnknownTopic { topic: name.to_owned() })
+    }
+
+    /// Forgets the topic of the last record: it is not what it was.
+    #[cold]
+    pub(super) fn forget(&mut self) {
+        if !self.topics.is_empty() {
+            self.topics.remove(0);
         }
     }
 
-    fn change(&mut self, name: &str, find: impl FnOnce(&str) -> Result<Arc<Topic>>) -> Result<()> {
-        self.others.retain(|sticky| !sticky.topic.is_deleted());
-        if let Some(last) = self.current.take()
-            && !last.topic.is_deleted()
-        {
-            self.others.truncate(MAX_REMEMBERED - 1);
-            self.others.insert(0, last);
-        }
-        let known = self.others.iter().position(|sticky| *sticky.topic.name == *name);
-        self.current = Some(match known {
-            Some(at) => self.others.remove(at),
-            None => Sticky { topic: find(name)?, partition: None, bytes: 0 },
-        });
+    fn look_up(&mut self, name: &str, find: impl FnOnce(&str) -> Result<Arc<Topic>>) -> Result<()> {
+        let known = match self.topics.iter().position(|known| *known.name == *name) {
+            Some(at) => self.topics.remove(at),
+            None => Known::new(&*find(name)?),
+        };
+        self.topics.truncate(MAX_REMEMBERED - 1);
+        self.topics.insert(0, known);
         Ok(())
     }
+}
 
-    /// The partition for a record of the current topic: the one it names, that of its key, or the
-    /// sticky one.
+impl Known {
+    fn new(topic: &Topic) -> Self {
+        Self {
+            name: Arc::clone(&topic.name),
+            logs: topic.logs.iter().map(Arc::downgrade).collect(),
+            max_message_bytes: topic.config.max_message_bytes as usize,
+            sticky: None,
+            bytes: 0,
+        }
+    }
+
+    /// The partition for a record: the one it names, that of its key, or the sticky one.
     #[inline]
-    pub(super) fn log(
+    pub(super) fn partition(
         &mut self,
         record: &Record<'_>,
         bytes: usize,
         batch_size: usize,
         random: &dyn Random,
-    ) -> Result<&Arc<Log>> {
-        let Some(current) = &mut self.current else {
-            return Err(Error::UnknownTopic { topic: record.topic.to_owned() });
-        };
-        let count = current.topic.logs.len() as u32;
-        let partition = match (record.partition, record.key) {
-            (Some(partition), _) => partition,
-            (None, _) if count == 1 => 0,
-            (None, Some(key)) => partition_for_key(key, count),
-            (None, None) => current.stick(bytes, batch_size, random),
-        };
-        current.topic.log(partition)
+    ) -> Result<u32> {
+        let count = self.logs.len() as u32;
+        match (record.partition, record.key) {
+            (Some(partition), _) if partition >= count => Err(Error::UnknownPartition {
+                partition: TopicPartition::new(Arc::clone(&self.name), partition),
+                partitions: count,
+            }),
+            (Some(partition), _) => Ok(partition),
+            (None, _) if count == 1 => Ok(0),
+            (None, Some(key)) => Ok(partition_for_key(key, count)),
+            (None, None) => Ok(self.stick(bytes, batch_size, random)),
+        }
     }
-}
 
-impl Sticky {
+    /// A partition, if its topic is still there.
+    #[inline]
+    pub(super) fn log(&self, partition: u32) -> Option<Arc<Log>> {
+        let log = self.logs.get(partition as usize)?.upgrade()?;
+        (!log.is_deleted()).then_some(log)
+    }
+
+    /// KIP-480 and KIP-794: records without key stay in one partition for about a batch, then go to
+    /// another one, chosen at random; over many records the bytes even out.
     fn stick(&mut self, bytes: usize, batch_size: usize, random: &dyn Random) -> u32 {
-        let count = self.topic.logs.len() as u64;
-        let partition = match self.partition {
+        let partition = match self.sticky {
             Some(partition) if self.bytes < batch_size => partition,
             _ => {
                 self.bytes = 0;
-                (random.next_u64() % count.max(1)) as u32
+                (random.next_u64() % (self.logs.len() as u64).max(1)) as u32
             }
         };
-        self.partition = Some(partition);
+        self.sticky = Some(partition);
         self.bytes += bytes;
         partition
     }

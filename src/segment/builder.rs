@@ -35,14 +35,39 @@ impl IndexBuilder {
     /// The builder of a segment that is continued, and the position from which on its batches must be
     /// given to [`IndexBuilder::on_batch`] again: that of the last entry. From there on it is in the
     /// state in which it added that entry, so nothing is added twice and nothing is left out.
+    ///
+    /// The file of one index may have reached the disk without that of the other, so the batches between
+    /// the last time entry and the last offset entry are looked at again: a larger timestamp among them
+    /// would make false every time entry that follows (S4). `None` if the last offset entry is not true of
+    /// the log; then both indexes should be rebuilt.
     pub(crate) fn resume(
         offsets: OffsetIndex,
         times: TimeIndex,
         interval_bytes: u64,
-    ) -> (Self, u64) {
-        let position = offsets.last().map_or(0, |(_, position)| position);
+        log: &[u8],
+    ) -> Option<(Self, u64)> {
+        let last = offsets.last();
+        let position = last.map_or(0, |(_, position)| position);
         let largest = times.last().unwrap_or((-1, offsets.base_offset()));
-        (Self { interval_bytes, bytes_since_entry: 0, largest, offsets, times }, position)
+        let mut walk = Walk::from_position(log, offsets.base_offset(), offsets.lookup(largest.1));
+        let mut builder = Self { interval_bytes, bytes_since_entry: 0, largest, offsets, times };
+        while walk.position() < position {
+            let (_, batch) = walk.next()?;
+            builder.note_timestamp(batch.header().max_timestamp, batch.header().last_offset());
+        }
+        if let Some(expected) = last {
+            let (at, batch) = walk.next()?;
+            if (batch.header().last_offset(), at) != expected {
+                return None;
+            }
+        }
+        Some((builder, position))
+    }
+
+    const fn note_timestamp(&mut self, max_timestamp: i64, last_offset: i64) {
+        if max_timestamp > self.largest.0 {
+            self.largest = (max_timestamp, last_offset);
+        }
     }
 
     /// Takes note of the next batch, `size` bytes from `position`; whether entries were added.
@@ -53,9 +78,7 @@ impl IndexBuilder {
         size: u64,
         max_timestamp: i64,
     ) -> bool {
-        if max_timestamp > self.largest.0 {
-            self.largest = (max_timestamp, last_offset);
-        }
+        self.note_timestamp(max_timestamp, last_offset);
         let mut added = false;
         if self.bytes_since_entry > self.interval_bytes {
             added = self.offsets.push(last_offset, position);
@@ -88,11 +111,6 @@ impl IndexBuilder {
         self.times.push(self.largest.0, self.largest.1)
     }
 
-    /// The largest timestamp so far, -1 if none.
-    pub(crate) const fn largest_timestamp(&self) -> i64 {
-        self.largest.0
-    }
-
     pub(crate) const fn offsets(&self) -> &OffsetIndex {
         &self.offsets
     }
@@ -101,6 +119,7 @@ impl IndexBuilder {
         &self.times
     }
 
+    #[cfg(any(test, feature = "__internal"))]
     pub(crate) fn into_indexes(self) -> (OffsetIndex, TimeIndex) {
         (self.offsets, self.times)
     }
@@ -108,6 +127,7 @@ impl IndexBuilder {
 
 /// Makes both indexes of a segment anew from its log, up to where the log is valid; the last value
 /// says where and why that is.
+#[cfg(any(test, feature = "__internal"))]
 pub(crate) fn rebuild(
     log: &[u8],
     base_offset: i64,
@@ -204,14 +224,40 @@ mod tests {
                 let mut first = IndexBuilder::new(base_offset, INTERVAL);
                 assert_eq!(first.scan(&log[..cut as usize], 0), WalkEnd::Clean);
                 let (offsets, times) = first.into_indexes();
-                let (mut second, from) = IndexBuilder::resume(offsets, times, INTERVAL);
+                let (mut second, from) =
+                    IndexBuilder::resume(offsets, times, INTERVAL, log).unwrap();
                 assert!(from <= cut);
                 assert_eq!(second.scan(log, from), WalkEnd::Clean);
                 assert_eq!(second.offsets(), whole.offsets(), "{cut}");
                 assert_eq!(second.times(), whole.times(), "{cut}");
-                assert_eq!(second.largest_timestamp(), whole.largest_timestamp());
+                assert_eq!(second.largest.0, whole.largest.0);
             }
         }
+    }
+
+    #[test]
+    fn a_lost_time_index_does_not_make_later_entries_false() {
+        // The largest timestamp comes first, so a builder that did not look back would think that the
+        // later and smaller ones are the largest so far.
+        let log: Vec<u8> = (0..9).flat_map(|i| batch(i, 1, 90 - 10 * i, 100)).collect();
+        let (offsets, times, _) = rebuild(&log, 0, 0);
+        assert_eq!((offsets.len(), times.len()), (8, 1));
+        let lost = TimeIndex::new(0);
+        let (mut builder, from) = IndexBuilder::resume(offsets.clone(), lost, 0, &log).unwrap();
+        builder.scan(&log, from);
+        assert_eq!(builder.largest.0, 90);
+        let (offsets, times) = builder.into_indexes();
+        let found = times.locate(&offsets, &log, 15).unwrap().map(|(position, _)| position);
+        assert_eq!(found, Some(0));
+    }
+
+    #[test]
+    fn an_offset_index_of_another_log_is_not_continued() {
+        let log: Vec<u8> = (0..9).flat_map(|i| batch(i, 1, i, 100)).collect();
+        let other: Vec<u8> = (0..9).flat_map(|i| batch(i, 1, i, 50)).collect();
+        let (offsets, times, _) = rebuild(&other, 0, 0);
+        assert!(IndexBuilder::resume(offsets.clone(), times.clone(), 0, &log).is_none());
+        assert!(IndexBuilder::resume(offsets, times, 0, &[]).is_none());
     }
 
     #[test]

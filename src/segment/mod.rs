@@ -9,7 +9,7 @@
 //!
 //! The number is the base offset, a lower bound of the offsets inside. The `.log` file is the truth.
 //! Indexes have no checksum and are caches: one that is missing, cut, or does not fit its log is
-//! rebuilt by [`rebuild`], never repaired.
+//! rebuilt by [`IndexBuilder`], never repaired.
 //!
 //! Invariants:
 //! - S1: offsets rise from batch to batch; gaps are legal (compaction, control batches).
@@ -27,11 +27,11 @@ mod offset_index;
 mod time_index;
 mod walk;
 
-pub(crate) use builder::{IndexBuilder, rebuild};
-pub(crate) use names::{
-    Extension, FolderState, PartitionFolder, SegmentName, Suffix, deleted_folder_name, file_name,
-    folder_name, parse_file_name, parse_folder_name,
-};
+pub(crate) use builder::IndexBuilder;
+#[cfg(feature = "__internal")]
+pub(crate) use builder::rebuild;
+pub(crate) use names::{Extension, deleted_folder_name, file_name, folder_name, parse_file_name};
 pub(crate) use offset_index::OffsetIndex;
 pub(crate) use time_index::TimeIndex;
+#[cfg(feature = "__internal")]
 pub(crate) use walk::{Walk, WalkEnd};

@@ -5,17 +5,16 @@
 //! 00000000000000005087.snapshot         the offset that it was taken at
 //! 00000000000000005000.log.deleted      a step of a deletion or replacement: .deleted .cleaned .swap
 //! orders-0                              topic and partition, parted at the last '-'
-//! orders-0.<32 hex>-delete              marked for deletion; also -future and -stray
+//! orders-0.<32 hex>-delete              marked for deletion
 //! ```
 //!
-//! Only what these rules make exactly is recognised (`orders-00` and 19 digits are strangers), so
-//! that every recognised name is the one that would be written.
+//! Only file names that these rules make exactly are recognised (19 digits are a stranger), so that every
+//! recognised name is the one that would be written.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
 use crate::types::TopicId;
 
 const OFFSET_DIGITS: usize = 20;
-const HEX_DIGITS: usize = 32;
 /// What file systems allow for one name.
 const MAX_NAME_BYTES: usize = 255;
 
@@ -91,30 +90,6 @@ pub(crate) fn parse_file_name(name: &str) -> Option<SegmentName> {
     Some(SegmentName { base_offset, extension, suffix })
 }
 
-/// What the name of a partition folder says about its state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum FolderState {
-    /// In use.
-    Current,
-    /// To be removed.
-    Delete,
-    /// Being copied from another disk (Kafka only).
-    Future,
-    /// Found by Kafka without belonging to it.
-    Stray,
-}
-
-/// A recognised partition folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct PartitionFolder<'a> {
-    /// The topic, possibly cut short where the state is not `Current`.
-    pub(crate) topic: &'a str,
-    pub(crate) partition: u32,
-    pub(crate) state: FolderState,
-    /// The 32 digits behind the partition where the state is not `Current`.
-    pub(crate) unique: &'a str,
-}
-
 /// The folder of a partition.
 pub(crate) fn folder_name(topic: &str, partition: u32) -> String {
     format!("{topic}-{partition}")
@@ -130,39 +105,6 @@ pub(crate) fn deleted_folder_name(topic: &str, partition: u32, id: TopicId) -> S
         keep = keep.saturating_sub(1);
     }
     format!("{}{tail}", topic.get(..keep).unwrap_or_default())
-}
-
-/// The inverse of [`folder_name`] and [`deleted_folder_name`]; `None` for all other names.
-pub(crate) fn parse_folder_name(name: &str) -> Option<PartitionFolder<'_>> {
-    let marked = [
-        ("-delete", FolderState::Delete),
-        ("-future", FolderState::Future),
-        ("-stray", FolderState::Stray),
-    ];
-    for (suffix, state) in marked {
-        let unique = name.strip_suffix(suffix).and_then(|rest| rest.rsplit_once('.'));
-        if let Some((partition, unique)) = unique
-            && is_hex(unique)
-            && let Some((topic, partition)) = parse_partition(partition)
-        {
-            return Some(PartitionFolder { topic, partition, state, unique });
-        }
-    }
-    let (topic, partition) = parse_partition(name)?;
-    Some(PartitionFolder { topic, partition, state: FolderState::Current, unique: "" })
-}
-
-fn is_hex(text: &str) -> bool {
-    text.len() == HEX_DIGITS && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-fn parse_partition(name: &str) -> Option<(&str, u32)> {
-    let (topic, digits) = name.rsplit_once('-')?;
-    let canonical = digits == "0" || !digits.starts_with(['0', '+']);
-    let partition: u32 = digits.parse().ok()?;
-    // Kafka counts partitions in an i32.
-    (canonical && !topic.is_empty() && i32::try_from(partition).is_ok())
-        .then_some((topic, partition))
 }
 
 #[cfg(test)]
@@ -207,36 +149,12 @@ mod tests {
     }
 
     #[test]
-    fn folder_names_part_at_the_last_dash() {
-        let current = |topic, partition| {
-            Some(PartitionFolder { topic, partition, state: FolderState::Current, unique: "" })
-        };
-        assert_eq!(parse_folder_name("orders-0"), current("orders", 0));
-        assert_eq!(parse_folder_name("a-1-2-37"), current("a-1-2", 37));
-        assert_eq!(parse_folder_name(&folder_name("x.y", 7)), current("x.y", 7));
-        let odd =
-            ["orders", "-0", "orders-", "orders-00", "orders-01", "orders-+1", "orders-2147483648"];
-        for name in odd {
-            assert_eq!(parse_folder_name(name), None, "{name}");
-        }
-    }
-
-    #[test]
-    fn names_of_deleted_folders_return_and_fit_a_file_system() {
+    fn names_of_deleted_folders_fit_a_file_system() {
         let id = TopicId::from_bytes([0xAB; 16]);
-        let name = deleted_folder_name("orders", 3, id);
-        assert_eq!(name, format!("orders-3.{}-delete", "ab".repeat(16)));
-        let parsed = parse_folder_name(&name).unwrap();
-        assert_eq!(
-            (parsed.topic, parsed.partition, parsed.state),
-            ("orders", 3, FolderState::Delete)
-        );
-        assert_eq!(parsed.unique, id.to_hex());
+        let marked = format!(".{}-delete", "ab".repeat(16));
+        assert_eq!(deleted_folder_name("orders", 3, id), format!("orders-3{marked}"));
         let long = deleted_folder_name(&"t".repeat(249), u32::MAX >> 1, id);
         assert_eq!(long.len(), 255);
-        assert_eq!(parse_folder_name(&long).unwrap().state, FolderState::Delete);
-        // A topic may end like a marked folder; without the id it is a topic.
-        assert_eq!(parse_folder_name("x-delete"), None);
-        assert_eq!(parse_folder_name("x-delete-0").unwrap().topic, "x-delete");
+        assert!(long.ends_with(&format!("t-2147483647{marked}")));
     }
 }

@@ -11,7 +11,7 @@
 //! Kafka broker has zeros behind the entries of its active segment; here that is a file to rebuild.)
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
-use super::walk::{Walk, WalkEnd};
+use super::walk::Walk;
 use crate::error::CorruptReason;
 use crate::record::{BatchHeader, DecodeError};
 
@@ -106,11 +106,6 @@ impl OffsetIndex {
         self.entries.last().map(|entry| self.absolute(*entry))
     }
 
-    /// All entries, as [`OffsetIndex::last`].
-    pub(crate) fn entries(&self) -> impl ExactSizeIterator<Item = (i64, u64)> {
-        self.entries.iter().map(|entry| self.absolute(*entry))
-    }
-
     /// Where to begin to look for the batch that holds `offset`: no later than there. 0 where no
     /// entry helps.
     pub(crate) fn lookup(&self, offset: i64) -> u64 {
@@ -118,7 +113,8 @@ impl OffsetIndex {
     }
 
     /// Finds the first batch whose last offset is `offset` or more: the one that holds it, or the
-    /// one after the gap that it lies in. `None` where the log ends before.
+    /// one after the gap that it lies in. `None` where the log ends before. `log` must end where a batch
+    /// ends: what is cut short in it is damage.
     ///
     /// The entry is compared with the batch that it points to (S5). [`CorruptReason::Index`] means
     /// that they differ, and that the index should be rebuilt; any other reason is damage of the log.
@@ -143,12 +139,8 @@ impl OffsetIndex {
         if expected.is_some() {
             return Err(DecodeError::corrupt(CorruptReason::Index, start as usize));
         }
-        match walk.end() {
-            Some(WalkEnd::Corrupt { position, reason }) => {
-                Err(DecodeError::corrupt(reason, position as usize))
-            }
-            _ => Ok(None),
-        }
+        walk.check_end()?;
+        Ok(None)
     }
 
     fn entry_at_or_before(&self, offset: i64) -> Option<(i64, u64)> {
@@ -167,6 +159,7 @@ impl OffsetIndex {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "tests may panic")]
 mod tests {
     use super::super::walk::tests::batch;
     use super::*;
@@ -215,7 +208,7 @@ mod tests {
         assert!(index.push(10, 5));
         assert!(!index.push(10, 9) && !index.push(11, 5));
         assert!(index.push(11, 6));
-        assert_eq!(index.entries().collect::<Vec<_>>(), [(10, 5), (11, 6)]);
+        assert_eq!(index.encode(), entries(&[(0, 5), (1, 6)]));
     }
 
     #[test]
@@ -255,5 +248,14 @@ mod tests {
         assert_eq!(index.locate(&log, 102).unwrap().unwrap().0, 0);
         let at = log.len() - 100;
         assert_eq!(index.locate(&log, 103), Err(DecodeError::corrupt(CorruptReason::Length, at)));
+
+        // A length that reaches beyond the log is damage too, not a torn tail.
+        let mut log = [batch(100, 3, 1, 5), batch(103, 2, 2, 5)].concat();
+        let at = batch(100, 3, 1, 5).len();
+        log[at + 9] ^= 1;
+        let expected = DecodeError::corrupt(CorruptReason::Length, at);
+        assert_eq!(index.locate(&log, 103), Err(expected));
+        let times = super::super::TimeIndex::new(100);
+        assert_eq!(times.locate(&index, &log, 2), Err(expected));
     }
 }

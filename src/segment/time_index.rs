@@ -11,7 +11,7 @@
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
 use super::offset_index::OffsetIndex;
-use super::walk::{Walk, WalkEnd};
+use super::walk::Walk;
 use crate::error::CorruptReason;
 use crate::record::{BatchHeader, DecodeError};
 
@@ -106,12 +106,6 @@ impl TimeIndex {
         self.entries.last().map(|entry| (entry.timestamp, self.absolute(*entry).0))
     }
 
-    /// The offset to begin to look for records with `timestamp` or a later one; the base offset
-    /// where no entry helps.
-    pub(crate) fn lookup(&self, timestamp: i64) -> i64 {
-        self.entry_at_or_before(timestamp).map_or(self.base_offset, |(offset, _)| offset)
-    }
-
     /// Finds the first batch that has a record with `timestamp` or a later one; `None` where there is
     /// none.
     ///
@@ -134,13 +128,11 @@ impl TimeIndex {
         let Some((start, _)) = located else { return Ok(None) };
         let mut walk = Walk::from_position(log, self.base_offset, start);
         let found = walk.find(|(_, batch)| batch.header().max_timestamp >= timestamp);
-        match (found, walk.end()) {
-            (Some((position, batch)), _) => Ok(Some((position, *batch.header()))),
-            (None, Some(WalkEnd::Corrupt { position, reason })) => {
-                Err(DecodeError::corrupt(reason, position as usize))
-            }
-            (None, _) => Ok(None),
+        if let Some((position, batch)) = found {
+            return Ok(Some((position, *batch.header())));
         }
+        walk.check_end()?;
+        Ok(None)
     }
 
     /// An entry as offset and timestamp.
@@ -168,10 +160,15 @@ mod tests {
         let bytes = entries(&[(1000, 6), (2000, 6), (3000, 19)]);
         let index = TimeIndex::parse(&bytes, 5000, 5020).unwrap();
         assert_eq!(index.encode(), bytes);
-        for (timestamp, offset) in
-            [(-1, 5000), (999, 5000), (1000, 5006), (2500, 5006), (3000, 5019), (i64::MAX, 5019)]
-        {
-            assert_eq!(index.lookup(timestamp), offset, "{timestamp}");
+        for (timestamp, entry) in [
+            (-1, None),
+            (999, None),
+            (1000, Some((5006, 1000))),
+            (2500, Some((5006, 2000))),
+            (3000, Some((5019, 3000))),
+            (i64::MAX, Some((5019, 3000))),
+        ] {
+            assert_eq!(index.entry_at_or_before(timestamp), entry, "{timestamp}");
         }
         assert_eq!((index.len(), index.last()), (3, Some((3000, 5019))));
     }

@@ -54,6 +54,7 @@ pub(crate) struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     /// A walk over all batches of the segment with this base offset.
+    #[cfg(any(test, feature = "__internal"))]
     pub(crate) fn new(log: &'a [u8], base_offset: i64) -> Self {
         Self::from_position(log, base_offset, 0)
     }
@@ -75,12 +76,27 @@ impl<'a> Walk<'a> {
         self.end
     }
 
+    /// Whether the walk, once `next` has returned `None`, ended where a batch ends. For bytes that are
+    /// known to be whole batches: there a batch that is cut short has a damaged length.
+    pub(crate) fn check_end(&self) -> Result<(), DecodeError> {
+        match self.end {
+            Some(WalkEnd::Corrupt { position, reason }) => {
+                Err(DecodeError::corrupt(reason, position as usize))
+            }
+            Some(WalkEnd::Torn { position }) => {
+                Err(DecodeError::corrupt(CorruptReason::Length, position as usize))
+            }
+            Some(WalkEnd::Clean) | None => Ok(()),
+        }
+    }
+
     /// Where the walk is: the end of the last batch that it returned.
     pub(crate) fn position(&self) -> u64 {
         self.position as u64
     }
 
     /// The offset after the last batch that it returned, at first the base offset.
+    #[cfg(any(test, feature = "__internal"))]
     pub(crate) fn next_offset(&self) -> i64 {
         self.next_offset
     }

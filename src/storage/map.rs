@@ -179,6 +179,9 @@ pub struct WriteMap {
     one_thread: PhantomData<Cell<()>>,
 }
 
+/// No page is smaller on the systems that have maps of files here.
+const PAGE_BYTES: usize = 4096;
+
 enum Target {
     Mapped(MmapRaw),
     Other { len: usize, target: Box<dyn MapTarget> },
@@ -221,6 +224,19 @@ impl WriteMap {
     /// Whether no byte is covered.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Makes every page of a mapped file writable now, by storing a byte of each that is there
+    /// already, so that later stores need not wait for the kernel. Does nothing for other storages.
+    pub fn prefault(&self) -> Result<()> {
+        if let Target::Mapped(map) = &self.target {
+            for page in (0..map.len()).step_by(PAGE_BYTES) {
+                let mut byte = [0];
+                self.read(page, &mut byte)?;
+                self.write(page, &byte)?;
+            }
+        }
+        Ok(())
     }
 
     /// Stores bytes at a position. Fails only, with [`Error::Misuse`], if they do not fit.

@@ -70,7 +70,7 @@ impl std::str::FromStr for TopicId {
             let bits = ALPHABET.iter().position(|&a| a == c).ok_or(ParseTopicIdError)? as u128;
             if i < 21 {
                 value = (value << 6) | bits;
-            } else if bits & 15 == 0 {
+            } else if bits.trailing_zeros() >= 4 {
                 value = (value << 2) | (bits >> 4);
             } else {
                 return Err(ParseTopicIdError);

@@ -30,11 +30,6 @@ impl TopicPartition {
     pub fn partition(&self) -> u32 {
         self.partition
     }
-
-    /// The name, shared.
-    pub(crate) fn topic_arc(&self) -> &Arc<str> {
-        &self.topic
-    }
 }
 
 impl fmt::Display for TopicPartition {

@@ -8,8 +8,15 @@ use grouplog::storage::{FileKind, Memory, Storage};
 
 use crate::journal_file::read_file;
 
-const ROOT_FILES: [&str; 6] =
-    ["grouplog.lock", "meta.properties", "checkpoint.a", "checkpoint.b", "offsets.a", "offsets.b"];
+const ROOT_FILES: [&str; 7] = [
+    "grouplog.lock",
+    "meta.properties",
+    "checkpoint.a",
+    "checkpoint.b",
+    "offsets.a",
+    "offsets.b",
+    "reserve",
+];
 
 /// Openings after crashes may have made two files beyond the journal's limit: one to go on in, and one
 /// that the next opening could go on in.

@@ -12,7 +12,7 @@ use crate::format::Format;
 /// Commands that only look work beside the application that has the folder open. `topic create`,
 /// `topic delete`, `produce` and `consume --group` write, and need it for themselves.
 #[derive(Debug, Parser)]
-#[command(name = "grouplog", version, max_term_width = 100)]
+#[command(name = "grouplog", version)]
 pub(crate) struct Args {
     /// The folder
     #[arg(
@@ -38,13 +38,28 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Topic(Topic),
     /// Append lines of stdin or a file as records
+    ///
+    /// A line is a record without its final line feed; it may be empty, and need not be UTF-8. Lines are
+    /// appended as they come in. At the end, or where a line is refused, stderr says how many were.
     Produce(Produce),
-    /// Print records
+    /// Print records, one a line
+    ///
+    /// Without a group it reads beside the application that writes. With one it goes on behind the
+    /// group's committed offsets and commits what it has printed: a run that is killed may print some
+    /// records again, but skips none. It ends where the log ends now, unless --follow is given.
+    ///
+    /// TEMPLATE is text with %t topic, %p partition, %o offset, %k key, %v value, %T timestamp in
+    /// milliseconds, %h headers, %% and the escapes \n \t \r \0 \\. A line feed is added unless it
+    /// ends with \n or \0.
+    #[command(verbatim_doc_comment)]
     Consume(Consume),
     /// List and describe consumer groups
     #[command(subcommand)]
     Group(Group),
     /// Print the batches or records of segment files, Kafka's own too
+    ///
+    /// The newest records are only in the journal until their batch is full, or the folder is closed:
+    /// they are not in segment files, and not printed here. `consume` prints them.
     Dump(Dump),
 }
 
@@ -75,10 +90,6 @@ pub(crate) enum Topic {
     },
 }
 
-/// Append lines of stdin or a file as records.
-///
-/// A line is a record without its final line feed; it may be empty, and need not be UTF-8. Lines are
-/// appended as they come in. At the end, or where a line is refused, stderr says how many were.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Produce {
     /// The topic, which must exist
@@ -119,17 +130,7 @@ impl AcksArg {
     }
 }
 
-/// Print records, one a line.
-///
-/// Without a group it reads beside the application that writes. With one it goes on behind the
-/// group's committed offsets and commits what it has printed: a run that is killed may print some
-/// records again, but skips none. It ends where the log ends now, unless --follow is given.
-///
-/// TEMPLATE is text with %t topic, %p partition, %o offset, %k key, %v value, %T timestamp in
-/// milliseconds, %h headers, %% and the escapes \n \t \r \0 \\. A line feed is added unless it
-/// ends with \n or \0.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 pub(crate) struct Consume {
     /// The topics
     #[arg(required = true, value_name = "TOPIC")]
@@ -166,10 +167,6 @@ pub(crate) enum Group {
     },
 }
 
-/// Print the batches or records of segment files, Kafka's own too.
-///
-/// The newest records are only in the journal until their batch is full, or the folder is closed:
-/// they are not in segment files, and not printed here. `consume` prints them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Dump {
     /// A .log file anywhere, or a partition of the folder, as orders-0

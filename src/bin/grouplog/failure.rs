@@ -49,10 +49,11 @@ fn what_to_do(error: &Error) -> &'static str {
         Error::UnknownGroup { .. } => "; `grouplog group list` names those that do",
         Error::UnknownPartition { .. } => "; they are counted from 0",
         Error::NotADatabase { .. } => "; name the folder with --data or GROUPLOG_DATA",
-        Error::RecordTooLarge { .. } => "; the topic was created with it",
-        Error::DiskFull { .. } => "; nothing was lost, make room and run it again",
-        Error::LogTruncated { .. } => "; read on without the group from an offset that is there",
-        Error::Corrupt(_) => "; look at segment files with `grouplog dump`",
+        Error::DiskFull { .. } => "; make room and try again",
+        Error::LogTruncated { .. } => "; read with another group, or without one",
+        Error::Corrupt(damage) if damage.path.extension().is_some_and(|ext| ext == "log") => {
+            "; `grouplog dump` shows what is whole"
+        }
         _ => "",
     }
 }

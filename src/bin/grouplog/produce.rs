@@ -22,19 +22,20 @@ pub(crate) fn run(data: &Path, command: &Produce, out: &mut Output) -> Result<()
         (Box::new(io::stdin().lock()), stdin_bar())
     };
     let reader = BufReader::with_capacity(READ_BYTES, reader);
-    let clock = SystemClock::new();
     let sent = with_new_writer(data, |broker| {
         broker.describe_topic(&command.topic)?;
         let config = ProducerConfig::new().acks(command.acks.acks());
+        let clock = SystemClock::new();
         let mut lines =
             Lines { command, producer: broker.producer_with(config)?, sent: Sent::default() };
         let read = lines.send_all(reader, &bar);
         // Also where a line was refused: what the message counts has been acknowledged.
         lines.producer.flush()?;
-        read.map(|()| lines.sent)
+        read.map(|()| (lines.sent, clock.monotonic()))
     });
     bar.finish_and_clear();
-    summary(command, sent?, clock.monotonic(), out)
+    let (sent, took) = sent?;
+    summary(command, sent, took, out)
 }
 
 /// What was appended.
@@ -59,7 +60,7 @@ impl Lines<'_> {
             let read = match reader.fill_buf() {
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(self.cannot_read(&error)),
+                Err(error) => return Err(self.stopped(&self.cannot_read(&error))),
             };
             let len = read.len();
             // A line may begin in what is pending; only what is new can end it.
@@ -113,7 +114,7 @@ impl Lines<'_> {
             }
             // It does not say which; nothing of the group was appended.
             Err(Error::RecordTooLarge { .. }) => self.send_one_by_one(lines),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(self.stopped(&error.into())),
         }
     }
 
@@ -124,8 +125,12 @@ impl Lines<'_> {
                 let separator = self.command.key_separator.as_deref().unwrap_or_default();
                 return Err(self.refused(&format!("there is no key separator {separator:?} in it")));
             };
-            if let Err(error) = self.producer.send(record) {
-                return Err(self.refused(&error.to_string()));
+            match self.producer.send(record) {
+                Ok(_) => {}
+                Err(error @ Error::RecordTooLarge { .. }) => {
+                    return Err(self.refused(&error.to_string()));
+                }
+                Err(error) => return Err(self.stopped(&error.into())),
             }
             self.sent.records += 1;
             self.sent.bytes += line.len() as u64;
@@ -142,12 +147,14 @@ impl Lines<'_> {
         ))
     }
 
-    fn cannot_read(&self, error: &io::Error) -> Failure {
+    /// A failure that is not the line's.
+    fn stopped(&self, failure: &Failure) -> Failure {
         let before = self.sent.records;
-        Failure::Other(format!(
-            "cannot read {}: {error}; {before} lines were appended",
-            self.input()
-        ))
+        Failure::Other(format!("{failure}; {before} lines were appended"))
+    }
+
+    fn cannot_read(&self, error: &io::Error) -> Failure {
+        Failure::Other(format!("cannot read {}: {error}", self.input()))
     }
 
     fn input(&self) -> String {

@@ -333,7 +333,7 @@ fn a_newer_format_and_a_foreign_file_are_refused() {
     drop(journal);
     let foreign = replay(&*storage, [9; 16], from, &mut |_| Ok(()));
     let Err(Error::Corrupt(corruption)) = foreign else { panic!("{foreign:?}") };
-    assert_eq!(corruption.reason, CorruptReason::Field);
+    assert_eq!(corruption.reason, CorruptReason::Missing);
 
     let (path, header) = slot_of(&*storage, from.sequence());
     let mut bytes = header.encode();

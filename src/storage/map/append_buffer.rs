@@ -146,33 +146,10 @@ impl AppendWriter {
         self.shared.sealed.store(true, Ordering::Release);
     }
 
-    /// What is published, without the prefix.
-    pub(crate) fn published(&self) -> &[u8] {
-        // SAFETY: prefix <= published <= capacity; published bytes are never written again (A1).
-        unsafe { self.shared.slice(self.shared.prefix, self.published) }
-    }
-
-    /// The reserved and the published bytes.
-    #[inline]
-    pub(crate) fn len(&self) -> usize {
-        self.published
-    }
-
-    /// How many bytes the buffer holds at most, the reserved ones included.
-    #[inline]
-    pub(crate) fn capacity(&self) -> usize {
-        self.shared.capacity
-    }
-
     /// How many bytes can still be written.
     #[inline]
     pub(crate) fn spare_len(&self) -> usize {
         if self.sealed { 0 } else { self.shared.capacity.wrapping_sub(self.published) }
-    }
-
-    /// Another reading end.
-    pub(crate) fn reader(&self) -> AppendReader {
-        AppendReader { shared: Arc::clone(&self.shared) }
     }
 }
 
@@ -247,7 +224,7 @@ mod tests {
     #[test]
     fn readers_see_what_is_published_and_no_more() {
         let (mut writer, reader) = append_buffer(16, 4);
-        assert_eq!((writer.len(), writer.capacity(), writer.spare().len()), (4, 16, 12));
+        assert_eq!((reader.capacity(), writer.spare().len()), (16, 12));
         assert_eq!(reader.published(), b"");
         writer.spare()[..3].copy_from_slice(b"abc");
         assert_eq!(writer.pending(3), b"abc");
@@ -257,8 +234,7 @@ mod tests {
         let held = reader.published();
         put(&mut writer, b"de");
         assert_eq!(held, b"abc", "a slice taken earlier stays as it was");
-        assert_eq!(writer.published(), b"abcde");
-        assert_eq!(writer.reader().published_len(), 5);
+        assert_eq!((reader.published(), reader.published_len()), (b"abcde".as_slice(), 5));
     }
 
     #[test]

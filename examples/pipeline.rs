@@ -1,0 +1,199 @@
+//! The whole way of data through a folder: one thread sends the lines of a file into four partitions,
+//! three members of a group count the words of each key, one of them leaves half-way and its partition
+//! moves to another one; in the end every line was counted exactly once.
+//!
+//! ```text
+//! cargo run --release --example pipeline -- [FILE] [--data DIR]
+//! ```
+//!
+//! Run it again over the same folder: the group goes on where it was, and counts only what is new. Kill
+//! it in the middle: the next run counts what was sent and not yet counted, too.
+#![allow(clippy::print_stdout, reason = "it shows what it found")]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
+
+use grouplog::time::{Clock, SystemClock};
+use grouplog::{
+    Broker, Consumer, ConsumerConfig, ConsumerRecord, Error, Producer, Record, Result, TopicConfig,
+    TopicPartition, WakeupHandle,
+};
+
+const TOPIC: &str = "lines";
+const GROUP: &str = "counters";
+const PARTITIONS: u32 = 4;
+/// The key of a line is its fifth word: in the log that comes with the crate mostly the package.
+const KEY_WORD: usize = 4;
+
+/// Words by key.
+type Counts = BTreeMap<Vec<u8>, u64>;
+
+/// What one member did: words by key, lines by partition.
+#[derive(Default)]
+struct Tally {
+    words: Counts,
+    lines: BTreeMap<u32, u64>,
+}
+
+impl Tally {
+    fn add(&mut self, record: &ConsumerRecord<'_>) {
+        let (key, value) = (record.key().unwrap_or_default(), record.value().unwrap_or_default());
+        count(&mut self.words, key, value);
+        *self.lines.entry(record.partition()).or_default() += 1;
+    }
+
+    fn total(&self) -> u64 {
+        self.lines.values().sum()
+    }
+}
+
+fn main() -> Result<()> {
+    let (file, data) = arguments();
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let data = data.unwrap_or_else(|| temporary.path().join("data"));
+    let text = std::fs::read_to_string(&file).expect("the file is readable text");
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(!lines.is_empty(), "{} is empty", file.display());
+
+    let broker = Broker::open(&data)?;
+    match broker.create_topic(TOPIC, TopicConfig::new().partitions(PARTITIONS)) {
+        Ok(()) | Err(Error::TopicExists { .. }) => {}
+        Err(error) => return Err(error),
+    }
+
+    // What must come out, counted without the engine: the file, and what an earlier run left behind.
+    let mut expected = backlog(&broker)?;
+    let due = expected.total() + lines.len() as u64;
+    for line in &lines {
+        count(&mut expected.words, key(line).as_bytes(), line.as_bytes());
+    }
+
+    // All three join before there is anything to read, so that each of them gets its share.
+    let mut members = Vec::new();
+    for number in 0..3 {
+        let config = ConsumerConfig::new().group(GROUP).client_id(format!("member-{number}"));
+        let mut member = broker.consumer_with(config.max_poll_records(100))?;
+        member.subscribe([TOPIC])?;
+        members.push(member);
+    }
+    let producer = broker.producer()?;
+    let clock = SystemClock::new();
+    let counted = AtomicU64::new(0);
+    let handles: Vec<_> = members.iter().map(Consumer::wakeup_handle).collect();
+    let stop = || handles.iter().for_each(WakeupHandle::wakeup);
+    let (sent, tallies) = std::thread::scope(|scope| {
+        let sender = scope.spawn(|| send(&producer, &lines, &clock).inspect_err(|_| stop()));
+        // The third member leaves when it has done about half of its part.
+        let work = |(member, leave_at)| {
+            let done = |lines| {
+                if counted.fetch_add(lines, SeqCst) + lines == due {
+                    stop();
+                }
+            };
+            scope.spawn(move || work(member, leave_at, done).inspect_err(|_| stop()))
+        };
+        let members: Vec<_> =
+            members.into_iter().zip([u64::MAX, u64::MAX, due / 8]).map(work).collect();
+        let sent = sender.join().expect("the sender does not panic");
+        let tallies = members.into_iter().map(|m| m.join().expect("a member does not panic"));
+        (sent, tallies.collect::<Result<Vec<_>>>())
+    });
+    let (sent, tallies) = (sent?, tallies?);
+    println!("sent       {:>8} lines, {:.0} records/s", lines.len(), lines.len() as f64 / sent);
+    let counting = clock.monotonic().as_secs_f64();
+    println!("counted    {due:>8} lines, {:.0} records/s", due as f64 / counting);
+    report(&broker, &tallies)?;
+    let mut words = Counts::new();
+    for (key, found) in tallies.into_iter().flat_map(|tally| tally.words) {
+        *words.entry(key).or_default() += found;
+    }
+    assert_eq!(words, expected.words, "every line is counted exactly once");
+    broker.close()
+}
+
+/// Sends every line, keyed; returns the seconds until all of them were safe on disk.
+fn send(producer: &Producer, lines: &[&str], clock: &SystemClock) -> Result<f64> {
+    let bar = indicatif::ProgressBar::new(lines.len() as u64);
+    for line in lines {
+        producer.send(Record::to(TOPIC).key(key(line)).value(line))?;
+        bar.inc(1);
+    }
+    producer.flush()?;
+    bar.finish_and_clear();
+    Ok(clock.monotonic().as_secs_f64())
+}
+
+/// A member: counts until it is woken up because all is counted, or until it leaves.
+///
+/// It commits what it has counted before it polls again or leaves, and a partition that moves is given
+/// up inside `poll`: the next owner begins exactly where this one ended.
+fn work(mut member: Consumer, leave_at: u64, done: impl Fn(u64)) -> Result<Tally> {
+    let mut tally = Tally::default();
+    while tally.total() < leave_at {
+        let records = match member.poll(Duration::from_mins(1)) {
+            Err(Error::Wakeup) => break,
+            records => records?,
+        };
+        records.iter().for_each(|record| tally.add(&record));
+        member.commit()?;
+        done(records.len() as u64);
+    }
+    Ok(tally) // `member` is dropped here: it leaves the group, and its partitions go to the others.
+}
+
+/// What the group has not counted yet: nothing, unless an earlier run was interrupted.
+fn backlog(broker: &Broker) -> Result<Tally> {
+    let mut left = Tally::default();
+    let mut reader =
+        broker.consumer_with(ConsumerConfig::new().group(GROUP).enable_auto_commit(false))?;
+    reader.assign((0..PARTITIONS).map(|partition| TopicPartition::new(TOPIC, partition)))?;
+    let positions = reader.assignment().into_iter().map(|partition| reader.position(&partition));
+    let offsets = positions.collect::<Result<Vec<i64>>>()?;
+    let mut records = reader.poll(Duration::ZERO)?;
+    while !records.is_empty() {
+        records.iter().for_each(|record| left.add(&record));
+        records = reader.poll(Duration::ZERO)?;
+    }
+    if left.total() > 0 || offsets != [0; PARTITIONS as usize] {
+        println!("resumed at offsets {offsets:?}, {} lines not counted before", left.total());
+    }
+    Ok(left)
+}
+
+fn report(broker: &Broker, tallies: &[Tally]) -> Result<()> {
+    for p in broker.describe_topic(TOPIC)?.partitions {
+        println!("{} {:>15} records, {:>8} bytes", p.partition, p.end_offset, p.bytes);
+    }
+    for (n, tally) in tallies.iter().enumerate() {
+        println!("member {n}   {:>8} lines, by partition {:?}", tally.total(), tally.lines);
+    }
+    let lags: Vec<_> = broker.describe_group(GROUP)?.offsets.iter().map(|o| o.lag).collect();
+    assert!(lags.iter().all(|lag| *lag == Some(0)), "{lags:?}");
+    println!("lag               0");
+    Ok(())
+}
+
+fn key(line: &str) -> &str {
+    line.split_whitespace().nth(KEY_WORD).unwrap_or("(none)")
+}
+
+fn count(words: &mut Counts, key: &[u8], line: &[u8]) {
+    let found = String::from_utf8_lossy(line).split_whitespace().count();
+    *words.entry(key.to_vec()).or_default() += found as u64;
+}
+
+fn arguments() -> (PathBuf, Option<PathBuf>) {
+    let mut file = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/dpkg.log"));
+    let mut data = None;
+    let mut arguments = std::env::args_os().skip(1);
+    while let Some(argument) = arguments.next() {
+        if argument == "--data" {
+            data = Some(arguments.next().expect("--data needs a folder").into());
+        } else {
+            file = argument.into();
+        }
+    }
+    (file, data)
+}

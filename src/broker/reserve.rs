@@ -1,0 +1,113 @@
+//! The `reserve` file: disk space set aside so that what is in the journal can always be written out
+//! (hazard H10).
+//!
+//! It holds no data, only blocks: as many as the journal. A checkpoint that meets a full disk gives it
+//! up and goes on in its place; appends are refused until it is there again, while commits and deletions
+//! go on, and whatever they free is what it is made from.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use super::files::RESERVE_FILE as FILE;
+use crate::error::{Error, Result};
+use crate::storage::{OpenMode, Storage};
+
+/// The space set aside.
+#[derive(Debug)]
+pub(super) struct Reserve {
+    storage: Arc<dyn Storage>,
+    /// Bytes that are set aside.
+    bytes: Mutex<u64>,
+    given_up: AtomicBool,
+}
+
+impl Reserve {
+    pub(super) fn new(storage: Arc<dyn Storage>) -> Self {
+        Self { storage, bytes: Mutex::new(0), given_up: AtomicBool::new(false) }
+    }
+
+    /// Whether it was given up for lack of space.
+    #[inline]
+    pub(super) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
+    }
+
+    /// Sets at least `bytes` aside.
+    ///
+    /// # Errors
+    /// `DiskFull`: there is none now, as after [`Reserve::give_up`].
+    pub(super) fn ensure(&self, bytes: u64) -> Result<()> {
+        let mut kept = self.bytes.lock();
+        if *kept >= bytes && !self.is_given_up() {
+            return Ok(());
+        }
+        let path = Path::new(FILE);
+        let mode = match self.storage.metadata(path)? {
+            Some(_) => OpenMode::Write,
+            None => OpenMode::CreateNew,
+        };
+        let set_aside = self.storage.open(path, mode).and_then(|file| file.preallocate(bytes));
+        match set_aside {
+            Ok(()) => {
+                *kept = bytes;
+                self.given_up.store(false, Ordering::Release);
+                Ok(())
+            }
+            Err(error @ Error::DiskFull { .. }) => {
+                // Part of it would be of no use and take space from what is.
+                self.remove()?;
+                *kept = 0;
+                self.given_up.store(true, Ordering::Release);
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives the space to whoever needs it now; whether there was any.
+    pub(super) fn give_up(&self) -> Result<bool> {
+        let mut kept = self.bytes.lock();
+        if self.given_up.swap(true, Ordering::AcqRel) || *kept == 0 {
+            return Ok(false);
+        }
+        *kept = 0;
+        self.remove()?;
+        Ok(true)
+    }
+
+    fn remove(&self) -> Result<()> {
+        let path = Path::new(FILE);
+        match self.storage.metadata(path)? {
+            Some(_) => self.storage.remove(path),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Memory;
+
+    #[test]
+    fn it_takes_space_is_given_up_once_and_comes_back() {
+        let memory = Memory::new();
+        memory.set_capacity(10_000);
+        let reserve = Reserve::new(Arc::new(memory.clone()));
+        reserve.ensure(6_000).unwrap();
+        assert_eq!(memory.free_space().unwrap(), 4_000);
+        assert!(reserve.give_up().unwrap());
+        assert!(reserve.is_given_up());
+        assert!(!reserve.give_up().unwrap());
+        assert_eq!(memory.free_space().unwrap(), 10_000);
+        memory.set_capacity(5_000);
+        assert!(matches!(reserve.ensure(6_000), Err(Error::DiskFull { .. })));
+        assert_eq!(memory.free_space().unwrap(), 5_000);
+        memory.set_capacity(7_000);
+        reserve.ensure(6_000).unwrap();
+        assert!(!reserve.is_given_up());
+    }
+}

@@ -1,0 +1,71 @@
+use super::input::Input;
+use crate::broker::CheckpointImage;
+use crate::group::{OffsetCommit, decode_image, encode_image, image_crc};
+
+/// Any bytes are an offset file, a checkpoint file and the section of a commit, as they are and with
+/// right checksums. They are refused, or what they hold encodes and decodes to the same.
+pub fn fuzz_offsets_load(data: &[u8]) {
+    let mut input = Input::new(data);
+    let kind = input.u8();
+    let bytes = input.rest;
+    match kind % 3 {
+        0 => {
+            offsets(bytes);
+            // magic, version, directory id, generation; length and checksum of the body; checksum.
+            offsets(&mended(bytes, 36, 8, 52, |header, body| {
+                header.extend(crc32fast::hash(body).to_be_bytes());
+                header.extend(crc32fast::hash(header).to_be_bytes());
+            }));
+        }
+        1 => {
+            checkpoint(bytes);
+            checkpoint(&mended(bytes, 36, 4, 44, |header, body| {
+                let crc = crc32fast::hash(&[&header[..], body].concat());
+                header.extend(crc.to_be_bytes());
+            }));
+        }
+        _ => {
+            if let Ok(commit) = OffsetCommit::decode(bytes) {
+                let mut encoded = Vec::new();
+                commit.encode(&mut encoded);
+                assert_eq!(OffsetCommit::decode(&encoded), Ok(commit));
+            }
+        }
+    }
+}
+
+/// The bytes with a right length of `width` bytes at `length_at`, and what `seal` puts behind it; the body
+/// begins at `body_at`.
+fn mended(
+    bytes: &[u8],
+    length_at: usize,
+    width: usize,
+    body_at: usize,
+    seal: impl Fn(&mut Vec<u8>, &[u8]),
+) -> Vec<u8> {
+    let Some((header, body)) = bytes.split_at_checked(body_at) else { return bytes.to_vec() };
+    let mut out = header[..length_at].to_vec();
+    out.extend(&(body.len() as u64).to_be_bytes()[8 - width..]);
+    seal(&mut out, body);
+    assert_eq!(out.len(), body_at);
+    out.extend(body);
+    out
+}
+
+fn offsets(bytes: &[u8]) {
+    let Ok(decoded) = decode_image(bytes) else { return };
+    assert_eq!(Some(decoded.crc), image_crc(bytes));
+    let encoded = encode_image(&decoded.offsets, decoded.directory_id, decoded.generation);
+    // Groups come in any order, so the bytes may differ, but not their number.
+    assert!(encoded.len() <= bytes.len());
+    let again = decode_image(&encoded).expect("just encoded");
+    assert_eq!(again.offsets, decoded.offsets);
+    assert_eq!(again.generation, decoded.generation);
+    assert_eq!(again.directory_id, decoded.directory_id);
+}
+
+fn checkpoint(bytes: &[u8]) {
+    let Ok(decoded) = CheckpointImage::decode(bytes) else { return };
+    let encoded = decoded.encode();
+    assert_eq!(CheckpointImage::decode(&encoded), Ok(decoded));
+}

@@ -1,0 +1,105 @@
+//! A partition with one segment in memory.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+
+use crate::config::TopicConfig;
+use crate::log::{
+    Cursor, FetchLimits, Fetched, Log, LogIdentity, LogImage, LogShared, SegmentImage,
+};
+use crate::segment::{Extension, file_name};
+use crate::storage::{Memory, OpenMode, Storage};
+use crate::types::{PartitionNumber, TopicId, TopicPartition};
+
+pub(super) const FOLDER: &str = "t-0";
+
+/// A record as it was delivered: offset, key, value.
+pub(super) type Delivered = (i64, Option<Vec<u8>>, Option<Vec<u8>>);
+
+/// A storage that holds the folder of a partition.
+pub(super) fn storage() -> Memory {
+    let storage = Memory::new();
+    storage.create_dir(Path::new(FOLDER)).expect("memory");
+    let text = format!("version: 0\ntopic_id: {}\n", topic_id());
+    put(&storage, &Path::new(FOLDER).join("partition.metadata"), text.as_bytes());
+    storage
+}
+
+pub(super) fn put(storage: &dyn Storage, path: &Path, bytes: &[u8]) {
+    let file = storage.open(path, OpenMode::CreateNew).expect("a new file");
+    file.write_at(bytes, 0).expect("memory");
+}
+
+pub(super) fn segment_path(base_offset: i64, extension: Extension) -> PathBuf {
+    Path::new(FOLDER).join(file_name(base_offset, extension))
+}
+
+fn topic_id() -> TopicId {
+    TopicId::from_bytes([7; 16])
+}
+
+/// The partition as a checkpoint knows it.
+pub(super) fn restore(storage: &Memory, segment: SegmentImage, interval: u32) -> Log {
+    let shared = LogShared {
+        storage: Arc::new(storage.clone()),
+        journal: OnceLock::new(),
+        epoch: AtomicI32::new(1),
+        batch_size: 64 << 10,
+        dirty: Mutex::default(),
+        memory: AtomicU64::new(0),
+        open_files: Arc::default(),
+        write_failed: AtomicBool::new(false),
+    };
+    let identity = LogIdentity {
+        number: PartitionNumber(0),
+        partition: TopicPartition::new("t", 0),
+        topic_id: topic_id(),
+        config: Arc::new(TopicConfig::new().index_interval_bytes(interval)),
+    };
+    let image = LogImage {
+        start_offset: segment.base_offset,
+        end_offset: segment.end_offset,
+        epochs: Vec::new(),
+        segments: vec![segment],
+    };
+    Log::restore(identity, Arc::new(shared), &image)
+}
+
+/// Everything from `from` on, and the error that ended it before the end.
+pub(super) fn read(
+    log: &Log,
+    from: i64,
+    limits: FetchLimits,
+) -> (Vec<Delivered>, Option<crate::Error>) {
+    let mut cursor = Cursor::new(from);
+    let mut all = Vec::new();
+    while cursor.position() < log.end_offset() {
+        let before = cursor.position();
+        let mut fetched = Fetched::default();
+        if let Err(error) = log.fetch(&mut cursor, 0, limits, &mut fetched) {
+            assert!(fetched.records.is_empty(), "nothing is delivered with an error");
+            return (all, Some(error));
+        }
+        assert!(cursor.position() > before, "a fetch below the end moves or fails");
+        take(&fetched, &mut all);
+    }
+    assert_eq!(cursor.position(), log.end_offset());
+    (all, None)
+}
+
+fn take(fetched: &Fetched, all: &mut Vec<Delivered>) {
+    let mut at = 0;
+    for chunk in &fetched.chunks {
+        let bytes = chunk.source.bytes();
+        for raw in fetched.records.get(at..chunk.end).unwrap_or_default() {
+            let offset = chunk.base_offset + i64::from(raw.offset_delta);
+            let field = |span: crate::record::Span| span.get(bytes).map(<[u8]>::to_vec);
+            all.push((offset, field(raw.key), field(raw.value)));
+        }
+        at = chunk.end;
+    }
+    assert_eq!(at, fetched.records.len());
+}

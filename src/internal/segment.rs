@@ -1,0 +1,153 @@
+use super::batch::is_typed;
+use super::input::Input;
+use super::partition::{Delivered, put, read, restore, segment_path, storage};
+use crate::log::{FetchLimits, SegmentImage};
+use crate::record::crc::crc32c;
+use crate::record::header::{ATTRIBUTES_AT, CRC_AT};
+use crate::record::{Batch, DEFAULT_MAX_DECOMPRESSED_BYTES, read_record};
+use crate::segment::{Extension, Walk, WalkEnd, rebuild};
+use crate::storage::{OpenMode, Storage};
+
+const WHOLE: FetchLimits = FetchLimits { records: usize::MAX, bytes: usize::MAX };
+const SMALL: FetchLimits = FetchLimits { records: 3, bytes: 64 };
+
+/// Any bytes are a segment's file, any length of it is the hard one. The walk gives a valid prefix, twice
+/// the same. A partition over the file cuts it to the hard length, and delivers the records of the valid
+/// batches in front of the first damaged one, and then its damage: nothing more, nothing less.
+pub fn fuzz_segment_recover(data: &[u8]) {
+    let mut input = Input::new(data);
+    let flags = input.u8();
+    let choice = usize::from(input.u16());
+    let mut log = input.rest.to_vec();
+    let base = log.first_chunk().map_or(0, |bytes| i64::from_be_bytes(*bytes));
+    let base = if (0..i64::MAX / 2).contains(&base) { base } else { 0 };
+    if flags & 1 != 0 {
+        mend(&mut log, base);
+    }
+    check_walk(&log, base);
+
+    let ends: Vec<u64> =
+        Walk::new(&log, base).map(|(at, batch)| at + batch.bytes().len() as u64).collect();
+    let hard = if flags & 2 == 0 {
+        ends.get(choice % (ends.len() + 1)).copied().unwrap_or(0)
+    } else {
+        (choice % (log.len() + 1)) as u64
+    };
+    check_partition(&log, base, hard);
+}
+
+/// Puts right checksums into all batches that a walk finds.
+fn mend(log: &mut [u8], base: i64) {
+    let batches: Vec<(usize, usize)> =
+        Walk::new(log, base).map(|(at, batch)| (at as usize, batch.bytes().len())).collect();
+    for (at, len) in batches {
+        if let Some(batch) = log.get_mut(at..at + len) {
+            let crc = crc32c(&batch[ATTRIBUTES_AT..]);
+            batch[CRC_AT..ATTRIBUTES_AT].copy_from_slice(&crc.to_be_bytes());
+        }
+    }
+}
+
+fn check_walk(log: &[u8], base: i64) {
+    let mut walk = Walk::new(log, base);
+    let (mut position, mut next_offset) = (0, base);
+    for (at, batch) in walk.by_ref() {
+        assert_eq!(at, position, "no gap in the file");
+        assert!(batch.header().base_offset >= next_offset, "offsets rise");
+        position += batch.bytes().len() as u64;
+        next_offset = batch.header().next_offset();
+    }
+    assert_eq!(walk.position(), position);
+    let end = walk.end();
+    match end.expect("the walk has ended") {
+        WalkEnd::Clean => assert_eq!(position, log.len() as u64),
+        WalkEnd::Torn { position: at } | WalkEnd::Corrupt { position: at, .. } => {
+            assert_eq!(at, position);
+        }
+    }
+    let whole = rebuild(log, base, 100);
+    assert_eq!(Some(whole.2), end);
+    assert_eq!(whole, rebuild(log, base, 100));
+    // The valid prefix alone is a clean log with the same indexes.
+    let prefix = log.get(..position as usize).expect("inside the log");
+    assert_eq!((whole.0, whole.1, WalkEnd::Clean), rebuild(prefix, base, 100));
+}
+
+fn check_partition(log: &[u8], base: i64, hard: u64) {
+    let kept = log.get(..hard as usize).expect("inside the log");
+    let mut walk = Walk::new(kept, base);
+    let mut max_timestamp = -1;
+    for (_, batch) in walk.by_ref() {
+        max_timestamp = max_timestamp.max(batch.header().max_timestamp);
+    }
+    // A checkpoint knows of a record in bytes that hold none any more.
+    let damaged = i64::from(walk.position() < hard);
+    let end_offset = walk.next_offset().saturating_add(damaged);
+    let image = SegmentImage {
+        base_offset: base,
+        end_offset,
+        len: hard,
+        first_timestamp: -1,
+        max_timestamp,
+    };
+    let storage = storage();
+    let path = segment_path(base, Extension::Log);
+    put(&storage, &path, log);
+
+    let cut = log.len() as u64 - hard;
+    for cut in [cut, 0] {
+        let partition = restore(&storage, image, 100);
+        assert_eq!(partition.settle_files().expect("the folder is in order"), cut);
+        let file = storage.open(&path, OpenMode::Read).expect("still there");
+        assert_eq!(file.len().expect("memory"), hard);
+
+        let (expected, clean) = expected(kept, base);
+        let clean = clean && damaged == 0;
+        for limits in [WHOLE, SMALL] {
+            let (records, error) = read(&partition, base, limits);
+            assert!(error.as_ref().is_none_or(is_typed), "{error:?}");
+            assert_eq!(error.is_none(), clean, "{error:?}");
+            // By small steps the front of a damaged batch may be delivered before the damage is met.
+            let count = if clean { records.len() } else { records.len().min(expected.len()) };
+            assert_eq!(records.get(..count), Some(&expected[..]));
+        }
+    }
+}
+
+/// The records in front of the first batch that is not whole, and whether there is none.
+fn expected(log: &[u8], base: i64) -> (Vec<Delivered>, bool) {
+    let mut all = Vec::new();
+    let mut walk = Walk::new(log, base);
+    let mut next_offset = base;
+    for (_, batch) in walk.by_ref() {
+        let header = batch.header();
+        if header.base_offset != next_offset || batch.verify_crc().is_err() {
+            return (all, false);
+        }
+        next_offset = header.next_offset();
+        if header.attributes.is_control() || header.count == 0 {
+            continue;
+        }
+        match records(&batch) {
+            Some(records) => all.extend(records),
+            None => return (all, false),
+        }
+    }
+    (all, walk.end() == Some(WalkEnd::Clean))
+}
+
+fn records(batch: &Batch<'_>) -> Option<Vec<Delivered>> {
+    let bytes = batch.decompressed(DEFAULT_MAX_DECOMPRESSED_BYTES).ok()?;
+    let (mut at, mut last, mut out) = (0, -1, Vec::new());
+    while at < bytes.len() {
+        let (raw, next) = read_record(&bytes, at).ok()?;
+        if raw.offset_delta <= last || raw.offset_delta > batch.header().last_offset_delta {
+            return None;
+        }
+        (last, at) = (raw.offset_delta, next);
+        let offset = batch.header().base_offset + i64::from(last);
+        let field = |span: crate::record::Span| span.get(&bytes).map(<[u8]>::to_vec);
+        out.push((offset, field(raw.key), field(raw.value)));
+    }
+    Some(out)
+}

@@ -1,0 +1,291 @@
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use grouplog::record::{Batch, BatchHeader};
+use grouplog::storage::{OpenMode, Storage};
+use grouplog::{Broker, BrokerConfig, ConsumerConfig, Error, Health, Record, TopicConfig};
+
+use crate::world::{Owned, World, all, drain, owned, reader, refused, tp};
+
+#[test]
+fn a_second_opener_is_told_who_has_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let broker = Broker::open(&path).unwrap();
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    for path in [&path, &link] {
+        let error = refused(Broker::open(path));
+        let Error::Locked { pid, .. } = &error else { panic!("{error}") };
+        assert_eq!(*pid, Some(std::process::id()));
+        assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
+    }
+    broker.create_topic("t", TopicConfig::new()).unwrap();
+    broker.close().unwrap();
+    assert_eq!(Broker::open(&link).unwrap().list_topics(), ["t"]);
+}
+
+#[test]
+fn a_folder_of_somebody_else_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let theirs = tempfile::Builder::new().prefix("theirs").tempfile_in(folder.path()).unwrap();
+    let error = refused(Broker::open(folder.path()));
+    assert!(matches!(error, Error::NotADatabase { .. }), "{error}");
+    assert!(matches!(refused(Broker::open_read_only(folder.path())), Error::NotADatabase { .. }));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    drop(theirs);
+    let config = BrokerConfig::new().create(false);
+    let error = refused(Broker::open_with(folder.path(), config.clone()));
+    assert!(matches!(error, Error::NotADatabase { .. }), "{error}");
+    assert!(Broker::open_with(folder.path().join("not there"), config).is_err());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_newer_format_is_refused_and_not_touched() {
+    let world = World::new();
+    world.open().close().unwrap();
+    let names = ["checkpoint.a", "checkpoint.b"];
+    let mut changed = Vec::new();
+    for name in names {
+        let Ok(file) = world.storage.open(Path::new(name), OpenMode::Write) else { continue };
+        let mut bytes = contents(&world, name);
+        bytes[8..12].copy_from_slice(&2u32.to_be_bytes());
+        let body = u32::from_be_bytes(bytes[36..40].try_into().unwrap()) as usize;
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&bytes[..40]);
+        crc.update(&bytes[44..44 + body]);
+        bytes[40..44].copy_from_slice(&crc.finalize().to_be_bytes());
+        file.write_at(&bytes, 0).unwrap();
+        changed.push((name, bytes));
+    }
+    match refused(world.try_open()) {
+        Error::UnsupportedFormat { path, found: 2, max: 1 } => {
+            assert!(path.to_string_lossy().contains("checkpoint"), "{path:?}");
+        }
+        other => panic!("{other}"),
+    }
+    for (name, bytes) in changed {
+        assert_eq!(contents(&world, name), bytes);
+    }
+}
+
+fn contents(world: &World, name: &str) -> Vec<u8> {
+    let file = world.storage.open(Path::new(name), OpenMode::Read).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    assert_eq!(file.read_at(&mut bytes, 0).unwrap(), bytes.len());
+    bytes
+}
+
+#[test]
+fn limits_are_refused_before_anything_is_applied() {
+    let broker = World::new().open();
+    broker.create_topic("t", TopicConfig::new().max_message_bytes(1024)).unwrap();
+    let producer = broker.producer().unwrap();
+    match refused(producer.send(Record::to("t").value(&[0; 1024]))) {
+        Error::RecordTooLarge { size, max } => assert!(size > max && max == 1024, "{size}"),
+        other => panic!("{other}"),
+    }
+    producer.send(Record::to("t").value(&[0; 900])).unwrap();
+    broker.create_topic("u", TopicConfig::new()).unwrap();
+    let mut many = Record::to("u");
+    for _ in 0..1025 {
+        many = many.null_header("h");
+    }
+    assert!(matches!(refused(producer.send(many)), Error::LimitExceeded { .. }));
+    // A quarter of a journal of 1 MiB.
+    let large = [0; 10_000];
+    let error = refused(producer.send_all((0..100).map(|_| Record::to("u").value(&large))));
+    assert!(matches!(error, Error::LimitExceeded { .. }), "{error}");
+    assert_eq!((all(&broker, "t").len(), all(&broker, "u").len()), (1, 0));
+}
+
+#[test]
+fn calls_that_make_no_sense_are_misuse() {
+    let broker = World::new().open();
+    broker.create_topic("t", TopicConfig::new()).unwrap();
+    let mut no_group = broker.consumer_with(ConsumerConfig::new()).unwrap();
+    let mut assigned = reader(&broker, "t", 1);
+    let mut subscribed = broker.consumer("g").unwrap();
+    subscribed.subscribe(["t"]).unwrap();
+    for error in [
+        refused(no_group.poll(Duration::ZERO)),
+        refused(no_group.subscribe(["t"])),
+        refused(no_group.committed(&tp("t", 0))),
+        refused(assigned.subscribe(["t"])),
+        refused(subscribed.assign([tp("t", 0)])),
+    ] {
+        assert!(matches!(error, Error::Misuse(_)), "{error}");
+    }
+    assert!(matches!(refused(no_group.assign([tp("u", 0)])), Error::UnknownTopic { .. }));
+    assert!(matches!(refused(no_group.assign([tp("t", 9)])), Error::UnknownPartition { .. }));
+    assert!(matches!(refused(broker.consumer("")), Error::InvalidName { .. }));
+    assert!(matches!(refused(subscribed.subscribe(["a/b"])), Error::InvalidName { .. }));
+    let config = ConsumerConfig::new().max_poll_records(0);
+    assert!(matches!(refused(broker.consumer_with(config)), Error::InvalidConfig { .. }));
+}
+
+#[test]
+fn after_close_every_handle_says_so() {
+    let broker = World::new().open();
+    broker.create_topic("t", TopicConfig::new()).unwrap();
+    let producer = broker.producer().unwrap();
+    let mut consumer = broker.consumer("g").unwrap();
+    consumer.subscribe(["t"]).unwrap();
+    broker.clone().close().unwrap();
+    for error in [
+        refused(producer.send(Record::to("t"))),
+        refused(producer.send_all([Record::to("t")])),
+        refused(producer.flush()),
+        refused(consumer.poll(Duration::ZERO)),
+        refused(consumer.commit()),
+        refused(broker.create_topic("u", TopicConfig::new())),
+        refused(broker.delete_topic("t")),
+        refused(broker.producer()),
+        refused(broker.consumer("g")),
+        refused(broker.checkpoint()),
+    ] {
+        assert!(matches!(error, Error::Closed), "{error}");
+    }
+    broker.close().unwrap();
+}
+
+#[test]
+fn a_committed_offset_beyond_the_log_is_reported_and_not_skipped() {
+    let broker = World::new().open();
+    broker.create_topic("t", TopicConfig::new()).unwrap();
+    broker.producer().unwrap().send(Record::to("t").value("v")).unwrap();
+    let mut consumer = broker.consumer("g").unwrap();
+    consumer.assign([tp("t", 0)]).unwrap();
+    consumer.commit_offsets([(tp("t", 0), 100)]).unwrap();
+    match refused(consumer.poll(Duration::ZERO)) {
+        Error::LogTruncated { partition, position: 100, end: 1 } => {
+            assert_eq!(partition, tp("t", 0));
+        }
+        other => panic!("{other}"),
+    }
+    consumer.seek_to_beginning(&tp("t", 0)).unwrap();
+    assert_eq!(drain(&mut consumer).len(), 1);
+    let epoch = consumer.seek_with_epoch(&tp("t", 0), 1, 77);
+    assert!(matches!(refused(epoch), Error::LogTruncated { .. }));
+}
+
+#[test]
+fn a_full_disk_refuses_appends_loses_nothing_and_ends_without_a_restart() {
+    let world = World::new().batch_size(4096);
+    let broker = world.open();
+    broker.create_topic("t", TopicConfig::new()).unwrap();
+    let producer = broker.producer().unwrap();
+    world.storage.set_capacity(8 << 20);
+    let value = [5; 1000];
+    let mut sent = 0;
+    let error = loop {
+        match producer.send(Record::to("t").value(&value)) {
+            Ok(delivery) => {
+                assert_eq!(delivery.metadata().offset(), sent);
+                sent += 1;
+            }
+            Err(error) => break error,
+        }
+        assert!(sent < 20_000, "the disk is never full");
+    };
+    assert!(matches!(error, Error::DiskFull { .. }), "{error}");
+    assert!(error.is_retryable());
+    assert!(sent > 100, "{sent}");
+    assert_eq!(all(&broker, "t").len() as i64, sent);
+    assert!(!matches!(broker.health(), Health::Failed(_)));
+
+    world.storage.set_capacity(u64::MAX);
+    for _ in 0..100 {
+        let delivery = producer.send(Record::to("t").value(&value)).unwrap();
+        assert_eq!(delivery.wait().unwrap().offset(), sent);
+        sent += 1;
+    }
+    assert!(broker.health().is_ok());
+    assert_eq!(all(&broker, "t").len() as i64, sent);
+    broker.close().unwrap();
+    assert_eq!(all(&world.open(), "t").len() as i64, sent);
+}
+
+/// Two partitions of several batches; the batches of partition 0 with their positions.
+fn two_partitions() -> (World, Vec<(u64, BatchHeader)>, Vec<Owned>) {
+    let world = World::new().batch_size(1024);
+    let broker = world.open();
+    broker.create_topic("t", TopicConfig::new().partitions(2)).unwrap();
+    let producer = broker.producer().unwrap();
+    for n in 0..60 {
+        let value = [n as u8; 100];
+        producer.send(Record::to("t").partition(n % 2).value(&value)).unwrap();
+    }
+    let model = all(&broker, "t");
+    broker.close().unwrap();
+    let bytes = contents(&world, "t-0/00000000000000000000.log");
+    let mut batches = Vec::new();
+    let mut at = 0;
+    while at < bytes.len() {
+        let header = *Batch::parse(&bytes[at..]).unwrap().header();
+        batches.push((at as u64, header));
+        at += header.total_bytes();
+    }
+    assert!(batches.len() >= 3);
+    (world, batches, model)
+}
+
+#[test]
+fn a_damaged_batch_is_reported_and_everything_else_is_read() {
+    let (world, batches, model) = two_partitions();
+    let (position, header) = batches[1];
+    let path = PathBuf::from("t-0/00000000000000000000.log");
+    let pristine = contents(&world, path.to_str().unwrap());
+    let lost = header.base_offset..=header.last_offset();
+    for byte in (0..header.total_bytes() as u64).step_by(5) {
+        // Neither the leader epoch nor the bytes are covered by anything else than each other.
+        if (12..16).contains(&byte) {
+            continue;
+        }
+        let at = position + byte;
+        let file = world.storage.open(&path, OpenMode::Write).unwrap();
+        file.write_at(&[pristine[at as usize] ^ 0x10], at).unwrap();
+
+        let broker = world.open();
+        let mut reader = reader(&broker, "t", 2);
+        let (mut records, mut errors) = (Vec::new(), Vec::new());
+        for _ in 0..10 {
+            match reader.poll(Duration::ZERO) {
+                Ok(polled) => records.extend(owned(&polled)),
+                Err(error) => errors.push(error),
+            }
+        }
+        // Those that were sent below, in the rounds before, do not count.
+        records.retain(|record: &Owned| record.offset < 30);
+        records.sort_by_key(|record| (record.partition, record.offset));
+        let expected: Vec<_> = model
+            .iter()
+            .filter(|record| record.partition == 1 || record.offset < *lost.start())
+            .cloned()
+            .collect();
+        assert!(records == expected, "byte {byte}: {} records", records.len());
+        assert!(!errors.is_empty(), "byte {byte}");
+        for error in errors {
+            assert!(error.is_corruption(), "byte {byte}: {error}");
+            let Error::Corrupt(corruption) = error else { panic!("byte {byte}: {error}") };
+            assert!(corruption.path.ends_with(&path), "{corruption}");
+            assert_eq!(corruption.position, position, "byte {byte}: {corruption}");
+            assert_eq!(corruption.partition, Some(tp("t", 0)));
+            if byte >= 61 {
+                assert_eq!(corruption.offsets, Some((*lost.start(), *lost.end())));
+            }
+        }
+        assert_eq!(reader.position(&tp("t", 0)).unwrap(), *lost.start());
+        // Going on behind it is a decision that somebody takes.
+        if byte >= 61 {
+            reader.seek(&tp("t", 0), lost.end() + 1).unwrap();
+            let behind = drain(&mut reader);
+            assert_eq!(behind.first().unwrap().offset, lost.end() + 1);
+        }
+        let next = broker.producer().unwrap().send(Record::to("t").partition(1)).unwrap();
+        assert!(next.metadata().offset() >= 30);
+        drop((reader, broker));
+        file.write_at(&pristine, 0).unwrap();
+    }
+}

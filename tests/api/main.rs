@@ -1,0 +1,10 @@
+//! The public API by its contract.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
+mod consume;
+mod errors;
+mod groups;
+mod produce;
+mod read_only;
+mod topics;
+mod world;

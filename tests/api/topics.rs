@@ -1,0 +1,123 @@
+use std::time::Duration;
+
+use grouplog::record::Compression;
+use grouplog::{Broker, Error, NameReason, Record, TimestampType, TopicConfig};
+
+use crate::world::{World, all, drain, refused, tp};
+
+#[test]
+fn topics_keep_name_id_and_settings_over_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let broker = Broker::open(&path).unwrap();
+    let config = TopicConfig::new()
+        .partitions(3)
+        .segment_bytes(1 << 20)
+        .segment_ms(Duration::from_secs(7))
+        .compression(Compression::Zstd)
+        .timestamp_type(TimestampType::LogAppendTime);
+    broker.create_topic("orders", config.clone()).unwrap();
+    broker.create_topic("audit", TopicConfig::new()).unwrap();
+    assert_eq!(broker.list_topics(), ["audit", "orders"]);
+    let before = broker.describe_topic("orders").unwrap();
+    assert_eq!(before.config, config.entries());
+    broker.close().unwrap();
+
+    let broker = Broker::open(&path).unwrap();
+    assert!(!broker.recovery_report().unclean);
+    assert_eq!(broker.list_topics(), ["audit", "orders"]);
+    assert_eq!(broker.describe_topic("orders").unwrap(), before);
+}
+
+#[test]
+fn a_deleted_topic_is_gone_with_its_records_and_offsets() {
+    let world = World::new();
+    let broker = world.open();
+    broker.create_topic("orders", TopicConfig::new()).unwrap();
+    broker.create_topic("audit", TopicConfig::new()).unwrap();
+    let producer = broker.producer().unwrap();
+    for topic in ["orders", "audit"] {
+        producer.send(Record::to(topic).value("old")).unwrap();
+    }
+    let mut consumer = broker.consumer("billing").unwrap();
+    consumer.subscribe(["orders", "audit"]).unwrap();
+    assert_eq!(drain(&mut consumer).len(), 2);
+    consumer.commit().unwrap();
+    broker.checkpoint().unwrap();
+    let id = broker.describe_topic("orders").unwrap().id;
+    broker.delete_topic("orders").unwrap();
+    assert!(matches!(refused(broker.delete_topic("orders")), Error::UnknownTopic { .. }));
+    assert!(drain(&mut consumer).is_empty());
+    assert_eq!(consumer.assignment(), [tp("audit", 0)]);
+    let sent = producer.send(Record::to("orders").value("nowhere"));
+    assert!(matches!(refused(sent), Error::UnknownTopic { topic } if topic == "orders"));
+
+    broker.create_topic("orders", TopicConfig::new()).unwrap();
+    assert_ne!(broker.describe_topic("orders").unwrap().id, id);
+    let sent = producer.send(Record::to("orders").value("new")).unwrap();
+    assert_eq!(sent.metadata().offset(), 0);
+    assert_eq!(consumer.committed(&tp("orders", 0)).unwrap(), None);
+    assert_eq!(consumer.committed(&tp("audit", 0)).unwrap(), Some(1));
+    drop(consumer);
+    broker.close().unwrap();
+
+    let broker = world.open();
+    assert_eq!(crate::world::values(&all(&broker, "orders")), ["new"]);
+    assert_eq!(broker.describe_group("billing").unwrap().offsets.len(), 1);
+}
+
+#[test]
+fn names_are_checked_and_nothing_is_made_for_a_bad_one() {
+    let broker = World::new().open();
+    broker.create_topic("Orders.eu", TopicConfig::new()).unwrap();
+    let long = "x".repeat(250);
+    for (name, expected) in [
+        ("", NameReason::Empty),
+        ("..", NameReason::Dots),
+        ("a/b", NameReason::Character),
+        ("nul", NameReason::Reserved),
+        (&long, NameReason::TooLong),
+        ("orders.EU", NameReason::Collides),
+        ("Orders_eu", NameReason::Collides),
+    ] {
+        match refused(broker.create_topic(name, TopicConfig::new())) {
+            Error::InvalidName { reason, .. } => assert_eq!(reason, expected, "{name:?}"),
+            other => panic!("{name:?}: {other}"),
+        }
+    }
+    let again = broker.create_topic("Orders.eu", TopicConfig::new());
+    assert!(matches!(refused(again), Error::TopicExists { .. }));
+    assert_eq!(broker.list_topics(), ["Orders.eu"]);
+}
+
+#[test]
+fn a_setting_out_of_range_is_named_by_its_key() {
+    let broker = World::new().open();
+    for (config, expected) in [
+        (TopicConfig::new().partitions(0), "partitions"),
+        (TopicConfig::new().segment_bytes(1), "segment.bytes"),
+        (TopicConfig::new().max_message_bytes(u32::MAX), "max.message.bytes"),
+    ] {
+        let error = refused(broker.create_topic("t", config));
+        assert!(matches!(error, Error::InvalidConfig { key, .. } if key == expected), "{error}");
+    }
+    assert!(TopicConfig::new().set("segment.bytes", "many").is_err());
+    assert!(broker.list_topics().is_empty());
+}
+
+#[test]
+fn a_description_counts_records_bytes_and_segments() {
+    let world = World::new().batch_size(1024);
+    let broker = world.open();
+    broker.create_topic("t", TopicConfig::new().partitions(2).segment_bytes(4096)).unwrap();
+    let producer = broker.producer().unwrap();
+    for _ in 0..100 {
+        producer.send(Record::to("t").partition(1).value(&[7; 200])).unwrap();
+    }
+    broker.checkpoint().unwrap();
+    let topic = broker.describe_topic("t").unwrap();
+    let [empty, full] = topic.partitions.as_slice() else { panic!("{topic:?}") };
+    assert_eq!((empty.start_offset, empty.end_offset, empty.bytes), (0, 0, 0));
+    assert_eq!((full.start_offset, full.end_offset), (0, 100));
+    assert!(full.bytes > 20_000 && full.segments >= 5, "{full:?}");
+}

@@ -1,0 +1,124 @@
+//! What the tests have in common: brokers that stand still in time, and records that own themselves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use grouplog::storage::Memory;
+use grouplog::time::ManualClock;
+use grouplog::{
+    Broker, BrokerConfig, Consumer, ConsumerConfig, ConsumerRecord, ConsumerRecords, Error,
+    Timestamp, TopicPartition,
+};
+
+/// Longer than any test takes: a wait of this length must be ended by something.
+pub(crate) const LONG: Duration = Duration::from_mins(5);
+/// Generous, and still far from [`LONG`].
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(20);
+
+/// A folder in memory that can be opened again, with a clock that only the test moves.
+pub(crate) struct World {
+    pub(crate) storage: Memory,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) config: BrokerConfig,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::on(Memory::new())
+    }
+
+    pub(crate) fn on(storage: Memory) -> Self {
+        let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_700_000_000_000)));
+        let config = BrokerConfig::new()
+            .clock(Arc::clone(&clock) as _)
+            .journal_file_bytes(64 << 10)
+            .journal_max_bytes(1 << 20)
+            .background(false);
+        Self { storage, clock, config }
+    }
+
+    pub(crate) fn batch_size(mut self, bytes: u32) -> Self {
+        self.config = self.config.batch_size(bytes);
+        self
+    }
+
+    pub(crate) fn open(&self) -> Broker {
+        self.try_open().unwrap()
+    }
+
+    pub(crate) fn try_open(&self) -> grouplog::Result<Broker> {
+        Broker::open_storage(Arc::new(self.storage.clone()), self.config.clone())
+    }
+}
+
+/// A record that owns what it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Owned {
+    pub(crate) partition: u32,
+    pub(crate) offset: i64,
+    pub(crate) timestamp: i64,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) value: Option<Vec<u8>>,
+    pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl From<ConsumerRecord<'_>> for Owned {
+    fn from(record: ConsumerRecord<'_>) -> Self {
+        let headers = record
+            .headers()
+            .map(|header| (header.name().unwrap().to_owned(), header.value().map(<[u8]>::to_vec)));
+        Self {
+            partition: record.partition(),
+            offset: record.offset(),
+            timestamp: record.timestamp().as_millis(),
+            key: record.key().map(<[u8]>::to_vec),
+            value: record.value().map(<[u8]>::to_vec),
+            headers: headers.collect(),
+        }
+    }
+}
+
+pub(crate) fn tp(topic: &str, partition: u32) -> TopicPartition {
+    TopicPartition::new(topic, partition)
+}
+
+pub(crate) fn owned(records: &ConsumerRecords) -> Vec<Owned> {
+    records.iter().map(Owned::from).collect()
+}
+
+/// Everything that can be polled now.
+pub(crate) fn drain(consumer: &mut Consumer) -> Vec<Owned> {
+    let mut all = Vec::new();
+    loop {
+        let records = consumer.poll(Duration::ZERO).unwrap();
+        if records.is_empty() {
+            return all;
+        }
+        all.extend(owned(&records));
+    }
+}
+
+/// A consumer without group that reads these partitions of a topic from the start.
+pub(crate) fn reader(broker: &Broker, topic: &str, partitions: u32) -> Consumer {
+    let mut reader = broker.consumer_with(ConsumerConfig::new()).unwrap();
+    reader.assign((0..partitions).map(|partition| tp(topic, partition))).unwrap();
+    reader
+}
+
+/// All records of a topic, by partition and offset.
+pub(crate) fn all(broker: &Broker, topic: &str) -> Vec<Owned> {
+    let partitions = broker.describe_topic(topic).unwrap().partitions.len() as u32;
+    let mut all = drain(&mut reader(broker, topic, partitions));
+    all.sort_by_key(|record| (record.partition, record.offset));
+    all
+}
+
+pub(crate) fn values(records: &[Owned]) -> Vec<String> {
+    let text = |record: &Owned| String::from_utf8(record.value.clone().unwrap()).unwrap();
+    records.iter().map(text).collect()
+}
+
+/// The error of a result that must be one.
+pub(crate) fn refused<T: std::fmt::Debug>(result: grouplog::Result<T>) -> Error {
+    result.unwrap_err()
+}

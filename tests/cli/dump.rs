@@ -1,0 +1,90 @@
+//! Segment files, ours and Kafka's.
+
+use serde_json::Value;
+
+use crate::run::{Cli, lines, numbered};
+
+#[test]
+fn kafkas_own_files_are_printed_as_they_are_described() {
+    let cli = Cli::new();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors");
+    let mut files = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "log") {
+            continue;
+        }
+        files += 1;
+        let description = std::fs::read(path.with_extension("json")).unwrap();
+        let description: Value = serde_json::from_slice(&description).unwrap();
+        let path = path.to_str().unwrap();
+        let expected = description["batches"].as_array().unwrap();
+        let batches = cli.ok_text(&["dump", path, "--json"]);
+        let batches: Vec<Value> =
+            batches.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(batches.len(), expected.len(), "{path}");
+        for (batch, expected) in batches.iter().zip(expected) {
+            for field in ["position", "size", "count"] {
+                assert_eq!(batch[field], expected[field], "{path}: {field}");
+            }
+            assert_eq!(batch["crc_ok"], true, "{path}");
+        }
+        let records = cli.ok_text(&["dump", path, "--records"]);
+        let count = batches.iter().map(|batch| batch["count"].as_i64().unwrap()).sum::<i64>();
+        assert_eq!(records.lines().count() as i64, count, "{path}");
+        assert_eq!(lines(&cli.ok(&["dump", path])).len(), expected.len(), "{path}");
+    }
+    assert!(files >= 23, "{files}");
+}
+
+#[test]
+fn a_partition_is_all_its_segments_in_order() {
+    let cli = Cli::new();
+    cli.ok(&["topic", "create", "orders", "-c", "segment.bytes=65536"]);
+    cli.produce("orders", &numbered(0, 10_000));
+    let segments = std::fs::read_dir(cli.path("data/orders-0")).unwrap();
+    let logs = segments.filter(|entry| {
+        entry.as_ref().is_ok_and(|e| e.path().extension().is_some_and(|ext| ext == "log"))
+    });
+    assert!(logs.count() > 2);
+    let text = cli.ok_text(&["dump", "orders-0", "--records"]);
+    for (n, line) in text.lines().enumerate() {
+        assert!(line.starts_with(&format!("offset={n} ")), "{line}");
+    }
+    assert_eq!(text.lines().count(), 10_000);
+    let text = cli.ok_text(&["dump", "orders-0", "--records", "--from", "9998"]);
+    assert_eq!(text.lines().count(), 2);
+    let batches = cli.ok_text(&["dump", "orders-0", "--from", "9998"]);
+    assert_eq!(batches.lines().count(), 1, "{batches}");
+}
+
+#[test]
+fn damage_is_said_and_what_is_whole_is_printed() {
+    let cli = Cli::new();
+    let vector = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/py_many_batches.log");
+    let whole = std::fs::read(vector).unwrap();
+    let batches = lines(&cli.ok(&["dump", vector])).len();
+
+    std::fs::write(cli.path("cut.log"), &whole[..whole.len() - 1]).unwrap();
+    let ran = cli.run(&["dump", "cut.log"]);
+    assert_eq!((ran.code, lines(&ran.stdout).len()), (Some(1), batches - 1));
+    assert!(ran.stderr.contains("cut.log") && ran.stderr.contains("the file ends"), "{ran:?}");
+
+    let mut bytes = whole.clone();
+    bytes[70] ^= 1;
+    std::fs::write(cli.path("bit.log"), &bytes).unwrap();
+    let ran = cli.run(&["dump", "bit.log"]);
+    assert_eq!((ran.code, lines(&ran.stdout).len()), (Some(1), batches));
+    assert!(ran.stdout.windows(9).any(|part| part == b"crc=wrong"));
+    assert!(ran.stderr.contains("byte 0") && ran.stderr.contains("checksum"), "{}", ran.stderr);
+
+    std::fs::write(
+        cli.path("none.log"),
+        "this is no segment, but long enough to have a header of 61 bytes",
+    )
+    .unwrap();
+    let error = cli.fails(&["dump", "none.log"]);
+    assert!(error.contains("magic"), "{error}");
+    std::fs::write(cli.path("empty.log"), "").unwrap();
+    assert_eq!(cli.ok(&["dump", "empty.log"]), b"");
+}

@@ -1,0 +1,15 @@
+//! The command line, run as a user runs it: one process after the other, some beside each other, and
+//! some killed.
+#![cfg(feature = "cli")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "files outside of the engine, and damage to its own"
+)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod beside;
+mod dump;
+mod errors;
+mod kill;
+mod lines;
+mod run;
