@@ -328,7 +328,9 @@ impl Copy {
         if size > found.file.len()? {
             return Err(found.corrupt(12, CorruptReason::Short));
         }
-        self.bytes.resize(header.size as usize, 0);
+        if self.bytes.len() != header.size as usize {
+            self.bytes = vec![0; header.size as usize];
+        }
         let read = found.file.read_at(&mut self.bytes, 0)?;
         self.bytes.truncate(read);
         match read_header(&*found.file)? {
@@ -375,8 +377,12 @@ impl Copy {
     fn look_on(&self, position: u32, discarded: &mut u64) -> Lsn {
         let mut known = Lsn::ZERO;
         let mut counted = position;
-        let end = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
-        for at in (position..end).step_by(8) {
+        let (words, _) = self.from(position).as_chunks::<8>();
+        // The second word of a header is its position: nearly all places are passed over by it.
+        for (at, word) in (position..u32::MAX).step_by(8).zip(words.iter().skip(1)) {
+            if u64::from_be_bytes(*word) != Lsn::new(self.sequence, at).to_u64() {
+                continue;
+            }
             if let Ok(Some(header)) = self.header(at) {
                 known = known.max(header.known_synced);
                 // Payloads are searched too: a length is not to be trusted alone. Count them once.
