@@ -52,7 +52,7 @@ fn median(mut figures: Vec<f64>) -> f64 {
 }
 
 #[test]
-#[ignore = "measures"]
+#[ignore = "measures: cargo test --release --lib tests::measure -- --ignored --nocapture"]
 fn appends_of_150_bytes() {
     let folder = folder();
     let (_storage, journal) = journal(folder.path()).unwrap();
@@ -73,7 +73,7 @@ fn appends_of_150_bytes() {
 }
 
 #[test]
-#[ignore = "measures"]
+#[ignore = "measures: cargo test --release --lib tests::measure -- --ignored --nocapture"]
 fn synced_appends() {
     let folder = folder();
     let (storage, journal) = journal(folder.path()).unwrap();
