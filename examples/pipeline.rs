@@ -149,8 +149,10 @@ fn backlog(broker: &Broker) -> Result<Tally> {
     let mut reader =
         broker.consumer_with(ConsumerConfig::new().group(GROUP).enable_auto_commit(false))?;
     reader.assign((0..PARTITIONS).map(|partition| TopicPartition::new(TOPIC, partition)))?;
-    let positions = reader.assignment().into_iter().map(|partition| reader.position(&partition));
-    let offsets = positions.collect::<Result<Vec<i64>>>()?;
+    let partitions = reader.assignment();
+    let positions = partitions.iter().map(|partition| reader.position(partition));
+    let offsets: Vec<i64> =
+        positions.map(|position| Ok(position?.offset())).collect::<Result<_>>()?;
     let mut records = reader.poll(Duration::ZERO)?;
     while !records.is_empty() {
         records.iter().for_each(|record| left.add(&record));

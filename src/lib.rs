@@ -57,7 +57,8 @@
 //!
 //! What power loss takes of records that were only written is the end of one global order, over all
 //! partitions and all commits: never something from the middle, never half of a `send_all`, never a commit
-//! without the records it speaks of. A commit of offsets counts as `Written` when it returns.
+//! without the records it speaks of. A commit of offsets counts as `Written` when it returns, or as
+//! [`Synced`](Acks::Synced) if [`ConsumerConfig::commit_acks`] says so.
 //!
 //! Creating and deleting topics survives power loss when the call returns.
 //!
@@ -114,9 +115,13 @@ pub use broker::{
     RecoveryReport, TopicDescription,
 };
 pub use config::{
-    Acks, BrokerConfig, ConsumerConfig, JournalMode, OffsetReset, ProducerConfig, TopicConfig,
+    Acks, BrokerConfig, ConsumerConfig, IsolationLevel, JournalMode, OffsetReset, ProducerConfig,
+    TopicConfig,
 };
-pub use consumer::{Consumer, ConsumerRecord, ConsumerRecords, WakeupHandle};
+pub use consumer::{
+    Consumer, ConsumerRecord, ConsumerRecords, OffsetAndMetadata, OffsetAndTimestamp, Position,
+    Rebalance, RebalanceListener, WakeupHandle,
+};
 pub use error::{CorruptReason, Corruption, Error, Result};
 pub use producer::{Deliveries, Delivery, Producer, Record, RecordMetadata};
 pub use types::{NameReason, Timestamp, TimestampType, TopicId, TopicPartition};

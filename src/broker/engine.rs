@@ -215,11 +215,11 @@ impl Engine {
 
     /// Journals a commit of offsets and applies it, if the group accepts it: as a member's, or as that
     /// of somebody outside, which only a group without members takes.
-    pub(crate) fn commit_offsets(
+    pub(crate) fn commit_offsets<'p>(
         &self,
         group: &GroupHandle,
         member: Option<(&MemberId, MemberEpoch)>,
-        partitions: &[TopicPartition],
+        partitions: impl IntoIterator<Item = &'p TopicPartition>,
         commit: &OffsetCommit,
     ) -> Result<Lsn> {
         let mut body = Vec::with_capacity(128);

@@ -168,6 +168,11 @@ impl GroupHandle {
         let _told_later = self.state.lock().group.exit(id, now);
     }
 
+    /// Whether somebody is a member, as far as the group knows now.
+    pub(crate) fn is_member(&self, id: &MemberId) -> bool {
+        self.state.lock().members.contains_key(id)
+    }
+
     pub(crate) fn heartbeat(&self, id: &MemberId, now: Duration) -> Result<Heartbeat, Refusal> {
         let mut state = self.state.lock();
         let answer = state.group.heartbeat(id, now);

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use super::in_range;
+use super::duration::parse_iso;
+use super::{Acks, in_range};
 use crate::error::{Error, Result};
 
 /// Where a partition is read from when its group has no committed offset, or when the position lies
@@ -18,6 +19,9 @@ pub enum OffsetReset {
     Earliest,
     /// From the log end offset.
     Latest,
+    /// From the first record that is not older than this, by the wall clock when the position is
+    /// decided; from the log end offset if there is none (KIP-1106).
+    ByDuration(Duration),
     /// Not at all: `poll` fails with [`Error::NoOffsetForPartition`] or
     /// [`Error::OffsetOutOfRange`].
     None,
@@ -26,15 +30,66 @@ pub enum OffsetReset {
 impl std::str::FromStr for OffsetReset {
     type Err = Error;
 
+    /// Reads `earliest`, `latest`, `none` or `by_duration:PnDTnHnMn.nS`.
+    ///
+    /// ```
+    /// use grouplog::OffsetReset;
+    /// use std::time::Duration;
+    ///
+    /// let reset: OffsetReset = "by_duration:PT12H".parse()?;
+    /// assert_eq!(reset, OffsetReset::ByDuration(Duration::from_hours(12)));
+    /// # Ok::<(), grouplog::Error>(())
+    /// ```
     fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "earliest" => Ok(Self::Earliest),
-            "latest" => Ok(Self::Latest),
-            "none" => Ok(Self::None),
+        let by_duration = text.strip_prefix("by_duration:").and_then(parse_iso);
+        match (text, by_duration) {
+            ("earliest", _) => Ok(Self::Earliest),
+            ("latest", _) => Ok(Self::Latest),
+            ("none", _) => Ok(Self::None),
+            (_, Some(duration)) => Ok(Self::ByDuration(duration)),
             _ => Err(Error::InvalidConfig {
                 key: "auto.offset.reset",
                 value: text.to_owned(),
-                expected: "earliest, latest or none",
+                expected: "earliest, latest, none or by_duration:PnDTnHnMn.nS",
+            }),
+        }
+    }
+}
+
+/// Which records of transactions are returned: Kafka's `isolation.level`.
+///
+/// A transaction of this engine is one frame of the journal, so a record is committed when it is
+/// visible: both levels read the same. In segments that Kafka wrote, transactions end with control
+/// batches: those are passed over, and the records of an aborted transaction are returned at either
+/// level, which is not what `read_committed` means there.
+///
+/// ```
+/// use grouplog::IsolationLevel;
+/// assert_eq!(IsolationLevel::default(), IsolationLevel::ReadUncommitted);
+/// assert_eq!("read_committed".parse::<IsolationLevel>()?, IsolationLevel::ReadCommitted);
+/// # Ok::<(), grouplog::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum IsolationLevel {
+    /// All records.
+    #[default]
+    ReadUncommitted,
+    /// Only those whose transaction is committed.
+    ReadCommitted,
+}
+
+impl std::str::FromStr for IsolationLevel {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "read_uncommitted" => Ok(Self::ReadUncommitted),
+            "read_committed" => Ok(Self::ReadCommitted),
+            _ => Err(Error::InvalidConfig {
+                key: "isolation.level",
+                value: text.to_owned(),
+                expected: "read_uncommitted or read_committed",
             }),
         }
     }
@@ -59,9 +114,14 @@ pub struct ConsumerConfig {
     pub(crate) group: Option<String>,
     pub(crate) client_id: String,
     pub(crate) auto_offset_reset: OffsetReset,
-    pub(crate) enable_auto_commit: bool,
+    pub(crate) isolation_level: IsolationLevel,
+    /// `None`: not set, which is on with a group and off without one.
+    pub(crate) enable_auto_commit: Option<bool>,
     pub(crate) auto_commit_interval: Duration,
+    pub(crate) commit_acks: Acks,
     pub(crate) max_poll_records: usize,
+    pub(crate) fetch_max_bytes: u32,
+    pub(crate) max_partition_fetch_bytes: u32,
     pub(crate) max_poll_interval: Duration,
 }
 
@@ -71,9 +131,13 @@ impl Default for ConsumerConfig {
             group: None,
             client_id: "consumer".to_owned(),
             auto_offset_reset: OffsetReset::default(),
-            enable_auto_commit: true,
+            isolation_level: IsolationLevel::default(),
+            enable_auto_commit: None,
             auto_commit_interval: Duration::from_secs(5),
+            commit_acks: Acks::Written,
             max_poll_records: 500,
+            fetch_max_bytes: 50 << 20,
+            max_partition_fetch_bytes: 1 << 20,
             max_poll_interval: Duration::from_mins(5),
         }
     }
@@ -103,10 +167,17 @@ impl ConsumerConfig {
         self
     }
 
+    /// Kafka's `isolation.level`.
+    pub fn isolation_level(mut self, level: IsolationLevel) -> Self {
+        self.isolation_level = level;
+        self
+    }
+
     /// Kafka's `enable.auto.commit`: `poll` commits what earlier polls returned, every
-    /// `auto.commit.interval.ms`; so do giving up a partition and `close`.
+    /// `auto.commit.interval.ms`; so do giving up a partition, `assign`, and `close`. On by default
+    /// with a group; switching it on without one is refused, as by Kafka.
     pub fn enable_auto_commit(mut self, enable: bool) -> Self {
-        self.enable_auto_commit = enable;
+        self.enable_auto_commit = Some(enable);
         self
     }
 
@@ -116,9 +187,30 @@ impl ConsumerConfig {
         self
     }
 
+    /// What a commit must have reached when it returns. `Written`, the default, survives a killed
+    /// process and costs no system call; `Synced` survives power loss and waits for one sync of the
+    /// journal, which appends and other commits share. Auto-commit waits for it too.
+    pub fn commit_acks(mut self, acks: Acks) -> Self {
+        self.commit_acks = acks;
+        self
+    }
+
     /// Kafka's `max.poll.records`: how many records one `poll` returns at most.
     pub fn max_poll_records(mut self, records: usize) -> Self {
         self.max_poll_records = records;
+        self
+    }
+
+    /// Kafka's `fetch.max.bytes`: about how many bytes of records one `poll` returns at most. The
+    /// record that passes the limit is still returned, so that a large one never blocks a partition.
+    pub fn fetch_max_bytes(mut self, bytes: u32) -> Self {
+        self.fetch_max_bytes = bytes;
+        self
+    }
+
+    /// Kafka's `max.partition.fetch.bytes`: as [`ConsumerConfig::fetch_max_bytes`], for one partition.
+    pub fn max_partition_fetch_bytes(mut self, bytes: u32) -> Self {
+        self.max_partition_fetch_bytes = bytes;
         self
     }
 
@@ -129,9 +221,24 @@ impl ConsumerConfig {
         self
     }
 
+    /// Whether positions are committed without being asked.
+    pub(crate) fn auto_commits(&self) -> bool {
+        self.enable_auto_commit.unwrap_or(true) && self.group.is_some()
+    }
+
     pub(crate) fn validate(&self) -> Result<()> {
         in_range("max.poll.records", self.max_poll_records, 1.., "1 or more")?;
+        in_range("fetch.max.bytes", self.fetch_max_bytes, 1.., "1 or more")?;
+        in_range("max.partition.fetch.bytes", self.max_partition_fetch_bytes, 1.., "1 or more")?;
         let interval = self.max_poll_interval.as_millis();
-        in_range("max.poll.interval.ms", interval, 1.., "1 or more milliseconds")
+        in_range("max.poll.interval.ms", interval, 1.., "1 or more milliseconds")?;
+        if self.enable_auto_commit == Some(true) && self.group.is_none() {
+            return Err(Error::InvalidConfig {
+                key: "enable.auto.commit",
+                value: "true".to_owned(),
+                expected: "false, or not set, without group.id",
+            });
+        }
+        Ok(())
     }
 }

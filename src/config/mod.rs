@@ -13,10 +13,15 @@
 //! | `acks` | [`ProducerConfig::acks`] | `all` (synced) | `written`, `synced` (`0` and `1`, `all` and `-1`) |
 //! | `max.block.ms` | [`ProducerConfig::max_block`] | 60 s | |
 //! | `client.id` | [`ConsumerConfig::client_id`] | `consumer` | |
-//! | `auto.offset.reset` | [`ConsumerConfig::auto_offset_reset`] | `earliest` | `earliest`, `latest`, `none` |
-//! | `enable.auto.commit` | [`ConsumerConfig::enable_auto_commit`] | true | |
+//! | `group.id` | [`ConsumerConfig::group`] | none | 1 to 249 bytes |
+//! | `auto.offset.reset` | [`ConsumerConfig::auto_offset_reset`] | `earliest` | `earliest`, `latest`, `none`, `by_duration:PnDTnHnMn.nS` |
+//! | `isolation.level` | [`ConsumerConfig::isolation_level`] | `read_uncommitted` | `read_uncommitted`, `read_committed` |
+//! | `enable.auto.commit` | [`ConsumerConfig::enable_auto_commit`] | true with a group | |
 //! | `auto.commit.interval.ms` | [`ConsumerConfig::auto_commit_interval`] | 5 s | |
+//! | (not Kafka's) | [`ConsumerConfig::commit_acks`] | `written` | `written`, `synced` |
 //! | `max.poll.records` | [`ConsumerConfig::max_poll_records`] | 500 | 1 and more |
+//! | `fetch.max.bytes` | [`ConsumerConfig::fetch_max_bytes`] | 50 MiB | 1 and more |
+//! | `max.partition.fetch.bytes` | [`ConsumerConfig::max_partition_fetch_bytes`] | 1 MiB | 1 and more |
 //! | `max.poll.interval.ms` | [`ConsumerConfig::max_poll_interval`] | 5 min | 1 ms and more |
 //! | `journal.mode` | [`BrokerConfig::journal_mode`] | `auto` | `auto`, `map`, `write` |
 //! | `journal.file.bytes` | [`BrokerConfig::journal_file_bytes`] | 4 MiB | 64 KiB to 256 MiB |
@@ -26,11 +31,12 @@
 
 mod broker;
 mod consumer;
+mod duration;
 mod producer;
 mod topic;
 
 pub use broker::{BrokerConfig, JournalMode};
-pub use consumer::{ConsumerConfig, OffsetReset};
+pub use consumer::{ConsumerConfig, IsolationLevel, OffsetReset};
 pub use producer::{Acks, ProducerConfig};
 pub use topic::TopicConfig;
 

@@ -1,26 +1,33 @@
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{Consumer, Source};
+use super::{Consumer, OffsetAndMetadata, Position, Source};
+use crate::config::Acks;
 use crate::error::{Error, Result};
 use crate::group::{CommittedOffset, OffsetChange, OffsetCommit};
+use crate::log::Log;
 use crate::types::{PartitionNumber, TopicPartition};
 
 impl Consumer {
     /// Commits the positions: everything that was returned so far counts as done. It survives a
     /// killed process when this returns, and power loss with the next sync, never without the records
-    /// it speaks of.
+    /// it speaks of; with [`ConsumerConfig::commit_acks`](crate::ConsumerConfig::commit_acks) `Synced`
+    /// it survives power loss when this returns.
     ///
     /// # Errors
     /// `Fenced` if the member was evicted: others have its partitions, nothing was committed. `Misuse`
-    /// without `group.id`.
+    /// without `group.id`. `Indeterminate` if the sync failed.
     pub fn commit(&mut self) -> Result<()> {
+        self.check_not_poisoned()?;
         self.commit_positions()
     }
 
-    /// Commits chosen offsets: for each partition the next offset to read.
+    /// Commits chosen offsets: for each partition the next offset to read, with its leader epoch and
+    /// metadata. An offset without epoch gets that of the record before it. Positions do not move.
     ///
     /// # Errors
-    /// As [`Consumer::commit`]; `UnknownTopic`, `UnknownPartition`, `Misuse` for a negative offset.
+    /// As [`Consumer::commit`]; `UnknownTopic`, `UnknownPartition`; `Misuse` for a negative offset or
+    /// epoch; `LimitExceeded` for more than 4096 bytes of metadata. All or nothing is committed.
     ///
     /// ```
     /// use grouplog::{Broker, TopicConfig, TopicPartition};
@@ -33,39 +40,50 @@ impl Consumer {
     /// consumer.poll(Duration::ZERO)?;
     /// let partition = TopicPartition::new("orders", 0);
     /// consumer.commit_offsets([(partition.clone(), 0)])?;
-    /// assert_eq!(consumer.committed(&partition)?, Some(0));
+    /// assert_eq!(consumer.committed(&partition)?.unwrap().offset(), 0);
     /// # Ok::<(), grouplog::Error>(())
     /// ```
-    pub fn commit_offsets(
+    pub fn commit_offsets<O: Into<OffsetAndMetadata>>(
         &mut self,
-        offsets: impl IntoIterator<Item = (TopicPartition, i64)>,
+        offsets: impl IntoIterator<Item = (TopicPartition, O)>,
     ) -> Result<()> {
+        self.check_not_poisoned()?;
         let mut entries = Vec::new();
         for (partition, offset) in offsets {
-            if offset < 0 {
-                return Err(Error::Misuse("a committed offset must not be negative"));
-            }
-            let number = self.source.registry().log(&partition)?.number();
-            entries.push((partition, number, offset, None));
+            let log = self.source.registry().log(&partition)?;
+            entries.push((log, offset.into()));
         }
         self.commit_entries(&entries)
     }
 
-    /// The committed offset of this consumer's group: the next offset to read.
-    pub fn committed(&self, partition: &TopicPartition) -> Result<Option<i64>> {
+    /// What this consumer's group has committed for a partition; `None` if it has not.
+    ///
+    /// # Errors
+    /// `Misuse` without `group.id`; `UnknownTopic`, `UnknownPartition`.
+    pub fn committed(&self, partition: &TopicPartition) -> Result<Option<OffsetAndMetadata>> {
         let Some(group) = &self.config.group else {
             return Err(Error::Misuse("committed needs a group: set group.id"));
         };
         let log = self.source.registry().log(partition)?;
-        Ok(self.committed_offset(group, log.number()).map(|(offset, _)| offset))
+        Ok(self.look_up_committed(group, log.number(), |committed| {
+            let position = Position::of(committed.offset, committed.leader_epoch);
+            OffsetAndMetadata::from(position).with_metadata(&*committed.metadata)
+        }))
     }
 
-    pub(super) fn committed_offset(
+    pub(super) fn committed_position(&self, number: PartitionNumber) -> Option<Position> {
+        let group = self.config.group.as_ref()?;
+        self.look_up_committed(group, number, |committed| {
+            Position::of(committed.offset, committed.leader_epoch)
+        })
+    }
+
+    fn look_up_committed<T>(
         &self,
         group: &str,
         number: PartitionNumber,
-    ) -> Option<(i64, Option<i32>)> {
-        let read = |offset: &CommittedOffset| (offset.offset, offset.leader_epoch);
+        read: impl FnOnce(&CommittedOffset) -> T,
+    ) -> Option<T> {
         match &self.source {
             Source::Live(engine) => engine.offsets.lock().store.get(group, number).map(read),
             Source::Snapshot(snapshot) => snapshot.offsets.get(group, number).map(read),
@@ -74,28 +92,25 @@ impl Consumer {
 
     /// Commits the positions that changed since they were committed last.
     pub(super) fn commit_positions(&mut self) -> Result<()> {
+        let changed = |held: &&super::held::Held| !held.log.is_deleted();
         let entries: Vec<_> = self
             .held
             .iter()
-            .filter(|held| !held.log.is_deleted())
-            .filter_map(|held| {
-                let (offset, epoch) = held.to_commit()?;
-                Some((held.partition().clone(), held.log.number(), offset, epoch))
-            })
+            .filter(changed)
+            .filter_map(|held| Some((Arc::clone(&held.log), held.to_commit()?.into())))
             .collect();
         self.commit_entries(&entries)?;
-        for (partition, _, offset, _) in &entries {
-            if let Some(held) = self.held.iter_mut().find(|held| held.partition() == partition) {
-                held.set_committed(*offset);
+        for held in &mut self.held {
+            if let Some(position) = held.to_commit()
+                && !held.log.is_deleted()
+            {
+                held.set_committed(position.offset());
             }
         }
         Ok(())
     }
 
-    fn commit_entries(
-        &self,
-        entries: &[(TopicPartition, PartitionNumber, i64, Option<i32>)],
-    ) -> Result<()> {
+    fn commit_entries(&self, entries: &[(Arc<Log>, OffsetAndMetadata)]) -> Result<()> {
         let engine = self.source.engine()?;
         let Some(name) = &self.config.group else {
             return Err(Error::Misuse("commit needs a group: set group.id"));
@@ -110,35 +125,57 @@ impl Consumer {
             return group.check_commit(member);
         }
         let commit_timestamp = engine.clock().now();
-        let metadata: Arc<str> = Arc::from("");
-        let offsets = entries.iter().map(|(_, number, offset, leader_epoch)| {
-            let offset = CommittedOffset {
-                offset: *offset,
-                leader_epoch: *leader_epoch,
-                metadata: Arc::clone(&metadata),
+        let mut offsets = Vec::with_capacity(entries.len());
+        for (log, offset) in entries {
+            let committed = CommittedOffset {
+                offset: offset.offset(),
+                leader_epoch: offset.leader_epoch().or_else(|| epoch_before(log, offset.offset())),
+                metadata: Arc::from(offset.metadata()),
                 commit_timestamp,
             };
-            (*number, Some(offset))
-        });
-        let commit = OffsetCommit {
-            group: Arc::clone(group.name()),
-            change: OffsetChange::Set(offsets.collect()),
-        };
-        let partitions: Vec<_> = entries.iter().map(|(partition, ..)| partition.clone()).collect();
-        engine.commit_offsets(&group, member, &partitions, &commit).map(|_| ())
+            committed.check()?;
+            offsets.push((log.number(), Some(committed)));
+        }
+        let commit =
+            OffsetCommit { group: Arc::clone(group.name()), change: OffsetChange::Set(offsets) };
+        let partitions = entries.iter().map(|(log, _)| log.partition());
+        let lsn = engine.commit_offsets(&group, member, partitions, &commit)?;
+        if self.config.commit_acks == Acks::Synced {
+            engine.wait_synced(lsn)?;
+        }
+        Ok(())
     }
 
     /// Kafka's auto-commit: what earlier polls returned, when the interval is over.
     pub(super) fn auto_commit(&mut self) {
-        if !self.config.enable_auto_commit || self.config.group.is_none() || !self.source.is_live()
-        {
-            return;
+        if self.source.clock().monotonic() >= self.next_auto_commit {
+            self.auto_commit_now();
         }
-        let now = self.source.clock().monotonic();
-        if now >= self.next_auto_commit {
+    }
+
+    /// How long nothing is due to be committed; for ever without auto-commit.
+    pub(super) fn until_auto_commit(&self) -> Duration {
+        if self.config.auto_commits() && self.source.is_live() {
+            self.next_auto_commit.saturating_sub(self.source.clock().monotonic())
+        } else {
+            Duration::MAX
+        }
+    }
+
+    /// Commits the positions if `enable.auto.commit` is on. As in Kafka a failure is no error: it is
+    /// tried again after the next interval, and at worst records are read again.
+    pub(super) fn auto_commit_now(&mut self) {
+        if self.config.auto_commits() && self.source.is_live() {
+            let now = self.source.clock().monotonic();
             self.next_auto_commit = now.saturating_add(self.config.auto_commit_interval);
-            // As in Kafka: tried again after the next interval; at worst records are read again.
             let _tried_again = self.commit_positions();
         }
     }
+}
+
+/// The epoch of the record before `offset`, if the log holds it: who commits an offset has read it.
+fn epoch_before(log: &Log, offset: i64) -> Option<i32> {
+    let before = offset.checked_sub(1)?;
+    let inside = (log.start_offset()..log.end_offset()).contains(&before);
+    if inside { log.epoch_of(before) } else { None }
 }

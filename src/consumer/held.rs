@@ -1,8 +1,10 @@
 use std::sync::Arc;
 
+use super::Position;
 use crate::config::OffsetReset;
 use crate::error::{Error, Result};
 use crate::log::{Cursor, FetchLimits, Fetched, Log};
+use crate::time::Clock;
 use crate::types::TopicPartition;
 
 /// A partition that a consumer reads.
@@ -18,6 +20,13 @@ pub(super) struct Held {
     pub(super) paused: bool,
 }
 
+/// Where a partition is read from if nothing else decides.
+#[derive(Clone, Copy)]
+pub(super) struct Policy<'a> {
+    pub(super) reset: OffsetReset,
+    pub(super) clock: &'a dyn Clock,
+}
+
 impl Held {
     pub(super) fn new(log: Arc<Log>) -> Self {
         Self { log, cursor: None, epoch: None, committed: None, paused: false }
@@ -28,15 +37,18 @@ impl Held {
     }
 
     /// The next offset to return, if it is decided.
-    pub(super) fn position(&self) -> Option<i64> {
+    pub(super) fn offset(&self) -> Option<i64> {
         self.cursor.as_ref().map(Cursor::position)
     }
 
-    /// The position and its epoch, if there is something new to commit.
-    pub(super) fn to_commit(&self) -> Option<(i64, Option<i32>)> {
-        self.position()
-            .filter(|position| Some(*position) != self.committed)
-            .map(|p| (p, self.epoch))
+    /// As `offset`, with the epoch of the record before it.
+    pub(super) fn position(&self) -> Option<Position> {
+        self.offset().map(|offset| Position::of(offset, self.epoch))
+    }
+
+    /// The position, if there is something new to commit.
+    pub(super) fn to_commit(&self) -> Option<Position> {
+        self.position().filter(|position| Some(position.offset()) != self.committed)
     }
 
     /// `offset` was committed.
@@ -44,46 +56,42 @@ impl Held {
         self.committed = Some(offset);
     }
 
-    /// Goes on at `offset`.
-    pub(super) fn seek(&mut self, offset: i64) {
-        self.cursor = Some(Cursor::new(offset));
-        self.epoch = None;
+    /// Goes on at `position`.
+    pub(super) fn seek(&mut self, position: Position) {
+        self.cursor = Some(Cursor::new(position.offset()));
+        self.epoch = position.leader_epoch();
     }
 
-    /// Decides the position: the committed offset, else what the policy says.
-    pub(super) fn start(
-        &mut self,
-        committed: Option<(i64, Option<i32>)>,
-        reset: OffsetReset,
-    ) -> Result<()> {
+    /// Decides the position: the committed one, else what the policy says.
+    pub(super) fn start(&mut self, committed: Option<Position>, policy: Policy<'_>) -> Result<()> {
         if self.cursor.is_some() {
             return Ok(());
         }
-        if let Some((offset, epoch)) = committed {
-            self.check_not_truncated(offset, epoch)?;
-            self.seek(offset);
-            self.epoch = epoch;
-            self.committed = Some(offset);
+        if let Some(position) = committed {
+            self.check_not_truncated(position)?;
+            self.seek(position);
+            self.committed = Some(position.offset());
         } else {
-            let offset = self.reset_offset(reset).ok_or_else(|| Error::NoOffsetForPartition {
+            let offset = self.reset_offset(policy)?.ok_or_else(|| Error::NoOffsetForPartition {
                 partition: self.partition().clone(),
             })?;
-            self.seek(offset);
+            self.seek(Position::new(offset));
         }
         Ok(())
     }
 
     /// KIP-320: the record before the position must be the one that was read. Power loss may have taken
     /// it, and another one may have its offset.
-    pub(super) fn check_not_truncated(&self, offset: i64, epoch: Option<i32>) -> Result<()> {
+    pub(super) fn check_not_truncated(&self, position: Position) -> Result<()> {
         let end = self.log.end_offset();
-        let before = offset.saturating_sub(1);
+        let before = position.offset().saturating_sub(1);
         let kept = before < self.log.start_offset()
-            || epoch.is_none_or(|epoch| self.log.epoch_of(before) == Some(epoch));
-        if offset <= end && kept {
+            || position.leader_epoch().is_none_or(|epoch| self.log.epoch_of(before) == Some(epoch));
+        if position.offset() <= end && kept {
             return Ok(());
         }
-        Err(Error::LogTruncated { partition: self.partition().clone(), position: offset, end })
+        let partition = self.partition().clone();
+        Err(Error::LogTruncated { partition, position: position.offset(), end })
     }
 
     /// Reads on into `fetched`. Out of range is answered by the policy.
@@ -91,20 +99,19 @@ impl Held {
         &mut self,
         partition: usize,
         limits: FetchLimits,
-        reset: OffsetReset,
+        policy: Policy<'_>,
         fetched: &mut Fetched,
     ) -> Result<()> {
         let chunks = fetched.chunks.len();
         let Some(cursor) = &mut self.cursor else { return Ok(()) };
         let result = match self.log.fetch(cursor, partition, limits, fetched) {
             Err(Error::OffsetOutOfRange { partition: at, requested, start, end }) => {
-                let Some(offset) = self.reset_offset(reset) else {
+                let Some(offset) = self.reset_offset(policy)? else {
                     return Err(Error::OffsetOutOfRange { partition: at, requested, start, end });
                 };
-                let mut cursor = Cursor::new(offset);
-                let result = self.log.fetch(&mut cursor, partition, limits, fetched);
-                self.cursor = Some(cursor);
-                result
+                self.seek(Position::new(offset));
+                let Some(cursor) = &mut self.cursor else { return Ok(()) };
+                self.log.fetch(cursor, partition, limits, fetched)
             }
             other => other,
         };
@@ -114,11 +121,17 @@ impl Held {
         result
     }
 
-    fn reset_offset(&self, reset: OffsetReset) -> Option<i64> {
-        match reset {
+    fn reset_offset(&self, policy: Policy<'_>) -> Result<Option<i64>> {
+        Ok(match policy.reset {
             OffsetReset::Earliest => Some(self.log.start_offset()),
             OffsetReset::Latest => Some(self.log.end_offset()),
+            OffsetReset::ByDuration(duration) => {
+                let oldest = policy.clock.now().saturating_sub(duration);
+                let end = self.log.end_offset();
+                let found = self.log.offset_for_time(oldest)?;
+                Some(found.map_or(end, |(offset, _)| offset))
+            }
             OffsetReset::None => None,
-        }
+        })
     }
 }

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use super::Consumer;
 use super::held::Held;
+use super::listener::Event;
 use crate::broker::{GroupHandle, MemberSignal};
 use crate::error::{Error, Result};
 use crate::group::{Heartbeat, MemberConfig, MemberEpoch, MemberId, Reconcile, Refusal};
@@ -71,36 +72,38 @@ impl Consumer {
     /// The group is told that `poll` has begun. A member that was evicted lost everything it held,
     /// uncommitted positions too, and joins from scratch, as in Kafka.
     pub(super) fn enter_poll(&mut self) -> Result<()> {
-        let now = self.source.clock().monotonic();
-        let Some(member) = &self.membership else { return Ok(()) };
-        match member.group.enter_poll(&member.id, now) {
-            Ok(()) => Ok(()),
-            Err(Refusal::UnknownMember) => self.rejoin(),
-            Err(refusal) => Err(refusal.into_error(member.group.name())),
-        }
+        if self.enter_engine() { Ok(()) } else { self.rejoin() }
     }
 
-    pub(super) fn exit_poll(&self) {
+    /// The member's interval begins anew and stands still; false if it is no member any more.
+    pub(super) fn enter_engine(&self) -> bool {
+        let now = self.source.clock().monotonic();
+        let Some(member) = &self.membership else { return true };
+        member.group.enter_poll(&member.id, now).is_ok()
+    }
+
+    /// The program has control: the member's interval runs.
+    pub(super) fn leave_engine(&self) {
         if let Some(member) = &self.membership {
             member.group.exit_poll(&member.id, self.source.clock().monotonic());
         }
     }
 
     fn rejoin(&mut self) -> Result<()> {
+        let lost = self.assignment();
+        // As the member that it was: what its listener commits is refused.
+        let told = self.tell(Event::Lost, &lost);
         self.held.clear();
-        let Some(mut member) = self.membership.take() else { return Ok(()) };
+        let Some(mut member) = self.membership.take() else { return told };
         // A signal of its own: the old one says for ever that the member is gone.
         member.signal = Arc::new(MemberSignal::new(Arc::clone(&self.event)));
         member.seen = 0;
         member.epoch = MemberEpoch::default();
         let entered = self.enter_group(&member);
-        let now = self.source.clock().monotonic();
-        let polled = entered.and_then(|()| {
-            let begun = member.group.enter_poll(&member.id, now);
-            begun.map_err(|refusal| refusal.into_error(member.group.name()))
-        });
         self.membership = Some(member);
-        polled
+        entered?;
+        self.enter_engine();
+        told
     }
 
     /// Whether the group has something to tell. One atomic: this is what every poll pays.
@@ -131,31 +134,43 @@ impl Consumer {
         if !revoke.is_empty() {
             self.give_up(&revoke)?;
         }
+        let mut assigned = Vec::with_capacity(assign.len());
         for partition in assign {
             match self.source.registry().log(&partition) {
-                Ok(log) => self.held.push(Held::new(log)),
+                Ok(log) => {
+                    self.held.push(Held::new(log));
+                    assigned.push(partition);
+                }
                 // Deleted a moment ago; the group learns of it and takes it back.
                 Err(Error::UnknownTopic { .. } | Error::UnknownPartition { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
         self.held.sort_by(|a, b| a.partition().cmp(b.partition()));
-        Ok(())
+        self.tell(Event::Assigned, &assigned)
     }
 
     /// Gives partitions up: their positions are committed first if `enable.auto.commit` is on, as Kafka
-    /// does it. Whether that succeeds or not, the partitions go to their next owners.
+    /// does it. Whether that and the listener succeed or not, the partitions go to their next owners.
     fn give_up(&mut self, partitions: &[TopicPartition]) -> Result<()> {
-        if self.config.enable_auto_commit {
-            // A commit that is refused means records are read again by the next owner: at least once.
-            let _read_again = self.commit_positions();
-        }
+        self.auto_commit_now();
+        let told = self.tell(Event::Revoked, partitions);
         self.held.retain(|held| !partitions.contains(held.partition()));
-        let Some(member) = &self.membership else { return Ok(()) };
+        let Some(member) = &self.membership else { return told };
         match member.group.revoked(&member.id, partitions) {
-            Ok(()) => Ok(()),
-            Err(Refusal::UnknownMember) => self.rejoin(),
-            Err(refusal) => Err(refusal.into_error(member.group.name())),
+            Ok(()) => told,
+            Err(Refusal::UnknownMember) => told.and(self.rejoin()),
+            Err(refusal) => told.and(Err(refusal.into_error(member.group.name()))),
         }
+    }
+
+    /// Gives up everything, and leaves the group.
+    pub(super) fn give_up_all(&mut self) -> Result<()> {
+        let all = if self.membership.is_some() { self.assignment() } else { Vec::new() };
+        let evicted = self.membership.as_ref().is_some_and(|m| !m.group.is_member(&m.id));
+        let told = self.tell(if evicted { Event::Lost } else { Event::Revoked }, &all);
+        self.leave();
+        self.held.clear();
+        told
     }
 }

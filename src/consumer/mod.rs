@@ -2,8 +2,10 @@
 
 mod commit;
 mod held;
+mod listener;
 mod membership;
 mod poll;
+mod position;
 mod records;
 mod seek;
 mod source;
@@ -13,6 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+pub use listener::{Rebalance, RebalanceListener};
+pub use position::{OffsetAndMetadata, OffsetAndTimestamp, Position};
 pub use records::{ConsumerRecord, ConsumerRecords};
 pub(crate) use source::Source;
 
@@ -22,6 +26,7 @@ use crate::error::{Error, Result};
 use crate::log::Wake as _;
 use crate::types::TopicPartition;
 use held::Held;
+use listener::Listener;
 use membership::Membership;
 
 /// Reads records: as a member of a group after [`Consumer::subscribe`], or chosen partitions after
@@ -67,6 +72,9 @@ pub struct Consumer {
     event: Arc<Event>,
     wakeup: Arc<AtomicBool>,
     next_auto_commit: Duration,
+    listener: Listener,
+    /// Whether the listener panicked.
+    poisoned: bool,
     closed: bool,
 }
 
@@ -106,7 +114,8 @@ impl Consumer {
             crate::types::check_group_name(group)
                 .map_err(|reason| Error::InvalidName { name: group.clone(), reason })?;
         }
-        let next_auto_commit = source.clock().monotonic() + config.auto_commit_interval;
+        let now = source.clock().monotonic();
+        let next_auto_commit = now.saturating_add(config.auto_commit_interval);
         Ok(Self {
             source,
             config,
@@ -117,6 +126,8 @@ impl Consumer {
             event: Arc::default(),
             wakeup: Arc::default(),
             next_auto_commit,
+            listener: Listener::default(),
+            poisoned: false,
             closed: false,
         })
     }
@@ -127,6 +138,7 @@ impl Consumer {
     /// # Errors
     /// `Misuse` without `group.id` or after `assign`; `InvalidName`.
     pub fn subscribe<T: AsRef<str>>(&mut self, topics: impl IntoIterator<Item = T>) -> Result<()> {
+        self.check_not_poisoned()?;
         self.source.check_open()?;
         if self.assigned {
             return Err(Error::Misuse("subscribe and assign cannot be mixed: unsubscribe first"));
@@ -145,21 +157,28 @@ impl Consumer {
     }
 
     /// Reads exactly these partitions, without other members. With `group.id` the offsets of that
-    /// group are where it begins, and can be committed while the group has no members.
+    /// group are where it begins, and can be committed while the group has no members. Partitions that
+    /// were assigned before keep their positions; with auto-commit the positions are committed first.
     ///
     /// # Errors
     /// `Misuse` after `subscribe`; `UnknownTopic`, `UnknownPartition`.
     pub fn assign(&mut self, partitions: impl IntoIterator<Item = TopicPartition>) -> Result<()> {
+        self.check_not_poisoned()?;
         self.source.check_open()?;
         if self.membership.is_some() {
             return Err(Error::Misuse("subscribe and assign cannot be mixed: unsubscribe first"));
         }
-        let mut held = Vec::new();
-        for partition in partitions {
-            match self.held.iter().position(|held| *held.partition() == partition) {
+        let logs: Vec<_> = partitions
+            .into_iter()
+            .map(|partition| self.source.registry().log(&partition))
+            .collect::<Result<_>>()?;
+        self.auto_commit_now();
+        let mut held: Vec<Held> = Vec::with_capacity(logs.len());
+        for log in logs {
+            match self.held.iter().position(|held| Arc::ptr_eq(&held.log, &log)) {
                 Some(at) => held.push(self.held.swap_remove(at)),
-                None if held.iter().any(|known: &Held| *known.partition() == partition) => {}
-                None => held.push(Held::new(self.source.registry().log(&partition)?)),
+                None if held.iter().any(|known| Arc::ptr_eq(&known.log, &log)) => {}
+                None => held.push(Held::new(log)),
             }
         }
         held.sort_by(|a, b| a.partition().cmp(b.partition()));
@@ -169,12 +188,15 @@ impl Consumer {
         Ok(())
     }
 
-    /// Leaves the group, or drops what was assigned. Nothing is committed.
+    /// Leaves the group, or drops what was assigned. Nothing is committed, but by the listener.
+    ///
+    /// # Errors
+    /// What the [`RebalanceListener`] returns; the group is left all the same.
     pub fn unsubscribe(&mut self) -> Result<()> {
-        self.leave();
-        self.held.clear();
+        self.check_not_poisoned()?;
+        let told = self.give_up_all();
         self.assigned = false;
-        Ok(())
+        told
     }
 
     /// The partitions that this consumer reads now, in order.
@@ -190,23 +212,21 @@ impl Consumer {
     /// Commits the positions if `enable.auto.commit` is on, and leaves the group.
     ///
     /// # Errors
-    /// Those of [`Consumer::commit`]; the group is left all the same.
+    /// Those of [`Consumer::commit`], and what the [`RebalanceListener`] returns; the group is left all
+    /// the same.
     pub fn close(mut self) -> Result<()> {
-        let committed = if self.config.enable_auto_commit && self.config.group.is_some() {
-            self.commit_positions()
-        } else {
-            Ok(())
-        };
-        self.leave();
+        self.check_not_poisoned()?;
+        let committed = if self.config.auto_commits() { self.commit_positions() } else { Ok(()) };
+        let told = self.give_up_all();
         self.closed = true;
-        committed
+        committed.and(told)
     }
 
-    fn held(&self, partition: &TopicPartition) -> Result<usize> {
-        self.held
-            .iter()
-            .position(|held| held.partition() == partition)
-            .ok_or(Error::Misuse("the partition is not assigned to this consumer"))
+    fn check_not_poisoned(&self) -> Result<()> {
+        if !self.poisoned {
+            return Ok(());
+        }
+        Err(Error::Poisoned { what: "this consumer: its rebalance listener panicked".to_owned() })
     }
 }
 

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::held::Policy;
 use super::{Consumer, ConsumerRecords};
 use crate::error::{Error, Result};
 use crate::log::{FetchLimits, Wake};
@@ -13,22 +14,23 @@ impl Consumer {
     /// # Errors
     /// `Wakeup`; `Corrupt` for a damaged batch, whose partition stays where it is while the others go
     /// on; `LogTruncated`, `NoOffsetForPartition`, `OffsetOutOfRange`; `Misuse` before `subscribe` or
-    /// `assign`; `Closed`.
+    /// `assign`; `Closed`; `Poisoned` after a panic of the [`RebalanceListener`](super::RebalanceListener),
+    /// and whatever that returns.
     pub fn poll(&mut self, timeout: Duration) -> Result<ConsumerRecords> {
+        self.check_not_poisoned()?;
         self.source.check_open()?;
         if self.membership.is_none() && !self.assigned {
             return Err(Error::Misuse("poll needs subscribe or assign first"));
         }
-        self.enter_poll()?;
-        let result = self.poll_until(timeout);
-        self.exit_poll();
+        let result = self.enter_poll().and_then(|()| self.poll_until(timeout));
+        self.leave_engine();
         result
     }
 
     fn poll_until(&mut self, timeout: Duration) -> Result<ConsumerRecords> {
         let deadline = self.source.clock().monotonic().saturating_add(timeout);
-        self.auto_commit();
         loop {
+            self.auto_commit();
             if self.wakeup.swap(false, Ordering::AcqRel) {
                 return Err(Error::Wakeup);
             }
@@ -49,12 +51,15 @@ impl Consumer {
     fn sleep(&mut self, left: Duration) -> bool {
         let sleeper: Arc<dyn Wake> = Arc::clone(&self.event) as Arc<dyn Wake>;
         for held in &self.held {
-            let Some(position) = held.position() else { continue };
+            let Some(position) = held.offset() else { continue };
             if !held.paused && !held.log.is_deleted() && !held.log.sleep_on(position, &sleeper) {
                 return false;
             }
         }
         let mut wait = left;
+        if self.held.iter().any(|held| held.to_commit().is_some()) {
+            wait = wait.min(self.until_auto_commit());
+        }
         if let Some(member) = &self.membership {
             // Nobody else looks after silent members while all others sleep.
             let now = self.source.clock().monotonic();
@@ -72,15 +77,16 @@ impl Consumer {
     fn fetch(&mut self) -> Result<ConsumerRecords> {
         let mut records = ConsumerRecords::default();
         let count = self.held.len();
-        let limits = FetchLimits { records: self.config.max_poll_records, bytes: FETCH_MAX_BYTES };
+        let first = self.next;
         for step in 0..count {
-            let at = (self.next + step) % count;
-            if records.fetched.records.len() >= limits.records
-                || records.fetched.bytes >= limits.bytes
+            let at = (first + step) % count;
+            if records.fetched.records.len() >= self.config.max_poll_records
+                || records.fetched.bytes >= self.config.fetch_max_bytes as usize
             {
                 break;
             }
-            match self.fetch_one(at, limits, &mut records) {
+            let nothing_before = records.is_empty();
+            match self.fetch_one(at, &mut records) {
                 Ok(()) => {}
                 // What the other partitions gave is returned first; the error comes again.
                 Err(_) if !records.is_empty() => break,
@@ -89,24 +95,23 @@ impl Consumer {
                     return Err(error);
                 }
             }
-        }
-        if let Some(last) = records.fetched.chunks.last()
-            && let Some(partition) = records.partitions.get(last.partition)
-        {
-            // Partitions take turns: the one that filled the poll is drained further only after the
-            // others had their chance.
-            let at = self.held.iter().position(|held| held.partition() == partition);
-            self.next = at.map_or(0, |at| (at + 1) % count.max(1));
+            if nothing_before && !records.is_empty() {
+                // Partitions take turns: the next poll begins behind the one that was served first, so
+                // each is first at some time, and then the limits of bytes do not pass over it.
+                self.next = (at + 1) % count;
+            }
         }
         Ok(records)
     }
 
-    fn fetch_one(
-        &mut self,
-        at: usize,
-        limits: FetchLimits,
-        records: &mut ConsumerRecords,
-    ) -> Result<()> {
+    /// The limits for one more partition.
+    fn limits(&self, fetched: usize) -> FetchLimits {
+        let partition = fetched.saturating_add(self.config.max_partition_fetch_bytes as usize);
+        let bytes = partition.min(self.config.fetch_max_bytes as usize);
+        FetchLimits { records: self.config.max_poll_records, bytes }
+    }
+
+    fn fetch_one(&mut self, at: usize, records: &mut ConsumerRecords) -> Result<()> {
         let Some(held) = self.held.get_mut(at) else { return Ok(()) };
         if held.paused {
             return Ok(());
@@ -116,14 +121,15 @@ impl Consumer {
             let topic = held.partition().topic().to_owned();
             return if self.assigned { Err(Error::UnknownTopic { topic }) } else { Ok(()) };
         }
-        if held.position().is_none() {
+        if held.offset().is_none() {
             self.start(at)?;
         }
-        let reset = self.config.auto_offset_reset;
+        let limits = self.limits(records.fetched.bytes);
+        let policy = Policy { reset: self.config.auto_offset_reset, clock: self.source.clock() };
         let Some(held) = self.held.get_mut(at) else { return Ok(()) };
         let before = records.fetched.records.len();
         let index = records.partitions.len();
-        let result = held.fetch(index, limits, reset, &mut records.fetched);
+        let result = held.fetch(index, limits, policy, &mut records.fetched);
         if records.fetched.records.len() > before {
             records.partitions.push(held.partition().clone());
         }
@@ -132,18 +138,12 @@ impl Consumer {
 
     /// Decides where a partition is read from.
     pub(super) fn start(&mut self, at: usize) -> Result<()> {
-        let reset = self.config.auto_offset_reset;
         let Some(held) = self.held.get(at) else { return Ok(()) };
-        let committed = match &self.config.group {
-            Some(group) => self.committed_offset(group, held.log.number()),
-            None => None,
-        };
+        let committed = self.committed_position(held.log.number());
+        let policy = Policy { reset: self.config.auto_offset_reset, clock: self.source.clock() };
         match self.held.get_mut(at) {
-            Some(held) => held.start(committed, reset),
+            Some(held) => held.start(committed, policy),
             None => Ok(()),
         }
     }
 }
-
-/// Kafka's default of `fetch.max.bytes`.
-const FETCH_MAX_BYTES: usize = 50 << 20;

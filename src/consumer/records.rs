@@ -1,3 +1,4 @@
+use super::Position;
 use crate::log::{Chunk, Fetched, FetchedRecord};
 use crate::record::Headers;
 use crate::types::{Timestamp, TopicPartition};
@@ -41,30 +42,24 @@ impl ConsumerRecords {
 
     /// The records, partition by partition, each in the order of its offsets.
     pub fn iter(&self) -> Iter<'_> {
-        let mut iter = Iter {
-            records: self,
-            chunk: None,
-            bytes: &[],
-            rest: [].iter(),
-            next_chunk: 0,
-            left: self.len(),
-        };
-        iter.enter_chunk();
-        iter
+        Iter::new(self, 0, self.fetched.chunks.len())
     }
 
     /// The partitions that records are from.
-    pub fn partitions(&self) -> impl Iterator<Item = &TopicPartition> {
+    pub fn partitions(&self) -> impl ExactSizeIterator<Item = &TopicPartition> {
         self.partitions.iter()
     }
 
-    /// The records of one partition.
-    pub fn records<'a>(
-        &'a self,
-        partition: &TopicPartition,
-    ) -> impl Iterator<Item = ConsumerRecord<'a>> + use<'a> {
-        let at = self.partitions.iter().position(|known| known == partition);
-        self.iter().filter(move |record| Some(record.chunk.partition) == at)
+    /// The records of one partition, in the order of their offsets; none if there are none of it.
+    pub fn records(&self, partition: &TopicPartition) -> Iter<'_> {
+        let chunks = &self.fetched.chunks;
+        let number = self.partitions.iter().position(|known| known == partition);
+        // Chunks of a partition stand together, in the order of the partitions.
+        let first = |number| chunks.partition_point(|chunk| chunk.partition < number);
+        match number {
+            Some(number) => Iter::new(self, first(number), first(number + 1)),
+            None => Iter::new(self, 0, 0),
+        }
     }
 }
 
@@ -90,24 +85,37 @@ pub struct Iter<'a> {
     bytes: &'a [u8],
     rest: std::slice::Iter<'a, FetchedRecord>,
     next_chunk: usize,
+    end_chunk: usize,
     left: usize,
 }
 
-impl Iter<'_> {
+impl<'a> Iter<'a> {
+    /// The records of the chunks `first..end`.
+    fn new(records: &'a ConsumerRecords, first: usize, end: usize) -> Self {
+        let left = start_of(records, end) - start_of(records, first);
+        let rest = [].iter();
+        Iter { records, chunk: None, bytes: &[], rest, next_chunk: first, end_chunk: end, left }
+    }
+
     fn enter_chunk(&mut self) -> bool {
+        if self.next_chunk >= self.end_chunk {
+            return false;
+        }
+        let start = start_of(self.records, self.next_chunk);
         let fetched = &self.records.fetched;
         let Some(chunk) = fetched.chunks.get(self.next_chunk) else { return false };
-        let start = self
-            .next_chunk
-            .checked_sub(1)
-            .and_then(|last| fetched.chunks.get(last))
-            .map_or(0, |c| c.end);
         self.next_chunk += 1;
         self.bytes = chunk.source.bytes();
         self.rest = fetched.records.get(start..chunk.end).unwrap_or_default().iter();
         self.chunk = Some(chunk);
         true
     }
+}
+
+/// Where the records of a chunk begin among those fetched.
+fn start_of(records: &ConsumerRecords, chunk: usize) -> usize {
+    let before = chunk.checked_sub(1).and_then(|before| records.fetched.chunks.get(before));
+    before.map_or(0, |before| before.end)
 }
 
 impl<'a> Iterator for Iter<'a> {
@@ -186,9 +194,15 @@ impl<'a> ConsumerRecord<'a> {
     }
 
     /// The epoch of the writer that appended the record. Stored with the offset by those who keep
-    /// positions outside of the engine, and given to [`Consumer::seek_with_epoch`](super::Consumer::seek_with_epoch).
+    /// positions outside of the engine: [`ConsumerRecord::next_position`] has both.
     pub fn leader_epoch(&self) -> i32 {
         self.chunk.epoch
+    }
+
+    /// The position behind this record: what is committed, or kept elsewhere, when it is done, and
+    /// given to [`Consumer::seek`](super::Consumer::seek).
+    pub fn next_position(&self) -> Position {
+        Position::new(self.offset() + 1).with_leader_epoch(self.leader_epoch())
     }
 
     /// The timestamp.

@@ -1,14 +1,21 @@
-use super::Consumer;
+use std::collections::BTreeMap;
+
 use super::held::Held;
+use super::{Consumer, OffsetAndTimestamp, Position};
 use crate::error::{Error, Result};
 use crate::types::{Timestamp, TopicPartition};
 
 impl Consumer {
-    /// Goes on at `offset` in an assigned partition. Whether it is in the log is seen by the next poll,
-    /// which applies `auto.offset.reset` if it is not.
+    /// Goes on at a position in an assigned partition. Whether its offset is in the log is seen by the
+    /// next poll, which applies `auto.offset.reset` if it is not.
+    ///
+    /// A position that was kept outside of the engine is given with the leader epoch that
+    /// [`Consumer::position`] or [`ConsumerRecord::next_position`](super::ConsumerRecord::next_position)
+    /// told: then a record that power loss took back is noticed (KIP-320).
     ///
     /// # Errors
-    /// `Misuse` if the partition is not assigned to this consumer, or for a negative offset.
+    /// `Misuse` if the partition is not assigned to this consumer, or for a negative offset;
+    /// `LogTruncated` if the record before the position is not the one of that epoch any more.
     ///
     /// ```
     /// use grouplog::{Broker, ConsumerConfig, Record, TopicConfig, TopicPartition};
@@ -26,99 +33,180 @@ impl Consumer {
     /// reader.seek(&partition, 2)?;
     /// let records = reader.poll(Duration::ZERO)?;
     /// assert_eq!(records.iter().next().unwrap().value(), Some(&b"c"[..]));
-    /// assert_eq!(reader.position(&partition)?, 3);
+    /// let position = reader.position(&partition)?; // the offset, and the epoch of record "c"
+    /// assert_eq!((position.offset(), position.leader_epoch()), (3, Some(1)));
+    /// reader.seek(&partition, position)?;
     /// # Ok::<(), grouplog::Error>(())
     /// ```
-    pub fn seek(&mut self, partition: &TopicPartition, offset: i64) -> Result<()> {
-        let at = self.held(partition)?;
-        if offset < 0 {
+    pub fn seek(
+        &mut self,
+        partition: &TopicPartition,
+        position: impl Into<Position>,
+    ) -> Result<()> {
+        let position = position.into();
+        if position.offset() < 0 {
             return Err(Error::Misuse("an offset to seek must not be negative"));
         }
-        if let Some(held) = self.held.get_mut(at) {
-            held.seek(offset);
+        let held = self.held_mut(partition)?;
+        if position.leader_epoch().is_some() {
+            held.check_not_truncated(position)?;
         }
+        held.seek(position);
         Ok(())
     }
 
-    /// As [`Consumer::seek`], for a position that was kept outside of the engine together with the
-    /// leader epoch of the record before it (KIP-320).
+    /// Goes to the log start of an assigned partition.
     ///
     /// # Errors
-    /// `LogTruncated` if power loss took that record back.
-    pub fn seek_with_epoch(
-        &mut self,
-        partition: &TopicPartition,
-        offset: i64,
-        leader_epoch: i32,
-    ) -> Result<()> {
-        let at = self.held(partition)?;
-        if let Some(held) = self.held.get(at) {
-            held.check_not_truncated(offset, Some(leader_epoch))?;
-        }
-        self.seek(partition, offset)
-    }
-
-    /// Goes to the log start of an assigned partition.
+    /// `Misuse` if the partition is not assigned to this consumer.
     pub fn seek_to_beginning(&mut self, partition: &TopicPartition) -> Result<()> {
-        let offset = self.log_bounds(partition)?.0;
-        self.seek(partition, offset)
+        let held = self.held_mut(partition)?;
+        held.seek(Position::new(held.log.start_offset()));
+        Ok(())
     }
 
     /// Goes to the log end of an assigned partition: only records sent from now on are returned.
+    ///
+    /// # Errors
+    /// `Misuse` if the partition is not assigned to this consumer.
     pub fn seek_to_end(&mut self, partition: &TopicPartition) -> Result<()> {
-        let offset = self.log_bounds(partition)?.1;
-        self.seek(partition, offset)
+        let held = self.held_mut(partition)?;
+        held.seek(Position::new(held.log.end_offset()));
+        Ok(())
     }
 
     /// Goes to the first record by offset with this timestamp or a later one, or to the log end if
     /// there is none.
+    ///
+    /// # Errors
+    /// `Misuse` if the partition is not assigned to this consumer; `Corrupt`, `Io` from looking.
     pub fn seek_to_timestamp(
         &mut self,
         partition: &TopicPartition,
         timestamp: Timestamp,
     ) -> Result<()> {
-        let at = self.held(partition)?;
-        let Some(held) = self.held.get(at) else { return Ok(()) };
-        let found = held.log.offset_for_time(timestamp)?.map(|(offset, _)| offset);
-        let offset = found.unwrap_or_else(|| held.log.end_offset());
-        self.seek(partition, offset)
+        let held = self.held_mut(partition)?;
+        // Read first: what is sent while it is searched is behind the end.
+        let end = held.log.end_offset();
+        let found = held.log.offset_for_time(timestamp)?;
+        held.seek(Position::new(found.map_or(end, |(offset, _)| offset)));
+        Ok(())
     }
 
-    /// The next offset to return.
-    pub fn position(&mut self, partition: &TopicPartition) -> Result<i64> {
+    /// The next offset to return, and the leader epoch of the record before it if that is known.
+    ///
+    /// # Errors
+    /// `Misuse` if the partition is not assigned to this consumer; `NoOffsetForPartition`,
+    /// `LogTruncated` where the position is not decided yet and cannot be.
+    pub fn position(&mut self, partition: &TopicPartition) -> Result<Position> {
         let at = self.held(partition)?;
         self.start(at)?;
-        let position = self.held.get(at).and_then(Held::position);
-        position.ok_or(Error::Misuse("the partition is not assigned to this consumer"))
+        self.held.get(at).and_then(Held::position).ok_or(NOT_ASSIGNED)
     }
 
     /// How many offsets lie between the position and the log end.
+    ///
+    /// # Errors
+    /// Those of [`Consumer::position`].
     pub fn lag(&mut self, partition: &TopicPartition) -> Result<i64> {
         let position = self.position(partition)?;
-        Ok(self.log_bounds(partition)?.1.saturating_sub(position))
+        let end = self.held_mut(partition)?.log.end_offset();
+        Ok(end.saturating_sub(position.offset()))
     }
 
-    /// The log start offset and the log end offset of a partition of any topic.
-    pub fn log_bounds(&self, partition: &TopicPartition) -> Result<(i64, i64)> {
-        let log = self.source.registry().log(partition)?;
-        Ok((log.start_offset(), log.end_offset()))
+    /// The log start offsets of partitions of any topic.
+    ///
+    /// # Errors
+    /// `UnknownTopic`, `UnknownPartition`.
+    pub fn beginning_offsets<'p>(
+        &self,
+        partitions: impl IntoIterator<Item = &'p TopicPartition>,
+    ) -> Result<BTreeMap<TopicPartition, i64>> {
+        let start = |partition| Ok(self.source.registry().log(partition)?.start_offset());
+        partitions.into_iter().map(|p| Ok((p.clone(), start(p)?))).collect()
     }
 
-    /// Returns no records of the partition until [`Consumer::resume`].
+    /// The log end offsets of partitions of any topic: what the next record gets. Positions do not
+    /// move.
+    ///
+    /// # Errors
+    /// `UnknownTopic`, `UnknownPartition`.
+    ///
+    /// ```
+    /// use grouplog::{Broker, Record, TopicConfig, TopicPartition};
+    ///
+    /// let broker = Broker::open_in_memory()?;
+    /// broker.create_topic("orders", TopicConfig::new())?;
+    /// broker.producer()?.send(Record::to("orders").value("1 pear"))?;
+    /// let partition = TopicPartition::new("orders", 0);
+    /// let consumer = broker.consumer("billing")?;
+    /// assert_eq!(consumer.beginning_offsets([&partition])?[&partition], 0);
+    /// assert_eq!(consumer.end_offsets([&partition])?[&partition], 1);
+    /// # Ok::<(), grouplog::Error>(())
+    /// ```
+    pub fn end_offsets<'p>(
+        &self,
+        partitions: impl IntoIterator<Item = &'p TopicPartition>,
+    ) -> Result<BTreeMap<TopicPartition, i64>> {
+        let end = |partition| Ok(self.source.registry().log(partition)?.end_offset());
+        partitions.into_iter().map(|p| Ok((p.clone(), end(p)?))).collect()
+    }
+
+    /// For each partition, of any topic, the first record by offset with this timestamp or a later
+    /// one; `None` if there is none. Timestamps need not be in order: it is the first by offset.
+    ///
+    /// # Errors
+    /// `UnknownTopic`, `UnknownPartition`; `Misuse` for a negative timestamp; `Corrupt`, `Io`.
+    pub fn offsets_for_times(
+        &self,
+        times: impl IntoIterator<Item = (TopicPartition, Timestamp)>,
+    ) -> Result<BTreeMap<TopicPartition, Option<OffsetAndTimestamp>>> {
+        let mut found = BTreeMap::new();
+        for (partition, timestamp) in times {
+            if timestamp.as_millis() < 0 {
+                return Err(Error::Misuse("a time to look for must not be negative"));
+            }
+            let log = self.source.registry().log(&partition)?;
+            let first = log.offset_for_time(timestamp)?.map(|(offset, timestamp)| {
+                OffsetAndTimestamp { offset, timestamp, leader_epoch: log.epoch_of(offset) }
+            });
+            found.insert(partition, first);
+        }
+        Ok(found)
+    }
+
+    /// Returns no records of the partition until [`Consumer::resume`]. The position stays, and so does
+    /// the partition: a rebalance that leaves it here leaves it paused.
+    ///
+    /// # Errors
+    /// `Misuse` if the partition is not assigned to this consumer.
     pub fn pause(&mut self, partition: &TopicPartition) -> Result<()> {
-        self.set_paused(partition, true)
+        self.held_mut(partition)?.paused = true;
+        Ok(())
     }
 
     /// Ends [`Consumer::pause`].
+    ///
+    /// # Errors
+    /// `Misuse` if the partition is not assigned to this consumer.
     pub fn resume(&mut self, partition: &TopicPartition) -> Result<()> {
-        self.set_paused(partition, false)
-    }
-
-    fn set_paused(&mut self, partition: &TopicPartition, paused: bool) -> Result<()> {
-        let at = self.held(partition)?;
-        if let Some(held) = self.held.get_mut(at) {
-            held.paused = paused;
-        }
+        self.held_mut(partition)?.paused = false;
         Ok(())
     }
+
+    /// The partitions that are paused, in order.
+    pub fn paused(&self) -> Vec<TopicPartition> {
+        let paused = self.held.iter().filter(|held| held.paused);
+        paused.map(|held| held.partition().clone()).collect()
+    }
+
+    pub(super) fn held(&self, partition: &TopicPartition) -> Result<usize> {
+        self.held.iter().position(|held| held.partition() == partition).ok_or(NOT_ASSIGNED)
+    }
+
+    fn held_mut(&mut self, partition: &TopicPartition) -> Result<&mut Held> {
+        self.held.iter_mut().find(|held| held.partition() == partition).ok_or(NOT_ASSIGNED)
+    }
 }
+
+const NOT_ASSIGNED: Error = Error::Misuse("the partition is not assigned to this consumer");

@@ -34,6 +34,12 @@ impl Timestamp {
     pub fn checked_add(self, duration: Duration) -> Option<Self> {
         i64::try_from(duration.as_millis()).ok().and_then(|d| self.0.checked_add(d)).map(Self)
     }
+
+    /// This timestamp moved back, at most to 1970.
+    pub(crate) fn saturating_sub(self, duration: Duration) -> Self {
+        let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(millis).max(0))
+    }
 }
 
 impl From<SystemTime> for Timestamp {

@@ -60,7 +60,7 @@ fn check_reads(broker: &Broker, model: &[Owned], max_poll_records: usize) {
         assert!(found.len() <= max_poll_records);
         assert_eq!(found, model[offset..offset + found.len()], "from {offset}");
         assert_eq!(found.is_empty(), offset == end);
-        assert_eq!(reader.position(&partition).unwrap(), (offset + found.len()) as i64);
+        assert_eq!(reader.position(&partition).unwrap().offset(), (offset + found.len()) as i64);
     }
     let mut times: Vec<i64> = model.iter().map(|record| record.timestamp).collect();
     times.sort_unstable();
@@ -69,7 +69,7 @@ fn check_reads(broker: &Broker, model: &[Owned], max_poll_records: usize) {
         reader.seek_to_timestamp(&partition, Timestamp::from_millis(time)).unwrap();
         let first = model.iter().position(|record| record.timestamp >= time);
         let expected = first.unwrap_or(model.len()) as i64;
-        assert_eq!(reader.position(&partition).unwrap(), expected, "time {time}");
+        assert_eq!(reader.position(&partition).unwrap().offset(), expected, "time {time}");
     }
 }
 
@@ -224,9 +224,10 @@ fn seek_position_lag_pause_and_resume() {
     }
     let (p0, p1) = (tp("t", 0), tp("t", 1));
     let mut reader = reader(&broker, "t", 2);
-    assert_eq!(reader.position(&p0).unwrap(), 0);
+    assert_eq!(reader.position(&p0).unwrap().offset(), 0);
     assert_eq!(reader.lag(&p0).unwrap(), 10);
-    assert_eq!(reader.log_bounds(&p0).unwrap(), (0, 10));
+    assert_eq!(reader.beginning_offsets([&p0, &p1]).unwrap()[&p0], 0);
+    assert_eq!(reader.end_offsets([&p0, &p1]).unwrap()[&p0], 10);
     reader.seek(&p0, 7).unwrap();
     assert_eq!(values(&drain(&mut reader)), ["7", "8", "9"]);
     assert_eq!(reader.lag(&p0).unwrap(), 0);
@@ -238,7 +239,7 @@ fn seek_position_lag_pause_and_resume() {
     assert_eq!(drain(&mut reader).len(), 10);
     reader.seek_to_end(&p0).unwrap();
     assert!(drain(&mut reader).is_empty());
-    assert_eq!(reader.position(&p1).unwrap(), 1);
+    assert_eq!(reader.position(&p1).unwrap().offset(), 1);
     for refusal in [
         refused(reader.seek(&p0, -1)),
         refused(reader.seek(&tp("t", 7), 0)),
@@ -295,7 +296,7 @@ fn an_offset_out_of_range_follows_the_same_policy() {
     assert_eq!(values(&drain(&mut at_nine(OffsetReset::Earliest))), ["a", "b"]);
     let mut latest = at_nine(OffsetReset::Latest);
     assert!(drain(&mut latest).is_empty());
-    assert_eq!(latest.position(&tp("t", 0)).unwrap(), 2);
+    assert_eq!(latest.position(&tp("t", 0)).unwrap().offset(), 2);
     match refused(at_nine(OffsetReset::None).poll(Duration::ZERO)) {
         Error::OffsetOutOfRange { partition, requested, start, end } => {
             assert_eq!((partition, requested, start, end), (tp("t", 0), 9, 0, 2));

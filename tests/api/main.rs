@@ -4,6 +4,8 @@
 mod consume;
 mod errors;
 mod groups;
+mod listener;
+mod offsets;
 mod produce;
 mod read_only;
 mod topics;

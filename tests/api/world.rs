@@ -118,6 +118,11 @@ pub(crate) fn values(records: &[Owned]) -> Vec<String> {
     records.iter().map(text).collect()
 }
 
+/// The offset that the consumer's group has committed for a partition of a topic.
+pub(crate) fn committed_offset(consumer: &Consumer, partition: &TopicPartition) -> Option<i64> {
+    consumer.committed(partition).unwrap().map(|committed| committed.offset())
+}
+
 /// The error of a result that must be one.
 pub(crate) fn refused<T: std::fmt::Debug>(result: grouplog::Result<T>) -> Error {
     result.unwrap_err()

@@ -174,7 +174,7 @@ fn drain(
 pub(crate) fn positions(consumer: &mut Consumer) -> Result<Vec<(TopicPartition, i64)>, Failure> {
     let mut positions = Vec::new();
     for partition in consumer.assignment() {
-        let position = consumer.position(&partition)?;
+        let position = consumer.position(&partition)?.offset();
         positions.push((partition, position));
     }
     Ok(positions)
@@ -201,7 +201,8 @@ pub(crate) fn seek(
         From::Earliest => consumer.seek_to_beginning(partition)?,
         From::Latest => consumer.seek_to_end(partition)?,
         From::Offset(offset) => {
-            let (start, end) = consumer.log_bounds(partition)?;
+            let start = consumer.beginning_offsets([partition])?[partition];
+            let end = consumer.end_offsets([partition])?[partition];
             consumer.seek(partition, offset.min(end).max(start))?;
         }
         From::Time(timestamp) => consumer.seek_to_timestamp(partition, timestamp)?,

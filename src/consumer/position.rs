@@ -1,0 +1,160 @@
+//! Places in a partition, and what is kept beside a committed one.
+
+use crate::types::Timestamp;
+
+/// Where a consumer stands in a partition: the next offset to read, and the leader epoch of the record
+/// before it, if it is known.
+///
+/// The epoch is what makes a stored position safe (KIP-320): after power loss another record may have
+/// the offset of one that was read, and [`Consumer::seek`](super::Consumer::seek) tells the two apart by
+/// it. Who keeps positions outside of the engine keeps both numbers.
+///
+/// ```
+/// use grouplog::Position;
+///
+/// let position = Position::new(42).with_leader_epoch(3);
+/// assert_eq!((position.offset(), position.leader_epoch()), (42, Some(3)));
+/// assert_eq!(Position::from(42), Position::new(42));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[must_use]
+pub struct Position {
+    offset: i64,
+    leader_epoch: Option<i32>,
+}
+
+impl Position {
+    /// In front of the record at `offset`; negative offsets are refused where they are used.
+    pub const fn new(offset: i64) -> Self {
+        Self { offset, leader_epoch: None }
+    }
+
+    /// The leader epoch of the record before the offset.
+    pub const fn with_leader_epoch(mut self, epoch: i32) -> Self {
+        self.leader_epoch = Some(epoch);
+        self
+    }
+
+    /// The next offset to read.
+    pub const fn offset(self) -> i64 {
+        self.offset
+    }
+
+    /// The leader epoch of the record before it, if it is known.
+    pub const fn leader_epoch(self) -> Option<i32> {
+        self.leader_epoch
+    }
+
+    pub(super) const fn of(offset: i64, leader_epoch: Option<i32>) -> Self {
+        Self { offset, leader_epoch }
+    }
+}
+
+impl From<i64> for Position {
+    fn from(offset: i64) -> Self {
+        Self::new(offset)
+    }
+}
+
+impl From<OffsetAndMetadata> for Position {
+    fn from(committed: OffsetAndMetadata) -> Self {
+        committed.position
+    }
+}
+
+/// An offset as it is committed, with a text that the program keeps beside it.
+///
+/// ```
+/// use grouplog::{Broker, OffsetAndMetadata, TopicConfig, TopicPartition};
+///
+/// let broker = Broker::open_in_memory()?;
+/// broker.create_topic("orders", TopicConfig::new())?;
+/// let partition = TopicPartition::new("orders", 0);
+/// let mut consumer = broker.consumer("billing")?;
+/// consumer.assign([partition.clone()])?;
+/// let done = OffsetAndMetadata::new(0).with_metadata("by the night run");
+/// consumer.commit_offsets([(partition.clone(), done)])?;
+/// let committed = consumer.committed(&partition)?.unwrap();
+/// assert_eq!((committed.offset(), committed.metadata()), (0, "by the night run"));
+/// # Ok::<(), grouplog::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[must_use]
+pub struct OffsetAndMetadata {
+    position: Position,
+    metadata: String,
+}
+
+impl OffsetAndMetadata {
+    /// The next offset to read, without metadata.
+    pub const fn new(offset: i64) -> Self {
+        Self { position: Position::new(offset), metadata: String::new() }
+    }
+
+    /// The leader epoch of the record before the offset. Without it a commit takes the epoch that the
+    /// record before the offset has in the log.
+    pub const fn with_leader_epoch(mut self, epoch: i32) -> Self {
+        self.position = self.position.with_leader_epoch(epoch);
+        self
+    }
+
+    /// A text of at most 4096 bytes (Kafka's `offset.metadata.max.bytes`).
+    pub fn with_metadata(mut self, metadata: impl Into<String>) -> Self {
+        self.metadata = metadata.into();
+        self
+    }
+
+    /// The next offset to read.
+    pub const fn offset(&self) -> i64 {
+        self.position.offset()
+    }
+
+    /// The leader epoch of the record before it, if it is known.
+    pub const fn leader_epoch(&self) -> Option<i32> {
+        self.position.leader_epoch()
+    }
+
+    /// The text beside it; empty if there is none.
+    pub fn metadata(&self) -> &str {
+        &self.metadata
+    }
+}
+
+impl From<i64> for OffsetAndMetadata {
+    fn from(offset: i64) -> Self {
+        Self::new(offset)
+    }
+}
+
+impl From<Position> for OffsetAndMetadata {
+    fn from(position: Position) -> Self {
+        Self { position, metadata: String::new() }
+    }
+}
+
+/// A record that was found by its time: [`Consumer::offsets_for_times`](super::Consumer::offsets_for_times).
+///
+/// ```
+/// use grouplog::{Broker, Record, Timestamp, TopicConfig, TopicPartition};
+///
+/// let broker = Broker::open_in_memory()?;
+/// broker.create_topic("orders", TopicConfig::new())?;
+/// let record = Record::to("orders").timestamp(Timestamp::from_millis(2_000));
+/// broker.producer()?.send(record)?;
+/// let partition = TopicPartition::new("orders", 0);
+/// let consumer = broker.consumer("billing")?;
+/// let found = consumer.offsets_for_times([(partition.clone(), Timestamp::from_millis(1_000))])?;
+/// let found = found[&partition].unwrap();
+/// assert_eq!((found.offset, found.timestamp.as_millis()), (0, 2_000));
+/// # Ok::<(), grouplog::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct OffsetAndTimestamp {
+    /// The offset of the record.
+    pub offset: i64,
+    /// Its timestamp.
+    pub timestamp: Timestamp,
+    /// The leader epoch of the record, if it is known.
+    pub leader_epoch: Option<i32>,
+}
