@@ -25,7 +25,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// }
 /// # Ok::<(), Error>(())
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Error {
     /// Another process, or another `Broker` of this one, has the folder open for writing.
@@ -157,7 +157,7 @@ pub enum Error {
         /// The file or folder.
         path: Box<Path>,
         /// The cause.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// An earlier write or sync failed, so nothing more is written until the folder is opened again.
     /// Reading goes on.
@@ -190,6 +190,9 @@ pub enum Error {
     },
     /// The broker, producer or consumer was closed.
     Closed,
+    /// The process was forked after the folder was opened, and this is the child: the folder is the
+    /// parent's. The child may open it for reading, or for writing once the parent has closed it.
+    ForkedChild,
     /// The batch is compressed with a codec that this build leaves out.
     UnsupportedCodec {
         /// The codec's name, which is also the name of the cargo feature.
@@ -259,7 +262,7 @@ impl Error {
         let path = path.into();
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path },
-            _ => Self::Io { op, path: path.into_boxed_path(), source },
+            _ => Self::Io { op, path: path.into_boxed_path(), source: Arc::new(source) },
         }
     }
 
@@ -274,7 +277,11 @@ impl Error {
         }))
     }
 
-    /// Whether the same call may succeed later without anything being mended.
+    /// Whether the same call may succeed later without anything being mended: by waiting
+    /// (`DiskFull`, `Timeout`, `Busy`). Nothing was applied, so calling again repeats nothing.
+    ///
+    /// `Indeterminate` is not: what was sent may be there already. `Locked` is not: somebody has to
+    /// close the folder.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::DiskFull { .. } | Self::Timeout { .. } | Self::Busy { .. })
     }
@@ -354,6 +361,9 @@ impl fmt::Display for Error {
                 write!(f, "{} changes too fast to be read now; try again", path.display())
             }
             Self::Closed => f.write_str("it is closed"),
+            Self::ForkedChild => f.write_str(
+                "the folder was opened before the fork and belongs to the parent process",
+            ),
             Self::UnsupportedCodec { codec } => {
                 write!(f, "codec {codec} is not built in: enable the cargo feature {codec:?}")
             }
@@ -365,7 +375,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Io { source, .. } => Some(source),
+            Self::Io { source, .. } => Some(source.as_ref()),
             Self::Failed { cause } | Self::Indeterminate { cause } => Some(cause.as_ref()),
             _ => None,
         }

@@ -111,8 +111,8 @@ pub mod time;
 mod types;
 
 pub use broker::{
-    Broker, GroupOffset, GroupSummary, Health, MemberSummary, PartitionDescription, ReadOnlyBroker,
-    RecoveryReport, TopicDescription,
+    Broker, DamagedPartition, GroupOffset, GroupSummary, Health, HealthStatus, MemberSummary,
+    PartitionDescription, Problem, ReadOnlyBroker, RecoveryReport, TopicDescription,
 };
 pub use config::{
     Acks, BrokerConfig, ConsumerConfig, IsolationLevel, JournalMode, OffsetReset, ProducerConfig,

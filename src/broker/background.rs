@@ -67,7 +67,7 @@ impl Background {
         }
         // The thread takes signals until it is told to stop, or finds the engine gone.
         let _told = self.signals.send(Signal::Stop);
-        // It cannot have panicked without poisoning what it held.
+        // If it panicked, it has stopped all writing.
         let _ended = thread.join();
     }
 }
@@ -78,12 +78,10 @@ fn run(receiver: &Receiver<Signal>, engine: &Weak<Engine>) {
             return;
         }
         let Some(engine) = engine.upgrade() else { return };
-        let done = match signal {
+        // A failure is kept for `health`. A panic stops all writing before it ends this thread.
+        let _kept = match signal {
             Signal::Recovery => engine.finish_recovery(),
             _ => engine.checkpoint(),
         };
-        // Kept by the engine for `health`: a full disk is reported by the appends that wait for space,
-        // a failed sync by every call.
-        drop(done);
     }
 }

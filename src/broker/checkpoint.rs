@@ -48,10 +48,14 @@ impl Engine {
     pub(crate) fn checkpoint(&self) -> Result<()> {
         let mut state = self.checkpoint.lock();
         self.finish_pending(&mut state)?;
-        let freeze = self.freeze();
+        let freeze = {
+            let _guard = self.poison_on_panic("a checkpoint");
+            self.freeze()
+        };
         self.finish_checkpoint(&mut state, freeze)?;
         drop(state);
-        self.finish_deletions()
+        self.finish_deletions();
+        Ok(())
     }
 
     /// Writes out the state that recovery built, if that is still to be done.
@@ -59,7 +63,8 @@ impl Engine {
         let mut state = self.checkpoint.lock();
         self.finish_pending(&mut state)?;
         drop(state);
-        self.finish_deletions()
+        self.finish_deletions();
+        Ok(())
     }
 
     pub(super) fn finish_pending(&self, state: &mut CheckpointState) -> Result<()> {
@@ -73,10 +78,12 @@ impl Engine {
 
     /// Removes the folders of topics whose deletion a crash cut short; the deletion is in the
     /// checkpoint by now.
-    fn finish_deletions(&self) -> Result<()> {
-        let Some(_one) = self.admin.try_lock() else { return Ok(()) };
+    fn finish_deletions(&self) {
+        let Some(_one) = self.admin.try_lock() else { return };
         let deletions = self.catalogue.lock().deletions().to_vec();
-        deletions.iter().try_for_each(|deletion| self.remove_deleted(deletion))
+        for deletion in &deletions {
+            self.remove_deleted(deletion);
+        }
     }
 
     /// Freezes the state under all locks (for some microseconds) and reads E.
@@ -110,7 +117,15 @@ impl Engine {
     }
 
     fn finish_checkpoint(&self, state: &mut CheckpointState, freeze: Freeze) -> Result<()> {
-        if let Some(cause) = self.journal.state() {
+        let _guard = self.poison_on_panic("a checkpoint");
+        let finished = self.try_checkpoint(state, freeze);
+        self.troubles.checkpoint(finished.as_ref().copied());
+        finished
+    }
+
+    fn try_checkpoint(&self, state: &mut CheckpointState, freeze: Freeze) -> Result<()> {
+        if let Some(cause) = self.journal.state().or_else(|| self.journal.space_stopped()) {
+            self.put_back(state, freeze);
             return Err(Error::Failed { cause });
         }
         if cfg!(planted_fault = "recycle_early") {
@@ -133,23 +148,34 @@ impl Engine {
                 Ok(())
             }
             Err(Failure::Sync(error)) => {
-                // What was written before may be lost whatever a later sync says: nothing that
-                // depends on it is written any more. The journal still has it all.
+                // What was written before may be lost whatever a later sync says: no checkpoint that
+                // relies on it is written any more. The journal has it all, keeps it, and goes on.
                 let cause = Arc::new(error);
-                self.journal.fail(Arc::clone(&cause));
+                if self.journal.is_held() {
+                    // `Synced` waits for this very checkpoint, which never comes.
+                    self.journal.fail(Arc::clone(&cause));
+                } else {
+                    self.journal.stop_space(Arc::clone(&cause));
+                }
+                self.put_back(state, freeze);
                 Err(Error::Failed { cause })
             }
             Err(Failure::Retry(error)) => {
-                if self.journal.is_held() {
-                    // The recovery checkpoint has to come first, at exactly its position: marks and
-                    // captured states stay as they are.
-                    state.pending = Some(freeze);
-                } else {
-                    freeze.logs.iter().for_each(|(log, _)| log.checkpoint_failed());
-                }
+                self.put_back(state, freeze);
                 self.logs.write_failed.store(true, Ordering::Release);
                 Err(error)
             }
+        }
+    }
+
+    /// The state that was frozen belongs to a later checkpoint.
+    fn put_back(&self, state: &mut CheckpointState, freeze: Freeze) {
+        if self.journal.is_held() {
+            // The recovery checkpoint has to come first, at exactly its position: marks and captured
+            // states stay as they are.
+            state.pending = Some(freeze);
+        } else {
+            freeze.logs.iter().for_each(|(log, _)| log.checkpoint_failed());
         }
     }
 

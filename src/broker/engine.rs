@@ -26,6 +26,7 @@ use super::catalogue::{Catalogue, CatalogueChange, Deletion};
 use super::checkpoint::CheckpointState;
 use super::files;
 use super::groups::{GroupHandle, Groups};
+use super::health::Troubles;
 use super::registry::{Registry, Topic};
 use super::reserve::Reserve;
 use crate::config::{BrokerConfig, TopicConfig};
@@ -60,6 +61,7 @@ pub(crate) struct Engine {
     pub(super) catalogue: Mutex<Catalogue>,
     pub(crate) groups: Groups,
     pub(super) reserve: Reserve,
+    pub(super) troubles: Troubles,
     pub(super) background: Background,
     pub(super) lock: Mutex<Option<Box<dyn StorageLock>>>,
     pub(super) closed: AtomicBool,
@@ -74,9 +76,20 @@ impl Engine {
         &*self.config.random
     }
 
-    /// Refuses calls after `close`.
+    /// Refuses calls after `close`, and those of a forked child.
+    #[inline]
     pub(crate) fn check_open(&self) -> Result<()> {
+        if self.is_forked() {
+            return Err(Error::ForkedChild);
+        }
         if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Whether this process is a child of the one that opened the folder. Its threads are not there,
+    /// and its locks may be held by them for ever.
+    #[inline]
+    pub(crate) fn is_forked(&self) -> bool {
+        self.logs.fork.is_child()
     }
 
     /// Reserves journal space for a frame. Called without locks; may wait.
@@ -133,7 +146,7 @@ impl Engine {
         if self.config.background {
             self.background.request_checkpoint();
         } else {
-            // The failure is kept by the journal, which the next call reports.
+            // The failure is kept for `health`; the journal's own is reported by the next call.
             let _reported_later = self.checkpoint();
         }
     }
@@ -149,6 +162,7 @@ impl Engine {
         let mut offsets = self.offsets.lock();
         let mut catalogue = self.catalogue.lock();
         let change = decide(&catalogue)?;
+        let _guard = self.poison_on_panic("the catalogue");
         let body = change.encode();
         let header = section_header(SectionKind::CATALOGUE, body.len() as u32);
         let lsn = self.journal.append(&mut credit, &[&header, &body])?;
@@ -168,6 +182,8 @@ impl Engine {
         self.check_open()?;
         let lsn = {
             let _one = self.admin.lock();
+            // A folder of the same name may still be a deleted topic's.
+            self.set_deleted_aside()?;
             let id = self.new_topic_id();
             let (topic, _, lsn) =
                 self.change_catalogue(|catalogue| catalogue.decide_create(name, config, id))?;
@@ -196,21 +212,35 @@ impl Engine {
                 id: topic.id,
                 partitions: topic.config.partitions,
             };
-            files::set_aside(&*self.storage, &deletion)?;
+            // From here on the topic is deleted, whatever becomes of its files: a failure to move or
+            // remove them is for `health`, and they are removed later.
+            let set_aside = files::set_aside(&*self.storage, &deletion);
+            self.troubles.deletion(set_aside.as_ref().copied());
             (deletion, lsn)
         };
         self.groups.metadata_changed(&self.registry);
         if !cfg!(planted_fault = "unlink_before_sync") {
             self.wait_synced(lsn)?;
         }
-        self.remove_deleted(&deletion)
+        self.remove_deleted(&deletion);
+        Ok(())
     }
 
-    /// Removes the folders of a deleted topic whose deletion is synced.
-    pub(super) fn remove_deleted(&self, deletion: &Deletion) -> Result<()> {
-        files::remove_folders(&*self.storage, deletion)?;
-        self.catalogue.lock().deletion_done(deletion.id);
-        Ok(())
+    /// Moves the folders of deleted topics out of the way.
+    fn set_deleted_aside(&self) -> Result<()> {
+        let deletions = self.catalogue.lock().deletions().to_vec();
+        deletions.iter().try_for_each(|deletion| files::set_aside(&*self.storage, deletion))
+    }
+
+    /// Removes the folders of a deleted topic whose deletion is synced. What cannot be removed now is
+    /// with the next checkpoint.
+    pub(super) fn remove_deleted(&self, deletion: &Deletion) {
+        let removed = files::set_aside(&*self.storage, deletion)
+            .and_then(|()| files::remove_folders(&*self.storage, deletion));
+        self.troubles.deletion(removed.as_ref().copied());
+        if removed.is_ok() {
+            self.catalogue.lock().deletion_done(deletion.id);
+        }
     }
 
     /// Journals a commit of offsets and applies it, if the group accepts it: as a member's, or as that
@@ -233,6 +263,7 @@ impl Engine {
         }
         .map_err(|refusal| refusal.into_error(group.name()))?;
         let mut offsets = self.offsets.lock();
+        let _guard = self.poison_on_panic("the committed offsets");
         let header = section_header(SectionKind::GROUP_OFFSETS, body.len() as u32);
         let lsn = self.journal.append(&mut credit, &[&header, &body])?;
         offsets.store.apply(commit);
@@ -255,6 +286,9 @@ impl Engine {
 
     /// Ends the engine: everything is written out, nothing is left to replay.
     pub(crate) fn close(&self) -> Result<()> {
+        if self.is_forked() {
+            return Err(Error::ForkedChild);
+        }
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }

@@ -9,6 +9,7 @@ mod engine;
 mod event;
 mod files;
 mod groups;
+mod health;
 mod image;
 mod open;
 mod read_only;
@@ -22,14 +23,15 @@ use std::sync::Arc;
 pub(crate) use engine::Engine;
 pub(crate) use event::Event;
 pub(crate) use groups::{GroupHandle, MemberSignal};
+pub use health::{Health, HealthStatus, Problem};
 #[cfg(feature = "__internal")]
 pub(crate) use image::CheckpointImage;
 pub use read_only::ReadOnlyBroker;
 pub(crate) use read_only::Snapshot;
 pub(crate) use registry::{Registry, Topic};
 pub use report::{
-    GroupOffset, GroupSummary, Health, MemberSummary, PartitionDescription, RecoveryReport,
-    TopicDescription,
+    DamagedPartition, GroupOffset, GroupSummary, MemberSummary, PartitionDescription,
+    RecoveryReport, TopicDescription,
 };
 
 use crate::config::{BrokerConfig, ConsumerConfig, ProducerConfig, TopicConfig};
@@ -133,7 +135,7 @@ impl Broker {
         &self.report
     }
 
-    /// Whether something is wrong that calls have not reported, or not to everybody.
+    /// What is wrong now, whether calls have reported it or not.
     pub fn health(&self) -> Health {
         self.engine.health()
     }
@@ -220,14 +222,6 @@ impl Broker {
 }
 
 impl Engine {
-    fn health(&self) -> Health {
-        match self.journal.state() {
-            Some(cause) => Health::Failed(cause.to_string()),
-            None if self.reserve.is_given_up() => Health::DiskFull,
-            None => Health::Ok,
-        }
-    }
-
     fn list_groups(&self) -> Vec<String> {
         let mut names: Vec<String> =
             self.offsets.lock().store.iter().map(|(name, _)| name.to_string()).collect();

@@ -17,16 +17,17 @@ use super::checkpoint::CheckpointState;
 use super::engine::{Engine, Offsets};
 use super::files::{self, FolderState};
 use super::groups::Groups;
+use super::health::Troubles;
 use super::image::CheckpointImage;
 use super::registry::{Registry, Topic};
-use super::report::RecoveryReport;
+use super::report::{DamagedPartition, RecoveryReport};
 use super::reserve::Reserve;
 use crate::config::{BrokerConfig, JournalMode};
 use crate::error::{CorruptReason, Error, Result};
 use crate::group::{OffsetCommit, OffsetStore};
 use crate::journal::{self, Frame, Journal, JournalConfig, Replayed, SectionKind, Start, sections};
-use crate::log::{AppendSection, LogShared};
-use crate::storage::Storage;
+use crate::log::{AppendSection, LogShared, Settled};
+use crate::storage::{ForkMark, Storage};
 use crate::types::TopicId;
 
 /// The state of a folder in memory.
@@ -58,6 +59,7 @@ impl Loaded {
             memory: AtomicU64::new(0),
             open_files: Arc::default(),
             write_failed: AtomicBool::new(false),
+            fork: ForkMark::new(),
         });
         let registry = Registry::load(&image.catalogue, &logs, |number| image.logs.get(&number));
         let mut replay = Replay {
@@ -173,7 +175,7 @@ pub(super) fn open(
     if !cfg!(planted_fault = "believe_cached_checkpoint") {
         files::keep_checkpoint(&*storage, loaded.image.generation)?;
     }
-    report.segment_bytes_cut = settle_files(&*storage, &loaded)?;
+    report.segment_bytes_cut = settle_files(&*storage, &config, &loaded, &mut report.damaged)?;
     let engine = start(storage, config, loaded, report.unclean, lock)?;
     report.duration = engine.clock().monotonic().saturating_sub(began);
     Ok((engine, report))
@@ -199,8 +201,14 @@ fn create(storage: &Arc<dyn Storage>, config: &BrokerConfig) -> Result<()> {
     files::write_first_checkpoint(&**storage, &image)
 }
 
-/// Brings the files of all partitions to what the checkpoint says; bytes cut.
-fn settle_files(storage: &dyn Storage, loaded: &Loaded) -> Result<u64> {
+/// Brings the files of all partitions to what the checkpoint says; bytes cut. A partition whose files
+/// are damaged or gone is left as it is and takes no appends; the others go on.
+fn settle_files(
+    storage: &dyn Storage,
+    config: &BrokerConfig,
+    loaded: &Loaded,
+    damaged: &mut Vec<DamagedPartition>,
+) -> Result<u64> {
     // Folders of deleted topics first: a topic of the same name may be there again.
     for deletion in loaded.catalogue.deletions() {
         files::set_aside(storage, deletion)?;
@@ -209,7 +217,19 @@ fn settle_files(storage: &dyn Storage, loaded: &Loaded) -> Result<u64> {
     for topic in loaded.registry.topics() {
         for (partition, log) in topic.logs.iter().enumerate() {
             files::restore_folder(storage, &topic.name, partition as u32, topic.id)?;
-            cut += log.settle_files()?;
+            let settled = match log.settle_files() {
+                // Its records in the journal would have no place to be written out to.
+                Err(error) if !error.is_corruption() || log.is_dirty() => return Err(error),
+                Err(damage) => Settled { damage: Some(damage), cut: 0 },
+                Ok(settled) => settled,
+            };
+            cut += settled.cut;
+            let Some(cause) = settled.damage else { continue };
+            if config.strict {
+                return Err(cause);
+            }
+            log.set_damaged(cause.clone());
+            damaged.push(DamagedPartition { partition: log.partition().clone(), cause });
         }
     }
     Ok(cut)
@@ -246,6 +266,7 @@ fn start(
     let engine = Arc::new(Engine {
         storage,
         reserve,
+        troubles: Troubles::default(),
         directory_id: image.directory_id,
         epoch,
         journal,

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use crate::error::Error;
 use crate::types::{TopicId, TopicPartition};
 
 /// What opening a folder found and did: returned by [`Broker::recovery_report`](crate::Broker::recovery_report).
@@ -9,7 +10,7 @@ use crate::types::{TopicId, TopicPartition};
 /// assert!(!broker.recovery_report().unclean);
 /// # Ok::<(), grouplog::Error>(())
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct RecoveryReport {
     /// Whether the last writer did not close the folder.
@@ -22,33 +23,30 @@ pub struct RecoveryReport {
     pub journal_bytes_discarded: u64,
     /// Bytes of segments that were cut or removed because the journal holds them, or nothing does.
     pub segment_bytes_cut: u64,
+    /// Partitions whose files are damaged or gone: they take no appends, and of their records only
+    /// those that are there can be read. With [`BrokerConfig::strict`](crate::BrokerConfig::strict)
+    /// opening fails instead.
+    pub damaged: Vec<DamagedPartition>,
     /// How long opening took.
     pub duration: Duration,
 }
 
-/// What [`Broker::health`](crate::Broker::health) tells.
+/// A partition whose files were found damaged, in a [`RecoveryReport`].
 ///
 /// ```
 /// let broker = grouplog::Broker::open_in_memory()?;
-/// assert!(broker.health().is_ok());
+/// for damaged in &broker.recovery_report().damaged {
+///     println!("{}: {}", damaged.partition, damaged.cause);
+/// }
 /// # Ok::<(), grouplog::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
-pub enum Health {
-    /// All is well.
-    Ok,
-    /// A write failed for lack of space; it is tried again, and what is in the journal is safe.
-    DiskFull,
-    /// A write or sync failed: nothing is written until the folder is opened again.
-    Failed(String),
-}
-
-impl Health {
-    /// Whether all is well.
-    pub fn is_ok(&self) -> bool {
-        *self == Self::Ok
-    }
+pub struct DamagedPartition {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// `Corrupt` or `MissingSegment`, with the file.
+    pub cause: Error,
 }
 
 /// A topic, as [`Broker::describe_topic`](crate::Broker::describe_topic) returns it.

@@ -46,6 +46,7 @@ pub struct BrokerConfig {
     pub(crate) sync_interval: Duration,
     pub(crate) background: bool,
     pub(crate) create: bool,
+    pub(crate) strict: bool,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
 }
@@ -61,6 +62,7 @@ impl Default for BrokerConfig {
             sync_interval: Duration::from_secs(1),
             background: true,
             create: true,
+            strict: false,
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(SeededRandom::from_os()),
         }
@@ -122,6 +124,14 @@ impl BrokerConfig {
     /// an error.
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
+        self
+    }
+
+    /// Whether a partition whose files are damaged or gone makes opening fail. Otherwise the folder
+    /// opens, the partition takes no appends, and [`RecoveryReport`](crate::RecoveryReport) and
+    /// [`Health`](crate::Health) name it.
+    pub fn strict(mut self, strict: bool) -> Self {
+        self.strict = strict;
         self
     }
 

@@ -64,7 +64,11 @@ impl Consumer {
     }
 
     pub(super) fn leave(&mut self) {
-        if let Some(member) = self.membership.take() {
+        // A forked child is no member: the parent goes on as it.
+        let forked = matches!(self.source.check_open(), Err(Error::ForkedChild));
+        if let Some(member) = self.membership.take()
+            && !forked
+        {
             member.group.leave(&member.id);
         }
     }

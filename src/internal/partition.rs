@@ -11,7 +11,7 @@ use crate::log::{
     Cursor, FetchLimits, Fetched, Log, LogIdentity, LogImage, LogShared, SegmentImage,
 };
 use crate::segment::{Extension, file_name};
-use crate::storage::{Memory, OpenMode, Storage};
+use crate::storage::{ForkMark, Memory, OpenMode, Storage};
 use crate::types::{PartitionNumber, TopicId, TopicPartition};
 
 pub(super) const FOLDER: &str = "t-0";
@@ -52,6 +52,7 @@ pub(super) fn restore(storage: &Memory, segment: SegmentImage, interval: u32) ->
         memory: AtomicU64::new(0),
         open_files: Arc::default(),
         write_failed: AtomicBool::new(false),
+        fork: ForkMark::new(),
     };
     let identity = LogIdentity {
         number: PartitionNumber(0),

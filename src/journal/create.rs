@@ -87,6 +87,7 @@ pub(super) fn create(
         signal: Signal::default(),
         closed: AtomicBool::new(false),
         failure: OnceLock::new(),
+        space_stopped: OnceLock::new(),
         storage,
         config,
         random,

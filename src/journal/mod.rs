@@ -118,6 +118,8 @@ impl Start {
 pub(crate) struct Journal {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// The process whose thread that is: a forked child has none to stop.
+    pid: u32,
 }
 
 /// What the handle and the journal thread share.
@@ -149,6 +151,7 @@ struct Shared {
     signal: Signal,
     closed: AtomicBool,
     failure: OnceLock<Arc<Error>>,
+    space_stopped: OnceLock<Arc<Error>>,
 }
 
 impl Journal {
@@ -169,7 +172,7 @@ impl Journal {
     ) -> Result<Arc<Self>> {
         let shared = Arc::new(create::create(storage, config, random, clock, start, on_half_full)?);
         let thread = shared.config.background.then(|| worker::start(&shared)).transpose()?;
-        Ok(Arc::new(Self { shared, thread: Mutex::new(thread) }))
+        Ok(Arc::new(Self { shared, thread: Mutex::new(thread), pid: std::process::id() }))
     }
 
     /// Sets space aside for one frame with a payload of at most `bytes`, before any lock of the caller
@@ -266,6 +269,24 @@ impl Journal {
         self.shared.failure.get().cloned()
     }
 
+    /// No checkpoint will be written any more, so no space is given back: appends go on until there is
+    /// none, and nobody waits for it. The first cause stays.
+    pub(crate) fn stop_space(&self, cause: Arc<Error>) {
+        if self.shared.space_stopped.set(cause).is_ok() {
+            self.shared.notify_space();
+        }
+    }
+
+    /// What [`Journal::stop_space`] was told.
+    pub(crate) fn space_stopped(&self) -> Option<Arc<Error>> {
+        self.shared.space_stopped.get().cloned()
+    }
+
+    /// Why the last file could not be prepared, until one can.
+    pub(crate) fn preparation_failure(&self) -> Option<Error> {
+        self.shared.state.lock().prepare_error.clone()
+    }
+
     /// What the thread does, once: prepares files, runs a requested sync, leaves a witness.
     #[cfg(any(test, feature = "__internal"))]
     pub(crate) fn step(&self) -> Result<()> {
@@ -286,6 +307,9 @@ impl Journal {
     }
 
     fn stop(&self) {
+        if std::process::id() != self.pid {
+            return;
+        }
         self.shared.signal.stop();
         if let Some(thread) = self.thread.lock().take()
             && thread.join().is_err()

@@ -12,6 +12,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -210,13 +211,15 @@ impl Shared {
         there: impl Fn() -> bool,
     ) -> Result<()> {
         self.check_writable()?;
+        let gets_more = state.can_recycle() || self.may_grow(&state);
+        if let Some(cause) = self.space_stopped.get().filter(|_| !gets_more) {
+            return Err(Error::Failed { cause: Arc::clone(cause) });
+        }
         if !std::mem::replace(stalled, true) {
             let most = self.config.max_bytes / u64::from(self.config.file_bytes);
             state.spare_target = (state.spare_target * 2).min(most as usize);
         }
-        let checkpoint = !state.can_recycle() && !self.may_grow(&state)
-            || state.prepare_error.is_some()
-            || state.exclusive;
+        let checkpoint = !gets_more || state.prepare_error.is_some() || state.exclusive;
         MutexGuard::unlocked(&mut state, || {
             self.signal.wake();
             if checkpoint {
@@ -228,7 +231,7 @@ impl Shared {
         }
         let left = deadline.saturating_sub(self.clock.monotonic());
         if left.is_zero() || self.space_freed.wait_for(&mut state, left).timed_out() && !there() {
-            return Err(state.prepare_error.take().unwrap_or(NO_SPACE));
+            return Err(state.prepare_error.clone().unwrap_or(NO_SPACE));
         }
         Ok(())
     }

@@ -184,7 +184,8 @@ impl Shared {
             known_synced: self.synced(),
             payload_crc: crc,
         };
-        self.put(&mut state, &header, parts)?;
+        // Any part of the frame may be in the file, even all of it.
+        self.put(&mut state, &header, parts).map_err(|cause| Error::Indeterminate { cause })?;
         state.current.position += frame as u32;
         let end = state.current.end();
         if kind == Kind::Data {
@@ -241,23 +242,29 @@ impl Shared {
             known_synced: self.synced(),
             payload_crc: payload_crc(&[&payload]),
         };
-        self.put(state, &header, &[&payload])?;
+        // Of the frame that was to follow nothing was written.
+        self.put(state, &header, &[&payload]).map_err(|cause| Error::Failed { cause })?;
         state.current.position += NEXT_BYTES;
         let sealed = std::mem::replace(&mut state.current, next);
         state.sealed.push_back(sealed);
         Ok(sure)
     }
 
+    /// Writes a frame, or fails the journal; the failure.
     #[inline]
-    fn put(&self, state: &mut State, header: &FrameHeader, parts: &[&[u8]]) -> Result<()> {
+    fn put(
+        &self,
+        state: &mut State,
+        header: &FrameHeader,
+        parts: &[&[u8]],
+    ) -> Result<(), Arc<Error>> {
         let current = &state.current;
         let bytes = header.encode(current.salt);
         let position = current.position;
         current.slot.write_frame(position, &bytes, parts, &mut state.scratch).map_err(|error| {
-            // Any part of the frame may be in the file, even all of it.
             let cause = Arc::new(error);
             self.fail_locked(Arc::clone(&cause));
-            Error::Indeterminate { cause }
+            cause
         })
     }
 }

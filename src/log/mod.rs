@@ -33,14 +33,14 @@ use parking_lot::{Mutex, RwLock};
 use crate::config::TopicConfig;
 use crate::error::{Error, Result};
 use crate::journal::Journal;
-use crate::storage::Storage;
+use crate::storage::{ForkMark, Storage};
 use crate::types::{Epoch, Lsn, PartitionNumber, TopicId, TopicPartition};
 
 pub(crate) use append::{
     Afterwards, AppendGuard, FreezeGuard, Frozen, Placed, RecordData, frame_bound,
 };
 pub(crate) use read::{Chunk, Cursor, FetchLimits, Fetched, FetchedRecord};
-pub(crate) use recover::{LogImage, read_topic_id};
+pub(crate) use recover::{LogImage, Settled, read_topic_id};
 pub(crate) use section::{APPEND_SECTION_BYTES, AppendSection};
 pub(crate) use write_out::{Captured, SegmentImage};
 
@@ -73,6 +73,8 @@ pub(crate) struct LogShared {
     pub(crate) open_files: Arc<AtomicUsize>,
     /// Set when a write to a segment failed: the next checkpoint has to try again.
     pub(crate) write_failed: AtomicBool,
+    /// Made when the folder was opened.
+    pub(crate) fork: ForkMark,
 }
 
 /// What a partition is.
@@ -97,6 +99,8 @@ pub(crate) struct Log {
     /// The end offset of the checkpoint in progress, or -1 (L5).
     mark: AtomicI64,
     deleted: AtomicBool,
+    /// What was found wrong with the files when the folder was opened.
+    damage: OnceLock<Error>,
     out: Mutex<WriteOut>,
 }
 
@@ -113,6 +117,7 @@ impl Log {
             end: AtomicI64::new(0),
             mark: AtomicI64::new(-1),
             deleted: AtomicBool::new(false),
+            damage: OnceLock::new(),
             out: Mutex::new(WriteOut::default()),
             identity,
         }
@@ -133,6 +138,7 @@ impl Log {
     /// Waits until everything up to `lsn` in the journal survives power loss.
     pub(crate) fn wait_synced(&self, lsn: Lsn) -> Result<()> {
         match self.shared.journal.get() {
+            _ if self.shared.fork.is_child() => Err(Error::ForkedChild),
             Some(journal) => journal.wait_synced(lsn, None),
             None => Err(Error::Closed),
         }
@@ -221,8 +227,28 @@ impl Log {
         Error::UnknownTopic { topic: self.identity.partition.topic().to_owned() }
     }
 
+    /// Refuses appends from now on: a segment is damaged or gone. What can be read is read.
+    pub(crate) fn set_damaged(&self, damage: Error) {
+        if self.damage.set(damage).is_ok() {
+            self.appender.lock().poisoned = true;
+        }
+    }
+
+    /// Whether there are records that no checkpoint has.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.appender.lock().dirty
+    }
+
+    /// Why appends are refused although nobody deleted the partition: damage that was found at
+    /// opening, or a panic.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.appender.lock().poisoned.then(|| self.poisoned())
+    }
+
     fn poisoned(&self) -> Error {
-        Error::Poisoned { what: format!("partition {}", self.identity.partition) }
+        self.damage.get().cloned().unwrap_or_else(|| Error::Poisoned {
+            what: format!("partition {}", self.identity.partition),
+        })
     }
 }
 

@@ -25,6 +25,15 @@ pub(crate) struct LogImage {
     pub(crate) segments: Vec<SegmentImage>,
 }
 
+/// What [`Log::settle_files`] did and found.
+#[derive(Debug, Default)]
+pub(crate) struct Settled {
+    /// Bytes cut or removed.
+    pub(crate) cut: u64,
+    /// A segment before the active one that is gone or too short.
+    pub(crate) damage: Option<Error>,
+}
+
 impl Log {
     /// The partition as the checkpoint knows it. No file is touched.
     pub(crate) fn restore(identity: LogIdentity, shared: Arc<LogShared>, image: &LogImage) -> Self {
@@ -109,28 +118,30 @@ impl Log {
 
     /// Makes the folder hold exactly what the checkpoint lists: cuts segments to their hard length
     /// and removes those begun after it. What was cut becomes durable with the recovery checkpoint,
-    /// before anything is acknowledged as `Synced`. Returns the bytes cut or removed.
+    /// before anything is acknowledged as `Synced`.
     ///
     /// # Errors
-    /// `MissingSegment`, or `Corrupt` for a short file or the folder of another topic; nothing is
-    /// changed then.
-    pub(crate) fn settle_files(&self) -> Result<u64> {
+    /// `MissingSegment`, or `Corrupt` for a short file or the folder of another topic, where the next
+    /// batch has no place to be written to; nothing is changed then. Such damage of an earlier segment
+    /// is returned with what was done.
+    pub(crate) fn settle_files(&self) -> Result<Settled> {
         let storage = &*self.shared.storage;
+        let mut settled = Settled::default();
         if storage.metadata(&self.dir)?.is_none() {
             return match self.view().segments.first() {
                 Some(segment) => Err(Error::MissingSegment { path: segment.log_path() }),
-                None => Ok(0),
+                None => Ok(settled),
             };
         }
         let view = self.view();
         if !view.segments.is_empty() {
             check_topic_id(storage, &self.dir, self.topic_id())?;
         }
-        for segment in view.segments.iter() {
-            segment.check_file()?;
+        if let Some((active, sealed)) = view.segments.split_last() {
+            active.check_file()?;
+            settled.damage = first_damage(sealed)?;
         }
         let mut out = self.out.lock();
-        let mut removed = 0;
         for entry in storage.list(&self.dir)? {
             let Some(name) = parse_file_name(&entry.name) else { continue };
             let listed =
@@ -138,7 +149,7 @@ impl Log {
             let planted = cfg!(planted_fault = "keep_unlisted_segment");
             if entry.kind == FileKind::File && !listed && !planted {
                 let path = self.dir.join(&entry.name);
-                removed += storage.metadata(&path)?.map_or(0, |(_, len)| len);
+                settled.cut += storage.metadata(&path)?.map_or(0, |(_, len)| len);
                 storage.remove(&path)?;
                 out.names_changed = true;
             }
@@ -148,7 +159,7 @@ impl Log {
                 break;
             }
             if let Some((bytes, file)) = segment.cut_to_hard_length()? {
-                removed += bytes;
+                settled.cut += bytes;
                 out.unsynced.push(file);
             }
         }
@@ -162,8 +173,20 @@ impl Log {
         if out.names_changed || !out.unsynced.is_empty() {
             self.mark_dirty();
         }
-        Ok(removed)
+        Ok(settled)
     }
+}
+
+/// What is wrong with the first segment that is gone or too short.
+fn first_damage(segments: &[Arc<Segment>]) -> Result<Option<Error>> {
+    for segment in segments {
+        match segment.check_file() {
+            Ok(()) => {}
+            Err(error) if error.is_corruption() => return Ok(Some(error)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 /// The topic id in the `partition.metadata` of a folder, if there is a readable one.

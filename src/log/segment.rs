@@ -276,10 +276,14 @@ impl Segment {
         // Mapped ahead of what is written, so that a growing segment is mapped a few times only.
         let capacity = len.saturating_mul(2).max(1 << 20);
         let file = match self.open_file() {
-            Some(file) => file,
-            None => self.folder.storage.open(&self.path(Extension::Log), OpenMode::Read)?,
+            Some(file) => Ok(file),
+            None => self.folder.storage.open(&self.path(Extension::Log), OpenMode::Read),
         };
-        let map = Arc::new(file.map(len, capacity)?);
+        let map = file.and_then(|file| file.map(len, capacity)).map_err(|error| {
+            // A file that is gone or too short is told as what it is.
+            self.check_file().err().filter(Error::is_corruption).unwrap_or(error)
+        })?;
+        let map = Arc::new(map);
         *slot = Some(Arc::clone(&map));
         Ok(map)
     }

@@ -28,8 +28,16 @@ const MAX_OUTSTANDING: usize = 10_000;
 /// The thread, started with the first callback.
 #[derive(Debug, Default)]
 pub(super) struct Completion {
-    thread: Mutex<Option<(Sender<Pending>, JoinHandle<()>)>>,
+    thread: Mutex<Option<Running>>,
     outstanding: Arc<Outstanding>,
+}
+
+#[derive(Debug)]
+struct Running {
+    sender: Sender<Pending>,
+    handle: JoinHandle<()>,
+    /// The process that it runs in: a forked child has no such thread.
+    pid: u32,
 }
 
 #[derive(Debug, Default)]
@@ -56,7 +64,7 @@ impl Completion {
 
     /// Waits until every callback has returned. Called from a callback it returns at once.
     pub(super) fn wait(&self) {
-        let thread = self.thread.lock().as_ref().map(|(_, handle)| handle.thread().id());
+        let thread = self.thread.lock().as_ref().map(|running| running.handle.thread().id());
         if thread == Some(std::thread::current().id()) {
             return;
         }
@@ -68,8 +76,8 @@ impl Completion {
 
     fn sender(&self, engine: &Arc<Engine>) -> Result<Sender<Pending>> {
         let mut thread = self.thread.lock();
-        if let Some((sender, _)) = &*thread {
-            return Ok(sender.clone());
+        if let Some(running) = &*thread {
+            return Ok(running.sender.clone());
         }
         let (sender, receiver) = bounded::<Pending>(MAX_OUTSTANDING);
         let engine_ref: Weak<Engine> = Arc::downgrade(engine);
@@ -85,7 +93,8 @@ impl Completion {
                 }
             })
             .map_err(|error| Error::io("start a thread for", engine.path(), error))?;
-        *thread = Some((sender.clone(), handle));
+        let pid = std::process::id();
+        *thread = Some(Running { sender: sender.clone(), handle, pid });
         Ok(sender)
     }
 }
@@ -123,9 +132,9 @@ impl Outstanding {
 
 impl Drop for Completion {
     fn drop(&mut self) {
-        let Some((sender, handle)) = self.thread.lock().take() else { return };
+        let Some(Running { sender, handle, pid }) = self.thread.lock().take() else { return };
         drop(sender);
-        if handle.thread().id() != std::thread::current().id() {
+        if pid == std::process::id() && handle.thread().id() != std::thread::current().id() {
             // The thread ends when the channel is empty; its callbacks' panics were caught.
             let _ended = handle.join();
         }

@@ -1,4 +1,4 @@
-//! Memory shared with files and between threads: the only module of the crate with `unsafe` code.
+//! Memory shared with files, between threads and with forked children: the only module of the crate with `unsafe` code.
 //!
 //! # Why a file does not shrink under a map
 //!
@@ -25,6 +25,7 @@
 #![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
 mod append_buffer;
+mod fork_mark;
 
 use std::cell::Cell;
 use std::fmt;
@@ -38,6 +39,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use memmap2::{MmapOptions, MmapRaw};
 
 pub(crate) use append_buffer::{AppendReader, AppendWriter, append_buffer};
+pub(crate) use fork_mark::ForkMark;
 
 use crate::error::{Error, Result};
 

@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 #[cfg(unix)]
 pub use disk::Disk;
+pub(crate) use map::ForkMark;
 pub use map::{ReadMap, WriteMap};
 pub use memory::{Crash, Memory};
 pub use read_only::ReadOnly;

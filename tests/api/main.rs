@@ -3,7 +3,10 @@
 
 mod consume;
 mod errors;
+mod faulty;
+mod fork;
 mod groups;
+mod health;
 mod listener;
 mod offsets;
 mod produce;

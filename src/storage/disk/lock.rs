@@ -1,6 +1,6 @@
 //! The lock of a folder (D4).
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
@@ -11,8 +11,9 @@ use parking_lot::Mutex;
 use crate::error::{Error, Result};
 use crate::storage::StorageLock;
 
-/// The lock files that this process holds, by device and inode.
-static HELD: LazyLock<Mutex<HashSet<(u64, u64)>>> = LazyLock::new(Mutex::default);
+/// The lock files that this process holds, by device and inode, each with the process that took the
+/// lock: a forked child finds its parent's entries here, which are not its own.
+static HELD: LazyLock<Mutex<HashMap<(u64, u64), u32>>> = LazyLock::new(Mutex::default);
 
 #[derive(Debug)]
 pub(super) struct DiskLock {
@@ -27,7 +28,7 @@ impl DiskLock {
         let failed = |e| Error::io("lock", &path, e);
         let metadata = file.metadata().map_err(failed)?;
         let pid = std::process::id();
-        let Some(entry) = HeldEntry::insert((metadata.dev(), metadata.ino())) else {
+        let Some(entry) = HeldEntry::insert((metadata.dev(), metadata.ino()), pid) else {
             return Err(Error::Locked { path, pid: Some(pid) });
         };
         match file.try_lock() {
@@ -65,19 +66,31 @@ impl StorageLock for DiskLock {}
 
 /// Takes the entry out of the table when dropped, after the file has been unlocked.
 #[derive(Debug)]
-struct HeldEntry((u64, u64));
+struct HeldEntry {
+    key: (u64, u64),
+    pid: u32,
+}
 
 impl HeldEntry {
-    fn insert(key: (u64, u64)) -> Option<Self> {
-        let is_new = HELD.lock().insert(key);
-        // Not `then_some`: an entry made and dropped here would take out the holder's.
-        is_new.then(|| Self(key))
+    fn insert(key: (u64, u64), pid: u32) -> Option<Self> {
+        let mut held = HELD.lock();
+        if held.get(&key) == Some(&pid) {
+            return None;
+        }
+        held.insert(key, pid);
+        Some(Self { key, pid })
     }
 }
 
 impl Drop for HeldEntry {
     fn drop(&mut self) {
-        HELD.lock().remove(&self.0);
+        if std::process::id() != self.pid {
+            return;
+        }
+        let mut held = HELD.lock();
+        if held.get(&self.key) == Some(&self.pid) {
+            held.remove(&self.key);
+        }
     }
 }
 

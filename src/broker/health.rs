@@ -1,0 +1,221 @@
+//! What is wrong with an open folder.
+
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::engine::Engine;
+use crate::error::Error;
+use crate::types::TopicPartition;
+
+/// What [`Broker::health`](crate::Broker::health) tells: everything that is wrong now, whether a call
+/// has reported it or not. Asking costs a look at each partition.
+///
+/// ```
+/// use grouplog::{Broker, HealthStatus, Problem};
+///
+/// let broker = Broker::open_in_memory()?;
+/// let health = broker.health();
+/// assert_eq!(health.status(), HealthStatus::Ok);
+/// for problem in health.problems() {
+///     match problem {
+///         Problem::DiskFull => println!("make room; appends resume by themselves"),
+///         other => println!("{other}"),
+///     }
+/// }
+/// # Ok::<(), grouplog::Error>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Health {
+    problems: Vec<Problem>,
+}
+
+/// How bad it is, in rising order.
+///
+/// ```
+/// use grouplog::HealthStatus;
+/// assert!(HealthStatus::Ok < HealthStatus::Degraded);
+/// assert!(HealthStatus::Degraded < HealthStatus::Failed);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum HealthStatus {
+    /// All is well.
+    Ok,
+    /// Some of what could be done cannot, or not for long; see the problems.
+    Degraded,
+    /// Nothing is written until the folder is opened again. Reading goes on.
+    Failed,
+}
+
+/// One thing that is wrong. Its `Display` says what, and what to do.
+///
+/// ```
+/// use grouplog::Problem;
+/// assert!(Problem::DiskFull.to_string().contains("full"));
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Problem {
+    /// A write or sync of the journal failed, or a panic left something half changed. It is final:
+    /// open the folder again.
+    Failed {
+        /// The first failure.
+        cause: Arc<Error>,
+    },
+    /// The disk is full: appends are refused with [`Error::DiskFull`] until there is space; deleting
+    /// and committing go on. What is in the journal is safe.
+    DiskFull,
+    /// The last checkpoint did not come about; it is tried again. Until one does, the journal is not
+    /// given back, and appends stop when it is full.
+    Checkpoint {
+        /// Why not.
+        cause: Error,
+    },
+    /// A sync of a checkpoint failed, so that none is written any more. Appends and syncs go on until
+    /// the journal is full, then they are refused with [`Error::Failed`]. Open the folder again.
+    CheckpointsStopped {
+        /// The failed sync.
+        cause: Arc<Error>,
+    },
+    /// A partition cannot be appended to. What of it can be read is read.
+    Partition {
+        /// The partition.
+        partition: TopicPartition,
+        /// The damage found at opening (`Corrupt`, `MissingSegment`), or `Poisoned` after a panic.
+        cause: Error,
+    },
+    /// The files of a deleted topic could not be removed; it is tried again with each checkpoint.
+    Deletion {
+        /// Why not.
+        cause: Error,
+    },
+}
+
+impl Health {
+    /// How bad it is.
+    pub fn status(&self) -> HealthStatus {
+        self.problems.iter().map(Problem::status).max().unwrap_or(HealthStatus::Ok)
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_ok(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// Everything that is wrong, the worst first.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((first, others)) = self.problems.split_first() else { return f.write_str("ok") };
+        fmt::Display::fmt(first, f)?;
+        others.iter().try_for_each(|problem| write!(f, "; {problem}"))
+    }
+}
+
+impl Problem {
+    fn status(&self) -> HealthStatus {
+        match self {
+            Self::Failed { .. } => HealthStatus::Failed,
+            _ => HealthStatus::Degraded,
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed { cause } => {
+                write!(f, "nothing is written any more, open the folder again: {cause}")
+            }
+            Self::DiskFull => f.write_str("the disk is full, appends wait for space"),
+            Self::Checkpoint { cause } => {
+                write!(f, "the last checkpoint failed and is tried again: {cause}")
+            }
+            Self::CheckpointsStopped { cause } => write!(
+                f,
+                "no checkpoint is written any more, open the folder again before the journal is full: {cause}"
+            ),
+            Self::Partition { partition, cause } => {
+                write!(f, "partition {partition} takes no appends: {cause}")
+            }
+            Self::Deletion { cause } => {
+                write!(f, "files of a deleted topic are still there and removed later: {cause}")
+            }
+        }
+    }
+}
+
+/// What went wrong where nobody was told, until it goes right.
+#[derive(Debug, Default)]
+pub(super) struct Troubles {
+    checkpoint: Mutex<Option<Error>>,
+    deletion: Mutex<Option<Error>>,
+}
+
+impl Troubles {
+    /// Takes note of how a checkpoint went.
+    pub(super) fn checkpoint(&self, result: Result<(), &Error>) {
+        *self.checkpoint.lock() = result.err().cloned();
+    }
+
+    /// Takes note of how removing a deleted topic's files went.
+    pub(super) fn deletion(&self, result: Result<(), &Error>) {
+        *self.deletion.lock() = result.err().cloned();
+    }
+}
+
+impl Engine {
+    pub(super) fn health(&self) -> Health {
+        let mut problems = Vec::new();
+        let failed = self.journal.state().map(|cause| Problem::Failed { cause });
+        let stopped = || {
+            let cause = self.journal.space_stopped()?;
+            Some(Problem::CheckpointsStopped { cause })
+        };
+        // Checkpoints fail for that reason, too.
+        problems.extend(failed.or_else(stopped));
+        let checkpoint = self.troubles.checkpoint.lock().clone().filter(|_| problems.is_empty());
+        let full = |error: &Error| matches!(error, Error::DiskFull { .. });
+        if self.reserve.is_given_up()
+            || self.journal.preparation_failure().as_ref().is_some_and(full)
+            || checkpoint.as_ref().is_some_and(full)
+        {
+            problems.push(Problem::DiskFull);
+        }
+        problems.extend(checkpoint.map(|cause| Problem::Checkpoint { cause }));
+        for topic in self.registry.topics() {
+            problems.extend(topic.logs.iter().filter_map(|log| {
+                let partition = log.partition().clone();
+                log.failure().map(|cause| Problem::Partition { partition, cause })
+            }));
+        }
+        let deletion = self.troubles.deletion.lock().clone();
+        problems.extend(deletion.map(|cause| Problem::Deletion { cause }));
+        Health { problems }
+    }
+
+    /// Stops all writing if the scope that holds it unwinds: what the scope was changing is half done.
+    pub(super) fn poison_on_panic(&self, what: &'static str) -> PanicGuard<'_> {
+        PanicGuard { engine: self, what }
+    }
+}
+
+/// See [`Engine::poison_on_panic`].
+pub(super) struct PanicGuard<'a> {
+    engine: &'a Engine,
+    what: &'static str,
+}
+
+impl Drop for PanicGuard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.engine.journal.fail(Arc::new(Error::Poisoned { what: self.what.to_owned() }));
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! A storage whose calls fail on order.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use grouplog::storage::{
+    DirEntry, FileKind, OpenMode, ReadMap, Storage, StorageFile, StorageLock, WriteMap,
+};
+use grouplog::{Error, Result};
+
+/// What becomes of a call that is ordered to fail.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Act {
+    /// It fails with this number of the system (5 is EIO, 24 EMFILE, 28 ENOSPC).
+    Fail(i32),
+    /// It panics, as code of ours might.
+    Panic,
+}
+
+/// Operation, part of the path, and what is to happen.
+type Order = (&'static str, &'static str, Act);
+
+/// Another storage, of which calls fail whose operation is `op` and whose path holds `part`.
+#[derive(Debug, Clone)]
+pub(crate) struct Faulty {
+    inner: Arc<dyn Storage>,
+    orders: Arc<Mutex<Vec<Order>>>,
+}
+
+impl Faulty {
+    pub(crate) fn new(inner: impl Storage + 'static) -> Self {
+        Self { inner: Arc::new(inner), orders: Arc::default() }
+    }
+
+    /// From now on. Operations: open, create, look up, rename, remove, list, sync, read, write,
+    /// resize, preallocate, map.
+    pub(crate) fn order(&self, op: &'static str, part: &'static str, act: Act) {
+        self.orders.lock().unwrap().push((op, part, act));
+    }
+
+    /// Everything works again.
+    pub(crate) fn heal(&self) {
+        self.orders.lock().unwrap().clear();
+    }
+
+    fn check(&self, op: &'static str, path: &Path) -> Result<()> {
+        let fits =
+            |order: &&(&str, &str, Act)| order.0 == op && path.to_string_lossy().contains(order.1);
+        let found = self.orders.lock().unwrap().iter().find(fits).map(|order| order.2);
+        match found {
+            None => Ok(()),
+            Some(Act::Panic) => panic!("ordered: {op} {}", path.display()),
+            Some(Act::Fail(28)) => Err(Error::DiskFull { path: path.to_owned() }),
+            Some(Act::Fail(number)) => {
+                let source = Arc::new(io::Error::from_raw_os_error(number));
+                Err(Error::Io { op, path: path.into(), source })
+            }
+        }
+    }
+}
+
+impl Storage for Faulty {
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn StorageFile>> {
+        self.check(if mode == OpenMode::CreateNew { "create" } else { "open" }, path)?;
+        let inner = self.inner.open(path, mode)?;
+        Ok(Arc::new(FaultyFile { inner, storage: self.clone() }))
+    }
+
+    fn metadata(&self, path: &Path) -> Result<Option<(FileKind, u64)>> {
+        self.check("look up", path)?;
+        self.inner.metadata(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        self.check("rename", from)?;
+        self.inner.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> Result<()> {
+        self.check("remove", path)?;
+        self.inner.remove(path)
+    }
+
+    fn create_dir(&self, path: &Path) -> Result<()> {
+        self.check("create", path)?;
+        self.inner.create_dir(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        self.check("remove", path)?;
+        self.inner.remove_dir(path)
+    }
+
+    fn list(&self, path: &Path) -> Result<Vec<DirEntry>> {
+        self.check("list", path)?;
+        self.inner.list(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> Result<()> {
+        self.check("sync", path)?;
+        self.inner.sync_dir(path)
+    }
+
+    fn lock(&self, path: &Path) -> Result<Box<dyn StorageLock>> {
+        self.inner.lock(path)
+    }
+
+    fn free_space(&self) -> Result<u64> {
+        self.inner.free_space()
+    }
+
+    fn display_path(&self, path: &Path) -> PathBuf {
+        self.inner.display_path(path)
+    }
+
+    fn supports_write_map(&self) -> bool {
+        self.inner.supports_write_map()
+    }
+}
+
+#[derive(Debug)]
+struct FaultyFile {
+    inner: Arc<dyn StorageFile>,
+    storage: Faulty,
+}
+
+impl FaultyFile {
+    fn check(&self, op: &'static str) -> Result<()> {
+        self.storage.check(op, self.inner.path())
+    }
+}
+
+impl StorageFile for FaultyFile {
+    fn read_at(&self, buf: &mut [u8], position: u64) -> Result<usize> {
+        self.check("read")?;
+        self.inner.read_at(buf, position)
+    }
+
+    fn write_at(&self, bytes: &[u8], position: u64) -> Result<()> {
+        self.check("write")?;
+        self.inner.write_at(bytes, position)
+    }
+
+    fn write_at_durable(&self, bytes: &[u8], position: u64) -> Result<()> {
+        self.check("write")?;
+        self.inner.write_at_durable(bytes, position)
+    }
+
+    fn len(&self) -> Result<u64> {
+        self.inner.len()
+    }
+
+    fn set_len(&self, len: u64) -> Result<()> {
+        self.check("resize")?;
+        self.inner.set_len(len)
+    }
+
+    fn sync_data(&self) -> Result<()> {
+        self.check("sync")?;
+        self.inner.sync_data()
+    }
+
+    fn preallocate(&self, len: u64) -> Result<()> {
+        self.check("preallocate")?;
+        self.inner.preallocate(len)
+    }
+
+    fn trim(&self) -> Result<()> {
+        self.inner.trim()
+    }
+
+    fn start_writeback(&self, position: u64, len: u64) {
+        self.inner.start_writeback(position, len);
+    }
+
+    fn map(&self, len: u64, capacity: u64) -> Result<ReadMap> {
+        self.check("map")?;
+        self.inner.map(len, capacity)
+    }
+
+    fn map_write(&self, len: u64) -> Result<WriteMap> {
+        self.check("map")?;
+        self.inner.map_write(len)
+    }
+
+    fn path(&self) -> &Path {
+        self.inner.path()
+    }
+}

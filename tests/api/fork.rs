@@ -1,0 +1,128 @@
+//! A process that forks while a folder is open (F17): the child's calls are refused at once, its `Drop`
+//! does nothing, and the parent goes on.
+#![expect(unsafe_code, reason = "there is no safe way to fork")]
+
+use std::time::Duration;
+
+use grouplog::{Broker, BrokerConfig, Error, Record, TopicConfig};
+
+use crate::world::{all, tp, values};
+
+/// Runs `work` in a forked child, which ends without unwinding or running anything else; whether it
+/// said so. A child that hangs is ended by a signal after 20 seconds.
+fn in_child(work: impl FnOnce() -> bool) -> bool {
+    // SAFETY: the child uses what the parent's other threads may have locked only through `work`, which
+    // is the very thing under test, and ends by `_exit`: no destructor or exit handler of the parent's
+    // runs in it. `alarm` and `waitpid` take no memory but a status on the stack.
+    unsafe {
+        match libc::fork() {
+            0 => {
+                libc::alarm(20);
+                let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+                libc::_exit(i32::from(!matches!(done, Ok(true))));
+            }
+            child => {
+                assert!(child > 0);
+                let mut status = 0;
+                assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+                libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
+            }
+        }
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it takes what a call returned")]
+fn is_forked<T>(result: grouplog::Result<T>) -> bool {
+    matches!(result, Err(Error::ForkedChild))
+}
+
+#[test]
+fn a_forked_child_is_refused_and_the_parent_goes_on() {
+    for background in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data");
+        let config = BrokerConfig::new().background(background);
+        let broker = Broker::open_with(&path, config.clone()).unwrap();
+        broker.create_topic("t", TopicConfig::new()).unwrap();
+        let producer = broker.producer().unwrap();
+        producer.send(Record::to("t").value("before")).unwrap().wait().unwrap();
+        let callbacks = broker.producer().unwrap();
+        callbacks.send_with(Record::to("t").value("called back"), |_| ()).unwrap();
+        callbacks.flush().unwrap();
+        let mut member = broker.consumer("g").unwrap();
+        member.subscribe(["t"]).unwrap();
+        assert_eq!(member.poll(Duration::ZERO).unwrap().len(), 2);
+        let delivery = producer.send(Record::to("t").value("unsynced")).unwrap();
+
+        let (mut handles, mut member, mut delivery) =
+            (Some((broker, producer, callbacks)), Some(member), Some(delivery));
+        // Twice: the first child drops all handles, which must leave the parent's unharmed.
+        for _ in 0..2 {
+            assert!(in_child(|| {
+                let (parents, producer, _) = handles.as_ref().unwrap();
+                let refused = is_forked(producer.send(Record::to("t")))
+                    && is_forked(producer.flush())
+                    && is_forked(delivery.take().unwrap().wait())
+                    && is_forked(member.as_mut().unwrap().poll(Duration::ZERO))
+                    && is_forked(member.as_mut().unwrap().commit())
+                    && is_forked(parents.create_topic("u", TopicConfig::new()))
+                    && is_forked(parents.delete_topic("t"))
+                    && is_forked(parents.producer())
+                    && is_forked(parents.consumer("g"))
+                    && is_forked(parents.checkpoint())
+                    && is_forked(parents.clone().close());
+                // The folder is the parent's, and may be looked at.
+                let beside = Broker::open_read_only(&path).unwrap();
+                let locked = match Broker::open(&path) {
+                    Err(Error::Locked { pid, .. }) => pid != Some(std::process::id()),
+                    _ => false,
+                };
+                drop((member.take(), handles.take()));
+                refused && locked && beside.list_topics() == ["t"]
+            }));
+            // The memory of the parent is its own: nothing was taken from it.
+            assert!(handles.is_some() && member.is_some() && delivery.is_some());
+        }
+        let (broker, producer, callbacks) = handles.unwrap();
+        assert!(broker.health().is_ok());
+        delivery.unwrap().wait().unwrap();
+        let mut member = member.unwrap();
+        assert_eq!(member.poll(Duration::ZERO).unwrap().len(), 1);
+        member.commit().unwrap();
+        let committed = member.committed(&tp("t", 0)).unwrap();
+        assert_eq!(committed.map(|at| at.offset()), Some(3));
+        drop((member, producer, callbacks));
+        let values_before = values(&all(&broker, "t"));
+        broker.close().unwrap();
+
+        let broker = Broker::open_with(&path, config).unwrap();
+        assert_eq!(values(&all(&broker, "t")), values_before);
+    }
+}
+
+#[test]
+fn a_child_that_outlives_the_parents_close_does_not_keep_the_folder_locked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let config = BrokerConfig::new().background(false);
+    let broker = Broker::open_with(&path, config.clone()).unwrap();
+    let (mut go, mut told) = (std::io::pipe().unwrap(), std::io::pipe().unwrap());
+    let parent = std::thread::scope(|scope| {
+        use std::io::{Read as _, Write as _};
+        let child = scope.spawn(|| {
+            in_child(|| {
+                told.1.write_all(b"x").unwrap();
+                // Lives until the parent has closed and opened the folder again.
+                go.0.read_exact(&mut [0]).unwrap();
+                matches!(Broker::open_with(&path, config.clone()), Err(Error::Locked { .. }))
+            })
+        });
+        told.0.read_exact(&mut [0]).unwrap();
+        broker.close().unwrap();
+        let again = Broker::open_with(&path, config.clone()).unwrap();
+        go.1.write_all(b"x").unwrap();
+        assert!(child.join().unwrap());
+        again
+    });
+    parent.close().unwrap();
+}
