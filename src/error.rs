@@ -79,7 +79,8 @@ pub enum Error {
         /// The log end offset.
         end: i64,
     },
-    /// The group has no committed offset for the partition and `auto.offset.reset` is `none`.
+    /// The group has no committed offset for the partition where one is needed: `auto.offset.reset` is
+    /// `none`, or offsets are to be shifted.
     NoOffsetForPartition {
         /// The partition.
         partition: TopicPartition,
@@ -103,6 +104,12 @@ pub enum Error {
     },
     /// The group does not exist.
     UnknownGroup {
+        /// Its name.
+        group: String,
+    },
+    /// The group has members, or some that subscribe to the topic: they would go on from where they are
+    /// and undo the change. Stop them first.
+    GroupNotEmpty {
         /// Its name.
         group: String,
     },
@@ -327,7 +334,7 @@ impl fmt::Display for Error {
                 "offset {requested} of {partition} is out of range: the log holds {start} to {end}"
             ),
             Self::NoOffsetForPartition { partition } => {
-                write!(f, "no committed offset for {partition} and auto.offset.reset is none")
+                write!(f, "no committed offset for {partition}, and none is to be assumed")
             }
             Self::UnknownTopic { topic } => write!(f, "topic {topic:?} does not exist"),
             Self::UnknownPartition { partition, partitions } => {
@@ -335,6 +342,7 @@ impl fmt::Display for Error {
             }
             Self::TopicExists { topic } => write!(f, "topic {topic:?} exists already"),
             Self::UnknownGroup { group } => write!(f, "group {group:?} does not exist"),
+            Self::GroupNotEmpty { group } => write!(f, "group {group:?} has members; stop them"),
             Self::InvalidName { name, reason } => write!(f, "invalid name {name:?}: {reason}"),
             Self::InvalidConfig { key, value, expected } => {
                 write!(f, "invalid value {value:?} for {key}: expected {expected}")

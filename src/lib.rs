@@ -46,6 +46,8 @@
 //!   [`commit`](Consumer::commit).
 //! * [`ConsumerRecords`]: what a poll returned. It owns what its records lie in; no record is copied.
 //!
+//! [`Admin`] looks after them: describes groups and their lag, resets and deletes their offsets.
+//!
 //! What goes wrong is one type too: [`Error`].
 //!
 //! # Durability
@@ -60,7 +62,7 @@
 //! without the records it speaks of. A commit of offsets counts as `Written` when it returns, or as
 //! [`Synced`](Acks::Synced) if [`ConsumerConfig::commit_acks`] says so.
 //!
-//! Creating and deleting topics survives power loss when the call returns.
+//! What changes topics, and groups from outside ([`Admin`]), survives power loss when the call returns.
 //!
 //! # Differences from Kafka
 //!
@@ -93,6 +95,7 @@
 //!
 //! [`config`] has the table of all keys with their defaults and ranges.
 
+mod admin;
 mod broker;
 pub mod config;
 mod consumer;
@@ -110,9 +113,11 @@ pub mod storage;
 pub mod time;
 mod types;
 
+pub use admin::Admin;
 pub use broker::{
-    Broker, DamagedPartition, GroupOffset, GroupSummary, Health, HealthStatus, MemberSummary,
-    PartitionDescription, Problem, ReadOnlyBroker, RecoveryReport, TopicDescription,
+    Broker, DamagedPartition, DiskUsage, GroupOffset, GroupSummary, Health, HealthStatus,
+    MemberSummary, OffsetScope, PartitionDescription, Problem, ReadOnlyBroker, RecoveryReport,
+    ResetOffset, ResetTo, TopicDescription,
 };
 pub use config::{
     Acks, BrokerConfig, ConsumerConfig, IsolationLevel, JournalMode, OffsetReset, ProducerConfig,

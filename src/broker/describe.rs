@@ -1,13 +1,16 @@
 //! Descriptions of topics and groups.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use super::group_summary::{GroupOffset, GroupSummary, MemberSummary};
 use super::registry::{Registry, Topic};
-use super::report::{
-    GroupOffset, GroupSummary, MemberSummary, PartitionDescription, TopicDescription,
+use super::report::{PartitionDescription, TopicDescription};
+use crate::group::{
+    CommittedOffset, GroupDescription, GroupOffsets, GroupState, MemberDescription, MemberState,
 };
-use crate::group::{GroupDescription, GroupOffsets, GroupState};
-use crate::types::TopicPartition;
+use crate::log::Log;
+use crate::types::{Timestamp, TopicPartition};
 
 pub(super) fn topic(topic: &Topic) -> TopicDescription {
     let partitions = topic.logs.iter().map(|log| {
@@ -29,49 +32,77 @@ pub(super) fn topic(topic: &Topic) -> TopicDescription {
     }
 }
 
+/// A group as of `now`; `members` is `None` where they cannot be seen.
 pub(super) fn group(
     name: &str,
     members: Option<&GroupDescription>,
-    offsets: Option<&std::sync::Arc<GroupOffsets>>,
+    offsets: Option<&GroupOffsets>,
     registry: &Registry,
+    now: Timestamp,
 ) -> GroupSummary {
     let mut rows: BTreeMap<TopicPartition, GroupOffset> = BTreeMap::new();
     for (number, offset) in offsets.iter().flat_map(|offsets| offsets.iter()) {
         let Some(log) = registry.by_number(number) else { continue };
-        let end_offset = log.end_offset();
-        let row = GroupOffset {
-            partition: log.partition().clone(),
-            committed: Some(offset.offset),
-            end_offset,
-            lag: Some(end_offset.saturating_sub(offset.offset)),
-            member: None,
-        };
-        rows.insert(row.partition.clone(), row);
+        rows.insert(log.partition().clone(), row(&log, Some(offset), now));
     }
     let described = members.map(|group| group.members.as_slice()).unwrap_or_default();
     for member in described {
         for partition in &member.owned {
-            let end_offset = registry.log(partition).map_or(0, |log| log.end_offset());
-            let row = rows.entry(partition.clone()).or_insert_with(|| GroupOffset {
-                partition: partition.clone(),
-                committed: None,
-                end_offset,
-                lag: None,
-                member: None,
-            });
+            // One whose topic was deleted a moment ago is still held for a moment.
+            let Ok(log) = registry.log(partition) else { continue };
+            let row = rows.entry(partition.clone()).or_insert_with(|| row(&log, None, now));
             row.member = Some(member.id.as_str().to_owned());
         }
     }
-    let members_of = described.iter().map(|member| MemberSummary {
-        id: member.id.as_str().to_owned(),
-        client_id: member.client_id.to_string(),
-        assignment: member.owned.clone(),
-    });
     GroupSummary {
         name: name.to_owned(),
         state: members.map_or("Unknown", |group| state_name(group.state)),
-        members: members_of.collect(),
+        epoch: members.map(|group| group.epoch.0),
+        assignor: members.map(|group| group.assignor.clone()).filter(|name| !name.is_empty()),
+        members: described.iter().map(member).collect(),
         offsets: rows.into_values().collect(),
+    }
+}
+
+fn row(log: &Log, committed: Option<&CommittedOffset>, now: Timestamp) -> GroupOffset {
+    let end_offset = log.end_offset();
+    GroupOffset {
+        partition: log.partition().clone(),
+        committed: committed.map(|committed| committed.offset),
+        leader_epoch: committed.and_then(|committed| committed.leader_epoch),
+        metadata: committed.map(|committed| committed.metadata.to_string()).unwrap_or_default(),
+        commit_timestamp: committed.map(|committed| committed.commit_timestamp),
+        end_offset,
+        lag: committed.map(|committed| end_offset.saturating_sub(committed.offset)),
+        time_lag: committed.and_then(|committed| time_lag(log, committed.offset, now)),
+        member: None,
+    }
+}
+
+/// The age of the first record that is still to be read.
+fn time_lag(log: &Log, committed: i64, now: Timestamp) -> Option<Duration> {
+    if committed >= log.end_offset() {
+        return Some(Duration::ZERO);
+    }
+    // Damage is reported to who reads the record; here it only means that its age is not known.
+    let sent = log.timestamp_at(committed).ok()??;
+    let millis = now.as_millis().saturating_sub(sent.as_millis());
+    Some(Duration::from_millis(u64::try_from(millis).unwrap_or(0)))
+}
+
+fn member(member: &MemberDescription) -> MemberSummary {
+    MemberSummary {
+        id: member.id.as_str().to_owned(),
+        client_id: member.client_id.to_string(),
+        instance_id: member.instance_id.as_deref().map(str::to_owned),
+        state: match member.state {
+            MemberState::Stable => "Stable",
+            MemberState::UnrevokedPartitions => "UnrevokedPartitions",
+            MemberState::UnreleasedPartitions => "UnreleasedPartitions",
+        },
+        epoch: member.epoch.0,
+        subscription: member.subscription.iter().map(ToString::to_string).collect(),
+        assignment: member.owned.clone(),
     }
 }
 

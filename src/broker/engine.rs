@@ -31,7 +31,7 @@ use super::registry::{Registry, Topic};
 use super::reserve::Reserve;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, Result};
-use crate::group::{MemberEpoch, MemberId, OffsetCommit, OffsetStore};
+use crate::group::{Group, MemberEpoch, MemberId, OffsetCommit, OffsetStore};
 use crate::journal::{Credit, Journal, SECTION_HEADER, SectionKind, section_header};
 use crate::log::LogShared;
 use crate::storage::{Storage, StorageLock};
@@ -252,16 +252,32 @@ impl Engine {
         partitions: impl IntoIterator<Item = &'p TopicPartition>,
         commit: &OffsetCommit,
     ) -> Result<Lsn> {
+        self.change_offsets(
+            group,
+            |members| {
+                match member {
+                    Some((id, epoch)) => members.check_commit(id, epoch, partitions),
+                    None => members.check_simple_commit(),
+                }
+                .map_err(|refusal| refusal.into_error(group.name()))
+            },
+            commit,
+        )
+    }
+
+    /// Journals a change of a group's offsets and applies it, if `check` lets it pass under the lock that
+    /// a change of the group's members takes.
+    pub(super) fn change_offsets(
+        &self,
+        group: &GroupHandle,
+        check: impl FnOnce(&Group) -> Result<()>,
+        commit: &OffsetCommit,
+    ) -> Result<Lsn> {
         let mut body = Vec::with_capacity(128);
         commit.encode(&mut body);
         let mut credit = self.reserve_urgent(SECTION_HEADER + body.len())?;
-        // Fencing is checked under the lock that a change of the group takes.
         let state = group.lock();
-        match member {
-            Some((id, epoch)) => state.group.check_commit(id, epoch, partitions),
-            None => state.group.check_simple_commit(),
-        }
-        .map_err(|refusal| refusal.into_error(group.name()))?;
+        check(&state.group)?;
         let mut offsets = self.offsets.lock();
         let _guard = self.poison_on_panic("the committed offsets");
         let header = section_header(SectionKind::GROUP_OFFSETS, body.len() as u32);

@@ -133,7 +133,13 @@ impl CheckpointImage {
             Ok(())
         })?;
         input.finish()?;
-        Ok(Self { directory_id, generation, end, epoch, offsets, catalogue, logs })
+        let image = Self { directory_id, generation, end, epoch, offsets, catalogue, logs };
+        // One state has one form: what this version would not have written is damage, though its
+        // checksum is right.
+        if bytes.get(..HEADER_BYTES + body_len) != Some(image.encode().as_slice()) {
+            return Err(CorruptReason::Field.into());
+        }
+        Ok(image)
     }
 }
 
@@ -265,6 +271,25 @@ mod tests {
         let crc = checksum(&bytes[..CRC_AT], &bytes[HEADER_BYTES..]);
         bytes[CRC_AT..HEADER_BYTES].copy_from_slice(&crc.to_be_bytes());
         assert_eq!(CheckpointImage::decode(&bytes), Err(ImageError::Version(9)));
+    }
+
+    #[test]
+    fn a_state_has_one_form() {
+        let plain = CheckpointImage { offsets: None, ..image() }.encode();
+        let resealed = |change: &dyn Fn(&mut Vec<u8>)| {
+            let mut bytes = plain.clone();
+            change(&mut bytes);
+            let crc = checksum(&bytes[..CRC_AT], &bytes[HEADER_BYTES..]);
+            bytes[CRC_AT..HEADER_BYTES].copy_from_slice(&crc.to_be_bytes());
+            CheckpointImage::decode(&bytes)
+        };
+        assert!(resealed(&|_| {}).is_ok());
+        // The generation of an offset file that there is not.
+        let refused = Err(ImageError::Corrupt(CorruptReason::Field));
+        assert_eq!(resealed(&|bytes| bytes[HEADER_BYTES + 13] = 1), refused);
+        // A number with a leading zero: "4096" of index.interval.bytes becomes "0096".
+        let at = plain.windows(4).position(|text| text == b"4096").unwrap();
+        assert_eq!(resealed(&|bytes| bytes[at] = b'0'), refused);
     }
 
     #[test]

@@ -8,6 +8,8 @@ mod describe;
 mod engine;
 mod event;
 mod files;
+mod group_admin;
+mod group_summary;
 mod groups;
 mod health;
 mod image;
@@ -16,12 +18,15 @@ mod read_only;
 mod registry;
 mod report;
 mod reserve;
+mod reset;
+mod usage;
 
 use std::path::Path;
 use std::sync::Arc;
 
 pub(crate) use engine::Engine;
 pub(crate) use event::Event;
+pub use group_summary::{GroupOffset, GroupSummary, MemberSummary};
 pub(crate) use groups::{GroupHandle, MemberSignal};
 pub use health::{Health, HealthStatus, Problem};
 #[cfg(feature = "__internal")]
@@ -29,14 +34,14 @@ pub(crate) use image::CheckpointImage;
 pub use read_only::ReadOnlyBroker;
 pub(crate) use read_only::Snapshot;
 pub(crate) use registry::{Registry, Topic};
-pub use report::{
-    DamagedPartition, GroupOffset, GroupSummary, MemberSummary, PartitionDescription,
-    RecoveryReport, TopicDescription,
-};
+pub use report::{DamagedPartition, PartitionDescription, RecoveryReport, TopicDescription};
+pub use reset::{OffsetScope, ResetOffset, ResetTo};
+pub use usage::DiskUsage;
 
+use crate::admin::Admin;
 use crate::config::{BrokerConfig, ConsumerConfig, ProducerConfig, TopicConfig};
 use crate::consumer::{Consumer, Source};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::producer::Producer;
 use crate::storage::{Disk, Memory, Storage};
 
@@ -122,7 +127,7 @@ impl Broker {
     }
 
     /// Writes everything out and ends the engine for all handles. Calls under way get a definite
-    /// result, later ones [`Error::Closed`].
+    /// result, later ones [`Error::Closed`](crate::Error::Closed).
     ///
     /// # Errors
     /// What could not be written; the journal still holds it, and the next open replays it.
@@ -159,7 +164,7 @@ impl Broker {
 
     /// The names of the topics, in order.
     pub fn list_topics(&self) -> Vec<String> {
-        self.engine.registry.topics().iter().map(|topic| topic.name.to_string()).collect()
+        self.engine.list_topics()
     }
 
     /// A topic and its partitions.
@@ -167,7 +172,7 @@ impl Broker {
     /// # Errors
     /// `UnknownTopic`.
     pub fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
-        Ok(describe::topic(&*self.engine.registry.topic(name)?))
+        self.engine.describe_topic(name)
     }
 
     /// A producer with the default settings: `Synced`.
@@ -198,6 +203,11 @@ impl Broker {
         Consumer::new(Source::Live(Arc::clone(&self.engine)), config)
     }
 
+    /// Looks after topics, groups and their offsets.
+    pub fn admin(&self) -> Admin {
+        Admin::new(Arc::clone(&self.engine))
+    }
+
     /// The names of the groups that have members or committed offsets, in order.
     pub fn list_groups(&self) -> Vec<String> {
         self.engine.list_groups()
@@ -222,28 +232,15 @@ impl Broker {
 }
 
 impl Engine {
-    fn list_groups(&self) -> Vec<String> {
-        let mut names: Vec<String> =
-            self.offsets.lock().store.iter().map(|(name, _)| name.to_string()).collect();
-        let now = self.clock().monotonic();
-        for group in self.groups.all() {
-            if !group.describe(now).members.is_empty() {
-                names.push(group.name().to_string());
-            }
-        }
-        names.sort();
-        names.dedup();
-        names
+    pub(crate) fn list_topics(&self) -> Vec<String> {
+        self.registry.topics().iter().map(|topic| topic.name.to_string()).collect()
     }
 
-    fn describe_group(&self, name: &str) -> Result<GroupSummary> {
-        let members = self.groups.find(name).map(|group| group.describe(self.clock().monotonic()));
-        let offsets = self.offsets.lock().store.group(name).cloned();
-        if offsets.is_none() && members.as_ref().is_none_or(|group| group.members.is_empty()) {
-            return Err(Error::UnknownGroup { group: name.to_owned() });
-        }
-        let empty = crate::group::GroupDescription::empty(name);
-        let members = members.unwrap_or(empty);
-        Ok(describe::group(name, Some(&members), offsets.as_ref(), &self.registry))
+    pub(crate) fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
+        Ok(describe::topic(&*self.registry.topic(name)?))
+    }
+
+    pub(crate) fn disk_usage(&self) -> Result<DiskUsage> {
+        usage::of(&*self.storage, &self.registry)
     }
 }

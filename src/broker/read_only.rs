@@ -5,16 +5,19 @@ use std::sync::Arc;
 
 use super::catalogue::Catalogue;
 use super::describe;
+use super::group_summary::GroupSummary;
 use super::open::Loaded;
 use super::registry::Registry;
-use super::report::{GroupSummary, TopicDescription};
+use super::report::TopicDescription;
+use super::reset::{self, OffsetScope, ResetOffset, ResetTo};
+use super::usage::{self, DiskUsage};
 use crate::config::{BrokerConfig, ConsumerConfig};
 use crate::consumer::{Consumer, Source};
 use crate::error::{Error, Result};
 use crate::group::OffsetStore;
 use crate::storage::{Disk, ReadOnly, Storage};
 use crate::time::Clock;
-use crate::types::TopicPartition;
+use crate::types::{Timestamp, TopicPartition};
 
 /// A folder as it was at one moment.
 #[derive(Debug)]
@@ -93,10 +96,42 @@ impl ReadOnlyBroker {
 
     /// A group's committed offsets and lag. Its members are in the memory of the process that they
     /// run in.
+    ///
+    /// # Errors
+    /// `UnknownGroup`: it has no committed offsets.
     pub fn describe_group(&self, name: &str) -> Result<GroupSummary> {
-        let offsets = self.snapshot.offsets.group(name);
+        let Snapshot { registry, offsets, clock, .. } = &*self.snapshot;
+        let offsets = offsets.group(name);
         let offsets = offsets.ok_or_else(|| Error::UnknownGroup { group: name.to_owned() })?;
-        Ok(describe::group(name, None, Some(offsets), &self.snapshot.registry))
+        Ok(describe::group(name, None, Some(offsets), registry, clock.now()))
+    }
+
+    /// As [`Admin::plan_reset`](crate::Admin::plan_reset): where a reset would bring a group's committed
+    /// offsets.
+    pub fn plan_reset(
+        &self,
+        group: &str,
+        scope: &OffsetScope,
+        to: ResetTo,
+    ) -> Result<Vec<ResetOffset>> {
+        let Snapshot { registry, offsets, clock, .. } = &*self.snapshot;
+        let offsets = offsets.group(group).map(|offsets| &**offsets);
+        let logs = reset::scope(registry, group, offsets, scope)?;
+        reset::plan(&logs, offsets, to, clock.now())
+    }
+
+    /// As [`Admin::offset_for_time`](crate::Admin::offset_for_time).
+    pub fn offset_for_time(
+        &self,
+        partition: &TopicPartition,
+        timestamp: Timestamp,
+    ) -> Result<Option<(i64, Timestamp)>> {
+        self.snapshot.registry.log(partition)?.offset_for_time(timestamp)
+    }
+
+    /// As [`Admin::disk_usage`](crate::Admin::disk_usage), of the folder as it is now.
+    pub fn disk_usage(&self) -> Result<DiskUsage> {
+        usage::of(&*self.storage, &self.snapshot.registry)
     }
 
     /// A consumer without group, for [`Consumer::assign`]. It sees what the snapshot has; its `poll`

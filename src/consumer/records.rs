@@ -208,11 +208,7 @@ impl<'a> ConsumerRecord<'a> {
     /// The timestamp.
     #[inline]
     pub fn timestamp(&self) -> Timestamp {
-        Timestamp::from_millis(
-            self.chunk.append_timestamp.unwrap_or_else(|| {
-                self.chunk.base_timestamp.saturating_add(self.raw.timestamp_delta)
-            }),
-        )
+        Timestamp::from_millis(self.chunk.timestamp_of(self.raw))
     }
 
     /// The key; `None` if the record has none.

@@ -18,7 +18,7 @@ mod simulation;
 
 pub(crate) use assignor::RangeAssignor;
 pub(crate) use coordinator::{Group, Heartbeat, Reconcile, Refusal};
-pub(crate) use describe::{GroupDescription, GroupState};
+pub(crate) use describe::{GroupDescription, GroupState, MemberDescription, MemberState};
 pub(crate) use member::{MemberConfig, MemberEpoch, MemberId};
 pub(crate) use offset_image::{decode_image, encode_image, image_crc};
 pub(crate) use offsets::{CommittedOffset, GroupOffsets, OffsetChange, OffsetCommit, OffsetStore};

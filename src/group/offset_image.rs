@@ -5,7 +5,7 @@
 //! | offset | size | type | field |
 //! |---|---|---|---|
 //! | 0 | 8 | bytes | magic: `GLOFFSET` |
-//! | 8 | 4 | u32 | version: 1 |
+//! | 8 | 4 | u32 | version: 2 |
 //! | 12 | 16 | bytes | directory id of the folder |
 //! | 28 | 8 | u64 | generation: rises with each image written |
 //! | 36 | 8 | u64 | length of the body, n |
@@ -13,9 +13,10 @@
 //! | 48 | 4 | u32 | CRC-32 of bytes 0..48; as it covers the body's too, it names the whole image |
 //! | 52 | n | | the body |
 //!
-//! The body is a u32 number of groups, then the groups, each once, in any order: the length of its name
-//! (u16, from 1), the name in UTF-8, a u32 number of entries (from 1), and the entries in rising order
-//! of their partition numbers, in the form that `offset_section` draws (none of them removes).
+//! The body is a u32 number of groups, then the groups in rising order of their names' bytes: the length of
+//! the name (u16, from 1), the name in UTF-8, a u32 number of entries (from 1), and the entries in rising
+//! order of their partition numbers, in the form that `offset_section` draws (none of them removes). So
+//! a store has one image: what another order would say is damage.
 //!
 //! The checkpointer writes the file that the last checkpoint does not name, syncs it, and then writes
 //! the checkpoint that names it with its CRC. Recovery reads the named one. The files are preallocated
@@ -25,13 +26,14 @@
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::offset_section::{Reader, put_entry, put_text};
 use super::offsets::{GroupOffsets, OffsetStore};
 use crate::error::{CorruptReason, Error};
 
 const MAGIC: [u8; 8] = *b"GLOFFSET";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER_BYTES: usize = 52;
 
 /// The least bytes of a group: name of one byte and one entry without metadata.
@@ -91,7 +93,9 @@ pub(crate) fn encode_image(
     // The header is put in front last, when the body's length and CRC are known.
     let mut image = vec![0; HEADER_BYTES];
     image.extend_from_slice(&(offsets.len() as u32).to_be_bytes());
-    for (group, entries) in offsets.iter() {
+    let mut groups: Vec<_> = offsets.iter().collect();
+    groups.sort_by_key(|(group, _)| *group);
+    for (group, entries) in groups {
         put_text(&mut image, group);
         image.extend_from_slice(&(entries.len() as u32).to_be_bytes());
         for (partition, offset) in entries.iter() {
@@ -179,12 +183,14 @@ fn decode_header(bytes: &[u8]) -> Result<Header, ImageError> {
 
 fn decode_body(reader: &mut Reader<'_>) -> Result<OffsetStore, CorruptReason> {
     let mut store = OffsetStore::new();
+    let mut last: Option<Arc<str>> = None;
     for _ in 0..reader.count(GROUP_MIN_BYTES)? {
         let group = reader.name()?;
-        let offsets = decode_group(reader)?;
-        if !store.insert_group(group, offsets) {
+        if last.is_some_and(|last| last >= group) {
             return Err(CorruptReason::Field);
         }
+        last = Some(Arc::clone(&group));
+        store.insert_group(group, decode_group(reader)?);
     }
     if reader.rest.is_empty() { Ok(store) } else { Err(CorruptReason::Length) }
 }
@@ -296,10 +302,11 @@ mod tests {
 
     #[test]
     fn a_newer_version_is_told_from_a_damaged_one() {
-        let newer = with_header(2, 0, &[]);
-        assert_eq!(decode_image(&newer).unwrap_err(), ImageError::Version { found: 2, max: 1 });
-        let error = ImageError::Version { found: 2, max: 1 }.at(Path::new("offsets.a"));
-        assert!(matches!(error, Error::UnsupportedFormat { found: 2, max: 1, .. }));
+        let newer = with_header(VERSION + 1, 0, &[]);
+        let (found, max) = (VERSION + 1, VERSION);
+        assert_eq!(decode_image(&newer).unwrap_err(), ImageError::Version { found, max });
+        let error = ImageError::Version { found, max }.at(Path::new("offsets.a"));
+        assert!(matches!(error, Error::UnsupportedFormat { found: 3, max: 2, .. }));
         let mut damaged = encode_image(&small(), [9; 16], 3);
         damaged[11] ^= 2;
         assert_eq!(reason(&damaged), (0, CorruptReason::Checksum));
@@ -320,13 +327,17 @@ mod tests {
     #[test]
     fn a_body_that_breaks_its_rules_is_refused_even_if_its_checksum_is_right() {
         assert_eq!(reason(&with_body(&[])), (52, CorruptReason::Length));
-        assert_eq!(reason(&with_header(1, u64::MAX, &[])), (36, CorruptReason::Length));
+        assert_eq!(reason(&with_header(VERSION, u64::MAX, &[])), (36, CorruptReason::Length));
         assert_eq!(reason(&with_body(&[255; 4])), (56, CorruptReason::Count));
         assert_eq!(reason(&with_body(&[0, 0, 0, 0, 1])), (56, CorruptReason::Length));
         let image = encode_image(&small(), [9; 16], 3);
         let group = &image[HEADER_BYTES + 4..];
         let twice = [&[0, 0, 0, 2], group, group].concat();
         assert_eq!(reason(&with_body(&twice)).1, CorruptReason::Field);
+        let before: Vec<u8> = group.iter().map(|&b| if b == b'g' { b'f' } else { b }).collect();
+        assert!(decode_image(&with_body(&[&[0, 0, 0, 2], &before[..], group].concat())).is_ok());
+        let falling = [&[0, 0, 0, 2], group, &before[..]].concat();
+        assert_eq!(reason(&with_body(&falling)).1, CorruptReason::Field);
         let entry = &group[7..];
         let again = [&[0, 0, 0, 1, 0, 1, b'g', 0, 0, 0, 2], entry, entry].concat();
         assert_eq!(reason(&with_body(&again)).1, CorruptReason::Field);
@@ -349,13 +360,16 @@ mod tests {
         }
 
         #[test]
-        fn a_changed_body_with_a_right_checksum_never_panics(
+        fn what_is_read_would_be_written_just_so(
             store in store(), at in any::<prop::sample::Index>(), byte in any::<u8>()
         ) {
-            let mut body = encode_image(&store, [1; 16], 1).split_off(HEADER_BYTES);
+            let mut body = encode_image(&store, [9; 16], 3).split_off(HEADER_BYTES);
             let at = at.index(body.len());
             body[at] = byte;
-            let _either = decode_image(&with_body(&body));
+            let image = with_body(&body);
+            if let Ok(decoded) = decode_image(&image) {
+                prop_assert_eq!(encode_image(&decoded.offsets, [9; 16], 3), image);
+            }
         }
     }
 }

@@ -3,7 +3,7 @@ use crate::broker::CheckpointImage;
 use crate::group::{OffsetCommit, decode_image, encode_image, image_crc};
 
 /// Any bytes are an offset file, a checkpoint file and the section of a commit, as they are and with
-/// right checksums. They are refused, or what they hold encodes and decodes to the same.
+/// right checksums. They are refused, or what they hold encodes to the same bytes.
 pub fn fuzz_offsets_load(data: &[u8]) {
     let mut input = Input::new(data);
     let kind = input.u8();
@@ -28,7 +28,7 @@ pub fn fuzz_offsets_load(data: &[u8]) {
             if let Ok(commit) = OffsetCommit::decode(bytes) {
                 let mut encoded = Vec::new();
                 commit.encode(&mut encoded);
-                assert_eq!(OffsetCommit::decode(&encoded), Ok(commit));
+                assert_eq!(encoded, bytes);
             }
         }
     }
@@ -56,16 +56,12 @@ fn offsets(bytes: &[u8]) {
     let Ok(decoded) = decode_image(bytes) else { return };
     assert_eq!(Some(decoded.crc), image_crc(bytes));
     let encoded = encode_image(&decoded.offsets, decoded.directory_id, decoded.generation);
-    // Groups come in any order, so the bytes may differ, but not their number.
-    assert!(encoded.len() <= bytes.len());
-    let again = decode_image(&encoded).expect("just encoded");
-    assert_eq!(again.offsets, decoded.offsets);
-    assert_eq!(again.generation, decoded.generation);
-    assert_eq!(again.directory_id, decoded.directory_id);
+    // What lies behind the image means nothing.
+    assert_eq!(Some(encoded.as_slice()), bytes.get(..encoded.len()));
 }
 
 fn checkpoint(bytes: &[u8]) {
     let Ok(decoded) = CheckpointImage::decode(bytes) else { return };
     let encoded = decoded.encode();
-    assert_eq!(CheckpointImage::decode(&encoded), Ok(decoded));
+    assert_eq!(Some(encoded.as_slice()), bytes.get(..encoded.len()));
 }

@@ -98,6 +98,15 @@ pub(crate) struct Chunk {
     pub(crate) end: usize,
 }
 
+impl Chunk {
+    /// The timestamp of one of its records.
+    #[inline]
+    pub(crate) fn timestamp_of(&self, record: &FetchedRecord) -> i64 {
+        self.append_timestamp
+            .unwrap_or_else(|| self.base_timestamp.saturating_add(record.timestamp_delta))
+    }
+}
+
 /// What fetches of several partitions gathered.
 #[derive(Debug, Default)]
 pub(crate) struct Fetched {

@@ -9,6 +9,16 @@ use crate::error::Result;
 use crate::types::Timestamp;
 
 impl Log {
+    /// The timestamp of the first record at `offset` or behind it.
+    pub(crate) fn timestamp_at(&self, offset: i64) -> Result<Option<Timestamp>> {
+        let mut cursor = Cursor::new(offset.max(self.start_offset()));
+        let mut fetched = Fetched::default();
+        let limits = FetchLimits { records: 1, bytes: 1 };
+        self.fetch(&mut cursor, 0, limits, &mut fetched)?;
+        let first = fetched.chunks.first().zip(fetched.records.first());
+        Ok(first.map(|(chunk, record)| Timestamp::from_millis(chunk.timestamp_of(record))))
+    }
+
     /// The first record by offset whose timestamp is `target` or later: its offset and timestamp.
     pub(crate) fn offset_for_time(&self, target: Timestamp) -> Result<Option<(i64, Timestamp)>> {
         let target = target.as_millis();
@@ -67,9 +77,7 @@ impl Log {
             for chunk in &fetched.chunks {
                 for record in fetched.records.get(at..chunk.end).unwrap_or_default() {
                     let offset = chunk.base_offset + i64::from(record.offset_delta);
-                    let timestamp = chunk.append_timestamp.unwrap_or_else(|| {
-                        chunk.base_timestamp.saturating_add(record.timestamp_delta)
-                    });
+                    let timestamp = chunk.timestamp_of(record);
                     if offset < to && timestamp >= target {
                         return Ok(Some((offset, Timestamp::from_millis(timestamp))));
                     }

@@ -1,6 +1,7 @@
 //! The public API by its contract.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
+mod admin;
 mod consume;
 mod errors;
 mod faulty;

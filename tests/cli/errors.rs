@@ -15,6 +15,9 @@ fn a_folder_that_is_not_there_is_not_made_by_commands_that_need_one() {
         &["consume", "orders", "-g", "billing"],
         &["group", "list"],
         &["group", "describe", "billing"],
+        &["group", "reset", "billing", "--to", "latest"],
+        &["group", "reset", "billing", "--to", "latest", "--dry-run"],
+        &["group", "delete", "billing"],
         &["dump", "orders-0"],
         &["produce", "orders", "--file", "no such file"],
         &["topic", "create", "orders", "-c", "colour=red"],
@@ -65,6 +68,9 @@ fn bad_usage_is_exit_code_2() {
         &["produce", "orders", "--acks", "maybe"],
         &["produce", "orders", "--key-separator", ""],
         &["topic", "create", "orders", "-c", "colour"],
+        &["group", "reset", "billing"],
+        &["group", "reset", "billing", "--to", "yesterday"],
+        &["group", "reset", "billing", "--to", "latest", "--partition", "0"],
         &["dump", "orders-0", "--batches", "--records"],
     ] {
         assert_eq!(cli.run(args).code, Some(2), "{args:?}");

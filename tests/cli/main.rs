@@ -10,6 +10,7 @@
 mod beside;
 mod dump;
 mod errors;
+mod group;
 mod kill;
 mod lines;
 mod run;

@@ -2,15 +2,17 @@ use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
-use grouplog::Acks;
+use grouplog::{Acks, ResetTo};
 
 use crate::consume::From;
 use crate::format::Format;
+use crate::reset::reset_to;
 
 /// Looks after a grouplog folder: topics, records, consumer groups, segment files.
 ///
 /// Commands that only look work beside the application that has the folder open. `topic create`,
-/// `topic delete`, `produce` and `consume --group` write, and need it for themselves.
+/// `topic delete`, `produce`, `consume --group`, `group reset` and `group delete` write, and need it for
+/// themselves.
 #[derive(Debug, Parser)]
 #[command(name = "grouplog", version)]
 pub(crate) struct Args {
@@ -53,7 +55,7 @@ pub(crate) enum Command {
     /// ends with \n or \0.
     #[command(verbatim_doc_comment)]
     Consume(Consume),
-    /// List and describe consumer groups
+    /// List, describe, reset and delete consumer groups
     #[command(subcommand)]
     Group(Group),
     /// Print the batches or records of segment files, Kafka's own too
@@ -158,13 +160,51 @@ pub(crate) struct Consume {
 pub(crate) enum Group {
     /// List the groups that have committed offsets
     List,
-    /// Show how far a group is
+    /// Show how far a group is: committed offsets, lag in records, and how long the oldest record that
+    /// is still to be read has waited
     ///
     /// Members are in the memory of the application they run in and are not seen from here.
     Describe {
         /// The group
         name: String,
     },
+    /// Move the committed offsets of a group
+    ///
+    /// Applications that read as the group must be stopped: the folder is needed for this command alone.
+    /// With --dry-run it is only looked at, also beside an application. Offsets that the log does not hold
+    /// become the nearest that it does.
+    Reset(Reset),
+    /// Delete a group with all its committed offsets, or those of one topic
+    Delete {
+        /// The group
+        name: String,
+        /// Only the offsets of this topic
+        #[arg(long)]
+        topic: Option<String>,
+        /// Only those of this partition; may be repeated
+        #[arg(long, value_name = "N", requires = "topic")]
+        partition: Vec<u32>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Reset {
+    /// The group; one that does not exist begins by this, if a topic is named
+    pub(crate) name: String,
+    /// Only the offsets of this topic, instead of all that the group has committed
+    #[arg(long)]
+    pub(crate) topic: Option<String>,
+    /// Only those of this partition; may be repeated
+    #[arg(long, value_name = "N", requires = "topic")]
+    pub(crate) partition: Vec<u32>,
+    /// earliest, latest, current, an offset, @TIME (milliseconds since 1970, or UTC as
+    /// 2025-01-31T12:00:00), ago:DURATION (as ago:1d12h, of d, h, m and s), or +N and -N for so many
+    /// records on or back
+    #[arg(long, value_name = "WHERE", value_parser = reset_to, allow_hyphen_values = true)]
+    pub(crate) to: ResetTo,
+    /// Show what would be done, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -11,6 +11,7 @@ use crate::failure::Failure;
 use crate::follow;
 use crate::format::Format;
 use crate::output::Output;
+use crate::time::timestamp;
 use crate::{open_read_only, with_writer};
 
 /// Where a partition is read from.
@@ -221,53 +222,11 @@ impl FromStr for From {
             _ => {}
         }
         if let Some(time) = text.strip_prefix('@') {
-            let millis = time.parse().ok().filter(|&millis: &i64| millis >= 0);
-            let millis = millis.or_else(|| utc_millis(time)).ok_or_else(|| {
-                "expected @ and milliseconds since 1970, or UTC as @2025-01-31T12:00:00".to_owned()
-            })?;
-            return Ok(Self::Time(Timestamp::from_millis(millis)));
+            return timestamp(time).map(Self::Time);
         }
         let offset = text.parse().map_err(|_| expected())?;
         if offset < 0 { Err(expected()) } else { Ok(Self::Offset(offset)) }
     }
-}
-
-/// Milliseconds since 1970 of `2025-01-31`, `2025-01-31T12:00` or `2025-01-31T12:00:00`, which a `Z`
-/// may follow.
-fn utc_millis(text: &str) -> Option<i64> {
-    let text = text.strip_suffix('Z').unwrap_or(text);
-    let (date, time) = text.split_once(['T', ' ']).unwrap_or((text, "00:00"));
-    let [year, month, day] = numbers(date, '-')?;
-    let time = if time.matches(':').count() == 1 { format!("{time}:00") } else { time.to_owned() };
-    let [hour, minute, second] = numbers(&time, ':')?;
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let days_before = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334, 365];
-    let at = usize::try_from(month).ok()?.checked_sub(1)?;
-    let (before, after) = (*days_before.get(at)?, *days_before.get(at + 1)?);
-    let days_of_month = after - before + i64::from(leap && month == 2);
-    let valid = (1970..=9999).contains(&year)
-        && (1..=days_of_month).contains(&day)
-        && (0..24).contains(&hour)
-        && (0..60).contains(&minute)
-        && (0..60).contains(&second);
-    if !valid {
-        return None;
-    }
-    let past = year - 1;
-    // Of the years before this one; 1970 is year 0 of the count.
-    let leap_days = past / 4 - past / 100 + past / 400 - 477;
-    let days = (year - 1970) * 365 + leap_days + before + i64::from(leap && month > 2) + day - 1;
-    Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1000)
-}
-
-/// Exactly three numbers of digits alone.
-fn numbers(text: &str, separator: char) -> Option<[i64; 3]> {
-    let number = |part: &str| {
-        let digits = part.len() <= 4 && part.bytes().all(|byte| byte.is_ascii_digit());
-        part.parse().ok().filter(|_| digits)
-    };
-    let parts: Vec<i64> = text.split(separator).map(number).collect::<Option<_>>()?;
-    parts.try_into().ok()
 }
 
 /// Kafka's default of `max.poll.records`; as many may be printed again after a kill.
@@ -276,27 +235,6 @@ const POLL_RECORDS: u64 = 500;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_milliseconds_or_utc() {
-        let time = |text: &str| match text.parse() {
-            Ok(From::Time(time)) => Some(time.as_millis()),
-            _ => None,
-        };
-        assert_eq!(time("@0"), Some(0));
-        assert_eq!(time("@1700000000000"), Some(1_700_000_000_000));
-        assert_eq!(time("@1970-01-01"), Some(0));
-        assert_eq!(time("@1999-12-31T23:59:59Z"), Some(946_684_799_000));
-        assert_eq!(time("@2000-02-29"), Some(951_782_400_000));
-        assert_eq!(time("@2000-03-01T00:00"), Some(951_868_800_000));
-        assert_eq!(time("@2023-11-14 22:13:20"), Some(1_700_000_000_000));
-        assert_eq!(time("@2100-03-01"), Some(4_107_542_400_000));
-        for bad in
-            ["@", "@-1", "@2023-02-29", "@2023-13-01", "@2023-1", "@2023-01-01T24:00", "@x-1-1"]
-        {
-            assert_eq!(time(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn offsets_are_not_negative() {

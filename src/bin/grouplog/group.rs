@@ -1,17 +1,33 @@
 use std::path::Path;
 
-use grouplog::GroupSummary;
+use grouplog::{GroupSummary, OffsetScope, Timestamp, TopicPartition};
 use serde_json::{Value, json};
 
 use crate::args::Group;
 use crate::failure::Failure;
-use crate::open_read_only;
 use crate::output::{Output, Table, or_dash};
+use crate::{open_read_only, reset, with_writer};
 
 pub(crate) fn run(data: &Path, command: &Group, out: &mut Output) -> Result<(), Failure> {
     match command {
         Group::List => list(data, out),
         Group::Describe { name } => describe(data, name, out),
+        Group::Reset(command) => reset::run(data, command, out),
+        Group::Delete { name, topic, partition } => {
+            delete(data, name, topic.as_deref(), partition, out)
+        }
+    }
+}
+
+/// The offsets that `--topic` and `--partition` name.
+pub(crate) fn scope(topic: Option<&str>, partitions: &[u32]) -> OffsetScope {
+    match (topic, partitions) {
+        (None, _) => OffsetScope::Committed,
+        (Some(topic), []) => OffsetScope::Topic(topic.to_owned()),
+        (Some(topic), _) => {
+            let partition = |&partition| TopicPartition::new(topic, partition);
+            OffsetScope::Partitions(partitions.iter().map(partition).collect())
+        }
     }
 }
 
@@ -20,8 +36,7 @@ fn list(data: &Path, out: &mut Output) -> Result<(), Failure> {
     let mut table = Table::new(&["group", "partitions", "lag"]);
     for name in broker.list_groups() {
         let group = broker.describe_group(&name)?;
-        let lag: i64 = group.offsets.iter().filter_map(|offset| offset.lag).sum();
-        let count = group.offsets.len();
+        let (lag, count) = (group.lag(), group.offsets.len());
         if out.json {
             out.object(&json!({ "group": name, "partitions": count, "lag": lag }))?;
         } else {
@@ -36,17 +51,43 @@ fn describe(data: &Path, name: &str, out: &mut Output) -> Result<(), Failure> {
     if out.json {
         return out.object(&json_group(&group));
     }
-    let mut table = Table::new(&["partition", "committed", "end", "lag", "member"]);
+    let mut table = Table::new(&["partition", "committed", "end", "lag", "seconds", "metadata"]);
     for offset in &group.offsets {
         table.row([
             offset.partition.to_string(),
             or_dash(offset.committed),
             offset.end_offset.to_string(),
             or_dash(offset.lag),
-            or_dash(offset.member.as_ref()),
+            or_dash(offset.time_lag.map(|lag| lag.as_secs())),
+            offset.metadata.escape_debug().to_string(),
         ]);
     }
     table.print(out)
+}
+
+fn delete(
+    data: &Path,
+    name: &str,
+    topic: Option<&str>,
+    partitions: &[u32],
+    out: &mut Output,
+) -> Result<(), Failure> {
+    with_writer(data, |broker| {
+        let admin = broker.admin();
+        match topic {
+            None => admin.delete_group(name)?,
+            Some(_) => admin.delete_offsets(name, &scope(topic, partitions))?,
+        }
+        Ok(())
+    })?;
+    if out.json {
+        let value = json!({ "deleted": name, "topic": topic, "partitions": partitions });
+        return out.object(&value);
+    }
+    out.text(&match topic {
+        None => format!("deleted group {name}\n"),
+        Some(topic) => format!("deleted offsets of group {name} in topic {topic}\n"),
+    })
 }
 
 fn json_group(group: &GroupSummary) -> Value {
@@ -60,9 +101,12 @@ fn json_group(group: &GroupSummary) -> Value {
                 "committed": offset.committed,
                 "end_offset": offset.end_offset,
                 "lag": offset.lag,
-                "member": offset.member,
+                "lag_ms": offset.time_lag.map(|lag| lag.as_millis() as u64),
+                "leader_epoch": offset.leader_epoch,
+                "metadata": offset.metadata,
+                "committed_at": offset.commit_timestamp.map(Timestamp::as_millis),
             })
         })
         .collect();
-    json!({ "group": group.name, "offsets": offsets })
+    json!({ "group": group.name, "lag": group.lag(), "offsets": offsets })
 }

@@ -15,6 +15,8 @@ mod group;
 mod input;
 mod output;
 mod produce;
+mod reset;
+mod time;
 mod topic;
 
 use std::io::{self, Write as _};

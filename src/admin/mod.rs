@@ -1,0 +1,181 @@
+//! Looking after a folder: topics, groups, offsets.
+
+use std::sync::Arc;
+
+use crate::broker::{
+    DiskUsage, Engine, GroupSummary, OffsetScope, ResetOffset, ResetTo, TopicDescription,
+};
+use crate::config::TopicConfig;
+use crate::error::Result;
+use crate::types::{Timestamp, TopicPartition};
+
+/// Looks after topics, groups and their offsets: what Kafka's `Admin` and its command line tools do.
+///
+/// From [`Broker::admin`](crate::Broker::admin). What only looks is on
+/// [`ReadOnlyBroker`](crate::ReadOnlyBroker) too, for a folder that another process has open. A change
+/// survives power loss when the call returns; an error means that nothing was changed, but for
+/// `Indeterminate`.
+///
+/// ```
+/// use grouplog::{Broker, Error, OffsetScope, Record, ResetTo, TopicConfig};
+/// use std::time::Duration;
+///
+/// let broker = Broker::open_in_memory()?;
+/// let admin = broker.admin();
+/// admin.create_topic("orders", TopicConfig::new())?;
+/// broker.producer()?.send(Record::to("orders").value("1 pear"))?;
+///
+/// let mut billing = broker.consumer("billing")?;
+/// billing.subscribe(["orders"])?;
+/// assert_eq!(billing.poll(Duration::from_secs(1))?.len(), 1);
+/// billing.commit()?;
+/// assert_eq!(admin.describe_group("billing")?.lag(), 0);
+///
+/// // Once more from the start; not while somebody reads.
+/// let refused = admin.reset_offsets("billing", &OffsetScope::Committed, ResetTo::Earliest);
+/// assert!(matches!(refused, Err(Error::GroupNotEmpty { .. })));
+/// billing.close()?;
+/// admin.reset_offsets("billing", &OffsetScope::Committed, ResetTo::Earliest)?;
+/// assert_eq!(admin.describe_group("billing")?.lag(), 1);
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Admin {
+    engine: Arc<Engine>,
+}
+
+/// Topics.
+impl Admin {
+    pub(crate) fn new(engine: Arc<Engine>) -> Self {
+        Self { engine }
+    }
+
+    /// As [`Broker::create_topic`](crate::Broker::create_topic).
+    pub fn create_topic(&self, name: &str, config: TopicConfig) -> Result<()> {
+        self.engine.create_topic(name, config)
+    }
+
+    /// As [`Broker::delete_topic`](crate::Broker::delete_topic).
+    pub fn delete_topic(&self, name: &str) -> Result<()> {
+        self.engine.delete_topic(name)
+    }
+
+    /// As [`Broker::list_topics`](crate::Broker::list_topics).
+    pub fn list_topics(&self) -> Vec<String> {
+        self.engine.list_topics()
+    }
+
+    /// As [`Broker::describe_topic`](crate::Broker::describe_topic).
+    pub fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
+        self.engine.describe_topic(name)
+    }
+
+    /// The first record by offset with this timestamp or a later one: its offset and timestamp; `None` if
+    /// there is none.
+    ///
+    /// # Errors
+    /// `UnknownTopic`, `UnknownPartition`; `Corrupt` if a batch that has to be looked at is damaged.
+    ///
+    /// ```
+    /// use grouplog::{Broker, Record, Timestamp, TopicConfig, TopicPartition};
+    ///
+    /// let broker = Broker::open_in_memory()?;
+    /// broker.create_topic("orders", TopicConfig::new())?;
+    /// let producer = broker.producer()?;
+    /// for ms in [1_000, 2_000, 3_000] {
+    ///     producer.send(Record::to("orders").value("v").timestamp(Timestamp::from_millis(ms)))?;
+    /// }
+    /// let partition = TopicPartition::new("orders", 0);
+    /// let found = broker.admin().offset_for_time(&partition, Timestamp::from_millis(1_500))?;
+    /// assert_eq!(found, Some((1, Timestamp::from_millis(2_000))));
+    /// # Ok::<(), grouplog::Error>(())
+    /// ```
+    pub fn offset_for_time(
+        &self,
+        partition: &TopicPartition,
+        timestamp: Timestamp,
+    ) -> Result<Option<(i64, Timestamp)>> {
+        self.engine.registry.log(partition)?.offset_for_time(timestamp)
+    }
+
+    /// How much space the folder takes.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn disk_usage(&self) -> Result<DiskUsage> {
+        self.engine.disk_usage()
+    }
+}
+
+/// Groups.
+impl Admin {
+    /// As [`Broker::list_groups`](crate::Broker::list_groups).
+    pub fn list_groups(&self) -> Vec<String> {
+        self.engine.list_groups()
+    }
+
+    /// As [`Broker::describe_group`](crate::Broker::describe_group).
+    pub fn describe_group(&self, name: &str) -> Result<GroupSummary> {
+        self.engine.describe_group(name)
+    }
+
+    /// Deletes a group with its committed offsets. It must not have members.
+    ///
+    /// # Errors
+    /// `GroupNotEmpty`; `UnknownGroup` if it has no committed offsets.
+    pub fn delete_group(&self, group: &str) -> Result<()> {
+        self.engine.delete_group(group)
+    }
+
+    /// Deletes committed offsets of a group, so that it begins there by `auto.offset.reset`. The group may
+    /// have members, but none that subscribes to one of the topics. A group without any offset left is
+    /// gone.
+    ///
+    /// # Errors
+    /// `GroupNotEmpty`; `UnknownGroup` if it has no committed offsets; `UnknownTopic`, `UnknownPartition`.
+    ///
+    /// ```
+    /// use grouplog::{Broker, OffsetScope, ResetTo, TopicConfig};
+    ///
+    /// let broker = Broker::open_in_memory()?;
+    /// broker.create_topic("orders", TopicConfig::new())?;
+    /// let (admin, orders) = (broker.admin(), OffsetScope::Topic("orders".to_owned()));
+    /// admin.reset_offsets("billing", &orders, ResetTo::Latest)?;
+    /// admin.delete_offsets("billing", &orders)?;
+    /// assert!(admin.list_groups().is_empty());
+    /// # Ok::<(), grouplog::Error>(())
+    /// ```
+    pub fn delete_offsets(&self, group: &str, scope: &OffsetScope) -> Result<()> {
+        self.engine.delete_offsets(group, scope)
+    }
+
+    /// Where a reset would bring a group's committed offsets. Changes nothing, and does not ask whether
+    /// the group has members.
+    ///
+    /// # Errors
+    /// `UnknownGroup` for [`OffsetScope::Committed`] of a group without offsets; `UnknownTopic`,
+    /// `UnknownPartition`; `NoOffsetForPartition` for [`ResetTo::Shift`]; `Corrupt` if a batch that has
+    /// to be looked at for a time is damaged.
+    pub fn plan_reset(
+        &self,
+        group: &str,
+        scope: &OffsetScope,
+        to: ResetTo,
+    ) -> Result<Vec<ResetOffset>> {
+        self.engine.plan_reset(group, scope, to)
+    }
+
+    /// Moves a group's committed offsets, all of them at once or none, and returns what was done. The group
+    /// must not have members; one that does not exist yet begins by it.
+    ///
+    /// # Errors
+    /// `GroupNotEmpty`, and those of [`Admin::plan_reset`].
+    pub fn reset_offsets(
+        &self,
+        group: &str,
+        scope: &OffsetScope,
+        to: ResetTo,
+    ) -> Result<Vec<ResetOffset>> {
+        self.engine.reset_offsets(group, scope, to)
+    }
+}

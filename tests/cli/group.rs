@@ -1,0 +1,138 @@
+//! Looking after groups: describe, reset, delete.
+
+use std::io::Read as _;
+
+use serde_json::Value;
+
+use crate::run::{Cli, lines, numbered};
+
+/// A folder with ten records and a group that has read six of them.
+fn six_of_ten() -> Cli {
+    let cli = Cli::new();
+    cli.ok(&["topic", "create", "orders"]);
+    cli.produce("orders", &numbered(0, 10));
+    assert_eq!(lines(&cli.ok(&["consume", "orders", "-g", "billing", "--max", "6"])).len(), 6);
+    cli
+}
+
+fn offset(cli: &Cli) -> Value {
+    let text = cli.ok_text(&["group", "describe", "billing", "--json"]);
+    let group: Value = serde_json::from_str(&text).unwrap();
+    group["offsets"][0].clone()
+}
+
+#[test]
+fn a_group_goes_on_where_it_was_reset_to() {
+    let cli = six_of_ten();
+    let times = cli.ok_text(&["consume", "orders", "--format", "%T"]);
+    let last = format!("@{}", times.lines().last().unwrap());
+    for (to, committed, left) in [
+        ("latest", 10, 0),
+        ("-3", 7, 3),
+        ("+1", 8, 2),
+        ("current", 8, 2),
+        ("earliest", 0, 10),
+        ("4", 4, 6),
+        ("99", 10, 0),
+        ("-99", 0, 10),
+        ("@2020-01-01", 0, 10),
+        ("@9999-01-01", 10, 0),
+        ("ago:7d", 0, 10),
+        ("ago:0s", 10, 0),
+    ] {
+        let before = offset(&cli)["committed"].clone();
+        let dry = cli.ok_text(&["group", "reset", "billing", "--to", to, "--dry-run"]);
+        assert!(dry.ends_with("nothing was changed: --dry-run\n"), "{dry}");
+        assert_eq!(offset(&cli)["committed"], before, "{to}");
+        let text = cli.ok_text(&["group", "reset", "billing", "--to", to, "--json"]);
+        let moved: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&moved["committed"], &moved["new"]), (&before, &committed.into()), "{to}");
+        assert_eq!(offset(&cli)["committed"], committed, "{to}");
+        assert_eq!(offset(&cli)["lag"], left, "{to}");
+    }
+    // A time is found, whatever the clock's step is.
+    let text = cli.ok_text(&["group", "reset", "billing", "--to", &last, "--json"]);
+    let moved: Value = serde_json::from_str(&text).unwrap();
+    let rest = 10 - moved["new"].as_i64().unwrap();
+    assert!((1..=10).contains(&rest), "{text}");
+    let read = cli.ok(&["consume", "orders", "-g", "billing"]);
+    assert_eq!(lines(&read).len() as i64, rest);
+}
+
+#[test]
+fn what_is_reset_can_be_chosen() {
+    let cli = Cli::new();
+    for topic in ["orders", "more"] {
+        cli.ok(&["topic", "create", topic, "-p", "2"]);
+        for partition in ["0", "1"] {
+            let args = ["produce", topic, "--partition", partition];
+            assert_eq!(cli.feed(&args, b"a\nb\n").code, Some(0));
+        }
+    }
+    cli.ok(&["consume", "orders", "more", "-g", "billing"]);
+    let reset = |args: &[&str]| {
+        let text = cli.ok_text(&[&["group", "reset", "billing", "--json"], args].concat());
+        text.lines().count()
+    };
+    assert_eq!(reset(&["--topic", "orders", "--partition", "1", "--to", "0"]), 1);
+    assert_eq!(lines(&cli.ok(&["consume", "orders", "more", "-g", "billing"])).len(), 2);
+    assert_eq!(reset(&["--topic", "more", "--to", "earliest"]), 2);
+    assert_eq!(lines(&cli.ok(&["consume", "orders", "more", "-g", "billing"])).len(), 4);
+    assert_eq!(reset(&["--to", "earliest"]), 4);
+    assert_eq!(lines(&cli.ok(&["consume", "orders", "more", "-g", "billing"])).len(), 8);
+
+    // A group may begin by it.
+    cli.ok(&["group", "reset", "new", "--topic", "orders", "--to", "1"]);
+    assert_eq!(lines(&cli.ok(&["consume", "orders", "-g", "new"])).len(), 2);
+    let error = cli.fails(&["group", "reset", "newer", "--topic", "orders", "--to", "+1"]);
+    assert!(error.contains("orders-0"), "{error}");
+    let error = cli.fails(&["group", "reset", "nobody", "--to", "latest"]);
+    assert!(error.contains("\"nobody\"") && error.contains("group list"), "{error}");
+}
+
+#[test]
+fn groups_and_offsets_can_be_deleted() {
+    let cli = six_of_ten();
+    cli.ok(&["topic", "create", "more"]);
+    cli.ok(&["group", "reset", "billing", "--topic", "more", "--to", "latest"]);
+    let deleted = cli.ok_text(&["group", "delete", "billing", "--topic", "orders"]);
+    assert_eq!(deleted, "deleted offsets of group billing in topic orders\n");
+    assert_eq!(offset(&cli)["topic"], "more");
+    assert_eq!(cli.ok_text(&["group", "delete", "billing"]), "deleted group billing\n");
+    assert_eq!(cli.ok_text(&["group", "list", "--json"]), "");
+    assert!(cli.fails(&["group", "delete", "billing"]).contains("\"billing\""));
+    // It begins anew.
+    assert_eq!(lines(&cli.ok(&["consume", "orders", "-g", "billing"])).len(), 10);
+}
+
+#[test]
+fn beside_an_application_one_can_look_but_not_change() {
+    let cli = six_of_ten();
+    let mut application = cli.start(&["produce", "orders"]);
+    application.write(b"one more\n");
+    // The application has the folder as soon as its record is to be seen.
+    while lines(&cli.ok(&["consume", "orders"])).len() < 11 {}
+
+    let described = offset(&cli);
+    assert_eq!((&described["committed"], &described["lag"]), (&6.into(), &5.into()));
+    assert!(described["lag_ms"].is_u64(), "{described}");
+    let table = cli.ok_text(&["group", "describe", "billing"]);
+    assert!(table.starts_with("partition  committed  end  lag  seconds"), "{table}");
+    let args = ["group", "reset", "billing", "--to", "earliest", "--dry-run", "--json"];
+    let planned: Value = serde_json::from_str(&cli.ok_text(&args)).unwrap();
+    assert_eq!((&planned["new"], &planned["dry_run"]), (&0.into(), &true.into()));
+
+    let pid = format!("process {}", application.0.id());
+    for args in
+        [&["group", "reset", "billing", "--to", "earliest"][..], &["group", "delete", "billing"]]
+    {
+        let error = cli.fails(args);
+        assert!(error.contains("locked") && error.contains(&pid), "{error}");
+    }
+    drop(application.0.stdin.take());
+    let mut said = String::new();
+    application.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(application.0.wait().unwrap().success(), "{said}");
+    assert_eq!(offset(&cli)["committed"], 6);
+    cli.ok(&["group", "reset", "billing", "--to", "earliest"]);
+}
