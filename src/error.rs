@@ -307,11 +307,9 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Locked { path, pid: Some(pid) } => {
-                write!(f, "{} is locked by process {pid}; close it first", path.display())
-            }
-            Self::Locked { path, pid: None } => {
-                write!(f, "{} is locked by another process; close it first", path.display())
+            Self::Locked { path, pid } => {
+                let by = pid.map_or("another process".to_owned(), |pid| format!("process {pid}"));
+                write!(f, "{} is locked by {by}; close it first", path.display())
             }
             Self::NotADatabase { path, reason } => {
                 write!(f, "{} is not a grouplog folder: {reason}", path.display())
