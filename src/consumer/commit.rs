@@ -130,7 +130,10 @@ impl Consumer {
             let committed = CommittedOffset {
                 offset: offset.offset(),
                 leader_epoch: offset.leader_epoch().or_else(|| epoch_before(log, offset.offset())),
-                metadata: Arc::from(offset.metadata()),
+                metadata: match offset.metadata() {
+                    "" => Arc::default(), // allocates nothing
+                    metadata => Arc::from(metadata),
+                },
                 commit_timestamp,
             };
             committed.check()?;
