@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -66,6 +66,8 @@ pub(super) fn create(
         spare_target: SPARES_AT_FIRST,
         data_end: end,
         last_witness: Lsn::ZERO,
+        slack,
+        waiters: 0,
         scratch: Vec::new(),
         parked: false,
         exclusive: false,
@@ -76,8 +78,6 @@ pub(super) fn create(
         state: Mutex::new(state),
         space_freed: Condvar::new(),
         prepare: Mutex::new(Preparing { numbers: found.numbers, retired: Vec::new() }),
-        slack: AtomicI64::new(slack),
-        waiters: AtomicUsize::new(0),
         end: AtomicU64::new(end.to_u64()),
         sync: Mutex::new(SyncState::default()),
         sync_done: Condvar::new(),

@@ -39,7 +39,7 @@ mod tests;
 mod worker;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -134,10 +134,6 @@ struct Shared {
     /// Woken when there may be more space, or none ever again.
     space_freed: Condvar,
     prepare: Mutex<Preparing>,
-    /// Bytes surely taken less credits outstanding (J3). Negative while an exclusive credit is out.
-    slack: AtomicI64,
-    /// Threads that wait for space.
-    waiters: AtomicUsize,
     end: AtomicU64,
 
     sync: Mutex<SyncState>,
@@ -202,6 +198,13 @@ impl Journal {
     #[inline]
     pub(crate) fn append(&self, credit: &mut Credit<'_>, parts: &[&[u8]]) -> Result<Lsn> {
         self.shared.append(credit, parts)
+    }
+
+    /// As [`Journal::append`] without a credit: `None` if there is no room for it now. Nothing happened
+    /// then, and the caller gives its locks back and gets a credit.
+    #[inline]
+    pub(crate) fn try_append(&self, parts: &[&[u8]]) -> Result<Option<Lsn>> {
+        self.shared.try_append(parts)
     }
 
     /// The end of the last frame.

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::storage::{FileKind, OpenMode, Storage, StorageFile, WriteMap};
 
 use super::JournalMode;
-use super::frame::{FRAME_HEADER, NEXT_BYTES};
+use super::frame::{FRAME_HEADER, FrameHeader, NEXT_BYTES};
 use super::header::{Decoded, FileHeader, HEADER_BYTES};
 
 /// An open slot, filled to its size.
@@ -98,7 +98,8 @@ impl Slot {
     pub(super) fn write_frame(
         &self,
         position: u32,
-        header: &[u8; FRAME_HEADER],
+        header: &FrameHeader,
+        salt: u32,
         parts: &[&[u8]],
         scratch: &mut Vec<u8>,
     ) -> Result<()> {
@@ -109,10 +110,10 @@ impl Slot {
                 map.write(at, part)?;
                 at += part.len();
             }
-            return map.write(position, header);
+            return map.write(position, &header.encode(salt));
         }
         scratch.clear();
-        scratch.extend_from_slice(header);
+        scratch.extend_from_slice(&header.encode(salt));
         for part in parts {
             scratch.extend_from_slice(part);
         }

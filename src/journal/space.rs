@@ -1,8 +1,9 @@
 //! Space: credits, and the files that stand behind them (J3).
 //!
 //! `slack` counts the bytes that the current file and the spares surely take, less the credits that are
-//! out. Taking a credit is one compare-and-swap on it; a credit that its append uses up changes nothing.
-//! What a credit must leave in `slack`:
+//! out. It is part of the state, so that an append without a credit finds out under the lock that it
+//! takes anyway whether there is room; a credit is for what must not be refused half-way. What a credit,
+//! or a frame without one, must leave in `slack`:
 //! - an ordinary one: a whole file (for the next opening of a full disk) and a quarter of one;
 //! - an urgent one: a whole file, so the quarter is for them.
 //!
@@ -13,7 +14,6 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::MutexGuard;
@@ -42,14 +42,11 @@ impl Credit<'_> {
         self.bytes
     }
 
-    /// An append used `frame` bytes of it, and of what the files surely take `taken`.
+    /// An append uses `frame` bytes of it; what that gives back to the slack.
     #[inline]
-    pub(super) fn take(&mut self, frame: usize, taken: i64) {
+    pub(super) fn spend(&mut self, frame: usize) -> i64 {
         self.bytes -= frame;
-        let more = if self.exclusive { -taken } else { frame as i64 - taken };
-        if more != 0 {
-            self.shared.slack.fetch_add(more, Ordering::SeqCst);
-        }
+        if self.exclusive { 0 } else { frame as i64 }
     }
 }
 
@@ -59,10 +56,12 @@ impl Drop for Credit<'_> {
         if self.exclusive {
             self.shared.end_exclusive();
         } else if self.bytes > 0 {
-            self.shared.slack.fetch_add(self.bytes as i64, Ordering::SeqCst);
-            // Sequentially consistent on both sides: either this sees the waiter or it sees the bytes.
-            if self.shared.waiters.load(Ordering::SeqCst) > 0 {
-                self.shared.notify_space();
+            let mut state = self.shared.state.lock();
+            state.slack += self.bytes as i64;
+            let waiters = state.waiters > 0;
+            drop(state);
+            if waiters {
+                self.shared.space_freed.notify_all();
             }
         }
     }
@@ -98,14 +97,14 @@ struct Waiting<'a>(&'a Shared);
 
 impl<'a> Waiting<'a> {
     fn new(shared: &'a Shared) -> Self {
-        shared.waiters.fetch_add(1, Ordering::SeqCst);
+        shared.state.lock().waiters += 1;
         Self(shared)
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.waiters.fetch_sub(1, Ordering::SeqCst);
+        self.0.state.lock().waiters -= 1;
     }
 }
 
@@ -121,9 +120,9 @@ impl JournalConfig {
         sure_bytes(self.file_bytes, FIRST_FRAME, self.frame_max())
     }
 
-    /// What ordinary credits must leave.
+    /// What ordinary frames must leave.
     #[inline]
-    fn held_back(&self) -> i64 {
+    pub(super) fn held_back(&self) -> i64 {
         self.floor() + i64::from(self.frame_max())
     }
 }
@@ -132,31 +131,17 @@ impl Shared {
     #[inline]
     pub(super) fn reserve(&self, payload: usize, max_block: Duration) -> Result<Credit<'_>> {
         let bytes = payload.saturating_add(FRAME_HEADER + 7) & !7;
-        if bytes <= self.config.frame_max() as usize
-            && let Some(credit) = self.take(bytes, self.config.held_back())
-        {
-            return Ok(credit);
+        if bytes <= self.config.frame_max() as usize {
+            let taken = self.state.lock().take(bytes, self.config.held_back());
+            if taken {
+                return Ok(Credit { shared: self, bytes, exclusive: false });
+            }
         }
         self.reserve_slow(payload, false, max_block)
     }
 
     pub(super) fn reserve_urgent(&self, payload: usize, max_block: Duration) -> Result<Credit<'_>> {
         self.reserve_slow(payload, true, max_block)
-    }
-
-    /// Space for a sync mark, if there is some.
-    pub(super) fn reserve_mark(&self) -> Option<Credit<'_>> {
-        self.take(FRAME_HEADER, self.config.held_back())
-    }
-
-    #[inline]
-    fn take(&self, bytes: usize, leave: i64) -> Option<Credit<'_>> {
-        let less = |slack: i64| {
-            let rest = slack - bytes as i64;
-            (rest >= leave).then_some(rest)
-        };
-        self.slack.fetch_update(Ordering::SeqCst, Ordering::Relaxed, less).ok()?;
-        Some(Credit { shared: self, bytes, exclusive: false })
     }
 
     #[cold]
@@ -178,16 +163,15 @@ impl Shared {
         }
         let mut stalled = false;
         loop {
-            // Before a credit is taken: dropping one under the lock would take the lock again.
             self.check_writable()?;
-            let state = self.state.lock();
+            let mut state = self.state.lock();
             let leave = match urgent {
                 true if state.spares.is_empty() => 0,
                 true => self.config.floor(),
                 false => self.config.held_back(),
             };
-            if let Some(credit) = self.take(bytes as usize, leave) {
-                return Ok(credit);
+            if state.take(bytes as usize, leave) {
+                return Ok(Credit { shared: self, bytes: bytes as usize, exclusive: false });
             }
             if !self.config.background {
                 drop(state);
@@ -196,8 +180,8 @@ impl Shared {
                 }
                 continue;
             }
-            self.wait_for_space(state, &mut stalled, deadline, || {
-                self.slack.load(Ordering::SeqCst) - bytes as i64 >= leave
+            self.wait_for_space(state, &mut stalled, deadline, |state| {
+                state.slack - bytes as i64 >= leave
             })?;
         }
     }
@@ -208,7 +192,7 @@ impl Shared {
         mut state: MutexGuard<'_, State>,
         stalled: &mut bool,
         deadline: Duration,
-        there: impl Fn() -> bool,
+        there: impl Fn(&State) -> bool,
     ) -> Result<()> {
         self.check_writable()?;
         let gets_more = state.can_recycle() || self.may_grow(&state);
@@ -226,11 +210,13 @@ impl Shared {
                 (self.on_half_full)();
             }
         });
-        if there() || self.check_writable().is_err() {
+        if there(&state) || self.check_writable().is_err() {
             return Ok(());
         }
         let left = deadline.saturating_sub(self.clock.monotonic());
-        if left.is_zero() || self.space_freed.wait_for(&mut state, left).timed_out() && !there() {
+        if left.is_zero()
+            || self.space_freed.wait_for(&mut state, left).timed_out() && !there(&state)
+        {
             return Err(state.prepare_error.clone().unwrap_or(NO_SPACE));
         }
         Ok(())
@@ -253,8 +239,7 @@ impl Shared {
         if state.exclusive {
             return false;
         }
-        let few =
-            state.spares.len() < state.spare_target || self.waiters.load(Ordering::SeqCst) > 0;
+        let few = state.spares.len() < state.spare_target || state.waiters > 0;
         state.can_recycle() || few && self.may_grow(&state)
     }
 
@@ -326,7 +311,7 @@ impl Shared {
         let sure = life.sure_bytes(self.config.frame_max());
         state.spares.push_back(life);
         state.prepare_error = None;
-        self.slack.fetch_add(sure, Ordering::SeqCst);
+        state.slack += sure;
         drop(state);
         self.space_freed.notify_all();
         Ok(())
@@ -359,7 +344,7 @@ impl Shared {
             let mut state = self.state.lock();
             if !state.exclusive {
                 state.exclusive = true;
-                self.slack.fetch_sub(BLOCK, Ordering::SeqCst);
+                state.slack -= BLOCK;
                 break;
             }
             self.wait_exclusive(state, &mut stalled, deadline)?;
@@ -368,8 +353,7 @@ impl Shared {
         let credit = Credit { shared: self, bytes: bytes as usize, exclusive: true };
         loop {
             let state = self.state.lock();
-            let slack = self.slack.load(Ordering::SeqCst) + BLOCK;
-            if state.sure_bytes(self.config.frame_max()) == slack {
+            if state.sure_bytes(self.config.frame_max()) == state.slack + BLOCK {
                 break;
             }
             self.wait_exclusive(state, &mut stalled, deadline)?;
@@ -394,7 +378,7 @@ impl Shared {
         }
         // Not all that may change is counted, so look again from time to time.
         let soon = self.clock.monotonic().saturating_add(RECHECK);
-        match self.wait_for_space(state, stalled, deadline.min(soon), || false) {
+        match self.wait_for_space(state, stalled, deadline.min(soon), |_| false) {
             Err(Error::Timeout { .. }) if self.clock.monotonic() < deadline => Ok(()),
             other => other,
         }
@@ -413,7 +397,7 @@ impl Shared {
             // Sequence numbers rise along the chain, so spares prepared before cannot follow it.
             for spare in std::mem::take(&mut state.spares) {
                 let sure = spare.sure_bytes(self.config.frame_max());
-                self.slack.fetch_sub(sure, Ordering::SeqCst);
+                state.slack -= sure;
                 state.free.push(spare.slot);
             }
             state.free.sort_unstable_by_key(|slot| Reverse(slot.size));
@@ -437,7 +421,7 @@ impl Shared {
     fn end_exclusive(&self) {
         let mut state = self.state.lock();
         state.exclusive = false;
-        self.slack.fetch_add(BLOCK, Ordering::SeqCst);
+        state.slack += BLOCK;
         drop(state);
         self.space_freed.notify_all();
         self.signal.wake();

@@ -80,6 +80,10 @@ pub(super) struct State {
     pub(super) data_end: Lsn,
     /// The known-synced LSN in the last frame.
     pub(super) last_witness: Lsn,
+    /// Bytes surely taken less credits outstanding (J3). Negative while an exclusive credit is out.
+    pub(super) slack: i64,
+    /// Threads that wait for space.
+    pub(super) waiters: usize,
     pub(super) scratch: Vec<u8>,
     /// The journal thread sleeps until it is told that there are unsynced frames.
     pub(super) parked: bool,
@@ -95,6 +99,16 @@ impl State {
     pub(super) fn sure_bytes(&self, frame_max: u32) -> i64 {
         self.current.sure_bytes(frame_max)
             + self.spares.iter().map(|spare| spare.sure_bytes(frame_max)).sum::<i64>()
+    }
+
+    /// Takes `bytes` out of the slack if `leave` stay in it.
+    #[inline]
+    pub(super) fn take(&mut self, bytes: usize, leave: i64) -> bool {
+        let enough = self.slack - bytes as i64 >= leave;
+        if enough {
+            self.slack -= bytes as i64;
+        }
+        enough
     }
 
     pub(super) fn is_half_full(&self, config: &JournalConfig) -> bool {
@@ -129,11 +143,37 @@ struct After {
     half_full: bool,
 }
 
+/// Where the space for a frame comes from.
+enum Space<'a, 'c> {
+    Credit(&'a mut Credit<'c>),
+    /// What nobody has a credit for, if enough of it is left.
+    Free,
+}
+
+/// A frame's payload.
+struct Payload<'a> {
+    kind: Kind,
+    bytes: usize,
+    crc: u32,
+    parts: &'a [&'a [u8]],
+}
+
 impl Shared {
     #[inline]
     pub(super) fn append(&self, credit: &mut Credit<'_>, parts: &[&[u8]]) -> Result<Lsn> {
-        let payload: usize = parts.iter().map(|part| part.len()).sum();
-        if payload <= SMALL_PAYLOAD {
+        let end = self.append_data(Space::Credit(credit), parts)?;
+        end.ok_or(Error::Misuse("a journal frame larger than the space reserved for it"))
+    }
+
+    #[inline]
+    pub(super) fn try_append(&self, parts: &[&[u8]]) -> Result<Option<Lsn>> {
+        self.append_data(Space::Free, parts)
+    }
+
+    #[inline]
+    fn append_data(&self, space: Space<'_, '_>, parts: &[&[u8]]) -> Result<Option<Lsn>> {
+        let bytes: usize = parts.iter().map(|part| part.len()).sum();
+        if bytes <= SMALL_PAYLOAD {
             // In one piece: the checksum of several small ones takes several times as long.
             let mut gathered = [0; SMALL_PAYLOAD];
             let mut at = 0;
@@ -141,35 +181,38 @@ impl Shared {
                 gathered[at..at + part.len()].copy_from_slice(part);
                 at += part.len();
             }
-            let parts = [&gathered[..payload]];
-            return self.append_frame(credit, Kind::Data, payload, payload_crc(&parts), &parts);
+            let parts = &[&gathered[..bytes]];
+            let crc = payload_crc(parts);
+            return self.append_frame(space, &Payload { kind: Kind::Data, bytes, crc, parts });
         }
         // Large payloads take long, so not under the lock.
         let crc = payload_crc(parts);
-        self.append_frame(credit, Kind::Data, payload, crc, parts)
+        self.append_frame(space, &Payload { kind: Kind::Data, bytes, crc, parts })
     }
 
-    /// A frame that says nothing but what is synced.
-    pub(super) fn append_mark(&self, credit: &mut Credit<'_>) -> Result<Lsn> {
-        self.append_frame(credit, Kind::SyncMark, 0, payload_crc(&[]), &[])
+    /// A frame that says nothing but what is synced, if there is space for it.
+    pub(super) fn append_mark(&self) -> Result<Option<Lsn>> {
+        let payload = Payload { kind: Kind::SyncMark, bytes: 0, crc: payload_crc(&[]), parts: &[] };
+        self.append_frame(Space::Free, &payload)
     }
 
+    /// `None` if the space does not suffice; nothing happened then.
     #[inline]
-    fn append_frame(
-        &self,
-        credit: &mut Credit<'_>,
-        kind: Kind,
-        payload: usize,
-        crc: u32,
-        parts: &[&[u8]],
-    ) -> Result<Lsn> {
-        let frame = (payload + FRAME_HEADER).next_multiple_of(8);
-        if frame > credit.bytes() {
-            return Err(Error::Misuse("a journal frame larger than the space reserved for it"));
-        }
+    fn append_frame(&self, space: Space<'_, '_>, payload: &Payload<'_>) -> Result<Option<Lsn>> {
+        let frame = (payload.bytes + FRAME_HEADER).next_multiple_of(8);
         let guard = PanicGuard { shared: self, what: "journal" };
         let mut state = self.state.lock();
         self.check_writable()?;
+        let enough = match &space {
+            Space::Credit(credit) => frame <= credit.bytes(),
+            Space::Free => {
+                frame <= self.config.frame_max() as usize
+                    && state.slack - frame as i64 >= self.config.held_back()
+            }
+        };
+        if !enough {
+            return Ok(None);
+        }
         let mut after = After::default();
         let sure = if frame as u32 > state.current.room() {
             after.wake = true;
@@ -178,26 +221,28 @@ impl Shared {
             state.current.sure_bytes(self.config.frame_max())
         };
         let header = FrameHeader {
-            payload_bytes: payload as u32,
-            kind,
+            payload_bytes: payload.bytes as u32,
+            kind: payload.kind,
             lsn: state.current.end(),
             known_synced: self.synced(),
-            payload_crc: crc,
+            payload_crc: payload.crc,
         };
         // Any part of the frame may be in the file, even all of it.
-        self.put(&mut state, &header, parts).map_err(|cause| Error::Indeterminate { cause })?;
+        self.put(&mut state, &header, payload.parts).map_err(|cause| Error::Indeterminate { cause })?;
         state.current.position += frame as u32;
         let end = state.current.end();
-        if kind == Kind::Data {
+        if payload.kind == Kind::Data {
             state.data_end = end;
         }
         state.last_witness = header.known_synced;
         self.end.store(end.to_u64(), Ordering::Release);
 
-        // The frame takes `frame` from the credit, and mostly as much from what is surely left.
-        let taken = sure - state.current.sure_bytes(self.config.frame_max());
-        credit.take(frame, taken);
-        if after.wake || state.parked || self.waiters.load(Ordering::Relaxed) > 0 {
+        // The files surely take less by the frame now, mostly; a credit was taken out of that before.
+        state.slack -= sure - state.current.sure_bytes(self.config.frame_max());
+        if let Space::Credit(credit) = space {
+            state.slack += credit.spend(frame);
+        }
+        if after.wake || state.parked || state.waiters > 0 {
             self.follow_up(&mut state, &mut after);
         }
         drop(state);
@@ -208,7 +253,7 @@ impl Shared {
         if after.half_full {
             (self.on_half_full)();
         }
-        Ok(end)
+        Ok(Some(end))
     }
 
     #[cold]
@@ -218,7 +263,7 @@ impl Shared {
             state.half_full_told = true;
             after.half_full = true;
         }
-        if self.waiters.load(Ordering::Relaxed) > 0 {
+        if state.waiters > 0 {
             self.space_freed.notify_all();
         }
     }
@@ -259,12 +304,13 @@ impl Shared {
         parts: &[&[u8]],
     ) -> Result<(), Arc<Error>> {
         let current = &state.current;
-        let bytes = header.encode(current.salt);
-        let position = current.position;
-        current.slot.write_frame(position, &bytes, parts, &mut state.scratch).map_err(|error| {
-            let cause = Arc::new(error);
-            self.fail_locked(Arc::clone(&cause));
-            cause
-        })
+        let (position, salt) = (current.position, current.salt);
+        current.slot.write_frame(position, header, salt, parts, &mut state.scratch).map_err(
+            |error| {
+                let cause = Arc::new(error);
+                self.fail_locked(Arc::clone(&cause));
+                cause
+            },
+        )
     }
 }

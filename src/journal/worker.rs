@@ -183,10 +183,9 @@ impl Shared {
                 return Ok(());
             }
         }
-        let Some(mut credit) = self.reserve_mark() else {
+        if self.append_mark()?.is_none() {
             return Ok(());
-        };
-        self.append_mark(&mut credit)?;
+        }
         self.sync_now()
     }
 

@@ -13,9 +13,10 @@ use crate::time::{Random, SeededRandom, SystemClock};
 /// J3, between calls: what is surely there is what is granted and what is left.
 fn assert_exact(journal: &Journal, outstanding: &[Credit<'_>]) {
     let shared = &journal.shared;
-    let sure = shared.state.lock().sure_bytes(shared.config.frame_max());
+    let state = shared.state.lock();
+    let sure = state.sure_bytes(shared.config.frame_max());
     let out: usize = outstanding.iter().map(Credit::bytes).sum();
-    assert_eq!(shared.slack.load(Ordering::SeqCst), sure - out as i64);
+    assert_eq!(state.slack, sure - out as i64);
     assert!(sure >= out as i64);
 }
 
@@ -27,6 +28,47 @@ fn fill(journal: &Journal) -> usize {
             Err(error) => panic!("{error}"),
         })
         .count()
+}
+
+#[test]
+fn without_a_credit_frames_fill_what_is_free_and_no_more() {
+    for mode in BOTH {
+        let (storage, journal) = fresh(mode);
+        journal.step().unwrap();
+        let from = journal.end();
+        let taken = journal.reserve(3000, LONG).unwrap();
+        let outstanding = [taken];
+        let mut appended = 0_u32;
+        while journal.try_append(&[&appended.to_be_bytes(), &[9; 500]]).unwrap().is_some() {
+            appended += 1;
+            assert_exact(&journal, &outstanding);
+        }
+        assert_exact(&journal, &outstanding);
+        let end = journal.end();
+        assert_eq!(journal.try_append(&[&[9; 500]]).unwrap(), None, "refused again");
+        assert_eq!(journal.end(), end);
+
+        // What was granted is still there, and what is refused is found by asking for it.
+        let [mut taken] = outstanding;
+        journal.append(&mut taken, &[&[7; 3000]]).unwrap();
+        drop(taken);
+        append(&journal, b"more");
+        let (found, _) = read(&*storage, from).unwrap();
+        assert!(appended > 10);
+        assert_eq!(found.len(), appended as usize + 2);
+        assert_eq!(found[3][..4], 3_u32.to_be_bytes());
+    }
+}
+
+#[test]
+fn without_a_credit_a_frame_for_a_file_of_its_own_is_refused() {
+    let (_storage, journal) = fresh(JournalMode::Map);
+    let large = vec![1; FILE as usize / 4];
+    assert_eq!(journal.try_append(&[&large]).unwrap(), None);
+    let exclusive = journal.reserve(large.len(), LONG).unwrap();
+    assert_eq!(journal.try_append(&[b"small"]).unwrap(), None, "nobody else while it is out");
+    drop(exclusive);
+    assert!(journal.try_append(&[b"small"]).unwrap().is_some());
 }
 
 #[test]
