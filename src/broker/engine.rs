@@ -29,11 +29,12 @@ use super::groups::{GroupHandle, Groups};
 use super::health::Troubles;
 use super::registry::{Registry, Topic};
 use super::reserve::Reserve;
+use super::writer::Writer;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, Result};
 use crate::group::{Group, MemberEpoch, MemberId, OffsetCommit, OffsetStore};
 use crate::journal::{Credit, Journal, SECTION_HEADER, SectionKind, section_header};
-use crate::log::LogShared;
+use crate::log::{Afterwards, Log, LogShared};
 use crate::storage::{Storage, StorageLock};
 use crate::time::{Clock, Random};
 use crate::types::{Epoch, Lsn, TopicId, TopicPartition};
@@ -63,6 +64,7 @@ pub(crate) struct Engine {
     pub(super) reserve: Reserve,
     pub(super) troubles: Troubles,
     pub(super) background: Background,
+    pub(super) writer: Writer,
     pub(super) lock: Mutex<Option<Box<dyn StorageLock>>>,
     pub(super) closed: AtomicBool,
 }
@@ -92,13 +94,16 @@ impl Engine {
         self.logs.fork.is_child()
     }
 
-    /// Reserves journal space for a frame. Called without locks; may wait.
+    /// Refuses appends after `close`, and on a full disk.
     #[inline]
-    pub(crate) fn reserve(&self, bytes: usize, max_block: Duration) -> Result<Credit<'_>> {
+    pub(crate) fn check_appends(&self) -> Result<()> {
         self.check_open()?;
-        if self.reserve.is_given_up() {
-            self.refill_reserve()?;
-        }
+        if self.reserve.is_given_up() { self.refill_reserve() } else { Ok(()) }
+    }
+
+    /// Reserves journal space for a frame of records. Called without locks; may wait.
+    pub(crate) fn reserve(&self, bytes: usize, max_block: Duration) -> Result<Credit<'_>> {
+        self.check_appends()?;
         if self.config.background {
             return self.journal.reserve(bytes, max_block);
         }
@@ -132,13 +137,30 @@ impl Engine {
         self.reserve.ensure(self.journal.total_bytes())
     }
 
-    /// Looks after an append whether memory or the journal want a checkpoint.
-    pub(crate) fn after_append(&self) {
+    /// What is left to do after an append, without locks: pollers are woken, a filled batch is written
+    /// out, and a checkpoint is asked for if memory wants one.
+    #[inline]
+    pub(crate) fn after_append(&self, log: &Arc<Log>, afterwards: Afterwards) {
+        if afterwards.wake() {
+            self.write_out(log);
+        }
         if self.logs.memory.load(Ordering::Relaxed) > self.config.open_batches_max_bytes
             || self.logs.write_failed.load(Ordering::Relaxed)
         {
             self.relieve();
         }
+    }
+
+    #[cold]
+    fn write_out(&self, log: &Arc<Log>) {
+        if self.config.background && !log.is_behind() {
+            let little =
+                self.logs.memory.load(Ordering::Relaxed) < self.config.open_batches_max_bytes / 2;
+            if little && log.waiting_batches() < GATHERED || self.writer.hand_over(log) {
+                return;
+            }
+        }
+        log.write_out_some();
     }
 
     #[cold]
@@ -309,6 +331,7 @@ impl Engine {
             return Ok(());
         }
         self.background.stop();
+        self.writer.stop();
         self.groups.close();
         let written = self.checkpoint().and_then(|()| self.finish_files());
         let journal = self.journal.close();
@@ -347,6 +370,10 @@ impl Drop for Engine {
 
 /// A topic's name and configuration as a section, at most; far more than they ever take.
 const MAX_CATALOGUE_CHANGE: usize = 4096;
+
+/// As many filled batches of a partition are gathered before the writer is woken for it: waking a thread
+/// costs as much as writing a batch.
+const GATHERED: usize = 4;
 
 /// Kafka's `max.block.ms`, for what is not sent by a producer.
 const URGENT_MAX_BLOCK: Duration = Duration::from_mins(1);

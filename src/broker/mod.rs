@@ -20,6 +20,7 @@ mod report;
 mod reserve;
 mod reset;
 mod usage;
+mod writer;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -22,11 +22,12 @@ use super::image::CheckpointImage;
 use super::registry::{Registry, Topic};
 use super::report::{DamagedPartition, RecoveryReport};
 use super::reserve::Reserve;
+use super::writer::Writer;
 use crate::config::{BrokerConfig, JournalMode};
 use crate::error::{CorruptReason, Error, Result};
 use crate::group::{OffsetCommit, OffsetStore};
 use crate::journal::{self, Frame, Journal, JournalConfig, Replayed, SectionKind, Start, sections};
-use crate::log::{AppendSection, LogShared, Settled};
+use crate::log::{AppendSection, Buffers, LogShared, Settled};
 use crate::storage::{ForkMark, Storage};
 use crate::types::TopicId;
 
@@ -55,6 +56,7 @@ impl Loaded {
             journal: OnceLock::new(),
             epoch: AtomicI32::new(image.epoch),
             batch_size: config.batch_size as usize,
+            buffers: Buffers::new(config.batch_size as usize),
             dirty: Mutex::new(Vec::new()),
             memory: AtomicU64::new(0),
             open_files: Arc::default(),
@@ -285,6 +287,7 @@ fn start(
         catalogue: Mutex::new(catalogue),
         groups: Groups::default(),
         background,
+        writer: Writer::new(),
         lock: Mutex::new(Some(lock)),
         closed: AtomicBool::new(false),
         config,

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use crate::config::TopicConfig;
 use crate::log::{
-    Cursor, FetchLimits, Fetched, Log, LogIdentity, LogImage, LogShared, SegmentImage,
+    Buffers, Cursor, FetchLimits, Fetched, Log, LogIdentity, LogImage, LogShared, SegmentImage,
 };
 use crate::segment::{Extension, file_name};
 use crate::storage::{ForkMark, Memory, OpenMode, Storage};
@@ -48,6 +48,7 @@ pub(super) fn restore(storage: &Memory, segment: SegmentImage, interval: u32) ->
         journal: OnceLock::new(),
         epoch: AtomicI32::new(1),
         batch_size: 64 << 10,
+        buffers: Buffers::new(64 << 10),
         dirty: Mutex::default(),
         memory: AtomicU64::new(0),
         open_files: Arc::default(),

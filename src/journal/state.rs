@@ -228,7 +228,8 @@ impl Shared {
             payload_crc: payload.crc,
         };
         // Any part of the frame may be in the file, even all of it.
-        self.put(&mut state, &header, payload.parts).map_err(|cause| Error::Indeterminate { cause })?;
+        self.put(&mut state, &header, payload.parts)
+            .map_err(|cause| Error::Indeterminate { cause })?;
         state.current.position += frame as u32;
         let end = state.current.end();
         if payload.kind == Kind::Data {

@@ -16,7 +16,7 @@ use super::{APPEND_SECTION_BYTES, AppendSection, Log, Wake};
 use crate::error::{Error, Result};
 use crate::journal::{SECTION_HEADER as SECTION_HEADER_BYTES, SectionKind, section_header};
 use crate::record::{HEADER_BYTES, Header, encode_record, encoded_record_bytes};
-use crate::types::{Epoch, Timestamp, TimestampType};
+use crate::types::{Epoch, PartitionNumber, Timestamp, TimestampType};
 
 /// The capacity of the first buffer of a partition; it grows to the batch size by demand.
 const FIRST_CAPACITY: usize = 4 << 10;
@@ -66,16 +66,15 @@ pub(super) struct Appender {
     next_batch_id: u64,
     /// The capacity that the next batch begins with.
     next_capacity: usize,
-    /// Kept for its allocation; empty between appends.
-    staged: Vec<Piece>,
+    /// What is staged into the open batch. Empty between appends, as `fresh` is.
+    staged: Piece,
+    /// New batches behind it, each with what is staged into it.
+    fresh: Vec<(OpenBatch, Piece)>,
 }
 
-/// Records staged into one batch.
+/// Records staged into one batch, behind those that are published.
 #[derive(Debug)]
 struct Piece {
-    /// The batch, if it is a new one; otherwise the open batch is extended.
-    fresh: Option<OpenBatch>,
-    first_delta: u32,
     count: u32,
     bytes: usize,
     max_timestamp: i64,
@@ -93,13 +92,15 @@ impl Appender {
             dirty: false,
             next_batch_id: 0,
             next_capacity: FIRST_CAPACITY,
-            staged: Vec::new(),
+            staged: Piece::new(),
+            fresh: Vec::new(),
         }
     }
 
     /// Where staged records have brought the log end.
     fn staged_end(&self) -> i64 {
-        self.next_offset + self.staged.iter().map(|piece| i64::from(piece.count)).sum::<i64>()
+        let fresh: i64 = self.fresh.iter().map(|(_, piece)| i64::from(piece.count)).sum();
+        self.next_offset + i64::from(self.staged.count) + fresh
     }
 
     pub(super) fn take_batch_id(&mut self) -> u64 {
@@ -113,20 +114,31 @@ impl Appender {
 pub(crate) struct AppendGuard<'a> {
     log: &'a Log,
     appender: MutexGuard<'a, Appender>,
-    /// Set when a batch was filled: somebody has to write it out after the lock is given back.
-    filled: bool,
 }
 
 /// What is left to do for the partition after its append lock was given back.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Afterwards {
+    /// A batch was filled: somebody has to write it out.
     filled: bool,
     sleepers: Vec<Arc<dyn Wake>>,
 }
 
+impl Afterwards {
+    /// Wakes pollers; whether a batch was filled, which somebody has to write out. Called without locks.
+    #[inline]
+    pub(crate) fn wake(self) -> bool {
+        if !self.sleepers.is_empty() {
+            super::wake_all(self.sleepers);
+        }
+        self.filled
+    }
+}
+
 impl Log {
     /// Takes the append lock.
+    #[inline]
     pub(crate) fn begin_append(&self) -> Result<AppendGuard<'_>> {
         let appender = self.appender.lock();
         if appender.poisoned {
@@ -135,15 +147,7 @@ impl Log {
         if self.is_deleted() {
             return Err(self.gone());
         }
-        Ok(AppendGuard { log: self, appender, filled: false })
-    }
-
-    /// Wakes pollers and writes out what an append filled. Called without locks.
-    pub(crate) fn after_append(&self, afterwards: Afterwards) {
-        super::wake_all(afterwards.sleepers);
-        if afterwards.filled {
-            self.write_out_some();
-        }
+        Ok(AppendGuard { log: self, appender })
     }
 
     /// Takes the append lock for a checkpoint.
@@ -187,6 +191,7 @@ impl Log {
 
 impl AppendGuard<'_> {
     /// Encodes a record behind those staged before. Nothing is visible yet.
+    #[inline]
     pub(crate) fn stage(&mut self, record: &RecordData<'_>, now: Timestamp) -> Result<Placed> {
         let appender = &mut *self.appender;
         let offset = appender.staged_end();
@@ -202,81 +207,88 @@ impl AppendGuard<'_> {
                 return Ok(Placed { offset, timestamp: Timestamp::from_millis(timestamp) });
             }
             let fresh = self.log.fresh_batch(appender, record, offset, asked);
-            appender.staged.push(Piece::new(Some(fresh), 0));
+            appender.fresh.push((fresh, Piece::new()));
         }
     }
 
     /// The sections of what is staged, to be journaled in this order: for each piece a header and the
     /// records.
     pub(crate) fn sections<'s>(&'s mut self, parts: &mut Vec<&'s [u8]>) {
-        let (parts_of, open) = self.prepare();
-        for piece in parts_of {
-            parts.push(&piece.header);
-            parts.push(piece.records(open));
+        let appender = self.prepare();
+        let extended = appender.open.iter().map(|open| (open, &appender.staged));
+        let fresh = appender.fresh.iter().map(|(batch, piece)| (batch, piece));
+        for (batch, piece) in extended.chain(fresh) {
+            if piece.count > 0 {
+                parts.extend(piece.section(batch));
+            }
         }
     }
 
-    /// As [`AppendGuard::sections`] for an append that staged a single piece, without a `Vec`.
+    /// As [`AppendGuard::sections`] for an append of a single piece, without a `Vec`.
+    #[inline]
     pub(crate) fn single_section(&mut self) -> Option<[&[u8]; 2]> {
-        let (pieces, open) = self.prepare();
-        match pieces {
-            [piece] => Some([&piece.header, piece.records(open)]),
+        let appender = self.prepare();
+        match (&appender.open, appender.fresh.as_slice()) {
+            (Some(open), []) => Some(appender.staged.section(open)),
+            (_, [(batch, piece)]) if appender.staged.count == 0 => Some(piece.section(batch)),
             _ => None,
         }
     }
 
     /// Fills in the section headers, and marks the partition as changed before its frame is journaled.
-    fn prepare(&mut self) -> (&[Piece], Option<&OpenBatch>) {
-        let log = self.log;
+    #[inline]
+    fn prepare(&mut self) -> &Appender {
+        let number = self.log.number();
         let appender = &mut *self.appender;
-        log.enter_dirty_list(appender);
-        let open = appender.open.as_ref();
-        for piece in &mut appender.staged {
-            piece.fill_header(log, open);
+        self.log.enter_dirty_list(appender);
+        if let Some(open) = &appender.open {
+            appender.staged.fill_header(number, open);
         }
-        (&appender.staged, open)
+        for (batch, piece) in &mut appender.fresh {
+            piece.fill_header(number, batch);
+        }
+        appender
     }
 
     /// Publishes what was staged. Called when the frame is complete in the journal (L1).
+    #[inline]
     pub(crate) fn apply(mut self) -> Afterwards {
         let log = self.log;
         let appender = &mut *self.appender;
         let first = appender.next_offset;
-        let mut staged = std::mem::take(&mut appender.staged);
-        for piece in staged.drain(..) {
-            if let Some(fresh) = piece.fresh {
-                self.filled |= log.open_fresh(appender, fresh);
-            }
-            if let Some(open) = &mut appender.open {
-                open.writer.publish(piece.bytes);
-                open.count += piece.count;
-                open.max_timestamp = open.max_timestamp.max(piece.max_timestamp);
-            }
-            appender.next_offset += i64::from(piece.count);
+        appender.next_offset = appender.staged_end();
+        if let Some(open) = &mut appender.open {
+            open.publish(&mut appender.staged);
         }
-        appender.staged = staged;
+        let mut filled = false;
+        if !appender.fresh.is_empty() {
+            filled = log.open_staged(appender);
+        }
         let epoch = log.shared.epoch.load(Ordering::Relaxed);
         if appender.epochs.last().is_none_or(|&(last, _)| last < epoch) {
             appender.epochs.push((epoch, first));
         }
         log.end.store(appender.next_offset, Ordering::Release);
-        Afterwards { filled: self.filled, sleepers: std::mem::take(&mut appender.sleepers) }
+        Afterwards { filled, sleepers: std::mem::take(&mut appender.sleepers) }
     }
 }
 
 impl Drop for AppendGuard<'_> {
+    #[inline]
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.appender.poisoned = true;
         }
-        if !self.appender.staged.is_empty() {
-            self.appender.staged.clear();
+        self.appender.staged.clear();
+        if !self.appender.fresh.is_empty() {
+            self.appender.fresh.clear();
         }
     }
 }
 
 impl Log {
     /// Encodes the record into the batch that is filled now; `None` if there is none or it is full.
+    #[inline]
     fn extend(
         &self,
         appender: &mut Appender,
@@ -284,30 +296,30 @@ impl Log {
         offset: i64,
         asked: i64,
     ) -> Option<i64> {
-        let epoch = self.shared.epoch.load(Ordering::Relaxed);
-        let Appender { open, staged, .. } = appender;
-        let starts_piece = match staged.last() {
-            Some(_) => false,
-            None => open.as_ref().is_some_and(|open| open.shared.epoch == epoch),
-        };
-        if starts_piece {
-            let count = open.as_ref()?.count;
-            staged.push(Piece::new(None, count));
+        if let Some((batch, piece)) = appender.fresh.last_mut() {
+            return self.encode(batch, piece, record, offset, asked, true);
         }
-        let piece = staged.last_mut()?;
-        let mut owned = piece.fresh.take();
-        let fresh = owned.is_some();
-        let written = match owned.as_mut().or(open.as_mut()) {
-            Some(batch) => self.encode(batch, piece, record, offset, asked, fresh),
-            None => None,
-        };
-        piece.fresh = owned;
-        if written.is_none() && piece.count == 0 && !fresh {
-            staged.pop();
+        let open = appender.open.as_mut()?;
+        if open.shared.epoch != self.shared.epoch.load(Ordering::Relaxed) {
+            return None;
         }
-        written
+        self.encode(open, &mut appender.staged, record, offset, asked, false)
     }
 
+    /// Opens the new batches that were staged one after the other; whether others were filled by that.
+    #[cold]
+    fn open_staged(&self, appender: &mut Appender) -> bool {
+        let mut filled = false;
+        for (fresh, mut piece) in std::mem::take(&mut appender.fresh) {
+            filled |= self.open_fresh(appender, fresh);
+            if let Some(open) = &mut appender.open {
+                open.publish(&mut piece);
+            }
+        }
+        filled
+    }
+
+    #[inline]
     fn encode(
         &self,
         batch: &mut OpenBatch,
@@ -340,6 +352,7 @@ impl Log {
         }
     }
 
+    #[cold]
     /// Gives the batch a larger buffer, if the batch size allows one that the record fits into.
     fn grow(
         &self,
@@ -355,7 +368,7 @@ impl Log {
             return None;
         }
         let larger = needed.max(capacity * 4).min(self.shared.batch_size);
-        let grown = batch.grown(larger, staged);
+        let grown = batch.grown(self.shared.buffers.take(larger), staged);
         if !fresh {
             self.shared.memory.fetch_add((larger - capacity) as u64, Ordering::Relaxed);
             let shared = Arc::clone(&grown.shared);
@@ -365,6 +378,7 @@ impl Log {
         Some(())
     }
 
+    #[cold]
     /// A new batch that the record is the first of.
     fn fresh_batch(
         &self,
@@ -382,7 +396,7 @@ impl Log {
         };
         let capacity =
             appender.next_capacity.min(self.shared.batch_size).max(HEADER_BYTES + record.bound());
-        OpenBatch::new(fields, capacity)
+        OpenBatch::new(fields, self.shared.buffers.take(capacity))
     }
 
     /// Makes `fresh` the open batch; whether another one was filled by that.
@@ -404,29 +418,43 @@ impl Log {
     }
 }
 
+impl OpenBatch {
+    /// Lets readers see what was staged.
+    #[inline]
+    fn publish(&mut self, piece: &mut Piece) {
+        self.writer.publish(piece.bytes);
+        self.count += piece.count;
+        self.max_timestamp = self.max_timestamp.max(piece.max_timestamp);
+        piece.clear();
+    }
+}
+
 impl Piece {
-    fn new(fresh: Option<OpenBatch>, first_delta: u32) -> Self {
+    fn new() -> Self {
         let header = [0; SECTION_HEADER_BYTES + APPEND_SECTION_BYTES];
-        Self { fresh, first_delta, count: 0, bytes: 0, max_timestamp: -1, header }
+        Self { count: 0, bytes: 0, max_timestamp: -1, header }
     }
 
-    fn batch<'s>(&'s self, open: Option<&'s OpenBatch>) -> Option<&'s OpenBatch> {
-        self.fresh.as_ref().or(open)
+    #[inline]
+    fn clear(&mut self) {
+        (self.count, self.bytes, self.max_timestamp) = (0, 0, -1);
     }
 
-    fn records<'s>(&'s self, open: Option<&'s OpenBatch>) -> &'s [u8] {
-        self.batch(open).map_or(&[], |batch| batch.writer.pending(self.bytes))
+    /// Header and records, as the journal gets them.
+    #[inline]
+    fn section<'s>(&'s self, batch: &'s OpenBatch) -> [&'s [u8]; 2] {
+        [&self.header, batch.writer.pending(self.bytes)]
     }
 
-    fn fill_header(&mut self, log: &Log, open: Option<&OpenBatch>) {
-        let Some(batch) = self.batch(open) else { return };
+    #[inline]
+    fn fill_header(&mut self, number: PartitionNumber, batch: &OpenBatch) {
         let section = AppendSection {
-            partition: log.number(),
+            partition: number,
             count: self.count,
             base_offset: batch.shared.base_offset,
             base_timestamp: batch.shared.base_timestamp,
             max_timestamp: self.max_timestamp,
-            first_delta: self.first_delta,
+            first_delta: batch.count,
             timestamp_type: batch.shared.timestamp_type,
         };
         let body = APPEND_SECTION_BYTES + self.bytes;

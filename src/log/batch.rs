@@ -45,6 +45,13 @@ impl MemBatch {
         self.frozen.get().map(|frozen| frozen.max_timestamp)
     }
 
+    /// The memory of a batch that nobody else uses any more.
+    pub(super) fn reclaim(batch: Arc<Self>) -> Option<Box<[u8]>> {
+        let Self { reader, frozen, .. } = Arc::into_inner(batch)?;
+        drop(frozen);
+        reader.reclaim()
+    }
+
     /// The bytes the buffer takes.
     pub(crate) fn capacity(&self) -> usize {
         self.reader.capacity()
@@ -113,9 +120,9 @@ pub(super) struct OpenFields {
 }
 
 impl OpenBatch {
-    /// An empty batch with room for `capacity` bytes, header included.
-    pub(super) fn new(fields: OpenFields, capacity: usize) -> Self {
-        let (writer, reader) = append_buffer(capacity.max(HEADER_BYTES), HEADER_BYTES);
+    /// An empty batch in `memory`, which has room for a header.
+    pub(super) fn new(fields: OpenFields, memory: Box<[u8]>) -> Self {
+        let (writer, reader) = append_buffer(memory, HEADER_BYTES);
         let shared = Arc::new(MemBatch {
             id: fields.id,
             base_offset: fields.base_offset,
@@ -130,7 +137,7 @@ impl OpenBatch {
 
     /// The same batch in a larger buffer, with the first `staged` bytes beyond the published ones
     /// copied too. Readers keep the old buffer for as long as they hold it.
-    pub(super) fn grown(&mut self, capacity: usize, staged: usize) -> Self {
+    pub(super) fn grown(&mut self, memory: Box<[u8]>, staged: usize) -> Self {
         let fields = OpenFields {
             id: self.shared.id,
             base_offset: self.shared.base_offset,
@@ -138,7 +145,7 @@ impl OpenBatch {
             timestamp_type: self.shared.timestamp_type,
             epoch: self.shared.epoch,
         };
-        let mut grown = Self::new(fields, capacity);
+        let mut grown = Self::new(fields, memory);
         let published = self.shared.records();
         grown.writer.spare()[..published.len()].copy_from_slice(published);
         grown.writer.publish(published.len());

@@ -16,6 +16,7 @@
 
 mod append;
 mod batch;
+mod buffers;
 mod read;
 mod recover;
 mod section;
@@ -39,6 +40,7 @@ use crate::types::{Epoch, Lsn, PartitionNumber, TopicId, TopicPartition};
 pub(crate) use append::{
     Afterwards, AppendGuard, FreezeGuard, Frozen, Placed, RecordData, frame_bound,
 };
+pub(crate) use buffers::Buffers;
 pub(crate) use read::{Chunk, Cursor, FetchLimits, Fetched, FetchedRecord};
 pub(crate) use recover::{LogImage, Settled, read_topic_id};
 pub(crate) use section::{APPEND_SECTION_BYTES, AppendSection};
@@ -64,6 +66,8 @@ pub(crate) struct LogShared {
     pub(crate) epoch: AtomicI32,
     /// The size at which an open batch is sealed, in bytes, header included.
     pub(crate) batch_size: usize,
+    /// Buffers of that size.
+    pub(crate) buffers: Buffers,
     /// Partitions with changes since the last checkpoint. Locked after every append lock and before
     /// the journal, so that whoever holds it knows that no other partition has a frame since.
     pub(crate) dirty: Mutex<Vec<PartitionNumber>>,

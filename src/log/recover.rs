@@ -81,7 +81,8 @@ impl Log {
                 timestamp_type: section.timestamp_type,
                 epoch,
             };
-            let fresh = OpenBatch::new(fields, HEADER_BYTES + records.len());
+            let memory = self.shared.buffers.take(HEADER_BYTES + records.len());
+            let fresh = OpenBatch::new(fields, memory);
             self.open_fresh(&mut appender, fresh);
         }
         if appender.epochs.last().is_none_or(|&(last, _)| last < epoch) {
@@ -101,7 +102,7 @@ impl Log {
             let needed = HEADER_BYTES + open.shared.records().len() + records.len();
             // A batch never grew beyond the batch size but for its first record.
             let larger = needed.max((capacity * 4).min(self.shared.batch_size));
-            let grown = open.grown(larger, 0);
+            let grown = open.grown(self.shared.buffers.take(larger), 0);
             self.shared.memory.fetch_add((larger - capacity) as u64, Ordering::Relaxed);
             let shared = Arc::clone(&grown.shared);
             self.swap_view(|view| view.open = Some(shared));

@@ -14,8 +14,8 @@ use crate::error::{Error, Result};
 use crate::record::Compression;
 use crate::storage::{OpenMode, StorageFile};
 
-/// How many frozen batches may wait before an append waits for whoever writes them out.
-const MAX_WAITING: usize = 4;
+/// How many frozen batches of a partition may wait before an append waits for whoever writes them out.
+const MAX_WAITING: usize = 64;
 
 /// How many segment files may be open for writing before only checkpoints open more.
 const MAX_OPEN_FILES: usize = 512;
@@ -64,14 +64,23 @@ impl Log {
     ///
     /// A failure leaves the batch readable in memory and its frames in the journal; the checkpoint
     /// that is asked for tries again and reports. So does a file too many: checkpoints close files.
-    pub(super) fn write_out_some(&self) {
-        let waiting = self.view.read().frozen.len();
-        let out = if waiting > MAX_WAITING { Some(self.out.lock()) } else { self.out.try_lock() };
+    pub(crate) fn write_out_some(&self) {
+        let out = if self.is_behind() { Some(self.out.lock()) } else { self.out.try_lock() };
         let Some(mut out) = out else { return };
         let many = self.shared.open_files.load(Ordering::Relaxed) >= MAX_OPEN_FILES;
         if (many && !self.is_open()) || self.drain(&mut out).is_err() {
             self.shared.write_failed.store(true, Ordering::Release);
         }
+    }
+
+    /// How many batches wait to be written out.
+    pub(crate) fn waiting_batches(&self) -> usize {
+        self.view.read().frozen.len()
+    }
+
+    /// Whether so many batches wait that an append should wait, too.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.waiting_batches() > MAX_WAITING
     }
 
     /// Whether the active segment's file is open.
@@ -152,6 +161,9 @@ impl Log {
             }
             self.write_batch(out, &batch)?;
             self.release_memory(batch.capacity());
+            if let Some(buffer) = MemBatch::reclaim(batch) {
+                self.shared.buffers.give_back(buffer);
+            }
         }
     }
 

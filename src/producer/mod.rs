@@ -73,12 +73,12 @@ impl Producer {
         let inner = &*self.inner;
         let engine = &*inner.engine;
         let (log, bound) = inner.choose(&record)?;
-        let bytes = frame_bound(bound, 1, engine.logs.batch_size);
-        let mut credit = engine.reserve(bytes, inner.config.max_block)?;
-        let (placed, lsn, afterwards) = append_one(engine, &log, &mut credit, &record)?;
-        drop(credit);
-        log.after_append(afterwards);
-        engine.after_append();
+        engine.check_appends()?;
+        let (placed, lsn, afterwards) = match append_one(engine, &log, None, &record)? {
+            Some(done) => done,
+            None => inner.append_one_reserved(&log, bound, &record)?,
+        };
+        engine.after_append(&log, afterwards);
         let acks = inner.config.acks;
         if acks == Acks::Synced {
             engine.journal.request_sync(lsn);
@@ -124,9 +124,8 @@ impl Producer {
         let (placed, lsn, afterwards) = append_all(engine, &gathered, &mut credit)?;
         drop(credit);
         for (log, afterwards) in gathered.logs.iter().zip(afterwards) {
-            log.after_append(afterwards);
+            engine.after_append(log, afterwards);
         }
-        engine.after_append();
         let acks = inner.config.acks;
         if acks == Acks::Synced {
             engine.journal.request_sync(lsn);
@@ -219,6 +218,20 @@ impl Inner {
         self.engine.registry.topic(topic)?.log(partition).cloned()
     }
 
+    /// As `append_one`, after waiting for the space that it found missing.
+    #[cold]
+    fn append_one_reserved(
+        &self,
+        log: &Log,
+        bound: usize,
+        record: &Record<'_>,
+    ) -> Result<(Placed, Lsn, Afterwards)> {
+        let bytes = frame_bound(bound, 1, self.engine.logs.batch_size);
+        let mut credit = self.engine.reserve(bytes, self.config.max_block)?;
+        append_one(&self.engine, log, Some(&mut credit), record)?
+            .ok_or(Error::Misuse("a record larger than the space reserved for it"))
+    }
+
     /// Chooses the partitions of many records.
     fn gather<'r>(&self, records: impl IntoIterator<Item = Record<'r>>) -> Result<Gathered<'r>> {
         // The caller's code runs here, before anything is borrowed: it may send by this producer, too.
@@ -270,14 +283,15 @@ impl Gathered<'_> {
     }
 }
 
-/// Stages, journals and publishes one record under its partition's append lock.
+/// Stages, journals and publishes one record under its partition's append lock. Without a credit `None`
+/// means that there is no space just now; nothing happened then.
 #[inline]
 fn append_one(
     engine: &Engine,
     log: &Log,
-    credit: &mut Credit<'_>,
+    credit: Option<&mut Credit<'_>>,
     record: &Record<'_>,
-) -> Result<(Placed, Lsn, Afterwards)> {
+) -> Result<Option<(Placed, Lsn, Afterwards)>> {
     let now = match (record.timestamp, log.config().timestamp_type) {
         // The clock is not read where its answer is not used.
         (Some(timestamp), TimestampType::CreateTime) => timestamp,
@@ -285,11 +299,17 @@ fn append_one(
     };
     let mut guard = log.begin_append()?;
     let placed = guard.stage(&record.data(), now)?;
-    let lsn = match guard.single_section() {
-        Some(section) => engine.journal.append(credit, &section)?,
-        None => return Err(Error::Poisoned { what: format!("partition {}", log.partition()) }),
+    let Some(section) = guard.single_section() else {
+        return Err(Error::Poisoned { what: format!("partition {}", log.partition()) });
     };
-    Ok((placed, lsn, guard.apply()))
+    let lsn = match credit {
+        Some(credit) => engine.journal.append(credit, &section)?,
+        None => match engine.journal.try_append(&section)? {
+            Some(lsn) => lsn,
+            None => return Ok(None),
+        },
+    };
+    Ok(Some((placed, lsn, guard.apply())))
 }
 
 /// Stages records of several partitions, whose append locks are taken by number, and journals them as

@@ -11,27 +11,30 @@
 //! A3. Bytes in `[0, prefix)` are written once, by `seal`, before `sealed` is stored with `Release`,
 //!     and are read by nobody before.
 //! A4. After `seal` nothing is written: the spare part is empty from then on.
-//! A5. The memory is zeroed when it is allocated and freed with the last handle, so every byte is
-//!     initialised for as long as a handle lives.
+//! A5. The memory is given as a `Box<[u8]>` and freed, or handed back as one, with the last handle; so
+//!     every byte is initialised for as long as a handle lives.
 //!
 //! So a shared slice made by a reader, `[prefix, published)` or the whole once sealed, never overlaps
 //! the writer's exclusive one, and nothing it covers changes: there is neither aliasing of `&mut` nor
 //! a data race. All slices come from one raw pointer and cover exactly their range.
 
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// A buffer of `capacity` zeroed bytes of which the first `prefix` are reserved for `seal`.
+/// A buffer in `memory`, whose content does not matter, of which the first `prefix` bytes are reserved
+/// for `seal`.
 ///
 /// # Panics
 ///
-/// If `prefix` is larger than `capacity`.
-pub(crate) fn append_buffer(capacity: usize, prefix: usize) -> (AppendWriter, AppendReader) {
+/// If `prefix` is larger than the memory.
+pub(crate) fn append_buffer(memory: Box<[u8]>, prefix: usize) -> (AppendWriter, AppendReader) {
+    let capacity = memory.len();
     assert!(prefix <= capacity, "the reserved prefix does not fit into the buffer");
-    let bytes = Box::into_raw(vec![0; capacity].into_boxed_slice());
+    let bytes = Box::into_raw(memory);
     let shared = Arc::new(Shared {
         // SAFETY: `Box::into_raw` never returns null.
         start: unsafe { NonNull::new_unchecked(bytes.cast()) },
@@ -74,12 +77,24 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Takes the memory out, to be used or freed.
+    ///
+    /// # Safety
+    ///
+    /// Called once, by whoever holds the last handle and does not use `self` afterwards.
+    unsafe fn take_memory(&mut self) -> Box<[u8]> {
+        let bytes = ptr::slice_from_raw_parts_mut(self.start.as_ptr(), self.capacity);
+        // SAFETY: pointer and length came from `Box::into_raw` of a boxed slice in `append_buffer`, and
+        // the caller promises that nothing else refers to it.
+        unsafe { Box::from_raw(bytes) }
+    }
+}
+
 impl Drop for Shared {
     fn drop(&mut self) {
-        let bytes = ptr::slice_from_raw_parts_mut(self.start.as_ptr(), self.capacity);
-        // SAFETY: the pointer and length came from `Box::into_raw` of a boxed slice in
-        // `append_buffer`, and the last handle is gone, so nothing else refers to it.
-        drop(unsafe { Box::from_raw(bytes) });
+        // SAFETY: the last handle is gone; `AppendReader::reclaim` does not drop the value.
+        drop(unsafe { self.take_memory() });
     }
 }
 
@@ -178,6 +193,13 @@ impl AppendReader {
         unsafe { self.shared.slice(self.shared.prefix, end) }
     }
 
+    /// Gives the memory back if this is the last handle.
+    pub(crate) fn reclaim(self) -> Option<Box<[u8]>> {
+        let mut shared = ManuallyDrop::new(Arc::into_inner(self.shared)?);
+        // SAFETY: this was the last handle, and `ManuallyDrop` keeps `drop` from taking it again.
+        Some(unsafe { shared.take_memory() })
+    }
+
     /// How many bytes the buffer has, prefix included.
     pub(crate) fn capacity(&self) -> usize {
         self.shared.capacity
@@ -216,6 +238,10 @@ mod tests {
 
     use super::*;
 
+    fn zeroed(capacity: usize, prefix: usize) -> (AppendWriter, AppendReader) {
+        append_buffer(vec![0; capacity].into(), prefix)
+    }
+
     fn put(writer: &mut AppendWriter, bytes: &[u8]) {
         writer.spare()[..bytes.len()].copy_from_slice(bytes);
         writer.publish(bytes.len());
@@ -223,7 +249,7 @@ mod tests {
 
     #[test]
     fn readers_see_what_is_published_and_no_more() {
-        let (mut writer, reader) = append_buffer(16, 4);
+        let (mut writer, reader) = zeroed(16, 4);
         assert_eq!((reader.capacity(), writer.spare().len()), (16, 12));
         assert_eq!(reader.published(), b"");
         writer.spare()[..3].copy_from_slice(b"abc");
@@ -239,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_sealed_buffer_shows_its_prefix_and_takes_nothing_more() {
-        let (mut writer, reader) = append_buffer(16, 4);
+        let (mut writer, reader) = zeroed(16, 4);
         put(&mut writer, b"xyz");
         assert_eq!(reader.sealed(), None);
         let held = reader.published();
@@ -252,8 +278,21 @@ mod tests {
     }
 
     #[test]
+    fn the_last_handle_gives_the_memory_back() {
+        let (mut writer, reader) = zeroed(8, 4);
+        put(&mut writer, b"xy");
+        let other = reader.clone();
+        assert!(other.reclaim().is_none(), "the others still use it");
+        drop(writer);
+        let memory = reader.reclaim().unwrap();
+        assert_eq!(&*memory, b"\0\0\0\0xy\0\0");
+        let (_writer, reader) = append_buffer(memory, 4);
+        assert_eq!(reader.published(), b"", "what it held before is not published");
+    }
+
+    #[test]
     fn empty_buffers_work() {
-        let (mut writer, reader) = append_buffer(0, 0);
+        let (mut writer, reader) = zeroed(0, 0);
         assert!(writer.spare().is_empty());
         writer.publish(0);
         writer.seal(b"");
@@ -263,14 +302,14 @@ mod tests {
     #[test]
     #[should_panic(expected = "more bytes published than there is room")]
     fn publishing_more_than_there_is_room_panics() {
-        let (mut writer, _reader) = append_buffer(8, 4);
+        let (mut writer, _reader) = zeroed(8, 4);
         writer.publish(5);
     }
 
     #[test]
     #[should_panic(expected = "more bytes published than there is room")]
     fn publishing_after_the_seal_panics() {
-        let (mut writer, _reader) = append_buffer(8, 4);
+        let (mut writer, _reader) = zeroed(8, 4);
         writer.seal(b"head");
         writer.publish(1);
     }
@@ -278,7 +317,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "a buffer is sealed once")]
     fn sealing_twice_panics() {
-        let (mut writer, _reader) = append_buffer(8, 4);
+        let (mut writer, _reader) = zeroed(8, 4);
         writer.seal(b"head");
         writer.seal(b"head");
     }
@@ -286,7 +325,7 @@ mod tests {
     #[test]
     fn a_reader_on_another_thread_sees_whole_appends_in_order() {
         let rounds: u8 = if cfg!(miri) { 20 } else { 200 };
-        let (mut writer, reader) = append_buffer(4 + 4 * usize::from(rounds), 4);
+        let (mut writer, reader) = zeroed(4 + 4 * usize::from(rounds), 4);
         let reading = thread::spawn(move || {
             let mut seen = 0;
             loop {
