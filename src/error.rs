@@ -152,6 +152,35 @@ pub enum Error {
         /// Why: "the member was evicted after max.poll.interval.ms", ...
         reason: &'static str,
     },
+    /// Another consumer has taken the place of this static member in its group: the instance id is used
+    /// twice. This consumer has lost its partitions and cannot come back; nothing was committed.
+    FencedInstanceId {
+        /// The group.
+        group: String,
+        /// Its `group.instance.id`.
+        instance_id: String,
+    },
+    /// The member proposes no assignor that all other members of the group propose too, so it cannot join.
+    InconsistentGroupProtocol {
+        /// The group.
+        group: String,
+        /// What it proposes: its `partition.assignment.strategy`.
+        proposed: String,
+    },
+    /// The group has as many members as `group.max.size` allows.
+    GroupMaxSizeReached {
+        /// The group.
+        group: String,
+        /// The limit.
+        max: u32,
+    },
+    /// A pattern of topic names is not a regular expression.
+    InvalidPattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The disk is full; nothing was applied. Appends resume when there is space again.
     DiskFull {
         /// What could not be written.
@@ -304,6 +333,43 @@ impl Error {
     }
 }
 
+impl Error {
+    /// The text of what positions and groups refuse to consumers.
+    fn fmt_of_consumer(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LogTruncated { partition, position, end } => write!(
+                f,
+                "position {position} of {partition} no longer exists: a crash took the log back to {end}"
+            ),
+            Self::OffsetOutOfRange { partition, requested, start, end } => write!(
+                f,
+                "offset {requested} of {partition} is out of range: the log holds {start} to {end}"
+            ),
+            Self::NoOffsetForPartition { partition } => {
+                write!(f, "no committed offset for {partition}, and none is to be assumed")
+            }
+            Self::UnknownGroup { group } => write!(f, "group {group:?} does not exist"),
+            Self::GroupNotEmpty { group } => write!(f, "group {group:?} has members; stop them"),
+            Self::Fenced { group, reason } => write!(f, "fenced from group {group:?}: {reason}"),
+            Self::FencedInstanceId { group, instance_id } => write!(
+                f,
+                "fenced from group {group:?}: another consumer has group.instance.id {instance_id:?}"
+            ),
+            Self::InconsistentGroupProtocol { group, proposed } => write!(
+                f,
+                "cannot join group {group:?}: not all of its members have one of the assignors {proposed}"
+            ),
+            Self::GroupMaxSizeReached { group, max } => {
+                write!(f, "cannot join group {group:?}: it has group.max.size {max} members")
+            }
+            Self::InvalidPattern { pattern, reason } => {
+                write!(f, "invalid pattern {pattern:?} of topic names: {reason}")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -323,24 +389,11 @@ impl fmt::Display for Error {
             Self::MissingSegment { path } => {
                 write!(f, "segment file {} is missing", path.display())
             }
-            Self::LogTruncated { partition, position, end } => write!(
-                f,
-                "position {position} of {partition} no longer exists: a crash took the log back to {end}"
-            ),
-            Self::OffsetOutOfRange { partition, requested, start, end } => write!(
-                f,
-                "offset {requested} of {partition} is out of range: the log holds {start} to {end}"
-            ),
-            Self::NoOffsetForPartition { partition } => {
-                write!(f, "no committed offset for {partition}, and none is to be assumed")
-            }
             Self::UnknownTopic { topic } => write!(f, "topic {topic:?} does not exist"),
             Self::UnknownPartition { partition, partitions } => {
                 write!(f, "{partition} does not exist: the topic has {partitions} partitions")
             }
             Self::TopicExists { topic } => write!(f, "topic {topic:?} exists already"),
-            Self::UnknownGroup { group } => write!(f, "group {group:?} does not exist"),
-            Self::GroupNotEmpty { group } => write!(f, "group {group:?} has members; stop them"),
             Self::InvalidName { name, reason } => write!(f, "invalid name {name:?}: {reason}"),
             Self::InvalidConfig { key, value, expected } => {
                 write!(f, "invalid value {value:?} for {key}: expected {expected}")
@@ -351,7 +404,16 @@ impl fmt::Display for Error {
             Self::LimitExceeded { what, found, max } => {
                 write!(f, "{what} of {found} exceeds the limit of {max}")
             }
-            Self::Fenced { group, reason } => write!(f, "fenced from group {group:?}: {reason}"),
+            Self::LogTruncated { .. }
+            | Self::OffsetOutOfRange { .. }
+            | Self::NoOffsetForPartition { .. }
+            | Self::UnknownGroup { .. }
+            | Self::GroupNotEmpty { .. }
+            | Self::Fenced { .. }
+            | Self::FencedInstanceId { .. }
+            | Self::InconsistentGroupProtocol { .. }
+            | Self::GroupMaxSizeReached { .. }
+            | Self::InvalidPattern { .. } => self.fmt_of_consumer(f),
             Self::DiskFull { path } => write!(f, "no space left for {}", path.display()),
             Self::Io { op, path, source } => write!(f, "cannot {op} {}: {source}", path.display()),
             Self::Failed { cause } => {

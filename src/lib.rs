@@ -74,10 +74,12 @@
 //!   record); 0 and 1 both mean [`Written`](Acks::Written).
 //! * `send` appends before it returns, and knows the offset: nothing lingers in a producer, nothing is
 //!   retried, so nothing is ever reordered or doubled.
-//! * A member is evicted when it does not call `poll` for `max.poll.interval.ms`. There is no session
-//!   timeout beside it: a member cannot die without its process.
-//! * Members get their partitions by the range assignor and hand them over one by one, as with Kafka's new
-//!   consumer protocol (KIP-848): nobody stops for a rebalance but the partition that moves.
+//! * A member is evicted when it does not call `poll` for `max.poll.interval.ms`. A member cannot die
+//!   without its process, so `session.timeout.ms` counts only where it is
+//!   [set](ConsumerConfig::session_timeout), and for static members that are away.
+//! * Members vote for an [assignor](AssignmentStrategy), as in Kafka's classic protocol, but hand their
+//!   partitions over one by one, as in its new one (KIP-848), whatever the assignor: nobody stops for a
+//!   rebalance but the partition that moves. Racks are left out: all members live in one process.
 //! * Committed offsets do not expire. Deleting a topic deletes those that belong to it.
 //! * A damaged batch is an [`Error::Corrupt`] that comes back until somebody seeks behind it; it is never
 //!   skipped silently. A position that power loss took back is [`Error::LogTruncated`], never a silent reset.
@@ -120,8 +122,8 @@ pub use broker::{
     ResetOffset, ResetTo, TopicDescription,
 };
 pub use config::{
-    Acks, BrokerConfig, ConsumerConfig, IsolationLevel, JournalMode, OffsetReset, ProducerConfig,
-    TopicConfig,
+    Acks, AssignmentStrategy, BrokerConfig, ConsumerConfig, IsolationLevel, JournalMode,
+    OffsetReset, ProducerConfig, TopicConfig,
 };
 pub use consumer::{
     Consumer, ConsumerRecord, ConsumerRecords, OffsetAndMetadata, OffsetAndTimestamp, Position,
@@ -129,4 +131,7 @@ pub use consumer::{
 };
 pub use error::{CorruptReason, Corruption, Error, Result};
 pub use producer::{Deliveries, Delivery, Producer, Record, RecordMetadata};
-pub use types::{NameReason, Timestamp, TimestampType, TopicId, TopicPartition};
+pub use types::{
+    Assignment, Assignor, GroupMembershipOperation, GroupSubscription, MemberSubscription,
+    NameReason, Timestamp, TimestampType, TopicId, TopicPartition,
+};

@@ -109,6 +109,7 @@ fn member(member: &MemberDescription) -> MemberSummary {
 fn state_name(state: GroupState) -> &'static str {
     match state {
         GroupState::Empty => "Empty",
+        GroupState::Assigning => "Assigning",
         GroupState::Reconciling => "Reconciling",
         GroupState::Stable => "Stable",
     }

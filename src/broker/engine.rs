@@ -219,6 +219,14 @@ impl Engine {
     /// Deletes a topic, its records and its committed offsets, for good when this returns.
     pub(crate) fn delete_topic(&self, name: &str) -> Result<()> {
         self.check_open()?;
+        let deleted = self.delete_topic_files(name);
+        // Whatever became of the files, the topic may be gone. No lock is held: an assignor may be the
+        // program's own.
+        self.groups.metadata_changed(&self.registry);
+        deleted
+    }
+
+    fn delete_topic_files(&self, name: &str) -> Result<()> {
         let _one = self.admin.lock();
         let (deletion, lsn) = {
             // No checkpoint may be writing out what goes.
@@ -240,7 +248,6 @@ impl Engine {
             self.troubles.deletion(set_aside.as_ref().copied());
             (deletion, lsn)
         };
-        self.groups.metadata_changed(&self.registry);
         if !cfg!(planted_fault = "unlink_before_sync") {
             self.wait_synced(lsn)?;
         }
@@ -274,14 +281,18 @@ impl Engine {
         partitions: impl IntoIterator<Item = &'p TopicPartition>,
         commit: &OffsetCommit,
     ) -> Result<Lsn> {
+        let now = self.clock().monotonic();
         self.change_offsets(
             group,
             |members| {
                 match member {
-                    Some((id, epoch)) => members.check_commit(id, epoch, partitions),
+                    Some((id, epoch)) => {
+                        let checked = members.check_commit(id, epoch, partitions);
+                        checked.and_then(|()| members.heard(id, now))
+                    }
                     None => members.check_simple_commit(),
                 }
-                .map_err(|refusal| refusal.into_error(group.name()))
+                .map_err(|refusal| refusal.into_error(group.name(), member.map(|(id, _)| id)))
             },
             commit,
         )
@@ -292,14 +303,14 @@ impl Engine {
     pub(super) fn change_offsets(
         &self,
         group: &GroupHandle,
-        check: impl FnOnce(&Group) -> Result<()>,
+        check: impl FnOnce(&mut Group) -> Result<()>,
         commit: &OffsetCommit,
     ) -> Result<Lsn> {
         let mut body = Vec::with_capacity(128);
         commit.encode(&mut body);
         let mut credit = self.reserve_urgent(SECTION_HEADER + body.len())?;
-        let state = group.lock();
-        check(&state.group)?;
+        let mut state = group.lock();
+        check(&mut state.group)?;
         let mut offsets = self.offsets.lock();
         let _guard = self.poison_on_panic("the committed offsets");
         let header = section_header(SectionKind::GROUP_OFFSETS, body.len() as u32);

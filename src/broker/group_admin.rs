@@ -97,7 +97,7 @@ impl Engine {
         }
         let group = self.groups.get(&commit.group)?;
         group.expire(self.clock().monotonic());
-        let lsn = self.change_offsets(&group, check, commit)?;
+        let lsn = self.change_offsets(&group, |members| check(members), commit)?;
         self.wait_synced(lsn)
     }
 

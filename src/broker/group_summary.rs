@@ -20,7 +20,7 @@ use crate::types::{Timestamp, TopicPartition};
 pub struct GroupSummary {
     /// Its name.
     pub name: String,
-    /// Kafka's name of its state: `Empty`, `Reconciling`, `Stable`; `Unknown` where it is looked
+    /// Kafka's name of its state: `Empty`, `Assigning`, `Reconciling`, `Stable`; `Unknown` where it is looked
     /// at from another process than the one its members are in.
     pub state: &'static str,
     /// Its epoch, which rises with every change of members, subscriptions and topics; 0 before the first
@@ -67,7 +67,7 @@ pub struct MemberSummary {
     /// Kafka's name of its state: `Stable`, `UnrevokedPartitions` (it must give some up in its next
     /// poll), `UnreleasedPartitions` (it is to get some).
     pub state: &'static str,
-    /// The epoch it has reconciled to.
+    /// The epoch it has reconciled to; -2 of a static member that is away.
     pub epoch: i32,
     /// The topics it subscribes to, in order.
     pub subscription: Vec<String>,

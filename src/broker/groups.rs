@@ -1,6 +1,7 @@
 //! The groups of a broker: each coordinator in its lock, and the members that can be woken.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,18 +10,23 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::event::Event;
 use super::registry::Registry;
+use crate::config::AssignmentStrategy;
 use crate::error::{Error, Result};
 use crate::group::{
-    Group, GroupDescription, Heartbeat, MemberConfig, MemberEpoch, MemberId, RangeAssignor, Refusal,
+    CooperativeStickyAssignor, Group, GroupDescription, Heartbeat, MemberConfig, MemberEpoch,
+    MemberId, RangeAssignor, Refusal, RoundRobinAssignor, StickyAssignor, Subscription,
+    UniformAssignor,
 };
 use crate::log::Wake as _;
-use crate::types::{TopicPartition, check_group_name};
+use crate::types::{Assignor, GroupMembershipOperation, TopicPartition, check_group_name};
 
 /// All groups that have or had members since the broker was opened.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Groups {
-    groups: Mutex<BTreeMap<Arc<str>, Arc<GroupHandle>>>,
+    by_name: Mutex<BTreeMap<Arc<str>, Arc<GroupHandle>>>,
     next_member: AtomicU64,
+    /// `group.max.size`.
+    max_size: u32,
 }
 
 /// One group.
@@ -35,6 +41,8 @@ pub(crate) struct GroupHandle {
 pub(crate) struct GroupState {
     pub(crate) group: Group,
     members: HashMap<MemberId, Arc<MemberSignal>>,
+    /// Some thread computes targets, and goes on until there is nothing left to compute.
+    assigning: bool,
 }
 
 /// How a member learns without a lock that its group has something to tell it.
@@ -55,40 +63,61 @@ impl MemberSignal {
     }
 }
 
+/// The assignor behind a setting.
+pub(crate) fn assignor(strategy: &AssignmentStrategy) -> Arc<dyn Assignor> {
+    match strategy {
+        AssignmentStrategy::Range => Arc::new(RangeAssignor),
+        AssignmentStrategy::RoundRobin => Arc::new(RoundRobinAssignor),
+        AssignmentStrategy::Sticky => Arc::new(StickyAssignor),
+        AssignmentStrategy::CooperativeSticky => Arc::new(CooperativeStickyAssignor),
+        AssignmentStrategy::Uniform => Arc::new(UniformAssignor),
+        AssignmentStrategy::Own(assignor) => Arc::clone(assignor),
+    }
+}
+
 impl Groups {
+    /// No groups yet; each may have as many members as `group.max.size` says.
+    pub(crate) fn new(max_size: u32) -> Self {
+        Self { by_name: Mutex::default(), next_member: AtomicU64::new(0), max_size }
+    }
+
     /// The group of this name, made if it is not there.
     pub(crate) fn get(&self, name: &str) -> Result<Arc<GroupHandle>> {
-        if let Some(handle) = self.groups.lock().get(name) {
+        if let Some(handle) = self.by_name.lock().get(name) {
             return Ok(Arc::clone(handle));
         }
         check_group_name(name)
             .map_err(|reason| Error::InvalidName { name: name.to_owned(), reason })?;
         let name: Arc<str> = name.into();
-        let group = Group::new(Arc::clone(&name), Arc::new(RangeAssignor));
-        let state = Mutex::new(GroupState { group, members: HashMap::new() });
+        let group = Group::new(Arc::clone(&name), self.max_size);
+        let state = Mutex::new(GroupState { group, members: HashMap::new(), assigning: false });
         let handle = Arc::new(GroupHandle { name: Arc::clone(&name), state });
-        Ok(Arc::clone(self.groups.lock().entry(name).or_insert(handle)))
+        Ok(Arc::clone(self.by_name.lock().entry(name).or_insert(handle)))
     }
 
     /// The group of this name, if it has or had members.
     pub(crate) fn find(&self, name: &str) -> Option<Arc<GroupHandle>> {
-        self.groups.lock().get(name).cloned()
+        self.by_name.lock().get(name).cloned()
     }
 
     /// All groups, by name.
     pub(crate) fn all(&self) -> Vec<Arc<GroupHandle>> {
-        self.groups.lock().values().cloned().collect()
+        self.by_name.lock().values().cloned().collect()
     }
 
-    /// A member id that was not given before.
-    pub(crate) fn next_member(&self, client_id: &str) -> MemberId {
-        MemberId::new(client_id, self.next_member.fetch_add(1, Ordering::Relaxed) + 1)
+    /// A member id that was not given before; of a static member if it has an instance id.
+    pub(crate) fn next_member(&self, client_id: &str, instance_id: Option<&str>) -> MemberId {
+        let number = self.next_member.fetch_add(1, Ordering::Relaxed) + 1;
+        match instance_id {
+            Some(instance_id) => MemberId::of_instance(instance_id, number),
+            None => MemberId::new(client_id, number),
+        }
     }
 
     /// Topics came or went.
     pub(crate) fn metadata_changed(&self, registry: &Registry) {
         for handle in self.all() {
-            handle.change(|group| group.metadata_changed(registry));
+            handle.change(|state| state.group.metadata_changed(registry));
         }
     }
 
@@ -112,12 +141,34 @@ impl GroupHandle {
         self.state.lock()
     }
 
-    /// Changes the group and tells the members concerned.
-    fn change<T>(&self, change: impl FnOnce(&mut Group) -> T) -> T {
+    /// Changes the group, has it assigned anew if that takes it, and tells the members concerned.
+    fn change<T>(&self, change: impl FnOnce(&mut GroupState) -> T) -> T {
         let mut state = self.state.lock();
-        let result = change(&mut state.group);
+        let result = change(&mut state);
         state.tell();
+        if !state.assigning {
+            Self::assign(&mut state);
+        }
         result
+    }
+
+    /// Computes targets until there is nothing left to compute, also for what other threads change in
+    /// the meantime. An assignor may be the program's own code, which runs under no lock of the engine;
+    /// a panic in it goes on in this thread, and the next change of the group tries again.
+    fn assign(state: &mut MutexGuard<'_, GroupState>) {
+        while let Some(task) = state.group.next_assignment() {
+            state.assigning = true;
+            let run = || catch_unwind(AssertUnwindSafe(|| task.run()));
+            let outcome = MutexGuard::unlocked(state, run);
+            state.assigning = false;
+            match outcome {
+                Ok(target) => state.group.publish(target),
+                // Two panics at once would end the process.
+                Err(_) if std::thread::panicking() => return,
+                Err(panic) => resume_unwind(panic),
+            }
+            state.tell();
+        }
     }
 
     /// Adds a member that is woken through `signal`.
@@ -125,41 +176,47 @@ impl GroupHandle {
         &self,
         id: &MemberId,
         config: MemberConfig,
-        subscription: BTreeSet<Arc<str>>,
+        subscription: Subscription,
         registry: &Registry,
         now: Duration,
         signal: &Arc<MemberSignal>,
-    ) {
-        let mut state = self.state.lock();
-        state.members.insert(id.clone(), Arc::clone(signal));
-        state.group.join(id.clone(), config, subscription, registry, now);
-        state.tell();
+    ) -> Result<(), Refusal> {
+        self.change(|state| {
+            state.group.join(id, config, subscription, registry, now)?;
+            state.members.insert(id.clone(), Arc::clone(signal));
+            Ok(())
+        })
     }
 
     /// Replaces what a member subscribes to.
     pub(crate) fn subscribe(
         &self,
         id: &MemberId,
-        subscription: BTreeSet<Arc<str>>,
+        subscription: Subscription,
         registry: &Registry,
     ) -> Result<(), Refusal> {
-        self.change(|group| group.subscribe(id, subscription, registry))
+        self.change(|state| state.group.subscribe(id, subscription, registry))
     }
 
-    /// Removes a member; that it is none any more is no error.
-    pub(crate) fn leave(&self, id: &MemberId) {
-        let mut state = self.state.lock();
-        state.members.remove(id);
-        match state.group.leave(id) {
-            Ok(()) | Err(_) => state.tell(),
-        }
+    /// Has the group assigned anew though nothing changed.
+    pub(crate) fn enforce_rebalance(&self, id: &MemberId) -> Result<(), Refusal> {
+        self.change(|state| state.group.enforce_rebalance(id))
+    }
+
+    /// Removes a member, or keeps its place; that it is none any more is no error.
+    pub(crate) fn leave(&self, id: &MemberId, operation: GroupMembershipOperation, now: Duration) {
+        self.change(|state| {
+            state.members.remove(id);
+            let _already_gone = state.group.leave(id, operation, now);
+        });
     }
 
     /// The member's `poll` begins: evicts who was silent for too long, this member too if it was.
     pub(crate) fn enter_poll(&self, id: &MemberId, now: Duration) -> Result<(), Refusal> {
-        let mut state = self.state.lock();
-        state.expire(now);
-        state.group.enter_poll(id, now)
+        self.change(|state| {
+            state.group.expire(now);
+            state.group.enter_poll(id, now)
+        })
     }
 
     /// The member's `poll` returns to the program.
@@ -174,10 +231,7 @@ impl GroupHandle {
     }
 
     pub(crate) fn heartbeat(&self, id: &MemberId, now: Duration) -> Result<Heartbeat, Refusal> {
-        let mut state = self.state.lock();
-        let answer = state.group.heartbeat(id, now);
-        state.tell();
-        answer
+        self.change(|state| state.group.heartbeat(id, now))
     }
 
     pub(crate) fn revoked(
@@ -185,14 +239,15 @@ impl GroupHandle {
         id: &MemberId,
         partitions: &[TopicPartition],
     ) -> Result<(), Refusal> {
-        self.change(|group| group.revoked(id, partitions))
+        self.change(|state| state.group.revoked(id, partitions))
     }
 
     /// Evicts who was silent for too long; the monotonic time at which somebody else may have been.
     pub(crate) fn expire(&self, now: Duration) -> Option<Duration> {
-        let mut state = self.state.lock();
-        state.expire(now);
-        state.group.next_deadline()
+        self.change(|state| {
+            state.group.expire(now);
+            state.group.next_deadline()
+        })
     }
 
     /// Whether the group would accept a commit of nothing.
@@ -202,32 +257,25 @@ impl GroupHandle {
             Some((id, epoch)) => state.group.check_commit(id, epoch, []),
             None => state.group.check_simple_commit(),
         }
-        .map_err(|refusal| refusal.into_error(&self.name))
+        .map_err(|refusal| refusal.into_error(&self.name, member.map(|(id, _)| id)))
     }
 
     pub(crate) fn describe(&self, now: Duration) -> GroupDescription {
-        let mut state = self.state.lock();
-        state.expire(now);
-        state.group.describe()
+        self.change(|state| state.group.expire(now));
+        self.state.lock().group.describe()
     }
 }
 
 impl GroupState {
-    fn expire(&mut self, now: Duration) {
-        for id in self.group.expire(now) {
-            if let Some(signal) = self.members.remove(&id) {
-                signal.version.store(u64::MAX, Ordering::Release);
-                signal.event.wake();
-            }
-        }
-        self.tell();
-    }
-
     /// Passes on what the group has to tell. Waking takes no further lock of the engine.
     fn tell(&mut self) {
         for news in self.group.take_news() {
-            if let Some(signal) = self.members.get(&news.member) {
-                signal.version.store(news.version, Ordering::Release);
+            let signal = match news.version {
+                Some(_) => self.members.get(&news.member).cloned(),
+                None => self.members.remove(&news.member),
+            };
+            if let Some(signal) = signal {
+                signal.version.store(news.version.unwrap_or(u64::MAX), Ordering::Release);
                 if news.wake {
                     signal.event.wake();
                 }

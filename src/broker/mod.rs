@@ -28,7 +28,7 @@ use std::sync::Arc;
 pub(crate) use engine::Engine;
 pub(crate) use event::Event;
 pub use group_summary::{GroupOffset, GroupSummary, MemberSummary};
-pub(crate) use groups::{GroupHandle, MemberSignal};
+pub(crate) use groups::{GroupHandle, MemberSignal, assignor};
 pub use health::{Health, HealthStatus, Problem};
 #[cfg(feature = "__internal")]
 pub(crate) use image::CheckpointImage;

@@ -285,7 +285,7 @@ fn start(
         }),
         offsets: Mutex::new(Offsets { store: offsets, version: u64::from(unclean) }),
         catalogue: Mutex::new(catalogue),
-        groups: Groups::default(),
+        groups: Groups::new(config.group_max_size),
         background,
         writer: Writer::new(),
         lock: Mutex::new(Some(lock)),

@@ -131,4 +131,8 @@ impl Topics for Registry {
         let topic = maps.topics.get(name)?;
         Some(TopicInfo { id: topic.id, partitions: topic.logs.len() as u32 })
     }
+
+    fn names(&self) -> Vec<Arc<str>> {
+        self.maps.read().topics.keys().cloned().collect()
+    }
 }

@@ -44,6 +44,7 @@ pub struct BrokerConfig {
     pub(crate) batch_size: u32,
     pub(crate) open_batches_max_bytes: u64,
     pub(crate) sync_interval: Duration,
+    pub(crate) group_max_size: u32,
     pub(crate) background: bool,
     pub(crate) create: bool,
     pub(crate) strict: bool,
@@ -60,6 +61,7 @@ impl Default for BrokerConfig {
             batch_size: 64 << 10,
             open_batches_max_bytes: 64 << 20,
             sync_interval: Duration::from_secs(1),
+            group_max_size: i32::MAX as u32,
             background: true,
             create: true,
             strict: false,
@@ -112,6 +114,13 @@ impl BrokerConfig {
         self
     }
 
+    /// Kafka's `group.max.size`: how many members a group may have. One more is refused with
+    /// [`Error::GroupMaxSizeReached`](crate::Error::GroupMaxSizeReached).
+    pub fn group_max_size(mut self, members: u32) -> Self {
+        self.group_max_size = members;
+        self
+    }
+
     /// Whether threads of its own do what can be done later: checkpoints, journal files ahead of
     /// need, syncs nobody waits for. Without them the calling threads do it when it must be done,
     /// which makes every run the same, for tests.
@@ -160,6 +169,7 @@ impl BrokerConfig {
             4 * u64::from(self.journal_file_bytes)..=4 << 30,
             "4 times journal.file.bytes to 4294967296 bytes",
         )?;
+        in_range("group.max.size", self.group_max_size, 1..=i32::MAX as u32, "1 to 2147483647")?;
         in_range("batch.size", self.batch_size, 1024..=1 << 20, "1024 to 1048576 bytes")?;
         in_range(
             "open.batches.max.bytes",

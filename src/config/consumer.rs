@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::duration::parse_iso;
-use super::{Acks, in_range};
+use super::{Acks, AssignmentStrategy, in_range};
 use crate::error::{Error, Result};
 
 /// Where a partition is read from when its group has no committed offset, or when the position lies
@@ -123,6 +123,9 @@ pub struct ConsumerConfig {
     pub(crate) fetch_max_bytes: u32,
     pub(crate) max_partition_fetch_bytes: u32,
     pub(crate) max_poll_interval: Duration,
+    pub(crate) session_timeout: Option<Duration>,
+    pub(crate) group_instance_id: Option<String>,
+    pub(crate) assignment_strategies: Vec<AssignmentStrategy>,
 }
 
 impl Default for ConsumerConfig {
@@ -139,6 +142,12 @@ impl Default for ConsumerConfig {
             fetch_max_bytes: 50 << 20,
             max_partition_fetch_bytes: 1 << 20,
             max_poll_interval: Duration::from_mins(5),
+            session_timeout: None,
+            group_instance_id: None,
+            assignment_strategies: vec![
+                AssignmentStrategy::Range,
+                AssignmentStrategy::CooperativeSticky,
+            ],
         }
     }
 }
@@ -221,12 +230,64 @@ impl ConsumerConfig {
         self
     }
 
+    /// Kafka's `session.timeout.ms`: how long a member may be silent, that is neither poll nor commit, before
+    /// its partitions are given to others. And how long a static member may be away, see
+    /// [`ConsumerConfig::group_instance_id`].
+    ///
+    /// Kafka's consumers have a thread that beats for them while they work, and their processes die. Here
+    /// `poll` is the heartbeat and nobody dies alone; so only who sets this is judged by it, beside
+    /// `max.poll.interval.ms`. Unset, it is Kafka's 45 seconds for static members that are away.
+    pub fn session_timeout(mut self, timeout: Duration) -> Self {
+        self.session_timeout = Some(timeout);
+        self
+    }
+
+    /// Kafka's `group.instance.id`: makes a static member (KIP-345).
+    ///
+    /// When it is closed or dropped its place in the group is kept for `session.timeout.ms`: a consumer
+    /// that comes back under the same instance id takes over the same partitions, and no other member
+    /// notices. It is evicted when it has not polled for `max.poll.interval.ms` and `session.timeout.ms`
+    /// together. A second consumer under the same id takes the place from the first, whose calls then
+    /// fail with [`Error::FencedInstanceId`].
+    pub fn group_instance_id(mut self, id: impl Into<String>) -> Self {
+        self.group_instance_id = Some(id.into());
+        self
+    }
+
+    /// Kafka's `partition.assignment.strategy`: the assignors that this member proposes, in the order
+    /// of its preference. See [`AssignmentStrategy`] for how the members of a group agree.
+    pub fn assignment_strategies(
+        mut self,
+        strategies: impl IntoIterator<Item = AssignmentStrategy>,
+    ) -> Self {
+        self.assignment_strategies = strategies.into_iter().collect();
+        self
+    }
+
     /// Whether positions are committed without being asked.
     pub(crate) fn auto_commits(&self) -> bool {
         self.enable_auto_commit.unwrap_or(true) && self.group.is_some()
     }
 
     pub(crate) fn validate(&self) -> Result<()> {
+        if let Some(id) = &self.group_instance_id
+            && crate::types::check_topic_name(id).is_err()
+        {
+            return Err(Error::InvalidConfig {
+                key: "group.instance.id",
+                value: id.clone(),
+                expected: "1 to 249 letters, digits, '.', '_' or '-'",
+            });
+        }
+        if self.assignment_strategies.is_empty() {
+            return Err(Error::InvalidConfig {
+                key: "partition.assignment.strategy",
+                value: String::new(),
+                expected: "one assignor or more",
+            });
+        }
+        let session = self.session_timeout.map_or(1, |timeout| timeout.as_millis());
+        in_range("session.timeout.ms", session, 1.., "1 or more milliseconds")?;
         in_range("max.poll.records", self.max_poll_records, 1.., "1 or more")?;
         in_range("fetch.max.bytes", self.fetch_max_bytes, 1.., "1 or more")?;
         in_range("max.partition.fetch.bytes", self.max_partition_fetch_bytes, 1.., "1 or more")?;

@@ -23,18 +23,24 @@
 //! | `fetch.max.bytes` | [`ConsumerConfig::fetch_max_bytes`] | 50 MiB | 1 and more |
 //! | `max.partition.fetch.bytes` | [`ConsumerConfig::max_partition_fetch_bytes`] | 1 MiB | 1 and more |
 //! | `max.poll.interval.ms` | [`ConsumerConfig::max_poll_interval`] | 5 min | 1 ms and more |
+//! | `session.timeout.ms` | [`ConsumerConfig::session_timeout`] | 45 s | 1 ms and more |
+//! | `group.instance.id` | [`ConsumerConfig::group_instance_id`] | | a legal name, as of a topic |
+//! | `partition.assignment.strategy` | [`ConsumerConfig::assignment_strategies`] | `range`, `cooperative-sticky` | `range`, `roundrobin`, `sticky`, `cooperative-sticky`, `uniform`, or the program's own |
+//! | `group.max.size` | [`BrokerConfig::group_max_size`] | 2147483647 | 1 to 2147483647 |
 //! | `journal.mode` | [`BrokerConfig::journal_mode`] | `auto` | `auto`, `map`, `write` |
 //! | `journal.file.bytes` | [`BrokerConfig::journal_file_bytes`] | 4 MiB | 64 KiB to 256 MiB |
 //! | `journal.max.bytes` | [`BrokerConfig::journal_max_bytes`] | 128 MiB | 4 journal files to 4 GiB |
 //! | `batch.size` | [`BrokerConfig::batch_size`] | 64 KiB | 1 KiB to 1 MiB |
 //! | `open.batches.max.bytes` | [`BrokerConfig::open_batches_max_bytes`] | 64 MiB | 1 MiB and more |
 
+mod assignment;
 mod broker;
 mod consumer;
 mod duration;
 mod producer;
 mod topic;
 
+pub use assignment::AssignmentStrategy;
 pub use broker::{BrokerConfig, JournalMode};
 pub use consumer::{ConsumerConfig, IsolationLevel, OffsetReset};
 pub use producer::{Acks, ProducerConfig};

@@ -2,7 +2,7 @@
 
 use super::{Consumer, OffsetAndMetadata, Position};
 use crate::error::Result;
-use crate::types::{Timestamp, TopicPartition};
+use crate::types::{GroupMembershipOperation, Timestamp, TopicPartition};
 
 /// Is told when a member of a group gets partitions and gives them up: Kafka's
 /// `ConsumerRebalanceListener`, set by [`Consumer::set_rebalance_listener`].
@@ -241,7 +241,7 @@ impl Drop for PoisonGuard<'_> {
     fn drop(&mut self) {
         if !self.returned {
             self.consumer.poisoned = true;
-            self.consumer.leave();
+            self.consumer.leave(GroupMembershipOperation::Default);
             self.consumer.held.clear();
         }
     }

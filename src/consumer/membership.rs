@@ -1,13 +1,14 @@
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Consumer;
 use super::held::Held;
 use super::listener::Event;
-use crate::broker::{GroupHandle, MemberSignal};
+use crate::broker::{GroupHandle, MemberSignal, assignor};
 use crate::error::{Error, Result};
-use crate::group::{Heartbeat, MemberConfig, MemberEpoch, MemberId, Reconcile, Refusal};
-use crate::types::TopicPartition;
+use crate::group::{
+    Heartbeat, MemberConfig, MemberEpoch, MemberId, Reconcile, Refusal, Subscription,
+};
+use crate::types::{GroupMembershipOperation, TopicPartition};
 
 /// What makes a consumer a member of its group.
 #[derive(Debug)]
@@ -18,25 +19,30 @@ pub(super) struct Membership {
     signal: Arc<MemberSignal>,
     /// The version of the signal that this member has acted on.
     seen: u64,
-    subscription: BTreeSet<Arc<str>>,
+    subscription: Subscription,
 }
 
 impl Consumer {
-    pub(super) fn join(&mut self, subscription: BTreeSet<Arc<str>>) -> Result<()> {
+    pub(super) fn join(&mut self, subscription: Subscription) -> Result<()> {
         let engine = Arc::clone(self.source.engine()?);
         if let Some(member) = &mut self.membership {
             member.subscription.clone_from(&subscription);
             match member.group.subscribe(&member.id, subscription, &engine.registry) {
-                // Unknown because evicted: the next poll joins again, with the new subscription.
-                Ok(()) | Err(Refusal::UnknownMember) => return Ok(()),
-                Err(refusal) => return Err(refusal.into_error(member.group.name())),
+                // Unknown because evicted: the next poll joins again, with the new subscription, or
+                // learns that its double has its place.
+                Ok(()) | Err(Refusal::UnknownMember | Refusal::FencedInstanceId) => return Ok(()),
+                Err(refusal) => {
+                    return Err(refusal.into_error(member.group.name(), Some(&member.id)));
+                }
             }
         }
         let Some(group) = &self.config.group else {
             return Err(Error::Misuse("subscribe needs a group: set group.id, or use assign"));
         };
         let group = engine.groups.get(group)?;
-        let id = engine.groups.next_member(&self.config.client_id);
+        let id = engine
+            .groups
+            .next_member(&self.config.client_id, self.config.group_instance_id.as_deref());
         let signal = Arc::new(MemberSignal::new(Arc::clone(&self.event)));
         let member =
             Membership { group, id, epoch: MemberEpoch::default(), signal, seen: 0, subscription };
@@ -49,10 +55,11 @@ impl Consumer {
         let engine = self.source.engine()?;
         let config = MemberConfig {
             client_id: self.config.client_id.as_str().into(),
-            instance_id: None,
             max_poll_interval: self.config.max_poll_interval,
+            session_timeout: self.config.session_timeout,
+            assignors: self.config.assignment_strategies.iter().map(assignor).collect(),
         };
-        member.group.join(
+        let joined = member.group.join(
             &member.id,
             config,
             member.subscription.clone(),
@@ -60,16 +67,44 @@ impl Consumer {
             engine.clock().monotonic(),
             &member.signal,
         );
-        Ok(())
+        joined.map_err(|refusal| refusal.into_error(member.group.name(), Some(&member.id)))
     }
 
-    pub(super) fn leave(&mut self) {
+    /// Has the group assigned anew at once, though nothing changed: Kafka's `enforceRebalance`. For an
+    /// [`Assignor`](crate::Assignor) of the program's own that looks at more than the group, as at loads.
+    /// Partitions that move do so in the next polls.
+    ///
+    /// # Errors
+    /// `Misuse` before `subscribe`; `Fenced` if the member was evicted, which its next poll mends;
+    /// `FencedInstanceId`.
+    ///
+    /// ```
+    /// use grouplog::{Broker, TopicConfig};
+    ///
+    /// let broker = Broker::open_in_memory()?;
+    /// broker.create_topic("orders", TopicConfig::new())?;
+    /// let mut consumer = broker.consumer("billing")?;
+    /// consumer.subscribe(["orders"])?;
+    /// consumer.enforce_rebalance()?;
+    /// # Ok::<(), grouplog::Error>(())
+    /// ```
+    pub fn enforce_rebalance(&mut self) -> Result<()> {
+        self.source.check_open()?;
+        let Some(member) = &self.membership else {
+            return Err(Error::Misuse("enforce_rebalance needs subscribe first"));
+        };
+        let enforced = member.group.enforce_rebalance(&member.id);
+        enforced.map_err(|refusal| refusal.into_error(member.group.name(), Some(&member.id)))
+    }
+
+    pub(super) fn leave(&mut self, operation: GroupMembershipOperation) {
         // A forked child is no member: the parent goes on as it.
         let forked = matches!(self.source.check_open(), Err(Error::ForkedChild));
         if let Some(member) = self.membership.take()
             && !forked
         {
-            member.group.leave(&member.id);
+            let now = self.source.clock().monotonic();
+            member.group.leave(&member.id, operation, now);
         }
     }
 
@@ -93,6 +128,7 @@ impl Consumer {
         }
     }
 
+    /// Joins from scratch; who was fenced by its double is refused.
     fn rejoin(&mut self) -> Result<()> {
         let lost = self.assignment();
         // As the member that it was: what its listener commits is refused.
@@ -123,8 +159,10 @@ impl Consumer {
             match member.group.heartbeat(&member.id, self.source.clock().monotonic()) {
                 Ok(Heartbeat::Unchanged) => member.seen = version,
                 Ok(Heartbeat::Reconcile(step)) => self.follow(step)?,
-                Err(Refusal::UnknownMember) => self.rejoin()?,
-                Err(refusal) => return Err(refusal.into_error(member.group.name())),
+                Err(Refusal::UnknownMember | Refusal::FencedInstanceId) => self.rejoin()?,
+                Err(refusal) => {
+                    return Err(refusal.into_error(member.group.name(), Some(&member.id)));
+                }
             }
         }
         Ok(())
@@ -163,17 +201,19 @@ impl Consumer {
         let Some(member) = &self.membership else { return told };
         match member.group.revoked(&member.id, partitions) {
             Ok(()) => told,
-            Err(Refusal::UnknownMember) => told.and(self.rejoin()),
-            Err(refusal) => told.and(Err(refusal.into_error(member.group.name()))),
+            Err(Refusal::UnknownMember | Refusal::FencedInstanceId) => told.and(self.rejoin()),
+            Err(refusal) => {
+                told.and(Err(refusal.into_error(member.group.name(), Some(&member.id))))
+            }
         }
     }
 
     /// Gives up everything, and leaves the group.
-    pub(super) fn give_up_all(&mut self) -> Result<()> {
+    pub(super) fn give_up_all(&mut self, operation: GroupMembershipOperation) -> Result<()> {
         let all = if self.membership.is_some() { self.assignment() } else { Vec::new() };
         let evicted = self.membership.as_ref().is_some_and(|m| !m.group.is_member(&m.id));
         let told = self.tell(if evicted { Event::Lost } else { Event::Revoked }, &all);
-        self.leave();
+        self.leave(operation);
         self.held.clear();
         told
     }

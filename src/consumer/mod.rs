@@ -23,8 +23,9 @@ pub(crate) use source::Source;
 use crate::broker::Event;
 use crate::config::ConsumerConfig;
 use crate::error::{Error, Result};
+use crate::group::{Subscription, TopicPattern};
 use crate::log::Wake as _;
-use crate::types::TopicPartition;
+use crate::types::{GroupMembershipOperation, TopicPartition};
 use held::Held;
 use listener::Listener;
 use membership::Membership;
@@ -153,7 +154,38 @@ impl Consumer {
         if subscription.is_empty() {
             return self.unsubscribe();
         }
-        self.join(subscription)
+        self.join(Subscription::Topics(subscription))
+    }
+
+    /// As [`Consumer::subscribe`], to all topics whose whole names match a regular expression: those that
+    /// are created later too, at once.
+    ///
+    /// The syntax is that of the crate `regex-lite`: no look-around, no back references, ASCII classes.
+    ///
+    /// # Errors
+    /// `InvalidPattern`; `Misuse` without `group.id` or after `assign`.
+    ///
+    /// ```
+    /// use grouplog::{Broker, TopicConfig};
+    /// use std::time::Duration;
+    ///
+    /// let broker = Broker::open_in_memory()?;
+    /// let mut consumer = broker.consumer("billing")?;
+    /// consumer.subscribe_pattern("orders\\..+")?;
+    /// broker.create_topic("orders.eu", TopicConfig::new())?;
+    /// broker.create_topic("invoices", TopicConfig::new())?;
+    /// consumer.poll(Duration::ZERO)?;
+    /// assert_eq!(consumer.assignment()[0].topic(), "orders.eu");
+    /// # assert_eq!(consumer.assignment().len(), 1);
+    /// # Ok::<(), grouplog::Error>(())
+    /// ```
+    pub fn subscribe_pattern(&mut self, pattern: &str) -> Result<()> {
+        self.check_not_poisoned()?;
+        self.source.check_open()?;
+        if self.assigned {
+            return Err(Error::Misuse("subscribe and assign cannot be mixed: unsubscribe first"));
+        }
+        self.join(Subscription::Pattern(TopicPattern::new(pattern)?))
     }
 
     /// Reads exactly these partitions, without other members. With `group.id` the offsets of that
@@ -194,7 +226,7 @@ impl Consumer {
     /// What the [`RebalanceListener`] returns; the group is left all the same.
     pub fn unsubscribe(&mut self) -> Result<()> {
         self.check_not_poisoned()?;
-        let told = self.give_up_all();
+        let told = self.give_up_all(GroupMembershipOperation::Default);
         self.assigned = false;
         told
     }
@@ -214,10 +246,18 @@ impl Consumer {
     /// # Errors
     /// Those of [`Consumer::commit`], and what the [`RebalanceListener`] returns; the group is left all
     /// the same.
-    pub fn close(mut self) -> Result<()> {
+    pub fn close(self) -> Result<()> {
+        self.close_with(GroupMembershipOperation::Default)
+    }
+
+    /// As [`Consumer::close`], and says what becomes of the place in the group.
+    ///
+    /// # Errors
+    /// As [`Consumer::close`].
+    pub fn close_with(mut self, operation: GroupMembershipOperation) -> Result<()> {
         self.check_not_poisoned()?;
         let committed = if self.config.auto_commits() { self.commit_positions() } else { Ok(()) };
-        let told = self.give_up_all();
+        let told = self.give_up_all(operation);
         self.closed = true;
         committed.and(told)
     }
@@ -233,7 +273,7 @@ impl Consumer {
 impl Drop for Consumer {
     fn drop(&mut self) {
         if !self.closed {
-            self.leave();
+            self.leave(GroupMembershipOperation::Default);
         }
     }
 }

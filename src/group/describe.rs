@@ -5,12 +5,12 @@ use super::member::{MemberEpoch, MemberId};
 use crate::types::TopicPartition;
 
 /// The state of a group, with Kafka's names.
-///
-/// Kafka's `Assigning` does not occur: the target is computed in the call that raises the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GroupState {
     /// It has no members.
     Empty,
+    /// Its target is being computed.
+    Assigning,
     /// Some member does not yet hold exactly what it is to hold.
     Reconciling,
     /// Every member holds what it is to hold.
@@ -67,7 +67,7 @@ pub(crate) struct MemberDescription {
     pub(crate) instance_id: Option<Arc<str>>,
     /// Its state.
     pub(crate) state: MemberState,
-    /// The epoch it has reconciled to.
+    /// The epoch it has reconciled to; -2 of a static member that is away.
     pub(crate) epoch: MemberEpoch,
     /// The topics it subscribes to.
     pub(crate) subscription: BTreeSet<Arc<str>>,

@@ -3,39 +3,59 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::types::{TopicId, TopicPartition};
+use super::silence::Silence;
+use super::subscription::Subscription;
+use crate::types::{Assignor, TopicId, TopicPartition};
 
-/// The identity of a member: `<client.id>-<number>`.
+/// The identity of a member: `<client.id>-<number>`, or `<group.instance.id>-<number>` of a static one.
 ///
 /// Ordered as text, as Kafka orders member ids: `m-1 < m-10 < m-2`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct MemberId(Arc<str>);
+pub(crate) struct MemberId {
+    text: Arc<str>,
+    is_static: bool,
+}
 
 impl MemberId {
     /// The id of member `number` of the process; the caller never gives a number twice.
     pub(crate) fn new(client_id: &str, number: u64) -> Self {
-        Self(format!("{client_id}-{number}").into())
+        Self { text: format!("{client_id}-{number}").into(), is_static: false }
     }
 
-    #[cfg(test)]
-    pub(super) fn from_text(text: &str) -> Self {
-        Self(text.into())
+    /// As [`MemberId::new`], of a static member (KIP-345).
+    pub(crate) fn of_instance(instance_id: &str, number: u64) -> Self {
+        Self { text: format!("{instance_id}-{number}").into(), is_static: true }
     }
 
     pub(crate) fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// `group.instance.id` of a static member.
+    pub(crate) fn instance_id(&self) -> Option<&str> {
+        let (instance_id, _number) = self.text.rsplit_once('-')?;
+        self.is_static.then_some(instance_id)
+    }
+
+    /// The number in the process: of two members that had one instance id the newer one has the higher.
+    pub(super) fn number(&self) -> Option<u64> {
+        self.text.rsplit_once('-').and_then(|(_, number)| number.parse().ok())
+    }
+
+    pub(super) fn text(&self) -> &Arc<str> {
+        &self.text
     }
 }
 
 impl fmt::Display for MemberId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
 impl fmt::Debug for MemberId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -44,6 +64,9 @@ impl fmt::Debug for MemberId {
 pub(crate) struct MemberEpoch(pub(crate) i32);
 
 impl MemberEpoch {
+    /// Of a static member that left and may come back: KIP-848's number for it.
+    pub(super) const AWAY: Self = Self(-2);
+
     /// The next epoch. The last one stays: two thousand million changes of one group within the life
     /// of a process; unknown members are still fenced then.
     pub(super) fn next(self) -> Self {
@@ -52,32 +75,54 @@ impl MemberEpoch {
 }
 
 /// What a member brings along when it joins.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct MemberConfig {
     /// `client.id`.
     pub(crate) client_id: Arc<str>,
-    /// `group.instance.id`; orders the members of the range assignor, nothing else yet.
-    pub(crate) instance_id: Option<Arc<str>>,
     /// `max.poll.interval.ms`.
     pub(crate) max_poll_interval: Duration,
+    /// `session.timeout.ms`, if the program set it.
+    pub(crate) session_timeout: Option<Duration>,
+    /// `partition.assignment.strategy`: what it proposes, best first; not empty.
+    pub(crate) assignors: Vec<Arc<dyn Assignor>>,
+}
+
+impl MemberConfig {
+    /// Kafka's default of `session.timeout.ms`.
+    const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
+
+    /// How long the place of a static member is kept while it is away.
+    pub(super) fn absence(&self) -> Duration {
+        self.session_timeout.unwrap_or(Self::SESSION_TIMEOUT)
+    }
+
+    /// Whether both propose the same.
+    pub(super) fn proposes_as(&self, other: &Self) -> bool {
+        let names = |config: &Self| -> Vec<String> {
+            config.assignors.iter().map(|assignor| assignor.name().to_owned()).collect()
+        };
+        names(self) == names(other)
+    }
 }
 
 /// One member, as the coordinator sees it.
 #[derive(Debug, Clone)]
 pub(super) struct Member {
     pub(super) config: MemberConfig,
-    pub(super) subscription: BTreeSet<Arc<str>>,
+    pub(super) subscription: Subscription,
+    /// The names that the subscription stands for; shared by members that subscribe to the same.
+    pub(super) topics: Arc<BTreeSet<Arc<str>>>,
     /// The epoch it has reconciled to; 0 until then.
     pub(super) epoch: MemberEpoch,
     /// The epoch of the last answer to a heartbeat, `<= epoch`.
     pub(super) told_epoch: MemberEpoch,
     /// What it holds: from the answer that gave it until the member acknowledged its revocation.
     pub(super) owned: BTreeMap<TopicPartition, Owned>,
-    /// What it is to hold.
-    pub(super) target: BTreeSet<TopicPartition>,
+    /// What it is to hold, sorted.
+    pub(super) target: Vec<TopicPartition>,
     /// Rises whenever a heartbeat would tell the member something new.
     pub(super) version: u64,
-    pub(super) timer: PollTimer,
+    pub(super) silence: Silence,
 }
 
 /// A partition that a member holds.
@@ -93,72 +138,38 @@ pub(super) struct Owned {
 
 impl Member {
     pub(super) fn new(
+        id: &MemberId,
         config: MemberConfig,
-        subscription: BTreeSet<Arc<str>>,
+        subscription: Subscription,
+        topics: Arc<BTreeSet<Arc<str>>>,
         now: Duration,
     ) -> Self {
-        let timer = PollTimer::new(config.max_poll_interval, now);
+        // As in Kafka, where a static member that does not poll stops its heartbeats but does not leave.
+        let grace = id.instance_id().map_or(Duration::ZERO, |_| config.absence());
+        let interval = config.max_poll_interval.saturating_add(grace);
+        let silence = Silence::new(interval, config.session_timeout, now);
         Self {
             config,
             subscription,
+            topics,
             epoch: MemberEpoch(0),
             told_epoch: MemberEpoch(0),
             owned: BTreeMap::new(),
-            target: BTreeSet::new(),
+            target: Vec::new(),
             version: 0,
-            timer,
-        }
-    }
-}
-
-/// How long a member has been silent.
-///
-/// Runs only while the program has control. Time blocked inside the engine is not silence: `poll`
-/// starts the interval anew, other calls (`commit`) stop it and let it go on when they return.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct PollTimer {
-    interval: Duration,
-    /// What is left of the interval at `outside_since`.
-    left: Duration,
-    /// When the program got control; `None` while a call is inside the engine.
-    outside_since: Option<Duration>,
-}
-
-impl PollTimer {
-    fn new(interval: Duration, now: Duration) -> Self {
-        Self { interval, left: interval, outside_since: Some(now) }
-    }
-
-    /// A poll was made: the interval begins anew.
-    pub(super) fn refresh(&mut self, now: Duration) {
-        self.left = self.interval;
-        // Readings taken before a lock was had may come late; the clock never runs backwards here.
-        self.outside_since = self.outside_since.map(|since| since.max(now));
-    }
-
-    /// A call other than poll went into the engine.
-    pub(super) fn enter(&mut self, now: Duration) {
-        if let Some(since) = self.outside_since.take() {
-            self.left = self.left.saturating_sub(now.saturating_sub(since));
+            silence,
         }
     }
 
-    /// The call returned to the program.
-    pub(super) fn exit(&mut self, now: Duration) {
-        self.outside_since = Some(self.outside_since.map_or(now, |since| since.max(now)));
-    }
-
-    /// When the member is silent for too long; `None` while it is inside the engine.
-    pub(super) fn deadline(&self) -> Option<Duration> {
-        self.outside_since.map(|since| since.saturating_add(self.left))
+    /// Whether it left for now: its place is kept, but nobody is there.
+    pub(super) fn is_away(&self) -> bool {
+        self.epoch == MemberEpoch::AWAY
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const S: fn(u64) -> Duration = Duration::from_secs;
 
     #[test]
     fn member_ids_are_ordered_as_text() {
@@ -168,32 +179,9 @@ mod tests {
     }
 
     #[test]
-    fn a_poll_starts_the_interval_anew_and_time_inside_it_does_not_count() {
-        let mut timer = PollTimer::new(S(10), S(0));
-        assert_eq!(timer.deadline(), Some(S(10)));
-        timer.enter(S(9));
-        timer.refresh(S(9));
-        assert_eq!(timer.deadline(), None);
-        timer.exit(S(1_000));
-        assert_eq!(timer.deadline(), Some(S(1_010)));
-    }
-
-    #[test]
-    fn a_commit_stops_the_interval_without_starting_it_anew() {
-        let mut timer = PollTimer::new(S(10), S(0));
-        timer.enter(S(4));
-        assert_eq!(timer.deadline(), None);
-        timer.exit(S(100));
-        assert_eq!(timer.deadline(), Some(S(106)));
-    }
-
-    #[test]
-    fn late_readings_of_the_clock_do_not_shorten_the_interval() {
-        let mut timer = PollTimer::new(S(10), S(50));
-        timer.refresh(S(40));
-        assert_eq!(timer.deadline(), Some(S(60)));
-        timer.exit(S(45));
-        assert_eq!(timer.deadline(), Some(S(60)));
-        assert_eq!(PollTimer::new(Duration::MAX, S(50)).deadline(), Some(Duration::MAX));
+    fn only_a_static_member_has_an_instance_id() {
+        assert_eq!(MemberId::new("a-b", 1).instance_id(), None);
+        assert_eq!(MemberId::of_instance("a-b", 12).instance_id(), Some("a-b"));
+        assert_eq!(MemberId::of_instance("a-b", 12).as_str(), "a-b-12");
     }
 }

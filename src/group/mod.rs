@@ -1,8 +1,8 @@
 //! Consumer groups: who reads which partition, and how far each group has read.
 //!
 //! Everything in this folder is pure: no files, no clock, no threads, no locks. The shell above holds
-//! a [`Group`] in a lock, passes the monotonic time in, wakes the members named by
-//! [`Group::take_news`], and journals each [`OffsetCommit`] before it applies it.
+//! a [`Group`] in a lock, passes the monotonic time in, runs the assignor outside of the lock, wakes
+//! the members named by [`Group::take_news`], and journals each [`OffsetCommit`] before it applies it.
 
 mod assignor;
 mod coordinator;
@@ -11,15 +11,21 @@ mod member;
 mod offset_image;
 mod offset_section;
 mod offsets;
+mod partition_map;
+mod silence;
+mod subscription;
 mod topics;
 
 #[cfg(test)]
 mod simulation;
 
-pub(crate) use assignor::RangeAssignor;
+pub(crate) use assignor::{
+    CooperativeStickyAssignor, RangeAssignor, RoundRobinAssignor, StickyAssignor, UniformAssignor,
+};
 pub(crate) use coordinator::{Group, Heartbeat, Reconcile, Refusal};
 pub(crate) use describe::{GroupDescription, GroupState, MemberDescription, MemberState};
 pub(crate) use member::{MemberConfig, MemberEpoch, MemberId};
 pub(crate) use offset_image::{decode_image, encode_image, image_crc};
 pub(crate) use offsets::{CommittedOffset, GroupOffsets, OffsetChange, OffsetCommit, OffsetStore};
+pub(crate) use subscription::{Subscription, TopicPattern};
 pub(crate) use topics::{TopicInfo, Topics};

@@ -13,8 +13,9 @@ use super::assignor::RangeAssignor;
 use super::coordinator::{Group, Heartbeat, Refusal};
 use super::describe::GroupState;
 use super::member::{MemberConfig, MemberEpoch, MemberId};
+use super::subscription::Subscription;
 use super::topics::{TopicInfo, TopicsView};
-use crate::types::{TopicId, TopicPartition};
+use crate::types::{GroupMembershipOperation, TopicId, TopicPartition};
 
 const SEEDS: u64 = 2_000;
 const STEPS: usize = 60;
@@ -56,7 +57,7 @@ impl World {
         let mut world = Self {
             random: seed,
             now: Duration::ZERO,
-            group: Group::new("g", Arc::new(RangeAssignor)),
+            group: Group::new("g", 6),
             topics: TopicsView::new(),
             ids: 0,
             consumers: BTreeMap::new(),
@@ -102,10 +103,10 @@ impl World {
         self.check();
     }
 
-    fn subscription(&mut self) -> BTreeSet<Arc<str>> {
+    fn subscription(&mut self) -> Subscription {
         let chosen = self.below(1 << NAMES.len());
         let names = NAMES.iter().enumerate().filter(|(i, _)| chosen & (1 << i) != 0);
-        names.map(|(_, name)| (*name).into()).collect()
+        Subscription::Topics(names.map(|(_, name)| (*name).into()).collect())
     }
 
     fn join(&mut self) {
@@ -118,11 +119,12 @@ impl World {
         let id = back.unwrap_or_else(|| MemberId::new("m", self.next_member));
         let config = MemberConfig {
             client_id: "m".into(),
-            instance_id: (self.below(4) == 0).then(|| id.as_str().into()),
             max_poll_interval: INTERVAL,
+            session_timeout: None,
+            assignors: vec![Arc::new(RangeAssignor)],
         };
         let subscription = self.subscription();
-        self.group.join(id.clone(), config, subscription, &self.topics, self.now);
+        self.group.join(&id, config, subscription, &self.topics, self.now).unwrap();
         // Some number that is not the version: the first poll always asks.
         let consumer =
             Consumer { polled: self.now, seen: u64::MAX, woken: true, ..Consumer::default() };
@@ -131,7 +133,7 @@ impl World {
 
     fn leave(&mut self) {
         let Some(id) = self.pick() else { return };
-        self.group.leave(&id).unwrap();
+        self.group.leave(&id, GroupMembershipOperation::Default, self.now).unwrap();
         let consumer = self.consumers.remove(&id).unwrap();
         self.gone.insert(id, consumer);
     }
@@ -262,13 +264,16 @@ impl World {
         let before = self.group.describe();
         for (id, consumer) in &self.gone {
             let held: Vec<_> = consumer.holds.keys().cloned().collect();
-            let unknown = Err(Refusal::UnknownMember);
+            let unknown: Result<(), Refusal> = Err(Refusal::UnknownMember);
             assert_eq!(self.group.check_commit(id, consumer.epoch, &held), unknown);
             assert_eq!(self.group.revoked(id, &held), unknown);
             assert_eq!(self.group.heartbeat(id, self.now), Err(Refusal::UnknownMember));
-            assert_eq!(self.group.subscribe(id, BTreeSet::new(), &self.topics), unknown);
+            assert_eq!(
+                self.group.subscribe(id, Subscription::Topics(BTreeSet::new()), &self.topics),
+                unknown
+            );
             assert_eq!(self.group.enter_poll(id, self.now), unknown);
-            assert_eq!(self.group.leave(id), unknown);
+            assert_eq!(self.group.leave(id, GroupMembershipOperation::Default, self.now), unknown);
         }
         assert_eq!(self.group.describe(), before);
         assert!(self.group.take_news().is_empty());
@@ -295,9 +300,14 @@ impl World {
 
     /// What the shell does after each call.
     fn publish(&mut self) {
+        self.group.assign();
         for news in self.group.take_news() {
+            let Some(version) = news.version else {
+                assert!(!self.consumers.contains_key(&news.member));
+                continue;
+            };
             let consumer = self.consumers.get_mut(&news.member).unwrap();
-            consumer.published = news.version;
+            consumer.published = version;
             consumer.woken |= news.wake;
         }
     }
@@ -329,6 +339,7 @@ impl World {
         match description.state {
             GroupState::Empty => assert!(self.consumers.is_empty()),
             GroupState::Stable => self.check_stable(),
+            GroupState::Assigning => panic!("the target is published"),
             GroupState::Reconciling => {}
         }
     }

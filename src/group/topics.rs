@@ -12,10 +12,13 @@ pub(crate) struct TopicInfo {
     pub(crate) partitions: u32,
 }
 
-/// Where a group looks topics up; it asks for subscribed names only.
+/// Where a group looks topics up.
 pub(crate) trait Topics {
     /// The topic of this name, if it exists.
     fn topic(&self, name: &str) -> Option<TopicInfo>;
+
+    /// The names of all topics, in any order; asked for only where somebody subscribes to a pattern.
+    fn names(&self) -> Vec<Arc<str>>;
 }
 
 /// Topics by name.
@@ -24,5 +27,9 @@ pub(crate) type TopicsView = BTreeMap<Arc<str>, TopicInfo>;
 impl Topics for TopicsView {
     fn topic(&self, name: &str) -> Option<TopicInfo> {
         self.get(name).copied()
+    }
+
+    fn names(&self) -> Vec<Arc<str>> {
+        self.keys().cloned().collect()
     }
 }

@@ -1,12 +1,16 @@
 //! Small value types that several modules share. No files, no clock, no locks.
 
+mod assignor;
 mod lsn;
+mod membership;
 mod name;
 mod timestamp;
 mod topic_id;
 mod topic_partition;
 
+pub use assignor::{Assignment, Assignor, GroupSubscription, MemberSubscription};
 pub(crate) use lsn::Lsn;
+pub use membership::GroupMembershipOperation;
 pub use name::NameReason;
 pub(crate) use name::{check_group_name, check_topic_name, fold};
 pub use timestamp::{Timestamp, TimestampType};

@@ -26,6 +26,11 @@ impl TopicPartition {
         &self.topic
     }
 
+    /// The topic's name, to be shared.
+    pub(crate) fn topic_name(&self) -> &Arc<str> {
+        &self.topic
+    }
+
     /// The partition's number within the topic, from 0.
     pub fn partition(&self) -> u32 {
         self.partition

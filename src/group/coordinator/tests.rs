@@ -1,6 +1,15 @@
-use super::super::assignor::{Assignment, RangeAssignor};
+use std::time::Duration;
+
 use super::*;
-use crate::types::TopicId;
+use crate::error::Error;
+use crate::group::assignor::RangeAssignor;
+use crate::group::describe::{GroupState, MemberState};
+use crate::group::member::MemberConfig;
+use crate::group::subscription::Subscription;
+use crate::group::topics::TopicInfo;
+use crate::types::{
+    Assignment, Assignor, GroupMembershipOperation, GroupSubscription, TopicId, TopicPartition,
+};
 
 const S: fn(u64) -> Duration = Duration::from_secs;
 
@@ -14,7 +23,7 @@ fn topics(list: &[(&str, u8, u32)]) -> TopicsView {
 }
 
 fn group() -> Group {
-    Group::new("g", Arc::new(RangeAssignor))
+    Group::new("g", i32::MAX as u32)
 }
 
 fn id(number: u64) -> MemberId {
@@ -22,15 +31,46 @@ fn id(number: u64) -> MemberId {
 }
 
 fn config() -> MemberConfig {
-    MemberConfig { client_id: "m".into(), instance_id: None, max_poll_interval: S(300) }
+    proposing(vec![Arc::new(RangeAssignor)])
 }
 
-fn names(list: &[&str]) -> BTreeSet<Arc<str>> {
-    list.iter().map(|name| (*name).into()).collect()
+fn proposing(assignors: Vec<Arc<dyn Assignor>>) -> MemberConfig {
+    MemberConfig {
+        client_id: "m".into(),
+        max_poll_interval: S(300),
+        session_timeout: None,
+        assignors,
+    }
+}
+
+fn names(list: &[&str]) -> Subscription {
+    Subscription::Topics(list.iter().map(|name| (*name).into()).collect())
 }
 
 fn join(group: &mut Group, number: u64, subscription: &[&str], topics: &TopicsView) {
-    group.join(id(number), config(), names(subscription), topics, S(0));
+    group.join(&id(number), config(), names(subscription), topics, S(0)).unwrap();
+    group.assign();
+}
+
+fn leave(group: &mut Group, number: u64) {
+    group.leave(&id(number), GroupMembershipOperation::Default, S(0)).unwrap();
+    group.assign();
+}
+
+fn expire(group: &mut Group, seconds: u64) -> Vec<MemberId> {
+    let evicted = group.expire(S(seconds));
+    group.assign();
+    evicted
+}
+
+fn metadata_changed(group: &mut Group, topics: &TopicsView) {
+    group.metadata_changed(topics);
+    group.assign();
+}
+
+fn subscribe(group: &mut Group, number: u64, subscription: &[&str], topics: &TopicsView) {
+    group.subscribe(&id(number), names(subscription), topics).unwrap();
+    group.assign();
 }
 
 /// The next step of a member as text: `epoch -revoked +assigned`, or nothing if unchanged.
@@ -49,6 +89,7 @@ fn step(group: &mut Group, number: u64) -> String {
 fn revoked(group: &mut Group, number: u64, partitions: &[(&str, u32)]) {
     let list: Vec<_> = partitions.iter().map(|(t, p)| TopicPartition::new(*t, *p)).collect();
     group.revoked(&id(number), &list).unwrap();
+    group.assign();
 }
 
 /// The members in the news; those to be woken with `!`.
@@ -96,15 +137,15 @@ fn what_a_leaver_or_an_evicted_member_held_is_free_at_once() {
     join(&mut group, 2, &["t"], &topics);
     assert_eq!(step(&mut group, 1), "2 +t-0");
     assert_eq!(step(&mut group, 2), "2 +t-1");
-    group.leave(&id(2)).unwrap();
+    leave(&mut group, 2);
     assert_eq!(step(&mut group, 1), "3 +t-1");
 
     join(&mut group, 3, &["t"], &topics);
     group.enter_poll(&id(3), S(200)).unwrap();
     group.exit(&id(3), S(200)).unwrap();
     assert_eq!(group.next_deadline(), Some(S(300)));
-    assert!(group.expire(S(299)).is_empty());
-    assert_eq!(group.expire(S(300)), [id(1)]);
+    assert!(expire(&mut group, 299).is_empty());
+    assert_eq!(expire(&mut group, 300), [id(1)]);
     assert_eq!(step(&mut group, 3), "5 +t-0 +t-1");
     assert_eq!(group.heartbeat(&id(1), S(300)), Err(Refusal::UnknownMember));
     assert_eq!(
@@ -121,10 +162,10 @@ fn a_member_blocked_in_the_engine_is_not_evicted() {
     join(&mut group, 1, &["t"], &topics);
     group.enter_poll(&id(1), S(10)).unwrap();
     assert_eq!(group.next_deadline(), None);
-    assert!(group.expire(S(10_000)).is_empty());
+    assert!(expire(&mut group, 10_000).is_empty());
     group.exit(&id(1), S(10_000)).unwrap();
-    assert!(group.expire(S(10_299)).is_empty());
-    assert_eq!(group.expire(S(10_300)), [id(1)]);
+    assert!(expire(&mut group, 10_299).is_empty());
+    assert_eq!(expire(&mut group, 10_300), [id(1)]);
     assert_eq!(group.state(), GroupState::Empty);
 }
 
@@ -181,7 +222,7 @@ fn an_old_life_of_a_member_cannot_commit_what_the_new_one_holds() {
     let mut group = group();
     join(&mut group, 1, &["t"], &topics);
     step(&mut group, 1);
-    assert_eq!(group.expire(S(300)), [id(1)]);
+    assert_eq!(expire(&mut group, 300), [id(1)]);
     join(&mut group, 1, &["t"], &topics);
     assert_eq!(step(&mut group, 1), "3 +t-0");
     let old = group.check_commit(&id(1), MemberEpoch(1), [&TopicPartition::new("t", 0)]);
@@ -200,13 +241,13 @@ fn what_was_told_to_go_goes_even_if_the_target_brings_it_back() {
     step(&mut group, 1);
     join(&mut group, 2, &["t"], &topics);
     assert_eq!(step(&mut group, 1), "1 -t-1");
-    group.leave(&id(2)).unwrap();
+    leave(&mut group, 2);
     assert_eq!(step(&mut group, 1), "1 -t-1");
     revoked(&mut group, 1, &[("t", 1)]);
     assert_eq!(step(&mut group, 1), "3 +t-1");
     // What it was never told it keeps without a word.
     join(&mut group, 2, &["t"], &topics);
-    group.leave(&id(2)).unwrap();
+    leave(&mut group, 2);
     assert_eq!(step(&mut group, 1), "5");
 }
 
@@ -216,19 +257,19 @@ fn topics_that_come_grow_and_go_are_followed() {
     join(&mut group, 1, &["t"], &topics(&[]));
     assert_eq!(group.state(), GroupState::Stable);
     assert_eq!(step(&mut group, 1), "1");
-    group.metadata_changed(&topics(&[("t", 1, 1), ("other", 2, 5)]));
+    metadata_changed(&mut group, &topics(&[("t", 1, 1), ("other", 2, 5)]));
     assert_eq!(step(&mut group, 1), "2 +t-0");
-    group.metadata_changed(&topics(&[("t", 1, 1)]));
+    metadata_changed(&mut group, &topics(&[("t", 1, 1)]));
     assert_eq!(step(&mut group, 1), "", "nobody subscribes to the other one");
-    group.metadata_changed(&topics(&[("t", 1, 2)]));
+    metadata_changed(&mut group, &topics(&[("t", 1, 2)]));
     assert_eq!(step(&mut group, 1), "3 +t-1");
     // Another topic of the same name: given up first, so that no position is carried over.
-    group.metadata_changed(&topics(&[("t", 7, 1)]));
+    metadata_changed(&mut group, &topics(&[("t", 7, 1)]));
     assert_eq!(news(&mut group), ["m-1!"]);
     assert_eq!(step(&mut group, 1), "3 -t-0 -t-1");
     revoked(&mut group, 1, &[("t", 0), ("t", 1)]);
     assert_eq!(step(&mut group, 1), "4 +t-0");
-    group.metadata_changed(&topics(&[]));
+    metadata_changed(&mut group, &topics(&[]));
     assert_eq!(step(&mut group, 1), "4 -t-0");
     revoked(&mut group, 1, &[("t", 0)]);
     assert_eq!(step(&mut group, 1), "5");
@@ -241,11 +282,11 @@ fn a_changed_subscription_moves_only_what_it_must() {
     let mut group = group();
     join(&mut group, 1, &["a"], &topics);
     step(&mut group, 1);
-    group.subscribe(&id(1), names(&["a"]), &topics).unwrap();
+    subscribe(&mut group, 1, &["a"], &topics);
     assert_eq!(step(&mut group, 1), "", "the same subscription is no change");
-    group.subscribe(&id(1), names(&["a", "b"]), &topics).unwrap();
+    subscribe(&mut group, 1, &["a", "b"], &topics);
     assert_eq!(step(&mut group, 1), "2 +b-0");
-    group.subscribe(&id(1), names(&["b"]), &topics).unwrap();
+    subscribe(&mut group, 1, &["b"], &topics);
     assert_eq!(step(&mut group, 1), "2 -a-0 -a-1");
 }
 
@@ -265,7 +306,7 @@ fn strangers_commit_only_to_a_group_without_members() {
     let mut group = group();
     join(&mut group, 1, &["t"], &topics(&[]));
     assert_eq!(group.check_simple_commit(), Err(Refusal::HasMembers));
-    group.leave(&id(1)).unwrap();
+    leave(&mut group, 1);
     assert_eq!(group.check_simple_commit(), Ok(()));
     assert_eq!(group.state(), GroupState::Empty);
 }
@@ -279,20 +320,23 @@ impl Assignor for Careless {
         "careless"
     }
 
-    fn assign(&self, group: &GroupSubscription<'_>) -> Assignment {
+    fn assign(&self, group: &GroupSubscription) -> Assignment {
         let all = [("t", 0), ("t", 1), ("t", 2), ("t", 0), ("x", 0)];
         let all: Vec<_> = all.into_iter().map(|(t, p)| TopicPartition::new(t, p)).collect();
-        let ghost = MemberId::new("ghost", 0);
-        group.members.keys().copied().chain([&ghost]).map(|id| (id.clone(), all.clone())).collect()
+        // One more than there are members.
+        vec![all; group.members().len() + 1]
     }
 }
 
 #[test]
 fn an_assignor_that_makes_no_sense_splits_no_partition() {
     let topics = topics(&[("t", 1, 2), ("x", 2, 1)]);
-    let mut group = Group::new("g", Arc::new(Careless));
-    join(&mut group, 1, &["t"], &topics);
-    join(&mut group, 2, &["t", "x"], &topics);
+    let mut group = group();
+    for (number, subscription) in [(1, &["t"][..]), (2, &["t", "x"])] {
+        let config = proposing(vec![Arc::new(Careless)]);
+        group.join(&id(number), config, names(subscription), &topics, S(0)).unwrap();
+        group.assign();
+    }
     assert_eq!(step(&mut group, 1), "2 +t-0 +t-1");
     assert_eq!(step(&mut group, 2), "2 +x-0");
     assert_eq!(group.state(), GroupState::Stable);
@@ -305,6 +349,8 @@ fn refusals_become_errors_of_the_consumer() {
         Refusal::StaleEpoch { current: MemberEpoch(1) },
         Refusal::HasMembers,
     ] {
-        assert!(matches!(refusal.into_error("g"), Error::Fenced { group, .. } if group == "g"));
+        assert!(
+            matches!(refusal.into_error("g", Some(&id(1))), Error::Fenced { group, .. } if group == "g")
+        );
     }
 }

@@ -1,0 +1,88 @@
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::types::Assignor;
+
+/// How the partitions of a group are spread over its members: one entry of Kafka's
+/// `partition.assignment.strategy`, under Kafka's names.
+///
+/// Each member proposes some. Those that all members propose are candidates; each member votes for the
+/// first candidate of its list, and most votes win; among equals the vote of the member with the lowest id.
+/// Racks are left out: all members live in one process.
+///
+/// ```
+/// use grouplog::AssignmentStrategy;
+///
+/// let strategy: AssignmentStrategy = "cooperative-sticky".parse()?;
+/// assert_eq!(strategy, AssignmentStrategy::CooperativeSticky);
+/// assert_eq!(AssignmentStrategy::RoundRobin.to_string(), "roundrobin");
+/// # Ok::<(), grouplog::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum AssignmentStrategy {
+    /// `range`: each topic's partitions in consecutive ranges, the first members one more. Topics with
+    /// equal numbers of partitions are cut alike, so that they can be joined. Not sticky.
+    Range,
+    /// `roundrobin`: all partitions of all topics in turn. Not sticky.
+    RoundRobin,
+    /// `sticky`: as balanced as the subscriptions allow, and then moving as little as possible.
+    Sticky,
+    /// `cooperative-sticky`: as `sticky`; what moves is in no member's target until its owner has given
+    /// it up.
+    CooperativeSticky,
+    /// `uniform`: balanced and sticky by the rules of KIP-848's server.
+    Uniform,
+    /// The program's own.
+    Own(Arc<dyn Assignor>),
+}
+
+impl AssignmentStrategy {
+    /// The name by which the members of a group agree.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Range => "range",
+            Self::RoundRobin => "roundrobin",
+            Self::Sticky => "sticky",
+            Self::CooperativeSticky => "cooperative-sticky",
+            Self::Uniform => "uniform",
+            Self::Own(assignor) => assignor.name(),
+        }
+    }
+}
+
+/// By name, as the members of a group compare them.
+impl PartialEq for AssignmentStrategy {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for AssignmentStrategy {}
+
+impl fmt::Display for AssignmentStrategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for AssignmentStrategy {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "range" => Ok(Self::Range),
+            "roundrobin" => Ok(Self::RoundRobin),
+            "sticky" => Ok(Self::Sticky),
+            "cooperative-sticky" => Ok(Self::CooperativeSticky),
+            "uniform" => Ok(Self::Uniform),
+            _ => Err(Error::InvalidConfig {
+                key: "partition.assignment.strategy",
+                value: text.to_owned(),
+                expected: "range, roundrobin, sticky, cooperative-sticky or uniform",
+            }),
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The built-in assignors: pure functions from subscriptions to assignments, with Kafka's results.
+//!
+//! All walk members in the order of their ids and topics in the order of their names, where Kafka walks
+//! hash maps: the same group always gets the same assignment. Racks are left out.
+
+mod layout;
+mod range;
+mod round_robin;
+mod sticky;
+mod uniform;
+
+#[cfg(test)]
+mod vectors;
+
+pub(crate) use range::RangeAssignor;
+pub(crate) use round_robin::RoundRobinAssignor;
+pub(crate) use sticky::{CooperativeStickyAssignor, StickyAssignor};
+pub(crate) use uniform::UniformAssignor;

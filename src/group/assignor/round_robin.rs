@@ -1,0 +1,45 @@
+use super::layout::Layout;
+use crate::types::{Assignment, Assignor, GroupSubscription};
+
+/// Kafka's `roundrobin`: all partitions of all topics, one after the other, to the members in turn.
+///
+/// Members stand in a circle: those with an instance id first, by it; then by member id. Who does not
+/// subscribe to the topic is passed over. Not sticky.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RoundRobinAssignor;
+
+impl Assignor for RoundRobinAssignor {
+    fn name(&self) -> &'static str {
+        "roundrobin"
+    }
+
+    fn assign(&self, group: &GroupSubscription) -> Assignment {
+        let (layout, order) = Layout::statics_first(group);
+        let mut place = vec![0; order.len()];
+        for (at, &member) in order.iter().enumerate() {
+            if let Some(place) = place.get_mut(member) {
+                *place = at;
+            }
+        }
+        let mut lists = vec![Vec::new(); order.len()];
+        // The place whose turn it is.
+        let mut turn = 0;
+        for topic in 0..layout.topic_count() {
+            let subscribers = layout.subscribers(topic);
+            let place = |member: &usize| place.get(*member).copied().unwrap_or_default();
+            // Subscribers come in the order of their places.
+            let mut next = subscribers.partition_point(|member| place(member) < turn);
+            for partition in layout.of_topic(topic) {
+                let Some(member) = subscribers.get(next).or_else(|| subscribers.first()) else {
+                    break;
+                };
+                if let Some(list) = lists.get_mut(*member) {
+                    list.push(partition);
+                }
+                next = if next < subscribers.len() { next + 1 } else { 1 };
+                turn = (place(member) + 1) % order.len();
+            }
+        }
+        layout.assignment(lists)
+    }
+}

@@ -1,0 +1,87 @@
+//! What a group can be asked.
+
+use std::sync::Arc;
+
+use super::{Group, Refusal};
+use crate::group::describe::{GroupDescription, GroupState, MemberDescription, MemberState};
+use crate::group::member::{Member, MemberEpoch, MemberId};
+use crate::types::TopicPartition;
+
+impl Group {
+    /// Its epoch.
+    #[cfg(test)]
+    pub(crate) fn epoch(&self) -> MemberEpoch {
+        self.epoch
+    }
+
+    /// Whether the member may commit offsets of these partitions under this epoch.
+    ///
+    /// As in Kafka (4.2 and later), its own epoch is good for any partition, held or not; an older one
+    /// is good for what it holds and had been given by then. One partition refused refuses all: a
+    /// commit is one change.
+    pub(crate) fn check_commit<'a>(
+        &self,
+        id: &MemberId,
+        epoch: MemberEpoch,
+        partitions: impl IntoIterator<Item = &'a TopicPartition>,
+    ) -> Result<(), Refusal> {
+        let member = self.member(id)?;
+        let had = |partition| member.owned.get(partition).is_some_and(|owned| owned.since <= epoch);
+        let fresh =
+            epoch == member.epoch || (epoch < member.epoch && partitions.into_iter().all(had));
+        if fresh { Ok(()) } else { Err(Refusal::StaleEpoch { current: member.epoch }) }
+    }
+
+    /// Whether offsets may be committed or changed by somebody who is no member.
+    pub(crate) fn check_simple_commit(&self) -> Result<(), Refusal> {
+        if self.members.is_empty() { Ok(()) } else { Err(Refusal::HasMembers) }
+    }
+
+    /// Its state.
+    pub(crate) fn state(&self) -> GroupState {
+        let stable = |(id, member)| self.member_state(id, member) == MemberState::Stable;
+        if self.members.is_empty() {
+            GroupState::Empty
+        } else if self.target_epoch != self.epoch {
+            GroupState::Assigning
+        } else if self.members.iter().all(stable) {
+            GroupState::Stable
+        } else {
+            GroupState::Reconciling
+        }
+    }
+
+    fn member_state(&self, id: &MemberId, member: &Member) -> MemberState {
+        if member.is_away() {
+            MemberState::Stable
+        } else if self.pending_revocation(id, member).next().is_some() {
+            MemberState::UnrevokedPartitions
+        } else if member.owned.len() < member.target.len() {
+            // It keeps everything it holds, so it holds a part of the target.
+            MemberState::UnreleasedPartitions
+        } else {
+            MemberState::Stable
+        }
+    }
+
+    /// Everything about it that a user may see.
+    pub(crate) fn describe(&self) -> GroupDescription {
+        let members = self.members.iter().map(|(id, member)| MemberDescription {
+            id: id.clone(),
+            client_id: Arc::clone(&member.config.client_id),
+            instance_id: id.instance_id().map(Into::into),
+            state: self.member_state(id, member),
+            epoch: member.epoch,
+            subscription: (*member.topics).clone(),
+            owned: member.owned.keys().cloned().collect(),
+            target: member.target.clone(),
+        });
+        GroupDescription {
+            name: Arc::clone(&self.name),
+            state: self.state(),
+            epoch: self.epoch,
+            assignor: (*self.assignor).to_owned(),
+            members: members.collect(),
+        }
+    }
+}

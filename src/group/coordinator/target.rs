@@ -1,0 +1,136 @@
+//! How a target comes to be: asked for under the group's lock, computed outside of it, published under it.
+//!
+//! The assignor may be the program's own, and user code never runs under a lock of the engine. So the
+//! group may have changed again when the target is there. It is published all the same, as in KIP-848:
+//! what has gone since is left out, and the next target follows at once. A group that changes faster than
+//! its target is computed still moves on.
+
+use std::sync::Arc;
+
+use super::Group;
+use crate::group::member::{Member, MemberEpoch, MemberId};
+use crate::types::{Assignment, Assignor, GroupSubscription, MemberSubscription, TopicPartition};
+
+/// A target that is to be computed; holds all that it takes.
+#[derive(Debug)]
+pub(crate) struct AssignmentTask {
+    epoch: MemberEpoch,
+    assignor: Arc<dyn Assignor>,
+    members: Vec<MemberId>,
+    subscription: GroupSubscription,
+}
+
+impl AssignmentTask {
+    /// Computes it. May run the program's own code: not under a lock.
+    pub(crate) fn run(self) -> TargetAssignment {
+        let assignment = self.assignor.assign(&self.subscription);
+        let Self { epoch, assignor, members, .. } = self;
+        TargetAssignment { epoch, assignor: assignor.name().into(), members, assignment }
+    }
+}
+
+/// A target that was computed, for [`Group::publish`].
+#[derive(Debug)]
+pub(crate) struct TargetAssignment {
+    epoch: MemberEpoch,
+    assignor: Arc<str>,
+    /// The members that the lists of the assignment are for.
+    members: Vec<MemberId>,
+    assignment: Assignment,
+}
+
+impl Group {
+    /// Something changed: the target must be computed anew.
+    pub(super) fn raise(&mut self) {
+        self.epoch = self.epoch.next();
+        if self.members.is_empty() {
+            self.targets.clear();
+            self.target_epoch = self.epoch;
+        }
+    }
+
+    /// What must be computed next, if anything.
+    pub(crate) fn next_assignment(&self) -> Option<AssignmentTask> {
+        if self.target_epoch == self.epoch {
+            return None;
+        }
+        let assignor = self.elect()?;
+        let members = self.members.keys().cloned().collect();
+        let topics = self.topics.iter().map(|(name, topic)| (Arc::clone(name), topic.partitions));
+        let subscriptions = self.members.iter().map(|(id, member)| self.see(id, member));
+        let subscription = GroupSubscription::new(topics, subscriptions);
+        Some(AssignmentTask { epoch: self.epoch, assignor, members, subscription })
+    }
+
+    /// A member, as assignors see it.
+    fn see(&self, id: &MemberId, member: &Member) -> MemberSubscription {
+        let seen = MemberSubscription::shared(Arc::clone(id.text()), Arc::clone(&member.topics))
+            .with_owned(self.previous(id, member))
+            .with_generation(self.target_epoch.0);
+        match id.instance_id() {
+            Some(instance) => seen.with_instance_id(instance),
+            None => seen,
+        }
+    }
+
+    /// What the member would keep if nothing moved: what it holds and was not told to give up; and of
+    /// its target what nobody else holds in this sense. No partition is kept by two.
+    fn previous(&self, id: &MemberId, member: &Member) -> Vec<TopicPartition> {
+        let keeps = |member: &Member, partition: &TopicPartition| {
+            let held = member.owned.get(partition);
+            held.is_some_and(|owned| {
+                !owned.revoking && self.existing(partition).is_some_and(|t| t.id == owned.topic)
+            })
+        };
+        let held = member.owned.keys().filter(|partition| keeps(member, partition));
+        let free = |partition: &&TopicPartition| {
+            let owner = self.owners.get(partition).and_then(|owner| self.members.get(owner));
+            !owner.is_some_and(|owner| keeps(owner, partition))
+                && self.existing(partition).is_some()
+                && self.targets.get(partition) == Some(id)
+        };
+        held.chain(member.target.iter().filter(free)).cloned().collect()
+    }
+
+    /// Makes a computed target the one that members move to, and tells them. One that is older than
+    /// the target now is left out.
+    pub(crate) fn publish(&mut self, target: TargetAssignment) {
+        if target.epoch <= self.target_epoch {
+            return;
+        }
+        self.target_epoch = target.epoch;
+        self.assignor = target.assignor;
+        self.targets.clear();
+        for member in self.members.values_mut() {
+            member.target.clear();
+        }
+        for (id, partitions) in target.members.iter().zip(target.assignment) {
+            let Some(member) = self.members.get_mut(id) else { continue };
+            for partition in partitions {
+                let topic = self.topics.get(partition.topic());
+                let exists = topic.is_some_and(|topic| partition.partition() < topic.partitions);
+                // Given twice: the first keeps it.
+                if exists
+                    && member.topics.contains(partition.topic())
+                    && !self.targets.contains(&partition)
+                {
+                    self.targets.insert(&partition, id.clone());
+                    member.target.push(partition);
+                }
+            }
+            member.target.sort_unstable();
+        }
+        let ids: Vec<MemberId> = self.members.keys().cloned().collect();
+        for id in ids {
+            self.announce(&id, true);
+        }
+    }
+
+    /// Computes and publishes until nothing is left to do: for who holds no lock.
+    #[cfg(test)]
+    pub(in crate::group) fn assign(&mut self) {
+        while let Some(task) = self.next_assignment() {
+            self.publish(task.run());
+        }
+    }
+}
