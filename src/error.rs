@@ -48,7 +48,7 @@ pub enum Error {
         path: PathBuf,
         /// The version it names.
         found: u32,
-        /// The newest version this build reads.
+        /// The version this build reads.
         max: u32,
     },
     /// Stored bytes are damaged. No record of the damaged part was delivered.
@@ -57,6 +57,8 @@ pub enum Error {
     MissingSegment {
         /// The file.
         path: PathBuf,
+        /// The offsets that are lost by it, first and last inclusive.
+        offsets: (i64, i64),
     },
     /// A position or committed offset lies beyond what survived, or its leader epoch no longer
     /// matches: power loss took back records that were `Written` but not `Synced` (KIP-320).
@@ -65,7 +67,8 @@ pub enum Error {
         partition: TopicPartition,
         /// The position that no longer exists.
         position: i64,
-        /// The first offset that is not there any more.
+        /// Where the log parts from what was read: from there on it holds other records, or none. Reading
+        /// on from there returns what came instead.
         end: i64,
     },
     /// The offset is below the log start or above the log end, and `auto.offset.reset` is `none`.
@@ -380,14 +383,14 @@ impl fmt::Display for Error {
             Self::NotADatabase { path, reason } => {
                 write!(f, "{} is not a grouplog folder: {reason}", path.display())
             }
-            Self::UnsupportedFormat { path, found, max } => write!(
-                f,
-                "{} has format version {found}, this build reads up to {max}; use a newer grouplog",
-                path.display()
-            ),
+            Self::UnsupportedFormat { path, found, max } => {
+                let age = if found > max { "a newer" } else { "an older" };
+                let path = path.display();
+                write!(f, "{path} has format version {found}, not {max}; use {age} grouplog")
+            }
             Self::Corrupt(corruption) => fmt::Display::fmt(corruption, f),
-            Self::MissingSegment { path } => {
-                write!(f, "segment file {} is missing", path.display())
+            Self::MissingSegment { path, offsets: (first, last) } => {
+                write!(f, "{} is missing: offsets {first} to {last}", path.display())
             }
             Self::UnknownTopic { topic } => write!(f, "topic {topic:?} does not exist"),
             Self::UnknownPartition { partition, partitions } => {

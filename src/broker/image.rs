@@ -3,7 +3,7 @@
 //! ```text
 //! offset size type  field
 //!      0    8       magic "GLCHKPT\0"
-//!      8    4 u32   version, 1
+//!      8    4 u32   version, 2
 //!     12   16       directory id
 //!     28    8 u64   generation: rises by one, an even one goes to file a, an odd one to file b
 //!     36    4 u32   body length
@@ -26,7 +26,7 @@ use crate::types::{Epoch, Lsn, PartitionNumber};
 pub(super) const FILES: [&str; 2] = ["checkpoint.a", "checkpoint.b"];
 
 const MAGIC: &[u8; 8] = b"GLCHKPT\0";
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 const HEADER_BYTES: usize = 44;
 const CRC_AT: usize = 40;
 /// No checkpoint is larger, so that a damaged length allocates nothing.
@@ -165,6 +165,7 @@ fn encode_log(out: &mut Encoder, log: Option<&LogImage>) {
         out.i64(segment.base_offset);
         out.i64(segment.end_offset);
         out.u64(segment.len);
+        out.u32(segment.checksum);
         out.i64(segment.first_timestamp);
         out.i64(segment.max_timestamp);
     }
@@ -176,11 +177,12 @@ fn decode_log(input: &mut Decoder<'_>) -> Result<LogImage, CorruptReason> {
     for _ in 0..input.count(12)? {
         log.epochs.push((input.i32()?, input.i64()?));
     }
-    for _ in 0..input.count(40)? {
+    for _ in 0..input.count(44)? {
         log.segments.push(SegmentImage {
             base_offset: input.i64()?,
             end_offset: input.i64()?,
             len: input.u64()?,
+            checksum: input.u32()?,
             first_timestamp: input.i64()?,
             max_timestamp: input.i64()?,
         });
@@ -223,6 +225,7 @@ mod tests {
             base_offset,
             end_offset,
             len: 4_000,
+            checksum: 77,
             first_timestamp: 1,
             max_timestamp: 9,
         };

@@ -83,15 +83,14 @@ impl Held {
     /// KIP-320: the record before the position must be the one that was read. Power loss may have taken
     /// it, and another one may have its offset.
     pub(super) fn check_not_truncated(&self, position: Position) -> Result<()> {
-        let end = self.log.end_offset();
-        let before = position.offset().saturating_sub(1);
-        let kept = before < self.log.start_offset()
-            || position.leader_epoch().is_none_or(|epoch| self.log.epoch_of(before) == Some(epoch));
-        if position.offset() <= end && kept {
-            return Ok(());
+        match self.log.divergence(position.offset(), position.leader_epoch()) {
+            None => Ok(()),
+            Some(end) => Err(Error::LogTruncated {
+                partition: self.partition().clone(),
+                position: position.offset(),
+                end,
+            }),
         }
-        let partition = self.partition().clone();
-        Err(Error::LogTruncated { partition, position: position.offset(), end })
     }
 
     /// Reads on into `fetched`. Out of range is answered by the policy.

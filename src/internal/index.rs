@@ -36,6 +36,7 @@ pub fn fuzz_index_load(data: &[u8]) {
         base_offset: BASE,
         end_offset,
         len: log.len() as u64,
+        checksum: crc32fast::hash(&log),
         first_timestamp: times.first().copied().unwrap_or(-1),
         max_timestamp: times.iter().copied().max().unwrap_or(-1),
     };

@@ -87,6 +87,7 @@ fn check_partition(log: &[u8], base: i64, hard: u64) {
         base_offset: base,
         end_offset,
         len: hard,
+        checksum: crc32fast::hash(kept),
         first_timestamp: -1,
         max_timestamp,
     };

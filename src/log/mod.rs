@@ -17,11 +17,14 @@
 mod append;
 mod batch;
 mod buffers;
+mod epochs;
 mod read;
 mod recover;
 mod section;
 mod segment;
 mod time;
+#[cfg_attr(not(test), expect(dead_code, reason = "for the command that verifies a folder"))]
+mod verify;
 mod view;
 mod write_out;
 
@@ -169,9 +172,24 @@ impl Log {
 
     /// The epoch of the record at `offset`, or the newest one for the log end.
     pub(crate) fn epoch_of(&self, offset: i64) -> Option<Epoch> {
-        let appender = self.appender.lock();
-        let later = appender.epochs.partition_point(|&(_, start)| start <= offset);
-        later.checked_sub(1).and_then(|at| appender.epochs.get(at)).map(|&(epoch, _)| epoch)
+        epochs::epoch_at(&self.appender.lock().epochs, offset)
+    }
+
+    /// Where the log parts from that in which `offset` came behind a record of `epoch` (KIP-320): from
+    /// there on it holds other records, or none. `None` if that record is still the one before `offset`, or
+    /// was deleted since.
+    pub(crate) fn divergence(&self, offset: i64, epoch: Option<Epoch>) -> Option<i64> {
+        let end = self.end_offset();
+        let Some(epoch) = epoch.filter(|_| offset > self.start_offset()) else {
+            return (offset > end).then_some(end);
+        };
+        let before = offset.saturating_sub(1);
+        let history = &self.appender.lock().epochs;
+        if offset <= end && epochs::epoch_at(history, before) == Some(epoch) {
+            return None;
+        }
+        let known = epochs::end_of_epoch(history, epoch, end);
+        Some(known.map_or(self.start_offset(), |(_, ends)| ends.min(offset)))
     }
 
     /// Bytes of the log: segments and batches in memory.
@@ -282,3 +300,6 @@ pub(crate) fn check_range(
         Err(Error::OffsetOutOfRange { partition: partition.clone(), requested, start, end })
     }
 }
+
+#[cfg(test)]
+mod tests;

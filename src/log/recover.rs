@@ -130,7 +130,7 @@ impl Log {
         let mut settled = Settled::default();
         if storage.metadata(&self.dir)?.is_none() {
             return match self.view().segments.first() {
-                Some(segment) => Err(Error::MissingSegment { path: segment.log_path() }),
+                Some(segment) => Err(segment.missing()),
                 None => Ok(settled),
             };
         }

@@ -29,6 +29,8 @@ pub(crate) struct SegmentImage {
     pub(crate) end_offset: i64,
     /// The hard length: bytes that are synced and hold exactly the batches up to `end_offset`.
     pub(crate) len: u64,
+    /// The CRC-32 of these bytes.
+    pub(crate) checksum: u32,
     /// The largest timestamp of the first batch, for rolling by time; -1 if there is none.
     pub(crate) first_timestamp: i64,
     /// The largest timestamp of all, -1 if there is none.
@@ -173,7 +175,7 @@ impl Log {
         }
         let view = self.view();
         if let Some(active) = view.segments.last() {
-            active.flush_indexes()?;
+            active.flush_side_files()?;
         }
         out.captured = Some(Captured {
             segments: view.segments.iter().map(|segment| segment.image()).collect(),
@@ -348,6 +350,7 @@ mod tests {
             base_offset: 100,
             end_offset: 200,
             len: 1_000,
+            checksum: 0,
             first_timestamp: 5_000,
             max_timestamp: 6_000,
         }

@@ -5,6 +5,7 @@
 //! orders-0/00000000000000005000.log         batches back to back from byte 0, nothing between them
 //!          00000000000000005000.index       8 bytes per entry, see `offset_index`
 //!          00000000000000005000.timeindex   12 bytes per entry, see `time_index`
+//!          00000000000000005000.sums        checksums of blocks of 64 KiB, see `sums`
 //! ```
 //!
 //! The number is the base offset, a lower bound of the offsets inside. The `.log` file is the truth.
@@ -24,6 +25,7 @@
 mod builder;
 mod names;
 mod offset_index;
+mod sums;
 mod time_index;
 mod walk;
 
@@ -32,6 +34,7 @@ pub(crate) use builder::IndexBuilder;
 pub(crate) use builder::rebuild;
 pub(crate) use names::{Extension, deleted_folder_name, file_name, folder_name, parse_file_name};
 pub(crate) use offset_index::OffsetIndex;
+pub(crate) use sums::{BLOCK_BYTES, Sums};
 pub(crate) use time_index::TimeIndex;
 #[cfg(feature = "__internal")]
 pub(crate) use walk::{Walk, WalkEnd};

@@ -1,7 +1,8 @@
 //! Kafka's names of segment files and partition folders.
 //!
 //! ```text
-//! 00000000000000005000.log              base offset in 20 digits; also .index .timeindex .txnindex
+//! 00000000000000005000.log              base offset in 20 digits; also .index .timeindex .txnindex,
+//!                                       and .sums, which is not Kafka's
 //! 00000000000000005087.snapshot         the offset that it was taken at
 //! 00000000000000005000.log.deleted      a step of a deletion or replacement: .deleted .cleaned .swap
 //! orders-0                              topic and partition, parted at the last '-'
@@ -31,11 +32,13 @@ pub(crate) enum Extension {
     TxnIndex,
     /// State of idempotent producers.
     Snapshot,
+    /// Checksums of blocks.
+    Sums,
 }
 
 impl Extension {
-    const ALL: [Self; 5] =
-        [Self::Log, Self::Index, Self::TimeIndex, Self::TxnIndex, Self::Snapshot];
+    const ALL: [Self; 6] =
+        [Self::Log, Self::Index, Self::TimeIndex, Self::TxnIndex, Self::Snapshot, Self::Sums];
 
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -44,6 +47,7 @@ impl Extension {
             Self::TimeIndex => "timeindex",
             Self::TxnIndex => "txnindex",
             Self::Snapshot => "snapshot",
+            Self::Sums => "sums",
         }
     }
 }

@@ -97,6 +97,11 @@ impl OffsetIndex {
         self.entries.len()
     }
 
+    /// The entries: the last offset of a batch, and where it starts.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (i64, u64)> + '_ {
+        self.entries.iter().map(|entry| self.absolute(*entry))
+    }
+
     pub(crate) const fn base_offset(&self) -> i64 {
         self.base_offset
     }

@@ -135,6 +135,11 @@ impl TimeIndex {
         Ok(None)
     }
 
+    /// The entries: the last offset of a batch, and the largest timestamp up to it.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
+        self.entries.iter().map(|entry| self.absolute(*entry))
+    }
+
     /// An entry as offset and timestamp.
     fn entry_at_or_before(&self, timestamp: i64) -> Option<(i64, i64)> {
         let after = self.entries.partition_point(|entry| entry.timestamp <= timestamp);

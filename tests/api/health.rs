@@ -279,7 +279,9 @@ fn a_partition_without_a_segment_is_damaged_and_everything_else_goes_on() {
         let broker = world.open();
         let [damaged] = &broker.recovery_report().damaged[..] else { panic!() };
         assert_eq!(damaged.partition, tp("t", 0));
-        assert!(matches!(&damaged.cause, Error::MissingSegment { path } if path.ends_with(&lost)));
+        assert!(
+            matches!(&damaged.cause, Error::MissingSegment { path, .. } if path.ends_with(&lost))
+        );
         let health = broker.health();
         assert_eq!(health.status(), HealthStatus::Degraded);
         assert!(matches!(health.problems(), [Problem::Partition { .. }]), "{health}");

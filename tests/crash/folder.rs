@@ -88,7 +88,9 @@ fn check_folder(memory: &Memory, folder: &Path, end: i64, id: &str) -> Result<us
     }
     for name in &names {
         let ours = match name.split_once('.') {
-            Some((base, "log" | "index" | "timeindex")) => bases.iter().any(|known| known == base),
+            Some((base, "log" | "index" | "timeindex" | "sums")) => {
+                bases.iter().any(|known| known == base)
+            }
             Some(("partition", "metadata")) => {
                 let text = read_file(memory, &folder.join(name));
                 String::from_utf8_lossy(&text) == format!("version: 0\ntopic_id: {id}\n")

@@ -1,0 +1,137 @@
+//! The checksums that vouch for a segment's bytes: kept while it is written, read back from the side file,
+//! or made anew from the bytes where the checksum of the whole agrees.
+
+use parking_lot::{MappedMutexGuard, MutexGuard};
+
+use super::Segment;
+use crate::error::{CorruptReason, Corruption, Error, Result};
+use crate::segment::{BLOCK_BYTES, Extension, Sums};
+use crate::storage::{FileKind, OpenMode, StorageFile};
+
+/// How much is read at a time where all of a file is.
+const READ_BYTES: usize = 1 << 20;
+
+/// The sums of what was written, and how much of them stands in the side file.
+#[derive(Debug, Default)]
+pub(super) struct Running {
+    sums: Sums,
+    written_blocks: usize,
+}
+
+impl Running {
+    fn in_file(sums: Sums) -> Self {
+        Self { written_blocks: sums.blocks().len(), sums }
+    }
+
+    /// Takes appended bytes in; the checksum of everything.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> u32 {
+        self.sums.push(bytes);
+        self.sums.whole()
+    }
+}
+
+impl Segment {
+    /// The sums to go on with behind the bytes that are there.
+    ///
+    /// # Errors
+    /// `Corrupt` if the file is not the one that the checkpoint knows: nothing must be added to it.
+    pub(super) fn running(&self) -> Result<MappedMutexGuard<'_, Running>> {
+        let mut slot = self.running.lock();
+        if slot.is_none() {
+            let image = self.image();
+            let running = if image.len == 0 { Some(Running::default()) } else { self.read_sums()? };
+            *slot = Some(running.ok_or_else(|| self.foreign())?);
+        }
+        Ok(MutexGuard::map(slot, |slot| slot.get_or_insert_default()))
+    }
+
+    /// The whole file is not the one that the checkpoint knows.
+    pub(super) fn foreign(&self) -> Error {
+        Error::Corrupt(Box::new(Corruption {
+            path: self.log_path(),
+            position: 0,
+            partition: Some(self.folder.partition.clone()),
+            offsets: Some((self.base_offset, self.end_offset().saturating_sub(1))),
+            reason: CorruptReason::Checksum,
+        }))
+    }
+
+    /// Writes the sums of blocks that were filled since the last time, and says what they are of.
+    pub(super) fn flush_sums(&self) -> Result<()> {
+        let mut slot = self.running.lock();
+        let Some(running) = &mut *slot else { return Ok(()) };
+        if running.sums.blocks().is_empty() {
+            return Ok(());
+        }
+        let path = self.path(Extension::Sums);
+        let file = if self.folder.storage.metadata(&path)?.is_some() {
+            self.folder.storage.open(&path, OpenMode::Write)?
+        } else {
+            running.written_blocks = 0;
+            self.folder.storage.open(&path, OpenMode::CreateNew)?
+        };
+        let (entries, position) = running.sums.encode_entries(running.written_blocks);
+        file.write_at(&entries, position)?;
+        file.write_at(&running.sums.encode_header(), 0)?;
+        running.written_blocks = running.sums.blocks().len();
+        Ok(())
+    }
+
+    /// The sums of the bytes that are there, or `None` if the file is not the one that the checkpoint
+    /// knows, or is damaged in a way that cannot be told from that.
+    pub(super) fn read_sums(&self) -> Result<Option<Running>> {
+        let image = self.image();
+        let decoded = Sums::decode(&self.read_sums_file(image.len)?, image.len, image.checksum);
+        if let Some(decoded) = &decoded
+            && decoded.proven
+        {
+            return Ok(Some(Running::in_file(decoded.sums.clone())));
+        }
+        let file = self.open_to_read()?;
+        if let Some(decoded) = decoded
+            && let Some((range, sum)) = decoded.sums.block(image.len / BLOCK_BYTES)
+        {
+            let mut tail = Sums::new();
+            sum_range(&*file, range, &mut tail)?;
+            if tail.whole() == sum {
+                return Ok(Some(Running::in_file(decoded.sums)));
+            }
+        }
+        let mut sums = Sums::new();
+        sum_range(&*file, 0..image.len, &mut sums)?;
+        let right = sums.len() == image.len && sums.whole() == image.checksum;
+        Ok(right.then_some(Running { sums, written_blocks: 0 }))
+    }
+
+    /// The side file's bytes, as many as a segment of `len` bytes can need; none if it is not there.
+    pub(in crate::log) fn read_sums_file(&self, len: u64) -> Result<Vec<u8>> {
+        let path = self.path(Extension::Sums);
+        let needed = Sums::file_len(len);
+        if needed == 0 {
+            return Ok(Vec::new());
+        }
+        let Some((FileKind::File, there)) = self.folder.storage.metadata(&path)? else {
+            return Ok(Vec::new());
+        };
+        let mut bytes = vec![0; usize::try_from(needed.min(there)).unwrap_or(0)];
+        let read = self.folder.storage.open(&path, OpenMode::Read)?.read_at(&mut bytes, 0)?;
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+}
+
+/// Adds the bytes of a range to `sums`, as far as the file goes.
+fn sum_range(file: &dyn StorageFile, range: std::ops::Range<u64>, sums: &mut Sums) -> Result<()> {
+    let mut buffer = vec![0; READ_BYTES.min((range.end - range.start) as usize)];
+    let mut at = range.start;
+    while at < range.end {
+        let want = buffer.len().min((range.end - at) as usize);
+        let read = file.read_at(buffer.get_mut(..want).unwrap_or_default(), at)?;
+        if read == 0 {
+            return Ok(());
+        }
+        sums.push(buffer.get(..read).unwrap_or_default());
+        at += read as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! Appending to a segment, and its index and checksum files.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Segment;
+use crate::error::{Error, Result};
+use crate::segment::Extension;
+use crate::storage::{OpenMode, StorageFile};
+
+/// Space is asked for ahead in steps that grow with the segment, between these bounds: a file that grows
+/// by small pieces is slow and erratic, and a small one must not take much.
+const FIRST_STEP: u64 = 1 << 20;
+const LAST_STEP: u64 = 64 << 20;
+/// Files below this size grow as they are written.
+const PREALLOCATE_FROM: u64 = 256 << 10;
+/// The kernel is asked to begin writing whenever that much is complete.
+const WRITEBACK_STEP: u64 = 4 << 20;
+
+impl Segment {
+    /// Appends one batch, and publishes it when it is complete in the file. After a failure the same
+    /// place is written again.
+    pub(in crate::log) fn append(
+        &self,
+        bytes: &[u8],
+        end_offset: i64,
+        max_timestamp: i64,
+    ) -> Result<Arc<dyn StorageFile>> {
+        let file = self.file()?;
+        let position = self.len();
+        let after = position + bytes.len() as u64;
+        self.preallocate(&*file, after)?;
+        self.load_indexes()?;
+        let mut running = self.running()?;
+        file.write_at(bytes, position)?;
+        let checksum = running.push(bytes);
+        if position == 0 {
+            self.first_timestamp.store(max_timestamp, Ordering::Relaxed);
+        }
+        self.max_timestamp.fetch_max(max_timestamp, Ordering::Relaxed);
+        if let Some(indexes) = &mut *self.indexes.lock() {
+            let size = bytes.len() as u64;
+            indexes.builder.on_batch(end_offset - 1, position, size, max_timestamp);
+        }
+        self.checksum.store(checksum, Ordering::Relaxed);
+        self.end_offset.store(end_offset, Ordering::Release);
+        self.len.store(after, Ordering::Release);
+        let step = after / WRITEBACK_STEP;
+        if step > position / WRITEBACK_STEP {
+            file.start_writeback((step - 1) * WRITEBACK_STEP, WRITEBACK_STEP);
+        }
+        Ok(file)
+    }
+
+    fn preallocate(&self, file: &dyn StorageFile, after: u64) -> Result<()> {
+        if after < PREALLOCATE_FROM || after <= self.preallocated.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let until = after + after.clamp(FIRST_STEP, LAST_STEP);
+        self.preallocated.store(until, Ordering::Relaxed);
+        match file.preallocate(until) {
+            // The batch itself may still fit.
+            Ok(()) | Err(Error::DiskFull { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes index entries and sums that are not in the files yet. They are not synced: whatever a crash
+    /// leaves of them is checked before it is believed.
+    pub(in crate::log) fn flush_side_files(&self) -> Result<()> {
+        self.flush_sums()?;
+        let mut indexes = self.indexes.lock();
+        let Some(indexes) = &mut *indexes else { return Ok(()) };
+        let (offsets, times) = (indexes.builder.offsets(), indexes.builder.times());
+        if offsets.len() > indexes.written_offsets {
+            self.write_index(Extension::Index, &offsets.encode())?;
+            indexes.written_offsets = offsets.len();
+        }
+        if times.len() > indexes.written_times {
+            self.write_index(Extension::TimeIndex, &times.encode())?;
+            indexes.written_times = times.len();
+        }
+        Ok(())
+    }
+
+    fn write_index(&self, extension: Extension, bytes: &[u8]) -> Result<()> {
+        let path = self.path(extension);
+        let mode = match self.folder.storage.metadata(&path)? {
+            Some(_) => OpenMode::Write,
+            None => OpenMode::CreateNew,
+        };
+        let file = self.folder.storage.open(&path, mode)?;
+        file.write_at(bytes, 0)?;
+        if file.len()? > bytes.len() as u64 { file.set_len(bytes.len() as u64) } else { Ok(()) }
+    }
+
+    /// At a roll and at a clean close, of a segment that was written to: Kafka's last time entry, and
+    /// space that was kept ahead goes back. Whether there was anything to do.
+    pub(in crate::log) fn finish(&self) -> Result<bool> {
+        if let Some(indexes) = &mut *self.indexes.lock() {
+            indexes.builder.finish();
+        } else {
+            return Ok(false);
+        }
+        self.flush_side_files()?;
+        if self.preallocated.swap(0, Ordering::Relaxed) > 0
+            && let Some(file) = self.open_file()
+        {
+            file.trim()?;
+        }
+        Ok(true)
+    }
+}
