@@ -6,8 +6,8 @@
 //! everything behind it is rebuilt from the journal (H1, H2).
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 
@@ -27,8 +27,8 @@ use crate::config::{BrokerConfig, JournalMode};
 use crate::error::{CorruptReason, Error, Result};
 use crate::group::{OffsetCommit, OffsetStore};
 use crate::journal::{self, Frame, Journal, JournalConfig, Replayed, SectionKind, Start, sections};
-use crate::log::{AppendSection, Buffers, LogShared, Settled};
-use crate::storage::{ForkMark, Storage};
+use crate::log::{AppendSection, LogShared, Settled};
+use crate::storage::Storage;
 use crate::types::TopicId;
 
 /// The state of a folder in memory.
@@ -51,18 +51,8 @@ impl Loaded {
             Some(file) => files::read_offsets(&**storage, image.directory_id, file)?,
             None => OffsetStore::new(),
         };
-        let logs = Arc::new(LogShared {
-            storage: Arc::clone(storage),
-            journal: OnceLock::new(),
-            epoch: AtomicI32::new(image.epoch),
-            batch_size: config.batch_size as usize,
-            buffers: Buffers::new(config.batch_size as usize),
-            dirty: Mutex::new(Vec::new()),
-            memory: AtomicU64::new(0),
-            open_files: Arc::default(),
-            write_failed: AtomicBool::new(false),
-            fork: ForkMark::new(),
-        });
+        let logs =
+            Arc::new(LogShared::new(Arc::clone(storage), image.epoch, config.batch_size as usize));
         let registry = Registry::load(&image.catalogue, &logs, |number| image.logs.get(&number));
         let mut replay = Replay {
             catalogue: image.catalogue.clone(),

@@ -1,17 +1,14 @@
 //! A partition with one segment in memory.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
-use std::sync::{Arc, OnceLock};
-
-use parking_lot::Mutex;
+use std::sync::Arc;
 
 use crate::config::TopicConfig;
 use crate::log::{
-    Buffers, Cursor, FetchLimits, Fetched, Log, LogIdentity, LogImage, LogShared, SegmentImage,
+    Cursor, FetchLimits, Fetched, Log, LogIdentity, LogImage, LogShared, SegmentImage,
 };
 use crate::segment::{Extension, file_name};
-use crate::storage::{ForkMark, Memory, OpenMode, Storage};
+use crate::storage::{Memory, OpenMode, Storage};
 use crate::types::{PartitionNumber, TopicId, TopicPartition};
 
 pub(super) const FOLDER: &str = "t-0";
@@ -43,18 +40,7 @@ fn topic_id() -> TopicId {
 
 /// The partition as a checkpoint knows it.
 pub(super) fn restore(storage: &Memory, segment: SegmentImage, interval: u32) -> Log {
-    let shared = LogShared {
-        storage: Arc::new(storage.clone()),
-        journal: OnceLock::new(),
-        epoch: AtomicI32::new(1),
-        batch_size: 64 << 10,
-        buffers: Buffers::new(64 << 10),
-        dirty: Mutex::default(),
-        memory: AtomicU64::new(0),
-        open_files: Arc::default(),
-        write_failed: AtomicBool::new(false),
-        fork: ForkMark::new(),
-    };
+    let shared = LogShared::new(Arc::new(storage.clone()), 1, 64 << 10);
     let identity = LogIdentity {
         number: PartitionNumber(0),
         partition: TopicPartition::new("t", 0),

@@ -43,7 +43,7 @@ use crate::types::{Epoch, Lsn, PartitionNumber, TopicId, TopicPartition};
 pub(crate) use append::{
     Afterwards, AppendGuard, FreezeGuard, Frozen, Placed, RecordData, frame_bound,
 };
-pub(crate) use buffers::Buffers;
+use buffers::Buffers;
 pub(crate) use read::{Chunk, Cursor, FetchLimits, Fetched, FetchedRecord};
 pub(crate) use recover::{LogImage, Settled, read_topic_id};
 pub(crate) use section::{APPEND_SECTION_BYTES, AppendSection};
@@ -82,6 +82,24 @@ pub(crate) struct LogShared {
     pub(crate) write_failed: AtomicBool,
     /// Made when the folder was opened.
     pub(crate) fork: ForkMark,
+}
+
+impl LogShared {
+    /// What the partitions of a folder share that is opened now, before its journal goes on.
+    pub(crate) fn new(storage: Arc<dyn Storage>, epoch: Epoch, batch_size: usize) -> Self {
+        Self {
+            storage,
+            journal: OnceLock::new(),
+            epoch: AtomicI32::new(epoch),
+            batch_size,
+            buffers: Buffers::new(batch_size),
+            dirty: Mutex::default(),
+            memory: AtomicU64::new(0),
+            open_files: Arc::default(),
+            write_failed: AtomicBool::new(false),
+            fork: ForkMark::new(),
+        }
+    }
 }
 
 /// What a partition is.

@@ -1,10 +1,7 @@
 //! One partition over a storage in memory: what is written, damaged, and read again.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
-use std::sync::{Arc, OnceLock};
-
-use parking_lot::Mutex;
+use std::sync::Arc;
 
 use super::*;
 use crate::error::CorruptReason;
@@ -21,17 +18,7 @@ struct World {
 }
 
 fn shared(storage: &Memory) -> Arc<LogShared> {
-    Arc::new(LogShared {
-        storage: Arc::new(storage.clone()),
-        journal: OnceLock::new(),
-        epoch: AtomicI32::new(EPOCH),
-        batch_size: 64 << 10,
-        dirty: Mutex::default(),
-        memory: AtomicU64::new(0),
-        open_files: Arc::default(),
-        write_failed: AtomicBool::new(false),
-        fork: ForkMark::new(),
-    })
+    Arc::new(LogShared::new(Arc::new(storage.clone()), EPOCH, 64 << 10))
 }
 
 fn identity() -> LogIdentity {
