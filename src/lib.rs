@@ -126,8 +126,8 @@ pub use config::{
     OffsetReset, ProducerConfig, TopicConfig,
 };
 pub use consumer::{
-    Consumer, ConsumerRecord, ConsumerRecords, OffsetAndMetadata, OffsetAndTimestamp, Position,
-    Rebalance, RebalanceListener, WakeupHandle,
+    Consumer, ConsumerRecord, ConsumerRecords, OffsetAndMetadata, OffsetAndTimestamp, Polls,
+    Position, Rebalance, RebalanceListener, WakeupHandle,
 };
 pub use error::{CorruptReason, Corruption, Error, Result};
 pub use producer::{Deliveries, Delivery, Producer, Record, RecordMetadata};

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::Position;
 use crate::config::OffsetReset;
 use crate::error::{Error, Result};
-use crate::log::{Cursor, FetchLimits, Fetched, Log};
+use crate::log::{Cursor, FetchLimits, Fetched, Log, Wake};
 use crate::time::Clock;
 use crate::types::TopicPartition;
 
@@ -18,6 +18,8 @@ pub(super) struct Held {
     /// What was committed last, so that an unchanged position is not committed again.
     committed: Option<i64>,
     pub(super) paused: bool,
+    /// Who sleeps until the log grows, if somebody did.
+    sleeper: Option<Arc<dyn Wake>>,
 }
 
 /// Where a partition is read from if nothing else decides.
@@ -29,7 +31,7 @@ pub(super) struct Policy<'a> {
 
 impl Held {
     pub(super) fn new(log: Arc<Log>) -> Self {
-        Self { log, cursor: None, epoch: None, committed: None, paused: false }
+        Self { log, cursor: None, epoch: None, committed: None, paused: false, sleeper: None }
     }
 
     pub(super) fn partition(&self) -> &TopicPartition {
@@ -60,6 +62,19 @@ impl Held {
     pub(super) fn seek(&mut self, position: Position) {
         self.cursor = Some(Cursor::new(position.offset()));
         self.epoch = position.leader_epoch();
+    }
+
+    /// Has `sleeper` woken when there is more to read; false if there is already.
+    pub(super) fn sleep_on(&mut self, sleeper: &Arc<dyn Wake>) -> bool {
+        let Some(position) = self.offset() else { return true };
+        if self.paused || self.log.is_deleted() {
+            return true;
+        }
+        let sleeps = self.log.sleep_on(position, sleeper);
+        if sleeps && self.sleeper.is_none() {
+            self.sleeper = Some(Arc::clone(sleeper));
+        }
+        sleeps
     }
 
     /// Decides the position: the committed one, else what the policy says.
@@ -132,5 +147,40 @@ impl Held {
             }
             OffsetReset::None => None,
         })
+    }
+}
+
+impl Drop for Held {
+    /// A log to which nothing is ever appended must not remember everybody who once slept on it.
+    fn drop(&mut self) {
+        if let Some(sleeper) = &self.sleeper {
+            self.log.wake_no_more(sleeper);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::broker::Broker;
+    use crate::config::{ConsumerConfig, TopicConfig};
+
+    #[test]
+    fn a_log_forgets_those_who_slept_on_it() {
+        let broker = Broker::open_in_memory().unwrap();
+        broker.create_topic("t", TopicConfig::new().partitions(2)).unwrap();
+        let mut consumer = broker.consumer_with(ConsumerConfig::new()).unwrap();
+        let event = Arc::clone(&consumer.event);
+        let idle = Arc::strong_count(&event);
+        consumer.assign((0..2).map(|p| TopicPartition::new("t", p))).unwrap();
+        consumer.poll(Duration::from_millis(1)).unwrap();
+        consumer.poll(Duration::from_millis(1)).unwrap();
+        assert_eq!(Arc::strong_count(&event), idle + 4, "each log, and each partition held");
+        consumer.assign([TopicPartition::new("t", 0)]).unwrap();
+        assert_eq!(Arc::strong_count(&event), idle + 2);
+        drop(consumer);
+        assert_eq!(Arc::strong_count(&event), 1);
     }
 }

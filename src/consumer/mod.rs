@@ -5,26 +5,28 @@ mod held;
 mod listener;
 mod membership;
 mod poll;
+mod polls;
 mod position;
 mod records;
 mod seek;
 mod source;
+mod wakeup;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub use listener::{Rebalance, RebalanceListener};
+pub use polls::Polls;
 pub use position::{OffsetAndMetadata, OffsetAndTimestamp, Position};
 pub use records::{ConsumerRecord, ConsumerRecords};
 pub(crate) use source::Source;
+pub use wakeup::WakeupHandle;
 
 use crate::broker::Event;
 use crate::config::ConsumerConfig;
 use crate::error::{Error, Result};
 use crate::group::{Subscription, TopicPattern};
-use crate::log::Wake as _;
 use crate::types::{GroupMembershipOperation, TopicPartition};
 use held::Held;
 use listener::Listener;
@@ -71,41 +73,12 @@ pub struct Consumer {
     /// Where the next fetch begins among the held partitions.
     next: usize,
     event: Arc<Event>,
-    wakeup: Arc<AtomicBool>,
+    wakeup: WakeupHandle,
     next_auto_commit: Duration,
     listener: Listener,
     /// Whether the listener panicked.
     poisoned: bool,
     closed: bool,
-}
-
-/// Ends another thread's `poll`.
-///
-/// ```
-/// use grouplog::{Broker, Error, TopicConfig};
-/// use std::time::Duration;
-///
-/// let broker = Broker::open_in_memory()?;
-/// broker.create_topic("orders", TopicConfig::new())?;
-/// let mut consumer = broker.consumer("billing")?;
-/// consumer.subscribe(["orders"])?;
-/// let handle = consumer.wakeup_handle();
-/// std::thread::spawn(move || handle.wakeup());
-/// assert!(matches!(consumer.poll(Duration::from_secs(60)), Err(Error::Wakeup)));
-/// # Ok::<(), Error>(())
-/// ```
-#[derive(Debug, Clone)]
-pub struct WakeupHandle {
-    event: Arc<Event>,
-    wakeup: Arc<AtomicBool>,
-}
-
-impl WakeupHandle {
-    /// Makes the running or the next `poll` return [`Error::Wakeup`].
-    pub fn wakeup(&self) {
-        self.wakeup.store(true, Ordering::Release);
-        self.event.wake();
-    }
 }
 
 impl Consumer {
@@ -115,6 +88,7 @@ impl Consumer {
             crate::types::check_group_name(group)
                 .map_err(|reason| Error::InvalidName { name: group.clone(), reason })?;
         }
+        let event = Arc::default();
         let now = source.clock().monotonic();
         let next_auto_commit = now.saturating_add(config.auto_commit_interval);
         Ok(Self {
@@ -124,8 +98,8 @@ impl Consumer {
             assigned: false,
             held: Vec::new(),
             next: 0,
-            event: Arc::default(),
-            wakeup: Arc::default(),
+            wakeup: WakeupHandle::new(Arc::clone(&event)),
+            event,
             next_auto_commit,
             listener: Listener::default(),
             poisoned: false,
@@ -234,11 +208,6 @@ impl Consumer {
     /// The partitions that this consumer reads now, in order.
     pub fn assignment(&self) -> Vec<TopicPartition> {
         self.held.iter().map(|held| held.partition().clone()).collect()
-    }
-
-    /// A handle that ends `poll` from another thread.
-    pub fn wakeup_handle(&self) -> WakeupHandle {
-        WakeupHandle { event: Arc::clone(&self.event), wakeup: Arc::clone(&self.wakeup) }
     }
 
     /// Commits the positions if `enable.auto.commit` is on, and leaves the group.

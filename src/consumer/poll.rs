@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::held::Policy;
@@ -31,9 +30,7 @@ impl Consumer {
         let deadline = self.source.clock().monotonic().saturating_add(timeout);
         loop {
             self.auto_commit();
-            if self.wakeup.swap(false, Ordering::AcqRel) {
-                return Err(Error::Wakeup);
-            }
+            self.wakeup.take()?;
             self.source.check_open()?;
             self.reconcile()?;
             let records = self.fetch()?;
@@ -50,11 +47,8 @@ impl Consumer {
     /// Sleeps until there may be something to do; true when all of `left` has passed.
     fn sleep(&mut self, left: Duration) -> bool {
         let sleeper: Arc<dyn Wake> = Arc::clone(&self.event) as Arc<dyn Wake>;
-        for held in &self.held {
-            let Some(position) = held.offset() else { continue };
-            if !held.paused && !held.log.is_deleted() && !held.log.sleep_on(position, &sleeper) {
-                return false;
-            }
+        if !self.held.iter_mut().all(|held| held.sleep_on(&sleeper)) {
+            return false;
         }
         let mut wait = left;
         if self.held.iter().any(|held| held.to_commit().is_some()) {

@@ -255,6 +255,11 @@ impl Log {
         true
     }
 
+    /// Takes back what `sleep_on` registered.
+    pub(crate) fn wake_no_more(&self, sleeper: &Arc<dyn Wake>) {
+        self.appender.lock().sleepers.retain(|registered| !Arc::ptr_eq(registered, sleeper));
+    }
+
     fn view(&self) -> Arc<View> {
         Arc::clone(&self.view.read())
     }

@@ -10,6 +10,7 @@ mod groups;
 mod health;
 mod listener;
 mod offsets;
+mod polls;
 mod produce;
 mod read_only;
 mod topics;
