@@ -83,7 +83,8 @@ impl BrokerConfig {
         self
     }
 
-    /// The size of one journal file in bytes.
+    /// The size of one journal file in bytes. A journal that has to grow under load grows by files four
+    /// times as large.
     pub fn journal_file_bytes(mut self, bytes: u32) -> Self {
         self.journal_file_bytes = bytes;
         self

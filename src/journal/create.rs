@@ -196,7 +196,7 @@ pub(super) fn sequence_after(sequence: u32) -> Result<u32> {
     })
 }
 
-const SPARES_AT_FIRST: usize = 2;
+pub(super) const SPARES_AT_FIRST: usize = 2;
 const FILE_BYTES_MIN: u32 = 16 << 10;
 /// A quarter of it is a frame, whose positions are `u32`.
 const MAX_BYTES_MAX: u64 = 8 << 30;

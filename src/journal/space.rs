@@ -21,7 +21,7 @@ use parking_lot::MutexGuard;
 use crate::error::{Error, Result};
 use crate::types::Lsn;
 
-use super::create::{free_number, sequence_after};
+use super::create::{SPARES_AT_FIRST, free_number, sequence_after};
 use super::frame::{FRAME_HEADER, NEXT_BYTES, frame_bytes};
 use super::header::{FIRST_FRAME, FileHeader};
 use super::slot::{Slot, slot_path, sure_bytes};
@@ -233,6 +233,16 @@ impl Shared {
         state.total_bytes + u64::from(self.config.file_bytes) <= self.config.max_bytes
     }
 
+    /// The size of a new file: a larger one where the journal grows because somebody had to wait. Each
+    /// life of a file begins with a sync of its header, which takes ten milliseconds and more on a disk
+    /// that checkpoints keep busy.
+    fn new_file_bytes(&self, state: &State) -> u32 {
+        let large = self.config.file_bytes.saturating_mul(LARGE);
+        let fits = state.total_bytes + u64::from(large) <= self.config.max_bytes;
+        let waited = state.spare_target > SPARES_AT_FIRST;
+        if waited && fits { large } else { self.config.file_bytes }
+    }
+
     /// Whether the thread should prepare a file now.
     pub(super) fn wants_spare(&self) -> bool {
         let state = self.state.lock();
@@ -258,7 +268,7 @@ impl Shared {
                 Source::Unopened(number, bytes)
             } else if state.spares.is_empty() || self.may_grow(&state) {
                 // Without any spare a file beyond the limit is the smaller evil.
-                Source::New(self.config.file_bytes)
+                Source::New(self.new_file_bytes(&state))
             } else {
                 return Ok(false);
             }
@@ -445,4 +455,6 @@ fn make_room(state: &mut State, config: &JournalConfig, size: u64) -> Option<Vec
 const NO_SPACE: Error = Error::Timeout { what: "journal space" };
 /// More than all slack there can be.
 const BLOCK: i64 = 1 << 60;
+/// How many times as large as an ordinary file a large one is.
+const LARGE: u32 = 4;
 const RECHECK: Duration = Duration::from_millis(10);

@@ -72,6 +72,26 @@ fn without_a_credit_a_frame_for_a_file_of_its_own_is_refused() {
 }
 
 #[test]
+fn a_journal_that_somebody_waited_for_grows_by_larger_files() {
+    for mode in BOTH {
+        let (storage, journal) = fresh(mode);
+        let from = journal.end();
+        journal.step().unwrap();
+        let sizes = || -> Vec<u32> {
+            journal.shared.state.lock().spares.iter().map(|spare| spare.slot.size).collect()
+        };
+        assert_eq!(sizes(), [FILE, FILE]);
+        journal.shared.state.lock().spare_target = 8;
+        journal.step().unwrap();
+        assert_eq!(sizes(), [FILE, FILE, 4 * FILE, 4 * FILE, 4 * FILE, FILE], "and no further");
+        assert_exact(&journal, &[]);
+        let frames = fill(&journal);
+        assert!(frames > 200, "{frames}");
+        assert_eq!(read(&*storage, from).unwrap().0.len(), frames);
+    }
+}
+
+#[test]
 fn frames_come_back_in_order_over_many_files() {
     for mode in BOTH {
         let (storage, journal) = fresh(mode);
