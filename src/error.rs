@@ -1,9 +1,13 @@
 //! The one error type of the crate.
 
+mod serialization;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+pub use serialization::{BoxError, RecordPart, SerializationFailure, SerializationPlace};
 
 use crate::types::{NameReason, TopicPartition};
 
@@ -237,6 +241,8 @@ pub enum Error {
         /// The codec's name, which is also the name of the cargo feature.
         codec: &'static str,
     },
+    /// A key or value that has no bytes, or bytes that are no key or value.
+    Serialization(Box<SerializationFailure>),
     /// A call that the program should not make, as `poll` without `subscribe` or `assign`.
     Misuse(&'static str),
 }
@@ -438,6 +444,7 @@ impl fmt::Display for Error {
             Self::UnsupportedCodec { codec } => {
                 write!(f, "codec {codec} is not built in: enable the cargo feature {codec:?}")
             }
+            Self::Serialization(failure) => fmt::Display::fmt(failure, f),
             Self::Misuse(what) => f.write_str(what),
         }
     }
@@ -448,6 +455,7 @@ impl std::error::Error for Error {
         match self {
             Self::Io { source, .. } => Some(source.as_ref()),
             Self::Failed { cause } | Self::Indeterminate { cause } => Some(cause.as_ref()),
+            Self::Serialization(failure) => Some(&*failure.cause),
             _ => None,
         }
     }

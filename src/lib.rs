@@ -46,7 +46,8 @@
 //!   [`commit`](Consumer::commit).
 //! * [`ConsumerRecords`]: what a poll returned. It owns what its records lie in; no record is copied.
 //!
-//! [`Admin`] looks after them: describes groups and their lag, resets and deletes their offsets.
+//! Keys and values are bytes; [`serialization`] makes them typed, for a producer and a consumer of one's own
+//! types. [`Admin`] looks after groups: describes them and their lag, resets and deletes their offsets.
 //!
 //! What goes wrong is one type too: [`Error`].
 //!
@@ -91,6 +92,7 @@
 //! | feature | adds |
 //! |---|---|
 //! | `gzip`, `snappy`, `lz4` | Kafka's other codecs; `zstd` is always there |
+//! | `json` | [`serialization::Json`]: keys and values of any type that serde knows |
 //! | `cli` | the command line `grouplog` |
 //!
 //! # Settings
@@ -111,6 +113,7 @@ mod log;
 mod producer;
 pub mod record;
 mod segment;
+pub mod serialization;
 pub mod storage;
 pub mod time;
 mod types;
@@ -127,10 +130,15 @@ pub use config::{
 };
 pub use consumer::{
     Consumer, ConsumerRecord, ConsumerRecords, OffsetAndMetadata, OffsetAndTimestamp, Polls,
-    Position, Rebalance, RebalanceListener, WakeupHandle,
+    Position, Rebalance, RebalanceListener, TypedConsumer, TypedConsumerRecord, TypedRecords,
+    WakeupHandle,
 };
-pub use error::{CorruptReason, Corruption, Error, Result};
-pub use producer::{Deliveries, Delivery, Producer, Record, RecordMetadata};
+pub use error::{
+    CorruptReason, Corruption, Error, RecordPart, Result, SerializationFailure, SerializationPlace,
+};
+pub use producer::{
+    Deliveries, Delivery, Producer, Record, RecordMetadata, TypedProducer, TypedRecord,
+};
 pub use types::{
     Assignment, Assignor, GroupMembershipOperation, GroupSubscription, MemberSubscription,
     NameReason, Timestamp, TimestampType, TopicId, TopicPartition,

@@ -16,6 +16,7 @@ const TABLE: &[(&str, u32)] = &[
     ("error", 1),
     ("time", 1),
     ("record", 2),
+    ("serialization", 2),
     ("storage", 2),
     // Names the codecs of `record` and the clocks of `time`.
     ("config", 3),

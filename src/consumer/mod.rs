@@ -10,6 +10,7 @@ mod position;
 mod records;
 mod seek;
 mod source;
+mod typed;
 mod wakeup;
 
 use std::collections::BTreeSet;
@@ -21,6 +22,7 @@ pub use polls::Polls;
 pub use position::{OffsetAndMetadata, OffsetAndTimestamp, Position};
 pub use records::{ConsumerRecord, ConsumerRecords};
 pub(crate) use source::Source;
+pub use typed::{TypedConsumer, TypedConsumerRecord, TypedRecords};
 pub use wakeup::WakeupHandle;
 
 use crate::broker::Event;

@@ -4,12 +4,14 @@ mod completion;
 mod delivery;
 mod record;
 mod route;
+mod typed;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use delivery::{Deliveries, Delivery, RecordMetadata};
 pub use record::Record;
+pub use typed::{TypedProducer, TypedRecord};
 
 use crate::broker::Engine;
 use crate::config::{Acks, ProducerConfig};

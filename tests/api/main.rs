@@ -14,4 +14,5 @@ mod polls;
 mod produce;
 mod read_only;
 mod topics;
+mod typed;
 mod world;

@@ -1,0 +1,143 @@
+//! Typed keys and values: how they become bytes and are read back.
+//!
+//! A serializer is a value, usually without a size, that knows one type: [`Bytes`], [`Text`], [`Number`], and with
+//! the feature `json` [`Json`]. Their bytes are those of Kafka's serializers, so that other programs read
+//! them. [`Producer::typed`](crate::Producer::typed) and [`Consumer::typed`](crate::Consumer::typed) put
+//! them to use.
+//!
+//! | here | Kafka | bytes |
+//! |---|---|---|
+//! | [`Bytes`] | `ByteArraySerializer` | as they are, not copied |
+//! | [`Text`] | `StringSerializer` | UTF-8, not copied |
+//! | [`Number`]`<i16>`, `<i32>`, `<i64>` | `ShortSerializer`, `IntegerSerializer`, `LongSerializer` | big-endian, 2, 4, 8 |
+//! | [`Number`]`<f32>`, `<f64>` | `FloatSerializer`, `DoubleSerializer` | IEEE 754, big-endian, 4, 8 |
+//! | [`Json`]`<T>` | that of many programs | JSON by serde |
+//!
+//! A key or value that is absent (`None`; a value that is absent is a tombstone) never reaches a serializer.
+//!
+//! Anything else is a few lines:
+//!
+//! ```
+//! use grouplog::serialization::{BoxError, Deserializer, Serializer};
+//!
+//! /// Colours as three bytes.
+//! #[derive(Debug, Clone, Default)]
+//! struct Colour;
+//!
+//! impl Serializer for Colour {
+//!     type Value = [u8; 3];
+//!
+//!     fn serialize<'a>(&self, value: &'a [u8; 3], _: &'a mut Vec<u8>) -> Result<&'a [u8], BoxError> {
+//!         Ok(value)
+//!     }
+//! }
+//!
+//! impl Deserializer for Colour {
+//!     type Value<'a> = [u8; 3];
+//!
+//!     fn deserialize<'a>(&self, bytes: &'a [u8]) -> Result<[u8; 3], BoxError> {
+//!         Ok(bytes.try_into()?)
+//!     }
+//! }
+//!
+//! let broker = grouplog::Broker::open_in_memory()?;
+//! let colours = broker.producer()?.typed::<Colour, Colour>();
+//! # Ok::<(), grouplog::Error>(())
+//! ```
+
+#[cfg(feature = "json")]
+mod json;
+mod number;
+
+#[cfg(feature = "json")]
+pub use json::Json;
+pub use number::{Number, Numeric};
+
+pub use crate::error::BoxError;
+
+/// Makes bytes of values of one type.
+pub trait Serializer {
+    /// The type.
+    type Value: ?Sized;
+
+    /// The bytes of a value: a part of the value itself where it consists of them, else what was written
+    /// into `buffer`, which is empty and keeps its capacity from one record to the next.
+    ///
+    /// # Errors
+    /// Why the value has no bytes; nothing is sent then.
+    fn serialize<'a>(
+        &self,
+        value: &'a Self::Value,
+        buffer: &'a mut Vec<u8>,
+    ) -> Result<&'a [u8], BoxError>;
+}
+
+/// Reads values of one type from bytes.
+pub trait Deserializer {
+    /// The type, which may borrow from the bytes.
+    type Value<'a>;
+
+    /// The value.
+    ///
+    /// # Errors
+    /// Why these bytes are no value.
+    fn deserialize<'a>(&self, bytes: &'a [u8]) -> Result<Self::Value<'a>, BoxError>;
+}
+
+/// Bytes as they are: `[u8]` when sent, `&[u8]` when read, copied by neither.
+///
+/// ```
+/// use grouplog::serialization::{Bytes, Deserializer};
+/// assert_eq!(Bytes.deserialize(&[1, 2])?, [1, 2]);
+/// # Ok::<(), grouplog::serialization::BoxError>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bytes;
+
+impl Serializer for Bytes {
+    type Value = [u8];
+
+    #[inline]
+    fn serialize<'a>(&self, value: &'a [u8], _: &'a mut Vec<u8>) -> Result<&'a [u8], BoxError> {
+        Ok(value)
+    }
+}
+
+impl Deserializer for Bytes {
+    type Value<'a> = &'a [u8];
+
+    #[inline]
+    fn deserialize<'a>(&self, bytes: &'a [u8]) -> Result<&'a [u8], BoxError> {
+        Ok(bytes)
+    }
+}
+
+/// Text in UTF-8: `str` when sent, `&str` when read, copied by neither. Bytes that are not UTF-8 are an
+/// error, where Kafka's `StringDeserializer` puts replacement characters.
+///
+/// ```
+/// use grouplog::serialization::{Deserializer, Text};
+/// assert_eq!(Text.deserialize(b"pear")?, "pear");
+/// assert!(Text.deserialize(&[0xff]).is_err());
+/// # Ok::<(), grouplog::serialization::BoxError>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Text;
+
+impl Serializer for Text {
+    type Value = str;
+
+    #[inline]
+    fn serialize<'a>(&self, value: &'a str, _: &'a mut Vec<u8>) -> Result<&'a [u8], BoxError> {
+        Ok(value.as_bytes())
+    }
+}
+
+impl Deserializer for Text {
+    type Value<'a> = &'a str;
+
+    #[inline]
+    fn deserialize<'a>(&self, bytes: &'a [u8]) -> Result<&'a str, BoxError> {
+        Ok(std::str::from_utf8(bytes)?)
+    }
+}
