@@ -49,7 +49,7 @@ impl Engine {
         let mut state = self.checkpoint.lock();
         self.finish_pending(&mut state)?;
         let freeze = {
-            let _guard = self.poison_on_panic("a checkpoint");
+            let _guard = self.journal.fail_on_panic("a checkpoint");
             self.freeze()
         };
         self.finish_checkpoint(&mut state, freeze)?;
@@ -117,7 +117,7 @@ impl Engine {
     }
 
     fn finish_checkpoint(&self, state: &mut CheckpointState, freeze: Freeze) -> Result<()> {
-        let _guard = self.poison_on_panic("a checkpoint");
+        let _guard = self.journal.fail_on_panic("a checkpoint");
         let finished = self.try_checkpoint(state, freeze);
         self.troubles.checkpoint(finished.as_ref().copied());
         finished

@@ -156,10 +156,13 @@ impl Engine {
         if self.config.background && !log.is_behind() {
             let little =
                 self.logs.memory.load(Ordering::Relaxed) < self.config.open_batches_max_bytes / 2;
-            if little && log.waiting_batches() < GATHERED || self.writer.hand_over(log) {
+            if little && log.waiting_batches() < GATHERED
+                || self.writer.hand_over(log, &self.journal)
+            {
                 return;
             }
         }
+        let _guard = self.journal.fail_on_panic("writing out a partition");
         log.write_out_some();
     }
 
@@ -184,7 +187,7 @@ impl Engine {
         let mut offsets = self.offsets.lock();
         let mut catalogue = self.catalogue.lock();
         let change = decide(&catalogue)?;
-        let _guard = self.poison_on_panic("the catalogue");
+        let _guard = self.journal.fail_on_panic("the catalogue");
         let body = change.encode();
         let header = section_header(SectionKind::CATALOGUE, body.len() as u32);
         let lsn = self.journal.append(&mut credit, &[&header, &body])?;
@@ -312,7 +315,7 @@ impl Engine {
         let mut state = group.lock();
         check(&mut state.group)?;
         let mut offsets = self.offsets.lock();
-        let _guard = self.poison_on_panic("the committed offsets");
+        let _guard = self.journal.fail_on_panic("the committed offsets");
         let header = section_header(SectionKind::GROUP_OFFSETS, body.len() as u32);
         let lsn = self.journal.append(&mut credit, &[&header, &body])?;
         offsets.store.apply(commit);

@@ -199,23 +199,4 @@ impl Engine {
         problems.extend(deletion.map(|cause| Problem::Deletion { cause }));
         Health { problems }
     }
-
-    /// Stops all writing if the scope that holds it unwinds: what the scope was changing is half done.
-    pub(super) fn poison_on_panic(&self, what: &'static str) -> PanicGuard<'_> {
-        PanicGuard { engine: self, what }
-    }
-}
-
-/// See [`Engine::poison_on_panic`].
-pub(super) struct PanicGuard<'a> {
-    engine: &'a Engine,
-    what: &'static str,
-}
-
-impl Drop for PanicGuard<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.engine.journal.fail(Arc::new(Error::Poisoned { what: self.what.to_owned() }));
-        }
-    }
 }

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
+use crate::journal::Journal;
 use crate::log::Log;
 
 /// How many filled batches may wait: with the default batch size 4 MiB.
@@ -31,11 +32,12 @@ impl Writer {
         Self { state: Mutex::new(State::NotStarted) }
     }
 
-    /// Has the thread write out the filled batches of `log`; false if the caller has to.
-    pub(super) fn hand_over(&self, log: &Arc<Log>) -> bool {
+    /// Has the thread write out the filled batches of `log`; false if the caller has to. Should the
+    /// thread panic, it fails `journal`.
+    pub(super) fn hand_over(&self, log: &Arc<Log>, journal: &Arc<Journal>) -> bool {
         let mut state = self.state.lock();
         if matches!(*state, State::NotStarted) {
-            *state = start();
+            *state = start(Arc::clone(journal));
         }
         match &*state {
             State::Running(queue, _) => queue.try_send(Arc::clone(log)).is_ok(),
@@ -48,21 +50,22 @@ impl Writer {
         let state = std::mem::replace(&mut *self.state.lock(), State::Stopped);
         if let State::Running(queue, thread) = state {
             drop(queue);
-            // It cannot have panicked without poisoning what it held.
+            // If it panicked, it has stopped all writing.
             let _ended = thread.join();
         }
     }
 }
 
-fn start() -> State {
+fn start(journal: Arc<Journal>) -> State {
     let (queue, filled) = bounded(MAX_QUEUED);
     std::thread::Builder::new()
         .name("grouplog-writer".to_owned())
-        .spawn(move || run(&filled))
+        .spawn(move || run(&filled, &journal))
         .map_or(State::NotStarted, |thread| State::Running(queue, thread))
 }
 
-fn run(filled: &Receiver<Arc<Log>>) {
+fn run(filled: &Receiver<Arc<Log>>, journal: &Journal) {
+    let _guard = journal.fail_on_panic("writer thread");
     for log in filled {
         log.write_out_some();
     }

@@ -49,7 +49,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::error::{Error, Result};
 use crate::storage::Storage;
 use crate::time::{Clock, Random};
-use crate::types::{Epoch, Lsn};
+use crate::types::{Epoch, Lsn, PanicWatch};
 
 pub(crate) use replay::{Frame, Replayed, replay};
 pub(crate) use section::{SECTION_HEADER, SectionKind, section_header, sections};
@@ -290,6 +290,13 @@ impl Journal {
         self.shared.state.lock().prepare_error.clone()
     }
 
+    /// Fails the journal if the scope that holds the guard unwinds: what the scope was changing is half
+    /// done.
+    #[must_use]
+    pub(crate) fn fail_on_panic(&self, what: &'static str) -> PanicGuard<'_> {
+        PanicGuard::new(&self.shared, what)
+    }
+
     /// What the thread does, once: prepares files, runs a requested sync, leaves a witness.
     #[cfg(any(test, feature = "__internal"))]
     pub(crate) fn step(&self) -> Result<()> {
@@ -373,15 +380,23 @@ impl fmt::Debug for Journal {
     }
 }
 
-/// Fails the journal if the scope that holds it unwinds: what the scope was changing is half done.
-struct PanicGuard<'a> {
+/// See [`Journal::fail_on_panic`].
+pub(crate) struct PanicGuard<'a> {
     shared: &'a Shared,
     what: &'static str,
+    watch: PanicWatch,
+}
+
+impl<'a> PanicGuard<'a> {
+    #[inline]
+    fn new(shared: &'a Shared, what: &'static str) -> Self {
+        Self { shared, what, watch: PanicWatch::begin() }
+    }
 }
 
 impl Drop for PanicGuard<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if self.watch.has_panicked() {
             self.shared.fail(Arc::new(Error::Poisoned { what: self.what.into() }));
         }
     }

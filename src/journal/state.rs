@@ -200,7 +200,7 @@ impl Shared {
     #[inline]
     fn append_frame(&self, space: Space<'_, '_>, payload: &Payload<'_>) -> Result<Option<Lsn>> {
         let frame = (payload.bytes + FRAME_HEADER).next_multiple_of(8);
-        let guard = PanicGuard { shared: self, what: "journal" };
+        let guard = PanicGuard::new(self, "journal");
         let mut state = self.state.lock();
         self.check_writable()?;
         let enough = match &space {

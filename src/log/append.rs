@@ -16,7 +16,7 @@ use super::{APPEND_SECTION_BYTES, AppendSection, Log, Wake};
 use crate::error::{Error, Result};
 use crate::journal::{SECTION_HEADER as SECTION_HEADER_BYTES, SectionKind, section_header};
 use crate::record::{HEADER_BYTES, Header, encode_record, encoded_record_bytes};
-use crate::types::{Epoch, PartitionNumber, Timestamp, TimestampType};
+use crate::types::{Epoch, PanicWatch, PartitionNumber, Timestamp, TimestampType};
 
 /// The capacity of the first buffer of a partition; it grows to the batch size by demand.
 const FIRST_CAPACITY: usize = 4 << 10;
@@ -114,6 +114,7 @@ impl Appender {
 pub(crate) struct AppendGuard<'a> {
     log: &'a Log,
     appender: MutexGuard<'a, Appender>,
+    watch: PanicWatch,
 }
 
 /// What is left to do for the partition after its append lock was given back.
@@ -147,7 +148,7 @@ impl Log {
         if self.is_deleted() {
             return Err(self.gone());
         }
-        Ok(AppendGuard { log: self, appender })
+        Ok(AppendGuard { log: self, appender, watch: PanicWatch::begin() })
     }
 
     /// Takes the append lock for a checkpoint.
@@ -276,7 +277,7 @@ impl AppendGuard<'_> {
 impl Drop for AppendGuard<'_> {
     #[inline]
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if self.watch.has_panicked() {
             self.appender.poisoned = true;
         }
         self.appender.staged.clear();

@@ -394,3 +394,24 @@ fn a_new_folder_on_a_full_disk_is_an_error_and_leaves_an_empty_folder() {
     let broker = Broker::open_storage(Arc::new(memory), config).unwrap();
     assert!(broker.health().is_ok() && broker.list_topics().is_empty());
 }
+
+#[test]
+fn a_destructor_that_sends_while_its_thread_unwinds_breaks_nothing() {
+    struct LastWords(Producer);
+    impl Drop for LastWords {
+        fn drop(&mut self) {
+            self.0.send(Record::to("t").partition(0).value("last words")).unwrap().wait().unwrap();
+        }
+    }
+
+    let (_world, _storage, broker) = world();
+    let last_words = LastWords(producer(&broker, Acks::Synced));
+    let unwound = catch_unwind(AssertUnwindSafe(move || {
+        let _last_words = last_words;
+        panic!("the program's own");
+    }));
+    assert!(unwound.is_err());
+    assert!(broker.health().is_ok(), "{}", broker.health());
+    producer(&broker, Acks::Synced).send(Record::to("t").partition(0).value("more")).unwrap();
+    assert_eq!(values(&all(&broker, "t")), ["last words", "more"]);
+}

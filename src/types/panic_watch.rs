@@ -1,0 +1,58 @@
+/// Tells whether the scope that holds it is left by a panic that began in it.
+///
+/// `std::thread::panicking` alone is also true in what a program's own destructors call while the
+/// thread unwinds for a reason that has nothing to do with the engine.
+#[derive(Debug)]
+pub(crate) struct PanicWatch {
+    panicking_before: bool,
+}
+
+impl PanicWatch {
+    #[inline]
+    pub(crate) fn begin() -> Self {
+        Self { panicking_before: std::thread::panicking() }
+    }
+
+    /// Asked by the destructor of the guard that holds it.
+    #[inline]
+    pub(crate) fn has_panicked(&self) -> bool {
+        !self.panicking_before && std::thread::panicking()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    struct Guard<'a>(PanicWatch, &'a AtomicBool);
+
+    impl Drop for Guard<'_> {
+        fn drop(&mut self) {
+            self.1.store(self.0.has_panicked(), Ordering::Relaxed);
+        }
+    }
+
+    struct Destructor<'a>(&'a AtomicBool);
+
+    impl Drop for Destructor<'_> {
+        fn drop(&mut self) {
+            drop(Guard(PanicWatch::begin(), self.0));
+        }
+    }
+
+    #[test]
+    fn a_panic_counts_in_the_scope_where_it_began() {
+        let (inside, beside) = (AtomicBool::new(false), AtomicBool::new(true));
+        let unwound = catch_unwind(AssertUnwindSafe(|| {
+            let _destructor = Destructor(&beside);
+            let _guard = Guard(PanicWatch::begin(), &inside);
+            panic!("on purpose");
+        }));
+        assert!(unwound.is_err());
+        assert!(inside.load(Ordering::Relaxed));
+        assert!(!beside.load(Ordering::Relaxed), "begun while the thread unwound already");
+    }
+}
