@@ -49,7 +49,7 @@ impl Reserve {
             Some(_) => OpenMode::Write,
             None => OpenMode::CreateNew,
         };
-        let set_aside = self.storage.open(path, mode).and_then(|file| file.preallocate(bytes));
+        let set_aside = self.storage.open(path, mode).and_then(|file| file.preallocate(0, bytes));
         match set_aside {
             Ok(()) => {
                 *kept = bytes;

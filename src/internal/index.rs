@@ -21,8 +21,8 @@ pub fn fuzz_index_load(data: &[u8]) {
     let end_offset = BASE + times.len() as i64;
     let (offsets, timestamps, _) = rebuild(&log, BASE, u64::from(interval));
     let size = usize::from(input.u8());
-    let index = changed(offsets.encode(), input.bytes(size), flags & 1 != 0);
-    let timeindex = changed(timestamps.encode(), input.rest, flags & 1 != 0);
+    let index = changed(offsets.encode_from(0).0, input.bytes(size), flags & 1 != 0);
+    let timeindex = changed(timestamps.encode_from(0).0, input.rest, flags & 1 != 0);
 
     let storage = storage();
     put(&storage, &segment_path(BASE, Extension::Log), &log);

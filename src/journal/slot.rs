@@ -58,7 +58,7 @@ impl Slot {
                 if header.size >= size && u64::from(header.size) <= file.len()? =>
             {
                 // A copied folder may hold files with holes, and a store into a hole needs space.
-                file.preallocate(u64::from(header.size))?;
+                file.preallocate(0, u64::from(header.size))?;
                 header.size
             }
             _ => {

@@ -117,6 +117,31 @@ impl World {
     }
 }
 
+/// Index files that grow from one checkpoint to the next end up as if they were written at once.
+#[test]
+fn indexes_that_are_written_in_pieces_are_whole() {
+    let whole = World::of(&[40], 1000);
+    let pieces = World::of(&[], 0);
+    let log = Log::new(identity(), shared(&pieces.storage));
+    let segment = segment::Segment::create(log.segment_folder(), 0, 4096).unwrap();
+    for number in 0..40 {
+        let next = number * 10;
+        segment.append(&batch(next, 10, 1000), next + 10, 1000 + next).unwrap();
+        if number % 7 == 6 {
+            segment.flush_side_files().unwrap();
+        }
+        if number == 20 {
+            // Somebody removed it: what is written next begins at the beginning.
+            pieces.storage.remove(&Path::new("t-0").join(file_name(0, Extension::Index))).unwrap();
+        }
+    }
+    segment.finish().unwrap();
+    for extension in [Extension::Index, Extension::TimeIndex] {
+        assert!(whole.bytes(0, extension).len() > 300);
+        assert_eq!(pieces.bytes(0, extension), whole.bytes(0, extension), "{extension:?}");
+    }
+}
+
 mod verifying {
     use super::*;
 

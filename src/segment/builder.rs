@@ -184,7 +184,10 @@ mod tests {
             let Fixture { base_offset, next_offset, log, index, timeindex } = fixture;
             let offsets = OffsetIndex::parse(index, base_offset, log.len() as u64).unwrap();
             let times = TimeIndex::parse(timeindex, base_offset, next_offset).unwrap();
-            assert_eq!((offsets.encode(), times.encode()), (index.to_vec(), timeindex.to_vec()));
+            assert_eq!(
+                (offsets.encode_from(0).0, times.encode_from(0).0),
+                (index.to_vec(), timeindex.to_vec())
+            );
             let rebuilt = rebuild(log, base_offset, INTERVAL);
             assert_eq!(rebuilt, (offsets, times, WalkEnd::Clean));
         }
@@ -303,9 +306,9 @@ mod tests {
             }
             let (offsets, times, end) = rebuild(&log, 1000, interval);
             prop_assert_eq!(end, WalkEnd::Clean);
-            let parsed = OffsetIndex::parse(&offsets.encode(), 1000, log.len() as u64);
+            let parsed = OffsetIndex::parse(&offsets.encode_from(0).0, 1000, log.len() as u64);
             prop_assert_eq!(parsed.as_ref(), Ok(&offsets));
-            let parsed = TimeIndex::parse(&times.encode(), 1000, next);
+            let parsed = TimeIndex::parse(&times.encode_from(0).0, 1000, next);
             prop_assert_eq!(parsed.as_ref(), Ok(&times));
             for offset in 1000..=next {
                 let expected = all.iter().find(|batch| batch.2 > offset).map(|batch| batch.0);

@@ -59,14 +59,15 @@ impl OffsetIndex {
         Ok(index)
     }
 
-    /// The index as it is stored.
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.entries.len().saturating_mul(ENTRY_BYTES));
-        for entry in &self.entries {
+    /// The index as it is stored, from entry `first` on, and the position of that in the file.
+    pub(crate) fn encode_from(&self, first: usize) -> (Vec<u8>, u64) {
+        let entries = self.entries.get(first..).unwrap_or_default();
+        let mut out = Vec::with_capacity(entries.len().saturating_mul(ENTRY_BYTES));
+        for entry in entries {
             out.extend_from_slice(&entry.relative_offset.to_be_bytes());
             out.extend_from_slice(&entry.position.to_be_bytes());
         }
-        out
+        (out, first.saturating_mul(ENTRY_BYTES) as u64)
     }
 
     /// Adds an entry, if it keeps S3 and can be written; whether it did. An entry that is left out
@@ -177,7 +178,7 @@ mod tests {
     fn lookup_finds_the_last_entry_at_or_before() {
         let bytes = entries(&[(6, 445), (11, 1320), (19, 1988)]);
         let index = OffsetIndex::parse(&bytes, 5000, 2000).unwrap();
-        assert_eq!(index.encode(), bytes);
+        assert_eq!(index.encode_from(0).0, bytes);
         for (offset, position) in
             [(i64::MIN, 0), (0, 0), (5005, 0), (5006, 445), (5010, 445), (5011, 1320), (9999, 1988)]
         {
@@ -213,7 +214,7 @@ mod tests {
         assert!(index.push(10, 5));
         assert!(!index.push(10, 9) && !index.push(11, 5));
         assert!(index.push(11, 6));
-        assert_eq!(index.encode(), entries(&[(0, 5), (1, 6)]));
+        assert_eq!(index.encode_from(0).0, entries(&[(0, 5), (1, 6)]));
     }
 
     #[test]

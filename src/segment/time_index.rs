@@ -64,14 +64,15 @@ impl TimeIndex {
         Ok(index)
     }
 
-    /// The index as it is stored.
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.entries.len().saturating_mul(ENTRY_BYTES));
-        for entry in &self.entries {
+    /// The index as it is stored, from entry `first` on, and the position of that in the file.
+    pub(crate) fn encode_from(&self, first: usize) -> (Vec<u8>, u64) {
+        let entries = self.entries.get(first..).unwrap_or_default();
+        let mut out = Vec::with_capacity(entries.len().saturating_mul(ENTRY_BYTES));
+        for entry in entries {
             out.extend_from_slice(&entry.timestamp.to_be_bytes());
             out.extend_from_slice(&entry.relative_offset.to_be_bytes());
         }
-        out
+        (out, first.saturating_mul(ENTRY_BYTES) as u64)
     }
 
     /// Adds an entry, if it keeps S4 and can be written; whether it did.
@@ -164,7 +165,7 @@ mod tests {
     fn lookup_finds_the_last_entry_at_or_before() {
         let bytes = entries(&[(1000, 6), (2000, 6), (3000, 19)]);
         let index = TimeIndex::parse(&bytes, 5000, 5020).unwrap();
-        assert_eq!(index.encode(), bytes);
+        assert_eq!(index.encode_from(0).0, bytes);
         for (timestamp, entry) in [
             (-1, None),
             (999, None),

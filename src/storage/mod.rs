@@ -144,9 +144,9 @@ pub trait StorageFile: Send + Sync + fmt::Debug {
     /// Makes everything written to this file so far durable, and its length; not its name.
     fn sync_data(&self) -> Result<()>;
 
-    /// Asks the system to keep disk space for the first `len` bytes without changing the length.
+    /// Asks the system to keep disk space for `len` bytes from `position` on without changing the length.
     /// May do nothing.
-    fn preallocate(&self, len: u64) -> Result<()>;
+    fn preallocate(&self, position: u64, len: u64) -> Result<()>;
 
     /// Gives back space kept by `preallocate` beyond the length. May do nothing. Not to be called
     /// beside a write that makes the file longer.

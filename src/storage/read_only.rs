@@ -133,7 +133,7 @@ impl StorageFile for ReadOnlyFile {
         refuse("sync", self.path())
     }
 
-    fn preallocate(&self, _len: u64) -> Result<()> {
+    fn preallocate(&self, _position: u64, _len: u64) -> Result<()> {
         refuse("preallocate", self.path())
     }
 

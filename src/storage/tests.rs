@@ -75,8 +75,8 @@ fn a_file_is_cut_and_extended_with_zeros() {
 fn kept_space_does_not_change_the_length() {
     on_each(|storage| {
         let file = create(storage, "a", b"hello");
-        file.preallocate(100_000).unwrap();
-        file.preallocate(0).unwrap();
+        file.preallocate(0, 100_000).unwrap();
+        file.preallocate(0, 0).unwrap();
         assert_eq!(file.len().unwrap(), 5);
         file.trim().unwrap();
         file.start_writeback(0, 5);
@@ -283,7 +283,7 @@ fn nothing_changes_through_a_read_only_storage() {
     fails(file.write_at_durable(b"x", 0), kind);
     fails(file.set_len(0), kind);
     fails(file.sync_data(), kind);
-    fails(file.preallocate(9), kind);
+    fails(file.preallocate(0, 9), kind);
     fails(file.trim(), kind);
     fails(file.map_write(1), kind);
     file.start_writeback(0, 1);

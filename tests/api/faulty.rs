@@ -161,9 +161,9 @@ impl StorageFile for FaultyFile {
         self.inner.sync_data()
     }
 
-    fn preallocate(&self, len: u64) -> Result<()> {
+    fn preallocate(&self, position: u64, len: u64) -> Result<()> {
         self.check("preallocate")?;
-        self.inner.preallocate(len)
+        self.inner.preallocate(position, len)
     }
 
     fn trim(&self) -> Result<()> {

@@ -194,8 +194,8 @@ impl StorageFile for GatedFile {
         self.turnstile.pass(|| self.inner.sync_data())
     }
 
-    fn preallocate(&self, len: u64) -> Result<()> {
-        self.turnstile.pass(|| self.inner.preallocate(len))
+    fn preallocate(&self, position: u64, len: u64) -> Result<()> {
+        self.turnstile.pass(|| self.inner.preallocate(position, len))
     }
 
     fn trim(&self) -> Result<()> {

@@ -222,8 +222,8 @@ impl StorageFile for SpyFile {
         self.seen.events.send(()).ok();
         Ok(())
     }
-    fn preallocate(&self, len: u64) -> Result<()> {
-        self.inner.preallocate(len)
+    fn preallocate(&self, position: u64, len: u64) -> Result<()> {
+        self.inner.preallocate(position, len)
     }
     fn trim(&self) -> Result<()> {
         self.inner.trim()

@@ -56,9 +56,10 @@ impl Segment {
         if after < PREALLOCATE_FROM || after <= self.preallocated.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let until = after + after.clamp(FIRST_STEP, LAST_STEP);
-        self.preallocated.store(until, Ordering::Relaxed);
-        match file.preallocate(until) {
+        let step = after.clamp(FIRST_STEP, LAST_STEP);
+        self.preallocated.store(after + step, Ordering::Relaxed);
+        // Only what is new: some file systems look at each page of the range.
+        match file.preallocate(self.len(), after + step - self.len()) {
             // The batch itself may still fit.
             Ok(()) | Err(Error::DiskFull { .. }) => Ok(()),
             Err(error) => Err(error),
@@ -73,25 +74,36 @@ impl Segment {
         let Some(indexes) = &mut *indexes else { return Ok(()) };
         let (offsets, times) = (indexes.builder.offsets(), indexes.builder.times());
         if offsets.len() > indexes.written_offsets {
-            self.write_index(Extension::Index, &offsets.encode())?;
+            let encode_from = |first| offsets.encode_from(first);
+            self.write_index(Extension::Index, indexes.written_offsets, encode_from)?;
             indexes.written_offsets = offsets.len();
         }
         if times.len() > indexes.written_times {
-            self.write_index(Extension::TimeIndex, &times.encode())?;
+            let encode_from = |first| times.encode_from(first);
+            self.write_index(Extension::TimeIndex, indexes.written_times, encode_from)?;
             indexes.written_times = times.len();
         }
         Ok(())
     }
 
-    fn write_index(&self, extension: Extension, bytes: &[u8]) -> Result<()> {
+    /// Adds the entries from `written` on to the file, or writes all where those before are not there.
+    fn write_index(
+        &self,
+        extension: Extension,
+        written: usize,
+        encode_from: impl Fn(usize) -> (Vec<u8>, u64),
+    ) -> Result<()> {
         let path = self.path(extension);
-        let mode = match self.folder.storage.metadata(&path)? {
-            Some(_) => OpenMode::Write,
-            None => OpenMode::CreateNew,
-        };
+        let there = self.folder.storage.metadata(&path)?.map(|(_, len)| len);
+        let mode = if there.is_some() { OpenMode::Write } else { OpenMode::CreateNew };
         let file = self.folder.storage.open(&path, mode)?;
-        file.write_at(bytes, 0)?;
-        if file.len()? > bytes.len() as u64 { file.set_len(bytes.len() as u64) } else { Ok(()) }
+        let (mut bytes, mut position) = encode_from(written);
+        if there.unwrap_or(0) < position {
+            (bytes, position) = encode_from(0);
+        }
+        file.write_at(&bytes, position)?;
+        let end = position + bytes.len() as u64;
+        if there.is_some_and(|there| there > end) { file.set_len(end) } else { Ok(()) }
     }
 
     /// At a roll and at a clean close, of a segment that was written to: Kafka's last time entry, and

@@ -112,14 +112,14 @@ impl StorageFile for DiskFile {
     }
 
     #[cfg(target_os = "linux")]
-    fn preallocate(&self, len: u64) -> Result<()> {
+    fn preallocate(&self, position: u64, len: u64) -> Result<()> {
         use rustix::fs::{FallocateFlags, fallocate};
         use rustix::io::Errno;
 
         if len == 0 {
             return Ok(());
         }
-        match super::retry(|| fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, len)) {
+        match super::retry(|| fallocate(&self.file, FallocateFlags::KEEP_SIZE, position, len)) {
             // Not every file system can; it is an optimisation.
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
             Err(e) => Err(self.error("preallocate", e.into())),
@@ -127,7 +127,7 @@ impl StorageFile for DiskFile {
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn preallocate(&self, _len: u64) -> Result<()> {
+    fn preallocate(&self, _position: u64, _len: u64) -> Result<()> {
         Ok(())
     }
 

@@ -94,7 +94,7 @@ fn preallocated_space_is_given_back() {
     let (folder, disk) = disk();
     let file = disk.open(p("a"), OpenMode::CreateNew).unwrap();
     file.write_at(&[1; 5000], 0).unwrap();
-    file.preallocate(4 << 20).unwrap();
+    file.preallocate(0, 4 << 20).unwrap();
     let blocks = || folder.path().join("a").metadata().unwrap().blocks() * 512;
     assert_eq!(file.len().unwrap(), 5000);
     if blocks() >= 4 << 20 {

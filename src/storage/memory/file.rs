@@ -97,10 +97,10 @@ impl StorageFile for MemoryFile {
         self.tell("sync", synced)
     }
 
-    fn preallocate(&self, len: u64) -> Result<()> {
+    fn preallocate(&self, position: u64, len: u64) -> Result<()> {
         self.check_writable("preallocate")?;
         let permit = self.tell("preallocate", self.shared.admit(|| Step::Other))?;
-        let kept = self.inode.contents.lock().preallocate(len);
+        let kept = self.inode.contents.lock().preallocate(position.saturating_add(len));
         drop(permit);
         self.tell("preallocate", kept)
     }

@@ -336,12 +336,12 @@ fn a_full_storage_takes_what_fits_and_what_is_there_already() {
     assert_eq!(read(&memory, "a").unwrap(), b"1234567abc");
     file.write_at(b"rewritten!", 0).unwrap();
     assert!(matches!(file.set_len(11), Err(Error::DiskFull { .. })));
-    assert!(matches!(file.preallocate(11), Err(Error::DiskFull { .. })));
+    assert!(matches!(file.preallocate(0, 11), Err(Error::DiskFull { .. })));
     let other = memory.open(p("b"), OpenMode::CreateNew).unwrap();
     assert!(matches!(other.write_at(b"x", 50), Err(Error::DiskFull { .. })));
     file.set_len(2).unwrap();
     assert_eq!(memory.free_space().unwrap(), 8);
-    other.preallocate(8).unwrap();
+    other.preallocate(0, 8).unwrap();
     assert!(matches!(file.write_at(b"xyz", 0), Err(Error::DiskFull { .. })));
     other.write_at(b"87654321", 0).unwrap();
     assert_eq!(memory.crash(Crash::KeepAll, &random()).free_space().unwrap(), 0);
