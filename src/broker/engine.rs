@@ -12,7 +12,8 @@
 //! 8. the dirty list
 //! 9. the journal's own lock, then views, registry and events, which take no further lock
 //!
-//! Nothing waits for space, a sync or a thread under locks 3 to 9. User code runs under none.
+//! Nothing waits for space under locks 2 to 9 (hazard H6: a checkpoint is what makes it), nor for a sync
+//! or a thread under locks 3 to 9. User code runs under none.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -176,21 +177,25 @@ impl Engine {
         }
     }
 
+    /// Reserves for the largest change of the catalogue that there is: the configuration of one topic.
+    fn reserve_catalogue_change(&self) -> Result<Credit<'_>> {
+        self.reserve_urgent(MAX_CATALOGUE_CHANGE)
+    }
+
     /// Journals a change of the catalogue and applies it. Returns what it was applied to, and where
     /// the frame ends.
     fn change_catalogue(
         &self,
+        credit: &mut Credit<'_>,
         decide: impl FnOnce(&Catalogue) -> Result<CatalogueChange>,
     ) -> Result<(super::catalogue::TopicImage, CatalogueChange, Lsn)> {
-        // Reserved for the largest change there is: the configuration of one topic.
-        let mut credit = self.reserve_urgent(MAX_CATALOGUE_CHANGE)?;
         let mut offsets = self.offsets.lock();
         let mut catalogue = self.catalogue.lock();
         let change = decide(&catalogue)?;
         let _guard = self.journal.fail_on_panic("the catalogue");
         let body = change.encode();
         let header = section_header(SectionKind::CATALOGUE, body.len() as u32);
-        let lsn = self.journal.append(&mut credit, &[&header, &body])?;
+        let lsn = self.journal.append(credit, &[&header, &body])?;
         let topic = catalogue
             .apply(&change)
             .map_err(|_| Error::Poisoned { what: "the catalogue".to_owned() })?;
@@ -210,8 +215,10 @@ impl Engine {
             // A folder of the same name may still be a deleted topic's.
             self.set_deleted_aside()?;
             let id = self.new_topic_id();
-            let (topic, _, lsn) =
-                self.change_catalogue(|catalogue| catalogue.decide_create(name, config, id))?;
+            let mut credit = self.reserve_catalogue_change()?;
+            let (topic, _, lsn) = self.change_catalogue(&mut credit, |catalogue| {
+                catalogue.decide_create(name, config, id)
+            })?;
             self.registry.insert(Arc::new(Topic::new(&topic, &self.logs, |_| None)));
             lsn
         };
@@ -231,12 +238,13 @@ impl Engine {
 
     fn delete_topic_files(&self, name: &str) -> Result<()> {
         let _one = self.admin.lock();
+        let mut credit = self.reserve_catalogue_change()?;
         let (deletion, lsn) = {
             // No checkpoint may be writing out what goes.
             let mut state = self.checkpoint.lock();
             self.finish_pending(&mut state)?;
             let (topic, _, lsn) =
-                self.change_catalogue(|catalogue| catalogue.decide_delete(name))?;
+                self.change_catalogue(&mut credit, |catalogue| catalogue.decide_delete(name))?;
             if let Some(removed) = self.registry.remove(name) {
                 removed.logs.iter().for_each(|log| log.delete());
             }

@@ -196,28 +196,46 @@ impl Inner {
     fn choose(&self, record: &Record<'_>) -> Result<(Arc<Log>, usize)> {
         with_route(self.id, |route| {
             let (partition, bound) = self.place(route, record)?;
-            Ok((self.log(route, record.topic, partition)?, bound))
+            let (log, _, bound) = self.resolve(route, record, partition, bound)?;
+            Ok((log, bound))
         })
     }
 
     #[inline]
     fn place(&self, route: &mut Route, record: &Record<'_>) -> Result<(u32, usize)> {
+        self.place_as_known(route, record).or_else(|_| {
+            // That may be said of a topic that is not there any more.
+            route.forget(record.topic);
+            self.place_as_known(route, record)
+        })
+    }
+
+    #[inline]
+    fn place_as_known(&self, route: &mut Route, record: &Record<'_>) -> Result<(u32, usize)> {
         let topic = route.topic(record.topic, |name| self.engine.registry.topic(name))?;
         let bound = record.check(topic.max_message_bytes)?;
         let batch_size = self.engine.logs.batch_size;
         Ok((topic.partition(record, bound, batch_size, self.engine.random())?, bound))
     }
 
-    /// A partition of the topic that was placed last; looked up anew if the topic is another one by
-    /// now.
+    /// The partition where the record was placed just now. If the topic is another one by now, the
+    /// record is placed anew: it may have other partitions and limits.
     #[inline]
-    fn log(&self, route: &mut Route, topic: &str, partition: u32) -> Result<Arc<Log>> {
-        let find = |name: &str| self.engine.registry.topic(name);
-        if let Some(log) = route.topic(topic, find)?.log(partition) {
-            return Ok(log);
+    fn resolve(
+        &self,
+        route: &mut Route,
+        record: &Record<'_>,
+        partition: u32,
+        bound: usize,
+    ) -> Result<(Arc<Log>, u32, usize)> {
+        if let Some(log) = route.log(partition) {
+            return Ok((log, partition, bound));
         }
-        route.forget();
-        self.engine.registry.topic(topic)?.log(partition).cloned()
+        route.forget(record.topic);
+        let (partition, bound) = self.place_as_known(route, record)?;
+        let log = route.log(partition);
+        let gone = || Error::UnknownTopic { topic: record.topic.to_owned() };
+        log.map(|log| (log, partition, bound)).ok_or_else(gone)
     }
 
     /// As `append_one`, after waiting for the space that it found missing.
@@ -243,18 +261,21 @@ impl Inner {
         let mut last = 0;
         with_route(self.id, |route| {
             for (at, record) in &mut gathered.records {
-                let (partition, bound) = self.place(route, record)?;
-                gathered.bytes += bound;
+                let (partition, mut bound) = self.place(route, record)?;
                 let place = (record.topic, partition);
                 // Records often go where the one before went.
                 if places.get(last) != Some(&place) {
                     let known = places.iter().position(|known| *known == place);
                     last = known.unwrap_or(places.len());
                     if known.is_none() {
-                        gathered.logs.push(self.log(route, record.topic, partition)?);
-                        places.push(place);
+                        let (log, partition, fresh) =
+                            self.resolve(route, record, partition, bound)?;
+                        gathered.logs.push(log);
+                        places.push((record.topic, partition));
+                        bound = fresh;
                     }
                 }
+                gathered.bytes += bound;
                 *at = last;
             }
             Ok(())

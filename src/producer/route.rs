@@ -85,12 +85,16 @@ impl Route {
         self.topics.first_mut().ok_or_else(|| Error::UnknownTopic { topic: name.to_owned() })
     }
 
-    /// Forgets the topic of the last record: it is not what it was.
+    /// A partition of the topic that was asked for last, if it is still there.
+    #[inline]
+    pub(super) fn log(&self, partition: u32) -> Option<Arc<Log>> {
+        self.topics.first()?.log(partition)
+    }
+
+    /// Forgets the topic: it may not be what it was.
     #[cold]
-    pub(super) fn forget(&mut self) {
-        if !self.topics.is_empty() {
-            self.topics.remove(0);
-        }
+    pub(super) fn forget(&mut self, name: &str) {
+        self.topics.retain(|known| *known.name != *name);
     }
 
     fn look_up(&mut self, name: &str, find: impl FnOnce(&str) -> Result<Arc<Topic>>) -> Result<()> {
@@ -137,9 +141,8 @@ impl Known {
         }
     }
 
-    /// A partition, if its topic is still there.
     #[inline]
-    pub(super) fn log(&self, partition: u32) -> Option<Arc<Log>> {
+    fn log(&self, partition: u32) -> Option<Arc<Log>> {
         let log = self.logs.get(partition as usize)?.upgrade()?;
         (!log.is_deleted()).then_some(log)
     }

@@ -1,9 +1,12 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use grouplog::record::Compression;
-use grouplog::{Broker, Error, NameReason, Record, TimestampType, TopicConfig};
+use grouplog::{
+    Acks, Broker, Error, NameReason, ProducerConfig, Record, TimestampType, TopicConfig,
+};
 
-use crate::world::{World, all, committed_offset, drain, refused, tp};
+use crate::world::{AT_ONCE, World, all, committed_offset, drain, refused, tp};
 
 #[test]
 fn topics_keep_name_id_and_settings_over_a_restart() {
@@ -120,4 +123,80 @@ fn a_description_counts_records_bytes_and_segments() {
     assert_eq!((empty.start_offset, empty.end_offset, empty.bytes), (0, 0, 0));
     assert_eq!((full.start_offset, full.end_offset), (0, 100));
     assert!(full.bytes > 20_000 && full.segments >= 5, "{full:?}");
+}
+
+/// What a producer remembers of a topic may be of one that is not there any more.
+#[test]
+fn producers_follow_a_topic_that_was_created_again_with_other_settings() {
+    let broker = World::new().open();
+    let producer = broker.producer().unwrap();
+    let config = TopicConfig::new().max_message_bytes(1 << 20);
+    let again = |partitions, config: TopicConfig| {
+        if !broker.list_topics().is_empty() {
+            broker.delete_topic("orders").unwrap();
+        }
+        broker.create_topic("orders", config.partitions(partitions)).unwrap();
+    };
+    let to = |partition| Record::to("orders").partition(partition).value("x");
+    let by_key = || Record::to("orders").key("alice").value("x");
+    let partition_of_key = |partitions| {
+        let other = World::new().open();
+        other.create_topic("orders", TopicConfig::new().partitions(partitions)).unwrap();
+        let sent = other.producer().unwrap().send(by_key()).unwrap();
+        sent.metadata().partition()
+    };
+    again(1, config.clone());
+    producer.send(by_key()).unwrap();
+    assert_ne!(partition_of_key(7), 0);
+    again(7, config.clone());
+    assert_eq!(producer.send(by_key()).unwrap().metadata().partition(), partition_of_key(7));
+    again(8, config.clone());
+    producer.send(to(7)).unwrap();
+    again(9, config.clone());
+    let sent = producer.send_all([by_key(), to(8)]).unwrap();
+    let partitions: Vec<u32> = sent.metadata().map(|metadata| metadata.partition()).collect();
+    assert_eq!(partitions, [partition_of_key(9), 8]);
+    again(2, config.clone());
+    let refused = refused(producer.send(to(8)));
+    assert!(matches!(refused, Error::UnknownPartition { partitions: 2, .. }), "{refused}");
+
+    let large = vec![b'x'; 2000];
+    let large = || Record::to("orders").partition(0).value(&large);
+    again(1, config.clone().max_message_bytes(1024));
+    assert!(matches!(producer.send(large()), Err(Error::RecordTooLarge { max: 1024, .. })));
+    again(1, config);
+    producer.send(large()).unwrap();
+    again(1, TopicConfig::new().max_message_bytes(1024));
+    assert!(matches!(producer.send(large()), Err(Error::RecordTooLarge { max: 1024, .. })));
+}
+
+/// Hazard H6: a deletion needs journal space, and a checkpoint may have to make it.
+#[test]
+fn a_topic_can_be_deleted_whatever_the_journal_holds() {
+    for background in [false, true] {
+        let (told, heard) = std::sync::mpsc::channel();
+        let deleting = std::thread::spawn(move || {
+            let world = World::new();
+            let config = world.config.clone().background(background).journal_max_bytes(256 << 10);
+            let broker = Broker::open_storage(Arc::new(world.storage.clone()), config).unwrap();
+            let written = ProducerConfig::new().acks(Acks::Written);
+            let producer = broker.producer_with(written).unwrap();
+            let mut outside = broker.consumer("g").unwrap();
+            let value = vec![b'x'; 10_000];
+            for count in 0..300 {
+                broker.create_topic("t", TopicConfig::new()).unwrap();
+                // Space that is left for commits and deletions, but for as many commits.
+                for _ in 0..20 {
+                    producer.send(Record::to("t").value(&value)).unwrap();
+                }
+                for offset in 0..count {
+                    outside.commit_offsets([(tp("t", 0), offset)]).unwrap();
+                }
+                broker.delete_topic("t").unwrap();
+            }
+            told.send(()).unwrap();
+        });
+        assert!(heard.recv_timeout(AT_ONCE).is_ok(), "background: {background}");
+        deleting.join().unwrap();
+    }
 }
