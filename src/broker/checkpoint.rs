@@ -131,13 +131,7 @@ impl Engine {
         if cfg!(planted_fault = "recycle_early") {
             self.journal.checkpointed(freeze.end);
         }
-        let mut written = self.write_checkpoint(state, &freeze);
-        if matches!(written, Err(Failure::Retry(Error::DiskFull { .. })))
-            && self.reserve.give_up()?
-        {
-            written = self.write_checkpoint(state, &freeze);
-        }
-        match written {
+        match self.write_checkpoint_with_reserve(state, &freeze) {
             Ok(()) => {
                 freeze.logs.iter().for_each(|(log, _)| log.checkpointed());
                 self.journal.checkpointed(freeze.end);
@@ -165,6 +159,24 @@ impl Engine {
                 self.logs.write_failed.store(true, Ordering::Release);
                 Err(error)
             }
+        }
+    }
+
+    /// As `write_checkpoint`; on a full disk with the space that is kept for this.
+    fn write_checkpoint_with_reserve(
+        &self,
+        state: &mut CheckpointState,
+        freeze: &Freeze,
+    ) -> Result<(), Failure> {
+        match self.write_checkpoint(state, freeze) {
+            Err(Failure::Retry(full @ Error::DiskFull { .. })) => {
+                if self.reserve.give_up()? {
+                    self.write_checkpoint(state, freeze)
+                } else {
+                    Err(Failure::Retry(full))
+                }
+            }
+            written => written,
         }
     }
 

@@ -57,10 +57,10 @@ impl Reserve {
                 Ok(())
             }
             Err(error @ Error::DiskFull { .. }) => {
+                self.given_up.store(true, Ordering::Release);
                 // Part of it would be of no use and take space from what is.
                 self.remove()?;
                 *kept = 0;
-                self.given_up.store(true, Ordering::Release);
                 Err(error)
             }
             Err(error) => Err(error),
@@ -70,11 +70,12 @@ impl Reserve {
     /// Gives the space to whoever needs it now; whether there was any.
     pub(super) fn give_up(&self) -> Result<bool> {
         let mut kept = self.bytes.lock();
-        if self.given_up.swap(true, Ordering::AcqRel) || *kept == 0 {
+        self.given_up.store(true, Ordering::Release);
+        if *kept == 0 {
             return Ok(false);
         }
-        *kept = 0;
         self.remove()?;
+        *kept = 0;
         Ok(true)
     }
 

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use grouplog::storage::{Memory, OpenMode, Storage};
+use grouplog::storage::{Crash, Memory, OpenMode, Storage};
+use grouplog::time::SeededRandom;
 use grouplog::{
     Acks, Broker, BrokerConfig, Error, HealthStatus, JournalMode, Problem, Producer,
     ProducerConfig, Record, Result, TopicConfig,
@@ -414,4 +415,27 @@ fn a_destructor_that_sends_while_its_thread_unwinds_breaks_nothing() {
     assert!(broker.health().is_ok(), "{}", broker.health());
     producer(&broker, Acks::Synced).send(Record::to("t").partition(0).value("more")).unwrap();
     assert_eq!(values(&all(&broker, "t")), ["last words", "more"]);
+}
+
+/// Nothing of what a checkpoint was to hold may be forgotten when giving up the reserve fails, too.
+#[test]
+fn a_checkpoint_that_cannot_have_the_reserve_is_made_up_for_by_the_next() {
+    let world = World::on(Memory::crash_simulating(1)).batch_size(1024);
+    let storage = Faulty::new(world.storage.clone());
+    let broker = open(&storage, &world.config).unwrap();
+    broker.create_topic("t", TopicConfig::new()).unwrap();
+    let sender = producer(&broker, Acks::Written);
+    for value in ["first", "second"] {
+        sender.send(Record::to("t").value(value)).unwrap();
+    }
+    storage.order("write", "checkpoint", Act::Fail(28));
+    storage.order("remove", "reserve", EIO);
+    assert!(matches!(refused(broker.checkpoint()), Error::Io { .. }));
+    storage.heal();
+    broker.checkpoint().unwrap();
+    sender.send(Record::to("t").value("third")).unwrap();
+    assert!(broker.health().is_ok(), "{}", problems(&broker));
+    let random = SeededRandom::new(1);
+    let world = World::on(world.storage.crash(Crash::Kill, &random)).batch_size(1024);
+    assert_eq!(values(&all(&world.open(), "t")), ["first", "second", "third"]);
 }
