@@ -204,11 +204,27 @@ pub(crate) fn read_topic_id(storage: &dyn Storage, dir: &Path) -> Result<Option<
     Ok(id.and_then(|id| id.trim().parse().ok()))
 }
 
-/// Refuses the folder of another topic.
+/// Refuses a folder that does not say that it is the topic's.
 fn check_topic_id(storage: &dyn Storage, dir: &Path, expected: TopicId) -> Result<()> {
-    if read_topic_id(storage, dir)? == Some(expected) {
-        return Ok(());
+    match read_topic_id(storage, dir)? {
+        Some(id) if id == expected => Ok(()),
+        _ => Err(foreign(storage, dir)),
     }
+}
+
+/// Refuses a folder that says that it is another topic's.
+pub(super) fn check_not_foreign(
+    storage: &dyn Storage,
+    dir: &Path,
+    expected: TopicId,
+) -> Result<()> {
+    match read_topic_id(storage, dir)? {
+        Some(id) if id != expected => Err(foreign(storage, dir)),
+        _ => Ok(()),
+    }
+}
+
+fn foreign(storage: &dyn Storage, dir: &Path) -> Error {
     let path = storage.display_path(&dir.join(METADATA_FILE));
-    Err(Error::corrupt(path, 0, CorruptReason::TopicId))
+    Error::corrupt(path, 0, CorruptReason::TopicId)
 }

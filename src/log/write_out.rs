@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::MutexGuard;
 
 use super::batch::MemBatch;
+use super::recover::check_not_foreign;
 use super::segment::{Segment, SegmentFolder};
 use super::{Log, TopicConfig};
 use crate::error::{Error, Result};
@@ -290,19 +291,30 @@ impl Log {
         if out.folder_ready {
             return Ok(());
         }
-        let storage = &self.shared.storage;
-        let metadata = self.dir.join(METADATA_FILE);
-        if storage.metadata(&metadata)?.is_none() {
-            storage.create_dir(&self.dir)?;
-            let text = metadata_text(self.topic_id());
-            let file = storage.open(&metadata, OpenMode::CreateNew)?;
-            file.write_at(text.as_bytes(), 0)?;
-            out.unsynced.push(file);
-            out.folder_created = true;
-            out.names_changed = true;
+        if self.view().segments.is_empty() {
+            self.create_folder(out)?;
         }
         out.folder_ready = true;
         Ok(())
+    }
+
+    /// Each step is noted for the next sync as soon as it is done, so an attempt that fails half-way is
+    /// gone on with by the next one.
+    fn create_folder(&self, out: &mut WriteOut) -> Result<()> {
+        let storage = &self.shared.storage;
+        let metadata = self.dir.join(METADATA_FILE);
+        let mode = if storage.metadata(&metadata)?.is_none() {
+            storage.create_dir(&self.dir)?;
+            out.folder_created = true;
+            OpenMode::CreateNew
+        } else {
+            check_not_foreign(&**storage, &self.dir, self.topic_id())?;
+            OpenMode::Write
+        };
+        let file = storage.open(&metadata, mode)?;
+        out.names_changed = true;
+        out.unsynced.push(Arc::clone(&file));
+        file.write_at(metadata_text(self.topic_id()).as_bytes(), 0)
     }
 }
 
