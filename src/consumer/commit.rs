@@ -90,21 +90,20 @@ impl Consumer {
         }
     }
 
-    /// Commits the positions that changed since they were committed last.
+    /// Commits the positions that are not what is committed, by whomever.
     pub(super) fn commit_positions(&mut self) -> Result<()> {
-        let changed = |held: &&super::held::Held| !held.log.is_deleted();
-        let entries: Vec<_> = self
-            .held
-            .iter()
-            .filter(changed)
-            .filter_map(|held| Some((Arc::clone(&held.log), held.to_commit()?.into())))
-            .collect();
+        let held = self.held.iter().filter(|held| !held.log.is_deleted());
+        let changed = held.filter_map(|held| {
+            let position = held.position()?;
+            let committed = self.committed_position(held.log.number());
+            let differs = committed.map(Position::offset) != Some(position.offset());
+            differs.then(|| (Arc::clone(&held.log), position.into()))
+        });
+        let entries: Vec<_> = changed.collect();
         self.commit_entries(&entries)?;
-        for held in &mut self.held {
-            if let Some(position) = held.to_commit()
-                && !held.log.is_deleted()
-            {
-                held.set_committed(position.offset());
+        for held in self.held.iter_mut().filter(|held| !held.log.is_deleted()) {
+            if let Some(offset) = held.offset() {
+                held.set_committed(offset);
             }
         }
         Ok(())

@@ -431,3 +431,22 @@ fn a_reader_beside_a_sender_sees_every_record_once_and_in_order() {
         }
     });
 }
+
+/// What was committed since, by whomever, does not make a position committed.
+#[test]
+fn commit_commits_the_position_whatever_was_committed_after_it() {
+    let broker = World::new().open();
+    broker.create_topic("t", TopicConfig::new()).unwrap();
+    let producer = broker.producer().unwrap();
+    for value in ["a", "b", "c"] {
+        producer.send(Record::to("t").value(value)).unwrap();
+    }
+    let mut consumer = broker.consumer("g").unwrap();
+    consumer.subscribe(["t"]).unwrap();
+    assert_eq!(drain(&mut consumer).len(), 3);
+    consumer.commit().unwrap();
+    consumer.commit_offsets([(tp("t", 0), 1)]).unwrap();
+    assert_eq!(committed_offset(&consumer, &tp("t", 0)), Some(1));
+    consumer.commit().unwrap();
+    assert_eq!(committed_offset(&consumer, &tp("t", 0)), Some(3));
+}
