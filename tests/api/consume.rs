@@ -9,7 +9,9 @@ use grouplog::{
 };
 use proptest::prelude::*;
 
-use crate::world::{AT_ONCE, LONG, Owned, World, all, drain, owned, reader, refused, tp, values};
+use crate::world::{
+    AT_ONCE, LONG, Owned, World, all, committed_offset, drain, owned, reader, refused, tp, values,
+};
 
 /// A step of the life of a partition.
 #[derive(Debug, Clone)]

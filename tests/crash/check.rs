@@ -50,13 +50,13 @@ fn verify_all(
     tidy.map_err(End::Violation)?;
     folder::check(&lost, &life.broker, setup.files).map_err(End::Violation)?;
     life.close()?;
-    let expected = life.history.state();
+    let expected = life.history.state().clone();
     drop(life);
 
     let read_only = Broker::open_storage_read_only(Arc::new(lost.clone()))
         .map_err(|error| End::Violation(format!("opening read-only fails: {error:?}")))?;
     let seen = observe(&read_only).map_err(End::Violation)?;
-    if seen != expected {
+    if !expected.is(&seen) {
         return Err(End::Violation(format!("read-only shows {seen} instead of {expected}")));
     }
     let life = Life::begin(&lost, setup, &mut history, all, 102)?;
@@ -72,7 +72,7 @@ fn verify_all(
 
 /// One record for each partition, the last one `Synced`.
 fn append_everywhere(life: &mut Life) -> Result<(), End> {
-    let topics = life.history.state().topics;
+    let topics = life.history.state().topics.clone();
     if topics.is_empty() {
         life.create("after", &TopicConfig::new(), 1)?;
         return life.send(&place("after", 0), b"after".to_vec(), Acks::Synced);

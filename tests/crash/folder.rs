@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use grouplog::Broker;
-use grouplog::storage::{FileKind, Memory, Storage};
-
-use crate::journal_file::read_file;
+use grouplog::storage::{FileKind, Memory, OpenMode, Storage};
 
 const ROOT_FILES: [&str; 7] = [
     "grouplog.lock",
@@ -154,4 +152,13 @@ pub(crate) fn contents(memory: &Memory) -> BTreeMap<PathBuf, Vec<u8>> {
 
 fn list(memory: &Memory, folder: &Path) -> Vec<grouplog::storage::DirEntry> {
     memory.list(folder).unwrap()
+}
+
+/// The bytes of a file.
+pub(crate) fn read_file(memory: &Memory, path: &Path) -> Vec<u8> {
+    let file = memory.open(path, OpenMode::Read).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    let read = file.read_at(&mut bytes, 0).unwrap();
+    bytes.truncate(read);
+    bytes
 }

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use grouplog::storage::{Memory, OpenMode, Storage};
+use grouplog::storage::{Memory, Storage};
+
+use crate::folder::read_file;
 
 /// A journal file with a life of its own.
 #[derive(Debug)]
@@ -77,13 +79,4 @@ pub(crate) fn look_alike(sequence: u32, position: usize) -> [u8; FRAME_HEADER] {
     let crc = crc32fast::hash(&header);
     header[28..].copy_from_slice(&crc.to_be_bytes());
     header
-}
-
-/// The bytes of a file.
-pub(crate) fn read_file(memory: &Memory, path: &Path) -> Vec<u8> {
-    let file = memory.open(path, OpenMode::Read).unwrap();
-    let mut bytes = vec![0; file.len().unwrap() as usize];
-    let read = file.read_at(&mut bytes, 0).unwrap();
-    bytes.truncate(read);
-    bytes
 }

@@ -218,7 +218,7 @@ impl Life {
             topic.config.contains(&("message.timestamp.type", "CreateTime".to_owned()))
         });
         let timestamp = if own_time && !id.is_multiple_of(5) { NOW - id as i64 } else { NOW };
-        RecordModel { key, value, headers, timestamp }
+        RecordModel { key, value, headers, timestamp: Some(timestamp) }
     }
 
     pub(crate) fn send(&mut self, place: &Place, value: Vec<u8>, acks: Acks) -> Result<(), End> {
@@ -236,7 +236,9 @@ impl Life {
         if self.memory.has_crashed() {
             return Err(End::Crash);
         }
-        if metadata.offset() != expected || metadata.timestamp().as_millis() != model.timestamp {
+        if metadata.offset() != expected
+            || Some(metadata.timestamp().as_millis()) != model.timestamp
+        {
             return Err(End::Violation(format!("{metadata:?}, but the log end was {expected}")));
         }
         self.acknowledge(acks)
@@ -259,7 +261,8 @@ impl Life {
     fn commit(&mut self, group: &str, place: &Place, behind: i64) -> Result<(), End> {
         let offset = (self.history.state().end(place) - behind).max(0);
         let group = group.to_owned();
-        self.history.attempt(Change::Commit { group: group.clone(), place: place.clone(), offset });
+        let offsets = vec![(place.clone(), offset)];
+        self.history.attempt(Change::Commit { group: group.clone(), offsets });
         let config = ConsumerConfig::new().group(group);
         let mut consumer = self.broker.consumer_with(config).map_err(unexpected)?;
         let partition = TopicPartition::new(place.0.as_str(), place.1);
@@ -271,8 +274,12 @@ impl Life {
     /// whose value is, at these places, what frames would be without salt.
     fn send_look_alike(&mut self, place: &Place) -> Result<(), End> {
         const BYTES: usize = 640;
-        let plain =
-            |value| RecordModel { key: None, value: Some(value), headers: vec![], timestamp: NOW };
+        let plain = |value| RecordModel {
+            key: None,
+            value: Some(value),
+            headers: vec![],
+            timestamp: Some(NOW),
+        };
         let probe = self.value(BYTES);
         self.send_model(place, plain(probe.clone()), Acks::Written)?;
         let mut files = journal_file::read(&self.memory).into_iter();
@@ -374,10 +381,10 @@ fn record<'a>((topic, partition): &'a Place, model: &'a RecordModel) -> Record<'
         };
     }
     // What was sent without a time has that of the clock, which stands still.
-    if model.timestamp == NOW {
-        return record;
+    match model.timestamp {
+        None | Some(NOW) => record,
+        Some(timestamp) => record.timestamp(Timestamp::from_millis(timestamp)),
     }
-    record.timestamp(Timestamp::from_millis(model.timestamp))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "given to map_err")]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use grouplog::{
-    Broker, Consumer, ConsumerConfig, GroupSummary, ReadOnlyBroker, Result, TopicDescription,
-    TopicPartition,
+    Broker, Consumer, ConsumerConfig, ConsumerRecord, GroupSummary, ReadOnlyBroker, Result,
+    TopicDescription, TopicPartition,
 };
 
 use crate::oracle::{RecordModel, State};
@@ -128,17 +128,22 @@ fn read_records(
                     record.topic_partition()
                 ));
             }
-            let header = |header: grouplog::record::RecordHeader<'_>| {
-                let name = String::from_utf8_lossy(header.name_bytes()).into_owned();
-                (name, header.value().map(<[u8]>::to_vec))
-            };
-            log.push(Arc::new(RecordModel {
-                key: record.key().map(<[u8]>::to_vec),
-                value: record.value().map(<[u8]>::to_vec),
-                headers: record.headers().map(header).collect(),
-                timestamp: record.timestamp().as_millis(),
-            }));
+            log.push(Arc::new(model_of(&record)));
         }
+    }
+}
+
+/// A record as it was read.
+pub(crate) fn model_of(record: &ConsumerRecord<'_>) -> RecordModel {
+    let header = |header: grouplog::record::RecordHeader<'_>| {
+        let name = String::from_utf8_lossy(header.name_bytes()).into_owned();
+        (name, header.value().map(<[u8]>::to_vec))
+    };
+    RecordModel {
+        key: record.key().map(<[u8]>::to_vec),
+        value: record.value().map(<[u8]>::to_vec),
+        headers: record.headers().map(header).collect(),
+        timestamp: Some(record.timestamp().as_millis()),
     }
 }
 

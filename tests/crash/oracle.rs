@@ -14,7 +14,19 @@ pub(crate) struct RecordModel {
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) value: Option<Vec<u8>>,
     pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
-    pub(crate) timestamp: i64,
+    /// `None`: the broker gave it one that the program did not live to hear of.
+    pub(crate) timestamp: Option<i64>,
+}
+
+impl RecordModel {
+    /// Whether this is what was read.
+    pub(crate) fn is(&self, seen: &Self) -> bool {
+        let same_time = self.timestamp.is_none() || self.timestamp == seen.timestamp;
+        same_time
+            && self.key == seen.key
+            && self.value == seen.value
+            && self.headers == seen.headers
+    }
 }
 
 /// A partition, by topic and number.
@@ -26,7 +38,7 @@ pub(crate) enum Change {
     Create { topic: String, partitions: u32 },
     Delete { topic: String },
     Append(Vec<(Place, Arc<RecordModel>)>),
-    Commit { group: String, place: Place, offset: i64 },
+    Commit { group: String, offsets: Vec<(Place, i64)> },
 }
 
 /// Everything that can be seen of a broker. Also what a prefix of changes must look like.
@@ -57,10 +69,26 @@ impl State {
                     }
                 }
             }
-            Change::Commit { group, place, offset } => {
-                self.offsets.insert((group.clone(), place.clone()), *offset);
+            Change::Commit { group, offsets } => {
+                for (place, offset) in offsets {
+                    self.offsets.insert((group.clone(), place.clone()), *offset);
+                }
             }
         }
+    }
+
+    /// Whether this is what was seen. Lengths are compared first: most states differ in them.
+    pub(crate) fn is(&self, seen: &Self) -> bool {
+        let lens = |state: &Self| -> Vec<usize> {
+            state.topics.values().flatten().map(Vec::len).collect()
+        };
+        self.topics.keys().eq(seen.topics.keys())
+            && self.offsets == seen.offsets
+            && lens(self) == lens(seen)
+            && self.topics.iter().zip(&seen.topics).all(|((_, logs), (_, seen))| {
+                logs.len() == seen.len()
+                    && logs.iter().flatten().zip(seen.iter().flatten()).all(|(a, b)| a.is(b))
+            })
     }
 
     /// The log end offset of a partition.
@@ -87,6 +115,8 @@ impl fmt::Display for State {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct History {
     changes: Vec<Change>,
+    /// What all of them make.
+    state: State,
     /// So many changes survive a killed process.
     written: usize,
     /// So many survive power loss.
@@ -97,6 +127,7 @@ pub(crate) struct History {
 impl History {
     /// Notes a change that is about to be tried.
     pub(crate) fn attempt(&mut self, change: Change) {
+        self.state.apply(&change);
         self.changes.push(change);
     }
 
@@ -107,8 +138,8 @@ impl History {
 
     /// Everything attempted was acknowledged as `Synced`.
     pub(crate) fn synced(&mut self) {
-        self.written = self.changes.len();
-        self.synced = self.changes.len();
+        self.written();
+        self.synced_up_to(self.written);
     }
 
     /// The first `count` changes were made `Synced`.
@@ -117,10 +148,8 @@ impl History {
     }
 
     /// The state when everything attempted is there.
-    pub(crate) fn state(&self) -> State {
-        let mut state = State::default();
-        self.changes.iter().for_each(|change| state.apply(change));
-        state
+    pub(crate) fn state(&self) -> &State {
+        &self.state
     }
 
     pub(crate) fn attempted(&self) -> usize {
@@ -140,13 +169,16 @@ impl History {
 
     /// The one prefix that explains everything seen: records of all partitions, offsets and topics.
     pub(crate) fn explain(&self, seen: &State, promised: usize) -> Result<usize, String> {
+        if promised == self.changes.len() && self.state.is(seen) {
+            return Ok(promised);
+        }
         let mut state = State::default();
         let mut best = None;
         for count in 0..=self.changes.len() {
             if count > 0 {
                 state.apply(&self.changes[count - 1]);
             }
-            if state == *seen {
+            if state.is(seen) {
                 if count >= promised {
                     return Ok(count);
                 }
@@ -158,7 +190,7 @@ impl History {
         Err(format!(
             "{best}; promised {promised}, attempted {}\n  seen:     {seen}\n  all:      {}\n  promised: {}",
             self.changes.len(),
-            self.state(),
+            self.state,
             self.at(promised),
         ))
     }
@@ -172,8 +204,16 @@ impl History {
     /// What is known once the first `count` changes were found. `durable`: they survive power loss
     /// from here on.
     pub(crate) fn found(&mut self, count: usize, durable: bool) {
-        self.changes.truncate(count);
+        self.cut_to(count);
         self.written = count;
         self.synced = if durable { count } else { self.synced.min(count) };
+    }
+
+    /// What is behind the first `count` changes is not there, and never will be.
+    pub(crate) fn cut_to(&mut self, count: usize) {
+        if count < self.changes.len() {
+            self.state = self.at(count);
+            self.changes.truncate(count);
+        }
     }
 }

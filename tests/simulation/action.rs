@@ -1,0 +1,75 @@
+//! What can happen next.
+
+/// One step of a life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Action {
+    Send,
+    SendSynced,
+    /// Waits for the oldest `Synced` record that nobody has waited for.
+    Wait,
+    SendAll,
+    Flush,
+    CreateTopic,
+    DeleteTopic,
+    Checkpoint,
+    /// Reads everything, and compares.
+    Look,
+    /// Reads everything from beside the writer.
+    LookBeside,
+    Subscribe,
+    Assign,
+    Poll,
+    Commit,
+    CommitOffsets,
+    Seek,
+    SeekToTimestamp,
+    Pause,
+    /// A consumer closes, is dropped, or panics.
+    Leave,
+    /// A member does not poll, while the others do, for longer than it may.
+    Stall,
+    /// A little time goes by.
+    Tick,
+    /// Somebody sets the wall clock.
+    SetWallClock,
+    FillDisk,
+    FreeDisk,
+    /// One of the next calls to the storage fails, once or from then on.
+    SetFault,
+    Heal,
+    /// The process or the machine ends at one of the next changes of files.
+    SetCrash,
+}
+
+use Action::*;
+
+/// All of them, with how often they come relative to each other, if at all.
+pub(crate) const ALL: [(Action, u32); 27] = [
+    (Send, 40),
+    (SendSynced, 12),
+    (Wait, 6),
+    (SendAll, 8),
+    (Flush, 5),
+    (CreateTopic, 4),
+    (DeleteTopic, 2),
+    (Checkpoint, 3),
+    (Look, 2),
+    (LookBeside, 1),
+    (Subscribe, 6),
+    (Assign, 2),
+    (Poll, 40),
+    (Commit, 10),
+    (CommitOffsets, 4),
+    (Seek, 3),
+    (SeekToTimestamp, 2),
+    (Pause, 2),
+    (Leave, 3),
+    (Stall, 2),
+    (Tick, 6),
+    (SetWallClock, 1),
+    (FillDisk, 1),
+    (FreeDisk, 2),
+    (SetFault, 2),
+    (Heal, 4),
+    (SetCrash, 1),
+];

@@ -1,0 +1,163 @@
+//! Commits: what must be committed, and what must be fenced.
+
+use grouplog::{Consumer, Error};
+
+use crate::member::{INTERVAL, Member, partition};
+use crate::oracle::{Change, Place};
+use crate::session::Session;
+use crate::world::{Step, World, violation};
+
+impl World {
+    pub(crate) fn commit(&mut self, session: &mut Session) -> Step {
+        let Some(at) = self.any_of_group(session) else { return Ok(()) };
+        let member = &session.members[at];
+        let offsets = self.positions_of(member);
+        self.note(format!("{} commits {offsets:?}", member.name));
+        self.commit_as(session, at, &offsets, Consumer::commit)
+    }
+
+    pub(crate) fn commit_offsets(&mut self, session: &mut Session) -> Step {
+        let Some(at) = self.any_of_group(session) else { return Ok(()) };
+        let Some(place) = self.any_place() else { return Ok(()) };
+        let offset = self.below(self.history.state().end(&place) as usize + 1) as i64;
+        self.note(format!("{} commits {offset} of {place:?}", session.members[at].name));
+        self.commit_as(session, at, &[(place.clone(), offset)], |consumer| {
+            consumer.commit_offsets([(partition(&place), offset)])
+        })
+    }
+
+    fn any_of_group(&self, session: &Session) -> Option<usize> {
+        let of_group = |at: &usize| session.members[*at].group.is_some();
+        let all: Vec<usize> = (0..session.members.len()).filter(of_group).collect();
+        if all.is_empty() { None } else { Some(all[self.below(all.len())]) }
+    }
+
+    fn commit_as(
+        &mut self,
+        session: &mut Session,
+        at: usize,
+        offsets: &[(Place, i64)],
+        commit: impl FnOnce(&mut Consumer) -> grouplog::Result<()>,
+    ) -> Step {
+        let group = session.members[at].group.unwrap_or_default();
+        // What a member does not hold it may commit or not, as it knows of the newest assignment or not.
+        let holds = |(place, _): &(Place, i64)| session.members[at].positions.contains_key(place);
+        let fenced = match Some(must_be_fenced(session, at)) {
+            Some(false) if !offsets.iter().all(holds) => None,
+            fenced => fenced,
+        };
+        let mut refused = false;
+        let had_failed = session.has_failed();
+        let change = Change::Commit { group: group.to_owned(), offsets: offsets.to_vec() };
+        self.history.attempt(change);
+        let ops = self.memory.ops();
+        let result = commit(&mut session.members[at].consumer);
+        self.alive()?;
+        match &result {
+            // A commit of nothing needs no journal.
+            Ok(()) if had_failed && !offsets.is_empty() && self.memory.ops() > ops => {
+                return violation("a commit succeeds although a write had failed");
+            }
+            Ok(()) if !self.is_settled_but_last() => {
+                self.take_back();
+            }
+            Ok(()) => self.history.written(),
+            Err(Error::Fenced { .. }) => {
+                refused = true;
+                self.take_back();
+            }
+            Err(Error::Indeterminate { .. }) => {}
+            Err(_) => self.take_back(),
+        }
+        match result {
+            Ok(()) if fenced == Some(true) => violation("a commit that must be fenced succeeds"),
+            Err(Error::Fenced { .. }) if fenced == Some(false) => {
+                violation("a commit of a member in good standing is fenced")
+            }
+            Ok(()) => check_committed(&session.members[at], offsets),
+            Err(_) if refused => Ok(()),
+            Err(error) => {
+                self.note(format!("  {error}"));
+                self.judge(&error, ops)
+            }
+        }
+    }
+
+    /// Whether all changes but the last one are acknowledged.
+    fn is_settled_but_last(&self) -> bool {
+        self.history.attempted() <= self.history.promised(false) + 1
+    }
+
+    /// Makes a call that may commit these positions on the way.
+    pub(crate) fn with_commit(
+        &mut self,
+        session: &mut Session,
+        group: Option<&'static str>,
+        offsets: &[(Place, i64)],
+        call: impl FnOnce(&mut Session),
+    ) -> Step {
+        let Some(group) = group.filter(|_| !offsets.is_empty() && !self.is_uncertain()) else {
+            call(session);
+            return self.alive();
+        };
+        self.history.attempt(Change::Commit { group: group.to_owned(), offsets: offsets.to_vec() });
+        call(session);
+        self.alive()?;
+        let summary = session.broker.describe_group(group);
+        let rows = summary.map_or(Vec::new(), |summary| summary.offsets);
+        let committed = offsets.iter().all(|(place, offset)| {
+            let row = rows.iter().find(|row| row.partition == partition(place));
+            row.and_then(|row| row.committed) == Some(*offset)
+        });
+        if committed {
+            self.history.written();
+        } else if session.has_failed() {
+            // The one attempt may be in the journal all the same.
+        } else {
+            self.take_back();
+        }
+        Ok(())
+    }
+
+    /// What a commit of all positions says: those in topics that are there.
+    pub(crate) fn positions_of(&self, member: &Member) -> Vec<(Place, i64)> {
+        let there = |place: &Place| self.history.state().topics.contains_key(&place.0);
+        let positions = member.positions.iter();
+        let positions = positions
+            .filter(|(place, (known, _))| there(place) && *known == self.incarnation(place));
+        positions.map(|(place, (_, next))| (place.clone(), *next)).collect()
+    }
+
+    pub(crate) fn incarnation(&self, place: &Place) -> u64 {
+        self.incarnations.get(&place.0).copied().unwrap_or_default()
+    }
+
+    /// Whether its next poll finds that it was evicted.
+    pub(crate) fn is_evicted(&self, member: &Member) -> bool {
+        member.is_subscribed() && self.now() >= member.polled + INTERVAL
+    }
+}
+
+/// Whether the consumer is no member (any more) of a group that has some.
+fn must_be_fenced(session: &Session, at: usize) -> bool {
+    let member = &session.members[at];
+    let summary = session.broker.describe_group(member.group.unwrap_or_default()).ok();
+    let members = summary.map_or(Vec::new(), |group| group.members);
+    if member.is_subscribed() {
+        !members.iter().any(|described| described.client_id == member.name)
+    } else {
+        !members.is_empty()
+    }
+}
+
+fn check_committed(member: &Member, offsets: &[(Place, i64)]) -> Step {
+    for (place, offset) in offsets {
+        match member.consumer.committed(&partition(place)) {
+            Ok(Some(committed)) if committed.offset() == *offset => {}
+            other => {
+                return violation(format!("{offset} of {place:?} is committed: {other:?}"));
+            }
+        }
+    }
+    Ok(())
+}

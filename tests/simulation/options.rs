@@ -1,0 +1,69 @@
+//! What a seed switches on, and how much of it (swarm testing: what never comes with everything else
+//! comes when some of it is left out).
+
+use grouplog::JournalMode;
+use grouplog::record::Compression;
+use grouplog::time::{Random, SeededRandom};
+
+use crate::action::{ALL, Action};
+
+/// The features and rates of one seed.
+#[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each switches one feature of a seed")]
+pub(crate) struct Options {
+    pub(crate) mode: JournalMode,
+    /// The journal's limit, in files of 64 KiB.
+    pub(crate) journal_files: u64,
+    pub(crate) batch_size: u32,
+    pub(crate) segment_bytes: u32,
+    pub(crate) compression: Compression,
+    /// Of so many topics one has the broker's timestamps; 0 for none.
+    pub(crate) append_time_in: u64,
+    pub(crate) partitions_max: u32,
+    pub(crate) value_bytes_max: usize,
+    pub(crate) max_poll_records: usize,
+    pub(crate) consumers_max: usize,
+    pub(crate) auto_commit: bool,
+    pub(crate) lives: u64,
+    pub(crate) steps_max: usize,
+    /// Whether a life may be crashed while it recovers.
+    pub(crate) crash_in_recovery: bool,
+    /// Whether a life may end by power loss, not by kills and closing alone.
+    pub(crate) power_loss: bool,
+    /// Whether a byte is flipped after the last life.
+    pub(crate) damage: bool,
+    pub(crate) weights: Vec<(Action, u32)>,
+}
+
+impl Options {
+    pub(crate) fn of(seed: u64) -> Self {
+        let random = SeededRandom::new(seed ^ 0x6f70_7469_6f6e_7321);
+        let below = |n: u64| random.next_u64() % n;
+        let coin = || below(2) == 0;
+        let pick = |choices: &[u64]| choices[below(choices.len() as u64) as usize];
+        let weights = ALL.iter().filter_map(|&(action, weight)| {
+            let on = action == Action::Send || below(4) > 0;
+            on.then(|| (action, weight << below(3)))
+        });
+        let weights = weights.collect();
+        Self {
+            mode: if coin() { JournalMode::Map } else { JournalMode::Write },
+            journal_files: pick(&[4, 4, 5, 8]),
+            batch_size: pick(&[1024, 1024, 3000, 16_384]) as u32,
+            segment_bytes: pick(&[2048, 8192, 1 << 20]) as u32,
+            compression: if below(4) == 0 { Compression::Zstd } else { Compression::None },
+            append_time_in: pick(&[0, 2, 4]),
+            partitions_max: pick(&[1, 2, 4]) as u32,
+            value_bytes_max: pick(&[20, 300, 300, 3_000, 25_000]) as usize,
+            max_poll_records: pick(&[1, 7, 500]) as usize,
+            consumers_max: pick(&[1, 2, 4]) as usize,
+            auto_commit: coin(),
+            lives: pick(&[2, 3, 5]),
+            steps_max: pick(&[8, 25, 60]) as usize,
+            crash_in_recovery: coin(),
+            power_loss: below(4) > 0,
+            damage: below(4) == 0,
+            weights,
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! What producers and administrators do.
+
+use std::sync::Arc;
+
+use grouplog::time::{Clock, Random, SeededRandom};
+use grouplog::{Delivery, Error, Record, RecordMetadata, Timestamp, TimestampType, TopicConfig};
+
+use crate::observe::observe;
+use crate::oracle::{Change, Place, RecordModel};
+use crate::session::Session;
+use crate::world::{Step, World, violation};
+
+impl World {
+    pub(crate) fn send(&mut self, session: &mut Session) -> Step {
+        let Some((place, model)) = self.any_record() else { return Ok(()) };
+        self.note(format!("send to {place:?} {}", size_of_value(&model)));
+        self.send_one(session, &place, &model, false).map(|_| ())
+    }
+
+    pub(crate) fn send_synced(&mut self, session: &mut Session) -> Step {
+        let Some((place, model)) = self.any_record() else { return Ok(()) };
+        self.note(format!("send synced to {place:?} {}", size_of_value(&model)));
+        let Some(delivery) = self.send_one(session, &place, &model, true)? else { return Ok(()) };
+        session.unwaited.push_back((self.history.attempted(), delivery));
+        if self.one_in(2) { self.wait(session) } else { Ok(()) }
+    }
+
+    /// Sends a record, which is `Written` then; its delivery.
+    pub(crate) fn send_one(
+        &mut self,
+        session: &mut Session,
+        place: &Place,
+        model: &Arc<RecordModel>,
+        synced: bool,
+    ) -> Step<Option<Delivery>> {
+        let expected = self.history.state().end(place);
+        let change = Change::Append(vec![(place.clone(), Arc::clone(model))]);
+        let sent = self.change(session, change, |session| {
+            let producer = if synced { &session.synced } else { &session.written };
+            producer.send(record(place, model))
+        })?;
+        let Some(delivery) = sent else { return Ok(None) };
+        let stamped = placed(model, delivery.metadata(), place, expected)?;
+        self.restamp(vec![(place.clone(), stamped)], model.timestamp.is_none());
+        Ok(Some(delivery))
+    }
+
+    /// What the broker stamped is known now.
+    fn restamp(&mut self, records: Vec<(Place, Arc<RecordModel>)>, needed: bool) {
+        if needed {
+            self.take_back();
+            self.history.attempt(Change::Append(records));
+        }
+    }
+
+    pub(crate) fn wait(&mut self, session: &mut Session) -> Step {
+        let Some((count, delivery)) = session.unwaited.pop_front() else { return Ok(()) };
+        self.note(format!("wait for change {count}"));
+        let ops = self.memory.ops();
+        let waited = delivery.wait();
+        self.alive()?;
+        match waited {
+            Ok(_) => {
+                self.history.synced_up_to(count);
+                Ok(())
+            }
+            Err(error) => {
+                self.note(format!("  {error}"));
+                self.judge(&error, ops)
+            }
+        }
+    }
+
+    pub(crate) fn send_all(&mut self, session: &mut Session) -> Step {
+        let count = 1 + self.below(5);
+        let records: Vec<_> = (0..count).filter_map(|_| self.any_record()).collect();
+        let bytes: usize = records.iter().map(|(_, model)| size_of_value(model)).sum();
+        // A quarter of the smallest journal is the limit; of nothing nothing is said.
+        if bytes > 50_000 || records.is_empty() {
+            return Ok(());
+        }
+        let places: Vec<_> = records.iter().map(|(place, _)| place.clone()).collect();
+        self.note(format!("send all to {places:?}, {bytes} bytes"));
+        let mut ends = self.history.state().clone();
+        let change = Change::Append(records.clone());
+        let sent = self.change(session, change, |session| {
+            session.synced.send_all(records.iter().map(|(place, model)| record(place, model)))
+        })?;
+        let Some(deliveries) = sent else { return Ok(()) };
+        let mut stamped = Vec::new();
+        for ((place, model), metadata) in records.iter().zip(deliveries.metadata()) {
+            stamped.push((place.clone(), placed(model, &metadata, place, ends.end(place))?));
+            ends.apply(&Change::Append(vec![(place.clone(), Arc::clone(model))]));
+        }
+        let unknown = records.iter().any(|(_, model)| model.timestamp.is_none());
+        self.restamp(stamped, unknown);
+        let count = self.history.attempted();
+        if self.one_in(2) {
+            return Ok(());
+        }
+        let ops = self.memory.ops();
+        let waited = deliveries.wait();
+        self.alive()?;
+        match waited {
+            Ok(()) => self.history.synced_up_to(count),
+            Err(error) => self.judge(&error, ops)?,
+        }
+        Ok(())
+    }
+
+    pub(crate) fn flush(&mut self, session: &mut Session) -> Step {
+        self.note("flush");
+        let ops = self.memory.ops();
+        let flushed = session.synced.flush();
+        self.alive()?;
+        match flushed {
+            Ok(()) => self.history.synced_up_to(self.history.promised(false)),
+            Err(error) => {
+                self.note(format!("  {error}"));
+                self.judge(&error, ops)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn create_topic(&mut self, session: &mut Session) -> Step {
+        let name = ["a", "b", "c"][self.below(3)];
+        let partitions = 1 + self.below(self.options.partitions_max as usize) as u32;
+        let append_time = self.options.append_time_in as usize;
+        let kind = if append_time > 0 && self.one_in(append_time) {
+            TimestampType::LogAppendTime
+        } else {
+            TimestampType::CreateTime
+        };
+        let config = TopicConfig::new()
+            .partitions(partitions)
+            .segment_bytes(self.options.segment_bytes)
+            .index_interval_bytes(256)
+            .compression(self.options.compression)
+            .timestamp_type(kind);
+        if self.history.state().topics.contains_key(name) {
+            return match session.broker.create_topic(name, config) {
+                Err(Error::TopicExists { .. }) => self.alive(),
+                other => self.refused_otherwise(session, other),
+            };
+        }
+        self.note(format!("create {name} {partitions} {kind:?}"));
+        let change = Change::Create { topic: name.to_owned(), partitions };
+        let before = (self.incarnations.clone(), self.append_time.clone());
+        *self.incarnations.entry(name.to_owned()).or_default() += 1;
+        self.append_time.remove(name);
+        if kind == TimestampType::LogAppendTime {
+            self.append_time.insert(name.to_owned());
+        }
+        let changes = self.history.attempted();
+        let created =
+            self.change(session, change, |session| session.broker.create_topic(name, config))?;
+        if self.history.attempted() == changes {
+            // Refused: one that may come back by a crash is still the one that it was.
+            (self.incarnations, self.append_time) = before;
+        }
+        if created.is_some() {
+            self.history.synced();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn delete_topic(&mut self, session: &mut Session) -> Step {
+        let Some((name, _)) = self.any_place() else { return Ok(()) };
+        self.note(format!("delete {name}"));
+        self.kept.retain(|kept| kept.place.0 != name);
+        let change = Change::Delete { topic: name.clone() };
+        let deleted = self.change(session, change, |session| session.broker.delete_topic(&name))?;
+        if deleted.is_some() {
+            self.history.synced();
+        }
+        Ok(())
+    }
+
+    /// A call that cannot succeed may fail for want of the disk first.
+    fn refused_otherwise(&mut self, session: &Session, result: grouplog::Result<()>) -> Step {
+        self.alive()?;
+        match result {
+            Ok(()) => violation("a topic is created twice"),
+            Err(Error::Failed { .. }) if session.has_failed() => Ok(()),
+            Err(error) => self.judge(&error, 0),
+        }
+    }
+
+    pub(crate) fn checkpoint(&mut self, session: &mut Session) -> Step {
+        self.note("checkpoint");
+        let ops = self.memory.ops();
+        let done = session.broker.checkpoint();
+        self.alive()?;
+        match done {
+            Ok(()) => self.history.synced_up_to(self.history.promised(false)),
+            Err(error) => {
+                self.note(format!("  {error}"));
+                self.judge(&error, ops)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn look(&mut self, session: &mut Session) -> Step {
+        self.note("look");
+        self.compare(observe(&session.broker), "the broker")
+    }
+
+    pub(crate) fn look_beside(&mut self, _session: &mut Session) -> Step {
+        self.note("look from beside");
+        let reader = grouplog::Broker::open_storage_read_only(Arc::new(self.memory.clone()));
+        let reader =
+            reader.or_else(|error| violation(format!("opening read-only fails: {error:?}")))?;
+        self.compare(observe(&reader), "a reader beside it")
+    }
+
+    fn compare(&mut self, seen: Result<crate::oracle::State, String>, who: &str) -> Step {
+        let seen = seen.or_else(violation)?;
+        let explained = self.history.explain(&seen, self.history.promised(false));
+        explained.map(|_| ()).or_else(|what| violation(format!("{who} shows: {what}")))
+    }
+
+    /// A record for a partition that is there, with everything that a record can have, in turns.
+    pub(crate) fn any_record(&mut self) -> Option<(Place, Arc<RecordModel>)> {
+        let place = self.any_place()?;
+        let bytes = self.below(self.options.value_bytes_max);
+        Some((place.clone(), self.record_for(&place, bytes)))
+    }
+
+    pub(crate) fn record_for(&mut self, place: &Place, bytes: usize) -> Arc<RecordModel> {
+        let id = self.history.next_id();
+        let key = (id % 4 != 3).then(|| format!("key {id}").into_bytes());
+        let headers = match id % 3 {
+            0 => vec![("id".to_owned(), Some(id.to_be_bytes().to_vec())), ("id".to_owned(), None)],
+            _ => Vec::new(),
+        };
+        let random = SeededRandom::new(id);
+        let mut value = Vec::with_capacity(bytes + 8);
+        while value.len() < bytes {
+            // Half of it compresses.
+            value.extend_from_slice(&random.next_u64().to_be_bytes());
+            value.extend_from_slice(&id.to_be_bytes());
+        }
+        value.truncate(bytes);
+        let timestamp = if self.append_time.contains(&place.0) {
+            None
+        } else if id.is_multiple_of(5) {
+            Some(self.below(2_000_000_000_000) as i64)
+        } else {
+            Some(self.clock.now().as_millis())
+        };
+        Arc::new(RecordModel { key, value: (bytes > 0).then_some(value), headers, timestamp })
+    }
+}
+
+fn size_of_value(model: &RecordModel) -> usize {
+    model.value.as_ref().map_or(0, Vec::len)
+}
+
+/// Where the record went must be where it had to go; the record with the time that it got.
+fn placed(
+    model: &Arc<RecordModel>,
+    metadata: &RecordMetadata,
+    place: &Place,
+    expected: i64,
+) -> Step<Arc<RecordModel>> {
+    let time = metadata.timestamp().as_millis();
+    let right = metadata.offset() == expected
+        && metadata.topic() == place.0
+        && metadata.partition() == place.1
+        && model.timestamp.is_none_or(|asked| asked == time);
+    if !right {
+        return violation(format!("{metadata:?}, but the log end of {place:?} was {expected}"));
+    }
+    Ok(Arc::new(RecordModel { timestamp: Some(time), ..RecordModel::clone(model) }))
+}
+
+pub(crate) fn record<'a>((topic, partition): &'a Place, model: &'a RecordModel) -> Record<'a> {
+    let mut record = Record::to(topic).partition(*partition);
+    if let Some(key) = &model.key {
+        record = record.key(key);
+    }
+    if let Some(value) = &model.value {
+        record = record.value(value);
+    }
+    for (name, value) in &model.headers {
+        record = match value {
+            Some(value) => record.header(name, value),
+            None => record.null_header(name),
+        };
+    }
+    match model.timestamp {
+        Some(timestamp) => record.timestamp(Timestamp::from_millis(timestamp)),
+        None => record,
+    }
+}

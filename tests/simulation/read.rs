@@ -1,0 +1,257 @@
+//! Polls and seeks: what consumers must see.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use grouplog::{
+    Broker, Consumer, ConsumerConfig, ConsumerRecords, Error, OffsetReset, Timestamp,
+    TopicPartition,
+};
+
+use crate::member::{GROUPS, Kept, Member, partition, place_of, unexpected};
+use crate::oracle::Place;
+use crate::session::Session;
+use crate::world::{Step, World, violation};
+
+impl World {
+    pub(crate) fn poll_one(&mut self, session: &mut Session) -> Step {
+        if session.members.is_empty() {
+            return Ok(());
+        }
+        let at = self.below(session.members.len());
+        self.poll(session, at).map(|_| ())
+    }
+
+    /// One poll; whether it gave records or changed what is assigned.
+    pub(crate) fn poll(&mut self, session: &mut Session, at: usize) -> Step<bool> {
+        let member = &mut session.members[at];
+        if self.is_evicted(member) {
+            member.positions.clear();
+            member.paused.clear();
+        }
+        let before = member.consumer.assignment();
+        let offsets = if member.auto_commit { self.positions_of(member) } else { Vec::new() };
+        let group = member.group;
+        let mut polled = None;
+        self.with_commit(session, group, &offsets, |session| {
+            polled = Some(session.members[at].consumer.poll(Duration::ZERO));
+        })?;
+        let member = &mut session.members[at];
+        member.polled = self.now();
+        match polled {
+            Some(Ok(records)) => {
+                self.note(format!("{} polls {}", member.name, records.len()));
+                self.check_records(member, &records)?;
+                self.take_up(member)?;
+                let moved = member.consumer.assignment() != before;
+                check_ownership(session)?;
+                Ok(moved || !records.is_empty())
+            }
+            // Somebody deleted what it had chosen.
+            Some(Err(Error::UnknownTopic { .. })) if !member.is_subscribed() => {
+                self.note(format!("{} has lost its topic", member.name));
+                session.members.swap_remove(at);
+                Ok(true)
+            }
+            other => violation(format!("{} polls {other:?}", member.name)),
+        }
+    }
+
+    fn check_records(&mut self, member: &mut Member, records: &ConsumerRecords) -> Step {
+        for record in records {
+            let place = place_of(record.topic_partition());
+            let log = self.history.state().topics.get(&place.0);
+            let model = log
+                .and_then(|logs| logs.get(place.1 as usize))
+                .and_then(|log| log.get(record.offset() as usize).cloned());
+            let seen = crate::observe::model_of(&record);
+            let Some(model) = model.filter(|model| model.is(&seen)) else {
+                return violation(format!("{place:?} {}: not what was sent", record.offset()));
+            };
+            let incarnation = self.incarnation(&place);
+            let expected = match member.positions.get(&place) {
+                Some((known, next)) if *known == incarnation => *next,
+                _ => {
+                    member.paused.remove(&place);
+                    self.start_of(member, &place)
+                }
+            };
+            // What may be committed or not may be where it begins or not.
+            let begins = self.is_uncertain() && !member.positions.contains_key(&place);
+            if (record.offset() != expected && !begins) || member.paused.contains(&place) {
+                let offset = record.offset();
+                return violation(format!("{place:?} gives {offset}, not {expected}"));
+            }
+            let next = record.offset() + 1;
+            member.positions.insert(place.clone(), (incarnation, next));
+            if self.one_in(20) {
+                let position = record.next_position();
+                self.kept.push(Kept { place, position, record: model });
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a consumer begins that has no position: at the committed offset, or where it is told to.
+    fn start_of(&self, member: &Member, place: &Place) -> i64 {
+        let state = self.history.state();
+        let group = member.group.unwrap_or_default().to_owned();
+        let committed = state.offsets.get(&(group, place.clone()));
+        match (committed, member.reset) {
+            (Some(offset), _) => *offset,
+            (None, OffsetReset::Latest) => state.end(place),
+            (None, _) => 0,
+        }
+    }
+
+    /// Compares the positions of all that it holds now, and forgets what it does not hold any more.
+    pub(crate) fn take_up(&self, member: &mut Member) -> Step {
+        let held: Vec<Place> = member.consumer.assignment().iter().map(place_of).collect();
+        member.positions.retain(|place, _| held.contains(place));
+        member.paused.retain(|place| held.contains(place));
+        if self.is_uncertain() {
+            // Where a log ends that may have one more record is not known.
+            return Ok(());
+        }
+        for place in held {
+            // One of a topic that was deleted is on its way out.
+            if self.history.state().topics.get(&place.0).is_none_or(|t| t.len() <= place.1 as usize)
+            {
+                member.positions.remove(&place);
+                continue;
+            }
+            let incarnation = self.incarnation(&place);
+            let expected = match member.positions.get(&place) {
+                Some((known, next)) if *known == incarnation => *next,
+                _ => self.start_of(member, &place),
+            };
+            match member.consumer.position(&partition(&place)) {
+                Ok(position) if position.offset() == expected => {}
+                other => {
+                    let name = &member.name;
+                    return violation(format!(
+                        "{name} is at {other:?} of {place:?}, not {expected}"
+                    ));
+                }
+            }
+            member.positions.insert(place, (incarnation, expected));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn seek(&mut self, session: &mut Session) -> Step {
+        let Some((at, place)) = self.any_held(session) else { return Ok(()) };
+        let offset = self.below(self.history.state().end(&place) as usize + 1) as i64;
+        self.move_to(&mut session.members[at], place, offset, |consumer, partition| {
+            consumer.seek(partition, offset)
+        })
+    }
+
+    pub(crate) fn seek_to_timestamp(&mut self, session: &mut Session) -> Step {
+        let Some((at, place)) = self.any_held(session) else { return Ok(()) };
+        let log = &self.history.state().topics[&place.0][place.1 as usize];
+        let Some(times) = log.iter().map(|record| record.timestamp).collect::<Option<Vec<_>>>()
+        else {
+            return Ok(());
+        };
+        let near = if times.is_empty() { 0 } else { times[self.below(times.len())] };
+        let time = near + self.below(3) as i64 - 1;
+        let found = times.iter().position(|timestamp| *timestamp >= time);
+        let offset = found.unwrap_or(times.len()) as i64;
+        self.move_to(&mut session.members[at], place, offset, |consumer, partition| {
+            consumer.seek_to_timestamp(partition, Timestamp::from_millis(time))
+        })
+    }
+
+    fn move_to(
+        &mut self,
+        member: &mut Member,
+        place: Place,
+        offset: i64,
+        seek: impl FnOnce(&mut Consumer, &TopicPartition) -> grouplog::Result<()>,
+    ) -> Step {
+        self.note(format!("{} seeks to {offset} of {place:?}", member.name));
+        let partition = partition(&place);
+        seek(&mut member.consumer, &partition).or_else(unexpected)?;
+        let position = member.consumer.position(&partition).or_else(unexpected)?;
+        if position.offset() != offset {
+            return violation(format!("after a seek to {offset} the position is {position:?}"));
+        }
+        let incarnation = self.incarnation(&place);
+        member.positions.insert(place, (incarnation, offset));
+        Ok(())
+    }
+
+    pub(crate) fn pause(&mut self, session: &mut Session) -> Step {
+        let Some((at, place)) = self.any_held(session) else { return Ok(()) };
+        let member = &mut session.members[at];
+        if member.paused.remove(&place) {
+            self.note(format!("{} resumes {place:?}", member.name));
+            return member.consumer.resume(&partition(&place)).or_else(unexpected);
+        }
+        self.note(format!("{} pauses {place:?}", member.name));
+        member.consumer.pause(&partition(&place)).or_else(unexpected)?;
+        member.paused.insert(place);
+        Ok(())
+    }
+
+    /// A consumer and a partition whose position in it is known.
+    fn any_held(&self, session: &Session) -> Option<(usize, Place)> {
+        if session.members.is_empty() || self.is_uncertain() {
+            return None;
+        }
+        let at = self.below(session.members.len());
+        let member = &session.members[at];
+        let held = member.positions.iter().filter(|(place, (known, _))| {
+            *known == self.incarnation(place) && self.history.state().topics.contains_key(&place.0)
+        });
+        let held: Vec<&Place> = held.map(|(place, _)| place).collect();
+        if held.is_empty() {
+            return None;
+        }
+        Some((at, held[self.below(held.len())].clone()))
+    }
+
+    /// Positions that were kept outside of the engine are good if their record is still there, and
+    /// `LogTruncated` if not (KIP-320).
+    pub(crate) fn check_kept(&mut self, broker: &Broker) -> Step {
+        for kept in std::mem::take(&mut self.kept) {
+            let log = self.history.state().topics.get(&kept.place.0);
+            let Some(log) = log.and_then(|logs| logs.get(kept.place.1 as usize)) else { continue };
+            let there = log.get(kept.position.offset() as usize - 1).is_some_and(|record| {
+                // Contents are never used twice.
+                record.is(&kept.record)
+            });
+            let partition = partition(&kept.place);
+            let mut reader = broker.consumer_with(ConsumerConfig::new()).or_else(unexpected)?;
+            reader.assign([partition.clone()]).or_else(unexpected)?;
+            match reader.seek(&partition, kept.position) {
+                Ok(()) if there => self.kept.push(kept),
+                Err(Error::LogTruncated { .. }) if !there => {}
+                other => return violation(format!("{kept:?}, there: {there}: {other:?}")),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// No partition has two owners in a group (G1).
+fn check_ownership(session: &Session) -> Step {
+    for group in GROUPS {
+        let Ok(summary) = session.broker.describe_group(group) else { continue };
+        let mut owned = BTreeMap::new();
+        for described in &summary.members {
+            let member = session.members.iter().find(|m| m.name == described.client_id);
+            let Some(member) = member else {
+                return violation(format!("{} has left {group}", described.client_id));
+            };
+            for partition in member.consumer.assignment() {
+                if let Some(other) = owned.insert(partition.clone(), &member.name) {
+                    let name = &member.name;
+                    return violation(format!("{name} and {other} both hold {partition}"));
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,31 @@
+//! An open folder with everything that works with it.
+
+use std::collections::VecDeque;
+
+use grouplog::{Acks, Broker, Delivery, HealthStatus, Producer, ProducerConfig, Result};
+
+use crate::member::Member;
+
+/// From an opening to the end of a life.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) broker: Broker,
+    pub(crate) written: Producer,
+    pub(crate) synced: Producer,
+    /// `Synced` records that nobody has waited for, each with the number of changes up to it.
+    pub(crate) unwaited: VecDeque<(usize, Delivery)>,
+    pub(crate) members: Vec<Member>,
+}
+
+impl Session {
+    pub(crate) fn new(broker: Broker) -> Result<Self> {
+        let producer = |acks| broker.producer_with(ProducerConfig::new().acks(acks));
+        let (written, synced) = (producer(Acks::Written)?, producer(Acks::Synced)?);
+        Ok(Self { broker, written, synced, unwaited: VecDeque::new(), members: Vec::new() })
+    }
+
+    /// Whether a write or sync failed for good.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.broker.health().status() == HealthStatus::Failed
+    }
+}

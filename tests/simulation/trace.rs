@@ -1,0 +1,91 @@
+//! What a seed did, step by step.
+
+use std::fmt;
+
+use crate::action::Action;
+
+/// The steps, and a checksum of them and of what they made the storage do.
+#[derive(Debug, Default)]
+pub(crate) struct Trace {
+    steps: Vec<String>,
+    crc: u32,
+    pub(crate) tally: Tally,
+}
+
+impl Trace {
+    /// Notes what happened, and how many changes of files there have been.
+    pub(crate) fn note(&mut self, ops: u64, what: &str) {
+        self.add(what.as_bytes());
+        self.add(&ops.to_be_bytes());
+        self.steps.push(format!("{ops:>6} {what}"));
+    }
+
+    /// Adds bytes to the checksum.
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        let mut hasher = crc32fast::Hasher::new_with_initial(self.crc);
+        hasher.update(bytes);
+        self.crc = hasher.finalize();
+    }
+
+    pub(crate) fn hash(&self) -> u32 {
+        self.crc
+    }
+
+    pub(crate) fn all_steps(&self) -> String {
+        self.steps.join("\n")
+    }
+
+    pub(crate) fn last_steps(&self) -> String {
+        self.steps[self.steps.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+/// How often what happened.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Tally {
+    actions: Vec<(Action, u64)>,
+    pub(crate) lives: u64,
+    pub(crate) kills: u64,
+    pub(crate) power_losses: u64,
+    pub(crate) faults: u64,
+    pub(crate) failures: u64,
+    pub(crate) evictions: u64,
+}
+
+impl Tally {
+    pub(crate) fn count(&mut self, action: Action) {
+        match self.actions.iter_mut().find(|(known, _)| *known == action) {
+            Some((_, count)) => *count += 1,
+            None => self.actions.push((action, 1)),
+        }
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (action, count) in &other.actions {
+            match self.actions.iter_mut().find(|(known, _)| known == action) {
+                Some((_, sum)) => *sum += count,
+                None => self.actions.push((*action, *count)),
+            }
+        }
+        self.lives += other.lives;
+        self.kills += other.kills;
+        self.power_losses += other.power_losses;
+        self.faults += other.faults;
+        self.failures += other.failures;
+        self.evictions += other.evictions;
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} lives, {} kills, {} power losses, {} faults set, {} brokers failed, {} evictions; ",
+            self.lives, self.kills, self.power_losses, self.faults, self.failures, self.evictions
+        )?;
+        let mut actions = self.actions.clone();
+        actions.sort_by_key(|(action, _)| *action);
+        let all: Vec<_> = actions.iter().map(|(action, n)| format!("{action:?} {n}")).collect();
+        write!(f, "{}", all.join(", "))
+    }
+}

@@ -1,0 +1,332 @@
+//! One seed's life: folders are opened, worked with, and left in one way or another, again and again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use grouplog::storage::{Crash, Memory, Storage};
+use grouplog::time::{Clock, ManualClock, Random, SeededRandom};
+use grouplog::{Broker, BrokerConfig, Error, Timestamp};
+
+use crate::action::Action;
+use crate::disturb::Trouble;
+use crate::folder;
+use crate::member::Kept;
+use crate::observe::observe;
+use crate::options::Options;
+use crate::oracle::{Change, History, Place};
+use crate::session::Session;
+use crate::trace::Trace;
+
+/// Why a step was not done to its end.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The crash that was asked for came.
+    Crash,
+    /// The engine broke a promise.
+    Violation(String),
+}
+
+/// What a step comes to.
+pub(crate) type Step<T = ()> = Result<T, End>;
+
+pub(crate) fn violation<T>(what: impl Into<String>) -> Step<T> {
+    Err(End::Violation(what.into()))
+}
+
+/// The program, its machine, and what is known of its data.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) options: Options,
+    pub(crate) random: SeededRandom,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) memory: Memory,
+    pub(crate) history: History,
+    pub(crate) trouble: Trouble,
+    pub(crate) trace: Trace,
+    /// Positions that a program keeps outside of the engine.
+    pub(crate) kept: Vec<Kept>,
+    /// How often each topic was created: what a consumer knows of an earlier one is of no use.
+    pub(crate) incarnations: BTreeMap<String, u64>,
+    /// The topics whose records get the broker's timestamps.
+    pub(crate) append_time: BTreeSet<String>,
+    /// So many changes at least are there when the folder is opened next, if fewer than the history says.
+    promised: usize,
+    /// Whether the last life ended by a close that said it succeeded.
+    closed: bool,
+    /// Whether calls were made to fail since the folder was found in order.
+    pub(crate) had_trouble: bool,
+    pub(crate) names: u64,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, options: Options) -> Self {
+        Self {
+            options,
+            random: SeededRandom::new(seed),
+            clock: Arc::new(ManualClock::at(Timestamp::from_millis(1_700_000_000_000))),
+            memory: Memory::crash_simulating(seed),
+            history: History::default(),
+            trouble: Trouble::default(),
+            trace: Trace::default(),
+            kept: Vec::new(),
+            incarnations: BTreeMap::new(),
+            append_time: BTreeSet::new(),
+            promised: usize::MAX,
+            closed: false,
+            had_trouble: false,
+            names: 0,
+        }
+    }
+
+    /// A number below `bound`, which is not 0.
+    pub(crate) fn below(&self, bound: usize) -> usize {
+        (self.random.next_u64() % bound as u64) as usize
+    }
+
+    pub(crate) fn one_in(&self, bound: usize) -> bool {
+        self.below(bound) == 0
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
+    pub(crate) fn note(&mut self, what: impl AsRef<str>) {
+        self.trace.note(self.memory.ops(), what.as_ref());
+    }
+
+    /// Fails if the machine is no more.
+    pub(crate) fn alive(&self) -> Step {
+        if self.memory.has_crashed() { Err(End::Crash) } else { Ok(()) }
+    }
+
+    /// The whole life; what promise was broken.
+    pub(crate) fn run(&mut self) -> Result<(), String> {
+        for _ in 0..self.options.lives {
+            self.live().map_err(what_of)?;
+        }
+        self.last_life().map_err(what_of)
+    }
+
+    fn live(&mut self) -> Step {
+        self.trace.tally.lives += 1;
+        let crash = self.options.crash_in_recovery;
+        let mut session = self.open(crash)?;
+        let steps = 1 + self.below(self.options.steps_max);
+        let mut done = Ok(());
+        for _ in 0..steps {
+            done = self.step(&mut session);
+            if done.is_err() {
+                break;
+            }
+        }
+        match done.and_then(|()| self.end_life(&mut session)) {
+            Ok(()) => Ok(()),
+            Err(End::Crash) => {
+                self.crash();
+                Ok(())
+            }
+            violation => violation,
+        }
+    }
+
+    fn step(&mut self, session: &mut Session) -> Step {
+        // Without a topic there is little to do.
+        let idle = self.history.state().topics.is_empty() && self.one_in(2);
+        let action = if idle { Action::CreateTopic } else { self.next_action() };
+        self.trace.tally.count(action);
+        match action {
+            Action::Send => self.send(session),
+            Action::SendSynced => self.send_synced(session),
+            Action::Wait => self.wait(session),
+            Action::SendAll => self.send_all(session),
+            Action::Flush => self.flush(session),
+            Action::CreateTopic => self.create_topic(session),
+            Action::DeleteTopic => self.delete_topic(session),
+            Action::Checkpoint => self.checkpoint(session),
+            Action::Look => self.look(session),
+            Action::LookBeside => self.look_beside(session),
+            Action::Subscribe => self.subscribe(session),
+            Action::Assign => self.assign(session),
+            Action::Poll => self.poll_one(session),
+            Action::Commit => self.commit(session),
+            Action::CommitOffsets => self.commit_offsets(session),
+            Action::Seek => self.seek(session),
+            Action::SeekToTimestamp => self.seek_to_timestamp(session),
+            Action::Pause => self.pause(session),
+            Action::Leave => self.leave(session),
+            Action::Stall => self.stall(session),
+            _ => {
+                self.disturb(action);
+                Ok(())
+            }
+        }
+    }
+
+    fn next_action(&self) -> Action {
+        let total: u32 = self.options.weights.iter().map(|(_, weight)| weight).sum();
+        let mut at = self.below(total as usize) as u32;
+        for (action, weight) in &self.options.weights {
+            if at < *weight {
+                return *action;
+            }
+            at -= weight;
+        }
+        Action::Send
+    }
+
+    pub(crate) fn config(&self) -> BrokerConfig {
+        let file = 64 << 10;
+        BrokerConfig::new()
+            .background(false)
+            .journal_mode(self.options.mode)
+            .journal_file_bytes(file)
+            .journal_max_bytes(self.options.journal_files * u64::from(file))
+            .batch_size(self.options.batch_size)
+            .clock(Arc::clone(&self.clock) as _)
+            .random(Arc::new(SeededRandom::new(self.random.next_u64())))
+    }
+
+    /// Opens the folder, whatever comes in between, and looks at all of it.
+    pub(crate) fn open(&mut self, may_crash: bool) -> Step<Session> {
+        for attempt in 0.. {
+            if may_crash && attempt < 3 && self.one_in(2) {
+                let op = self.memory.ops() + 1 + self.below(60) as u64;
+                self.memory.crash_at(op);
+                self.note(format!("crash at {op} while opening"));
+            }
+            let ops = self.memory.ops();
+            let opened = Broker::open_storage(Arc::new(self.memory.clone()), self.config());
+            if self.memory.has_crashed() {
+                drop(opened);
+                self.crash();
+                continue;
+            }
+            // Far beyond what is left to do: no crash meant for opening comes later.
+            self.memory.crash_at(u64::MAX);
+            match opened {
+                Ok(broker) => return self.opened(broker),
+                Err(error) => {
+                    self.note(format!("opening fails: {error}"));
+                    self.judge(&error, ops)?;
+                    self.end_trouble();
+                }
+            }
+        }
+        violation("opening never succeeds")
+    }
+
+    fn opened(&mut self, broker: Broker) -> Step<Session> {
+        let promised = self.promised.min(self.history.promised(false));
+        self.note(format!("opened, promised {promised} of {}", self.history.attempted()));
+        let report = broker.recovery_report();
+        if self.closed && (report.unclean || report.segment_bytes_cut > 0) {
+            return violation(format!("a closed folder needs repair: {report:?}"));
+        }
+        let seen = observe(&broker).map_err(End::Violation)?;
+        let found = self.history.explain(&seen, promised).map_err(End::Violation)?;
+        self.history.found(found, true);
+        self.promised = usize::MAX;
+        self.closed = false;
+        // A frame with a file of its own may need one file more; after failed writes nothing is given
+        // back, and files that cannot be trusted are not used again.
+        let failed = std::mem::take(&mut self.had_trouble);
+        let files = self.options.journal_files + if failed { 100 } else { 1 };
+        folder::check(&self.memory, &broker, files).map_err(End::Violation)?;
+        self.check_kept(&broker)?;
+        Session::new(broker).or_else(|error| violation(format!("no producer: {error:?}")))
+    }
+
+    /// The process or the machine ends here.
+    pub(crate) fn crash(&mut self) {
+        let power_loss = self.options.power_loss && self.one_in(2);
+        let kind = match self.below(5) {
+            _ if !power_loss => Crash::Kill,
+            0 => Crash::LoseAll,
+            1 => Crash::KeepAll,
+            2 => Crash::Subset { unit: 512 },
+            3 => Crash::Subset { unit: 4096 },
+            _ => Crash::TornUnit,
+        };
+        self.trace.tally.power_losses += u64::from(power_loss);
+        self.trace.tally.kills += u64::from(!power_loss);
+        self.note(format!("crash: {kind:?}"));
+        self.memory = self.memory.crash(kind, &self.random);
+        self.promised = self.promised.min(self.history.promised(power_loss));
+        self.end_trouble_of_storage();
+    }
+
+    /// Lets the process end where it is.
+    pub(crate) fn kill(&mut self) -> End {
+        self.memory.crash_at(self.memory.ops() + 1);
+        // Nothing of this call can be left over.
+        drop(self.memory.sync_dir(Path::new("")));
+        End::Crash
+    }
+
+    /// The folder was closed: everything is durable, and nothing is left to repair.
+    pub(crate) fn was_closed(&mut self) {
+        self.history.synced();
+        self.closed = true;
+    }
+
+    /// Notes a change and tries it; what it gave, or `None` if it was refused for a good reason.
+    pub(crate) fn change<T>(
+        &mut self,
+        session: &mut Session,
+        change: Change,
+        call: impl FnOnce(&mut Session) -> grouplog::Result<T>,
+    ) -> Step<Option<T>> {
+        let had_failed = session.has_failed();
+        let ops = self.memory.ops();
+        self.history.attempt(change);
+        let result = call(session);
+        self.alive()?;
+        match result {
+            Ok(_) if had_failed => violation("a change succeeds although a write had failed"),
+            Ok(value) => {
+                self.history.written();
+                Ok(Some(value))
+            }
+            // It may be there or not, until the folder is opened again.
+            Err(error @ Error::Indeterminate { .. }) => {
+                self.note(format!("  {error}"));
+                self.judge(&error, ops)?;
+                Ok(None)
+            }
+            Err(error) => {
+                self.take_back();
+                self.note(format!("  {error}"));
+                self.judge(&error, ops)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// What was tried last was refused.
+    pub(crate) fn take_back(&mut self) {
+        self.history.cut_to(self.history.attempted().saturating_sub(1));
+    }
+
+    /// Whether something was tried of which nobody knows if it is there.
+    pub(crate) fn is_uncertain(&self) -> bool {
+        self.history.attempted() > self.history.promised(false)
+    }
+
+    /// A partition of a topic that is there.
+    pub(crate) fn any_place(&self) -> Option<Place> {
+        let topics = &self.history.state().topics;
+        let count = topics.len();
+        let (topic, logs) = topics.iter().nth(if count == 0 { 0 } else { self.below(count) })?;
+        Some((topic.clone(), self.below(logs.len()) as u32))
+    }
+}
+
+fn what_of(end: End) -> String {
+    match end {
+        End::Violation(what) => what,
+        End::Crash => "a crash that nobody asked for".to_owned(),
+    }
+}
