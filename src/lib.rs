@@ -81,7 +81,8 @@
 //! * Members vote for an [assignor](AssignmentStrategy), as in Kafka's classic protocol, but hand their
 //!   partitions over one by one, as in its new one (KIP-848), whatever the assignor: nobody stops for a
 //!   rebalance but the partition that moves. Racks are left out: all members live in one process.
-//! * Committed offsets do not expire. Deleting a topic deletes those that belong to it.
+//! * Committed offsets expire as in Kafka, 7 days after their group became empty, but not before 7 days after
+//!   their commit. Deleting a topic deletes those that belong to it.
 //! * A damaged batch is an [`Error::Corrupt`] that comes back until somebody seeks behind it; it is never
 //!   skipped silently. A position that power loss took back is [`Error::LogTruncated`], never a silent reset.
 //! * With `LogAppendTime` all records of a batch have the time at which the batch was begun.

@@ -1,12 +1,14 @@
-//! The thread that writes checkpoints.
+//! The thread that writes checkpoints, and looks from time to time for what is to be removed by age.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
 
 use super::engine::Engine;
+use crate::time::Clock;
 
 /// What the thread is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,12 +51,17 @@ impl Background {
         let _asked = self.signals.try_send(Signal::Recovery);
     }
 
-    /// Starts the thread. It holds the engine only while it works.
-    pub(super) fn start(&self, engine: Weak<Engine>) -> std::io::Result<()> {
+    /// Starts the thread, which maintains the engine once per `interval`. It holds it only while it works.
+    pub(super) fn start(
+        &self,
+        engine: Weak<Engine>,
+        clock: Arc<dyn Clock>,
+        interval: Duration,
+    ) -> std::io::Result<()> {
         let receiver = self.receiver.clone();
         let thread = std::thread::Builder::new()
             .name("grouplog-checkpoint".to_owned())
-            .spawn(move || run(&receiver, &engine))?;
+            .spawn(move || run(&receiver, &engine, &*clock, interval))?;
         *self.thread.lock() = Some(thread);
         Ok(())
     }
@@ -72,16 +79,26 @@ impl Background {
     }
 }
 
-fn run(receiver: &Receiver<Signal>, engine: &Weak<Engine>) {
-    while let Ok(signal) = receiver.recv() {
-        if signal == Signal::Stop {
-            return;
-        }
+fn run(receiver: &Receiver<Signal>, engine: &Weak<Engine>, clock: &dyn Clock, interval: Duration) {
+    let mut next = clock.monotonic().saturating_add(interval);
+    loop {
+        let wait = next.saturating_sub(clock.monotonic());
+        let signal = match receiver.recv_timeout(wait) {
+            Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            Ok(signal) => Some(signal),
+            Err(RecvTimeoutError::Timeout) => None,
+        };
         let Some(engine) = engine.upgrade() else { return };
         // A failure is kept for `health`. A panic stops all writing before it ends this thread.
         let _kept = match signal {
-            Signal::Recovery => engine.finish_recovery(),
-            _ => engine.checkpoint(),
+            Some(Signal::Recovery) => engine.finish_recovery(),
+            Some(_) => engine.checkpoint(),
+            None => Ok(()),
         };
+        if clock.monotonic() >= next {
+            // What could not be done is for the next round.
+            let _later = engine.maintain();
+            next = clock.monotonic().saturating_add(interval);
+        }
     }
 }

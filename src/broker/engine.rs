@@ -317,15 +317,31 @@ impl Engine {
         check: impl FnOnce(&mut Group) -> Result<()>,
         commit: &OffsetCommit,
     ) -> Result<Lsn> {
-        let mut body = Vec::with_capacity(128);
-        commit.encode(&mut body);
-        let mut credit = self.reserve_urgent(SECTION_HEADER + body.len())?;
+        let (mut credit, body) = self.reserve_for(commit)?;
         let mut state = group.lock();
         check(&mut state.group)?;
         let mut offsets = self.offsets.lock();
+        self.journal_offsets(&mut credit, &mut offsets, &body, commit)
+    }
+
+    /// The section of a change of offsets, and journal space for it.
+    pub(super) fn reserve_for(&self, commit: &OffsetCommit) -> Result<(Credit<'_>, Vec<u8>)> {
+        let mut body = Vec::with_capacity(128);
+        commit.encode(&mut body);
+        Ok((self.reserve_urgent(SECTION_HEADER + body.len())?, body))
+    }
+
+    /// Journals a change of offsets and applies it.
+    pub(super) fn journal_offsets(
+        &self,
+        credit: &mut Credit<'_>,
+        offsets: &mut Offsets,
+        body: &[u8],
+        commit: &OffsetCommit,
+    ) -> Result<Lsn> {
         let _guard = self.journal.fail_on_panic("the committed offsets");
         let header = section_header(SectionKind::GROUP_OFFSETS, body.len() as u32);
-        let lsn = self.journal.append(&mut credit, &[&header, &body])?;
+        let lsn = self.journal.append(credit, &[&header, body])?;
         offsets.store.apply(commit);
         offsets.version += 1;
         Ok(lsn)
@@ -349,6 +365,8 @@ impl Engine {
         if self.is_forked() {
             return Err(Error::ForkedChild);
         }
+        // From here on its groups are not in use. Where this cannot be said, the last round said it.
+        let _said_before = self.note_active_groups();
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }

@@ -43,6 +43,8 @@ pub(crate) struct GroupState {
     members: HashMap<MemberId, Arc<MemberSignal>>,
     /// Some thread computes targets, and goes on until there is nothing left to compute.
     assigning: bool,
+    /// Whether there was a member since [`GroupHandle::take_active`] was asked last.
+    active: bool,
 }
 
 /// How a member learns without a lock that its group has something to tell it.
@@ -90,7 +92,8 @@ impl Groups {
             .map_err(|reason| Error::InvalidName { name: name.to_owned(), reason })?;
         let name: Arc<str> = name.into();
         let group = Group::new(Arc::clone(&name), self.max_size);
-        let state = Mutex::new(GroupState { group, members: HashMap::new(), assigning: false });
+        let state = GroupState { group, members: HashMap::new(), assigning: false, active: false };
+        let state = Mutex::new(state);
         let handle = Arc::new(GroupHandle { name: Arc::clone(&name), state });
         Ok(Arc::clone(self.by_name.lock().entry(name).or_insert(handle)))
     }
@@ -112,6 +115,14 @@ impl Groups {
             Some(instance_id) => MemberId::of_instance(instance_id, number),
             None => MemberId::new(client_id, number),
         }
+    }
+
+    /// Lets go of groups that have no members and that no consumer holds.
+    pub(crate) fn forget_idle(&self) {
+        // Who wants a group takes this lock, so nobody comes by while it is looked at.
+        self.by_name.lock().retain(|_, handle| {
+            Arc::strong_count(handle) > 1 || handle.lock().group.check_simple_commit().is_err()
+        });
     }
 
     /// Topics came or went.
@@ -184,6 +195,7 @@ impl GroupHandle {
         self.change(|state| {
             state.group.join(id, config, subscription, registry, now)?;
             state.members.insert(id.clone(), Arc::clone(signal));
+            state.active = true;
             Ok(())
         })
     }
@@ -248,6 +260,13 @@ impl GroupHandle {
             state.group.expire(now);
             state.group.next_deadline()
         })
+    }
+
+    /// Whether the group had a member since this was asked last.
+    pub(crate) fn take_active(&self) -> bool {
+        let mut state = self.state.lock();
+        let has_members = state.group.check_simple_commit().is_err();
+        std::mem::replace(&mut state.active, has_members) || has_members
     }
 
     /// Whether the group would accept a commit of nothing.

@@ -7,6 +7,7 @@ mod codec;
 mod describe;
 mod engine;
 mod event;
+mod expiry;
 mod files;
 mod group_admin;
 mod group_summary;
@@ -230,9 +231,43 @@ impl Broker {
         self.engine.check_open()?;
         self.engine.checkpoint()
     }
+
+    /// Looks for what is to be removed by age, as the engine does by itself from time to time: committed
+    /// offsets that nobody uses. With [`BrokerConfig::background`] off nobody else does it.
+    ///
+    /// # Errors
+    /// `DiskFull`, `Failed`.
+    ///
+    /// ```
+    /// use grouplog::time::ManualClock;
+    /// use grouplog::{Broker, BrokerConfig, OffsetScope, ResetTo, Timestamp, TopicConfig};
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    ///
+    /// let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_700_000_000_000)));
+    /// let memory = grouplog::storage::Memory::new();
+    /// let config = BrokerConfig::new().clock(clock.clone());
+    /// let broker = Broker::open_storage(Arc::new(memory), config)?;
+    /// broker.create_topic("orders", TopicConfig::new())?;
+    /// let orders = OffsetScope::Topic("orders".to_owned());
+    /// broker.admin().reset_offsets("billing", &orders, ResetTo::Latest)?;
+    /// clock.advance(Duration::from_hours(7 * 24)); // offsets.retention.minutes
+    /// broker.maintain()?;
+    /// assert!(broker.list_groups().is_empty());
+    /// # Ok::<(), grouplog::Error>(())
+    /// ```
+    pub fn maintain(&self) -> Result<()> {
+        self.engine.maintain()
+    }
 }
 
 impl Engine {
+    /// What is to be done from time to time.
+    pub(crate) fn maintain(&self) -> Result<()> {
+        self.check_open()?;
+        self.expire_offsets().map(|_| ())
+    }
+
     pub(crate) fn list_topics(&self) -> Vec<String> {
         self.registry.topics().iter().map(|topic| topic.name.to_string()).collect()
     }

@@ -287,9 +287,10 @@ fn start(
     engine.checkpoint.lock().pending = Some(freeze);
     if engine.config.background {
         let path = engine.path();
+        let interval = engine.config.offsets_retention_check_interval;
         engine
             .background
-            .start(Arc::downgrade(&engine))
+            .start(Arc::downgrade(&engine), Arc::clone(&engine.config.clock), interval)
             .map_err(|error| Error::io("start a thread for", path, error))?;
         engine.background.request_recovery();
     } else if !early {

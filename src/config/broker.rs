@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::in_range;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::time::{Clock, Random, SeededRandom, SystemClock};
 
 /// How frames are written to the journal.
@@ -45,6 +45,8 @@ pub struct BrokerConfig {
     pub(crate) open_batches_max_bytes: u64,
     pub(crate) sync_interval: Duration,
     pub(crate) group_max_size: u32,
+    pub(crate) offsets_retention: Duration,
+    pub(crate) offsets_retention_check_interval: Duration,
     pub(crate) background: bool,
     pub(crate) create: bool,
     pub(crate) strict: bool,
@@ -62,6 +64,8 @@ impl Default for BrokerConfig {
             open_batches_max_bytes: 64 << 20,
             sync_interval: Duration::from_secs(1),
             group_max_size: i32::MAX as u32,
+            offsets_retention: Duration::from_hours(7 * 24),
+            offsets_retention_check_interval: Duration::from_mins(10),
             background: true,
             create: true,
             strict: false,
@@ -122,6 +126,20 @@ impl BrokerConfig {
         self
     }
 
+    /// How long committed offsets are kept that nobody uses: those of a group without members, from when it
+    /// had members last, and those of topics that its members do not read. By the wall clock, as in Kafka.
+    pub fn offsets_retention(mut self, retention: Duration) -> Self {
+        self.offsets_retention = retention;
+        self
+    }
+
+    /// How often it is looked for offsets that are kept for too long. A group's last use is recorded as
+    /// often.
+    pub fn offsets_retention_check_interval(mut self, interval: Duration) -> Self {
+        self.offsets_retention_check_interval = interval;
+        self
+    }
+
     /// Whether threads of its own do what can be done later: checkpoints, journal files ahead of
     /// need, syncs nobody waits for. Without them the calling threads do it when it must be done,
     /// which makes every run the same, for tests.
@@ -171,6 +189,20 @@ impl BrokerConfig {
             "4 times journal.file.bytes to 4294967296 bytes",
         )?;
         in_range("group.max.size", self.group_max_size, 1..=i32::MAX as u32, "1 to 2147483647")?;
+        if self.offsets_retention < Duration::from_mins(1) {
+            return Err(Error::InvalidConfig {
+                key: "offsets.retention.minutes",
+                value: format!("{:?}", self.offsets_retention),
+                expected: "1 or more minutes",
+            });
+        }
+        if self.offsets_retention_check_interval < Duration::from_millis(1) {
+            return Err(Error::InvalidConfig {
+                key: "offsets.retention.check.interval.ms",
+                value: format!("{:?}", self.offsets_retention_check_interval),
+                expected: "1 or more milliseconds",
+            });
+        }
         in_range("batch.size", self.batch_size, 1024..=1 << 20, "1024 to 1048576 bytes")?;
         in_range(
             "open.batches.max.bytes",

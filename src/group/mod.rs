@@ -7,6 +7,7 @@
 mod assignor;
 mod coordinator;
 mod describe;
+mod expiry;
 mod member;
 mod offset_image;
 mod offset_section;
@@ -24,6 +25,7 @@ pub(crate) use assignor::{
 };
 pub(crate) use coordinator::{Group, Heartbeat, Reconcile, Refusal};
 pub(crate) use describe::{GroupDescription, GroupState, MemberDescription, MemberState};
+pub(crate) use expiry::expired;
 pub(crate) use member::{MemberConfig, MemberEpoch, MemberId};
 pub(crate) use offset_image::{decode_image, encode_image, image_crc};
 pub(crate) use offsets::{CommittedOffset, GroupOffsets, OffsetChange, OffsetCommit, OffsetStore};

@@ -14,7 +14,8 @@
 //! | 52 | n | | the body |
 //!
 //! The body is a u32 number of groups, then the groups in rising order of their names' bytes: the length of
-//! the name (u16, from 1), the name in UTF-8, a u32 number of entries (from 1), and the entries in rising
+//! the name (u16, from 1), the name in UTF-8, when the group was last known to have members (i64, milliseconds
+//! since 1970; -1 = never), a u32 number of entries (from 1), and the entries in rising
 //! order of their partition numbers, in the form that `offset_section` draws (none of them removes). So
 //! a store has one image: what another order would say is damage.
 //!
@@ -31,13 +32,15 @@ use std::sync::Arc;
 use super::offset_section::{Reader, put_entry, put_text};
 use super::offsets::{GroupOffsets, OffsetStore};
 use crate::error::{CorruptReason, Error};
+use crate::types::Timestamp;
 
 const MAGIC: [u8; 8] = *b"GLOFFSET";
 const VERSION: u32 = 2;
 const HEADER_BYTES: usize = 52;
 
 /// The least bytes of a group: name of one byte and one entry without metadata.
-const GROUP_MIN_BYTES: usize = 2 + 1 + 4 + ENTRY_MIN_BYTES;
+const GROUP_MIN_BYTES: usize = 2 + 1 + 8 + 4 + ENTRY_MIN_BYTES;
+const NEVER: i64 = -1;
 const ENTRY_MIN_BYTES: usize = 4 + 8 + 4 + 8 + 2;
 
 /// What an image holds.
@@ -97,6 +100,8 @@ pub(crate) fn encode_image(
     groups.sort_by_key(|(group, _)| *group);
     for (group, entries) in groups {
         put_text(&mut image, group);
+        let last_active = entries.last_active().map_or(NEVER, Timestamp::as_millis);
+        image.extend_from_slice(&last_active.to_be_bytes());
         image.extend_from_slice(&(entries.len() as u32).to_be_bytes());
         for (partition, offset) in entries.iter() {
             put_entry(&mut image, partition, Some(offset));
@@ -196,11 +201,17 @@ fn decode_body(reader: &mut Reader<'_>) -> Result<OffsetStore, CorruptReason> {
 }
 
 fn decode_group(reader: &mut Reader<'_>) -> Result<GroupOffsets, CorruptReason> {
+    let last_active = match reader.array().map(i64::from_be_bytes)? {
+        NEVER => None,
+        millis if millis < 0 => return Err(CorruptReason::Field),
+        millis => Some(Timestamp::from_millis(millis)),
+    };
     let count = reader.count(ENTRY_MIN_BYTES)?;
     if count == 0 {
         return Err(CorruptReason::Count);
     }
     let mut offsets = GroupOffsets::with_capacity(count);
+    offsets.set_last_active(last_active);
     for _ in 0..count {
         let (partition, offset) = reader.entry()?;
         let offset = offset.ok_or(CorruptReason::Field)?;
@@ -221,15 +232,17 @@ mod tests {
     use super::super::offset_section::tests::committed;
     use super::super::offsets::CommittedOffset;
     use super::*;
-    use crate::types::{PartitionNumber, Timestamp};
+    use crate::types::PartitionNumber;
 
     fn store() -> impl Strategy<Value = OffsetStore> {
-        let offsets =
+        let entries =
             prop::collection::btree_map(any::<u32>().prop_map(PartitionNumber), committed(), 1..6);
+        let offsets = (prop::option::of(0..i64::MAX), entries);
         prop::collection::btree_map("\\PC{1,12}", offsets, 0..12).prop_map(|groups| {
             let mut store = OffsetStore::new();
-            for (group, entries) in groups {
+            for (group, (last_active, entries)) in groups {
                 let mut offsets = GroupOffsets::default();
+                offsets.set_last_active(last_active.map(Timestamp::from_millis));
                 for (partition, offset) in entries {
                     assert!(offsets.push(partition, offset));
                 }
@@ -247,6 +260,7 @@ mod tests {
             commit_timestamp: Timestamp::from_millis(6),
         };
         let mut offsets = GroupOffsets::default();
+        offsets.set_last_active(Some(Timestamp::from_millis(8)));
         assert!(offsets.push(PartitionNumber(7), offset));
         let mut store = OffsetStore::new();
         assert!(store.insert_group("g".into(), offsets));
@@ -281,7 +295,7 @@ mod tests {
     fn the_bytes_are_those_of_the_diagram() {
         #[rustfmt::skip]
         let body = [
-            0, 0, 0, 1, 0, 1, b'g', 0, 0, 0, 1,
+            0, 0, 0, 1, 0, 1, b'g', 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 1,
             0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 5, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0,
         ];
         let image = encode_image(&small(), [9; 16], 3);
@@ -338,11 +352,13 @@ mod tests {
         assert!(decode_image(&with_body(&[&[0, 0, 0, 2], &before[..], group].concat())).is_ok());
         let falling = [&[0, 0, 0, 2], group, &before[..]].concat();
         assert_eq!(reason(&with_body(&falling)).1, CorruptReason::Field);
-        let entry = &group[7..];
-        let again = [&[0, 0, 0, 1, 0, 1, b'g', 0, 0, 0, 2], entry, entry].concat();
+        let (head, entry) = (&group[..11], &group[15..]);
+        let again = [&[0, 0, 0, 1], head, &[0, 0, 0, 2], entry, entry].concat();
         assert_eq!(reason(&with_body(&again)).1, CorruptReason::Field);
-        let empty = [&[0, 0, 0, 1, 0, 1, b'g', 0, 0, 0, 0], entry].concat();
+        let empty = [&[0, 0, 0, 1], head, &[0, 0, 0, 0], entry].concat();
         assert_eq!(reason(&with_body(&empty)).1, CorruptReason::Count);
+        let time = [&[0, 0, 0, 1], &head[..3], &[255, 255, 255, 255, 0, 0, 0, 0], &group[11..]];
+        assert_eq!(reason(&with_body(&time.concat())).1, CorruptReason::Field);
     }
 
     proptest! {

@@ -5,11 +5,12 @@
 //! | offset | size | type | field |
 //! |---|---|---|---|
 //! | 0 | 1 | u8 | version: 1 |
-//! | 1 | 1 | u8 | kind: 0 = entries follow, 1 = the group is removed |
+//! | 1 | 1 | u8 | kind: 0 = entries follow, 1 = the group is removed, 2 = it had members |
 //! | 2 | 2 | u16 | length of the group's name, n, from 1 |
 //! | 4 | n | UTF-8 | the group's name |
-//! | 4 + n | 4 | u32 | number of entries; absent if the group is removed |
-//! | 8 + n | ... | | the entries, to the end of the section |
+//! | 4 + n | 4 | u32 | kind 0: number of entries |
+//! | 8 + n | ... | | kind 0: the entries, to the end of the section |
+//! | 4 + n | 8 | i64 | kind 2: when it had members, milliseconds since 1970, not negative |
 //!
 //! An entry:
 //!
@@ -34,6 +35,7 @@ use crate::types::{PartitionNumber, Timestamp};
 const VERSION: u8 = 1;
 const KIND_SET: u8 = 0;
 const KIND_REMOVE_GROUP: u8 = 1;
+const KIND_ACTIVE: u8 = 2;
 const REMOVED: i64 = -1;
 const UNKNOWN_EPOCH: i32 = -1;
 
@@ -57,6 +59,11 @@ impl OffsetCommit {
                 out.push(KIND_REMOVE_GROUP);
                 put_text(out, &self.group);
             }
+            OffsetChange::Active(at) => {
+                out.push(KIND_ACTIVE);
+                put_text(out, &self.group);
+                out.extend_from_slice(&at.as_millis().to_be_bytes());
+            }
         }
     }
 
@@ -78,6 +85,7 @@ impl OffsetCommit {
                 OffsetChange::Set(entries)
             }
             KIND_REMOVE_GROUP => OffsetChange::RemoveGroup,
+            KIND_ACTIVE => OffsetChange::Active(reader.time()?),
             _ => return Err(CorruptReason::Field),
         };
         if reader.rest.is_empty() { Ok(Self { group, change }) } else { Err(CorruptReason::Length) }
@@ -151,6 +159,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A point in time that is not negative.
+    pub(super) fn time(&mut self) -> Result<Timestamp, CorruptReason> {
+        match self.array().map(i64::from_be_bytes)? {
+            millis if millis < 0 => Err(CorruptReason::Field),
+            millis => Ok(Timestamp::from_millis(millis)),
+        }
+    }
+
     /// A number of things of at least `min_bytes` each, which the rest has room for.
     pub(super) fn count(&mut self, min_bytes: usize) -> Result<usize, CorruptReason> {
         let count = usize::try_from(self.u32()?).map_err(|_| CorruptReason::Count)?;
@@ -208,6 +224,7 @@ pub(super) mod tests {
         let change = prop_oneof![
             4 => prop::collection::vec(entry, 0..8).prop_map(OffsetChange::Set),
             1 => Just(OffsetChange::RemoveGroup),
+            1 => (0..=i64::MAX).prop_map(|at| OffsetChange::Active(Timestamp::from_millis(at))),
         ];
         ("\\PC{1,30}", change)
             .prop_map(|(group, change)| OffsetCommit { group: group.into(), change })
@@ -245,7 +262,11 @@ pub(super) mod tests {
         let decode = OffsetCommit::decode;
         assert_eq!(decode(&[]), Err(CorruptReason::Length));
         assert_eq!(decode(&[2, 0, 0, 1, b'g']), Err(CorruptReason::Field));
-        assert_eq!(decode(&[1, 2, 0, 1, b'g']), Err(CorruptReason::Field));
+        assert_eq!(decode(&[1, 3, 0, 1, b'g']), Err(CorruptReason::Field));
+        let active = |at: i64| decode(&[&[1, 2, 0, 1, b'g'], &at.to_be_bytes()[..]].concat());
+        assert_eq!(active(-1), Err(CorruptReason::Field));
+        let change = OffsetChange::Active(Timestamp::from_millis(7));
+        assert_eq!(active(7), Ok(OffsetCommit { group: "g".into(), change }));
         assert_eq!(decode(&[1, 1, 0, 0]), Err(CorruptReason::Length));
         assert_eq!(decode(&[1, 1, 0, 1, 0xff]), Err(CorruptReason::Utf8));
         assert_eq!(decode(&[1, 1, 0, 1, b'g', 0]), Err(CorruptReason::Length));

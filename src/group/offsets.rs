@@ -59,12 +59,23 @@ pub(crate) fn check_metadata(metadata: &str) -> Result<()> {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct GroupOffsets {
     entries: Vec<(PartitionNumber, CommittedOffset)>,
+    /// When it was last known to have members; `None` if it never was.
+    last_active: Option<Timestamp>,
 }
 
 impl GroupOffsets {
     /// A group without offsets that has room for this many.
     pub(super) fn with_capacity(capacity: usize) -> Self {
-        Self { entries: Vec::with_capacity(capacity) }
+        Self { entries: Vec::with_capacity(capacity), last_active: None }
+    }
+
+    /// When the group was last known to have members, while it had offsets; `None` if it never was.
+    pub(crate) fn last_active(&self) -> Option<Timestamp> {
+        self.last_active
+    }
+
+    pub(super) fn set_last_active(&mut self, at: Option<Timestamp>) {
+        self.last_active = at;
     }
 
     /// The committed offset for a partition.
@@ -130,6 +141,8 @@ pub(crate) enum OffsetChange {
     Set(Vec<(PartitionNumber, Option<CommittedOffset>)>),
     /// All are removed, and the group with them.
     RemoveGroup,
+    /// The group had members at this time; nothing for one without offsets.
+    Active(Timestamp),
 }
 
 /// The committed offsets of all groups; see the module for its invariants.
@@ -157,9 +170,13 @@ impl OffsetStore {
 
     /// Does a change; cannot fail, and doing the last one again changes nothing.
     pub(crate) fn apply(&mut self, commit: &OffsetCommit) {
-        let OffsetChange::Set(entries) = &commit.change else {
-            self.remove_group(&commit.group);
-            return;
+        let entries = match &commit.change {
+            OffsetChange::Set(entries) => entries,
+            OffsetChange::RemoveGroup => {
+                self.remove_group(&commit.group);
+                return;
+            }
+            OffsetChange::Active(at) => return self.set_last_active(&commit.group, *at),
         };
         let shard = self.shard_mut(&commit.group);
         if !shard.contains_key(&commit.group) {
@@ -224,6 +241,14 @@ impl OffsetStore {
                     shard.remove(&group);
                 }
             }
+        }
+    }
+
+    fn set_last_active(&mut self, group: &str, at: Timestamp) {
+        if self.group(group).is_some()
+            && let Some(offsets) = self.shard_mut(group).get_mut(group)
+        {
+            Arc::make_mut(offsets).last_active = Some(at);
         }
     }
 

@@ -4,6 +4,7 @@
 mod admin;
 mod consume;
 mod errors;
+mod expiry;
 mod faulty;
 mod fork;
 mod groups;

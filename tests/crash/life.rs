@@ -1,13 +1,14 @@
 //! A life: a folder is opened, a program works with it, and at some call that changes files it ends.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use grouplog::storage::{Memory, Storage};
 use grouplog::time::{ManualClock, Random, SeededRandom};
 use grouplog::{
-    Acks, Broker, BrokerConfig, ConsumerConfig, Delivery, JournalMode, Producer, ProducerConfig,
-    Record, Timestamp, TopicConfig, TopicPartition,
+    Acks, Broker, BrokerConfig, ConsumerConfig, Delivery, JournalMode, OffsetScope, Producer,
+    ProducerConfig, Record, Timestamp, TopicConfig, TopicPartition,
 };
 
 use crate::gate::{Gated, Turnstile};
@@ -36,6 +37,8 @@ pub(crate) struct Life {
     pub(crate) broker: Broker,
     turnstile: Arc<Turnstile>,
     setup: Setup,
+    /// The time of this life, where it can be moved.
+    clock: Option<Arc<ManualClock>>,
     number: u64,
     /// How many changes were there when the folder was opened.
     pub(crate) found: usize,
@@ -53,13 +56,22 @@ pub(crate) struct Setup {
 
 /// The settings of all scripts: little of everything, so that little has to be written.
 pub(crate) fn config(setup: Setup, seed: u64) -> BrokerConfig {
+    config_with(setup, seed, &Arc::new(clock()))
+}
+
+/// The clock of all lives.
+fn clock() -> ManualClock {
+    ManualClock::at(Timestamp::from_millis(NOW))
+}
+
+fn config_with(setup: Setup, seed: u64, clock: &Arc<ManualClock>) -> BrokerConfig {
     BrokerConfig::new()
         .background(false)
         .journal_mode(setup.mode)
         .journal_file_bytes(64 << 10)
         .journal_max_bytes(setup.files * (64 << 10))
         .batch_size(1024)
-        .clock(Arc::new(ManualClock::at(Timestamp::from_millis(NOW))))
+        .clock(Arc::clone(clock) as _)
         .random(Arc::new(SeededRandom::new(seed)))
 }
 
@@ -77,7 +89,10 @@ impl Life {
     ) -> Result<Self, End> {
         let turnstile = Arc::new(Turnstile::default());
         let gated = Gated { inner: memory.clone(), turnstile };
-        Self::begin_with(gated, config(setup, number + 1), setup, history, promised, number)
+        let clock = Arc::new(clock());
+        let config = config_with(setup, number + 1, &clock);
+        let life = Self::begin_with(gated, config, setup, history, promised, number)?;
+        Ok(Self { clock: Some(clock), ..life })
     }
 
     /// As `begin`, with other settings.
@@ -108,6 +123,7 @@ impl Life {
             broker,
             turnstile,
             setup,
+            clock: None,
             number,
             found,
             written,
@@ -159,6 +175,11 @@ impl Life {
             Step::Commit { group, topic, partition, behind } => {
                 self.commit(group, &place(topic, *partition), *behind)
             }
+            Step::DeleteOffsets { group, topic, partition } => {
+                self.delete_offsets(group, Some(&place(topic, *partition)))
+            }
+            Step::DeleteGroup(group) => self.delete_offsets(group, None),
+            Step::Expire => self.expire(),
             Step::Checkpoint => {
                 self.broker.checkpoint().map_err(unexpected)?;
                 self.acknowledge(Acks::Synced)
@@ -267,6 +288,38 @@ impl Life {
         let mut consumer = self.broker.consumer_with(config).map_err(unexpected)?;
         let partition = TopicPartition::new(place.0.as_str(), place.1);
         consumer.commit_offsets([(partition, offset)]).map_err(unexpected)?;
+        self.acknowledge(Acks::Written)
+    }
+
+    fn delete_offsets(&mut self, group: &str, place: Option<&Place>) -> Result<(), End> {
+        let forgotten = Change::Forget { group: group.to_owned(), place: place.cloned() };
+        self.history.attempt(forgotten);
+        let admin = self.broker.admin();
+        let done = match place {
+            None => admin.delete_group(group),
+            Some((topic, partition)) => {
+                let partition = TopicPartition::new(topic.as_str(), *partition);
+                admin.delete_offsets(group, &OffsetScope::Partitions(vec![partition]))
+            }
+        };
+        done.map_err(unexpected)?;
+        self.acknowledge(Acks::Synced)
+    }
+
+    /// All groups have been away for a week: one after the other is forgotten, in the order of their names.
+    fn expire(&mut self) -> Result<(), End> {
+        let groups: BTreeSet<String> =
+            self.history.state().offsets.keys().map(|(group, _)| group.clone()).collect();
+        for group in groups {
+            self.history.attempt(Change::Forget { group, place: None });
+        }
+        let Some(clock) = self.clock.clone() else {
+            return Err(End::Violation("the time of this life cannot be moved".into()));
+        };
+        clock.set_wall(Timestamp::from_millis(NOW + 7 * 24 * 3_600_000));
+        let done = self.broker.maintain();
+        clock.set_wall(Timestamp::from_millis(NOW));
+        done.map_err(unexpected)?;
         self.acknowledge(Acks::Written)
     }
 

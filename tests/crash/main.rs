@@ -59,6 +59,7 @@ scripts! {
     seal_and_roll: crate::script::seal_and_roll();
     send_all: crate::script::send_all();
     commits: crate::script::commits();
+    groups_go: crate::script::groups_go();
     delete_and_recreate: crate::script::delete_and_recreate();
     recycle: crate::script::recycle();
     compressed: crate::script::compressed();

@@ -35,10 +35,23 @@ pub(crate) type Place = (String, u32);
 /// One frame of the global order.
 #[derive(Debug, Clone)]
 pub(crate) enum Change {
-    Create { topic: String, partitions: u32 },
-    Delete { topic: String },
+    Create {
+        topic: String,
+        partitions: u32,
+    },
+    Delete {
+        topic: String,
+    },
     Append(Vec<(Place, Arc<RecordModel>)>),
-    Commit { group: String, offsets: Vec<(Place, i64)> },
+    Commit {
+        group: String,
+        offsets: Vec<(Place, i64)>,
+    },
+    /// A group's offset of one partition goes, or all of them.
+    Forget {
+        group: String,
+        place: Option<Place>,
+    },
 }
 
 /// Everything that can be seen of a broker. Also what a prefix of changes must look like.
@@ -73,6 +86,10 @@ impl State {
                 for (place, offset) in offsets {
                     self.offsets.insert((group.clone(), place.clone()), *offset);
                 }
+            }
+            Change::Forget { group, place } => {
+                let goes = |at: &Place| place.as_ref().is_none_or(|place| place == at);
+                self.offsets.retain(|(of, at), _| of != group || !goes(at));
             }
         }
     }

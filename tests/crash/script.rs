@@ -30,6 +30,16 @@ pub(crate) enum Step {
         partition: u32,
         behind: i64,
     },
+    /// The group's offset in the partition is deleted.
+    DeleteOffsets {
+        group: &'static str,
+        topic: &'static str,
+        partition: u32,
+    },
+    /// The group is deleted with all its offsets.
+    DeleteGroup(&'static str),
+    /// A week passes, and all groups are forgotten.
+    Expire,
     Checkpoint,
     /// A checkpoint in another thread, which stops before its `pause`-th call that changes files
     /// until the steps are done.
@@ -142,6 +152,22 @@ pub(crate) fn commits() -> Script {
         commit("a", 1),
     ]);
     Script::new("commits", steps, second())
+}
+
+/// Groups of two partitions lose an offset, are deleted, and are forgotten by age, with checkpoints
+/// between and commits after.
+pub(crate) fn groups_go() -> Script {
+    let other = |partition| Step::Commit { group: "other", topic: "a", partition, behind: 0 };
+    let delete = |group| Step::DeleteOffsets { group, topic: "a", partition: 0 };
+    let mut steps = vec![create("a", 2, 4096), Send("a", 0, 100), commit("a", 0)];
+    steps.extend([other(0), other(1), delete("other"), Checkpoint, delete("g")]);
+    steps.extend([commit("a", 1), Step::DeleteGroup("other"), Send("a", 1, 100), other(1)]);
+    steps.extend([Checkpoint, Step::DeleteGroup("g"), commit("a", 0), Step::Expire]);
+    steps.extend([Send("a", 0, 100), commit("a", 0), other(0), Checkpoint, Step::Expire]);
+    steps.extend([Checkpoint, commit("a", 1), other(1), Reopen, Step::Expire, Flush]);
+    let mut second = second();
+    second.extend([other(0), Step::Expire, commit("a", 0), Step::DeleteGroup("g")]);
+    Script::new("groups_go", steps, second)
 }
 
 /// A topic goes and comes again under the same name, before and after checkpoints.
@@ -269,6 +295,7 @@ pub(crate) fn by_name(name: &str) -> Option<Script> {
         seal_and_roll(),
         send_all(),
         commits(),
+        groups_go(),
         delete_and_recreate(),
         recycle(),
         compressed(),

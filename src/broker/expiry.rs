@@ -1,0 +1,92 @@
+//! Expiry of the committed offsets of groups that nobody uses any more.
+//!
+//! A group is used while it has members. When it had some last is journaled at each round and at close,
+//! so that it outlives the process: accurate to a round, and never too early but for the last round before
+//! a crash. What expires is removed by the same sections that delete offsets and groups, one frame a group.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::engine::Engine;
+use crate::error::Result;
+use crate::group::{Group, GroupOffsets, OffsetChange, OffsetCommit, expired};
+use crate::types::{Timestamp, TopicPartition};
+
+impl Engine {
+    /// A round of `offsets.retention.check.interval.ms`; how many offsets expired.
+    pub(crate) fn expire_offsets(&self) -> Result<usize> {
+        self.note_active_groups()?;
+        let now = self.clock().now();
+        let store = self.offsets.lock().store.snapshot();
+        let mut groups: Vec<_> = store.iter().collect();
+        // An order that depends on nothing but the names, for runs that are to be the same.
+        groups.sort_by_key(|(name, _)| *name);
+        let mut count = 0;
+        for (name, offsets) in groups {
+            count += self.expire_group(name, offsets, now)?;
+        }
+        self.groups.forget_idle();
+        Ok(count)
+    }
+
+    /// Journals for each group that had members since the last call that it has been in use.
+    pub(super) fn note_active_groups(&self) -> Result<()> {
+        for group in self.groups.all() {
+            // Silent members are evicted by who looks at the group, not here: that may take an assignor
+            // of the program's own. Groups without offsets have nothing to keep.
+            if group.take_active() && self.offsets.lock().store.group(group.name()).is_some() {
+                // The format has no time before 1970.
+                let now = self.clock().now().max(Timestamp::from_millis(0));
+                let change = OffsetChange::Active(now);
+                let commit = OffsetCommit { group: Arc::clone(group.name()), change };
+                self.change_offsets(&group, |_| Ok(()), &commit)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn expire_group(
+        &self,
+        name: &Arc<str>,
+        offsets: &Arc<GroupOffsets>,
+        now: Timestamp,
+    ) -> Result<usize> {
+        let handle = self.groups.find(name);
+        let read = handle.as_ref().and_then(|group| topics_read(&group.lock().group));
+        let topic = |number| {
+            let log = self.registry.by_number(number)?;
+            Some(Arc::clone(log.partition().topic_name()))
+        };
+        let retention = self.config.offsets_retention;
+        let Some(change) = expired(offsets, read.as_ref(), now, retention, topic) else {
+            return Ok(0);
+        };
+        let count = match &change {
+            OffsetChange::Set(entries) => entries.len(),
+            OffsetChange::RemoveGroup | OffsetChange::Active(_) => offsets.len(),
+        };
+        let commit = OffsetCommit { group: Arc::clone(name), change };
+        let (mut credit, body) = self.reserve_for(&commit)?;
+        let state = handle.as_ref().map(|group| group.lock());
+        let mut current = self.offsets.lock();
+        // Somebody who joined, subscribed or committed meanwhile keeps all of it for another round.
+        let unchanged = state.as_ref().and_then(|state| topics_read(&state.group)) == read
+            && handle.is_some() == self.groups.find(name).is_some()
+            && current.store.group(name).is_some_and(|now| Arc::ptr_eq(now, offsets));
+        if !unchanged {
+            return Ok(0);
+        }
+        self.journal_offsets(&mut credit, &mut current, &body, &commit)?;
+        Ok(count)
+    }
+}
+
+/// The topics that the members of a group read; `None` without members.
+fn topics_read(group: &Group) -> Option<BTreeSet<Arc<str>>> {
+    let members = group.describe().members;
+    let read = members.iter().flat_map(|member| {
+        let held = member.owned.iter().map(TopicPartition::topic_name);
+        member.subscription.iter().chain(held)
+    });
+    (!members.is_empty()).then(|| read.cloned().collect())
+}
