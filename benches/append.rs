@@ -156,6 +156,9 @@ fn synced(c: &mut Criterion, summary: &mut Summary) {
     summary.measure(&mut group, "16_threads_16_partitions", limit, all, |n, _| {
         in_threads(n, |thread, _| send(thread))
     });
+    summary.measure(&mut group, "16_threads_1_partition", limit, all, |n, _| {
+        in_threads(n, |_, _| send(0))
+    });
     broker.close().unwrap();
     group.finish();
 }
