@@ -3,8 +3,8 @@
 //! Sends records of 100 bytes with `Written` for that long while the segments grow, with all the
 //! checkpoints that fall due, then writes as many bytes to a plain file in blocks of 64 KiB, which
 //! nobody syncs, and then syncs it once. Before each part the disk is left to finish what the one before
-//! it began. Writes that nobody syncs go to memory until the kernel slows them down, so they show the
-//! disk only if the load lasts long enough; the synced figure is what the disk takes at any length.
+//! it began. Writes that nobody syncs go to memory, up to a fifth of it, until the kernel slows them down;
+//! so the second half of a long run says more, and the synced figure is what the disk takes at any length.
 //!
 //! Then it counts what `Synced` appends cost the device: by what the kernel charges this process
 //! (`/proc/self/io`, pages made dirty) and by what the device wrote (`/proc/diskstats`; other processes
@@ -25,33 +25,71 @@ use grouplog::{Acks, Broker, ProducerConfig, Record, TopicConfig};
 
 const SYNCED_APPENDS: u64 = 5_000;
 
-/// What a run of the engine did.
+/// What a run wrote.
 struct Load {
-    records: u64,
+    bytes: u64,
     elapsed: Duration,
+    /// The longest call.
     longest: Duration,
+    /// Bytes in each second.
     per_second: Vec<u64>,
 }
 
-fn load(broker: &Broker, duration: Duration) -> Load {
-    let producer = broker.producer_with(ProducerConfig::new().acks(Acks::Written)).unwrap();
-    let begin = Instant::now();
-    let mut last = begin;
-    let mut longest = Duration::ZERO;
-    let (mut records, mut per_second) = (0, vec![0]);
-    while last - begin < duration {
-        producer.send(Record::to("t").value(&VALUE)).unwrap();
-        let now = Instant::now();
-        longest = longest.max(now - last);
-        last = now;
-        records += 1;
-        let second = (now - begin).as_secs() as usize;
-        if second >= per_second.len() {
-            per_second.resize(second + 1, 0);
+impl Load {
+    /// Calls `one`, which writes `bytes` bytes, for as long as `more` says so.
+    fn run(bytes: u64, more: impl Fn(&Self) -> bool, mut one: impl FnMut(u64)) -> Self {
+        let begin = Instant::now();
+        let mut load = Self {
+            bytes: 0,
+            elapsed: Duration::ZERO,
+            longest: Duration::ZERO,
+            per_second: vec![0],
+        };
+        while more(&load) {
+            one(load.bytes);
+            let elapsed = begin.elapsed();
+            load.longest = load.longest.max(elapsed - load.elapsed);
+            load.elapsed = elapsed;
+            load.bytes += bytes;
+            load.per_second.resize(elapsed.as_secs() as usize + 1, 0);
+            *load.per_second.last_mut().unwrap() += bytes;
         }
-        per_second[second] += 1;
+        load
     }
-    Load { records, elapsed: last - begin, longest, per_second }
+
+    /// MB/s.
+    fn rate(&self) -> f64 {
+        self.bytes as f64 / self.elapsed.as_secs_f64() / 1e6
+    }
+
+    /// MB/s in the second half of the whole seconds.
+    fn steady(&self) -> f64 {
+        let whole = &self.per_second[..self.per_second.len() - 1];
+        let half = &whole[whole.len() / 2..];
+        half.iter().sum::<u64>() as f64 / half.len().max(1) as f64 / 1e6
+    }
+
+    fn print(&self, name: &str) {
+        println!(
+            "{name}: {:.0} MB/s, {:.0} in the second half, longest call {:?}",
+            self.rate(),
+            self.steady(),
+            self.longest
+        );
+        let seconds: Vec<_> = self.per_second.iter().map(|bytes| bytes / 1_000_000).collect();
+        println!("  in each second: {seconds:?}");
+    }
+}
+
+fn send_for(broker: &Broker, duration: Duration) -> Load {
+    let producer = broker.producer_with(ProducerConfig::new().acks(Acks::Written)).unwrap();
+    Load::run(
+        VALUE.len() as u64,
+        |load| load.elapsed < duration,
+        |_| {
+            producer.send(Record::to("t").value(&VALUE)).unwrap();
+        },
+    )
 }
 
 /// The number of the newest checkpoint: bytes 28 to 36 of the newer checkpoint file.
@@ -105,34 +143,33 @@ fn sustained(duration: Duration) {
     rustix::fs::sync();
     let broker = broker(folder.path(), TopicConfig::new());
     let before = checkpoints(&folder.path().join("data"));
-    let run = load(&broker, duration);
+    let engine = send_for(&broker, duration);
     let count = checkpoints(&folder.path().join("data")) - before;
     let close = time(|| broker.close().unwrap());
-    let total = run.records * VALUE.len() as u64;
     rustix::fs::sync();
 
-    let blocks = total / BLOCK_BYTES as u64;
     let block = vec![b'v'; BLOCK_BYTES];
     let file = plain_file(folder.path(), "plain");
-    let plain = time(|| {
-        for i in 0..blocks {
-            file.write_all_at(&block, i * BLOCK_BYTES as u64).unwrap();
-        }
-    });
-    let synced = plain + time(|| file.sync_data().unwrap());
-    let rate = |bytes: u64, elapsed: Duration| bytes as f64 / elapsed.as_secs_f64() / 1e6;
-    let (engine, plain) = (rate(total, run.elapsed), rate(total, plain));
-    println!("{} records of {} bytes in {:?}", run.records, VALUE.len(), run.elapsed);
-    println!("engine {engine:.0} MB/s, plain writes of 64 KiB {plain:.0} MB/s");
-    let synced = rate(total, synced);
-    println!("plain writes and one sync at the end {synced:.0} MB/s");
-    println!(
-        "ratio {:.2} to unsynced writes, {:.2} to synced ones",
-        engine / plain,
-        engine / synced
+    let plain = Load::run(
+        BLOCK_BYTES as u64,
+        |load| load.bytes < engine.bytes,
+        |position| {
+            file.write_all_at(&block, position).unwrap();
+        },
     );
-    println!("longest send {:?}, {count} checkpoints, close {close:?}", run.longest);
-    println!("records in each second: {:?}", run.per_second);
+    let sync = time(|| file.sync_data().unwrap());
+    let synced = plain.bytes as f64 / (plain.elapsed + sync).as_secs_f64() / 1e6;
+
+    engine.print("engine");
+    println!("  {count} checkpoints, close {close:?}");
+    plain.print("plain writes of 64 KiB, not synced");
+    println!("plain writes and one sync at the end: {synced:.0} MB/s");
+    println!(
+        "ratio {:.2} to unsynced writes, {:.2} in the second half, {:.2} to synced ones",
+        engine.rate() / plain.rate(),
+        engine.steady() / plain.steady(),
+        engine.rate() / synced
+    );
 }
 
 fn main() {
