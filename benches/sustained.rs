@@ -48,7 +48,7 @@ impl Load {
         while more(&load) {
             one(load.bytes);
             let elapsed = begin.elapsed();
-            load.longest = load.longest.max(elapsed - load.elapsed);
+            load.longest = load.longest.max(elapsed.saturating_sub(load.elapsed));
             load.elapsed = elapsed;
             load.bytes += bytes;
             load.per_second.resize(elapsed.as_secs() as usize + 1, 0);
