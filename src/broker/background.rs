@@ -81,20 +81,25 @@ impl Background {
 
 fn run(receiver: &Receiver<Signal>, engine: &Weak<Engine>, clock: &dyn Clock, interval: Duration) {
     let mut next = clock.monotonic().saturating_add(interval);
+    let mut failed = false;
     loop {
         let wait = next.saturating_sub(clock.monotonic());
+        let wait = if failed { wait.min(RETRY) } else { wait };
         let signal = match receiver.recv_timeout(wait) {
             Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             Ok(signal) => Some(signal),
-            Err(RecvTimeoutError::Timeout) => None,
+            // `Synced` may wait for a checkpoint that failed, and then nobody asks for another one.
+            Err(RecvTimeoutError::Timeout) => failed.then_some(Signal::Checkpoint),
         };
         let Some(engine) = engine.upgrade() else { return };
         // A failure is kept for `health`. A panic stops all writing before it ends this thread.
-        let _kept = match signal {
-            Some(Signal::Recovery) => engine.finish_recovery(),
-            Some(_) => engine.checkpoint(),
-            None => Ok(()),
-        };
+        if let Some(signal) = signal {
+            let done = match signal {
+                Signal::Recovery => engine.finish_recovery(),
+                _ => engine.checkpoint(),
+            };
+            failed = done.is_err_and(|error| !error.is_fatal());
+        }
         if clock.monotonic() >= next {
             // What could not be done is for the next round.
             let _later = engine.maintain();
@@ -102,3 +107,6 @@ fn run(receiver: &Receiver<Signal>, engine: &Weak<Engine>, clock: &dyn Clock, in
         }
     }
 }
+
+/// How long after a checkpoint that failed the next one is tried, if nobody asks for it earlier.
+const RETRY: Duration = Duration::from_millis(500);

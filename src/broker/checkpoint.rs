@@ -33,6 +33,15 @@ pub(super) struct CheckpointState {
     pub(super) pending: Option<Freeze>,
 }
 
+impl CheckpointState {
+    /// Leaves the state that recovery built to a later checkpoint, which is as exact.
+    pub(super) fn postpone_pending(&mut self) {
+        if let Some(freeze) = self.pending.take() {
+            put_back(&freeze);
+        }
+    }
+}
+
 /// The state at E, in memory.
 #[derive(Debug)]
 pub(super) struct Freeze {
@@ -52,7 +61,7 @@ impl Engine {
             let _guard = self.journal.fail_on_panic("a checkpoint");
             self.freeze()
         };
-        self.finish_checkpoint(&mut state, freeze)?;
+        self.finish_checkpoint(&mut state, &freeze)?;
         drop(state);
         self.finish_deletions();
         Ok(())
@@ -69,9 +78,7 @@ impl Engine {
 
     pub(super) fn finish_pending(&self, state: &mut CheckpointState) -> Result<()> {
         if let Some(freeze) = state.pending.take() {
-            self.finish_checkpoint(state, freeze)?;
-            // From here on all that was replayed is durable (hazard H8).
-            self.journal.release_synced();
+            self.finish_checkpoint(state, &freeze)?;
         }
         Ok(())
     }
@@ -116,23 +123,25 @@ impl Engine {
         }
     }
 
-    fn finish_checkpoint(&self, state: &mut CheckpointState, freeze: Freeze) -> Result<()> {
+    fn finish_checkpoint(&self, state: &mut CheckpointState, freeze: &Freeze) -> Result<()> {
         let _guard = self.journal.fail_on_panic("a checkpoint");
         let finished = self.try_checkpoint(state, freeze);
         self.troubles.checkpoint(finished.as_ref().copied());
         finished
     }
 
-    fn try_checkpoint(&self, state: &mut CheckpointState, freeze: Freeze) -> Result<()> {
+    fn try_checkpoint(&self, state: &mut CheckpointState, freeze: &Freeze) -> Result<()> {
         if let Some(cause) = self.journal.state().or_else(|| self.journal.space_stopped()) {
-            self.put_back(state, freeze);
+            put_back(freeze);
             return Err(Error::Failed { cause });
         }
         if cfg!(planted_fault = "recycle_early") {
             self.journal.checkpointed(freeze.end);
         }
-        match self.write_checkpoint_with_reserve(state, &freeze) {
+        match self.write_checkpoint_with_reserve(state, freeze) {
             Ok(()) => {
+                // From here on all that was replayed is durable (hazard H8).
+                self.journal.release_synced();
                 freeze.logs.iter().for_each(|(log, _)| log.checkpointed());
                 self.journal.checkpointed(freeze.end);
                 if !self.reserve.is_given_up() {
@@ -151,11 +160,11 @@ impl Engine {
                 } else {
                     self.journal.stop_space(Arc::clone(&cause));
                 }
-                self.put_back(state, freeze);
+                put_back(freeze);
                 Err(Error::Failed { cause })
             }
             Err(Failure::Retry(error)) => {
-                self.put_back(state, freeze);
+                put_back(freeze);
                 self.logs.write_failed.store(true, Ordering::Release);
                 Err(error)
             }
@@ -177,17 +186,6 @@ impl Engine {
                 }
             }
             written => written,
-        }
-    }
-
-    /// The state that was frozen belongs to a later checkpoint.
-    fn put_back(&self, state: &mut CheckpointState, freeze: Freeze) {
-        if self.journal.is_held() {
-            // The recovery checkpoint has to come first, at exactly its position: marks and captured
-            // states stay as they are.
-            state.pending = Some(freeze);
-        } else {
-            freeze.logs.iter().for_each(|(log, _)| log.checkpoint_failed());
         }
     }
 
@@ -278,6 +276,11 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// What was frozen belongs to a later checkpoint.
+fn put_back(freeze: &Freeze) {
+    freeze.logs.iter().for_each(|(log, _)| log.checkpoint_failed());
 }
 
 /// What a checkpoint that did not come about means.

@@ -210,6 +210,9 @@ impl Engine {
     /// Creates a topic; it is durable when this returns.
     pub(crate) fn create_topic(&self, name: &str, config: TopicConfig) -> Result<()> {
         self.check_open()?;
+        if self.reserve.is_given_up() {
+            self.refill_reserve()?;
+        }
         let lsn = {
             let _one = self.admin.lock();
             // A folder of the same name may still be a deleted topic's.
@@ -242,7 +245,7 @@ impl Engine {
         let (deletion, lsn) = {
             // No checkpoint may be writing out what goes.
             let mut state = self.checkpoint.lock();
-            self.finish_pending(&mut state)?;
+            state.postpone_pending();
             let (topic, _, lsn) =
                 self.change_catalogue(&mut credit, |catalogue| catalogue.decide_delete(name))?;
             if let Some(removed) = self.registry.remove(name) {
@@ -260,10 +263,25 @@ impl Engine {
             (deletion, lsn)
         };
         if !cfg!(planted_fault = "unlink_before_sync") {
-            self.wait_synced(lsn)?;
+            self.wait_deleted(lsn)?;
         }
         self.remove_deleted(&deletion);
         Ok(())
+    }
+
+    /// Waits until a deletion survives power loss, also where a disk is so full that the recovery
+    /// checkpoint, for which `Synced` waits, needs the very space that the deletion frees.
+    fn wait_deleted(&self, lsn: Lsn) -> Result<()> {
+        let recovered = if self.journal.is_held() { self.checkpoint() } else { Ok(()) };
+        match recovered {
+            Err(Error::DiskFull { .. }) => {
+                // Whoever waits for `Synced` goes on waiting for that checkpoint.
+                self.background.request_checkpoint();
+                self.journal.keep_replayed()
+            }
+            // Whatever else is wrong, the journal knows what became of the frame.
+            _ => self.wait_synced(lsn),
+        }
     }
 
     /// Moves the folders of deleted topics out of the way.
@@ -349,6 +367,10 @@ impl Engine {
 
     /// Waits until everything up to `lsn` survives power loss.
     pub(crate) fn wait_synced(&self, lsn: Lsn) -> Result<()> {
+        if !self.config.background && self.journal.is_held() {
+            // Nobody else writes the recovery checkpoint.
+            self.checkpoint()?;
+        }
         self.journal.wait_synced(lsn, None)
     }
 

@@ -55,10 +55,84 @@ pub(super) fn classify(storage: &dyn Storage) -> Result<FolderState> {
     Ok(FolderState::New)
 }
 
+/// Refuses what is no regular file where one of the engine's must be: links are not followed, pipes
+/// not waited for, folders not removed.
+fn check_kinds(storage: &dyn Storage) -> Result<()> {
+    let own = [LOCK_FILE, META_FILE, RESERVE_FILE];
+    for entry in storage.list(Path::new(""))? {
+        let name = entry.name.as_str();
+        let is_own = own.contains(&name) || image::FILES.contains(&name);
+        if (is_own || OFFSET_FILES.contains(&name)) && entry.kind != FileKind::File {
+            return refuse(storage, Path::new(name));
+        }
+        if name == JOURNAL_DIR && entry.kind != FileKind::Dir {
+            return refuse(storage, Path::new(name));
+        }
+    }
+    let slots = match storage.metadata(Path::new(JOURNAL_DIR))? {
+        Some(_) => storage.list(Path::new(JOURNAL_DIR))?,
+        None => Vec::new(),
+    };
+    for entry in slots {
+        if entry.kind != FileKind::File {
+            return refuse(storage, &Path::new(JOURNAL_DIR).join(&entry.name));
+        }
+    }
+    Ok(())
+}
+
+fn refuse(storage: &dyn Storage, path: &Path) -> Result<()> {
+    // Opening says why; should it be a file by now, the next attempt finds it so.
+    storage.open(path, OpenMode::Read)?;
+    Err(Error::Busy { path: storage.display_path(path) })
+}
+
+/// Refuses a folder whose files are no files, whose checkpoints are no checkpoints, or those of another
+/// version, before so much as a lock file is put into it.
+pub(super) fn check_format(storage: &dyn Storage) -> Result<()> {
+    check_kinds(storage)?;
+    for name in image::FILES {
+        let path = Path::new(name);
+        let mut head = [0; image::HEAD_BYTES];
+        let known = match storage.metadata(path)? {
+            None => true,
+            Some((FileKind::File, _)) => {
+                let read = storage.open(path, OpenMode::Read)?.read_at(&mut head, 0)?;
+                read == head.len() && image::is_current(&head)
+            }
+            Some(_) => false,
+        };
+        if !known {
+            // Another look, with checksums: what is torn or rotten is no reason yet.
+            return match read_checkpoint(storage) {
+                Err(error @ (Error::NotADatabase { .. } | Error::UnsupportedFormat { .. })) => {
+                    Err(error)
+                }
+                _ => Ok(()),
+            };
+        }
+    }
+    Ok(())
+}
+
+/// Whether `meta.properties` says that the folder is grouplog's.
+fn has_meta(storage: &dyn Storage) -> Result<bool> {
+    let path = Path::new(META_FILE);
+    if !matches!(storage.metadata(path)?, Some((FileKind::File, _))) {
+        return Ok(false);
+    }
+    let mut head = [0; META_HEAD.len()];
+    let read = storage.open(path, OpenMode::Read)?.read_at(&mut head, 0)?;
+    Ok(read == head.len() && head == *META_HEAD.as_bytes())
+}
+
+/// How `meta.properties` begins.
+const META_HEAD: &str = "# grouplog\n";
+
 /// Writes `meta.properties`, Kafka's file, readable text.
 pub(super) fn write_meta(storage: &dyn Storage, directory_id: TopicId) -> Result<()> {
     let text = format!(
-        "# grouplog\nversion=1\nnode.id=0\ncluster.id=grouplog\ndirectory.id={directory_id}\n"
+        "{META_HEAD}version=1\nnode.id=0\ncluster.id=grouplog\ndirectory.id={directory_id}\n"
     );
     let path = Path::new(META_FILE);
     if storage.metadata(path)?.is_some() {
@@ -109,14 +183,19 @@ pub(super) fn write_checkpoint(storage: &dyn Storage, image: &CheckpointImage) -
 /// The newer of the valid checkpoints.
 ///
 /// # Errors
-/// `UnsupportedFormat` if one of them is a newer version's; `Corrupt` if none is valid.
+/// `UnsupportedFormat` if one of them is a newer version's; `Corrupt` if none is valid;
+/// `NotADatabase` if nothing says that they ever were.
 pub(super) fn read_checkpoint(storage: &dyn Storage) -> Result<CheckpointImage> {
     let mut best: Option<CheckpointImage> = None;
     let mut failure = None;
+    let mut foreign = true;
     for name in image::FILES {
         let path = Path::new(name);
         let Some((kind, len)) = storage.metadata(path)? else { continue };
-        let damaged = |reason| Error::corrupt(storage.display_path(path), 0, reason);
+        let mut damaged = |reason| {
+            foreign &= reason == CorruptReason::Magic;
+            Error::corrupt(storage.display_path(path), 0, reason)
+        };
         if kind != FileKind::File || len > image::MAX_BYTES {
             failure = Some(damaged(CorruptReason::Length));
             continue;
@@ -137,6 +216,10 @@ pub(super) fn read_checkpoint(storage: &dyn Storage) -> Result<CheckpointImage> 
     }
     match (best, failure) {
         (Some(image), _) => Ok(image),
+        (None, Some(_)) if foreign && !has_meta(storage)? => Err(Error::NotADatabase {
+            path: storage.display_path(Path::new(image::FILES[0])),
+            reason: "the file is no checkpoint, and nothing says that it ever was",
+        }),
         (None, Some(failure)) => Err(failure),
         (None, None) => Err(Error::NotADatabase {
             path: storage.display_path(Path::new("")),

@@ -29,6 +29,8 @@ const MAGIC: &[u8; 8] = b"GLCHKPT\0";
 pub(super) const VERSION: u32 = 2;
 const HEADER_BYTES: usize = 44;
 const CRC_AT: usize = 40;
+/// Magic and version.
+pub(super) const HEAD_BYTES: usize = 12;
 /// No checkpoint is larger, so that a damaged length allocates nothing.
 pub(super) const MAX_BYTES: u64 = 256 << 20;
 
@@ -141,6 +143,11 @@ impl CheckpointImage {
         }
         Ok(image)
     }
+}
+
+/// Whether a file that begins so may be a checkpoint of this version.
+pub(super) fn is_current(head: &[u8; HEAD_BYTES]) -> bool {
+    head.starts_with(MAGIC) && head.ends_with(&VERSION.to_be_bytes())
 }
 
 fn checksum(header: &[u8], body: &[u8]) -> u32 {

@@ -90,7 +90,11 @@ impl Broker {
     /// As [`Broker::open`], with these settings.
     pub fn open_with(path: impl AsRef<Path>, config: BrokerConfig) -> Result<Self> {
         let path = path.as_ref();
-        let disk = if config.create { Disk::open_or_create(path) } else { Disk::open(path) };
+        let disk = if config.create {
+            Disk::open_or_create_with(path, config.access)
+        } else {
+            Disk::open_with(path, config.access)
+        };
         Self::open_storage(Arc::new(disk?), config)
     }
 

@@ -148,6 +148,9 @@ pub(super) fn open(
             reason: "it is empty, and was not to be created",
         });
     }
+    if state == FolderState::Existing {
+        files::check_format(&*storage)?;
+    }
     let lock = storage.lock(Path::new(files::LOCK_FILE))?;
     // Another process may have created it while this one waited for nothing.
     if state == FolderState::New {
@@ -294,7 +297,10 @@ fn start(
             .map_err(|error| Error::io("start a thread for", path, error))?;
         engine.background.request_recovery();
     } else if !early {
-        engine.finish_recovery()?;
+        match engine.finish_recovery() {
+            Ok(()) | Err(Error::DiskFull { .. }) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(engine)
 }

@@ -3,6 +3,8 @@ use std::time::Duration;
 
 use super::in_range;
 use crate::error::{Error, Result};
+#[cfg(unix)]
+use crate::storage::Access;
 use crate::time::{Clock, Random, SeededRandom, SystemClock};
 
 /// How frames are written to the journal.
@@ -50,6 +52,8 @@ pub struct BrokerConfig {
     pub(crate) background: bool,
     pub(crate) create: bool,
     pub(crate) strict: bool,
+    #[cfg(unix)]
+    pub(crate) access: Access,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
 }
@@ -69,6 +73,8 @@ impl Default for BrokerConfig {
             background: true,
             create: true,
             strict: false,
+            #[cfg(unix)]
+            access: Access::Owner,
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(SeededRandom::from_os()),
         }
@@ -160,6 +166,14 @@ impl BrokerConfig {
     /// [`Health`](crate::Health) name it.
     pub fn strict(mut self, strict: bool) -> Self {
         self.strict = strict;
+        self
+    }
+
+    /// Who may read the files that are created, beside the owner. It widens nothing that is there: a
+    /// folder that was created for the owner alone stays so.
+    #[cfg(unix)]
+    pub fn access(mut self, access: Access) -> Self {
+        self.access = access;
         self
     }
 

@@ -246,6 +246,13 @@ impl Journal {
         self.shared.hold_synced(false);
     }
 
+    /// Makes everything that was replayed durable where it is, and everything written since: it may be in
+    /// the cache of the system alone, and a sync of it may have failed before, so it is written again.
+    /// Needs no space.
+    pub(crate) fn keep_replayed(&self) -> Result<()> {
+        self.shared.keep_replayed()
+    }
+
     /// Whether [`Journal::hold_synced`] is in force.
     pub(crate) fn is_held(&self) -> bool {
         self.shared.is_held()

@@ -169,6 +169,17 @@ pub(super) fn remove_unfinished(storage: &dyn Storage) -> Result<()> {
     Ok(())
 }
 
+/// Writes all bytes of a slot again, the same ones at the same places, and syncs them.
+pub(super) fn rewrite(storage: &dyn Storage, number: u32) -> Result<()> {
+    let file = storage.open(&slot_path(number), OpenMode::Write)?;
+    let mut bytes = vec![0; 1 << 16];
+    for position in (0..file.len()?).step_by(bytes.len()) {
+        let read = file.read_at(&mut bytes, position)?;
+        file.write_at(bytes.get(..read).unwrap_or_default(), position)?;
+    }
+    file.sync_data()
+}
+
 /// Makes a slot's header invalid for good.
 pub(super) fn erase_header(storage: &dyn Storage, number: u32) -> Result<()> {
     storage.open(&slot_path(number), OpenMode::Write)?.write_at_durable(&[0; HEADER_BYTES], 0)

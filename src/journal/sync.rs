@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::storage::StorageFile;
 use crate::types::Lsn;
 
+use super::slot::rewrite;
 use super::state::Life;
 use super::{PanicGuard, Shared};
 
@@ -150,6 +151,14 @@ impl Shared {
 
     pub(super) fn is_held(&self) -> bool {
         self.sync.lock().held
+    }
+
+    pub(super) fn keep_replayed(&self) -> Result<()> {
+        let kept = self.state.lock().kept.clone();
+        for (number, _) in kept {
+            rewrite(&*self.storage, number)?;
+        }
+        self.sync_now()
     }
 
     pub(super) fn checkpointed(&self, end: Lsn) {

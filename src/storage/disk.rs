@@ -3,7 +3,8 @@
 //! D1. Everything is opened relative to a handle of the root folder, without following symbolic
 //!     links (the root itself may be one), and only regular files are let through. Opening a pipe
 //!     or a device that lies in a file's place fails at once.
-//! D2. Files are created with mode 0600, folders with 0700, less the process's umask.
+//! D2. Files are created with mode 0600, folders with 0700, or what [`Access`] says, less the process's
+//!     umask and never with more than the root folder has. What is there keeps its mode.
 //! D3. Interrupted and short calls are continued; a write that makes no progress is an error.
 //! D4. The lock is `flock` plus a table of this process, keyed by device and inode, since `flock`
 //!     alone would be per open file. POSIX record locks would be lost whenever any descriptor of
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
@@ -59,6 +60,47 @@ pub struct Disk {
     syncfs_reports_errors: bool,
     /// Whether a file was opened that lies on another file system than the root.
     other_device: AtomicBool,
+    /// What files are created with, and folders (D2).
+    file_mode: Mode,
+    dir_mode: Mode,
+}
+
+/// Who may read what a [`Disk`] creates. Writing is the owner's alone.
+///
+/// ```
+/// use grouplog::storage::{Access, Disk};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("data");
+/// // For a command line that looks at the folder as another user of the group.
+/// let storage = Disk::open_or_create_with(&path, Access::GroupReads)?;
+/// # Ok::<(), grouplog::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Access {
+    /// The owner: folders 0700, files 0600.
+    #[default]
+    Owner,
+    /// The owner and the group: folders 0750, files 0640.
+    GroupReads,
+    /// Everybody: folders 0755, files 0644.
+    AllRead,
+}
+
+impl Access {
+    /// The mode of folders.
+    fn dir_bits(self) -> u32 {
+        match self {
+            Self::Owner => 0o700,
+            Self::GroupReads => 0o750,
+            Self::AllRead => 0o755,
+        }
+    }
+
+    fn dir_mode(self) -> Mode {
+        Mode::from_raw_mode(self.dir_bits() as RawMode)
+    }
 }
 
 impl Disk {
@@ -73,7 +115,10 @@ impl Disk {
         let dir = rustix::fs::open(&root, flags, Mode::empty())
             .map_err(|e| Error::io("open", &root, e.into()))?;
         let stat = rustix::fs::fstat(&dir).map_err(|e| Error::io("open", &root, e.into()))?;
+        let dir_mode = Access::Owner.dir_mode();
         Ok(Self {
+            file_mode: file_mode(dir_mode),
+            dir_mode,
             device: stat.st_dev,
             supports_write_map: allocates_for_good(&dir),
             syncfs_reports_errors: syncfs_reports_errors(),
@@ -83,20 +128,47 @@ impl Disk {
         })
     }
 
+    /// As [`open`](Self::open). What is created in it may be read by whom `access` says, if the folder
+    /// itself lets them in: what is narrow is not widened by opening it again.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_with(root: impl Into<PathBuf>, access: Access) -> Result<Self> {
+        let mut disk = Self::open(root)?;
+        let stat =
+            rustix::fs::fstat(&disk.dir).map_err(|e| disk.error("open", Path::new(""), e))?;
+        let wanted = access.dir_mode() & Mode::from_raw_mode(stat.st_mode);
+        disk.dir_mode = wanted | Access::Owner.dir_mode();
+        disk.file_mode = file_mode(disk.dir_mode);
+        Ok(disk)
+    }
+
     /// Opens a folder, creating it and the missing ones above it (mode 0700) with durable names.
     ///
     /// # Errors
     ///
     /// As [`open`](Self::open), or [`Error::Io`] if it cannot be created.
     pub fn open_or_create(root: impl Into<PathBuf>) -> Result<Self> {
+        Self::open_or_create_with(root, Access::Owner)
+    }
+
+    /// As [`open_or_create`](Self::open_or_create), for more than the owner to read; see
+    /// [`open_with`](Self::open_with).
+    ///
+    /// # Errors
+    ///
+    /// As [`open_or_create`](Self::open_or_create).
+    pub fn open_or_create_with(root: impl Into<PathBuf>, access: Access) -> Result<Self> {
         let root = root.into();
+        let mode = access.dir_bits();
         let missing: Vec<&Path> = root
             .ancestors()
             .take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists())
             .collect();
         for folder in missing.into_iter().rev() {
             let failed = |e| Error::io("create", folder, e);
-            match std::fs::DirBuilder::new().mode(0o700).create(folder) {
+            match std::fs::DirBuilder::new().mode(mode).create(folder) {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 result => result.map_err(failed)?,
             }
@@ -104,7 +176,7 @@ impl Disk {
             let above = File::open(above.unwrap_or(Path::new("."))).map_err(failed)?;
             above.sync_all().map_err(failed)?;
         }
-        Self::open(root)
+        Self::open_with(root, access)
     }
 
     /// The folder.
@@ -121,7 +193,7 @@ impl Disk {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         // A mode without creation is refused by openat2.
         let creates = flags.contains(OFlags::CREATE);
-        let mode = if creates { Mode::RUSR | Mode::WUSR } else { Mode::empty() };
+        let mode = if creates { self.file_mode } else { Mode::empty() };
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         #[cfg(target_os = "linux")]
         {
@@ -232,8 +304,9 @@ impl Storage for Disk {
     }
 
     fn create_dir(&self, path: &Path) -> Result<()> {
-        let made = self
-            .change("create", path, |parent, name| rustix::fs::mkdirat(parent, name, Mode::RWXU));
+        let mode = self.dir_mode;
+        let made =
+            self.change("create", path, |parent, name| rustix::fs::mkdirat(parent, name, mode));
         match made {
             Err(Error::Io { ref source, .. })
                 if source.kind() == io::ErrorKind::AlreadyExists
@@ -326,6 +399,11 @@ fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
             result => return result,
         }
     }
+}
+
+/// The mode of files in folders of this mode: the same without the right to execute.
+fn file_mode(dir_mode: Mode) -> Mode {
+    dir_mode - (Mode::XUSR | Mode::XGRP | Mode::XOTH)
 }
 
 fn kind_of(file_type: FileType) -> FileKind {

@@ -27,7 +27,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 #[cfg(unix)]
-pub use disk::Disk;
+pub use disk::{Access, Disk};
 pub(crate) use map::ForkMark;
 pub use map::{ReadMap, WriteMap};
 pub use memory::{Crash, Memory};
@@ -43,7 +43,7 @@ pub enum OpenMode {
     Read,
     /// The file must exist; it is read and written.
     Write,
-    /// The file must not exist; it is created (mode 0600), then read and written.
+    /// The file must not exist; it is created (mode 0600 unless widened), then read and written.
     CreateNew,
 }
 
@@ -84,7 +84,7 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Removes a file.
     fn remove(&self, path: &Path) -> Result<()>;
 
-    /// Creates a folder (mode 0700); that it exists already is no error.
+    /// Creates a folder (mode 0700 unless widened); that it exists already is no error.
     fn create_dir(&self, path: &Path) -> Result<()>;
 
     /// Removes an empty folder.

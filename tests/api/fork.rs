@@ -10,7 +10,7 @@ use crate::world::{all, tp, values};
 
 /// Runs `work` in a forked child, which ends without unwinding or running anything else; whether it
 /// said so. A child that hangs is ended by a signal after 20 seconds.
-fn in_child(work: impl FnOnce() -> bool) -> bool {
+pub(crate) fn in_child(work: impl FnOnce() -> bool) -> bool {
     // SAFETY: the child uses what the parent's other threads may have locked only through `work`, which
     // is the very thing under test, and ends by `_exit`: no destructor or exit handler of the parent's
     // runs in it. `alarm` and `waitpid` take no memory but a status on the stack.
