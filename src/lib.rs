@@ -130,9 +130,9 @@ pub use config::{
     OffsetReset, ProducerConfig, TopicConfig,
 };
 pub use consumer::{
-    Consumer, ConsumerRecord, ConsumerRecords, OffsetAndMetadata, OffsetAndTimestamp, Polls,
-    Position, Rebalance, RebalanceListener, TypedConsumer, TypedConsumerRecord, TypedRecords,
-    WakeupHandle,
+    Consumer, ConsumerRecord, ConsumerRecords, GroupMetadata, OffsetAndMetadata,
+    OffsetAndTimestamp, Polls, Position, Rebalance, RebalanceListener, TypedConsumer,
+    TypedConsumerRecord, TypedRecords, WakeupHandle,
 };
 pub use error::{
     CorruptReason, Corruption, Error, RecordPart, Result, SerializationFailure, SerializationPlace,

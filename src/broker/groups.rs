@@ -231,8 +231,14 @@ impl GroupHandle {
         })
     }
 
-    /// The member's `poll` returns to the program.
-    pub(crate) fn exit_poll(&self, id: &MemberId, now: Duration) {
+    /// A call of the member other than `poll` begins.
+    pub(crate) fn enter(&self, id: &MemberId, now: Duration) {
+        // That the member is gone is told by the call itself.
+        let _told_later = self.state.lock().group.enter(id, now);
+    }
+
+    /// A call of the member returns to the program.
+    pub(crate) fn exit(&self, id: &MemberId, now: Duration) {
         // That the member is gone is told by its next call.
         let _told_later = self.state.lock().group.exit(id, now);
     }

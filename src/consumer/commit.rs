@@ -19,7 +19,10 @@ impl Consumer {
     /// without `group.id`. `Indeterminate` if the sync failed.
     pub fn commit(&mut self) -> Result<()> {
         self.check_not_poisoned()?;
-        self.commit_positions()
+        self.pause_interval();
+        let committed = self.commit_positions();
+        self.leave_engine();
+        committed
     }
 
     /// Commits chosen offsets: for each partition the next offset to read, with its leader epoch and
@@ -53,7 +56,10 @@ impl Consumer {
             let log = self.source.registry().log(&partition)?;
             entries.push((log, offset.into()));
         }
-        self.commit_entries(&entries)
+        self.pause_interval();
+        let committed = self.commit_entries(&entries);
+        self.leave_engine();
+        committed
     }
 
     /// What this consumer's group has committed for a partition; `None` if it has not.

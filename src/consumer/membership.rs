@@ -22,7 +22,45 @@ pub(super) struct Membership {
     subscription: Subscription,
 }
 
+/// What a group knows a member by: Kafka's `ConsumerGroupMetadata`, from [`Consumer::group_metadata`].
+///
+/// ```
+/// use grouplog::{Broker, TopicConfig};
+///
+/// let broker = Broker::open_in_memory()?;
+/// broker.create_topic("orders", TopicConfig::new())?;
+/// let mut consumer = broker.consumer("billing")?;
+/// assert_eq!(consumer.group_metadata(), None); // not a member yet
+/// consumer.subscribe(["orders"])?;
+/// let metadata = consumer.group_metadata().unwrap();
+/// assert_eq!(metadata.group, "billing");
+/// assert_eq!(metadata.member_id, broker.describe_group("billing")?.members[0].id);
+/// # Ok::<(), grouplog::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GroupMetadata {
+    /// The group's name.
+    pub group: String,
+    /// The member's id.
+    pub member_id: String,
+    /// The epoch that its commits carry.
+    pub member_epoch: i32,
+    /// `group.instance.id`, of a static member.
+    pub instance_id: Option<String>,
+}
+
 impl Consumer {
+    /// What the group knows this consumer by; `None` if it is no member.
+    pub fn group_metadata(&self) -> Option<GroupMetadata> {
+        self.membership.as_ref().map(|member| GroupMetadata {
+            group: member.group.name().to_string(),
+            member_id: member.id.as_str().to_owned(),
+            member_epoch: member.epoch.0,
+            instance_id: self.config.group_instance_id.clone(),
+        })
+    }
+
     pub(super) fn join(&mut self, subscription: Subscription) -> Result<()> {
         let engine = Arc::clone(self.source.engine()?);
         if let Some(member) = &mut self.membership {
@@ -121,10 +159,17 @@ impl Consumer {
         member.group.enter_poll(&member.id, now).is_ok()
     }
 
+    /// A call other than poll may wait in the engine: the member's interval stands still.
+    pub(super) fn pause_interval(&self) {
+        if let Some(member) = &self.membership {
+            member.group.enter(&member.id, self.source.clock().monotonic());
+        }
+    }
+
     /// The program has control: the member's interval runs.
     pub(super) fn leave_engine(&self) {
         if let Some(member) = &self.membership {
-            member.group.exit_poll(&member.id, self.source.clock().monotonic());
+            member.group.exit(&member.id, self.source.clock().monotonic());
         }
     }
 

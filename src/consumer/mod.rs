@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use listener::{Rebalance, RebalanceListener};
+pub use membership::GroupMetadata;
 pub use polls::Polls;
 pub use position::{OffsetAndMetadata, OffsetAndTimestamp, Position};
 pub use records::{ConsumerRecord, ConsumerRecords};

@@ -3,19 +3,23 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use grouplog::storage::{
     DirEntry, FileKind, OpenMode, ReadMap, Storage, StorageFile, StorageLock, WriteMap,
 };
+use grouplog::time::ManualClock;
 use grouplog::{Error, Result};
 
 /// What becomes of a call that is ordered to fail.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Act {
     /// It fails with this number of the system (5 is EIO, 24 EMFILE, 28 ENOSPC).
     Fail(i32),
     /// It panics, as code of ours might.
     Panic,
+    /// It works, and takes this long by this clock.
+    Take(Arc<ManualClock>, Duration),
 }
 
 /// Operation, part of the path, and what is to happen.
@@ -47,9 +51,13 @@ impl Faulty {
     fn check(&self, op: &'static str, path: &Path) -> Result<()> {
         let fits =
             |order: &&(&str, &str, Act)| order.0 == op && path.to_string_lossy().contains(order.1);
-        let found = self.orders.lock().unwrap().iter().find(fits).map(|order| order.2);
+        let found = self.orders.lock().unwrap().iter().find(fits).map(|order| order.2.clone());
         match found {
             None => Ok(()),
+            Some(Act::Take(clock, time)) => {
+                clock.advance(time);
+                Ok(())
+            }
             Some(Act::Panic) => panic!("ordered: {op} {}", path.display()),
             Some(Act::Fail(28)) => Err(Error::DiskFull { path: path.to_owned() }),
             Some(Act::Fail(number)) => {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 mod admin;
+mod churn;
 mod consume;
 mod errors;
 mod expiry;
@@ -12,6 +13,7 @@ mod groups;
 mod health;
 mod hostile;
 mod listener;
+mod membership;
 mod offsets;
 mod polls;
 mod produce;

@@ -110,7 +110,13 @@ impl Group {
         Ok(())
     }
 
-    /// The member's program got control at `now`, from `poll`.
+    /// Another call of the member went into the engine: its interval stands still.
+    pub(crate) fn enter(&mut self, id: &MemberId, now: Duration) -> Result<(), Refusal> {
+        self.member_mut(id)?.silence.enter(now);
+        Ok(())
+    }
+
+    /// The member's program got control at `now`.
     pub(crate) fn exit(&mut self, id: &MemberId, now: Duration) -> Result<(), Refusal> {
         self.member_mut(id)?.silence.exit(now);
         Ok(())
