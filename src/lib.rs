@@ -96,6 +96,10 @@
 //! | `json` | [`serialization::Json`]: keys and values of any type that serde knows |
 //! | `cli` | the command line `grouplog` |
 //!
+//! # Chapters
+//!
+//! * [`manual::groups`]: the states of a consumer group, a hand-over step by step, what is committed when.
+//!
 //! # Settings
 //!
 //! [`config`] has the table of all keys with their defaults and ranges.
@@ -111,6 +115,7 @@ mod group;
 pub mod internal;
 mod journal;
 mod log;
+pub mod manual;
 mod producer;
 pub mod record;
 mod segment;

@@ -28,6 +28,8 @@ const TABLE: &[(&str, u32)] = &[
     ("producer", 8),
     ("consumer", 8),
     ("admin", 8),
+    // Documentation alone.
+    ("manual", 0),
     // Bodies of fuzz targets, behind the feature `__internal`.
     ("internal", 9),
 ];

@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use grouplog::{
     Acks, AssignmentStrategy, Broker, Consumer, ConsumerConfig, GroupMembershipOperation,
     ProducerConfig, Rebalance, RebalanceListener, Record, TopicConfig, TopicPartition,
 };
+
+use crate::world::LONG;
 
 const PARTITIONS: u32 = 64;
 const MEMBERS: usize = 8;
@@ -31,6 +34,8 @@ struct Ledger {
     done: AtomicU64,
     /// No record is sent any more.
     all_sent: AtomicBool,
+    /// It takes too long: what is missing is told below.
+    given_up: AtomicBool,
 }
 
 impl Ledger {
@@ -41,6 +46,7 @@ impl Ledger {
             sent: (0..PARTITIONS).map(|_| AtomicU64::new(0)).collect(),
             done: AtomicU64::new(0),
             all_sent: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
         }
     }
 
@@ -53,6 +59,9 @@ impl Ledger {
     }
 
     fn is_done(&self) -> bool {
+        if self.given_up.load(Ordering::SeqCst) {
+            return true;
+        }
         let sent: u64 = self.sent.iter().map(|sent| sent.load(Ordering::SeqCst)).sum();
         self.all_sent.load(Ordering::SeqCst) && self.done.load(Ordering::SeqCst) == sent
     }
@@ -148,9 +157,12 @@ fn members_come_and_go_in_threads_and_each_record_is_processed_exactly_once() {
     let lives = AtomicU64::new(0);
     std::thread::scope(|scope| {
         scope.spawn(|| send(&broker, &ledger, until, &clock));
+        let (over, hear) = channel::<()>();
         for number in 0..MEMBERS as u32 {
             let (broker, ledger, lives) = (&broker, &ledger, &lives);
+            let over = over.clone();
             scope.spawn(move || {
+                let _over = over; // also if it panics
                 let random = SeededRandom::new(u64::from(number));
                 while !ledger.is_done() {
                     // One stays, so that what the others leave behind is always somebody's.
@@ -159,12 +171,16 @@ fn members_come_and_go_in_threads_and_each_record_is_processed_exactly_once() {
                 }
             });
         }
+        drop(over);
+        if hear.recv_timeout(until + LONG) == Err(RecvTimeoutError::Timeout) {
+            ledger.given_up.store(true, Ordering::SeqCst);
+        }
     });
-    for (sent, processed) in ledger.sent.iter().zip(&ledger.processed) {
+    for (at, (sent, processed)) in ledger.sent.iter().zip(&ledger.processed).enumerate() {
         let sent = sent.load(Ordering::SeqCst);
         let processed = processed.lock().unwrap();
-        assert_eq!(processed.len() as u64, sent, "each record");
-        assert!(processed.values().all(|times| *times == 1), "exactly once");
+        assert_eq!(processed.len() as u64, sent, "each record of partition {at}");
+        assert!(processed.values().all(|times| *times == 1), "exactly once, in partition {at}");
     }
     assert!(ledger.owners.iter().all(|owner| owner.load(Ordering::SeqCst) == FREE));
     let group = broker.describe_group("g").unwrap();
