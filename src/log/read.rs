@@ -132,6 +132,9 @@ struct Decode<'a> {
     partition: usize,
     /// The records that are read lie behind the first delta and not beyond the second one.
     deltas: (i32, i32),
+    /// Records from this offset on are not read: an append publishes its bytes before its offsets, and a
+    /// position beyond the log end would be out of range.
+    end_offset: i64,
 }
 
 impl Cursor {
@@ -159,6 +162,7 @@ impl Cursor {
         let room = limits.records.saturating_sub(before);
         let until = at.saturating_add(limits.bytes.saturating_sub(out.bytes)).min(bytes.len());
         let skip_to = self.position - batch.base_offset;
+        let end = batch.end_offset.saturating_sub(batch.base_offset);
         let began = at;
         let mut last = None;
         let mut taken = 0;
@@ -179,6 +183,9 @@ impl Cursor {
                     return Err(error);
                 }
             };
+            if i64::from(record.offset_delta) >= end {
+                break;
+            }
             last = Some(record.offset_delta);
             at = next;
             if i64::from(record.offset_delta) >= skip_to {
@@ -227,7 +234,7 @@ impl Log {
             let step = if cursor.position < view.written_end() {
                 self.fetch_stored(&view, cursor, partition, limits, out)
             } else {
-                Self::fetch_memory(&view, cursor, partition, limits, out)
+                Self::fetch_memory(&view, cursor, end, partition, limits, out)
             };
             match step {
                 Ok(true) => {}
@@ -242,6 +249,7 @@ impl Log {
     fn fetch_memory(
         view: &View,
         cursor: &mut Cursor,
+        end_offset: i64,
         partition: usize,
         limits: FetchLimits,
         out: &mut Fetched,
@@ -260,6 +268,7 @@ impl Log {
             epoch: batch.epoch,
             partition,
             deltas: (-1, i32::MAX),
+            end_offset,
         };
         let (bytes, last) = cursor
             .decode(&decode, from, limits, out)
@@ -298,6 +307,7 @@ impl Log {
             epoch: inside.header.leader_epoch,
             partition,
             deltas: (inside.last_delta, inside.header.last_offset_delta),
+            end_offset: i64::MAX,
         };
         let (at, last) = cursor.decode(&decode, inside.at, limits, out).map_err(|error| {
             self.decode_failed(&inside.segment, inside.position, &inside.header, error)

@@ -300,3 +300,28 @@ mod positions {
         }
     }
 }
+
+/// An append publishes the bytes of its records and then the log end. A reader that comes in between must
+/// not be brought beyond the end: its next fetch would be out of range, and begin anew at the log start.
+#[test]
+fn records_beyond_the_published_end_are_not_read_yet() {
+    let log = Log::new(identity(), shared(&Memory::new()));
+    for value in [b"a", b"b", b"c"] {
+        let mut guard = log.begin_append().unwrap();
+        let record = RecordData { key: None, value: Some(value), headers: &[], timestamp: None };
+        guard.stage(&record, crate::types::Timestamp::from_millis(1)).unwrap();
+        assert!(guard.single_section().is_some());
+        let _nothing_filled = guard.apply();
+    }
+    let limits = FetchLimits { records: 10, bytes: 1 << 20 };
+    let mut cursor = Cursor::new(0);
+    let mut read = |end: i64| {
+        log.end.store(end, Ordering::Release);
+        let mut fetched = Fetched::default();
+        log.fetch(&mut cursor, 0, limits, &mut fetched).unwrap();
+        (fetched.records.len(), cursor.position())
+    };
+    assert_eq!(read(1), (1, 1));
+    assert_eq!(read(1), (0, 1));
+    assert_eq!(read(3), (2, 3));
+}
