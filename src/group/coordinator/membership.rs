@@ -45,7 +45,9 @@ impl Group {
         {
             let withheld = self.free(&place);
             if id.instance_id().is_some() {
+                // A target that is being computed names the predecessor.
                 unchanged = !withheld
+                    && self.target_epoch == self.epoch
                     && place.topics == member.topics
                     && place.config.proposes_as(&member.config);
                 self.inherit(&mut member, id, place);

@@ -52,6 +52,8 @@ use std::sync::Arc;
 
 pub(crate) use heartbeat::{Heartbeat, Reconcile};
 pub(crate) use refusal::Refusal;
+#[cfg(test)]
+pub(super) use target::{AssignmentTask, TargetAssignment};
 
 use super::member::{Member, MemberEpoch, MemberId};
 use super::partition_map::PartitionMap;

@@ -24,8 +24,14 @@ impl AssignmentTask {
     /// Computes it. May run the program's own code: not under a lock.
     pub(crate) fn run(self) -> TargetAssignment {
         let assignment = self.assignor.assign(&self.subscription);
-        let Self { epoch, assignor, members, .. } = self;
-        TargetAssignment { epoch, assignor: assignor.name().into(), members, assignment }
+        let Self { epoch, assignor, members, subscription } = self;
+        TargetAssignment {
+            epoch,
+            assignor: assignor.name().into(),
+            members,
+            subscription,
+            assignment,
+        }
     }
 }
 
@@ -33,10 +39,11 @@ impl AssignmentTask {
 #[derive(Debug)]
 pub(crate) struct TargetAssignment {
     epoch: MemberEpoch,
-    assignor: Arc<str>,
+    pub(in crate::group) assignor: Arc<str>,
     /// The members that the lists of the assignment are for.
     members: Vec<MemberId>,
-    assignment: Assignment,
+    pub(in crate::group) subscription: GroupSubscription,
+    pub(in crate::group) assignment: Assignment,
 }
 
 impl Group {
@@ -124,6 +131,17 @@ impl Group {
         for id in ids {
             self.announce(&id, true);
         }
+        if self.waits_for_nobody(&target.subscription) {
+            self.raise();
+        }
+    }
+
+    /// Whether the assignor withheld a partition for the sake of an owner that has it no more, or that is
+    /// away: then nobody's call would ask for the next target. One that the assignor leaves to nobody has
+    /// no owner the next time, so this ends.
+    fn waits_for_nobody(&self, subscription: &GroupSubscription) -> bool {
+        let mut claimed = subscription.members().iter().flat_map(MemberSubscription::owned);
+        claimed.any(|partition| self.is_withheld(partition) && !self.owners.contains(partition))
     }
 
     /// Computes and publishes until nothing is left to do: for who holds no lock.

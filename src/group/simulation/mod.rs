@@ -1,0 +1,62 @@
+//! Random lives of a group, judged from the members' own view.
+//!
+//! The model is what the members themselves believe to hold, and nothing of the coordinator's inside:
+//! a member adds what an answer assigns, and drops what it was told to revoke when it acknowledges it,
+//! perhaps much later. Members join, leave, come back, stall, are fenced by their doubles; topics come,
+//! grow and go; targets are computed while the group goes on; commits race. What must hold (G1 to G10 of
+//! the coordinator) is checked after every step. In the end everybody who is woken polls: the group must
+//! settle, and everything that was written must be read.
+//!
+//! `GROUPLOG_SIMULATION=1000000 cargo test --release --lib simulation` runs so many seeds instead of
+//! 10,000; `GROUPLOG_SIMULATION_SEED=N` runs one.
+
+mod act;
+mod balance;
+mod check;
+mod consumer;
+mod settle;
+mod world;
+
+use std::panic::catch_unwind;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use world::World;
+
+const SEEDS: u64 = 10_000;
+const STEPS: usize = 60;
+
+fn live(seed: u64) {
+    let mut world = World::new(seed);
+    for _ in 0..STEPS {
+        world.step();
+    }
+    world.settle();
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+#[test]
+fn a_random_group_never_splits_a_partition_and_always_settles() {
+    if let Some(seed) = number("GROUPLOG_SIMULATION_SEED") {
+        return live(seed);
+    }
+    let seeds = number("GROUPLOG_SIMULATION").unwrap_or(SEEDS);
+    let next = AtomicU64::new(0);
+    let workers = if seeds == SEEDS { 4 } else { 1 };
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds {
+                        return;
+                    }
+                    let outcome = catch_unwind(|| live(seed));
+                    assert!(outcome.is_ok(), "run it again with GROUPLOG_SIMULATION_SEED={seed}");
+                }
+            });
+        }
+    });
+}
