@@ -131,7 +131,7 @@ impl Group {
         for id in ids {
             self.announce(&id, true);
         }
-        if self.waits_for_nobody(&target.subscription) {
+        if self.target_epoch == self.epoch && self.waits_for_nobody(&target.subscription) {
             self.raise();
         }
     }

@@ -112,12 +112,11 @@ impl World {
             15 => self.go_inside_or_out(),
             16..=17 => self.commit_somebody(),
             18 => self.call_from_beyond(),
-            19 => self.write(),
+            19 | 24 => self.write(),
             20 => self.come_back(),
             21 => self.join_as_a_double(),
             22 => self.join_in_vain(),
             23 => self.enforce_rebalance(),
-            24 => self.write(),
             _ => self.let_time_pass(),
         }
         self.assign();

@@ -11,6 +11,11 @@ use crate::types::{
     Assignment, Assignor, GroupMembershipOperation, GroupSubscription, TopicId, TopicPartition,
 };
 
+mod agreement;
+mod limits;
+mod statics;
+mod targets;
+
 const S: fn(u64) -> Duration = Duration::from_secs;
 
 fn topics(list: &[(&str, u8, u32)]) -> TopicsView {
