@@ -132,7 +132,7 @@ pub use broker::{
 };
 pub use config::{
     Acks, AssignmentStrategy, BrokerConfig, ConsumerConfig, IsolationLevel, JournalMode,
-    OffsetReset, ProducerConfig, TopicConfig,
+    OffsetReset, ProducerConfig, ReadMode, TopicConfig,
 };
 pub use consumer::{
     Consumer, ConsumerRecord, ConsumerRecords, GroupMetadata, OffsetAndMetadata,

@@ -51,8 +51,7 @@ impl Loaded {
             Some(file) => files::read_offsets(&**storage, image.directory_id, file)?,
             None => OffsetStore::new(),
         };
-        let logs =
-            Arc::new(LogShared::new(Arc::clone(storage), image.epoch, config.batch_size as usize));
+        let logs = Arc::new(LogShared::new(Arc::clone(storage), image.epoch, config));
         let registry = Registry::load(&image.catalogue, &logs, |number| image.logs.get(&number));
         let mut replay = Replay {
             catalogue: image.catalogue.clone(),

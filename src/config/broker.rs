@@ -25,6 +25,22 @@ pub enum JournalMode {
     Write,
 }
 
+/// How segments are read.
+///
+/// ```
+/// assert_eq!(grouplog::ReadMode::default(), grouplog::ReadMode::Map);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum ReadMode {
+    /// Through maps, without a system call or a copy. A disk that dies under a map can end the process by
+    /// SIGBUS, which loses nothing acknowledged.
+    #[default]
+    Map,
+    /// By `pread`: slower, and a disk that cannot be read is an [`Error::Io`](crate::Error::Io).
+    Pread,
+}
+
 /// The settings of a broker: an open folder.
 ///
 /// ```
@@ -41,6 +57,8 @@ pub enum JournalMode {
 #[must_use]
 pub struct BrokerConfig {
     pub(crate) journal_mode: JournalMode,
+    pub(crate) read_mode: ReadMode,
+    pub(crate) max_open_files: u32,
     pub(crate) journal_file_bytes: u32,
     pub(crate) journal_max_bytes: u64,
     pub(crate) batch_size: u32,
@@ -62,6 +80,8 @@ impl Default for BrokerConfig {
     fn default() -> Self {
         Self {
             journal_mode: JournalMode::Auto,
+            read_mode: ReadMode::Map,
+            max_open_files: 512,
             journal_file_bytes: 4 << 20,
             journal_max_bytes: 128 << 20,
             batch_size: 64 << 10,
@@ -90,6 +110,20 @@ impl BrokerConfig {
     /// How the journal is written.
     pub fn journal_mode(mut self, mode: JournalMode) -> Self {
         self.journal_mode = mode;
+        self
+    }
+
+    /// How segments are read.
+    pub fn read_mode(mut self, mode: ReadMode) -> Self {
+        self.read_mode = mode;
+        self
+    }
+
+    /// How many files of segments are open at once, at most: a quarter of them to be read (or as many
+    /// mapped), the others to be written. The journal has its own, one for each of its files. Keep it well
+    /// below the limit of the process (`ulimit -n`).
+    pub fn max_open_files(mut self, files: u32) -> Self {
+        self.max_open_files = files;
         self
     }
 
@@ -217,6 +251,7 @@ impl BrokerConfig {
                 expected: "1 or more milliseconds",
             });
         }
+        in_range("max.open.files", self.max_open_files, 64.., "64 or more files")?;
         in_range("batch.size", self.batch_size, 1024..=1 << 20, "1024 to 1048576 bytes")?;
         in_range(
             "open.batches.max.bytes",

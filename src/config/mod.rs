@@ -27,6 +27,8 @@
 //! | `group.instance.id` | [`ConsumerConfig::group_instance_id`] | | a legal name, as of a topic |
 //! | `partition.assignment.strategy` | [`ConsumerConfig::assignment_strategies`] | `range`, `cooperative-sticky` | `range`, `roundrobin`, `sticky`, `cooperative-sticky`, `uniform`, or the program's own |
 //! | `group.max.size` | [`BrokerConfig::group_max_size`] | 2147483647 | 1 to 2147483647 |
+//! | `read.mode` | [`BrokerConfig::read_mode`] | `map` | `map`, `pread` |
+//! | `max.open.files` | [`BrokerConfig::max_open_files`] | 512 | 64 and more |
 //! | `journal.mode` | [`BrokerConfig::journal_mode`] | `auto` | `auto`, `map`, `write` |
 //! | `journal.file.bytes` | [`BrokerConfig::journal_file_bytes`] | 4 MiB | 64 KiB to 256 MiB |
 //! | `journal.max.bytes` | [`BrokerConfig::journal_max_bytes`] | 128 MiB | 4 journal files to 4 GiB |
@@ -43,7 +45,7 @@ mod producer;
 mod topic;
 
 pub use assignment::AssignmentStrategy;
-pub use broker::{BrokerConfig, JournalMode};
+pub use broker::{BrokerConfig, JournalMode, ReadMode};
 pub use consumer::{ConsumerConfig, IsolationLevel, OffsetReset};
 pub use producer::{Acks, ProducerConfig};
 pub use topic::TopicConfig;

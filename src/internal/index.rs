@@ -40,7 +40,8 @@ pub fn fuzz_index_load(data: &[u8]) {
         first_timestamp: times.first().copied().unwrap_or(-1),
         max_timestamp: times.iter().copied().max().unwrap_or(-1),
     };
-    let partition = restore(&storage, image, interval);
+    let partition =
+        restore(&storage, image, vec![(BatchHeader::default().leader_epoch, BASE)], interval);
     for offset in BASE..end_offset {
         let (records, error) = read(&partition, offset, LIMITS);
         assert!(error.is_none(), "{error:?}");

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::TopicConfig;
+use crate::config::{BrokerConfig, TopicConfig};
 use crate::log::{
     Cursor, FetchLimits, Fetched, Log, LogIdentity, LogImage, LogShared, SegmentImage,
 };
 use crate::segment::{Extension, file_name};
 use crate::storage::{Memory, OpenMode, Storage};
-use crate::types::{PartitionNumber, TopicId, TopicPartition};
+use crate::types::{Epoch, PartitionNumber, TopicId, TopicPartition};
 
 pub(super) const FOLDER: &str = "t-0";
 
@@ -39,8 +39,13 @@ fn topic_id() -> TopicId {
 }
 
 /// The partition as a checkpoint knows it.
-pub(super) fn restore(storage: &Memory, segment: SegmentImage, interval: u32) -> Log {
-    let shared = LogShared::new(Arc::new(storage.clone()), 1, 64 << 10);
+pub(super) fn restore(
+    storage: &Memory,
+    segment: SegmentImage,
+    epochs: Vec<(Epoch, i64)>,
+    interval: u32,
+) -> Log {
+    let shared = LogShared::new(Arc::new(storage.clone()), 1, &BrokerConfig::new());
     let identity = LogIdentity {
         number: PartitionNumber(0),
         partition: TopicPartition::new("t", 0),
@@ -50,7 +55,7 @@ pub(super) fn restore(storage: &Memory, segment: SegmentImage, interval: u32) ->
     let image = LogImage {
         start_offset: segment.base_offset,
         end_offset: segment.end_offset,
-        epochs: Vec::new(),
+        epochs,
         segments: vec![segment],
     };
     Log::restore(identity, Arc::new(shared), &image)

@@ -7,6 +7,7 @@ use crate::record::header::{ATTRIBUTES_AT, CRC_AT};
 use crate::record::{Batch, DEFAULT_MAX_DECOMPRESSED_BYTES, read_record};
 use crate::segment::{Extension, Walk, WalkEnd, rebuild};
 use crate::storage::{OpenMode, Storage};
+use crate::types::Epoch;
 
 const WHOLE: FetchLimits = FetchLimits { records: usize::MAX, bytes: usize::MAX };
 const SMALL: FetchLimits = FetchLimits { records: 3, bytes: 64 };
@@ -77,8 +78,13 @@ fn check_partition(log: &[u8], base: i64, hard: u64) {
     let kept = log.get(..hard as usize).expect("inside the log");
     let mut walk = Walk::new(kept, base);
     let mut max_timestamp = -1;
+    let mut epochs: Vec<(Epoch, i64)> = Vec::new();
     for (_, batch) in walk.by_ref() {
-        max_timestamp = max_timestamp.max(batch.header().max_timestamp);
+        let header = batch.header();
+        max_timestamp = max_timestamp.max(header.max_timestamp);
+        if epochs.last().is_none_or(|(last, _)| *last < header.leader_epoch) {
+            epochs.push((header.leader_epoch, header.base_offset));
+        }
     }
     // A checkpoint knows of a record in bytes that hold none any more.
     let damaged = i64::from(walk.position() < hard);
@@ -97,7 +103,7 @@ fn check_partition(log: &[u8], base: i64, hard: u64) {
 
     let cut = log.len() as u64 - hard;
     for cut in [cut, 0] {
-        let partition = restore(&storage, image, 100);
+        let partition = restore(&storage, image, epochs.clone(), 100);
         assert_eq!(partition.settle_files().expect("the folder is in order").cut, cut);
         let file = storage.open(&path, OpenMode::Read).expect("still there");
         assert_eq!(file.len().expect("memory"), hard);
@@ -115,17 +121,21 @@ fn check_partition(log: &[u8], base: i64, hard: u64) {
     }
 }
 
-/// The records in front of the first batch that is not whole, and whether there is none.
+/// The records in front of the first batch that is not whole or whose epoch goes back, and whether there is
+/// none.
 fn expected(log: &[u8], base: i64) -> (Vec<Delivered>, bool) {
     let mut all = Vec::new();
     let mut walk = Walk::new(log, base);
     let mut next_offset = base;
+    let mut epoch = Epoch::MIN;
     for (_, batch) in walk.by_ref() {
         let header = batch.header();
-        if header.base_offset != next_offset || batch.verify_crc().is_err() {
+        let in_order = header.base_offset == next_offset && header.leader_epoch >= epoch;
+        if !in_order || batch.verify_crc().is_err() {
             return (all, false);
         }
         next_offset = header.next_offset();
+        epoch = header.leader_epoch;
         if header.attributes.is_control() || header.count == 0 {
             continue;
         }

@@ -267,7 +267,7 @@ impl AppendGuard<'_> {
         }
         let epoch = log.shared.epoch.load(Ordering::Relaxed);
         if appender.epochs.last().is_none_or(|&(last, _)| last < epoch) {
-            appender.epochs.push((epoch, first));
+            log.begin_epoch(appender, epoch, first);
         }
         log.end.store(appender.next_offset, Ordering::Release);
         Afterwards { filled, sleepers: std::mem::take(&mut appender.sleepers) }

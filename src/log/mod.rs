@@ -19,6 +19,7 @@ mod batch;
 mod buffers;
 mod epochs;
 mod read;
+mod reads;
 mod recover;
 mod section;
 mod segment;
@@ -28,13 +29,13 @@ mod verify;
 mod view;
 mod write_out;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::config::TopicConfig;
+use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, Result};
 use crate::journal::Journal;
 use crate::storage::{ForkMark, Storage};
@@ -50,6 +51,8 @@ pub(crate) use section::{APPEND_SECTION_BYTES, AppendSection};
 pub(crate) use write_out::{Captured, SegmentImage};
 
 use append::Appender;
+use reads::Reads;
+use segment::SegmentFolder;
 use view::View;
 use write_out::WriteOut;
 
@@ -78,6 +81,8 @@ pub(crate) struct LogShared {
     pub(crate) memory: AtomicU64,
     /// How many segment files are open for writing.
     pub(crate) open_files: Arc<AtomicUsize>,
+    /// The segments that are open for reading.
+    reads: Arc<Reads>,
     /// Set when a write to a segment failed: the next checkpoint has to try again.
     pub(crate) write_failed: AtomicBool,
     /// Made when the folder was opened.
@@ -86,7 +91,8 @@ pub(crate) struct LogShared {
 
 impl LogShared {
     /// What the partitions of a folder share that is opened now, before its journal goes on.
-    pub(crate) fn new(storage: Arc<dyn Storage>, epoch: Epoch, batch_size: usize) -> Self {
+    pub(crate) fn new(storage: Arc<dyn Storage>, epoch: Epoch, config: &BrokerConfig) -> Self {
+        let batch_size = config.batch_size as usize;
         Self {
             storage,
             journal: OnceLock::new(),
@@ -96,6 +102,7 @@ impl LogShared {
             dirty: Mutex::default(),
             memory: AtomicU64::new(0),
             open_files: Arc::default(),
+            reads: Arc::new(Reads::new(config.read_mode, config.max_open_files as usize / 4)),
             write_failed: AtomicBool::new(false),
             fork: ForkMark::new(),
         }
@@ -115,7 +122,7 @@ pub(crate) struct LogIdentity {
 #[derive(Debug)]
 pub(crate) struct Log {
     identity: LogIdentity,
-    dir: PathBuf,
+    folder: Arc<SegmentFolder>,
     shared: Arc<LogShared>,
     appender: Mutex<Appender>,
     view: RwLock<Arc<View>>,
@@ -132,9 +139,15 @@ pub(crate) struct Log {
 impl Log {
     /// A partition without records.
     pub(crate) fn new(identity: LogIdentity, shared: Arc<LogShared>) -> Self {
-        let dir = PathBuf::from(identity.partition.to_string());
+        let folder = Arc::new(SegmentFolder {
+            storage: Arc::clone(&shared.storage),
+            path: PathBuf::from(identity.partition.to_string()),
+            partition: identity.partition.clone(),
+            open_files: Arc::clone(&shared.open_files),
+            reads: Arc::clone(&shared.reads),
+        });
         Self {
-            dir,
+            folder,
             shared,
             appender: Mutex::new(Appender::new(0)),
             view: RwLock::new(Arc::new(View::default())),
@@ -208,6 +221,17 @@ impl Log {
         }
         let known = epochs::end_of_epoch(history, epoch, end);
         Some(known.map_or(self.start_offset(), |(_, ends)| ends.min(offset)))
+    }
+
+    /// Enters an epoch that begins at `first` into the history, before anybody sees that offset.
+    fn begin_epoch(&self, appender: &mut Appender, epoch: Epoch, first: i64) {
+        appender.epochs.push((epoch, first));
+        let epochs = Arc::new(appender.epochs.clone());
+        self.swap_view(|view| view.epochs = epochs);
+    }
+
+    fn dir(&self) -> &Path {
+        &self.folder.path
     }
 
     /// Bytes of the log: segments and batches in memory.

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::batch::{MemBatch, append_timestamp};
-use super::segment::Segment;
+use super::segment::{Segment, Stored};
 use super::view::View;
 use super::{Log, check_range};
-use crate::error::{CorruptReason, Corruption, Error, Result};
+use crate::error::{CorruptReason, Result};
 use crate::record::{
     Batch, BatchHeader, Compression, DEFAULT_MAX_DECOMPRESSED_BYTES, DecodeError, HEADER_BYTES,
     RawRecord, decompress, read_record,
@@ -310,7 +310,7 @@ impl Log {
             end_offset: i64::MAX,
         };
         let (at, last) = cursor.decode(&decode, inside.at, limits, out).map_err(|error| {
-            self.decode_failed(&inside.segment, inside.position, &inside.header, error)
+            inside.segment.decode_failed(inside.position, Some(&inside.header), error)
         })?;
         inside.at = at;
         inside.last_delta = last.unwrap_or(inside.last_delta);
@@ -333,7 +333,7 @@ impl Log {
                 let Some((_, segment)) = view.segment_of(offset) else {
                     return Err(self.gone());
                 };
-                (Arc::clone(segment), segment.locate(offset)?, None)
+                (Arc::clone(segment), segment.locate(offset, Some(&view.epochs))?, None)
             }
         };
         loop {
@@ -342,124 +342,61 @@ impl Log {
                     return Err(self.gone());
                 };
                 if following.base_offset() <= segment.base_offset() {
-                    return Err(self.damaged(&segment, next, None, CorruptReason::Offsets));
+                    return Err(segment.damaged(next, None, CorruptReason::Offsets));
                 }
                 segment = Arc::clone(following);
                 next = 0;
                 expected = Some(segment.base_offset());
             }
-            let stored = self.stored_batch(&segment, next)?;
+            let stored = segment.stored_batch(next, Some(&view.epochs))?;
             let header = stored.header;
             // Nothing is ever taken out of a segment here, so a batch begins where the one before ends.
             let chained =
                 expected.map_or(header.base_offset <= offset, |e| header.base_offset == e);
             if !chained {
-                return Err(self.damaged(&segment, next, Some(&header), CorruptReason::Offsets));
+                return Err(segment.damaged(next, Some(&header), CorruptReason::Offsets));
             }
             if header.next_offset() > offset {
-                return self.open_batch(stored, segment, next);
+                return open_batch(stored, segment);
             }
             next = stored.next;
             expected = Some(header.next_offset());
         }
     }
-
-    /// Checks the CRC of the batch and decompresses it where needed.
-    fn open_batch(&self, stored: Stored, segment: Arc<Segment>, position: u64) -> Result<Entered> {
-        let Stored { header, map, start, next } = stored;
-        let failed = |error| self.decode_failed(&segment, position, &header, error);
-        let bytes = map.slice(start..next).unwrap_or_default();
-        let batch = Batch::parse(bytes).map_err(failed)?;
-        batch.verify_crc().map_err(failed)?;
-        if header.attributes.is_control() || header.count == 0 {
-            let position = header.next_offset();
-            return Ok(Entered::Skipped { segment, next, position });
-        }
-        let source = match header.attributes.compression() {
-            Compression::None => Source::Map { start: start + HEADER_BYTES as u64, end: next, map },
-            codec => {
-                let mut records = Vec::new();
-                decompress(codec, batch.payload(), DEFAULT_MAX_DECOMPRESSED_BYTES, &mut records)
-                    .map_err(failed)?;
-                Source::Owned(Arc::new(records))
-            }
-        };
-        Ok(Entered::Batch(Inside {
-            segment,
-            next,
-            position,
-            header,
-            source,
-            at: 0,
-            last_delta: -1,
-        }))
-    }
-
-    /// The batch at a position: its header, checked against the bounds of its segment.
-    pub(super) fn stored_batch(&self, segment: &Arc<Segment>, position: u64) -> Result<Stored> {
-        let len = segment.len();
-        let map = segment.map(len)?;
-        let failed = |error| self.corrupt_at(segment, position, error);
-        let bytes = map.slice(position..len).unwrap_or_default();
-        let header = BatchHeader::parse(bytes).map_err(failed)?;
-        let size = header.total_bytes();
-        if size > bytes.len() {
-            return Err(self.damaged(segment, position, Some(&header), CorruptReason::Length));
-        }
-        if header.base_offset < segment.base_offset() || header.next_offset() > segment.end_offset()
-        {
-            return Err(self.damaged(segment, position, Some(&header), CorruptReason::Offsets));
-        }
-        let next = position + size as u64;
-        Ok(Stored { header, map, start: position, next })
-    }
-
-    fn corrupt_at(&self, segment: &Segment, position: u64, error: DecodeError) -> Error {
-        match error {
-            DecodeError::Corrupt { reason, .. } => self.damaged(segment, position, None, reason),
-            other => other.into_error(&segment.log_path(), position),
-        }
-    }
-
-    fn decode_failed(
-        &self,
-        segment: &Segment,
-        position: u64,
-        header: &BatchHeader,
-        error: DecodeError,
-    ) -> Error {
-        match error {
-            DecodeError::Corrupt { reason, .. } => {
-                self.damaged(segment, position, Some(header), reason)
-            }
-            other => other.into_error(&segment.log_path(), position),
-        }
-    }
-
-    pub(super) fn damaged(
-        &self,
-        segment: &Segment,
-        position: u64,
-        header: Option<&BatchHeader>,
-        reason: CorruptReason,
-    ) -> Error {
-        Error::Corrupt(Box::new(Corruption {
-            path: segment.log_path(),
-            position,
-            partition: Some(self.partition().clone()),
-            offsets: header.map(|header| (header.base_offset, header.last_offset())),
-            reason,
-        }))
-    }
 }
 
-/// A batch in a segment: checked header, bytes not yet checked.
-#[derive(Debug)]
-pub(super) struct Stored {
-    pub(super) header: BatchHeader,
-    pub(super) map: Arc<ReadMap>,
-    pub(super) start: u64,
-    pub(super) next: u64,
+/// Checks the CRC of the batch and decompresses it where needed.
+fn open_batch(stored: Stored, segment: Arc<Segment>) -> Result<Entered> {
+    let Stored { header, window, start, next } = stored;
+    let failed = |error| segment.decode_failed(start, Some(&header), error);
+    let batch = Batch::parse(window.slice(&(start..next)).unwrap_or_default()).map_err(failed)?;
+    batch.verify_crc().map_err(failed)?;
+    if header.attributes.is_control() || header.count == 0 {
+        let position = header.next_offset();
+        return Ok(Entered::Skipped { segment, next, position });
+    }
+    let source = match header.attributes.compression() {
+        Compression::None => {
+            let first = start - window.start;
+            let end = next - window.start;
+            Source::Map { map: window.map, start: first + HEADER_BYTES as u64, end }
+        }
+        codec => {
+            let mut records = Vec::new();
+            decompress(codec, batch.payload(), DEFAULT_MAX_DECOMPRESSED_BYTES, &mut records)
+                .map_err(failed)?;
+            Source::Owned(Arc::new(records))
+        }
+    };
+    Ok(Entered::Batch(Inside {
+        segment,
+        next,
+        position: start,
+        header,
+        source,
+        at: 0,
+        last_delta: -1,
+    }))
 }
 
 /// What stands at a position.

@@ -39,12 +39,21 @@ impl Log {
     pub(crate) fn restore(identity: LogIdentity, shared: Arc<LogShared>, image: &LogImage) -> Self {
         let log = Self::new(identity, shared);
         let interval = log.config().index_interval_bytes;
-        let segments = image
+        let segments: Vec<_> = image
             .segments
             .iter()
             .map(|segment| Arc::new(Segment::existing(log.segment_folder(), *segment, interval)))
             .collect();
-        *log.view.write() = Arc::new(View { segments: Arc::new(segments), ..View::default() });
+        if let Some((_, sealed)) = segments.split_last() {
+            for segment in sealed {
+                segment.seal();
+            }
+        }
+        *log.view.write() = Arc::new(View {
+            segments: Arc::new(segments),
+            epochs: Arc::new(image.epochs.clone()),
+            ..View::default()
+        });
         {
             let mut appender = log.appender.lock();
             *appender = Appender::new(image.end_offset);
@@ -87,7 +96,7 @@ impl Log {
         }
         if appender.epochs.last().is_none_or(|&(last, _)| last < epoch) {
             let first = appender.next_offset;
-            appender.epochs.push((epoch, first));
+            self.begin_epoch(&mut appender, epoch, first);
         }
         self.extend_replayed(&mut appender, section, records);
         self.enter_dirty_list(&mut appender);
@@ -128,7 +137,7 @@ impl Log {
     pub(crate) fn settle_files(&self) -> Result<Settled> {
         let storage = &*self.shared.storage;
         let mut settled = Settled::default();
-        if storage.metadata(&self.dir)?.is_none() {
+        if storage.metadata(self.dir())?.is_none() {
             return match self.view().segments.first() {
                 Some(segment) => Err(segment.missing()),
                 None => Ok(settled),
@@ -136,20 +145,20 @@ impl Log {
         }
         let view = self.view();
         if !view.segments.is_empty() {
-            check_topic_id(storage, &self.dir, self.topic_id())?;
+            check_topic_id(storage, self.dir(), self.topic_id())?;
         }
         if let Some((active, sealed)) = view.segments.split_last() {
             active.check_file()?;
             settled.damage = first_damage(sealed)?;
         }
         let mut out = self.out.lock();
-        for entry in storage.list(&self.dir)? {
+        for entry in storage.list(self.dir())? {
             let Some(name) = parse_file_name(&entry.name) else { continue };
             let listed =
                 view.segments.iter().any(|segment| segment.base_offset() == name.base_offset);
             let planted = cfg!(planted_fault = "keep_unlisted_segment");
             if entry.kind == FileKind::File && !listed && !planted {
-                let path = self.dir.join(&entry.name);
+                let path = self.dir().join(&entry.name);
                 settled.cut += storage.metadata(&path)?.map_or(0, |(_, len)| len);
                 storage.remove(&path)?;
                 out.names_changed = true;
@@ -166,8 +175,8 @@ impl Log {
         }
         if view.segments.is_empty() {
             // The folder was being made when the crash came; it is made again with the first batch.
-            if storage.metadata(&self.dir.join(METADATA_FILE))?.is_some() {
-                storage.remove(&self.dir.join(METADATA_FILE))?;
+            if storage.metadata(&self.dir().join(METADATA_FILE))?.is_some() {
+                storage.remove(&self.dir().join(METADATA_FILE))?;
                 out.names_changed = true;
             }
         }

@@ -6,7 +6,7 @@ use super::batch::append_timestamp;
 use super::segment::Segment;
 use super::{Cursor, FetchLimits, Fetched, Log};
 use crate::error::Result;
-use crate::types::Timestamp;
+use crate::types::{Epoch, Timestamp};
 
 impl Log {
     /// The timestamp of the first record at `offset` or behind it.
@@ -28,7 +28,7 @@ impl Log {
             if segment.max_timestamp() < target {
                 continue;
             }
-            if let Some(found) = self.in_segment(segment, target)? {
+            if let Some(found) = self.in_segment(segment, &view.epochs, target)? {
                 return Ok(Some(found));
             }
         }
@@ -44,10 +44,15 @@ impl Log {
         Ok(None)
     }
 
-    fn in_segment(&self, segment: &Arc<Segment>, target: i64) -> Result<Option<(i64, Timestamp)>> {
-        let mut next = segment.locate_time(target)?;
+    fn in_segment(
+        &self,
+        segment: &Arc<Segment>,
+        epochs: &[(Epoch, i64)],
+        target: i64,
+    ) -> Result<Option<(i64, Timestamp)>> {
+        let mut next = segment.locate_time(target, Some(epochs))?;
         while next < segment.len() {
-            let stored = self.stored_batch(segment, next)?;
+            let stored = segment.stored_batch(next, Some(epochs))?;
             let header = stored.header;
             next = stored.next;
             if header.max_timestamp < target || header.attributes.is_control() {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::batch::MemBatch;
 use super::segment::Segment;
+use crate::types::Epoch;
 
 /// Segments, then frozen batches, then the open batch: offsets rise through them without a gap.
 ///
@@ -14,6 +15,8 @@ pub(super) struct View {
     pub(super) segments: Arc<Vec<Arc<Segment>>>,
     pub(super) frozen: Vec<Arc<MemBatch>>,
     pub(super) open: Option<Arc<MemBatch>>,
+    /// The epochs of all offsets, each with its first one.
+    pub(super) epochs: Arc<Vec<(Epoch, i64)>>,
 }
 
 impl View {

@@ -181,7 +181,7 @@ impl Log {
         out.captured = Some(Captured {
             segments: view.segments.iter().map(|segment| segment.image()).collect(),
             files: out.unsynced.clone(),
-            folder: std::mem::take(&mut out.names_changed).then(|| self.dir.clone()),
+            folder: std::mem::take(&mut out.names_changed).then(|| self.dir().to_owned()),
             folder_created: std::mem::take(&mut out.folder_created),
         });
         Ok(())
@@ -263,6 +263,7 @@ impl Log {
                 return Ok(active);
             }
             active.finish()?;
+            active.seal();
         }
         self.prepare_folder(out)?;
         let segment = Segment::create(
@@ -277,13 +278,8 @@ impl Log {
         Ok(segment)
     }
 
-    pub(super) fn segment_folder(&self) -> SegmentFolder {
-        SegmentFolder {
-            storage: Arc::clone(&self.shared.storage),
-            path: self.dir.clone(),
-            partition: self.identity.partition.clone(),
-            open_files: Arc::clone(&self.shared.open_files),
-        }
+    pub(super) fn segment_folder(&self) -> Arc<SegmentFolder> {
+        Arc::clone(&self.folder)
     }
 
     /// Creates the partition's folder with Kafka's `partition.metadata` at the first batch.
@@ -302,13 +298,13 @@ impl Log {
     /// gone on with by the next one.
     fn create_folder(&self, out: &mut WriteOut) -> Result<()> {
         let storage = &self.shared.storage;
-        let metadata = self.dir.join(METADATA_FILE);
+        let metadata = self.dir().join(METADATA_FILE);
         let mode = if storage.metadata(&metadata)?.is_none() {
-            storage.create_dir(&self.dir)?;
+            storage.create_dir(self.dir())?;
             out.folder_created = true;
             OpenMode::CreateNew
         } else {
-            check_not_foreign(&**storage, &self.dir, self.topic_id())?;
+            check_not_foreign(&**storage, self.dir(), self.topic_id())?;
             OpenMode::Write
         };
         let file = storage.open(&metadata, mode)?;

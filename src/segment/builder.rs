@@ -2,6 +2,8 @@
 
 use super::offset_index::OffsetIndex;
 use super::time_index::TimeIndex;
+use super::walk::Headers;
+#[cfg(any(test, feature = "__internal"))]
 use super::walk::{Walk, WalkEnd};
 use crate::record::BatchHeader;
 
@@ -39,29 +41,30 @@ impl IndexBuilder {
     /// The file of one index may have reached the disk without that of the other, so the batches between
     /// the last time entry and the last offset entry are looked at again: a larger timestamp among them
     /// would make false every time entry that follows (S4). `None` if the last offset entry is not true of
-    /// the log; then both indexes should be rebuilt.
-    pub(crate) fn resume(
+    /// the log, or the log is damaged before it; then both indexes should be rebuilt.
+    pub(crate) fn resume<L: Headers + ?Sized>(
         offsets: OffsetIndex,
         times: TimeIndex,
         interval_bytes: u64,
-        log: &[u8],
-    ) -> Option<(Self, u64)> {
+        log: &L,
+    ) -> Result<Option<(Self, u64)>, L::Error> {
         let last = offsets.last();
-        let position = last.map_or(0, |(_, position)| position);
         let largest = times.last().unwrap_or((-1, offsets.base_offset()));
-        let mut walk = Walk::from_position(log, offsets.base_offset(), offsets.lookup(largest.1));
+        let (base_offset, from) = (offsets.base_offset(), offsets.lookup(largest.1));
         let mut builder = Self { interval_bytes, bytes_since_entry: 0, largest, offsets, times };
-        while walk.position() < position {
-            let (_, batch) = walk.next()?;
-            builder.note_timestamp(batch.header().max_timestamp, batch.header().last_offset());
-        }
-        if let Some(expected) = last {
-            let (at, batch) = walk.next()?;
-            if (batch.header().last_offset(), at) != expected {
-                return None;
+        let Some((last_offset, position)) = last else { return Ok(Some((builder, 0))) };
+        for item in log.walk(base_offset, from) {
+            let (at, header) = match item {
+                Err(error) if L::is_damage(&error) => return Ok(None),
+                item => item?,
+            };
+            if at >= position {
+                let same = (header.last_offset(), at) == (last_offset, position);
+                return Ok(same.then_some((builder, position)));
             }
+            builder.note_timestamp(header.max_timestamp, header.last_offset());
         }
-        Some((builder, position))
+        Ok(None)
     }
 
     const fn note_timestamp(&mut self, max_timestamp: i64, last_offset: i64) {
@@ -95,7 +98,24 @@ impl IndexBuilder {
         self.on_batch(header.last_offset(), position, size, header.max_timestamp)
     }
 
-    /// Takes note of all batches from `position` to the end of `log`; where and why it ended.
+    /// Takes note of all batches from `position` on, up to the end of the log or the first damage.
+    pub(crate) fn extend<L: Headers + ?Sized>(
+        &mut self,
+        log: &L,
+        position: u64,
+    ) -> Result<(), L::Error> {
+        for item in log.walk(self.offsets.base_offset(), position) {
+            match item {
+                Ok((position, header)) => self.on_header(position, &header),
+                Err(error) if L::is_damage(&error) => break,
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(())
+    }
+
+    /// As [`IndexBuilder::extend`]; where and why it ended.
+    #[cfg(any(test, feature = "__internal"))]
     pub(crate) fn scan(&mut self, log: &[u8], position: u64) -> WalkEnd {
         let mut walk = Walk::from_position(log, self.offsets.base_offset(), position);
         for (position, batch) in walk.by_ref() {
@@ -228,7 +248,7 @@ mod tests {
                 assert_eq!(first.scan(&log[..cut as usize], 0), WalkEnd::Clean);
                 let (offsets, times) = first.into_indexes();
                 let (mut second, from) =
-                    IndexBuilder::resume(offsets, times, INTERVAL, log).unwrap();
+                    IndexBuilder::resume(offsets, times, INTERVAL, log).unwrap().unwrap();
                 assert!(from <= cut);
                 assert_eq!(second.scan(log, from), WalkEnd::Clean);
                 assert_eq!(second.offsets(), whole.offsets(), "{cut}");
@@ -246,11 +266,12 @@ mod tests {
         let (offsets, times, _) = rebuild(&log, 0, 0);
         assert_eq!((offsets.len(), times.len()), (8, 1));
         let lost = TimeIndex::new(0);
-        let (mut builder, from) = IndexBuilder::resume(offsets.clone(), lost, 0, &log).unwrap();
+        let (mut builder, from) =
+            IndexBuilder::resume(offsets.clone(), lost, 0, &log[..]).unwrap().unwrap();
         builder.scan(&log, from);
         assert_eq!(builder.largest.0, 90);
         let (offsets, times) = builder.into_indexes();
-        let found = times.locate(&offsets, &log, 15).unwrap().map(|(position, _)| position);
+        let found = times.locate(&offsets, &log[..], 15).unwrap().map(|(position, _)| position);
         assert_eq!(found, Some(0));
     }
 
@@ -259,8 +280,9 @@ mod tests {
         let log: Vec<u8> = (0..9).flat_map(|i| batch(i, 1, i, 100)).collect();
         let other: Vec<u8> = (0..9).flat_map(|i| batch(i, 1, i, 50)).collect();
         let (offsets, times, _) = rebuild(&other, 0, 0);
-        assert!(IndexBuilder::resume(offsets.clone(), times.clone(), 0, &log).is_none());
-        assert!(IndexBuilder::resume(offsets, times, 0, &[]).is_none());
+        let resumed = IndexBuilder::resume(offsets.clone(), times.clone(), 0, &log[..]);
+        assert!(resumed.unwrap().is_none());
+        assert!(IndexBuilder::resume(offsets, times, 0, &[][..]).unwrap().is_none());
     }
 
     #[test]
@@ -312,12 +334,12 @@ mod tests {
             prop_assert_eq!(parsed.as_ref(), Ok(&times));
             for offset in 1000..=next {
                 let expected = all.iter().find(|batch| batch.2 > offset).map(|batch| batch.0);
-                let found = offsets.locate(&log, offset).unwrap().map(|(position, _)| position);
+                let found = offsets.locate(&log[..], offset).unwrap().map(|(position, _)| position);
                 prop_assert_eq!(found, expected);
             }
             for timestamp in 0..51 {
                 let expected = all.iter().find(|batch| batch.3 >= timestamp).map(|batch| batch.0);
-                let found = times.locate(&offsets, &log, timestamp).unwrap().map(|found| found.0);
+                let found = times.locate(&offsets, &log[..], timestamp).unwrap().map(|found| found.0);
                 prop_assert_eq!(found, expected);
             }
         }

@@ -36,5 +36,6 @@ pub(crate) use names::{Extension, deleted_folder_name, file_name, folder_name, p
 pub(crate) use offset_index::OffsetIndex;
 pub(crate) use sums::{BLOCK_BYTES, Sums};
 pub(crate) use time_index::TimeIndex;
+pub(crate) use walk::Headers;
 #[cfg(feature = "__internal")]
 pub(crate) use walk::{Walk, WalkEnd};

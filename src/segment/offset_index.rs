@@ -11,7 +11,7 @@
 //! Kafka broker has zeros behind the entries of its active segment; here that is a file to rebuild.)
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
-use super::walk::Walk;
+use super::walk::Headers;
 use crate::error::CorruptReason;
 use crate::record::{BatchHeader, DecodeError};
 
@@ -119,34 +119,32 @@ impl OffsetIndex {
     }
 
     /// Finds the first batch whose last offset is `offset` or more: the one that holds it, or the
-    /// one after the gap that it lies in. `None` where the log ends before. `log` must end where a batch
-    /// ends: what is cut short in it is damage.
+    /// one after the gap that it lies in. `None` where the log ends before.
     ///
-    /// The entry is compared with the batch that it points to (S5). [`CorruptReason::Index`] means
-    /// that they differ, and that the index should be rebuilt; any other reason is damage of the log.
-    pub(crate) fn locate(
+    /// The entry is compared with the batch that it points to (S5). [`Headers::false_index`] means
+    /// that they differ, and that the index should be rebuilt; any other error is of the log.
+    pub(crate) fn locate<L: Headers + ?Sized>(
         &self,
-        log: &[u8],
+        log: &L,
         offset: i64,
-    ) -> Result<Option<(u64, BatchHeader)>, DecodeError> {
+    ) -> Result<Option<(u64, BatchHeader)>, L::Error> {
         let entry = self.entry_at_or_before(offset);
         let start = entry.map_or(0, |(_, position)| position);
-        let mut walk = Walk::from_position(log, self.base_offset, start);
         let mut expected = entry.map(|(last_offset, _)| last_offset);
-        for (position, batch) in walk.by_ref() {
-            let header = *batch.header();
+        for item in log.walk(self.base_offset, start) {
+            let (position, header) = match item {
+                // Where the entry points to, no batch begins.
+                Err(error) if expected.is_some() && L::is_damage(&error) => break,
+                item => item?,
+            };
             if expected.take().is_some_and(|expected| header.last_offset() != expected) {
-                return Err(DecodeError::corrupt(CorruptReason::Index, position as usize));
+                return Err(log.false_index(position));
             }
             if header.last_offset() >= offset {
                 return Ok(Some((position, header)));
             }
         }
-        if expected.is_some() {
-            return Err(DecodeError::corrupt(CorruptReason::Index, start as usize));
-        }
-        walk.check_end()?;
-        Ok(None)
+        if expected.is_some() { Err(log.false_index(start)) } else { Ok(None) }
     }
 
     fn entry_at_or_before(&self, offset: i64) -> Option<(i64, u64)> {
@@ -223,7 +221,7 @@ mod tests {
         let second = batch(100, 3, 1, 5).len() as u64;
         let mut index = OffsetIndex::new(100);
         assert!(index.push(104, second));
-        let found = |offset| index.locate(&log, offset).unwrap().map(|(_, h)| h.base_offset);
+        let found = |offset| index.locate(&log[..], offset).unwrap().map(|(_, h)| h.base_offset);
         assert_eq!(found(0), Some(100));
         assert_eq!(found(102), Some(100));
         assert_eq!(found(103), Some(103));
@@ -240,7 +238,7 @@ mod tests {
         for (offset, position) in [(103, second), (104, second + 1), (104, 0), (104, 1 << 20)] {
             let mut index = OffsetIndex::new(100);
             assert!(index.push(offset, position));
-            match index.locate(&log, 104) {
+            match index.locate(&log[..], 104) {
                 Err(DecodeError::Corrupt { reason: CorruptReason::Index, .. }) => {}
                 other => panic!("{offset} {position}: {other:?}"),
             }
@@ -251,17 +249,20 @@ mod tests {
     fn damage_of_the_log_is_not_the_end_of_the_log() {
         let log = [batch(100, 3, 1, 5), vec![0; 100]].concat();
         let index = OffsetIndex::new(100);
-        assert_eq!(index.locate(&log, 102).unwrap().unwrap().0, 0);
+        assert_eq!(index.locate(&log[..], 102).unwrap().unwrap().0, 0);
         let at = log.len() - 100;
-        assert_eq!(index.locate(&log, 103), Err(DecodeError::corrupt(CorruptReason::Length, at)));
+        assert_eq!(
+            index.locate(&log[..], 103),
+            Err(DecodeError::corrupt(CorruptReason::Length, at))
+        );
 
         // A length that reaches beyond the log is damage too, not a torn tail.
         let mut log = [batch(100, 3, 1, 5), batch(103, 2, 2, 5)].concat();
         let at = batch(100, 3, 1, 5).len();
         log[at + 9] ^= 1;
         let expected = DecodeError::corrupt(CorruptReason::Length, at);
-        assert_eq!(index.locate(&log, 103), Err(expected));
+        assert_eq!(index.locate(&log[..], 103), Err(expected));
         let times = super::super::TimeIndex::new(100);
-        assert_eq!(times.locate(&index, &log, 2), Err(expected));
+        assert_eq!(times.locate(&index, &log[..], 2), Err(expected));
     }
 }

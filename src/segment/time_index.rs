@@ -11,7 +11,7 @@
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
 use super::offset_index::OffsetIndex;
-use super::walk::Walk;
+use super::walk::Headers;
 use crate::error::CorruptReason;
 use crate::record::{BatchHeader, DecodeError};
 
@@ -111,28 +111,28 @@ impl TimeIndex {
     /// none.
     ///
     /// As in [`OffsetIndex::locate`], the entry is compared with the batch that it names (S5), and
-    /// [`CorruptReason::Index`] means that one of the indexes should be rebuilt.
-    pub(crate) fn locate(
+    /// [`Headers::false_index`] means that one of the indexes should be rebuilt.
+    pub(crate) fn locate<L: Headers + ?Sized>(
         &self,
         offsets: &OffsetIndex,
-        log: &[u8],
+        log: &L,
         timestamp: i64,
-    ) -> Result<Option<(u64, BatchHeader)>, DecodeError> {
+    ) -> Result<Option<(u64, BatchHeader)>, L::Error> {
         let entry = self.entry_at_or_before(timestamp);
         let offset = entry.map_or(self.base_offset, |(offset, _)| offset);
         let located = offsets.locate(log, offset)?;
         if let Some((_, expected)) = entry
             && located.is_none_or(|(_, header)| header.max_timestamp != expected)
         {
-            return Err(DecodeError::corrupt(CorruptReason::Index, 0));
+            return Err(log.false_index(located.map_or(0, |(position, _)| position)));
         }
         let Some((start, _)) = located else { return Ok(None) };
-        let mut walk = Walk::from_position(log, self.base_offset, start);
-        let found = walk.find(|(_, batch)| batch.header().max_timestamp >= timestamp);
-        if let Some((position, batch)) = found {
-            return Ok(Some((position, *batch.header())));
+        for item in log.walk(self.base_offset, start) {
+            let (position, header) = item?;
+            if header.max_timestamp >= timestamp {
+                return Ok(Some((position, header)));
+            }
         }
-        walk.check_end()?;
         Ok(None)
     }
 
@@ -205,7 +205,7 @@ mod tests {
         assert!(offsets.push(101, parts[0].len() as u64));
         assert!(times.push(50, 100));
         let found = |timestamp| {
-            let found = times.locate(&offsets, &log, timestamp).unwrap();
+            let found = times.locate(&offsets, &log[..], timestamp).unwrap();
             found.map(|(_, header)| header.base_offset)
         };
         assert_eq!(found(0), Some(100));
@@ -218,7 +218,7 @@ mod tests {
         for (timestamp, offset) in [(49, 100), (50, 101), (50, 103)] {
             let mut times = TimeIndex::new(100);
             assert!(times.push(timestamp, offset));
-            match times.locate(&offsets, &log, 60) {
+            match times.locate(&offsets, &log[..], 60) {
                 Err(DecodeError::Corrupt { reason: CorruptReason::Index, .. }) => {}
                 other => panic!("{timestamp} {offset}: {other:?}"),
             }

@@ -12,7 +12,7 @@
 
 use crate::error::CorruptReason;
 use crate::record::header::{LENGTH_AT, LOG_OVERHEAD, MAGIC_AT};
-use crate::record::{Batch, DecodeError};
+use crate::record::{Batch, BatchHeader, DecodeError};
 
 /// What must be there to judge a batch: everything up to the magic number.
 const PREFIX_BYTES: usize = MAGIC_AT + 1;
@@ -160,11 +160,57 @@ impl<'a> Iterator for Walk<'a> {
     }
 }
 
+/// The batch headers of a log, from wherever its bytes come.
+pub(crate) trait Headers {
+    /// Why they cannot be read.
+    type Error;
+
+    /// The batches from `position` on, where one must begin, with their positions. The log ends where a
+    /// batch ends: what is cut short in it is damage. Nothing follows an error.
+    fn walk(
+        &self,
+        base_offset: i64,
+        position: u64,
+    ) -> impl Iterator<Item = Result<(u64, BatchHeader), Self::Error>>;
+
+    /// The error for an index that is not true of the batch at `position`.
+    fn false_index(&self, position: u64) -> Self::Error;
+
+    /// Whether the bytes are wrong, rather than out of reach.
+    fn is_damage(error: &Self::Error) -> bool;
+}
+
+impl Headers for [u8] {
+    type Error = DecodeError;
+
+    fn walk(
+        &self,
+        base_offset: i64,
+        position: u64,
+    ) -> impl Iterator<Item = Result<(u64, BatchHeader), DecodeError>> {
+        let mut walk = Walk::from_position(self, base_offset, position);
+        let mut ended = false;
+        std::iter::from_fn(move || match walk.next() {
+            Some((position, batch)) => Some(Ok((position, *batch.header()))),
+            None if std::mem::replace(&mut ended, true) => None,
+            None => walk.check_end().err().map(Err),
+        })
+    }
+
+    fn false_index(&self, position: u64) -> DecodeError {
+        DecodeError::corrupt(CorruptReason::Index, position as usize)
+    }
+
+    fn is_damage(_error: &DecodeError) -> bool {
+        true
+    }
+}
+
 #[cfg(test)]
 #[expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "tests may panic")]
 pub(super) mod tests {
     use super::*;
-    use crate::record::{BatchHeader, encode_record, seal};
+    use crate::record::{encode_record, seal};
     use proptest::prelude::*;
 
     /// A batch of one record at each of `count` offsets from `base_offset`.

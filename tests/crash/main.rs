@@ -8,6 +8,7 @@
 )]
 #![expect(clippy::print_stdout, reason = "counts of a run are part of what it says")]
 
+mod bits;
 mod campaign;
 mod check;
 mod damage;

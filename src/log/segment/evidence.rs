@@ -4,7 +4,7 @@
 use parking_lot::{MappedMutexGuard, MutexGuard};
 
 use super::Segment;
-use crate::error::{CorruptReason, Corruption, Error, Result};
+use crate::error::{CorruptReason, Result};
 use crate::segment::{BLOCK_BYTES, Extension, Sums};
 use crate::storage::{FileKind, OpenMode, StorageFile};
 
@@ -23,6 +23,10 @@ impl Running {
         Self { written_blocks: sums.blocks().len(), sums }
     }
 
+    pub(super) fn into_sums(self) -> Sums {
+        self.sums
+    }
+
     /// Takes appended bytes in; the checksum of everything.
     pub(super) fn push(&mut self, bytes: &[u8]) -> u32 {
         self.sums.push(bytes);
@@ -39,21 +43,13 @@ impl Segment {
         let mut slot = self.running.lock();
         if slot.is_none() {
             let image = self.image();
-            let running = if image.len == 0 { Some(Running::default()) } else { self.read_sums()? };
-            *slot = Some(running.ok_or_else(|| self.foreign())?);
+            let running = match image.len {
+                0 => Some(Running::default()),
+                len => self.read_sums(len, image.checksum)?,
+            };
+            *slot = Some(running.ok_or_else(|| self.lost(0, CorruptReason::Checksum))?);
         }
         Ok(MutexGuard::map(slot, |slot| slot.get_or_insert_default()))
-    }
-
-    /// The whole file is not the one that the checkpoint knows.
-    pub(super) fn foreign(&self) -> Error {
-        Error::Corrupt(Box::new(Corruption {
-            path: self.log_path(),
-            position: 0,
-            partition: Some(self.folder.partition.clone()),
-            offsets: Some((self.base_offset, self.end_offset().saturating_sub(1))),
-            reason: CorruptReason::Checksum,
-        }))
     }
 
     /// Writes the sums of blocks that were filled since the last time, and says what they are of.
@@ -64,24 +60,23 @@ impl Segment {
             return Ok(());
         }
         let path = self.path(Extension::Sums);
-        let file = if self.folder.storage.metadata(&path)?.is_some() {
-            self.folder.storage.open(&path, OpenMode::Write)?
-        } else {
-            running.written_blocks = 0;
-            self.folder.storage.open(&path, OpenMode::CreateNew)?
-        };
-        let (entries, position) = running.sums.encode_entries(running.written_blocks);
+        let there = self.folder.storage.metadata(&path)?.map(|(_, len)| len);
+        let mode = if there.is_some() { OpenMode::Write } else { OpenMode::CreateNew };
+        let file = self.folder.storage.open(&path, mode)?;
+        let (mut entries, mut position) = running.sums.encode_entries(running.written_blocks);
+        if there.unwrap_or(0) < position {
+            (entries, position) = running.sums.encode_entries(0);
+        }
         file.write_at(&entries, position)?;
         file.write_at(&running.sums.encode_header(), 0)?;
         running.written_blocks = running.sums.blocks().len();
         Ok(())
     }
 
-    /// The sums of the bytes that are there, or `None` if the file is not the one that the checkpoint
-    /// knows, or is damaged in a way that cannot be told from that.
-    pub(super) fn read_sums(&self) -> Result<Option<Running>> {
-        let image = self.image();
-        let decoded = Sums::decode(&self.read_sums_file(image.len)?, image.len, image.checksum);
+    /// The sums of the first `len` bytes, which had the checksum `whole`; `None` if they do not have it any
+    /// more and nothing tells where they differ.
+    pub(super) fn read_sums(&self, len: u64, whole: u32) -> Result<Option<Running>> {
+        let decoded = Sums::decode(&self.read_sums_file(len)?, len, whole);
         if let Some(decoded) = &decoded
             && decoded.proven
         {
@@ -89,7 +84,7 @@ impl Segment {
         }
         let file = self.open_to_read()?;
         if let Some(decoded) = decoded
-            && let Some((range, sum)) = decoded.sums.block(image.len / BLOCK_BYTES)
+            && let Some((range, sum)) = decoded.sums.block(len / BLOCK_BYTES)
         {
             let mut tail = Sums::new();
             sum_range(&*file, range, &mut tail)?;
@@ -98,8 +93,8 @@ impl Segment {
             }
         }
         let mut sums = Sums::new();
-        sum_range(&*file, 0..image.len, &mut sums)?;
-        let right = sums.len() == image.len && sums.whole() == image.checksum;
+        sum_range(&*file, 0..len, &mut sums)?;
+        let right = sums.len() == len && sums.whole() == whole;
         Ok(right.then_some(Running { sums, written_blocks: 0 }))
     }
 

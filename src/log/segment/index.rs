@@ -1,6 +1,11 @@
 //! The indexes of a segment: read from their files, or made anew where those do not fit the log.
 
+use std::sync::Arc;
+
+use parking_lot::{MappedMutexGuard, MutexGuard};
+
 use super::Segment;
+use super::read::{Batches, History};
 use crate::error::{CorruptReason, Error, Result};
 use crate::record::DecodeError;
 use crate::segment::{Extension, IndexBuilder, OffsetIndex, TimeIndex};
@@ -23,78 +28,72 @@ impl Indexes {
 
 impl Segment {
     /// The position of the batch that holds `offset`, or of the first one after it.
-    pub(in crate::log) fn locate(&self, offset: i64) -> Result<u64> {
-        self.with_indexes(|offsets, _, log| offsets.locate(log, offset))
+    pub(in crate::log) fn locate(
+        self: &Arc<Self>,
+        offset: i64,
+        history: History<'_>,
+    ) -> Result<u64> {
+        self.with_indexes(history, |offsets, _, log| offsets.locate(log, offset))
     }
 
     /// The position of the first batch with a record of this timestamp or a later one.
-    pub(in crate::log) fn locate_time(&self, timestamp: i64) -> Result<u64> {
-        self.with_indexes(|offsets, times, log| times.locate(offsets, log, timestamp))
+    pub(in crate::log) fn locate_time(
+        self: &Arc<Self>,
+        timestamp: i64,
+        history: History<'_>,
+    ) -> Result<u64> {
+        self.with_indexes(history, |offsets, times, log| times.locate(offsets, log, timestamp))
     }
 
     /// Asks the indexes; where they turn out to be wrong they are made anew and asked again.
     fn with_indexes<T>(
-        &self,
-        ask: impl Fn(&OffsetIndex, &TimeIndex, &[u8]) -> Result<Option<(u64, T)>, DecodeError>,
+        self: &Arc<Self>,
+        history: History<'_>,
+        ask: impl Fn(&OffsetIndex, &TimeIndex, &Batches<'_>) -> Result<Option<(u64, T)>>,
     ) -> Result<u64> {
-        self.load_indexes()?;
-        let len = self.len();
-        if len == 0 {
+        let log = Batches { segment: self, len: self.len(), history };
+        if log.len == 0 {
             return Ok(0);
         }
-        let map = self.map(len)?;
-        let log = map.slice(0..len).unwrap_or_default();
-        let mut slot = self.indexes.lock();
-        let Some(indexes) = &*slot else { return Ok(0) };
-        let mut found = ask(indexes.builder.offsets(), indexes.builder.times(), log);
-        if matches!(found, Err(DecodeError::Corrupt { reason: CorruptReason::Index, .. })) {
-            let mut builder = IndexBuilder::new(self.base_offset, self.interval);
-            builder.scan(log, 0);
-            found = ask(builder.offsets(), builder.times(), log);
-            *slot = Some(Indexes::new(builder));
+        let mut slot = self.load_indexes()?;
+        let mut found = ask(slot.builder.offsets(), slot.builder.times(), &log);
+        if matches!(&found, Err(Error::Corrupt(damage)) if damage.reason == CorruptReason::Index) {
+            *slot = self.rebuild_indexes(&log)?;
+            found = ask(slot.builder.offsets(), slot.builder.times(), &log);
         }
-        match found {
-            Ok(Some((position, _))) => Ok(position),
-            Ok(None) => Ok(len),
-            Err(DecodeError::Corrupt { reason, position }) => {
-                Err(Error::Corrupt(Box::new(crate::error::Corruption {
-                    path: self.log_path(),
-                    position: position as u64,
-                    partition: Some(self.folder.partition.clone()),
-                    offsets: None,
-                    reason,
-                })))
-            }
-            Err(error) => Err(error.into_error(&self.log_path(), 0)),
-        }
+        Ok(found?.map_or(log.len, |(position, _)| position))
     }
 
-    /// Reads the index files, or rebuilds what does not fit the log.
-    pub(super) fn load_indexes(&self) -> Result<()> {
+    /// The indexes, read from their files, or made anew where those do not fit the log.
+    pub(super) fn load_indexes(self: &Arc<Self>) -> Result<MappedMutexGuard<'_, Indexes>> {
         let mut slot = self.indexes.lock();
-        if slot.is_some() {
-            return Ok(());
+        if slot.is_none() {
+            let log = Batches { segment: self, len: self.len(), history: None };
+            let (offsets, times) = self.stored_indexes(true)?;
+            let resumed = match (offsets, times) {
+                (Ok(offsets), Ok(times)) => {
+                    let written = (offsets.len(), times.len());
+                    IndexBuilder::resume(offsets, times, self.interval, &log)?
+                        .map(|(builder, from)| (builder, from, written))
+                }
+                _ => None,
+            };
+            *slot = Some(match resumed {
+                Some((mut builder, from, (written_offsets, written_times))) => {
+                    builder.extend(&log, from)?;
+                    Indexes { builder, written_offsets, written_times }
+                }
+                None => self.rebuild_indexes(&log)?,
+            });
         }
-        let len = self.len();
-        let (offsets, times) = self.stored_indexes(true)?;
-        let parsed = offsets.and_then(|offsets| Ok((offsets, times?)));
-        let map = self.map(len.max(1)).ok().filter(|_| len > 0);
-        let log = map.as_ref().and_then(|map| map.slice(0..len)).unwrap_or_default();
-        let resumed = parsed.ok().and_then(|(offsets, times)| {
-            let written = (offsets.len(), times.len());
-            Some((written, IndexBuilder::resume(offsets, times, self.interval, log)?))
-        });
-        let indexes = if let Some(((written_offsets, written_times), resumed)) = resumed {
-            let (mut builder, from) = resumed;
-            builder.scan(log, from);
-            Indexes { builder, written_offsets, written_times }
-        } else {
-            let mut builder = IndexBuilder::new(self.base_offset, self.interval);
-            builder.scan(log, 0);
-            Indexes::new(builder)
-        };
-        *slot = Some(indexes);
-        Ok(())
+        let made = || Indexes::new(IndexBuilder::new(self.base_offset, self.interval));
+        Ok(MutexGuard::map(slot, |slot| slot.get_or_insert_with(made)))
+    }
+
+    fn rebuild_indexes(&self, log: &Batches<'_>) -> Result<Indexes> {
+        let mut builder = IndexBuilder::new(self.base_offset, self.interval);
+        builder.extend(log, 0)?;
+        Ok(Indexes::new(builder))
     }
 
     /// What the index files say. Of a segment that is written to, or was when a crash came, entries of

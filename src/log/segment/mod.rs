@@ -8,33 +8,39 @@ mod write;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::reads::Reads;
 use super::write_out::SegmentImage;
 use crate::error::Result;
 use crate::segment::{Extension, IndexBuilder, file_name};
-use crate::storage::{OpenMode, ReadMap, Storage, StorageFile};
+use crate::storage::{OpenMode, Storage, StorageFile};
 use crate::types::TopicPartition;
 
 use evidence::Running;
 use index::Indexes;
+use read::Reader;
+
+pub(super) use read::Stored;
 
 /// Where a segment's files are.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct SegmentFolder {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) path: PathBuf,
     pub(super) partition: TopicPartition,
     /// How many segment files of the broker are open for writing.
     pub(super) open_files: Arc<AtomicUsize>,
+    /// The segments of the broker that are open for reading.
+    pub(super) reads: Arc<Reads>,
 }
 
 /// A segment. Written to under the write-out lock of its partition alone; read by anybody.
 #[derive(Debug)]
 pub(super) struct Segment {
-    folder: SegmentFolder,
+    folder: Arc<SegmentFolder>,
     base_offset: i64,
     interval: u64,
     len: AtomicU64,
@@ -45,7 +51,13 @@ pub(super) struct Segment {
     max_timestamp: AtomicI64,
     /// The file while it is written to. Readers need it only for as long as it takes to map it.
     file: Mutex<Option<Arc<dyn StorageFile>>>,
-    map: RwLock<Option<Arc<ReadMap>>>,
+    /// Length and checksum as they were found when the folder was opened.
+    found: (u64, u32),
+    /// Set when nothing is added any more.
+    sealed: AtomicBool,
+    reader: RwLock<Option<Arc<Reader>>>,
+    /// Whether it was read since the cache of open segments looked last.
+    used: AtomicBool,
     indexes: Mutex<Option<Indexes>>,
     /// The sums that what is appended is added to; from the first append on.
     running: Mutex<Option<Running>>,
@@ -54,7 +66,11 @@ pub(super) struct Segment {
 
 impl Segment {
     /// Creates an empty segment.
-    pub(super) fn create(folder: SegmentFolder, base_offset: i64, interval: u32) -> Result<Self> {
+    pub(super) fn create(
+        folder: Arc<SegmentFolder>,
+        base_offset: i64,
+        interval: u32,
+    ) -> Result<Self> {
         let image = SegmentImage {
             base_offset,
             end_offset: base_offset,
@@ -73,7 +89,7 @@ impl Segment {
     }
 
     /// A segment that is there; its files are opened when they are needed.
-    pub(super) fn existing(folder: SegmentFolder, image: SegmentImage, interval: u32) -> Self {
+    pub(super) fn existing(folder: Arc<SegmentFolder>, image: SegmentImage, interval: u32) -> Self {
         Self {
             folder,
             base_offset: image.base_offset,
@@ -84,7 +100,10 @@ impl Segment {
             first_timestamp: AtomicI64::new(image.first_timestamp),
             max_timestamp: AtomicI64::new(image.max_timestamp),
             file: Mutex::new(None),
-            map: RwLock::new(None),
+            found: (image.len, image.checksum),
+            sealed: AtomicBool::new(false),
+            reader: RwLock::new(None),
+            used: AtomicBool::new(false),
             indexes: Mutex::new(None),
             running: Mutex::new(None),
             preallocated: AtomicU64::new(0),
@@ -119,6 +138,37 @@ impl Segment {
             first_timestamp: self.first_timestamp.load(Ordering::Relaxed),
             max_timestamp: self.max_timestamp(),
         }
+    }
+
+    pub(super) fn is_sealed(&self) -> bool {
+        self.sealed.load(Ordering::Acquire)
+    }
+
+    /// Nothing is added from here on; its side files are written.
+    pub(super) fn seal(&self) {
+        self.sealed.store(true, Ordering::Release);
+    }
+
+    /// Closes the segment for reading, unless it was used since the last time, or is being opened.
+    pub(super) fn close_reader(&self) -> bool {
+        if self.used.swap(false, Ordering::Relaxed) {
+            return false;
+        }
+        let Some(mut reader) = self.reader.try_write() else { return false };
+        *reader = None;
+        // Those of a segment that is written to may be ahead of their files.
+        if let Some(running) = self.running.try_lock()
+            && running.is_none()
+            && let Some(mut indexes) = self.indexes.try_lock()
+        {
+            *indexes = None;
+        }
+        true
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_reader(&self) -> bool {
+        self.reader.read().is_some()
     }
 
     /// The full path of the log file, for messages.

@@ -1,13 +1,241 @@
-//! Reading a segment through a map.
+//! Reading a segment: through a map of the whole file, or by plain reads of some blocks at a time.
+//!
+//! The first touch of a block compares it with its sum, once for each map, or each read. A block that
+//! differs is judged by the batches in it:
+//!
+//! * One of them is damaged: its own checksum, the chain of offsets or the leader epoch says so. Then that
+//!   explains the block, and the others, which prove themselves, are delivered.
+//! * All of them are sound. Then these bytes are another file's, however right they look: `Corrupt`.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
 
 use super::Segment;
-use crate::error::{Error, Result};
-use crate::segment::Extension;
+use crate::error::{CorruptReason, Corruption, Error, Result};
+use crate::log::epochs::epoch_at;
+use crate::record::{Batch, BatchHeader, DecodeError, HEADER_BYTES};
+use crate::segment::{BLOCK_BYTES, Extension, Headers, Sums};
 use crate::storage::{OpenMode, ReadMap, StorageFile};
+use crate::types::Epoch;
 
+/// How much a plain read takes at least, if there is as much.
+const READ_BYTES: u64 = 128 << 10;
+
+/// The history of a partition's epochs, where batches are to be compared with it.
+pub(in crate::log) type History<'a> = Option<&'a [(Epoch, i64)]>;
+
+/// How the bytes of a segment are reached, and which of them were checked.
+#[derive(Debug)]
+pub(super) struct Reader {
+    bytes: Bytes,
+    /// The sums of the bytes that something vouches for, from the first one on.
+    evidence: Arc<Sums>,
+    /// Whether it was made of a segment that nothing is added to.
+    sealed: bool,
+    /// One bit for each block of a map that was compared.
+    checked: Box<[AtomicU64]>,
+}
+
+#[derive(Debug)]
+enum Bytes {
+    Map(Arc<ReadMap>),
+    File { file: Arc<dyn StorageFile>, last: Mutex<Option<Window>> },
+}
+
+/// Bytes of a segment from a position on.
+#[derive(Debug, Clone)]
+pub(in crate::log) struct Window {
+    pub(in crate::log) map: Arc<ReadMap>,
+    /// The position of the map's first byte.
+    pub(in crate::log) start: u64,
+}
+
+impl Window {
+    /// The bytes of a range of the file, if they are all here.
+    pub(in crate::log) fn slice(&self, range: &Range<u64>) -> Option<&[u8]> {
+        let start = range.start.checked_sub(self.start)?;
+        self.map.slice(start..range.end.checked_sub(self.start)?)
+    }
+}
+
+impl Reader {
+    /// Whether it serves the first `len` bytes of the segment as it is now.
+    fn reaches(&self, len: u64, sealed: bool) -> bool {
+        self.sealed == sealed
+            && match &self.bytes {
+                Bytes::Map(map) => map.extend_readable(len) >= len,
+                Bytes::File { .. } => true,
+            }
+    }
+
+    fn is_checked(&self, block: u64) -> bool {
+        let word = self.checked.get((block / 64) as usize);
+        word.is_none_or(|word| word.load(Ordering::Relaxed) & (1 << (block % 64)) != 0)
+    }
+
+    fn set_checked(&self, block: u64) {
+        if let Some(word) = self.checked.get((block / 64) as usize) {
+            word.fetch_or(1 << (block % 64), Ordering::Relaxed);
+        }
+    }
+}
+
+/// A batch in a segment: header and place, checked; records not yet.
+#[derive(Debug)]
+pub(in crate::log) struct Stored {
+    pub(in crate::log) header: BatchHeader,
+    pub(in crate::log) window: Window,
+    pub(in crate::log) start: u64,
+    pub(in crate::log) next: u64,
+}
+
+// Batches.
+impl Segment {
+    /// The batch at a position.
+    ///
+    /// # Errors
+    /// `Corrupt`, `MissingSegment`, `Io`.
+    pub(in crate::log) fn stored_batch(
+        self: &Arc<Self>,
+        position: u64,
+        history: History<'_>,
+    ) -> Result<Stored> {
+        let header = self.header_at(position, self.len(), history)?;
+        let next = position + header.total_bytes() as u64;
+        let window = self.window(position..next, history)?;
+        Ok(Stored { header, window, start: position, next })
+    }
+
+    /// The header of the batch at a position, compared with the bounds of the segment.
+    fn header_at(
+        self: &Arc<Self>,
+        position: u64,
+        len: u64,
+        history: History<'_>,
+    ) -> Result<BatchHeader> {
+        let range = position..len.min(position.saturating_add(HEADER_BYTES as u64));
+        let window = self.window(range.clone(), history)?;
+        let header = BatchHeader::parse(window.slice(&range).unwrap_or_default())
+            .map_err(|error| self.decode_failed(position, None, error))?;
+        match self.refuted(position, len, &header, history) {
+            Some(reason) => Err(self.damaged(position, Some(&header), reason)),
+            None => Ok(header),
+        }
+    }
+
+    /// What a header says that cannot be true of a batch at this position.
+    fn refuted(
+        &self,
+        position: u64,
+        len: u64,
+        header: &BatchHeader,
+        history: History<'_>,
+    ) -> Option<CorruptReason> {
+        if position.saturating_add(header.total_bytes() as u64) > len {
+            return Some(CorruptReason::Length);
+        }
+        if header.base_offset < self.base_offset || header.next_offset() > self.end_offset() {
+            return Some(CorruptReason::Offsets);
+        }
+        let epoch = history.map(|history| epoch_at(history, header.base_offset));
+        if epoch.is_some_and(|epoch| epoch != Some(header.leader_epoch)) {
+            return Some(CorruptReason::Epoch);
+        }
+        None
+    }
+
+    /// A batch that could not be decoded.
+    pub(in crate::log) fn decode_failed(
+        &self,
+        position: u64,
+        header: Option<&BatchHeader>,
+        error: DecodeError,
+    ) -> Error {
+        match error {
+            DecodeError::Corrupt { reason, .. } => self.damaged(position, header, reason),
+            other => other.into_error(&self.log_path(), position),
+        }
+    }
+
+    pub(in crate::log) fn damaged(
+        &self,
+        position: u64,
+        header: Option<&BatchHeader>,
+        reason: CorruptReason,
+    ) -> Error {
+        let offsets = header.map(|header| (header.base_offset, header.last_offset()));
+        self.corrupt(position, offsets, reason)
+    }
+
+    /// Damage that all offsets of the segment may be lost by.
+    pub(super) fn lost(&self, position: u64, reason: CorruptReason) -> Error {
+        let last = self.end_offset().saturating_sub(1);
+        self.corrupt(position, Some((self.base_offset, last)), reason)
+    }
+
+    fn corrupt(&self, position: u64, offsets: Option<(i64, i64)>, reason: CorruptReason) -> Error {
+        Error::Corrupt(Box::new(Corruption {
+            path: self.log_path(),
+            position,
+            partition: Some(self.folder.partition.clone()),
+            offsets,
+            reason,
+        }))
+    }
+}
+
+/// The batches of the first `len` bytes of a segment. Nothing was ever taken out of it, so each begins with
+/// the offset behind the one before.
+pub(super) struct Batches<'a> {
+    pub(super) segment: &'a Arc<Segment>,
+    pub(super) len: u64,
+    pub(super) history: History<'a>,
+}
+
+impl Headers for Batches<'_> {
+    type Error = Error;
+
+    fn walk(
+        &self,
+        base_offset: i64,
+        position: u64,
+    ) -> impl Iterator<Item = Result<(u64, BatchHeader)>> {
+        let mut position = position;
+        let mut expected = (position == 0).then_some(base_offset);
+        std::iter::from_fn(move || {
+            if position >= self.len {
+                return None;
+            }
+            let at = position;
+            let header = match self.segment.header_at(at, self.len, self.history) {
+                Ok(header) if expected.is_none_or(|offset| offset == header.base_offset) => header,
+                result => {
+                    position = self.len;
+                    return Some(result.and_then(|header| {
+                        Err(self.segment.damaged(at, Some(&header), CorruptReason::Offsets))
+                    }));
+                }
+            };
+            expected = Some(header.next_offset());
+            position += header.total_bytes() as u64;
+            Some(Ok((at, header)))
+        })
+    }
+
+    fn false_index(&self, position: u64) -> Error {
+        self.segment.damaged(position, None, CorruptReason::Index)
+    }
+
+    fn is_damage(error: &Error) -> bool {
+        error.is_corruption()
+    }
+}
+
+// Bytes.
 impl Segment {
     /// The log file, opened anew.
     ///
@@ -28,31 +256,209 @@ impl Segment {
         Error::MissingSegment { path: self.log_path(), offsets }
     }
 
-    /// A map of at least the first `len` bytes, which were published.
-    pub(in crate::log) fn map(&self, len: u64) -> Result<Arc<ReadMap>> {
-        if let Some(map) = &*self.map.read()
-            && map.extend_readable(len) >= len
-        {
-            return Ok(Arc::clone(map));
+    /// At least the bytes of `range`, which were published, checked.
+    fn window(self: &Arc<Self>, range: Range<u64>, history: History<'_>) -> Result<Window> {
+        let reader = self.reader(range.end, history)?;
+        match &reader.bytes {
+            Bytes::Map(map) => {
+                let window = Window { map: Arc::clone(map), start: 0 };
+                for block in blocks_of(&range) {
+                    if !reader.is_checked(block) {
+                        self.check_block(&reader.evidence, block, &window, history)?;
+                        reader.set_checked(block);
+                    }
+                }
+                Ok(window)
+            }
+            Bytes::File { file, last } => {
+                let mut last = last.lock();
+                if let Some(window) = &*last
+                    && window.slice(&range).is_some()
+                {
+                    return Ok(window.clone());
+                }
+                let window = self.read_window(&**file, &reader.evidence, &range, history)?;
+                *last = Some(window.clone());
+                Ok(window)
+            }
         }
-        let mut slot = self.map.write();
-        if let Some(map) = &*slot
-            && map.extend_readable(len) >= len
-        {
-            return Ok(Arc::clone(map));
-        }
-        // Mapped ahead of what is written, so that a growing segment is mapped a few times only.
-        let capacity = len.saturating_mul(2).max(1 << 20);
-        let file = match self.open_file() {
-            Some(file) => Ok(file),
-            None => self.open_to_read(),
-        };
-        let map = file.and_then(|file| file.map(len, capacity)).map_err(|error| {
-            // A file that is gone or too short is told as what it is.
-            self.check_file().err().filter(Error::is_corruption).unwrap_or(error)
-        })?;
-        let map = Arc::new(map);
-        *slot = Some(Arc::clone(&map));
-        Ok(map)
     }
+
+    /// Reads whole blocks that hold `range`, and some more, all checked.
+    fn read_window(
+        &self,
+        file: &dyn StorageFile,
+        evidence: &Sums,
+        range: &Range<u64>,
+        history: History<'_>,
+    ) -> Result<Window> {
+        let start = range.start - range.start % BLOCK_BYTES;
+        let end = range.end.max(start + READ_BYTES).next_multiple_of(BLOCK_BYTES).min(self.len());
+        let mut bytes = vec![0; (end - start) as usize];
+        let read = file.read_at(&mut bytes, start)? as u64;
+        if read < end - start {
+            return Err(self.lost(start + read, CorruptReason::Short));
+        }
+        let window = Window { map: Arc::new(ReadMap::from_bytes(bytes)), start };
+        for block in blocks_of(&(start..end)) {
+            match self.check_block(evidence, block, &window, history) {
+                // Not asked for; it will be when it is.
+                Err(_) if block * BLOCK_BYTES >= range.end => {
+                    let kept = start..block * BLOCK_BYTES;
+                    let bytes = window.slice(&kept).unwrap_or_default();
+                    return Ok(Window { map: Arc::new(ReadMap::from_bytes(bytes)), start });
+                }
+                result => result?,
+            }
+        }
+        Ok(window)
+    }
+
+    /// Compares a block with its sum, if there is one.
+    fn check_block(
+        &self,
+        evidence: &Sums,
+        block: u64,
+        window: &Window,
+        history: History<'_>,
+    ) -> Result<()> {
+        let Some((range, sum)) = evidence.block(block) else { return Ok(()) };
+        let bytes = window.slice(&range).unwrap_or_default();
+        if crc32fast::hash(bytes) == sum || self.explained(&range, history)? {
+            return Ok(());
+        }
+        Err(self.lost(range.start, CorruptReason::Checksum))
+    }
+
+    fn reader(self: &Arc<Self>, len: u64, history: History<'_>) -> Result<Arc<Reader>> {
+        self.folder.reads.touch(&self.used);
+        let sealed = self.is_sealed();
+        if let Some(reader) = &*self.reader.read()
+            && reader.reaches(len, sealed)
+        {
+            return Ok(Arc::clone(reader));
+        }
+        let mut slot = self.reader.write();
+        if let Some(reader) = &*slot
+            && reader.reaches(len, sealed)
+        {
+            return Ok(Arc::clone(reader));
+        }
+        let reader = Arc::new(self.open_reader(len, sealed, slot.as_deref(), history)?);
+        let first = slot.replace(Arc::clone(&reader)).is_none();
+        drop(slot);
+        if first {
+            self.folder.reads.admit(self);
+        }
+        Ok(reader)
+    }
+
+    fn open_reader(
+        &self,
+        len: u64,
+        sealed: bool,
+        before: Option<&Reader>,
+        history: History<'_>,
+    ) -> Result<Reader> {
+        let file = self.open_to_read()?;
+        let published = self.len();
+        let there = file.len()?;
+        if there < published {
+            return Err(self.lost(there, CorruptReason::Short));
+        }
+        if sealed && there > published {
+            return Err(self.lost(published, CorruptReason::Length));
+        }
+        let evidence = match before.filter(|before| before.sealed == sealed) {
+            Some(before) => Arc::clone(&before.evidence),
+            None => Arc::new(self.evidence(sealed, history)?),
+        };
+        let blocks = evidence.len().div_ceil(BLOCK_BYTES);
+        let bytes = if self.folder.reads.maps() {
+            // Mapped ahead of what is written, so that a growing segment is mapped a few times only.
+            let capacity = if sealed { len } else { len.saturating_mul(2).max(1 << 20) };
+            Bytes::Map(Arc::new(file.map(published, capacity.max(published))?))
+        } else {
+            Bytes::File { file, last: Mutex::default() }
+        };
+        let checked = (0..blocks.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        Ok(Reader { bytes, evidence, sealed, checked })
+    }
+
+    /// The sums of what was there before this process, or of all once nothing is added: what this process
+    /// wrote itself needs no witness while it goes on writing.
+    fn evidence(&self, sealed: bool, history: History<'_>) -> Result<Sums> {
+        let (len, checksum) =
+            if sealed { (self.len(), self.checksum.load(Ordering::Acquire)) } else { self.found };
+        if len == 0 {
+            return Ok(Sums::new());
+        }
+        match self.read_sums(len, checksum)? {
+            Some(running) => Ok(running.into_sums()),
+            // Without sums only the batches can tell which of them are damaged.
+            None if self.explained(&(0..len), history)? => Ok(Sums::new()),
+            None => Err(self.lost(0, CorruptReason::Checksum)),
+        }
+    }
+
+    /// Whether some batch that reaches into `range` is damaged by itself. By plain reads.
+    fn explained(&self, range: &Range<u64>, history: History<'_>) -> Result<bool> {
+        let (offsets, _) = self.stored_indexes(true)?;
+        let entry = offsets.ok().and_then(|index| {
+            index.entries().take_while(|(_, position)| *position <= range.start).last()
+        });
+        let file = self.open_to_read()?;
+        let walk = Judge { segment: self, file: &*file, history };
+        if let Some((last_offset, position)) = entry
+            && let Some(header) = walk.sound(position, None)?
+            && header.last_offset() == last_offset
+        {
+            return walk.finds_damage(position..range.end, header.base_offset);
+        }
+        walk.finds_damage(0..range.end, self.base_offset)
+    }
+}
+
+/// Looks at batches without their blocks' sums.
+struct Judge<'a> {
+    segment: &'a Segment,
+    file: &'a dyn StorageFile,
+    history: History<'a>,
+}
+
+impl Judge<'_> {
+    fn finds_damage(&self, range: Range<u64>, base_offset: i64) -> Result<bool> {
+        let (mut position, mut expected) = (range.start, base_offset);
+        while position < range.end {
+            let Some(header) = self.sound(position, Some(expected))? else { return Ok(true) };
+            position += header.total_bytes() as u64;
+            expected = header.next_offset();
+        }
+        Ok(false)
+    }
+
+    /// The header of the batch at a position, if nothing speaks against it.
+    fn sound(&self, position: u64, expected: Option<i64>) -> Result<Option<BatchHeader>> {
+        let len = self.segment.len();
+        let mut bytes = vec![0; HEADER_BYTES];
+        let read = self.file.read_at(&mut bytes, position)?;
+        let Ok(header) = BatchHeader::parse(bytes.get(..read).unwrap_or_default()) else {
+            return Ok(None);
+        };
+        if self.segment.refuted(position, len, &header, self.history).is_some()
+            || expected.is_some_and(|offset| offset != header.base_offset)
+        {
+            return Ok(None);
+        }
+        // Not more than the segment holds: that was compared.
+        bytes.resize(header.total_bytes(), 0);
+        let read = self.file.read_at(&mut bytes, position)?;
+        let batch = Batch::parse(bytes.get(..read).unwrap_or_default());
+        let whole = batch.is_ok_and(|batch| batch.verify_crc().is_ok());
+        Ok(whole.then_some(header))
+    }
+}
+
+fn blocks_of(range: &Range<u64>) -> Range<u64> {
+    range.start / BLOCK_BYTES..range.end.div_ceil(BLOCK_BYTES)
 }

@@ -21,7 +21,7 @@ impl Segment {
     /// Appends one batch, and publishes it when it is complete in the file. After a failure the same
     /// place is written again.
     pub(in crate::log) fn append(
-        &self,
+        self: &Arc<Self>,
         bytes: &[u8],
         end_offset: i64,
         max_timestamp: i64,
@@ -30,18 +30,17 @@ impl Segment {
         let position = self.len();
         let after = position + bytes.len() as u64;
         self.preallocate(&*file, after)?;
-        self.load_indexes()?;
         let mut running = self.running()?;
+        let mut indexes = self.load_indexes()?;
         file.write_at(bytes, position)?;
         let checksum = running.push(bytes);
         if position == 0 {
             self.first_timestamp.store(max_timestamp, Ordering::Relaxed);
         }
         self.max_timestamp.fetch_max(max_timestamp, Ordering::Relaxed);
-        if let Some(indexes) = &mut *self.indexes.lock() {
-            let size = bytes.len() as u64;
-            indexes.builder.on_batch(end_offset - 1, position, size, max_timestamp);
-        }
+        let size = bytes.len() as u64;
+        indexes.builder.on_batch(end_offset - 1, position, size, max_timestamp);
+        drop((running, indexes));
         self.checksum.store(checksum, Ordering::Relaxed);
         self.end_offset.store(end_offset, Ordering::Release);
         self.len.store(after, Ordering::Release);
@@ -109,10 +108,11 @@ impl Segment {
     /// At a roll and at a clean close, of a segment that was written to: Kafka's last time entry, and
     /// space that was kept ahead goes back. Whether there was anything to do.
     pub(in crate::log) fn finish(&self) -> Result<bool> {
+        if self.running.lock().is_none() {
+            return Ok(false);
+        }
         if let Some(indexes) = &mut *self.indexes.lock() {
             indexes.builder.finish();
-        } else {
-            return Ok(false);
         }
         self.flush_side_files()?;
         if self.preallocated.swap(0, Ordering::Relaxed) > 0

@@ -1,0 +1,179 @@
+//! One partition over a storage in memory: what is written, damaged, and read again.
+
+mod positions;
+mod reading;
+mod verifying;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::*;
+use crate::error::CorruptReason;
+use crate::record::{BatchHeader, HEADER_BYTES, encode_record, seal};
+use crate::segment::{BLOCK_BYTES, Extension, file_name};
+use crate::storage::{Memory, OpenMode, StorageFile};
+
+const EPOCH: Epoch = 3;
+
+/// A partition of segments that were written batch by batch and then given to a checkpoint.
+struct World {
+    storage: Memory,
+    images: Vec<SegmentImage>,
+}
+
+fn shared(storage: &Memory) -> Arc<LogShared> {
+    Arc::new(LogShared::new(Arc::new(storage.clone()), EPOCH, &BrokerConfig::new()))
+}
+
+fn identity() -> LogIdentity {
+    LogIdentity {
+        number: PartitionNumber(0),
+        partition: TopicPartition::new("t", 0),
+        topic_id: TopicId::from_bytes([7; 16]),
+        config: Arc::new(TopicConfig::new()),
+    }
+}
+
+fn batch(base_offset: i64, count: i32, value: usize) -> Vec<u8> {
+    let mut payload = vec![0; (value + 30) * count as usize];
+    let mut at = 0;
+    for delta in 0..count {
+        let value = vec![(base_offset + i64::from(delta)) as u8; value];
+        at += encode_record(&mut payload[at..], 0, delta, None, Some(&value), &[]).unwrap();
+    }
+    payload.truncate(at);
+    let header = BatchHeader {
+        base_offset,
+        leader_epoch: EPOCH,
+        count,
+        last_offset_delta: count - 1,
+        base_timestamp: 1000 + base_offset,
+        max_timestamp: 1000 + base_offset,
+        ..BatchHeader::default()
+    };
+    [&seal(&header, &payload).unwrap()[..], &payload].concat()
+}
+
+impl World {
+    /// Segments of so many batches, of 10 records of `value` bytes each.
+    fn of(segments: &[usize], value: usize) -> Self {
+        let storage = Memory::new();
+        storage.create_dir(Path::new("t-0")).unwrap();
+        let log = Log::new(identity(), shared(&storage));
+        let mut images = Vec::new();
+        let mut next = 0;
+        for batches in segments {
+            let segment = segment::Segment::create(log.segment_folder(), next, 4096).unwrap();
+            let segment = Arc::new(segment);
+            for _ in 0..*batches {
+                segment.append(&batch(next, 10, value), next + 10, 1000 + next).unwrap();
+                next += 10;
+            }
+            segment.finish().unwrap();
+            images.push(segment.image());
+        }
+        Self { storage, images }
+    }
+
+    fn log(&self) -> Log {
+        self.log_with(&BrokerConfig::new())
+    }
+
+    fn log_with(&self, config: &BrokerConfig) -> Log {
+        let image = LogImage {
+            start_offset: 0,
+            end_offset: self.images.last().unwrap().end_offset,
+            epochs: vec![(EPOCH, 0)],
+            segments: self.images.clone(),
+        };
+        let shared = LogShared::new(Arc::new(self.storage.clone()), EPOCH, config);
+        Log::restore(identity(), Arc::new(shared), &image)
+    }
+
+    fn file(&self, base: i64, extension: Extension) -> Arc<dyn StorageFile> {
+        let path = Path::new("t-0").join(file_name(base, extension));
+        self.storage.open(&path, OpenMode::Write).unwrap()
+    }
+
+    fn bytes(&self, base: i64, extension: Extension) -> Vec<u8> {
+        let file = self.file(base, extension);
+        let mut bytes = vec![0; file.len().unwrap() as usize];
+        file.read_at(&mut bytes, 0).unwrap();
+        bytes
+    }
+
+    fn flip(&self, base: i64, extension: Extension, at: u64) {
+        let file = self.file(base, extension);
+        let mut byte = [0];
+        file.read_at(&mut byte, at).unwrap();
+        file.write_at(&[byte[0] ^ 0x04], at).unwrap();
+    }
+
+    fn findings(&self) -> Vec<Error> {
+        let log = self.log();
+        let mut told = 0;
+        let verified = log.verify(&mut |bytes| told += bytes);
+        assert_eq!(told, verified.bytes.max(told));
+        verified.findings
+    }
+
+    /// The one finding, as reason, position and offsets.
+    fn finding(&self) -> (CorruptReason, u64, Option<(i64, i64)>) {
+        let findings = self.findings();
+        match findings.as_slice() {
+            [Error::Corrupt(found)] => (found.reason, found.position, found.offsets),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Index files that grow from one checkpoint to the next end up as if they were written at once.
+#[test]
+fn indexes_that_are_written_in_pieces_are_whole() {
+    let whole = World::of(&[40], 1000);
+    let pieces = World::of(&[], 0);
+    let log = Log::new(identity(), shared(&pieces.storage));
+    let segment = segment::Segment::create(log.segment_folder(), 0, 4096).unwrap();
+    let segment = Arc::new(segment);
+    for number in 0..40 {
+        let next = number * 10;
+        segment.append(&batch(next, 10, 1000), next + 10, 1000 + next).unwrap();
+        if number % 7 == 6 {
+            segment.flush_side_files().unwrap();
+        }
+        if number == 20 {
+            // Somebody removed it: what is written next begins at the beginning.
+            pieces.storage.remove(&Path::new("t-0").join(file_name(0, Extension::Index))).unwrap();
+        }
+    }
+    segment.finish().unwrap();
+    for extension in [Extension::Index, Extension::TimeIndex] {
+        assert!(whole.bytes(0, extension).len() > 300);
+        assert_eq!(pieces.bytes(0, extension), whole.bytes(0, extension), "{extension:?}");
+    }
+}
+
+/// An append publishes the bytes of its records and then the log end. A reader that comes in between must
+/// not be brought beyond the end: its next fetch would be out of range, and begin anew at the log start.
+#[test]
+fn records_beyond_the_published_end_are_not_read_yet() {
+    let log = Log::new(identity(), shared(&Memory::new()));
+    for value in [b"a", b"b", b"c"] {
+        let mut guard = log.begin_append().unwrap();
+        let record = RecordData { key: None, value: Some(value), headers: &[], timestamp: None };
+        guard.stage(&record, crate::types::Timestamp::from_millis(1)).unwrap();
+        assert!(guard.single_section().is_some());
+        let _nothing_filled = guard.apply();
+    }
+    let limits = FetchLimits { records: 10, bytes: 1 << 20 };
+    let mut cursor = Cursor::new(0);
+    let mut read = |end: i64| {
+        log.end.store(end, Ordering::Release);
+        let mut fetched = Fetched::default();
+        log.fetch(&mut cursor, 0, limits, &mut fetched).unwrap();
+        (fetched.records.len(), cursor.position())
+    };
+    assert_eq!(read(1), (1, 1));
+    assert_eq!(read(1), (0, 1));
+    assert_eq!(read(3), (2, 3));
+}

@@ -1,0 +1,118 @@
+//! What verifying finds.
+
+use super::*;
+
+#[test]
+fn a_sound_log_has_no_findings() {
+    let world = World::of(&[300, 2, 40], 100);
+    let log = world.log();
+    let verified = log.verify(&mut |_| {});
+    assert!(verified.findings.is_empty(), "{:?}", verified.findings);
+    assert_eq!((verified.segments, verified.batches, verified.records), (3, 342, 3420));
+    assert_eq!(verified.bytes, world.images.iter().map(|image| image.len).sum::<u64>());
+    assert!(world.images[0].len > 4 * BLOCK_BYTES);
+}
+
+#[test]
+fn every_bit_of_a_batch_header_and_some_of_its_records_are_found() {
+    let world = World::of(&[200, 1], 100);
+    let size = batch(0, 10, 100).len() as u64;
+    // In the middle of the first segment, at an index entry and behind one.
+    for number in [0, 100, 101, 102, 103, 199] {
+        let position = number * size;
+        for at in (0..HEADER_BYTES as u64).chain([70, size - 1]) {
+            world.flip(0, Extension::Log, position + at);
+            let (_, found, offsets) = world.finding();
+            assert_eq!(found, position, "byte {at} of batch {number}");
+            let first = number as i64 * 10;
+            // What is lost ends where the next index entry is.
+            let (lost, last) = offsets.unwrap();
+            assert_eq!(lost, first, "byte {at} of batch {number}");
+            assert!((first + 9..first + 60).contains(&last), "byte {at}: {last}");
+            world.flip(0, Extension::Log, position + at);
+        }
+    }
+}
+
+#[test]
+fn what_lies_behind_damage_is_verified_too() {
+    let world = World::of(&[200], 100);
+    let size = batch(0, 10, 100).len() as u64;
+    world.flip(0, Extension::Log, 8);
+    world.flip(0, Extension::Log, 150 * size + 99);
+    let positions: Vec<u64> = world
+        .findings()
+        .iter()
+        .map(|finding| match finding {
+            Error::Corrupt(found) => found.position,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(positions, [0, 150 * size]);
+}
+
+#[test]
+fn another_file_in_the_place_of_a_segment_is_found() {
+    let world = World::of(&[100, 100, 1], 100);
+    let other = World::of(&[100, 100, 1], 100);
+    // The same offsets, lengths, epochs and valid checksums, other values.
+    let foreign = batch(500, 10, 100);
+    let mut changed = other.bytes(0, Extension::Log);
+    let payload = HEADER_BYTES..foreign.len();
+    changed[payload.clone()].copy_from_slice(&foreign[payload.clone()]);
+    let header = BatchHeader::parse(&changed).unwrap();
+    let sealed = seal(&header, &changed[payload]).unwrap();
+    changed[..HEADER_BYTES].copy_from_slice(&sealed);
+    world.file(0, Extension::Log).write_at(&changed, 0).unwrap();
+    assert_eq!(world.finding(), (CorruptReason::Checksum, 0, None));
+
+    let world = World::of(&[100, 100, 1], 100);
+    let second = world.bytes(1000, Extension::Log);
+    world.file(0, Extension::Log).write_at(&second, 0).unwrap();
+    assert!(!world.findings().is_empty());
+}
+
+#[test]
+fn a_missing_short_or_long_segment_is_found_with_its_offsets() {
+    let path = |base| Path::new("t-0").join(file_name(base, Extension::Log));
+    let world = World::of(&[10, 10, 10], 100);
+    world.storage.remove(&path(100)).unwrap();
+    let findings = world.findings();
+    let [Error::MissingSegment { offsets: (100, 199), path: found }] = &findings[..] else {
+        panic!("{findings:?}")
+    };
+    assert!(found.ends_with(path(100)));
+
+    let world = World::of(&[10, 10, 10], 100);
+    let len = world.images[1].len;
+    world.file(100, Extension::Log).set_len(len - 1).unwrap();
+    assert_eq!(world.finding(), (CorruptReason::Short, len - 1, Some((100, 199))));
+    world.file(100, Extension::Log).set_len(len + 1).unwrap();
+    assert_eq!(world.finding(), (CorruptReason::Length, len, Some((100, 199))));
+    // The last one is written to: what lies behind its end is no finding.
+    let world = World::of(&[10], 100);
+    world.file(0, Extension::Log).set_len(world.images[0].len + 9).unwrap();
+    assert!(world.findings().is_empty());
+}
+
+#[test]
+fn side_files_that_are_wrong_are_found_and_missing_ones_are_not() {
+    for extension in [Extension::Index, Extension::TimeIndex, Extension::Sums] {
+        let world = World::of(&[200, 1], 100);
+        let bytes = world.bytes(0, extension);
+        for at in (0..bytes.len() as u64).step_by(7) {
+            world.flip(0, extension, at);
+            let findings = world.findings();
+            assert!(!findings.is_empty(), "byte {at} of {extension:?}");
+            for finding in &findings {
+                let Error::Corrupt(found) = finding else { panic!("{finding:?}") };
+                assert_eq!(found.reason, CorruptReason::Index);
+                assert!(found.path.ends_with(file_name(0, extension)));
+            }
+            world.flip(0, extension, at);
+        }
+        let path = Path::new("t-0").join(file_name(0, extension));
+        world.storage.remove(&path).unwrap();
+        assert!(world.findings().is_empty(), "without {extension:?}");
+    }
+}
