@@ -60,6 +60,64 @@ impl Admin {
         self.engine.delete_topic(name)
     }
 
+    /// Changes settings of a topic, all of them or none; what is appended and written from now on follows
+    /// them, without a restart. Segments that are there stay as they are.
+    ///
+    /// # Errors
+    /// `UnknownTopic`; `InvalidConfig` for a key or value that is not allowed; `UnsupportedCodec`; `Misuse`
+    /// for `partitions`, see [`Admin::add_partitions`].
+    ///
+    /// ```
+    /// use grouplog::{Broker, TopicConfig};
+    ///
+    /// let broker = Broker::open_in_memory()?;
+    /// broker.create_topic("orders", TopicConfig::new())?;
+    /// let admin = broker.admin();
+    /// admin.alter_topic("orders", [("segment.bytes", "1048576"), ("compression.type", "zstd")])?;
+    /// let config = admin.describe_topic("orders")?.config;
+    /// assert!(config.contains(&("segment.bytes", "1048576".to_owned())));
+    /// assert!(admin.alter_topic("orders", [("segment.bytes", "7")]).is_err());
+    /// # Ok::<(), grouplog::Error>(())
+    /// ```
+    pub fn alter_topic<K: AsRef<str>, V: AsRef<str>>(
+        &self,
+        name: &str,
+        settings: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<()> {
+        // The caller's code runs here, before any lock.
+        let settings: Vec<(K, V)> = settings.into_iter().collect();
+        self.engine.alter_topic(|catalogue| {
+            catalogue.decide_alter(name, |config| {
+                let set = |config: TopicConfig, (key, value): &(K, V)| {
+                    config.set(key.as_ref(), value.as_ref())
+                };
+                settings.iter().try_fold(config, set)
+            })
+        })
+    }
+
+    /// Gives a topic more partitions, up to `total`. Groups that subscribe to it share them out with the
+    /// next polls.
+    ///
+    /// Records of a key go to another partition than before, as in Kafka: where the order of a key's
+    /// records counts, let the groups read everything first.
+    ///
+    /// # Errors
+    /// `UnknownTopic`; `InvalidConfig` if the topic has as many already, or that is more than it may have.
+    ///
+    /// ```
+    /// use grouplog::{Broker, TopicConfig};
+    ///
+    /// let broker = Broker::open_in_memory()?;
+    /// broker.create_topic("orders", TopicConfig::new().partitions(2))?;
+    /// broker.admin().add_partitions("orders", 3)?;
+    /// assert_eq!(broker.describe_topic("orders")?.partitions.len(), 3);
+    /// # Ok::<(), grouplog::Error>(())
+    /// ```
+    pub fn add_partitions(&self, name: &str, total: u32) -> Result<()> {
+        self.engine.alter_topic(|catalogue| catalogue.decide_add_partitions(name, total))
+    }
+
     /// As [`Broker::list_topics`](crate::Broker::list_topics).
     pub fn list_topics(&self) -> Vec<String> {
         self.engine.list_topics()

@@ -18,14 +18,28 @@ pub(crate) struct TopicImage {
     pub(crate) name: Arc<str>,
     pub(crate) id: TopicId,
     pub(crate) config: Arc<TopicConfig>,
-    /// The first partition's number; the others follow it.
-    pub(crate) first_number: u32,
+    /// The numbers of its partitions, in order: those it was created with, then those added each time.
+    /// Together as many as `config.partitions` says.
+    ranges: Vec<Numbers>,
 }
 
 impl TopicImage {
     /// The numbers of the partitions, in order.
-    pub(crate) fn numbers(&self) -> impl ExactSizeIterator<Item = PartitionNumber> + use<> {
-        (self.first_number..self.first_number + self.config.partitions).map(PartitionNumber)
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = PartitionNumber> + '_ {
+        self.ranges.iter().flat_map(|range| range.first..range.end()).map(PartitionNumber)
+    }
+}
+
+/// Partition numbers that follow each other; their end is a number, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Numbers {
+    first: u32,
+    count: u32,
+}
+
+impl Numbers {
+    fn end(self) -> u32 {
+        self.first.saturating_add(self.count)
     }
 }
 
@@ -42,6 +56,9 @@ pub(crate) struct Deletion {
 pub(crate) enum CatalogueChange {
     Create(TopicImage),
     Delete(TopicId),
+    /// The topic has this configuration from now on; not the number of partitions.
+    Alter(TopicId, Arc<TopicConfig>),
+    AddPartitions(TopicId, Numbers),
 }
 
 /// All topics.
@@ -79,44 +96,93 @@ impl Catalogue {
         if self.folded.contains(&fold(name)) {
             return Err(invalid(NameReason::Collides));
         }
-        if self.next_number.checked_add(config.partitions).is_none() {
+        let ranges = vec![self.next_numbers(config.partitions)?];
+        let config = Arc::new(config);
+        Ok(CatalogueChange::Create(TopicImage { name: name.into(), id, config, ranges }))
+    }
+
+    /// Whether the topic's configuration can be changed by `change`, and to what.
+    pub(crate) fn decide_alter(
+        &self,
+        name: &str,
+        change: impl FnOnce(TopicConfig) -> Result<TopicConfig>,
+    ) -> Result<CatalogueChange> {
+        let topic = self.topic(name)?;
+        let config = change(TopicConfig::clone(&topic.config))?;
+        config.validate()?;
+        if config.partitions != topic.config.partitions {
+            return Err(Error::Misuse("the number of partitions is raised by add_partitions"));
+        }
+        Ok(CatalogueChange::Alter(topic.id, Arc::new(config)))
+    }
+
+    /// Whether the topic can have so many partitions, more than now, and which.
+    pub(crate) fn decide_add_partitions(&self, name: &str, total: u32) -> Result<CatalogueChange> {
+        let topic = self.topic(name)?;
+        TopicConfig::clone(&topic.config).partitions(total).validate()?;
+        match total.checked_sub(topic.config.partitions) {
+            None | Some(0) => Err(Error::InvalidConfig {
+                key: "partitions",
+                value: total.to_string(),
+                expected: "more than the topic has: partitions cannot be taken away",
+            }),
+            Some(more) => Ok(CatalogueChange::AddPartitions(topic.id, self.next_numbers(more)?)),
+        }
+    }
+
+    fn topic(&self, name: &str) -> Result<&TopicImage> {
+        self.topics.get(name).ok_or_else(|| Error::UnknownTopic { topic: name.to_owned() })
+    }
+
+    /// Numbers that were not given before.
+    fn next_numbers(&self, count: u32) -> Result<Numbers> {
+        if self.next_number.checked_add(count).is_none() {
             let max = u64::from(u32::MAX);
             return Err(Error::LimitExceeded { what: "partition number", found: max + 1, max });
         }
-        Ok(CatalogueChange::Create(TopicImage {
-            name: name.into(),
-            id,
-            config: Arc::new(config),
-            first_number: self.next_number,
-        }))
+        Ok(Numbers { first: self.next_number, count })
     }
 
     /// Whether the topic can be deleted, and how.
     pub(crate) fn decide_delete(&self, name: &str) -> Result<CatalogueChange> {
-        match self.topics.get(name) {
-            Some(topic) => Ok(CatalogueChange::Delete(topic.id)),
-            None => Err(Error::UnknownTopic { topic: name.to_owned() }),
-        }
+        Ok(CatalogueChange::Delete(self.topic(name)?.id))
     }
 
-    /// Applies a change; the topic that it created or removed. Changes come from `decide_*`, or from
+    /// Applies a change; the topic that it created, changed or removed. Changes come from `decide_*`, or from
     /// a journal or checkpoint, where one that does not fit is damage.
     pub(crate) fn apply(&mut self, change: &CatalogueChange) -> Result<TopicImage, CorruptReason> {
         match change {
             CatalogueChange::Create(topic) => {
-                let end = topic.first_number.checked_add(topic.config.partitions);
-                let end = end.ok_or(CorruptReason::Field)?;
-                let folded = fold(&topic.name);
-                if topic.first_number < self.next_number || !self.folded.insert(folded) {
+                let [numbers] = topic.ranges.as_slice() else { return Err(CorruptReason::Count) };
+                let end = self.check_next(*numbers)?;
+                if !self.folded.insert(fold(&topic.name)) {
                     return Err(CorruptReason::Field);
                 }
                 self.next_number = end;
                 self.topics.insert(Arc::clone(&topic.name), topic.clone());
                 Ok(topic.clone())
             }
+            CatalogueChange::Alter(id, config) => {
+                let topic = self.by_id(*id)?;
+                if topic.config.partitions != config.partitions {
+                    return Err(CorruptReason::Count);
+                }
+                topic.config = Arc::clone(config);
+                Ok(topic.clone())
+            }
+            CatalogueChange::AddPartitions(id, numbers) => {
+                let end = self.check_next(*numbers)?;
+                let topic = self.by_id(*id)?;
+                let total = topic.config.partitions.checked_add(numbers.count);
+                let total = total.filter(|&total| numbers.count > 0 && total <= MAX_PARTITIONS);
+                Arc::make_mut(&mut topic.config).partitions = total.ok_or(CorruptReason::Count)?;
+                topic.ranges.push(*numbers);
+                let topic = topic.clone();
+                self.next_number = end;
+                Ok(topic)
+            }
             CatalogueChange::Delete(id) => {
-                let found = self.topics.values().find(|topic| topic.id == *id).cloned();
-                let topic = found.ok_or(CorruptReason::Field)?;
+                let topic = self.by_id(*id)?.clone();
                 self.topics.remove(&topic.name);
                 self.folded.remove(&fold(&topic.name));
                 self.deletions.push(Deletion {
@@ -127,6 +193,16 @@ impl Catalogue {
                 Ok(topic)
             }
         }
+    }
+
+    fn by_id(&mut self, id: TopicId) -> Result<&mut TopicImage, CorruptReason> {
+        self.topics.values_mut().find(|topic| topic.id == id).ok_or(CorruptReason::Field)
+    }
+
+    /// The end of numbers that were not given before (C1).
+    fn check_next(&self, numbers: Numbers) -> Result<u32, CorruptReason> {
+        let end = numbers.first.checked_add(numbers.count);
+        end.filter(|_| numbers.first >= self.next_number).ok_or(CorruptReason::Field)
     }
 
     /// The folders of a deleted topic are gone for good.
@@ -148,6 +224,17 @@ impl CatalogueChange {
                 out.u8(2);
                 out.bytes(&id.to_bytes());
             }
+            Self::Alter(id, config) => {
+                out.u8(3);
+                out.bytes(&id.to_bytes());
+                encode_config(&mut out, config);
+            }
+            Self::AddPartitions(id, numbers) => {
+                out.u8(4);
+                out.bytes(&id.to_bytes());
+                out.u32(numbers.first);
+                out.u32(numbers.count);
+            }
         }
         out.out
     }
@@ -158,6 +245,14 @@ impl CatalogueChange {
         let change = match input.u8()? {
             1 => Self::Create(decode_topic(&mut input)?),
             2 => Self::Delete(TopicId::from_bytes(input.array()?)),
+            3 => {
+                let id = TopicId::from_bytes(input.array()?);
+                Self::Alter(id, Arc::new(decode_config(&mut input)?))
+            }
+            4 => {
+                let id = TopicId::from_bytes(input.array()?);
+                Self::AddPartitions(id, Numbers { first: input.u32()?, count: input.u32()? })
+            }
             _ => return Err(CorruptReason::Field),
         };
         input.finish()?;
@@ -198,10 +293,10 @@ impl Catalogue {
         let mut catalogue = Self { next_number, ..Self::default() };
         for _ in 0..input.count(20)? {
             let topic = decode_topic(input)?;
-            let end = topic.first_number.checked_add(topic.config.partitions);
-            if end.is_none_or(|end| end > next_number)
-                || !catalogue.folded.insert(fold(&topic.name))
-            {
+            let given = |range: &Numbers| {
+                range.first.checked_add(range.count).is_some_and(|end| end <= next_number)
+            };
+            if !topic.ranges.iter().all(given) || !catalogue.folded.insert(fold(&topic.name)) {
                 return Err(CorruptReason::Field);
             }
             for number in topic.numbers() {
@@ -228,9 +323,17 @@ impl Catalogue {
 fn encode_topic(out: &mut Encoder, topic: &TopicImage) {
     out.text(&topic.name);
     out.bytes(&topic.id.to_bytes());
-    out.u32(topic.first_number);
-    out.u32(topic.config.partitions);
-    let entries = topic.config.entries();
+    out.count(topic.ranges.len());
+    for range in &topic.ranges {
+        out.u32(range.first);
+        out.u32(range.count);
+    }
+    encode_config(out, &topic.config);
+}
+
+fn encode_config(out: &mut Encoder, config: &TopicConfig) {
+    out.u32(config.partitions);
+    let entries = config.entries();
     out.count(entries.len());
     for (key, value) in entries {
         out.text(key);
@@ -241,7 +344,19 @@ fn encode_topic(out: &mut Encoder, topic: &TopicImage) {
 fn decode_topic(input: &mut Decoder<'_>) -> Result<TopicImage, CorruptReason> {
     let name = decode_name(input)?;
     let id = TopicId::from_bytes(input.array()?);
-    let first_number = input.u32()?;
+    let mut ranges = Vec::new();
+    for _ in 0..input.count(8)? {
+        ranges.push(Numbers { first: input.u32()?, count: input.u32()? });
+    }
+    let config = Arc::new(decode_config(input)?);
+    let total = ranges.iter().map(|range| u64::from(range.count)).sum::<u64>();
+    if total != u64::from(config.partitions) {
+        return Err(CorruptReason::Count);
+    }
+    Ok(TopicImage { name, id, config, ranges })
+}
+
+fn decode_config(input: &mut Decoder<'_>) -> Result<TopicConfig, CorruptReason> {
     let mut config = TopicConfig::new().partitions(input.u32()?);
     for _ in 0..input.count(8)? {
         let (key, value) = (input.text()?, input.text()?);
@@ -252,7 +367,7 @@ fn decode_topic(input: &mut Decoder<'_>) -> Result<TopicImage, CorruptReason> {
         Ok(()) | Err(Error::UnsupportedCodec { .. }) => {}
         Err(_) => return Err(CorruptReason::Field),
     }
-    Ok(TopicImage { name, id, config: Arc::new(config), first_number })
+    Ok(config)
 }
 
 fn decode_name(input: &mut Decoder<'_>) -> Result<Arc<str>, CorruptReason> {
@@ -285,6 +400,39 @@ mod tests {
         let second = created(&mut catalogue, "a", 2);
         assert_eq!(second.numbers().collect::<Vec<_>>(), [3, 4].map(PartitionNumber));
         assert_eq!(catalogue.deletions().len(), 1);
+    }
+
+    #[test]
+    fn an_altered_topic_keeps_its_partitions_and_gets_new_numbers() {
+        let mut catalogue = Catalogue::default();
+        created(&mut catalogue, "a", 2);
+        created(&mut catalogue, "b", 1);
+        let change = catalogue.decide_add_partitions("a", 4).unwrap();
+        assert_eq!(CatalogueChange::decode(&change.encode()).unwrap(), change);
+        let altered = catalogue.apply(&change).unwrap();
+        assert_eq!(altered.numbers().collect::<Vec<_>>(), [0, 1, 3, 4].map(PartitionNumber));
+        assert_eq!(altered.config.partitions, 4);
+        // Once only: its numbers are given.
+        assert_eq!(catalogue.apply(&change), Err(CorruptReason::Field));
+        for total in [0, 3, 4, 100_001] {
+            let refused = catalogue.decide_add_partitions("a", total);
+            assert!(matches!(refused, Err(Error::InvalidConfig { .. })), "{total}");
+        }
+        let change =
+            catalogue.decide_alter("a", |config| config.set("segment.bytes", "5000")).unwrap();
+        assert_eq!(CatalogueChange::decode(&change.encode()).unwrap(), change);
+        let altered = catalogue.apply(&change).unwrap();
+        assert_eq!((altered.config.segment_bytes, altered.config.partitions), (5_000, 4));
+        assert!(catalogue.decide_alter("a", |config| Ok(config.segment_bytes(7))).is_err());
+        assert!(catalogue.decide_alter("a", |config| Ok(config.partitions(7))).is_err());
+        assert!(catalogue.decide_alter("c", Ok).is_err());
+
+        let mut out = Encoder::default();
+        catalogue.encode(&mut out, |_, _| {});
+        let decoded = Catalogue::decode(&mut Decoder::new(&out.out), |_, _| Ok(()));
+        assert_eq!(decoded.unwrap(), catalogue);
+        let deleted = catalogue.apply(&catalogue.decide_delete("a").unwrap()).unwrap();
+        assert_eq!(deleted.numbers().count(), 4);
     }
 
     #[test]
@@ -335,5 +483,16 @@ mod tests {
         assert_eq!(catalogue.apply(&again), Err(CorruptReason::Field));
         let unknown = CatalogueChange::Delete(TopicId::from_bytes([3; 16]));
         assert_eq!(catalogue.apply(&unknown), Err(CorruptReason::Field));
+        let id = TopicId::from_bytes([1; 16]);
+        for numbers in [Numbers { first: 0, count: 1 }, Numbers { first: u32::MAX, count: 1 }] {
+            let given = CatalogueChange::AddPartitions(id, numbers);
+            assert_eq!(catalogue.apply(&given), Err(CorruptReason::Field));
+        }
+        for count in [0, 100_000] {
+            let many = CatalogueChange::AddPartitions(id, Numbers { first: 1, count });
+            assert_eq!(catalogue.apply(&many), Err(CorruptReason::Count));
+        }
+        let more = Arc::new(TopicConfig::new().partitions(2));
+        assert_eq!(catalogue.apply(&CatalogueChange::Alter(id, more)), Err(CorruptReason::Count));
     }
 }

@@ -229,6 +229,24 @@ impl Engine {
         self.wait_synced(lsn)
     }
 
+    /// Changes a topic's configuration or gives it more partitions; it is durable when this returns.
+    pub(crate) fn alter_topic(
+        &self,
+        decide: impl FnOnce(&Catalogue) -> Result<CatalogueChange>,
+    ) -> Result<()> {
+        self.check_open()?;
+        let lsn = {
+            let _one = self.admin.lock();
+            let mut credit = self.reserve_catalogue_change()?;
+            let (topic, _, lsn) = self.change_catalogue(&mut credit, decide)?;
+            self.registry.alter(&topic, &self.logs)?;
+            lsn
+        };
+        // No lock is held: an assignor may be the program's own.
+        self.groups.metadata_changed(&self.registry);
+        self.wait_synced(lsn)
+    }
+
     /// Deletes a topic, its records and its committed offsets, for good when this returns.
     pub(crate) fn delete_topic(&self, name: &str) -> Result<()> {
         self.check_open()?;

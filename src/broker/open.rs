@@ -118,6 +118,10 @@ impl Replay {
                     CatalogueChange::Create(_) => {
                         self.registry.insert(Arc::new(Topic::new(&topic, &self.logs, |_| None)));
                     }
+                    CatalogueChange::Alter(..) | CatalogueChange::AddPartitions(..) => {
+                        let altered = self.registry.alter(&topic, &self.logs);
+                        altered.map_err(|_| CorruptReason::Field)?;
+                    }
                     CatalogueChange::Delete(_) => {
                         if let Some(removed) = self.registry.remove(&topic.name) {
                             removed.logs.iter().for_each(|log| log.delete());

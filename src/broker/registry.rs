@@ -29,23 +29,30 @@ impl Topic {
         image: impl Fn(PartitionNumber) -> Option<&'a LogImage>,
     ) -> Self {
         let log = |(partition, number): (usize, PartitionNumber)| {
-            let identity = LogIdentity {
-                number,
-                partition: TopicPartition::new(Arc::clone(&topic.name), partition as u32),
-                topic_id: topic.id,
-                config: Arc::clone(&topic.config),
-            };
-            let shared = Arc::clone(shared);
+            let (identity, shared) = (identity(topic, partition, number), Arc::clone(shared));
             Arc::new(match image(number) {
                 Some(image) => Log::restore(identity, shared, image),
                 None => Log::new(identity, shared),
             })
         };
+        Self::of(topic, topic.numbers().enumerate().map(log).collect())
+    }
+
+    /// The topic as it is after a change, with its partitions and new ones.
+    fn altered(&self, topic: &TopicImage, shared: &Arc<LogShared>) -> Self {
+        let log = |(partition, number): (usize, PartitionNumber)| match self.logs.get(partition) {
+            Some(log) => Arc::clone(log),
+            None => Arc::new(Log::new(identity(topic, partition, number), Arc::clone(shared))),
+        };
+        Self::of(topic, topic.numbers().enumerate().map(log).collect())
+    }
+
+    fn of(topic: &TopicImage, logs: Vec<Arc<Log>>) -> Self {
         Self {
             name: Arc::clone(&topic.name),
             id: topic.id,
             config: Arc::clone(&topic.config),
-            logs: topic.numbers().enumerate().map(log).collect(),
+            logs,
         }
     }
 
@@ -55,6 +62,15 @@ impl Topic {
             partition: TopicPartition::new(Arc::clone(&self.name), partition),
             partitions: self.logs.len() as u32,
         })
+    }
+}
+
+fn identity(topic: &TopicImage, partition: usize, number: PartitionNumber) -> LogIdentity {
+    LogIdentity {
+        number,
+        partition: TopicPartition::new(Arc::clone(&topic.name), partition as u32),
+        topic_id: topic.id,
+        config: Arc::clone(&topic.config),
     }
 }
 
@@ -90,6 +106,15 @@ impl Registry {
             maps.logs.insert(log.number().0, Arc::clone(log));
         }
         maps.topics.insert(Arc::clone(&topic.name), topic);
+    }
+
+    /// Replaces a topic by what it is after a change.
+    pub(crate) fn alter(&self, topic: &TopicImage, shared: &Arc<LogShared>) -> Result<()> {
+        let altered = Arc::new(self.topic(&topic.name)?.altered(topic, shared));
+        self.insert(Arc::clone(&altered));
+        // Told last: who remembers the partitions by their revision then looks up what they are now.
+        altered.logs.iter().for_each(|log| log.alter(&topic.config));
+        Ok(())
     }
 
     pub(crate) fn remove(&self, name: &str) -> Option<Arc<Topic>> {

@@ -199,7 +199,7 @@ impl AppendGuard<'_> {
         if offset == i64::MAX {
             return Err(Error::LimitExceeded { what: "offset", found: u64::MAX, max: u64::MAX });
         }
-        let asked = match self.log.config().timestamp_type {
+        let asked = match self.log.timestamp_type() {
             TimestampType::CreateTime => record.timestamp.unwrap_or(now).as_millis(),
             TimestampType::LogAppendTime => now.as_millis(),
         };
@@ -392,7 +392,7 @@ impl Log {
             id: appender.take_batch_id(),
             base_offset: offset,
             base_timestamp: asked,
-            timestamp_type: self.config().timestamp_type,
+            timestamp_type: self.timestamp_type(),
             epoch: self.shared.epoch.load(Ordering::Relaxed),
         };
         let capacity =

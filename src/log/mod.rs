@@ -30,7 +30,9 @@ mod view;
 mod write_out;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
@@ -39,7 +41,7 @@ use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, Result};
 use crate::journal::Journal;
 use crate::storage::{ForkMark, Storage};
-use crate::types::{Epoch, Lsn, PartitionNumber, TopicId, TopicPartition};
+use crate::types::{Epoch, Lsn, PartitionNumber, TimestampType, TopicId, TopicPartition};
 
 pub(crate) use append::{
     Afterwards, AppendGuard, FreezeGuard, Frozen, Placed, RecordData, frame_bound,
@@ -115,6 +117,7 @@ pub(crate) struct LogIdentity {
     pub(crate) number: PartitionNumber,
     pub(crate) partition: TopicPartition,
     pub(crate) topic_id: TopicId,
+    /// The topic's configuration at first; see [`Log::config`].
     pub(crate) config: Arc<TopicConfig>,
 }
 
@@ -126,11 +129,15 @@ pub(crate) struct Log {
     shared: Arc<LogShared>,
     appender: Mutex<Appender>,
     view: RwLock<Arc<View>>,
+    config: RwLock<Arc<TopicConfig>>,
+    /// Of the configuration, what every append asks for: whether it is `LogAppendTime`.
+    stamps_appends: AtomicBool,
     start: AtomicI64,
     end: AtomicI64,
     /// The end offset of the checkpoint in progress, or -1 (L5).
     mark: AtomicI64,
-    deleted: AtomicBool,
+    /// Rises when the topic is altered; `DELETED` when it is deleted.
+    revision: AtomicU32,
     /// What was found wrong with the files when the folder was opened.
     damage: OnceLock<Error>,
     out: Mutex<WriteOut>,
@@ -146,15 +153,18 @@ impl Log {
             open_files: Arc::clone(&shared.open_files),
             reads: Arc::clone(&shared.reads),
         });
+        let config = Arc::clone(&identity.config);
         Self {
             folder,
             shared,
+            stamps_appends: AtomicBool::new(is_log_append_time(&config)),
+            config: RwLock::new(config),
             appender: Mutex::new(Appender::new(0)),
             view: RwLock::new(Arc::new(View::default())),
             start: AtomicI64::new(0),
             end: AtomicI64::new(0),
             mark: AtomicI64::new(-1),
-            deleted: AtomicBool::new(false),
+            revision: AtomicU32::new(0),
             damage: OnceLock::new(),
             out: Mutex::new(WriteOut::default()),
             identity,
@@ -182,8 +192,41 @@ impl Log {
         }
     }
 
-    pub(crate) fn config(&self) -> &TopicConfig {
-        &self.identity.config
+    /// The topic's configuration as it is now.
+    pub(crate) fn config(&self) -> Arc<TopicConfig> {
+        Arc::clone(&self.config.read())
+    }
+
+    /// Where timestamps come from now.
+    #[inline]
+    pub(crate) fn timestamp_type(&self) -> TimestampType {
+        if self.stamps_appends.load(Ordering::Relaxed) {
+            TimestampType::LogAppendTime
+        } else {
+            TimestampType::CreateTime
+        }
+    }
+
+    /// The topic was altered: what is appended and written from now on follows `config`.
+    pub(crate) fn alter(&self, config: &Arc<TopicConfig>) {
+        self.stamps_appends.store(is_log_append_time(config), Ordering::Relaxed);
+        *self.config.write() = Arc::clone(config);
+        let next = |revision| (revision < DELETED - 1).then_some(revision + 1);
+        // Deleted stays deleted; and nobody alters a topic four thousand million times.
+        let _kept = self.revision.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+    }
+
+    /// Changes with every alteration of the topic, and with its deletion.
+    #[inline]
+    pub(crate) fn revision(&self) -> u32 {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    /// Whether the topic is there, and was not altered since it had this revision.
+    #[inline]
+    pub(crate) fn is_at(&self, revision: u32) -> bool {
+        let now = self.revision();
+        now == revision && now != DELETED
     }
 
     /// The first offset that can be read.
@@ -252,7 +295,7 @@ impl Log {
     pub(crate) fn delete(&self) {
         let mut out = self.out.lock();
         let mut appender = self.appender.lock();
-        self.deleted.store(true, Ordering::Release);
+        self.revision.store(DELETED, Ordering::Release);
         appender.open = None;
         let view = std::mem::take(&mut *self.view.write());
         self.release_memory(view.batches().map(|batch| batch.capacity()).sum());
@@ -263,7 +306,7 @@ impl Log {
     }
 
     pub(crate) fn is_deleted(&self) -> bool {
-        self.deleted.load(Ordering::Acquire)
+        self.revision() == DELETED
     }
 
     /// Registers a sleeper to be woken once when the log grows beyond `position`; false if it has
@@ -319,6 +362,13 @@ impl Log {
             what: format!("partition {}", self.identity.partition),
         })
     }
+}
+
+/// The revision of a partition that is deleted.
+const DELETED: u32 = u32::MAX;
+
+fn is_log_append_time(config: &TopicConfig) -> bool {
+    config.timestamp_type == TimestampType::LogAppendTime
 }
 
 /// Wakes those who slept on a partition; called without its locks.

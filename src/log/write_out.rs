@@ -259,7 +259,7 @@ impl Log {
         let active = self.view.read().segments.last().cloned();
         if let Some(active) = active {
             let incoming = Incoming { bytes, end_offset, max_timestamp };
-            if !should_roll(&active.image(), &incoming, self.config()) {
+            if !should_roll(&active.image(), &incoming, &self.config()) {
                 return Ok(active);
             }
             active.finish()?;

@@ -315,7 +315,7 @@ fn append_one(
     credit: Option<&mut Credit<'_>>,
     record: &Record<'_>,
 ) -> Result<Option<(Placed, Lsn, Afterwards)>> {
-    let now = match (record.timestamp, log.config().timestamp_type) {
+    let now = match (record.timestamp, log.timestamp_type()) {
         // The clock is not read where its answer is not used.
         (Some(timestamp), TimestampType::CreateTime) => timestamp,
         _ => engine.clock().now(),

@@ -60,7 +60,8 @@ pub(super) struct Route {
 #[derive(Debug)]
 pub(super) struct Known {
     name: Arc<str>,
-    logs: Vec<Weak<Log>>,
+    /// The partitions, each with its revision when it was looked up.
+    logs: Vec<(Weak<Log>, u32)>,
     pub(super) max_message_bytes: usize,
     sticky: Option<u32>,
     /// Bytes that went to the sticky partition.
@@ -112,7 +113,7 @@ impl Known {
     fn new(topic: &Topic) -> Self {
         Self {
             name: Arc::clone(&topic.name),
-            logs: topic.logs.iter().map(Arc::downgrade).collect(),
+            logs: topic.logs.iter().map(|log| (Arc::downgrade(log), log.revision())).collect(),
             max_message_bytes: topic.config.max_message_bytes as usize,
             sticky: None,
             bytes: 0,
@@ -143,8 +144,8 @@ impl Known {
 
     #[inline]
     fn log(&self, partition: u32) -> Option<Arc<Log>> {
-        let log = self.logs.get(partition as usize)?.upgrade()?;
-        (!log.is_deleted()).then_some(log)
+        let (log, revision) = self.logs.get(partition as usize)?;
+        log.upgrade().filter(|log| log.is_at(*revision))
     }
 
     /// KIP-480 and KIP-794: records without key stay in one partition for about a batch, then go to

@@ -70,6 +70,33 @@ fn each_partition_keeps_its_order_and_keys_their_partition() {
 }
 
 #[test]
+fn a_topic_can_be_altered() {
+    let cli = Cli::new();
+    cli.ok(&["topic", "create", "orders"]);
+    cli.produce("orders", &numbered(0, 10));
+    assert_eq!(
+        cli.ok_text(&[
+            "topic",
+            "alter",
+            "orders",
+            "-c",
+            "segment.bytes=5000",
+            "-c",
+            "segment.ms=9"
+        ]),
+        "altered topic orders\n"
+    );
+    let altered = cli.ok_text(&["topic", "alter", "orders", "-p", "3", "--json"]);
+    let topic: Value = serde_json::from_str(&altered).unwrap();
+    assert_eq!(topic["partitions"].as_array().unwrap().len(), 3);
+    assert_eq!(topic["config"]["segment.bytes"], "5000");
+    assert_eq!(topic["config"]["segment.ms"], "9");
+    let ran = cli.feed(&["produce", "orders", "--partition", "2"], b"new\n");
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(lines(&cli.ok(&["consume", "orders"])).len(), 11);
+}
+
+#[test]
 fn a_group_goes_on_where_it_was() {
     let cli = Cli::new();
     cli.ok(&["topic", "create", "orders", "-p", "3"]);

@@ -156,6 +156,18 @@ impl Life {
                 self.broker.delete_topic(topic).map_err(unexpected)?;
                 self.acknowledge(Acks::Synced)
             }
+            Step::Alter(topic, segment_bytes) => {
+                // What it changes is seen in where segments end; that it was done, in what comes after.
+                let setting = ("segment.bytes", segment_bytes.to_string());
+                self.broker.admin().alter_topic(topic, [setting]).map_err(unexpected)?;
+                self.acknowledge(Acks::Synced)
+            }
+            Step::AddPartitions(topic, total) => {
+                let change = Change::AddPartitions { topic: (*topic).to_owned(), total: *total };
+                self.history.attempt(change);
+                self.broker.admin().add_partitions(topic, *total).map_err(unexpected)?;
+                self.acknowledge(Acks::Synced)
+            }
             Step::Send(topic, partition, bytes) => {
                 let value = self.value(*bytes);
                 self.send(&place(topic, *partition), value, Acks::Written)

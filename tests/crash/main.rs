@@ -61,6 +61,7 @@ scripts! {
     send_all: crate::script::send_all();
     commits: crate::script::commits();
     groups_go: crate::script::groups_go();
+    alter: crate::script::alter();
     delete_and_recreate: crate::script::delete_and_recreate();
     recycle: crate::script::recycle();
     compressed: crate::script::compressed();

@@ -42,6 +42,11 @@ pub(crate) enum Change {
     Delete {
         topic: String,
     },
+    /// The topic has so many partitions from now on.
+    AddPartitions {
+        topic: String,
+        total: u32,
+    },
     Append(Vec<(Place, Arc<RecordModel>)>),
     Commit {
         group: String,
@@ -70,6 +75,11 @@ impl State {
             Change::Delete { topic } => {
                 self.topics.remove(topic);
                 self.offsets.retain(|(_, place), _| place.0 != *topic);
+            }
+            Change::AddPartitions { topic, total } => {
+                if let Some(logs) = self.topics.get_mut(topic) {
+                    logs.resize(*total as usize, Vec::new());
+                }
             }
             Change::Append(records) => {
                 for ((topic, partition), record) in records {

@@ -13,6 +13,10 @@ pub(crate) enum Step {
         partitions: u32,
     },
     Delete(&'static str),
+    /// The topic's `segment.bytes` becomes this.
+    Alter(&'static str, u32),
+    /// The topic has so many partitions from now on.
+    AddPartitions(&'static str, u32),
     /// One record, acknowledged as `Written`.
     Send(&'static str, u32, usize),
     /// One record, acknowledged as `Synced`.
@@ -181,6 +185,27 @@ pub(crate) fn delete_and_recreate() -> Script {
     Script::new("delete_and_recreate", steps, second())
 }
 
+/// A topic gets other settings and more partitions while it is written to, beside another one that
+/// takes numbers in between.
+pub(crate) fn alter() -> Script {
+    let mut steps = vec![create("a", 1, 4096), Send("a", 0, 400), create("b", 1, 2048)];
+    steps.extend([Step::AddPartitions("a", 2), Send("a", 1, 400), Step::Alter("a", 1024)]);
+    steps.extend(times(3, &Send("a", 1, 600)));
+    steps.extend([commit("a", 0), Checkpoint, Send("a", 0, 600), create("c", 1, 2048)]);
+    steps
+        .extend([Step::AddPartitions("a", 4), SendAll(&[("a", 3, 50), ("a", 0, 50), ("c", 0, 9)])]);
+    steps.extend([Step::Alter("a", 8192), Send("a", 3, 900), Reopen, Send("a", 2, 900)]);
+    steps.extend([
+        Delete("a"),
+        create("a", 1, 2048),
+        Step::AddPartitions("a", 2),
+        Send("a", 1, 600),
+    ]);
+    let mut second = second();
+    second.extend([Step::Alter("a", 3000), Send("a", 0, 600)]);
+    Script::new("alter", steps, second)
+}
+
 /// More than the journal holds: files are chained, checkpoints come by themselves, files are used again.
 pub(crate) fn recycle() -> Script {
     let mut steps = vec![create("a", 1, 64 << 10), create("b", 1, 64 << 10)];
@@ -296,6 +321,7 @@ pub(crate) fn by_name(name: &str) -> Option<Script> {
         send_all(),
         commits(),
         groups_go(),
+        alter(),
         delete_and_recreate(),
         recycle(),
         compressed(),

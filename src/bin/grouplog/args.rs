@@ -11,8 +11,8 @@ use crate::reset::reset_to;
 /// Looks after a grouplog folder: topics, records, consumer groups, segment files.
 ///
 /// Commands that only look work beside the application that has the folder open. `topic create`,
-/// `topic delete`, `produce`, `consume --group`, `group reset` and `group delete` write, and need it for
-/// themselves.
+/// `topic alter`, `topic delete`, `produce`, `consume --group`, `group reset` and `group delete` write, and
+/// need it for themselves.
 #[derive(Debug, Parser)]
 #[command(name = "grouplog", version)]
 pub(crate) struct Args {
@@ -36,7 +36,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Create, list, describe and delete topics
+    /// Create, list, describe, alter and delete topics
     #[command(subcommand)]
     Topic(Topic),
     /// Append lines of stdin or a file as records
@@ -84,6 +84,21 @@ pub(crate) enum Topic {
     Describe {
         /// The topic
         name: String,
+    },
+    /// Change settings of a topic, or give it more partitions
+    ///
+    /// Segments that are there stay as they are. With more partitions, records of a key go to another one
+    /// than before.
+    #[command(group = clap::ArgGroup::new("change").required(true).args(["config", "partitions"]))]
+    Alter {
+        /// The topic
+        name: String,
+        /// A setting by Kafka's key, as segment.bytes=1048576; may be repeated
+        #[arg(short, long, value_name = "KEY=VALUE", value_parser = key_value)]
+        config: Vec<(String, String)>,
+        /// How many partitions it is to have, more than it has
+        #[arg(short, long, value_name = "N", conflicts_with = "config")]
+        partitions: Option<u32>,
     },
     /// Delete a topic with its records and committed offsets, for good
     Delete {

@@ -13,6 +13,7 @@ pub(crate) fn run(data: &Path, command: &Topic, out: &mut Output) -> Result<(), 
         Topic::Create { name, partitions, config } => create(data, name, *partitions, config, out),
         Topic::List => list(data, out),
         Topic::Describe { name } => describe(data, name, out),
+        Topic::Alter { name, config, partitions } => alter(data, name, config, *partitions, out),
         Topic::Delete { name } => delete(data, name, out),
     }
 }
@@ -40,6 +41,27 @@ fn create(
     }
     let unit = if count == 1 { "partition" } else { "partitions" };
     out.text(&format!("created topic {name} with {count} {unit}\n"))
+}
+
+fn alter(
+    data: &Path,
+    name: &str,
+    entries: &[(String, String)],
+    partitions: Option<u32>,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let topic = with_writer(data, |broker| {
+        let admin = broker.admin();
+        match partitions {
+            Some(total) => admin.add_partitions(name, total)?,
+            None => admin.alter_topic(name, entries.iter().map(|(key, value)| (key, value)))?,
+        }
+        Ok(admin.describe_topic(name)?)
+    })?;
+    if out.json {
+        return out.object(&json_topic(&topic));
+    }
+    out.text(&format!("altered topic {name}\n"))
 }
 
 fn delete(data: &Path, name: &str, out: &mut Output) -> Result<(), Failure> {
