@@ -264,7 +264,7 @@ impl GroupHandle {
     pub(crate) fn expire(&self, now: Duration) -> Option<Duration> {
         self.change(|state| {
             state.group.expire(now);
-            state.group.next_deadline()
+            state.group.next_expiry(now)
         })
     }
 

@@ -64,6 +64,13 @@ impl Silence {
         self.away_until = Some(now.saturating_add(absence));
     }
 
+    /// When the member may be silent for too long, at the earliest: one inside the engine may come out of
+    /// it at once.
+    pub(super) fn earliest(&self, now: Duration) -> Duration {
+        let shortest = self.session.map_or(self.interval, |session| session.min(self.interval));
+        self.deadline().unwrap_or(now.saturating_add(shortest))
+    }
+
     /// When the member is silent for too long; `None` while it is inside the engine.
     pub(super) fn deadline(&self) -> Option<Duration> {
         if self.away_until.is_some() {
@@ -124,8 +131,10 @@ mod tests {
         assert_eq!(timer.deadline(), Some(S(13)));
         timer.enter(S(9));
         assert_eq!(timer.deadline(), None, "inside the engine nothing is silence");
+        assert_eq!(timer.earliest(S(20)), S(24));
         timer.exit(S(50));
         assert_eq!(timer.deadline(), Some(S(54)));
+        assert_eq!(timer.earliest(S(52)), S(54));
     }
 
     #[test]
