@@ -84,13 +84,19 @@ impl Consumer {
         let signal = Arc::new(MemberSignal::new(Arc::clone(&self.event)));
         let member =
             Membership { group, id, epoch: MemberEpoch::default(), signal, seen: 0, subscription };
-        self.enter_group(&member)?;
         self.membership = Some(member);
-        Ok(())
+        let entered = self.enter_group();
+        if entered.is_err() {
+            self.membership = None;
+        }
+        entered
     }
 
-    fn enter_group(&self, member: &Membership) -> Result<()> {
+    /// Enters the group as the member that it is to be. A panic in an assignor of the program's own leaves it
+    /// a member, which leaves when the consumer is dropped.
+    fn enter_group(&self) -> Result<()> {
         let engine = self.source.engine()?;
+        let Some(member) = &self.membership else { return Ok(()) };
         let config = MemberConfig {
             client_id: self.config.client_id.as_str().into(),
             max_poll_interval: self.config.max_poll_interval,
@@ -179,14 +185,12 @@ impl Consumer {
         // As the member that it was: what its listener commits is refused.
         let told = self.tell(Event::Lost, &lost);
         self.held.clear();
-        let Some(mut member) = self.membership.take() else { return told };
+        let Some(member) = &mut self.membership else { return told };
         // A signal of its own: the old one says for ever that the member is gone.
         member.signal = Arc::new(MemberSignal::new(Arc::clone(&self.event)));
         member.seen = 0;
         member.epoch = MemberEpoch::default();
-        let entered = self.enter_group(&member);
-        self.membership = Some(member);
-        entered?;
+        self.enter_group()?;
         self.enter_engine();
         told
     }

@@ -3,7 +3,6 @@
 
 mod admin;
 mod alter;
-mod churn;
 mod consume;
 mod errors;
 mod expiry;

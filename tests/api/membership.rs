@@ -302,3 +302,45 @@ fn a_program_assigns_by_its_own_rule_and_anew_when_it_says_so() {
     let mut alone = broker.consumer("h").unwrap();
     assert!(matches!(refused(alone.enforce_rebalance()), Error::Misuse(_)));
 }
+
+#[test]
+fn a_panic_in_an_own_assignor_goes_to_the_caller_and_the_group_goes_on_as_it_was() {
+    /// All to the first, unless it is to panic.
+    #[derive(Debug, Default)]
+    struct Nervous(AtomicUsize);
+
+    impl Assignor for Nervous {
+        fn name(&self) -> &'static str {
+            "nervous"
+        }
+
+        fn assign(&self, group: &GroupSubscription) -> Assignment {
+            if self.0.load(Ordering::Relaxed) > 0 {
+                // As `panic!`, without a message.
+                std::panic::resume_unwind(Box::new("as planned"));
+            }
+            vec![group.partitions().collect()]
+        }
+    }
+    let broker = with_topic(&World::new(), 3);
+    let nervous = Arc::new(Nervous::default());
+    let own = AssignmentStrategy::Own(Arc::clone(&nervous) as _);
+    let config = config().assignment_strategies([own]);
+    let mut a = member(&broker, config.clone());
+    settle(&mut [&mut a]);
+    nervous.0.store(1, Ordering::Relaxed);
+    let join = std::panic::AssertUnwindSafe(|| member(&broker, config.clone()));
+    assert!(std::panic::catch_unwind(join).is_err());
+    assert_eq!(a.assignment().len(), 3);
+    a.commit().unwrap();
+    // While a thread unwinds, a further panic would end the process.
+    let dropped = std::thread::spawn(move || {
+        let _unwound = a;
+        std::panic::resume_unwind(Box::new("as planned"));
+    });
+    assert!(dropped.join().is_err());
+    nervous.0.store(0, Ordering::Relaxed);
+    let mut b = member(&broker, config);
+    settle(&mut [&mut b]);
+    assert_eq!((b.assignment().len(), members_of(&broker)), (3, 1));
+}

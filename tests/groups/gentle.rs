@@ -61,6 +61,7 @@ fn members(stage: &Arc<Stage>, thread: u64, strategy: &AssignmentStrategy) {
         stage.register(member, consumer.wakeup_handle());
         for _ in 0..random.below(60) {
             let Some(records) = records(consumer.poll(LONG)) else { break };
+            stage.ledger.check_owner(&records, member);
             stage.ledger.process(&records);
             match random.below(40) {
                 0 => consumer.commit().unwrap(),
@@ -84,7 +85,7 @@ fn members(stage: &Arc<Stage>, thread: u64, strategy: &AssignmentStrategy) {
     }
 }
 
-fn run(strategy: AssignmentStrategy) {
+fn run(strategy: &AssignmentStrategy) {
     let stage = Arc::new(Stage::new());
     std::thread::scope(|scope| {
         for thread in 0..MEMBERS {
@@ -94,21 +95,29 @@ fn run(strategy: AssignmentStrategy) {
         stage.direct(duration());
     });
     assert_eq!(stage.ledger.repeated(), 0);
+    let group = stage.broker.describe_group("g").unwrap();
+    assert!(group.members.is_empty());
+    assert!(group.offsets.iter().all(|offset| offset.lag == Some(0)), "{:?}", group.offsets);
     assert!(stage.ledger.total() > 0);
     println!("{strategy}: {} records, each once, {} members", stage.ledger.total(), stage.number());
 }
 
 #[test]
 fn each_record_is_processed_exactly_once_by_range() {
-    run(AssignmentStrategy::Range);
+    run(&AssignmentStrategy::Range);
 }
 
 #[test]
 fn each_record_is_processed_exactly_once_by_cooperative_sticky() {
-    run(AssignmentStrategy::CooperativeSticky);
+    run(&AssignmentStrategy::CooperativeSticky);
+}
+
+#[test]
+fn each_record_is_processed_exactly_once_by_sticky() {
+    run(&AssignmentStrategy::Sticky);
 }
 
 #[test]
 fn each_record_is_processed_exactly_once_by_uniform() {
-    run(AssignmentStrategy::Uniform);
+    run(&AssignmentStrategy::Uniform);
 }

@@ -56,6 +56,13 @@ impl Ledger {
         }
     }
 
+    pub(crate) fn check_owner(&self, records: &ConsumerRecords, member: u64) {
+        for partition in records.partitions() {
+            let owner = self.partition(partition).owner.load(Ordering::Acquire);
+            assert_eq!(owner, member, "{partition} is read by its owner");
+        }
+    }
+
     pub(crate) fn take(&self, partitions: &[TopicPartition], member: u64) {
         for partition in partitions {
             let before = self.partition(partition).owner.swap(member, Ordering::AcqRel);

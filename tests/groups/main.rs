@@ -15,6 +15,7 @@
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "this is a test")]
+#![allow(clippy::print_stdout, reason = "with --nocapture, how much was done")]
 #![allow(clippy::disallowed_methods, reason = "the clock that says when to end")]
 
 mod gentle;
