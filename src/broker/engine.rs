@@ -362,7 +362,7 @@ impl Engine {
 
     /// The section of a change of offsets, and journal space for it.
     pub(super) fn reserve_for(&self, commit: &OffsetCommit) -> Result<(Credit<'_>, Vec<u8>)> {
-        let mut body = Vec::with_capacity(128);
+        let mut body = Vec::with_capacity(commit.bytes_hint());
         commit.encode(&mut body);
         Ok((self.reserve_urgent(SECTION_HEADER + body.len())?, body))
     }
