@@ -163,7 +163,7 @@ impl Consumer {
 
     /// Kafka's auto-commit: what earlier polls returned, when the interval is over.
     pub(super) fn auto_commit(&mut self) {
-        if self.source.clock().monotonic() >= self.next_auto_commit {
+        if self.until_auto_commit().is_zero() {
             self.auto_commit_now();
         }
     }
