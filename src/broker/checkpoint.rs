@@ -142,10 +142,7 @@ impl Engine {
             Ok(()) => {
                 // From here on all that was replayed is durable (hazard H8).
                 self.journal.release_synced();
-                for (log, _) in &freeze.logs {
-                    let listed = state.logs.get(&log.number());
-                    log.checkpointed(listed.map_or(&[], |image| image.segments.as_slice()));
-                }
+                freeze.logs.iter().for_each(|(log, _)| log.checkpointed());
                 self.journal.checkpointed(freeze.end);
                 if !self.reserve.is_given_up() {
                     // The journal may have grown. That there is no space is kept by the reserve.
@@ -202,7 +199,8 @@ impl Engine {
         // Those first that hold a file open already, so that handles are given back early.
         let (open, closed): (Vec<_>, Vec<_>) =
             freeze.logs.iter().partition(|(log, _)| log.is_open());
-        for some in open.chunks(FILES_AT_ONCE).chain(closed.chunks(FILES_AT_ONCE)) {
+        let at_once = self.logs.open_files.at_once();
+        for some in open.chunks(at_once).chain(closed.chunks(at_once)) {
             self.write_segments(some, &mut logs)?;
         }
         let live: BTreeSet<PartitionNumber> =
@@ -269,16 +267,11 @@ impl Engine {
             if cfg!(planted_fault = "checkpoint_above_e") {
                 end_offset = captured.segments.last().map_or(end_offset, |last| last.end_offset);
             }
-            let mut segments = captured.segments;
-            let below = segments
-                .partition_point(|segment| segment.end_offset <= frozen.start_offset)
-                .min(segments.len().saturating_sub(1));
-            segments.drain(..below);
             let image = LogImage {
-                start_offset: frozen.start_offset,
+                start_offset: log.start_offset(),
                 end_offset,
                 epochs: frozen.epochs.clone(),
-                segments,
+                segments: captured.segments,
             };
             logs.insert(log.number(), image);
         }
@@ -305,6 +298,3 @@ impl From<Error> for Failure {
         Self::Retry(error)
     }
 }
-
-/// How many partitions are written out before they are synced.
-const FILES_AT_ONCE: usize = 256;

@@ -17,8 +17,8 @@
 mod append;
 mod batch;
 mod buffers;
-mod delete_records;
 mod epochs;
+mod open_files;
 mod read;
 mod reads;
 mod recover;
@@ -31,9 +31,7 @@ mod view;
 mod write_out;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{
-    AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering,
-};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
@@ -48,13 +46,13 @@ pub(crate) use append::{
     Afterwards, AppendGuard, FreezeGuard, Frozen, Placed, RecordData, frame_bound,
 };
 use buffers::Buffers;
-pub(crate) use delete_records::{LOG_START_SECTION_BYTES, LogStartSection};
 pub(crate) use read::{Chunk, Cursor, FetchLimits, Fetched, FetchedRecord};
 pub(crate) use recover::{LogImage, Settled, read_topic_id};
 pub(crate) use section::{APPEND_SECTION_BYTES, AppendSection};
 pub(crate) use write_out::{Captured, SegmentImage};
 
 use append::Appender;
+use open_files::OpenFiles;
 use reads::Reads;
 use segment::SegmentFolder;
 use view::View;
@@ -83,8 +81,8 @@ pub(crate) struct LogShared {
     pub(crate) dirty: Mutex<Vec<PartitionNumber>>,
     /// Bytes of all buffers of open and frozen batches.
     pub(crate) memory: AtomicU64,
-    /// How many segment files are open for writing.
-    pub(crate) open_files: Arc<AtomicUsize>,
+    /// The segment files that are open for writing.
+    pub(crate) open_files: Arc<OpenFiles>,
     /// The segments that are open for reading.
     reads: Arc<Reads>,
     /// Set when a write to a segment failed: the next checkpoint has to try again.
@@ -97,6 +95,8 @@ impl LogShared {
     /// What the partitions of a folder share that is opened now, before its journal goes on.
     pub(crate) fn new(storage: Arc<dyn Storage>, epoch: Epoch, config: &BrokerConfig) -> Self {
         let batch_size = config.batch_size as usize;
+        let open_files = OpenFiles::new(config.max_open_files);
+        let reads = Reads::new(config.read_mode, open_files.for_reading());
         Self {
             storage,
             journal: OnceLock::new(),
@@ -105,8 +105,8 @@ impl LogShared {
             buffers: Buffers::new(batch_size),
             dirty: Mutex::default(),
             memory: AtomicU64::new(0),
-            open_files: Arc::default(),
-            reads: Arc::new(Reads::new(config.read_mode, config.max_open_files as usize / 4)),
+            open_files: Arc::new(open_files),
+            reads: Arc::new(reads),
             write_failed: AtomicBool::new(false),
             fork: ForkMark::new(),
         }

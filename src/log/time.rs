@@ -55,8 +55,7 @@ impl Log {
             let stored = segment.stored_batch(next, Some(epochs))?;
             let header = stored.header;
             next = stored.next;
-            let deleted = header.next_offset() <= self.start_offset();
-            if deleted || header.max_timestamp < target || header.attributes.is_control() {
+            if header.max_timestamp < target || header.attributes.is_control() {
                 continue;
             }
             if let Some(at) = append_timestamp(&header) {

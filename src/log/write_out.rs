@@ -18,9 +18,6 @@ use crate::storage::{OpenMode, StorageFile};
 /// How many frozen batches of a partition may wait before an append waits for whoever writes them out.
 const MAX_WAITING: usize = 64;
 
-/// How many segment files may be open for writing before only checkpoints open more.
-const MAX_OPEN_FILES: usize = 512;
-
 /// A segment as a checkpoint records it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SegmentImage {
@@ -70,8 +67,7 @@ impl Log {
     pub(crate) fn write_out_some(&self) {
         let out = if self.is_behind() { Some(self.out.lock()) } else { self.out.try_lock() };
         let Some(mut out) = out else { return };
-        let many = self.shared.open_files.load(Ordering::Relaxed) >= MAX_OPEN_FILES;
-        if (many && !self.is_open()) || self.drain(&mut out).is_err() {
+        if (self.shared.open_files.is_full() && !self.is_open()) || self.drain(&mut out).is_err() {
             self.shared.write_failed.store(true, Ordering::Release);
         }
     }
@@ -104,11 +100,12 @@ impl Log {
     /// in them are closed, the active one's only if many are open.
     pub(crate) fn synced(&self) {
         let mut out = self.out.lock();
-        let Some(captured) = &out.captured else { return };
+        let Some(captured) = &mut out.captured else { return };
         let end = captured.segments.last().map_or(0, |segment| segment.end_offset);
-        let synced = captured.files.clone();
+        // Nobody syncs them again, and each is a handle.
+        let synced = std::mem::take(&mut captured.files);
         let view = self.view();
-        let many = self.shared.open_files.load(Ordering::Relaxed) > MAX_OPEN_FILES / 2;
+        let many = self.shared.open_files.are_many();
         let mut newer = Vec::new();
         for (back, segment) in view.segments.iter().rev().enumerate() {
             let Some(file) = segment.open_file() else { continue };
@@ -121,12 +118,11 @@ impl Log {
         out.unsynced.retain(|file| !is_in(&synced, file) || is_in(&newer, file));
     }
 
-    /// The captured state is in a durable checkpoint, with these segments.
-    pub(crate) fn checkpointed(&self, listed: &[SegmentImage]) {
+    /// The captured state is in a durable checkpoint.
+    pub(crate) fn checkpointed(&self) {
         let mut out = self.out.lock();
         self.mark.store(-1, Ordering::Release);
         out.captured = None;
-        self.remove_unlisted(listed);
     }
 
     /// The checkpoint did not come about; what was captured is forgotten, and the partition belongs to
@@ -247,7 +243,8 @@ impl Log {
         Ok(true)
     }
 
-    /// The active segment, or a new one where the batch does not belong into it any more.
+    /// The active segment, or a new one where the batch does not belong into it any more, or would be refused
+    /// with the damage that is in front of it.
     fn segment_for(
         &self,
         out: &mut WriteOut,
@@ -260,7 +257,8 @@ impl Log {
         let active = self.view.read().segments.last().cloned();
         if let Some(active) = active {
             let incoming = Incoming { bytes, end_offset, max_timestamp };
-            if !should_roll(&active.image(), &incoming, &self.config()) {
+            let roll = should_roll(&active.image(), &incoming, &self.config());
+            if !roll && active.can_go_on()? {
                 return Ok(active);
             }
             active.finish()?;

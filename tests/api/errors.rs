@@ -291,3 +291,36 @@ fn a_damaged_batch_is_reported_and_everything_else_is_read() {
         file.write_at(&pristine, 0).unwrap();
     }
 }
+
+/// What is appended later must not share the fate of what is damaged: it goes into a segment of its own.
+#[test]
+fn records_behind_a_damaged_segment_are_kept_apart_from_it() {
+    let path = "t-0/00000000000000000000.log";
+    for (what, at) in [("a record", 80), ("a leader epoch", 14), ("the last byte", usize::MAX)] {
+        let world = World::new();
+        let broker = world.open();
+        broker.create_topic("t", TopicConfig::new()).unwrap();
+        let send = |broker: &Broker, value: &str| {
+            broker.producer().unwrap().send(Record::to("t").value(value)).unwrap();
+        };
+        send(&broker, "before");
+        broker.close().unwrap();
+        let bytes = contents(&world, path);
+        let at = at.min(bytes.len() - 1);
+        let file = world.storage.open(Path::new(path), OpenMode::Write).unwrap();
+        file.write_at(&[bytes[at] ^ 1], at as u64).unwrap();
+
+        let broker = world.open();
+        send(&broker, "behind");
+        broker.checkpoint().unwrap();
+        send(&broker, "later");
+        broker.close().unwrap();
+        let broker = world.open();
+        assert_eq!(broker.describe_topic("t").unwrap().partitions[0].segments, 2, "{what}");
+        let mut reader = reader(&broker, "t", 1);
+        assert!(refused(reader.poll(Duration::ZERO)).is_corruption(), "{what}");
+        reader.seek(&tp("t", 0), 1).unwrap();
+        let values: Vec<_> = drain(&mut reader).into_iter().map(|record| record.value).collect();
+        assert_eq!(values, [Some(b"behind".to_vec()), Some(b"later".to_vec())], "{what}");
+    }
+}

@@ -4,7 +4,6 @@
 mod admin;
 mod alter;
 mod consume;
-mod delete_records;
 mod errors;
 mod expiry;
 mod faulty;

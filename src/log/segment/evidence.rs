@@ -52,6 +52,24 @@ impl Segment {
         Ok(MutexGuard::map(slot, |slot| slot.get_or_insert_default()))
     }
 
+    /// Whether bytes can be added: what is there is what the checkpoint knows, as far as the block tells
+    /// that they would come into. Looked at before the first ones.
+    pub(in crate::log) fn can_go_on(&self) -> Result<bool> {
+        if self.len() == 0 || self.running.lock().is_some() {
+            return Ok(true);
+        }
+        let last = self.running().map(|running| running.sums.block(self.len() / BLOCK_BYTES));
+        let last = match last {
+            Ok(last) => last,
+            Err(error) if error.is_corruption() => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let Some((range, sum)) = last else { return Ok(true) };
+        let mut found = Sums::new();
+        sum_range(&*self.open_to_read()?, range, &mut found)?;
+        Ok(found.whole() == sum)
+    }
+
     /// Writes the sums of blocks that were filled since the last time, and says what they are of.
     pub(super) fn flush_sums(&self) -> Result<()> {
         let mut slot = self.running.lock();

@@ -8,10 +8,11 @@ mod write;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::open_files::OpenFiles;
 use super::reads::Reads;
 use super::write_out::SegmentImage;
 use crate::error::Result;
@@ -31,8 +32,8 @@ pub(super) struct SegmentFolder {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) path: PathBuf,
     pub(super) partition: TopicPartition,
-    /// How many segment files of the broker are open for writing.
-    pub(super) open_files: Arc<AtomicUsize>,
+    /// The segment files of the broker that are open for writing.
+    pub(super) open_files: Arc<OpenFiles>,
     /// The segments of the broker that are open for reading.
     pub(super) reads: Arc<Reads>,
 }
@@ -203,14 +204,14 @@ impl Segment {
 
     fn keep_open(&self, slot: &mut Option<Arc<dyn StorageFile>>, file: Arc<dyn StorageFile>) {
         *slot = Some(file);
-        self.folder.open_files.fetch_add(1, Ordering::Relaxed);
+        self.folder.open_files.opened();
     }
 
     /// Closes the log file. Only when everything in it is synced: an error that the system has to
     /// report would be lost with the handle.
     pub(super) fn close_file(&self) {
         if self.file.lock().take().is_some() {
-            self.folder.open_files.fetch_sub(1, Ordering::Relaxed);
+            self.folder.open_files.closed();
         }
     }
 }
