@@ -126,9 +126,9 @@ mod types;
 
 pub use admin::Admin;
 pub use broker::{
-    Broker, DamagedPartition, DiskUsage, GroupOffset, GroupSummary, Health, HealthStatus,
-    MemberSummary, OffsetScope, PartitionDescription, Problem, ReadOnlyBroker, RecoveryReport,
-    ResetOffset, ResetTo, TopicDescription,
+    Broker, DamagedPartition, DiskUsage, Finding, FindingKind, GroupOffset, GroupSummary, Health,
+    HealthStatus, MemberSummary, OffsetScope, PartitionDescription, Problem, ReadOnlyBroker,
+    RecoveryReport, ResetOffset, ResetTo, TopicDescription, Verify, VerifyReport,
 };
 pub use config::{
     Acks, AssignmentStrategy, BrokerConfig, ConsumerConfig, IsolationLevel, JournalMode,

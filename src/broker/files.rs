@@ -16,6 +16,8 @@ pub(super) const LOCK_FILE: &str = "grouplog.lock";
 pub(super) const META_FILE: &str = "meta.properties";
 pub(super) const JOURNAL_DIR: &str = "journal";
 pub(super) const RESERVE_FILE: &str = "reserve";
+/// Kafka's file of leader epochs: an export.
+pub(super) const EPOCHS_FILE: &str = "leader-epoch-checkpoint";
 const OFFSET_FILES: [&str; 2] = ["offsets.a", "offsets.b"];
 const NEW_SUFFIX: &str = ".new";
 
@@ -228,6 +230,40 @@ pub(super) fn read_checkpoint(storage: &dyn Storage) -> Result<CheckpointImage> 
     }
 }
 
+/// What is wrong with the checkpoint file that does not count, if it is there.
+pub(super) fn other_checkpoint(
+    storage: &dyn Storage,
+    generation: u64,
+) -> Result<Option<(&'static Path, Error)>> {
+    let path = Path::new(image::FILES[1 - checkpoint_slot(generation)]);
+    let damaged = |reason| Some((path, Error::corrupt(storage.display_path(path), 0, reason)));
+    match storage.metadata(path)? {
+        None => Ok(None),
+        Some((FileKind::File, len)) if len <= image::MAX_BYTES => {
+            let bytes = read_all(&*storage.open(path, OpenMode::Read)?, len)?;
+            Ok(match CheckpointImage::decode(&bytes) {
+                Ok(_) => None,
+                Err(ImageError::Version(_)) => damaged(CorruptReason::Field),
+                Err(ImageError::Corrupt(reason)) => damaged(reason),
+            })
+        }
+        Some(_) => Ok(damaged(CorruptReason::Length)),
+    }
+}
+
+/// Whether `meta.properties` is there and names this folder.
+pub(super) fn is_meta_of(storage: &dyn Storage, directory_id: [u8; 16]) -> Result<bool> {
+    let path = Path::new(META_FILE);
+    let Some((FileKind::File, len)) = storage.metadata(path)? else { return Ok(false) };
+    let bytes = read_all(&*storage.open(path, OpenMode::Read)?, len.min(MAX_META))?;
+    let id = format!("directory.id={}", TopicId::from_bytes(directory_id));
+    let text = std::str::from_utf8(&bytes).unwrap_or_default();
+    Ok(text.lines().any(|line| line == id) && text.lines().any(|line| line == "version=1"))
+}
+
+/// No `meta.properties` is larger.
+const MAX_META: u64 = 64 << 10;
+
 fn checkpoint_slot(generation: u64) -> usize {
     if cfg!(planted_fault = "one_checkpoint_file") { 0 } else { (generation % 2) as usize }
 }
@@ -352,7 +388,7 @@ pub(super) fn write_epochs(storage: &dyn Storage, dir: &Path, epochs: &[(i32, i6
         // Writing to a String cannot fail.
         let _ok = writeln!(text, "{epoch} {start}");
     }
-    let (file, _) = open_or_create(storage, &dir.join("leader-epoch-checkpoint"))?;
+    let (file, _) = open_or_create(storage, &dir.join(EPOCHS_FILE))?;
     file.write_at(text.as_bytes(), 0)?;
     file.set_len(text.len() as u64)
 }

@@ -21,6 +21,7 @@ mod report;
 mod reserve;
 mod reset;
 mod usage;
+mod verify;
 mod writer;
 
 use std::path::Path;
@@ -39,6 +40,7 @@ pub(crate) use registry::{Registry, Topic};
 pub use report::{DamagedPartition, PartitionDescription, RecoveryReport, TopicDescription};
 pub use reset::{OffsetScope, ResetOffset, ResetTo};
 pub use usage::DiskUsage;
+pub use verify::{Finding, FindingKind, Verify, VerifyReport};
 
 use crate::admin::Admin;
 use crate::config::{BrokerConfig, ConsumerConfig, ProducerConfig, TopicConfig};

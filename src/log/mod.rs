@@ -25,7 +25,6 @@ mod recover;
 mod section;
 mod segment;
 mod time;
-#[cfg_attr(not(test), expect(dead_code, reason = "for the command that verifies a folder"))]
 mod verify;
 mod view;
 mod write_out;
@@ -49,7 +48,8 @@ use buffers::Buffers;
 pub(crate) use read::{Chunk, Cursor, FetchLimits, Fetched, FetchedRecord};
 pub(crate) use recover::{LogImage, Settled, read_topic_id};
 pub(crate) use section::{APPEND_SECTION_BYTES, AppendSection};
-pub(crate) use write_out::{Captured, SegmentImage};
+pub(crate) use verify::Verified;
+pub(crate) use write_out::{Captured, METADATA_FILE, SegmentImage};
 
 use append::Appender;
 use open_files::OpenFiles;
@@ -285,6 +285,28 @@ impl Log {
         let stored: u64 = view.segments.iter().map(|segment| segment.len()).sum();
         let memory: usize = view.batches().map(|batch| batch.records().len()).sum();
         stored + memory as u64
+    }
+
+    /// Bytes in segments.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        self.view().segments.iter().map(|segment| segment.len()).sum()
+    }
+
+    /// The base offsets of the segments, in order.
+    pub(crate) fn segment_offsets(&self) -> Vec<i64> {
+        self.view().segments.iter().map(|segment| segment.base_offset()).collect()
+    }
+
+    /// Makes the indexes and block sums of the segment anew that `path` is one of; whether there is one.
+    /// Only while nobody else has the folder.
+    pub(crate) fn rebuild_side_files(&self, path: &Path) -> Result<bool> {
+        for segment in self.view().segments.iter() {
+            if segment.has_side_file(path) {
+                segment.rebuild_side_files()?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The number of segment files.

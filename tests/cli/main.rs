@@ -14,3 +14,4 @@ mod group;
 mod kill;
 mod lines;
 mod run;
+mod verify;

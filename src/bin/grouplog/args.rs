@@ -63,6 +63,12 @@ pub(crate) enum Command {
     /// The newest records are only in the journal until their batch is full, or the folder is closed:
     /// they are not in segment files, and not printed here. `consume` prints them.
     Dump(Dump),
+    /// Check everything that is stored: one line a finding, and exit code 1 if there is any
+    ///
+    /// It changes nothing and works beside a running application, whose last checkpoint and journal are
+    /// checked then. `derived` and `leftover` findings lose nothing, and --repair mends them; `damage` is
+    /// for a backup.
+    Verify(Verify),
 }
 
 #[derive(Debug, Subcommand)]
@@ -236,6 +242,20 @@ pub(crate) struct Dump {
     /// Leave out what lies below this offset
     #[arg(long, value_name = "OFFSET", value_parser = clap::value_parser!(i64).range(0..))]
     pub(crate) from: Option<i64>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Verify {
+    /// Make anew what can be made from other files, remove what is left over, drop a torn end of the
+    /// journal. Says what it will do and asks. Needs the folder for itself
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Do not ask
+    #[arg(long, requires = "repair")]
+    pub(crate) yes: bool,
+    /// How many partitions are checked at the same time; as many as there are processors
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) threads: Option<u16>,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

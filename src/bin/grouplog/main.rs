@@ -18,6 +18,7 @@ mod produce;
 mod reset;
 mod time;
 mod topic;
+mod verify;
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -54,6 +55,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         Command::Consume(command) => consume::run(&args.data, command, &mut out),
         Command::Group(command) => group::run(&args.data, command, &mut out),
         Command::Dump(command) => dump::run(&args.data, command, &mut out),
+        Command::Verify(command) => verify::run(&args.data, command, &mut out),
     };
     // What was printed before an error is shown.
     let flushed = out.flush();

@@ -1,5 +1,6 @@
 //! What opening a folder makes of a segment's file.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::Segment;
@@ -40,4 +41,33 @@ impl Segment {
         file.set_len(hard)?;
         Ok(Some((len - hard, file)))
     }
+
+    /// Whether `path` is that of one of the files that are made from the log.
+    pub(in crate::log) fn has_side_file(&self, path: &Path) -> bool {
+        SIDE_FILES.iter().any(|extension| self.side_path(*extension) == path)
+    }
+
+    /// Removes the files that are made from the log, and makes them anew.
+    pub(in crate::log) fn rebuild_side_files(self: &Arc<Self>) -> Result<()> {
+        self.check_file()?;
+        for extension in SIDE_FILES {
+            let path = self.path(extension);
+            if self.folder.storage.metadata(&path)?.is_some() {
+                self.folder.storage.remove(&path)?;
+            }
+        }
+        *self.indexes.lock() = None;
+        *self.running.lock() = None;
+        self.load_indexes()?.builder.finish();
+        // Sums of a log that is damaged would vouch for the damage.
+        match self.running() {
+            Ok(_) => {}
+            Err(error) if error.is_corruption() => {}
+            Err(error) => return Err(error),
+        }
+        self.flush_side_files()
+    }
 }
+
+/// The files that are made from the log.
+const SIDE_FILES: [Extension; 3] = [Extension::Index, Extension::TimeIndex, Extension::Sums];

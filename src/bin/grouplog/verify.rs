@@ -1,0 +1,150 @@
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::path::Path;
+
+use grouplog::{Finding, FindingKind, VerifyReport};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use crate::args::Verify;
+use crate::check_folder;
+use crate::failure::Failure;
+use crate::output::Output;
+
+pub(crate) fn run(data: &Path, command: &Verify, out: &mut Output) -> Result<(), Failure> {
+    check_folder(data)?;
+    let report = verify(data, command)?;
+    print(&report, out)?;
+    let (damaged, repairable): (Vec<_>, Vec<_>) =
+        report.findings.iter().partition(|finding| finding.kind == FindingKind::Damage);
+    if !command.repair {
+        return conclude(damaged.len(), repairable.len());
+    }
+    if !repairable.is_empty() || report.torn_bytes > 0 {
+        out.flush().map_err(Failure::Output)?;
+        announce(&repairable)?;
+        if !command.yes && !agreed()? {
+            return Err(Failure::Other("nothing was changed".to_owned()));
+        }
+        for line in grouplog::Verify::repair(data, &report.findings)? {
+            say(&line)?;
+        }
+    }
+    // What is left is what counts.
+    let after = verify(data, command)?;
+    let damaged = after.findings.iter().filter(|f| f.kind == FindingKind::Damage).count();
+    conclude(damaged, after.findings.len() - damaged)
+}
+
+/// Checks the folder, with a bar on a terminal.
+fn verify(data: &Path, command: &Verify) -> Result<VerifyReport, Failure> {
+    let mut verify = grouplog::Verify::new();
+    if let Some(threads) = command.threads {
+        verify = verify.threads(threads.into());
+    }
+    if !io::stderr().is_terminal() {
+        return Ok(verify.run(data)?);
+    }
+    let bar = ProgressBar::new(0);
+    let template = "{wide_bar} {bytes}/{total_bytes} {bytes_per_sec}";
+    bar.set_style(ProgressStyle::with_template(template).unwrap_or(ProgressStyle::default_bar()));
+    let shown = bar.clone();
+    let report = verify
+        .on_progress(move |done, total| {
+            shown.set_length(total);
+            shown.set_position(done);
+        })
+        .run(data);
+    bar.finish_and_clear();
+    Ok(report?)
+}
+
+/// One line a finding; the counts last, where JSON was asked for as an object of their own.
+fn print(report: &VerifyReport, out: &mut Output) -> Result<(), Failure> {
+    for finding in &report.findings {
+        if out.json {
+            let offsets = match &finding.cause {
+                grouplog::Error::Corrupt(corruption) => corruption.offsets,
+                grouplog::Error::MissingSegment { offsets, .. } => Some(*offsets),
+                _ => None,
+            };
+            out.object(&json!({
+                "kind": finding.kind.name(),
+                "path": finding.path.display().to_string(),
+                "what": finding.to_string(),
+                "offsets": offsets.map(|(first, last)| [first, last]),
+                "repairable": finding.kind.is_repairable(),
+            }))?;
+        } else {
+            let line: String =
+                finding.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            out.text(&format!("{line}\n"))?;
+        }
+    }
+    if out.json {
+        return out.object(&json!({
+            "findings": report.findings.len(),
+            "partitions": report.partitions,
+            "segments": report.segments,
+            "batches": report.batches,
+            "records": report.records,
+            "bytes": report.bytes,
+            "journal_frames": report.frames,
+            "torn_bytes": report.torn_bytes,
+            "groups": report.groups,
+            "milliseconds": report.duration.as_millis() as u64,
+        }));
+    }
+    let seconds = report.duration.as_secs_f64().max(0.001);
+    out.text(&format!(
+        "checked {} partitions, {} segments, {} batches, {} records, {} bytes ({:.2} GB/s), {} journal frames, {} groups: {} findings\n",
+        report.partitions,
+        report.segments,
+        report.batches,
+        report.records,
+        report.bytes,
+        report.bytes as f64 / seconds / 1e9,
+        report.frames,
+        report.groups,
+        report.findings.len(),
+    ))
+}
+
+fn announce(repairable: &[&Finding]) -> Result<(), Failure> {
+    for finding in repairable {
+        let path = finding.path.display();
+        say(&match finding.kind {
+            FindingKind::Leftover => format!("will remove {path}"),
+            _ => format!("will write {path} again"),
+        })?;
+    }
+    say(
+        "will open the folder, which replays the journal and drops a torn end, and close it, which writes both checkpoints",
+    )
+}
+
+fn agreed() -> Result<bool, Failure> {
+    let mut stderr = io::stderr();
+    write!(stderr, "go on? [y/N] ").and_then(|()| stderr.flush()).map_err(Failure::Output)?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).map_err(|error| {
+        Failure::Other(format!("cannot read the answer: {error}; give --yes instead"))
+    })?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn say(line: &str) -> Result<(), Failure> {
+    writeln!(io::stderr(), "{line}").map_err(Failure::Output)
+}
+
+/// Findings are a failure of the run.
+fn conclude(damaged: usize, repairable: usize) -> Result<(), Failure> {
+    match (damaged, repairable) {
+        (0, 0) => Ok(()),
+        (0, _) => Err(Failure::Other(format!(
+            "{repairable} findings, nothing is lost; `grouplog verify --repair` mends them"
+        ))),
+        (_, _) => Err(Failure::Other(format!(
+            "{damaged} places are damaged ({repairable} other findings); what is lost can only come from a backup"
+        ))),
+    }
+}

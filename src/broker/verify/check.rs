@@ -1,0 +1,282 @@
+//! What is checked, file by file.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use super::{Finding, FindingKind, Verify, VerifyReport};
+use crate::broker::catalogue::Catalogue;
+use crate::broker::files::{self, FolderState};
+use crate::broker::image::CheckpointImage;
+use crate::broker::open::Loaded;
+use crate::broker::registry::Registry;
+use crate::config::BrokerConfig;
+use crate::error::{CorruptReason, Error, Result};
+use crate::log::{Log, LogShared, Verified, read_topic_id};
+use crate::segment::{deleted_folder_name, folder_name, parse_file_name};
+use crate::storage::{FileKind, OpenMode, Storage};
+use crate::types::Epoch;
+
+/// How often findings are looked at again where a writer went on meanwhile.
+const ATTEMPTS: usize = 5;
+
+pub(super) fn run(verify: &Verify, storage: &Arc<dyn Storage>) -> Result<VerifyReport> {
+    if files::classify(&**storage)? == FolderState::New {
+        return Err(Error::NotADatabase {
+            path: storage.display_path(Path::new("")),
+            reason: "it has no checkpoint",
+        });
+    }
+    let config = BrokerConfig::new();
+    let began = config.clock.monotonic();
+    let mut attempt = 1;
+    let mut report = loop {
+        let mut check = Check { storage, report: VerifyReport::default() };
+        let generation = check.folder(verify, &config)?;
+        let now = files::read_checkpoint(&**storage).map(|image| image.generation).ok();
+        if check.report.findings.is_empty() || generation == now || attempt == ATTEMPTS {
+            break check.report;
+        }
+        attempt += 1;
+    };
+    report.duration = config.clock.monotonic().saturating_sub(began);
+    Ok(report)
+}
+
+struct Check<'a> {
+    storage: &'a Arc<dyn Storage>,
+    report: VerifyReport,
+}
+
+impl Check<'_> {
+    fn add(&mut self, kind: FindingKind, path: &Path, cause: Error) {
+        let path = self.storage.display_path(path);
+        self.report.findings.push(Finding { kind, path, cause });
+    }
+
+    fn corrupt(&mut self, kind: FindingKind, path: &Path, reason: CorruptReason) {
+        let cause = Error::corrupt(self.storage.display_path(path), 0, reason);
+        self.add(kind, path, cause);
+    }
+
+    /// All of it; the generation of the checkpoint that it was checked against.
+    fn folder(&mut self, verify: &Verify, config: &BrokerConfig) -> Result<Option<u64>> {
+        let image = match files::read_checkpoint(&**self.storage) {
+            Ok(image) => image,
+            Err(error @ (Error::NotADatabase { .. } | Error::UnsupportedFormat { .. })) => {
+                return Err(error);
+            }
+            Err(error) => {
+                self.add(FindingKind::Damage, path_of(&error, Path::new("")).as_path(), error);
+                return Ok(None);
+            }
+        };
+        if let Some((path, error)) = files::other_checkpoint(&**self.storage, image.generation)? {
+            self.add(FindingKind::Derived, path, error);
+        }
+        self.meta(&image)?;
+        let (registry, catalogue, clean) = self.replay(&image, config);
+        self.partitions(verify, &registry, clean)?;
+        self.leftovers(&registry, &catalogue)?;
+        Ok(Some(image.generation))
+    }
+
+    fn meta(&mut self, image: &CheckpointImage) -> Result<()> {
+        if !files::is_meta_of(&**self.storage, image.directory_id)? {
+            let path = Path::new(files::META_FILE);
+            self.corrupt(FindingKind::Derived, path, CorruptReason::Field);
+        }
+        Ok(())
+    }
+
+    /// Committed offsets and journal; what there is after them, and whether the journal was empty.
+    fn replay(
+        &mut self,
+        image: &CheckpointImage,
+        config: &BrokerConfig,
+    ) -> (Arc<Registry>, Catalogue, bool) {
+        match Loaded::read(self.storage, config) {
+            Ok(loaded) => {
+                self.report.frames = loaded.replayed.frames;
+                self.report.torn_bytes = loaded.replayed.discarded_bytes;
+                self.report.groups = loaded.offsets.iter().count() as u64;
+                (loaded.registry, loaded.catalogue, loaded.replayed.frames == 0)
+            }
+            Err(error) => {
+                let path = path_of(&error, Path::new(files::JOURNAL_DIR));
+                self.add(FindingKind::Damage, &path, error);
+                // What the checkpoint says can be checked all the same.
+                let storage = Arc::clone(self.storage);
+                let logs = LogShared::new(storage, image.epoch, config);
+                let of_log = |number| image.logs.get(&number);
+                let registry = Registry::load(&image.catalogue, &Arc::new(logs), of_log);
+                (Arc::new(registry), image.catalogue.clone(), false)
+            }
+        }
+    }
+
+    fn partitions(&mut self, verify: &Verify, registry: &Registry, clean: bool) -> Result<()> {
+        let logs: Vec<Arc<Log>> =
+            registry.topics().iter().flat_map(|topic| topic.logs.iter().cloned()).collect();
+        for log in &logs {
+            self.report.partitions += 1;
+            if log.segment_count() > 0 {
+                self.identity(log, clean)?;
+            }
+        }
+        for verified in verify_all(verify, &logs) {
+            self.report.segments += verified.segments;
+            self.report.batches += verified.batches;
+            self.report.records += verified.records;
+            self.report.bytes += verified.bytes;
+            for error in verified.findings {
+                let derived = matches!(&error, Error::Corrupt(corruption)
+                    if corruption.reason == CorruptReason::Index);
+                let kind = if derived { FindingKind::Derived } else { FindingKind::Damage };
+                let path = path_of(&error, Path::new(""));
+                self.report.findings.push(Finding { kind, path, cause: error });
+            }
+        }
+        Ok(())
+    }
+
+    /// The folder's topic id, and the epochs exported for Kafka's tools.
+    fn identity(&mut self, log: &Log, clean: bool) -> Result<()> {
+        let dir = PathBuf::from(log.partition().to_string());
+        if !matches!(self.storage.metadata(&dir)?, Some((FileKind::Dir, _))) {
+            // Its segments are missing, and each is reported.
+            return Ok(());
+        }
+        if read_topic_id(&**self.storage, &dir)? != Some(log.topic_id()) {
+            let path = dir.join(crate::log::METADATA_FILE);
+            self.corrupt(FindingKind::Damage, &path, CorruptReason::TopicId);
+        }
+        let path = dir.join(files::EPOCHS_FILE);
+        if let Some((FileKind::File, len)) = self.storage.metadata(&path)? {
+            let file = self.storage.open(&path, OpenMode::Read)?;
+            let mut text = vec![0; usize::try_from(len.min(MAX_EXPORT)).unwrap_or(0)];
+            let read = file.read_at(&mut text, 0)?;
+            text.truncate(read);
+            let exported = parse_epochs(&text);
+            // It is written at a close: before the next one it may say less.
+            let stale = !clean;
+            let told = |found: &Vec<(Epoch, i64)>| {
+                if stale { log.epochs().starts_with(found) } else { *found == log.epochs() }
+            };
+            if !exported.as_ref().is_some_and(told) {
+                self.corrupt(FindingKind::Derived, &path, CorruptReason::Field);
+            }
+        }
+        Ok(())
+    }
+
+    /// Files of steps that a crash cut short. What a writer is making now looks the same, so each is
+    /// one whose step must be over: opening for writing would have removed it.
+    fn leftovers(&mut self, registry: &Registry, catalogue: &Catalogue) -> Result<()> {
+        let going: Vec<String> = catalogue
+            .deletions()
+            .iter()
+            .flat_map(|gone| {
+                (0..gone.partitions).map(|number| deleted_folder_name(&gone.name, number, gone.id))
+            })
+            .collect();
+        for entry in self.storage.list(Path::new(""))? {
+            let is_going = entry.name.ends_with("-delete") && !going.contains(&entry.name);
+            if entry.kind == FileKind::Dir && is_going {
+                self.leftover(Path::new(&entry.name));
+            }
+        }
+        for topic in registry.topics() {
+            for (number, log) in topic.logs.iter().enumerate() {
+                self.leftovers_in(&PathBuf::from(folder_name(&topic.name, number as u32)), log)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn leftovers_in(&mut self, dir: &Path, log: &Log) -> Result<()> {
+        if !matches!(self.storage.metadata(dir)?, Some((FileKind::Dir, _))) {
+            return Ok(());
+        }
+        let segments = log.segment_offsets();
+        let end = segments.last().copied();
+        for entry in self.storage.list(dir)? {
+            let Some(name) = parse_file_name(&entry.name) else { continue };
+            // One behind the last was begun after the checkpoint.
+            let listed = segments.contains(&name.base_offset);
+            let begun = end.is_none_or(|end| name.base_offset > end);
+            if name.suffix.is_some() || !listed && !begun {
+                self.leftover(&dir.join(&entry.name));
+            }
+        }
+        Ok(())
+    }
+
+    fn leftover(&mut self, path: &Path) {
+        self.corrupt(FindingKind::Leftover, path, CorruptReason::Field);
+    }
+}
+
+/// Verifies logs on several threads; the results in the order of the logs.
+fn verify_all(verify: &Verify, logs: &[Arc<Log>]) -> Vec<Verified> {
+    let total: u64 = logs.iter().map(|log| log.stored_bytes()).sum();
+    let (next, done) = (AtomicUsize::new(0), AtomicU64::new(0));
+    let work = || {
+        let mut verified = Vec::new();
+        while let number = next.fetch_add(1, Ordering::Relaxed)
+            && let Some(log) = logs.get(number)
+        {
+            let mut progress = |bytes: u64| {
+                let done = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+                if let Some(progress) = &verify.progress {
+                    progress(done, total);
+                }
+            };
+            verified.push((number, log.verify(&mut progress)));
+        }
+        verified
+    };
+    let available = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = verify.threads.unwrap_or(available).min(logs.len()).max(1);
+    let mut all: Vec<_> = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        // A panic in one of them is a bug, and goes on in the caller.
+        let joined = others.into_iter().flat_map(|other| {
+            other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        own.into_iter().chain(joined).collect()
+    });
+    all.sort_by_key(|(number, _)| *number);
+    all.into_iter().map(|(_, verified)| verified).collect()
+}
+
+/// The file that an error speaks of.
+fn path_of(error: &Error, otherwise: &Path) -> PathBuf {
+    match error {
+        Error::Corrupt(corruption) => corruption.path.clone(),
+        Error::MissingSegment { path, .. }
+        | Error::Busy { path }
+        | Error::UnsupportedFormat { path, .. } => path.clone(),
+        Error::Io { path, .. } => path.to_path_buf(),
+        _ => otherwise.to_owned(),
+    }
+}
+
+/// Kafka's `leader-epoch-checkpoint`: a version, a count, and a line for each epoch.
+fn parse_epochs(text: &[u8]) -> Option<Vec<(Epoch, i64)>> {
+    let mut lines = std::str::from_utf8(text).ok()?.lines();
+    if lines.next()? != "0" {
+        return None;
+    }
+    let count: usize = lines.next()?.parse().ok()?;
+    let parse = |line: &str| {
+        let (epoch, start) = line.split_once(' ')?;
+        Some((epoch.parse().ok()?, start.parse().ok()?))
+    };
+    let epochs: Vec<_> = lines.map(parse).collect::<Option<_>>()?;
+    (epochs.len() == count).then_some(epochs)
+}
+
+/// No file of epochs is larger, so that a damaged one allocates nothing.
+const MAX_EXPORT: u64 = 16 << 20;

@@ -1,0 +1,96 @@
+//! Making anew what can be made from other files.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Finding, FindingKind};
+use crate::broker::Broker;
+use crate::broker::files;
+use crate::broker::open::Loaded;
+use crate::config::BrokerConfig;
+use crate::error::Result;
+use crate::storage::{FileKind, Storage};
+use crate::types::TopicId;
+
+pub(super) fn run(storage: &Arc<dyn Storage>, findings: &[Finding]) -> Result<Vec<String>> {
+    let config = BrokerConfig::new().create(false).background(false);
+    let mut done = Vec::new();
+    {
+        let _lock = storage.lock(Path::new(files::LOCK_FILE))?;
+        let loaded = Loaded::read(storage, &config)?;
+        let mut repair = Repair { storage: &**storage, loaded: &loaded, done: &mut done };
+        for finding in findings {
+            match finding.kind {
+                FindingKind::Damage => {}
+                FindingKind::Derived => repair.derive(&finding.path)?,
+                FindingKind::Leftover => repair.remove(&finding.path)?,
+            }
+        }
+    }
+    // Writes a checkpoint when it has recovered, and another one when it is closed: both files.
+    let broker = Broker::open_storage(Arc::clone(storage), config)?;
+    let report = broker.recovery_report().clone();
+    broker.close()?;
+    done.push(format!(
+        "opened and closed the folder: {} frames replayed, {} bytes of a torn end dropped, both checkpoints written",
+        report.frames_replayed, report.journal_bytes_discarded
+    ));
+    Ok(done)
+}
+
+struct Repair<'a> {
+    storage: &'a dyn Storage,
+    loaded: &'a Loaded,
+    done: &'a mut Vec<String>,
+}
+
+impl Repair<'_> {
+    /// Writes a file again from what it is derived from.
+    fn derive(&mut self, path: &Path) -> Result<()> {
+        if *path == self.storage.display_path(Path::new(files::META_FILE)) {
+            let id = TopicId::from_bytes(self.loaded.image.directory_id);
+            files::write_meta(self.storage, id)?;
+            self.did("wrote", path);
+            return Ok(());
+        }
+        for topic in self.loaded.registry.topics() {
+            for log in &topic.logs {
+                let dir = PathBuf::from(log.partition().to_string());
+                if *path == self.storage.display_path(&dir.join(files::EPOCHS_FILE)) {
+                    files::write_epochs(self.storage, &dir, &log.epochs())?;
+                    self.did("wrote", path);
+                    return Ok(());
+                }
+                if log.rebuild_side_files(path)? {
+                    self.did("rebuilt from its segment", path);
+                    return Ok(());
+                }
+            }
+        }
+        // A checkpoint: the folder is opened and closed in the end.
+        Ok(())
+    }
+
+    fn remove(&mut self, path: &Path) -> Result<()> {
+        let root = self.storage.display_path(Path::new(""));
+        let Ok(path_in_folder) = path.strip_prefix(&root) else { return Ok(()) };
+        match self.storage.metadata(path_in_folder)? {
+            None => return Ok(()),
+            Some((FileKind::Dir, _)) => {
+                for entry in self.storage.list(path_in_folder)? {
+                    if entry.kind == FileKind::File {
+                        self.storage.remove(&path_in_folder.join(&entry.name))?;
+                    }
+                }
+                self.storage.remove_dir(path_in_folder)?;
+            }
+            Some(_) => self.storage.remove(path_in_folder)?,
+        }
+        self.did("removed", path);
+        Ok(())
+    }
+
+    fn did(&mut self, what: &str, path: &Path) {
+        self.done.push(format!("{what}: {}", path.display()));
+    }
+}
