@@ -98,6 +98,7 @@
 //!
 //! # Chapters
 //!
+//! * [`manual::failure_modes`]: each fault, what a program sees, and what there is to do.
 //! * [`manual::groups`]: the states of a consumer group, a hand-over step by step, what is committed when.
 //!
 //! # Settings
@@ -126,9 +127,9 @@ mod types;
 
 pub use admin::Admin;
 pub use broker::{
-    Broker, DamagedPartition, DiskUsage, Finding, FindingKind, GroupOffset, GroupSummary, Health,
-    HealthStatus, MemberSummary, OffsetScope, PartitionDescription, Problem, ReadOnlyBroker,
-    RecoveryReport, ResetOffset, ResetTo, TopicDescription, Verify, VerifyReport,
+    Broker, DamagedPartition, DiskUsage, Entry, EntryValue, Finding, FindingKind, GroupOffset,
+    GroupSummary, Health, HealthStatus, MemberSummary, OffsetScope, PartitionDescription, Problem,
+    ReadOnlyBroker, RecoveryReport, ResetOffset, ResetTo, TopicDescription, Verify, VerifyReport,
 };
 pub use config::{
     Acks, AssignmentStrategy, BrokerConfig, ConsumerConfig, IsolationLevel, JournalMode,

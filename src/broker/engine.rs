@@ -216,7 +216,9 @@ impl Engine {
         let lsn = {
             let _one = self.admin.lock();
             // A folder of the same name may still be a deleted topic's.
-            self.set_deleted_aside()?;
+            if !cfg!(planted_fault = "reuse_deleted_folder") {
+                self.set_deleted_aside()?;
+            }
             let id = self.new_topic_id();
             let mut credit = self.reserve_catalogue_change()?;
             let (topic, _, lsn) = self.change_catalogue(&mut credit, |catalogue| {

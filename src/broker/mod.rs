@@ -14,6 +14,7 @@ mod group_summary;
 mod groups;
 mod health;
 mod image;
+mod inspect;
 mod open;
 mod read_only;
 mod registry;
@@ -34,6 +35,7 @@ pub(crate) use groups::{GroupHandle, MemberSignal, assignor};
 pub use health::{Health, HealthStatus, Problem};
 #[cfg(feature = "__internal")]
 pub(crate) use image::CheckpointImage;
+pub use inspect::{Entry, EntryValue};
 pub use read_only::ReadOnlyBroker;
 pub(crate) use read_only::Snapshot;
 pub(crate) use registry::{Registry, Topic};

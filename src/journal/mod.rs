@@ -28,6 +28,7 @@ mod create;
 mod field;
 mod frame;
 mod header;
+mod inspect;
 mod replay;
 mod section;
 mod slot;
@@ -51,6 +52,7 @@ use crate::storage::Storage;
 use crate::time::{Clock, Random};
 use crate::types::{Epoch, Lsn, PanicWatch};
 
+pub(crate) use inspect::{inspect_frames, inspect_header};
 pub(crate) use replay::{Frame, Replayed, replay};
 pub(crate) use section::{SECTION_HEADER, SectionKind, section_header, sections};
 pub(crate) use space::Credit;

@@ -119,7 +119,9 @@ impl Shared {
             (state.current.end(), dirty)
         };
         for life in &dirty {
-            if let Err(error) = life.file.sync_data() {
+            if let Err(error) = life.file.sync_data()
+                && !cfg!(planted_fault = "forget_failed_sync")
+            {
                 self.fail(Arc::new(error));
                 return None;
             }

@@ -88,3 +88,66 @@ fn damage_is_said_and_what_is_whole_is_printed() {
     std::fs::write(cli.path("empty.log"), "").unwrap();
     assert_eq!(cli.ok(&["dump", "empty.log"]), b"");
 }
+
+#[test]
+fn every_file_of_a_folder_is_printed_entry_by_entry() {
+    let cli = Cli::new();
+    cli.ok(&["topic", "create", "orders"]);
+    cli.produce("orders", &numbered(0, 5_000));
+    cli.ok(&["consume", "orders", "-g", "billing"]);
+    // A writer that is killed leaves frames behind.
+    let mut writer = cli.start(&["produce", "orders", "--acks", "written"]);
+    writer.write(&numbered(0, 2_000));
+    let journal = |number: u32| format!("journal/{number}.journal");
+    let dumped = |name: &str| {
+        let text = cli.ok_text(&["dump", name, "--json"]);
+        let parse = |line: &str| serde_json::from_str::<Value>(line).unwrap();
+        text.lines().map(parse).collect::<Vec<_>>()
+    };
+    let kinds =
+        |entries: &[Value], kind: &str| entries.iter().filter(|e| e["kind"] == kind).count();
+    let appended = || {
+        let journals = (0..4).filter(|n| cli.path("data").join(journal(*n)).exists());
+        journals.map(|n| kinds(&dumped(&journal(n)), "append")).sum::<usize>()
+    };
+    while appended() == 0 {
+        std::thread::yield_now();
+    }
+    writer.kill();
+
+    let mut topics = 0;
+    for name in ["checkpoint.a", "checkpoint.b"] {
+        let entries = dumped(name);
+        assert_eq!(kinds(&entries, "header"), 1, "{name}");
+        topics += kinds(&entries, "topic");
+        if kinds(&entries, "segment") > 0 {
+            assert!(entries.iter().any(|e| e["end_offset"] == 5_000), "{entries:?}");
+        }
+    }
+    assert!(topics > 0);
+    let offsets =
+        ["offsets.a", "offsets.b"].into_iter().filter(|n| cli.path("data").join(n).exists());
+    let committed = offsets.flat_map(dumped).filter(|e| e["kind"] == "offset");
+    assert!(committed.into_iter().any(|e| e["group"] == "billing" && e["offset"] == 5_000));
+    let segment = "orders-0/00000000000000000000";
+    let index = dumped(&format!("{segment}.index"));
+    let batches = cli.ok_text(&["dump", &format!("data/{segment}.log"), "--json"]);
+    let batches: Vec<Value> = batches.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert!(!index.is_empty());
+    for entry in &index {
+        let there = batches.iter().find(|b| b["position"] == entry["log_position"]).unwrap();
+        assert_eq!(there["last_offset"], entry["last_offset"]);
+    }
+    assert!(!dumped(&format!("{segment}.timeindex")).is_empty());
+    assert!(cli.ok_text(&["dump", "meta.properties"]).contains("directory.id="));
+    assert!(cli.ok_text(&["dump", "orders-0/partition.metadata"]).contains("topic_id: "));
+    assert!(cli.ok_text(&["dump", "orders-0/leader-epoch-checkpoint"]).contains("line text=0"));
+
+    // Damage is an error that names the file and the place.
+    let path = cli.path("data/checkpoint.a");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[50] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let error = cli.fails(&["dump", "checkpoint.a"]);
+    assert!(error.contains("checkpoint.a") && error.contains("checksum"), "{error}");
+}

@@ -10,7 +10,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 work="${CARGO_TARGET_DIR:-target}/planted"
 
-# Each with the tests that find it first; all the others follow where they do not.
+# Each with the tests that find it first; all the others of the crash tests follow where they do not.
+# `api:` in front of a name means the tests of tests/api, and those alone.
 faults='
 ack_before_sync            first_open
 believe_cached_checkpoint  first_open
@@ -19,6 +20,8 @@ checkpoint_above_e         during_checkpoint
 checkpoint_not_synced      commits
 damage_is_torn_tail        damage
 folder_not_synced          seal_and_roll
+follow_strangers           api:hostile
+forget_failed_sync         api:health
 header_not_durable         recycle
 keep_unlisted_segment      seal_and_roll
 no_salt                    look_alike
@@ -26,6 +29,7 @@ offsets_above_e            during_checkpoint
 offsets_not_synced         commits
 one_checkpoint_file        commits
 recycle_early              recycle_during_checkpoint
+reuse_deleted_folder       api:health
 segments_not_synced        seal_and_roll
 sync_last_file_only        recycle
 synced_before_recovery     synced_after
@@ -45,10 +49,14 @@ while read -r fault tests; do
     printf '#!/bin/sh\nexec "$@" --cfg '\''planted_fault="%s"'\''\n' "$fault" >"$wrapper"
     chmod +x "$wrapper"
     export RUSTC_WORKSPACE_WRAPPER="$(cd "$work/$fault" && pwd)/rustc"
-    cargo test -q --test crash --no-run 2>/dev/null || { echo "$fault: does not build"; exit 1; }
+    case $tests in
+        api:*) binary=api all=${tests#api:} ;;
+        *) binary=crash all= ;;
+    esac
+    cargo test -q --test $binary --no-run 2>/dev/null || { echo "$fault: does not build"; exit 1; }
     log="$work/$fault/log"
-    if RUST_BACKTRACE=0 cargo test -q --test crash -- "$tests" >"$log" 2>&1 &&
-        RUST_BACKTRACE=0 cargo test -q --test crash >"$log" 2>&1; then
+    if RUST_BACKTRACE=0 cargo test -q --test $binary -- "${tests#api:}" >"$log" 2>&1 &&
+        RUST_BACKTRACE=0 cargo test -q --test $binary -- $all >"$log" 2>&1; then
         echo "$fault: NOT FOUND"
         missed=$((missed + 1))
     else

@@ -58,7 +58,10 @@ pub(crate) enum Command {
     /// List, describe, reset and delete consumer groups
     #[command(subcommand)]
     Group(Group),
-    /// Print the batches or records of segment files, Kafka's own too
+    /// Print the batches or records of segment files, Kafka's own too, or any other file of the folder
+    ///
+    /// Beside .log files: *.journal, checkpoint.a and .b, offsets.a and .b, *.index, *.timeindex, *.sums,
+    /// meta.properties, partition.metadata, leader-epoch-checkpoint, one line an entry.
     ///
     /// The newest records are only in the journal until their batch is full, or the folder is closed:
     /// they are not in segment files, and not printed here. `consume` prints them.
@@ -230,7 +233,7 @@ pub(crate) struct Reset {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Dump {
-    /// A .log file anywhere, or a partition of the folder, as orders-0
+    /// A file anywhere or in the folder, or a partition of the folder, as orders-0
     #[arg(value_name = "PATH|TOPIC-PARTITION")]
     pub(crate) what: PathBuf,
     /// One line per batch; the default

@@ -9,12 +9,16 @@ use grouplog::record::{
 use serde_json::{Value, json};
 
 use crate::args::Dump;
+use crate::entries;
 use crate::failure::Failure;
 use crate::format::json_headers;
 use crate::input;
 use crate::output::{Output, json_bytes, quoted};
 
 pub(crate) fn run(data: &Path, command: &Dump, out: &mut Output) -> Result<(), Failure> {
+    if let Some(path) = entries::file(data, &command.what) {
+        return entries::print(&path, out);
+    }
     let mut damage = Damage::default();
     let from = command.from.unwrap_or(0);
     for path in files(data, &command.what)? {

@@ -8,6 +8,7 @@
 mod args;
 mod consume;
 mod dump;
+mod entries;
 mod failure;
 mod follow;
 mod format;
