@@ -1,7 +1,9 @@
 //! How long a record takes from `send` (`Written`) in one thread to the end of `poll` in another: to a
 //! consumer that is asleep, and to one that polls without waiting. One record is under way at a time.
 //!
-//! Beside each stands the same between two threads without an engine: a condition variable, and an
+//! And what a poll costs that finds nothing: of 64 partitions, and of one in a group of 64 members.
+//!
+//! Beside each latency stands the same between two threads without an engine: a condition variable, and an
 //! atomic that is read in a loop. What they take is the machine's; the difference is the engine's.
 //!
 //! ```text
@@ -147,6 +149,32 @@ fn atomic(records: usize) -> Vec<Duration> {
     measure(records, Wait::Busy, send, receive)
 }
 
+/// What a poll that finds nothing costs, to a member of a group of so many.
+fn empty_poll(broker: &Broker, group: &str, members: usize) -> Vec<Duration> {
+    const AT_ONCE: u32 = 100;
+    let join = |_| {
+        let mut member = broker.consumer(group).unwrap();
+        member.subscribe(["many"]).unwrap();
+        member
+    };
+    let mut members: Vec<_> = (0..members).map(join).collect();
+    for _ in 0..2 {
+        for member in &mut members {
+            member.poll(Duration::ZERO).unwrap();
+        }
+    }
+    let member = &mut members[0];
+    let mut taken = Vec::new();
+    for _ in 0..2_000 {
+        let begin = Instant::now();
+        for _ in 0..AT_ONCE {
+            member.poll(Duration::ZERO).unwrap();
+        }
+        taken.push(begin.elapsed() / AT_ONCE);
+    }
+    taken
+}
+
 fn report(name: &str, mut taken: Vec<Duration>) {
     taken.sort_unstable();
     let at = |part: f64| {
@@ -167,5 +195,8 @@ fn main() {
     report("asleep: poll", engine(&broker, records, Wait::Asleep));
     report("busy: atomic", atomic(records));
     report("busy: poll", engine(&broker, records, Wait::Busy));
+    broker.create_topic("many", TopicConfig::new().partitions(64)).unwrap();
+    report("nothing: 64 partitions", empty_poll(&broker, "one", 1));
+    report("nothing: 1 of 64 members", empty_poll(&broker, "many", 64));
     broker.close().unwrap();
 }

@@ -118,6 +118,35 @@ impl Admin {
         self.engine.alter_topic(|catalogue| catalogue.decide_add_partitions(name, total))
     }
 
+    /// Deletes the records of a partition below an offset, for good, and returns the log start: `before`, or
+    /// what it was if that is higher. Who still wants to read what is gone gets `OffsetOutOfRange`, or goes
+    /// on by `auto.offset.reset`. What was returned by `poll` stays readable.
+    ///
+    /// Files go segment by segment with the next checkpoint, which is asked for: those that lie wholly below,
+    /// but for the last one.
+    ///
+    /// # Errors
+    /// `OffsetOutOfRange` beyond the log end; `UnknownTopic`, `UnknownPartition`.
+    ///
+    /// ```
+    /// use grouplog::{Broker, Record, TopicConfig, TopicPartition};
+    ///
+    /// let broker = Broker::open_in_memory()?;
+    /// broker.create_topic("orders", TopicConfig::new())?;
+    /// let producer = broker.producer()?;
+    /// for value in ["a", "b", "c"] {
+    ///     producer.send(Record::to("orders").value(value))?;
+    /// }
+    /// let partition = TopicPartition::new("orders", 0);
+    /// assert_eq!(broker.admin().delete_records(&partition, 2)?, 2);
+    /// assert_eq!(broker.describe_topic("orders")?.partitions[0].start_offset, 2);
+    /// assert!(broker.admin().delete_records(&partition, 4).is_err());
+    /// # Ok::<(), grouplog::Error>(())
+    /// ```
+    pub fn delete_records(&self, partition: &TopicPartition, before: i64) -> Result<i64> {
+        self.engine.delete_records(partition, before)
+    }
+
     /// As [`Broker::list_topics`](crate::Broker::list_topics).
     pub fn list_topics(&self) -> Vec<String> {
         self.engine.list_topics()

@@ -142,7 +142,10 @@ impl Engine {
             Ok(()) => {
                 // From here on all that was replayed is durable (hazard H8).
                 self.journal.release_synced();
-                freeze.logs.iter().for_each(|(log, _)| log.checkpointed());
+                for (log, _) in &freeze.logs {
+                    let listed = state.logs.get(&log.number());
+                    log.checkpointed(listed.map_or(&[], |image| image.segments.as_slice()));
+                }
                 self.journal.checkpointed(freeze.end);
                 if !self.reserve.is_given_up() {
                     // The journal may have grown. That there is no space is kept by the reserve.
@@ -267,11 +270,16 @@ impl Engine {
             if cfg!(planted_fault = "checkpoint_above_e") {
                 end_offset = captured.segments.last().map_or(end_offset, |last| last.end_offset);
             }
+            let mut segments = captured.segments;
+            let below = segments
+                .partition_point(|segment| segment.end_offset <= frozen.start_offset)
+                .min(segments.len().saturating_sub(1));
+            segments.drain(..below);
             let image = LogImage {
-                start_offset: log.start_offset(),
+                start_offset: frozen.start_offset,
                 end_offset,
                 epochs: frozen.epochs.clone(),
-                segments: captured.segments,
+                segments,
             };
             logs.insert(log.number(), image);
         }

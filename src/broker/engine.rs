@@ -35,7 +35,7 @@ use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, Result};
 use crate::group::{Group, MemberEpoch, MemberId, OffsetCommit, OffsetStore};
 use crate::journal::{Credit, Journal, SECTION_HEADER, SectionKind, section_header};
-use crate::log::{Afterwards, Log, LogShared};
+use crate::log::{Afterwards, LOG_START_SECTION_BYTES, Log, LogShared};
 use crate::storage::{Storage, StorageLock};
 use crate::time::{Clock, Random};
 use crate::types::{Epoch, Lsn, TopicId, TopicPartition};
@@ -249,6 +249,25 @@ impl Engine {
         self.wait_synced(lsn)
     }
 
+    /// Deletes the records of a partition below an offset, for good when this returns; the log start then.
+    pub(crate) fn delete_records(&self, partition: &TopicPartition, before: i64) -> Result<i64> {
+        let log = self.registry.log(partition)?;
+        let mut credit = self.reserve_urgent(SECTION_HEADER + LOG_START_SECTION_BYTES)?;
+        let journaled = log.delete_records(before, |section| {
+            let body = section.encode();
+            let header = section_header(SectionKind::LOG_START, body.len() as u32);
+            self.journal.append(&mut credit, &[&header, &body])
+        })?;
+        drop(credit);
+        // Who deleted them before may still wait for the sync.
+        self.wait_synced(journaled.unwrap_or_else(|| self.journal.end()))?;
+        if journaled.is_some() && self.config.background {
+            // Segments go with the next checkpoint; space is wanted now.
+            self.background.request_checkpoint();
+        }
+        Ok(log.start_offset())
+    }
+
     /// Deletes a topic, its records and its committed offsets, for good when this returns.
     pub(crate) fn delete_topic(&self, name: &str) -> Result<()> {
         self.check_open()?;
@@ -364,7 +383,7 @@ impl Engine {
 
     /// The section of a change of offsets, and journal space for it.
     pub(super) fn reserve_for(&self, commit: &OffsetCommit) -> Result<(Credit<'_>, Vec<u8>)> {
-        let mut body = Vec::with_capacity(128);
+        let mut body = Vec::with_capacity(commit.bytes_hint());
         commit.encode(&mut body);
         Ok((self.reserve_urgent(SECTION_HEADER + body.len())?, body))
     }

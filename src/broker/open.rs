@@ -27,7 +27,7 @@ use crate::config::{BrokerConfig, JournalMode};
 use crate::error::{CorruptReason, Error, Result};
 use crate::group::{OffsetCommit, OffsetStore};
 use crate::journal::{self, Frame, Journal, JournalConfig, Replayed, SectionKind, Start, sections};
-use crate::log::{AppendSection, LogShared, Settled};
+use crate::log::{AppendSection, LogShared, LogStartSection, Settled};
 use crate::storage::Storage;
 use crate::types::TopicId;
 
@@ -109,6 +109,11 @@ impl Replay {
                 let log = log.ok_or(CorruptReason::Field)?;
                 log.replay(&section, records, frame.epoch)?;
                 self.records += u64::from(section.count);
+            }
+            SectionKind::LOG_START => {
+                let section = LogStartSection::decode(body)?;
+                let log = self.registry.by_number(section.partition).ok_or(CorruptReason::Field)?;
+                log.replay_start(section.start_offset)?;
             }
             SectionKind::GROUP_OFFSETS => self.offsets.apply(&OffsetCommit::decode(body)?),
             SectionKind::CATALOGUE => {

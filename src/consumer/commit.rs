@@ -98,14 +98,7 @@ impl Consumer {
 
     /// Commits the positions that are not what is committed, by whomever.
     pub(super) fn commit_positions(&mut self) -> Result<()> {
-        let held = self.held.iter().filter(|held| !held.log.is_deleted());
-        let changed = held.filter_map(|held| {
-            let position = held.position()?;
-            let committed = self.committed_position(held.log.number());
-            let differs = committed.map(Position::offset) != Some(position.offset());
-            differs.then(|| (Arc::clone(&held.log), position.into()))
-        });
-        let entries: Vec<_> = changed.collect();
+        let entries = self.uncommitted()?;
         self.commit_entries(&entries)?;
         for held in self.held.iter_mut().filter(|held| !held.log.is_deleted()) {
             if let Some(offset) = held.offset() {
@@ -113,6 +106,20 @@ impl Consumer {
             }
         }
         Ok(())
+    }
+
+    /// The positions that differ from what is committed, all looked up under one lock.
+    fn uncommitted(&self) -> Result<Vec<(Arc<Log>, OffsetAndMetadata)>> {
+        let offsets = self.source.engine()?.offsets.lock();
+        let group = self.config.group.as_deref().and_then(|group| offsets.store.group(group));
+        let held = self.held.iter().filter(|held| !held.log.is_deleted());
+        let changed = held.filter_map(|held| {
+            let position = held.position()?;
+            let committed = group.and_then(|group| group.get(held.log.number()));
+            let differs = committed.is_none_or(|committed| committed.offset != position.offset());
+            differs.then(|| (Arc::clone(&held.log), position.into()))
+        });
+        Ok(changed.collect())
     }
 
     fn commit_entries(&self, entries: &[(Arc<Log>, OffsetAndMetadata)]) -> Result<()> {
@@ -156,7 +163,7 @@ impl Consumer {
 
     /// Kafka's auto-commit: what earlier polls returned, when the interval is over.
     pub(super) fn auto_commit(&mut self) {
-        if self.source.clock().monotonic() >= self.next_auto_commit {
+        if self.until_auto_commit().is_zero() {
             self.auto_commit_now();
         }
     }

@@ -34,8 +34,11 @@ impl Consumer {
             self.source.check_open()?;
             self.reconcile()?;
             let records = self.fetch()?;
+            if !records.is_empty() || !self.source.is_live() {
+                return Ok(records);
+            }
             let now = self.source.clock().monotonic();
-            if !records.is_empty() || now >= deadline || !self.source.is_live() {
+            if now >= deadline {
                 return Ok(records);
             }
             if self.sleep(deadline.saturating_sub(now)) {

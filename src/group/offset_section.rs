@@ -43,6 +43,15 @@ const UNKNOWN_EPOCH: i32 = -1;
 const ENTRY_MIN_BYTES: usize = 4 + 8;
 
 impl OffsetCommit {
+    /// How many bytes the section takes, but for metadata: most commits have none.
+    pub(crate) fn bytes_hint(&self) -> usize {
+        let entries = match &self.change {
+            OffsetChange::Set(entries) => entries.len(),
+            _ => 0,
+        };
+        self.group.len().saturating_add(entries.saturating_mul(26)).saturating_add(16)
+    }
+
     /// Appends the section. Names and metadata are within their limits, which `check` holds.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.push(VERSION);

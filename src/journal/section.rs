@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! offset size field     big-endian; sections follow each other without gaps
-//!      0    1 kind      1 Append, 2 GroupOffsets, 3 Catalogue
+//!      0    1 kind      1 Append, 2 GroupOffsets, 3 Catalogue, 4 LogStart
 //!      1    3 reserved  0
 //!      4    4 length    of the body in bytes
 //!      8    n body      belongs to the module that owns the kind
@@ -23,8 +23,10 @@ impl SectionKind {
     pub(crate) const APPEND: u8 = 1;
     /// Offsets committed by a group.
     pub(crate) const GROUP_OFFSETS: u8 = 2;
-    /// A change of the catalogue: topics, partitions, configs, log starts.
+    /// A change of the catalogue: topics, partitions, configs.
     pub(crate) const CATALOGUE: u8 = 3;
+    /// The log start of a partition moved.
+    pub(crate) const LOG_START: u8 = 4;
 }
 
 /// The header of a section whose body has `body_bytes` bytes.
@@ -51,7 +53,7 @@ pub(crate) fn sections(payload: &[u8]) -> impl Iterator<Item = Result<(u8, &[u8]
 fn split(bytes: &[u8]) -> Result<(u8, &[u8], &[u8]), CorruptReason> {
     let (header, rest) =
         bytes.split_first_chunk::<SECTION_HEADER>().ok_or(CorruptReason::Length)?;
-    let [kind @ SectionKind::APPEND..=SectionKind::CATALOGUE, 0, 0, 0, ..] = *header else {
+    let [kind @ SectionKind::APPEND..=SectionKind::LOG_START, 0, 0, 0, ..] = *header else {
         return Err(CorruptReason::Field);
     };
     let length = u32_at(header, 4).ok_or(CorruptReason::Length)?;
@@ -72,7 +74,7 @@ mod tests {
     proptest! {
         #[test]
         fn sections_come_back_as_they_were(list: Vec<(u8, Vec<u8>)>) {
-            let list: Vec<_> = list.into_iter().map(|(kind, body)| (kind % 3 + 1, body)).collect();
+            let list: Vec<_> = list.into_iter().map(|(kind, body)| (kind % 4 + 1, body)).collect();
             let mut payload = Vec::new();
             for (kind, body) in &list {
                 payload.extend(section_header(*kind, body.len() as u32));
@@ -99,6 +101,6 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_is_refused() {
-        assert_eq!(sections(&section_header(4, 0)).next(), Some(Err(CorruptReason::Field)));
+        assert_eq!(sections(&section_header(5, 0)).next(), Some(Err(CorruptReason::Field)));
     }
 }

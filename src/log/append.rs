@@ -191,6 +191,11 @@ impl Log {
 }
 
 impl AppendGuard<'_> {
+    /// Puts the partition on the list of those that the next checkpoint must write out.
+    pub(super) fn mark_dirty(&mut self) {
+        self.log.enter_dirty_list(&mut self.appender);
+    }
+
     /// Encodes a record behind those staged before. Nothing is visible yet.
     #[inline]
     pub(crate) fn stage(&mut self, record: &RecordData<'_>, now: Timestamp) -> Result<Placed> {
@@ -475,6 +480,7 @@ pub(crate) struct FreezeGuard<'a> {
 /// The state of a partition at the moment of a checkpoint, as far as memory knows it.
 #[derive(Debug)]
 pub(crate) struct Frozen {
+    pub(crate) start_offset: i64,
     pub(crate) end_offset: i64,
     pub(crate) epochs: Vec<(Epoch, i64)>,
 }
@@ -485,6 +491,10 @@ impl FreezeGuard<'_> {
         self.log.freeze_open(&mut self.appender);
         self.appender.dirty = false;
         self.log.mark.store(self.appender.next_offset, Ordering::Release);
-        Frozen { end_offset: self.appender.next_offset, epochs: self.appender.epochs.clone() }
+        Frozen {
+            start_offset: self.log.start_offset(),
+            end_offset: self.appender.next_offset,
+            epochs: self.appender.epochs.clone(),
+        }
     }
 }

@@ -17,6 +17,7 @@
 mod append;
 mod batch;
 mod buffers;
+mod delete_records;
 mod epochs;
 mod open_files;
 mod read;
@@ -45,6 +46,7 @@ pub(crate) use append::{
     Afterwards, AppendGuard, FreezeGuard, Frozen, Placed, RecordData, frame_bound,
 };
 use buffers::Buffers;
+pub(crate) use delete_records::{LOG_START_SECTION_BYTES, LogStartSection};
 pub(crate) use read::{Chunk, Cursor, FetchLimits, Fetched, FetchedRecord};
 pub(crate) use recover::{LogImage, Settled, read_topic_id};
 pub(crate) use section::{APPEND_SECTION_BYTES, AppendSection};

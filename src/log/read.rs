@@ -240,7 +240,11 @@ impl Log {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(_) if out.records.len() > before => break,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    // If the records were deleted meanwhile, then that is what is wrong.
+                    check_range(self.partition(), cursor.position, self.start_offset(), end)?;
+                    return Err(error);
+                }
             }
         }
         Ok(())

@@ -55,7 +55,8 @@ impl Log {
             let stored = segment.stored_batch(next, Some(epochs))?;
             let header = stored.header;
             next = stored.next;
-            if header.max_timestamp < target || header.attributes.is_control() {
+            let deleted = header.next_offset() <= self.start_offset();
+            if deleted || header.max_timestamp < target || header.attributes.is_control() {
                 continue;
             }
             if let Some(at) = append_timestamp(&header) {

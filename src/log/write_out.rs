@@ -118,11 +118,12 @@ impl Log {
         out.unsynced.retain(|file| !is_in(&synced, file) || is_in(&newer, file));
     }
 
-    /// The captured state is in a durable checkpoint.
-    pub(crate) fn checkpointed(&self) {
+    /// The captured state is in a durable checkpoint, with these segments.
+    pub(crate) fn checkpointed(&self, listed: &[SegmentImage]) {
         let mut out = self.out.lock();
         self.mark.store(-1, Ordering::Release);
         out.captured = None;
+        self.remove_unlisted(listed);
     }
 
     /// The checkpoint did not come about; what was captured is forgotten, and the partition belongs to

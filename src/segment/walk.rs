@@ -72,6 +72,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Why the walk ended, once `next` has returned `None`.
+    #[cfg(any(test, feature = "__internal"))]
     pub(crate) fn end(&self) -> Option<WalkEnd> {
         self.end
     }
@@ -91,6 +92,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Where the walk is: the end of the last batch that it returned.
+    #[cfg(any(test, feature = "__internal"))]
     pub(crate) fn position(&self) -> u64 {
         self.position as u64
     }

@@ -4,6 +4,7 @@
 mod admin;
 mod alter;
 mod consume;
+mod delete_records;
 mod errors;
 mod expiry;
 mod faulty;

@@ -1,8 +1,9 @@
 //! Positions and committed offsets: what is kept beside them, and when they are committed.
 
+use std::path::Path;
 use std::time::Duration;
 
-use grouplog::storage::{Crash, Memory};
+use grouplog::storage::{Crash, Memory, Storage};
 use grouplog::time::SeededRandom;
 use grouplog::{
     Acks, Broker, Consumer, ConsumerConfig, Error, IsolationLevel, OffsetAndMetadata, OffsetReset,
@@ -299,4 +300,32 @@ fn a_synced_commit_survives_power_loss_and_shares_its_sync_with_what_was_sent_be
         assert_eq!(broker.describe_group(group).unwrap().offsets[0].committed, Some(3), "{group}");
     }
     assert_eq!(values(&drain(&mut reader(&broker, "t", 1))), ["a", "b", "c"]);
+}
+
+/// The bench `commit` does a million of them; what they leave does not depend on how many there were.
+#[test]
+fn offset_files_hold_what_is_committed_and_not_how_often() {
+    let sizes = [10, 20_000].map(|commits| {
+        let world = World::new();
+        let broker = world.open();
+        broker.create_topic("t", TopicConfig::new().partitions(4)).unwrap();
+        let config = in_group().commit_acks(Acks::Written);
+        let mut consumer = broker.consumer_with(config).unwrap();
+        consumer.subscribe(["t"]).unwrap();
+        consumer.poll(Duration::ZERO).unwrap();
+        for n in 0..commits {
+            consumer.commit_offsets([(tp("t", n as u32 % 4), n)]).unwrap();
+        }
+        drop(consumer);
+        broker.close().unwrap();
+        let broker = world.open();
+        let offsets = broker.describe_group("g").unwrap().offsets;
+        let committed: Vec<_> = offsets.iter().map(|offset| offset.committed.unwrap()).collect();
+        let last: Vec<_> = (0..4).map(|p| (0..commits).rfind(|n| n % 4 == p).unwrap()).collect();
+        assert_eq!(committed, last);
+        broker.close().unwrap();
+        let size = |name| world.storage.metadata(Path::new(name)).unwrap().map_or(0, |(_, n)| n);
+        size("offsets.a").max(size("offsets.b"))
+    });
+    assert!(sizes[0] == sizes[1] && (1..1024).contains(&sizes[0]), "{sizes:?}");
 }

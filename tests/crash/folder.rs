@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use grouplog::Broker;
 use grouplog::storage::{FileKind, Memory, OpenMode, Storage};
+use grouplog::{Broker, PartitionDescription};
 
 const ROOT_FILES: [&str; 7] = [
     "grouplog.lock",
@@ -39,7 +39,7 @@ pub(crate) fn check(memory: &Memory, broker: &Broker, journal_files: u64) -> Res
         }
     }
     for (folder, (partition, id)) in &ends {
-        let logs = check_folder(memory, Path::new(folder), partition.end_offset, id)?;
+        let logs = check_folder(memory, Path::new(folder), partition, id)?;
         if logs != partition.segments {
             return Err(format!("{folder} has {logs} log files, not {}", partition.segments));
         }
@@ -60,15 +60,25 @@ fn check_journal(memory: &Memory, files: u64) -> Result<(), String> {
     if bytes > most { Err(format!("the journal takes {bytes} bytes")) } else { Ok(()) }
 }
 
-/// The log files hold whole batches, end to end, from 0 to the log end. How many there are.
-fn check_folder(memory: &Memory, folder: &Path, end: i64, id: &str) -> Result<usize, String> {
+/// The log files hold whole batches, end to end, from the one with the log start to the log end. How many
+/// there are.
+fn check_folder(
+    memory: &Memory,
+    folder: &Path,
+    partition: &PartitionDescription,
+    id: &str,
+) -> Result<usize, String> {
+    let (start, end) = (partition.start_offset, partition.end_offset);
     if memory.metadata(folder).unwrap().is_none() {
         let empty = end == 0;
         return empty.then_some(0).ok_or_else(|| format!("{} is missing", folder.display()));
     }
     let mut names: Vec<String> = list(memory, folder).into_iter().map(|entry| entry.name).collect();
     names.sort();
-    let mut next = 0;
+    // Segments that lie wholly below the log start are gone, but for the last one.
+    let base = |name: &String| name.split('.').next().and_then(|base| base.parse::<i64>().ok());
+    let logs = names.iter().filter(|name| extension(name) == "log");
+    let mut next = logs.filter_map(base).take_while(|&base| base <= start).last().unwrap_or(0);
     let mut bases = Vec::new();
     for name in names.iter().filter(|name| extension(name) == "log") {
         if *name != format!("{next:020}.log") {

@@ -162,6 +162,13 @@ impl Life {
                 self.broker.admin().alter_topic(topic, [setting]).map_err(unexpected)?;
                 self.acknowledge(Acks::Synced)
             }
+            Step::DeleteRecords(topic, partition, before) => {
+                let place = place(topic, *partition);
+                self.history.attempt(Change::DeleteRecords { place, before: *before });
+                let partition = TopicPartition::new(*topic, *partition);
+                self.broker.admin().delete_records(&partition, *before).map_err(unexpected)?;
+                self.acknowledge(Acks::Synced)
+            }
             Step::AddPartitions(topic, total) => {
                 let change = Change::AddPartitions { topic: (*topic).to_owned(), total: *total };
                 self.history.attempt(change);

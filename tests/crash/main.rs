@@ -62,6 +62,7 @@ scripts! {
     commits: crate::script::commits();
     groups_go: crate::script::groups_go();
     alter: crate::script::alter();
+    delete_records: crate::script::delete_records();
     delete_and_recreate: crate::script::delete_and_recreate();
     recycle: crate::script::recycle();
     compressed: crate::script::compressed();

@@ -9,7 +9,7 @@ use grouplog::{
     TopicDescription, TopicPartition,
 };
 
-use crate::oracle::{RecordModel, State};
+use crate::oracle::{RecordModel, State, gone};
 
 /// What both kinds of brokers can tell.
 pub(crate) trait Readable {
@@ -72,17 +72,13 @@ pub(crate) fn observe(broker: &impl Readable) -> Result<State, String> {
     let mut ends = BTreeMap::new();
     for name in broker.topics() {
         let topic = broker.topic(&name).map_err(failed)?;
+        let mut logs = Vec::new();
         for partition in &topic.partitions {
-            if partition.start_offset != 0 {
-                return Err(format!(
-                    "{} starts at {}",
-                    partition.partition, partition.start_offset
-                ));
-            }
+            logs.push(vec![gone(); partition.start_offset as usize]);
             ends.insert(partition.partition.clone(), partition.end_offset);
             partitions.push(partition.partition.clone());
         }
-        state.topics.insert(name, vec![Vec::new(); topic.partitions.len()]);
+        state.topics.insert(name, logs);
     }
     read_records(broker, partitions, &mut state)?;
     for (partition, end) in &ends {

@@ -29,6 +29,12 @@ impl RecordModel {
     }
 }
 
+/// What stands in a state for a record that was deleted.
+pub(crate) fn gone() -> Arc<RecordModel> {
+    let headers = vec![("deleted".to_owned(), None)];
+    Arc::new(RecordModel { key: None, value: None, headers, timestamp: None })
+}
+
 /// A partition, by topic and number.
 pub(crate) type Place = (String, u32);
 
@@ -46,6 +52,11 @@ pub(crate) enum Change {
     AddPartitions {
         topic: String,
         total: u32,
+    },
+    /// The records below the offset are gone.
+    DeleteRecords {
+        place: Place,
+        before: i64,
     },
     Append(Vec<(Place, Arc<RecordModel>)>),
     Commit {
@@ -79,6 +90,12 @@ impl State {
             Change::AddPartitions { topic, total } => {
                 if let Some(logs) = self.topics.get_mut(topic) {
                     logs.resize(*total as usize, Vec::new());
+                }
+            }
+            Change::DeleteRecords { place: (topic, partition), before } => {
+                let logs = self.topics.get_mut(topic);
+                if let Some(log) = logs.and_then(|logs| logs.get_mut(*partition as usize)) {
+                    log.iter_mut().take(*before as usize).for_each(|record| *record = gone());
                 }
             }
             Change::Append(records) => {

@@ -17,6 +17,8 @@ pub(crate) enum Step {
     Alter(&'static str, u32),
     /// The topic has so many partitions from now on.
     AddPartitions(&'static str, u32),
+    /// The records of the partition below the offset are deleted.
+    DeleteRecords(&'static str, u32, i64),
     /// One record, acknowledged as `Written`.
     Send(&'static str, u32, usize),
     /// One record, acknowledged as `Synced`.
@@ -206,6 +208,21 @@ pub(crate) fn alter() -> Script {
     Script::new("alter", steps, second)
 }
 
+/// Records are deleted from segments, from memory, and up to the end, with checkpoints between.
+pub(crate) fn delete_records() -> Script {
+    let delete = |before| Step::DeleteRecords("a", 0, before);
+    let mut steps = vec![create("a", 1, 2048), Send("a", 0, 400), delete(1), Send("a", 0, 400)];
+    steps.extend(times(10, &Send("a", 0, 600)));
+    steps.extend([Checkpoint, delete(7), Send("a", 0, 600), Checkpoint, commit("a", 0)]);
+    steps.extend(times(3, &Send("a", 0, 900)));
+    steps.extend([delete(12), Flush, delete(16), Send("a", 0, 40), Checkpoint, delete(17)]);
+    steps.extend(times(3, &Send("a", 0, 900)));
+    steps.extend([Reopen, delete(18), Send("a", 0, 900)]);
+    let mut second = second();
+    second.extend([Step::DeleteRecords("a", 0, 1), Send("a", 0, 400)]);
+    Script::new("delete_records", steps, second)
+}
+
 /// More than the journal holds: files are chained, checkpoints come by themselves, files are used again.
 pub(crate) fn recycle() -> Script {
     let mut steps = vec![create("a", 1, 64 << 10), create("b", 1, 64 << 10)];
@@ -286,7 +303,8 @@ pub(crate) fn look_alike() -> Script {
 pub(crate) fn during_checkpoint(pause: u32) -> Script {
     let mut steps = vec![create("a", 1, 2048), create("b", 1, 2048)];
     steps.extend([BOTH, commit("a", 0), BOTH, Flush, BOTH]);
-    let inner = vec![Send("a", 0, 400), BOTH, commit("a", 0), commit("b", 0), Send("b", 0, 400)];
+    let mut inner = vec![Send("a", 0, 400), BOTH, commit("a", 0), commit("b", 0)];
+    inner.extend([Send("b", 0, 400), Step::DeleteRecords("a", 0, 3)]);
     steps.push(Step::DuringCheckpoint { pause, steps: inner });
     steps.extend([BOTH, commit("b", 0)]);
     Script::new(&format!("during_checkpoint:{pause}"), steps, second())
@@ -322,6 +340,7 @@ pub(crate) fn by_name(name: &str) -> Option<Script> {
         commits(),
         groups_go(),
         alter(),
+        delete_records(),
         delete_and_recreate(),
         recycle(),
         compressed(),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
+use super::simple::SimpleAssignor;
 use super::*;
 use crate::types::{Assignor, GroupSubscription, MemberSubscription, TopicPartition};
 
@@ -65,6 +66,13 @@ fn by_name(name: &str) -> Option<Box<dyn Assignor>> {
     })
 }
 
+fn by_member(assignor: &dyn Assignor, example: &Example) -> BTreeMap<String, BTreeSet<String>> {
+    let group = group(example);
+    let lists = assignor.assign(&group);
+    let in_words = lists.iter().map(|list| list.iter().map(ToString::to_string).collect());
+    group.members().iter().map(|member| member.id().to_owned()).zip(in_words).collect()
+}
+
 #[test]
 fn the_results_are_kafkas() {
     let mut wrong = Vec::new();
@@ -72,19 +80,34 @@ fn the_results_are_kafkas() {
     for example in examples() {
         let Some(assignor) = by_name(&example.assignor) else { continue };
         count += 1;
-        let group = group(&example);
-        let found: BTreeMap<String, BTreeSet<String>> = assignor
-            .assign(&group)
-            .iter()
-            .zip(group.members())
-            .map(|(list, member)| {
-                (member.id().to_owned(), list.iter().map(ToString::to_string).collect())
-            })
-            .collect();
+        let found = by_member(&*assignor, &example);
         if found != example.result {
             wrong.push(format!("{}: {found:?} and not {:?}", example.name, example.result));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert_eq!(count, 80);
+}
+
+/// Kafka deals them out in the order of a hash map, so how many a member gets of each topic and how many
+/// members share each partition is all there is to compare.
+#[test]
+fn share_groups_have_the_numbers_of_kafka() {
+    let numbers = |lists: &BTreeMap<String, BTreeSet<String>>| {
+        let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
+        for (member, partition) in lists.iter().flat_map(|(id, l)| l.iter().map(move |p| (id, p))) {
+            let (topic, _) = partition.rsplit_once('-').unwrap();
+            for key in [partition.clone(), format!("{member} of {topic}")] {
+                *numbers.entry(key).or_default() += 1;
+            }
+        }
+        numbers
+    };
+    let mut count = 0;
+    for example in examples().iter().filter(|example| example.assignor == "share-simple") {
+        count += 1;
+        let found = by_member(&SimpleAssignor, example);
+        assert_eq!(numbers(&found), numbers(&example.result), "{}: {found:?}", example.name);
+    }
+    assert_eq!(count, 10);
 }

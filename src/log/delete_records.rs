@@ -1,0 +1,118 @@
+//! Deleting records from the front: the log start moves, and segments below it go.
+//!
+//! The log start moves under the append lock together with its frame, so a checkpoint captures it exactly at
+//! its position (L5). Segments that lie wholly below it leave the view, and then the folder, only when a
+//! checkpoint is durable that does not list them any more: no frame that is still needed speaks of them
+//! then, and what a crash leaves of their files is removed by the next opening. The last segment stays.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Log, SegmentImage, check_range};
+use crate::error::{CorruptReason, Result};
+use crate::segment::parse_file_name;
+use crate::types::PartitionNumber;
+
+/// The body of a section that moves a log start: partition number (u32) and the first offset that can be
+/// read from then on (i64), big-endian.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LogStartSection {
+    pub(crate) partition: PartitionNumber,
+    pub(crate) start_offset: i64,
+}
+
+/// Bytes of the body.
+pub(crate) const LOG_START_SECTION_BYTES: usize = 12;
+
+impl LogStartSection {
+    pub(crate) fn encode(&self) -> [u8; LOG_START_SECTION_BYTES] {
+        let mut out = [0; LOG_START_SECTION_BYTES];
+        let (partition, start_offset) = out.split_at_mut(4);
+        partition.copy_from_slice(&self.partition.0.to_be_bytes());
+        start_offset.copy_from_slice(&self.start_offset.to_be_bytes());
+        out
+    }
+
+    pub(crate) fn decode(body: &[u8]) -> Result<Self, CorruptReason> {
+        let (partition, start_offset) = body.split_first_chunk().ok_or(CorruptReason::Length)?;
+        let start_offset = start_offset.try_into().map_err(|_| CorruptReason::Length)?;
+        Ok(Self {
+            partition: PartitionNumber(u32::from_be_bytes(*partition)),
+            start_offset: i64::from_be_bytes(start_offset),
+        })
+    }
+}
+
+impl Log {
+    /// Deletes the records below `before`, once `journal` has a frame that says so; `None` if they are gone
+    /// already.
+    ///
+    /// # Errors
+    /// `OffsetOutOfRange` beyond the log end, and those of an append.
+    pub(crate) fn delete_records<T>(
+        &self,
+        before: i64,
+        journal: impl FnOnce(LogStartSection) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let mut guard = self.begin_append()?;
+        let (start, end) = (self.start_offset(), self.end_offset());
+        check_range(self.partition(), before.max(start), start, end)?;
+        if before <= start {
+            return Ok(None);
+        }
+        guard.mark_dirty();
+        let section = LogStartSection { partition: self.number(), start_offset: before };
+        let journaled = journal(section)?;
+        self.start.store(before, Ordering::Release);
+        Ok(Some(journaled))
+    }
+
+    /// Moves the log start as a journal frame says.
+    pub(crate) fn replay_start(&self, start_offset: i64) -> Result<(), CorruptReason> {
+        if !(self.start_offset()..=self.end_offset()).contains(&start_offset) {
+            return Err(CorruptReason::Offsets);
+        }
+        self.start.store(start_offset, Ordering::Release);
+        self.mark_dirty();
+        Ok(())
+    }
+
+    /// Removes the segments below those that a durable checkpoint lists. A file that cannot be removed
+    /// stays until the folder is opened again, which removes what no checkpoint lists.
+    pub(super) fn remove_unlisted(&self, listed: &[SegmentImage]) {
+        let Some(first) = listed.first().map(|segment| segment.base_offset) else { return };
+        let below = |base_offset: i64| base_offset < first;
+        if self.view().segments.first().is_none_or(|segment| !below(segment.base_offset())) {
+            return;
+        }
+        self.swap_view(|view| {
+            let segments = Arc::make_mut(&mut view.segments);
+            let gone = segments.partition_point(|segment| below(segment.base_offset()));
+            segments.drain(..gone).for_each(|segment| segment.close_file());
+        });
+        let storage = &*self.shared.storage;
+        for entry in storage.list(self.dir()).unwrap_or_default() {
+            if parse_file_name(&entry.name).is_some_and(|name| below(name.base_offset)) {
+                let _removed_later = storage.remove(&self.dir().join(Path::new(&entry.name)));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_section_survives_encoding_and_only_that() {
+        let section = LogStartSection { partition: PartitionNumber(7), start_offset: 1 << 40 };
+        let bytes = section.encode();
+        assert_eq!(LogStartSection::decode(&bytes), Ok(section));
+        for cut in 0..bytes.len() {
+            assert_eq!(LogStartSection::decode(&bytes[..cut]), Err(CorruptReason::Length));
+        }
+        let longer = [&bytes[..], &[0]].concat();
+        assert_eq!(LogStartSection::decode(&longer), Err(CorruptReason::Length));
+    }
+}

@@ -1,0 +1,155 @@
+//! Records that are deleted from the front of a partition.
+
+use std::path::Path;
+use std::time::Duration;
+
+use grouplog::storage::Storage as _;
+use grouplog::{Broker, ConsumerConfig, Error, OffsetReset, Record, Timestamp, TopicConfig};
+
+use crate::world::{World, all, drain, reader, refused, tp};
+
+/// Records of half a kilobyte each, a few to a segment.
+fn filled(world: &World, count: usize) -> Broker {
+    let broker = world.open();
+    broker.create_topic("t", TopicConfig::new().segment_bytes(2048)).unwrap();
+    send(&broker, 0, count);
+    broker
+}
+
+fn send(broker: &Broker, from: usize, to: usize) {
+    let producer = broker.producer().unwrap();
+    for n in from..to {
+        let time = Timestamp::from_millis(1_000 + n as i64);
+        producer.send(Record::to("t").value(&format!("{n:0500}")).timestamp(time)).unwrap();
+    }
+}
+
+fn offsets(broker: &Broker) -> Vec<i64> {
+    all(broker, "t").iter().map(|record| record.offset).collect()
+}
+
+fn is_log(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension == "log")
+}
+
+/// The segment files that there are.
+fn files(world: &World) -> Vec<String> {
+    let names = world.storage.list(Path::new("t-0")).unwrap();
+    names.into_iter().map(|entry| entry.name).filter(|name| is_log(name)).collect()
+}
+
+#[test]
+fn what_is_deleted_is_gone_for_good_and_its_files_too() {
+    let world = World::new().batch_size(1024);
+    let broker = filled(&world, 40);
+    let admin = broker.admin();
+    broker.checkpoint().unwrap();
+    let before = files(&world).len();
+    assert!(before > 8, "{before}");
+    // Readers keep what they have.
+    let mut early = reader(&broker, "t", 1);
+    let held = early.poll(Duration::ZERO).unwrap();
+    assert_eq!(admin.delete_records(&tp("t", 0), 23).unwrap(), 23);
+    assert_eq!(held.iter().count(), 40);
+    assert_eq!(held.iter().next().unwrap().value().map(<[u8]>::len), Some(500));
+    assert_eq!(offsets(&broker), (23..40).collect::<Vec<_>>());
+    broker.checkpoint().unwrap();
+    assert!(files(&world).len() < before / 2 + 2, "{:?}", files(&world));
+
+    // Less, or the same, changes nothing; beyond the end is refused.
+    assert_eq!(admin.delete_records(&tp("t", 0), 5).unwrap(), 23);
+    assert_eq!(admin.delete_records(&tp("t", 0), -1).unwrap(), 23);
+    let beyond = refused(admin.delete_records(&tp("t", 0), 41));
+    assert!(matches!(beyond, Error::OffsetOutOfRange { requested: 41, start: 23, end: 40, .. }));
+    assert!(matches!(
+        refused(admin.delete_records(&tp("t", 1), 0)),
+        Error::UnknownPartition { .. }
+    ));
+
+    // All of it, and on from there.
+    assert_eq!(admin.delete_records(&tp("t", 0), 40).unwrap(), 40);
+    assert!(offsets(&broker).is_empty());
+    send(&broker, 40, 43);
+    assert_eq!(offsets(&broker), [40, 41, 42]);
+    broker.close().unwrap();
+    let broker = world.open();
+    assert_eq!(offsets(&broker), [40, 41, 42]);
+    assert_eq!(files(&world).len(), 2, "{:?}", files(&world));
+    assert!(!broker.recovery_report().unclean);
+}
+
+#[test]
+fn who_stands_at_what_is_gone_is_told_or_goes_on_by_the_policy() {
+    let world = World::new();
+    let broker = filled(&world, 10);
+    for (group, reset, next) in [
+        ("earliest", OffsetReset::Earliest, Some(6)),
+        ("latest", OffsetReset::Latest, None),
+        ("none", OffsetReset::None, None),
+    ] {
+        let config = ConsumerConfig::new().group(group).auto_offset_reset(reset);
+        let mut consumer = broker.consumer_with(config).unwrap();
+        consumer.commit_offsets([(tp("t", 0), 2)]).unwrap();
+        consumer.assign([tp("t", 0)]).unwrap();
+        broker.admin().delete_records(&tp("t", 0), 6).unwrap();
+        let polled = consumer.poll(Duration::ZERO);
+        if reset == OffsetReset::None {
+            assert!(matches!(refused(polled), Error::OffsetOutOfRange { requested: 2, .. }));
+        } else {
+            let first = polled.unwrap().iter().next().map(|record| record.offset());
+            assert_eq!(first, next, "{group}");
+        }
+    }
+}
+
+#[test]
+fn times_are_looked_for_among_what_is_there() {
+    for kind in ["CreateTime", "LogAppendTime"] {
+        let world = World::new().batch_size(1024);
+        let broker = filled(&world, 0);
+        let admin = broker.admin();
+        admin.alter_topic("t", [("message.timestamp.type", kind)]).unwrap();
+        send(&broker, 0, 12);
+        broker.checkpoint().unwrap();
+        admin.delete_records(&tp("t", 0), 7).unwrap();
+        let zero = Timestamp::from_millis(0);
+        let found = admin.offset_for_time(&tp("t", 0), zero).unwrap().unwrap();
+        assert_eq!(found.0, 7, "{kind}");
+        admin.delete_records(&tp("t", 0), 12).unwrap();
+        assert_eq!(admin.offset_for_time(&tp("t", 0), zero).unwrap(), None, "{kind}");
+    }
+}
+
+#[test]
+fn readers_beside_deletions_see_records_or_are_told_never_damage() {
+    let world = World::new().batch_size(1024);
+    let mut config = world.config.clone();
+    config = config.background(true);
+    let broker = Broker::open_storage(std::sync::Arc::new(world.storage.clone()), config).unwrap();
+    broker.create_topic("t", TopicConfig::new().segment_bytes(2048)).unwrap();
+    send(&broker, 0, 400);
+    broker.checkpoint().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let config = ConsumerConfig::new().auto_offset_reset(OffsetReset::Earliest);
+                let mut reader = broker.consumer_with(config.max_poll_records(3)).unwrap();
+                reader.assign([tp("t", 0)]).unwrap();
+                let mut last = -1;
+                while last < 399 {
+                    for record in &reader.poll(Duration::from_secs(20)).unwrap() {
+                        assert!(record.offset() > last);
+                        last = record.offset();
+                        let value = format!("{last:0500}");
+                        assert_eq!(record.value(), Some(value.as_bytes()));
+                    }
+                }
+            });
+        }
+        for before in (0..396).step_by(4) {
+            broker.admin().delete_records(&tp("t", 0), before).unwrap();
+            broker.checkpoint().unwrap();
+        }
+    });
+    assert_eq!(drain(&mut reader(&broker, "t", 1)).len(), 400 - 392);
+}
