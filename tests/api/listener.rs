@@ -307,3 +307,102 @@ fn time_in_a_listener_is_silence() {
     let again = slow.poll(Duration::ZERO).unwrap().len();
     assert_eq!(again + drain(&mut other).len(), 10, "read again: nothing was committed");
 }
+
+/// Nothing of the engine is locked while a listener runs: it may do what the program may.
+#[test]
+fn a_listener_may_use_the_whole_engine_but_for_its_own_consumer() {
+    struct Busy(Broker, Consumer);
+    impl Busy {
+        fn work(&mut self) -> grouplog::Result<()> {
+            let Self(broker, other) = self;
+            let name = format!("topic-{}", broker.list_topics().len());
+            broker.create_topic(&name, TopicConfig::new())?;
+            broker.producer()?.send(Record::to(&name).value("v"))?.wait()?;
+            broker.producer()?.send(Record::to("t").partition(0).value("v"))?;
+            broker.describe_group("g")?;
+            broker.checkpoint()?;
+            // Another member of the same group joins, polls, commits and leaves.
+            other.subscribe(["t"])?;
+            other.poll(Duration::ZERO)?;
+            other.commit()?;
+            other.unsubscribe()
+        }
+    }
+    impl RebalanceListener for Busy {
+        fn on_partitions_assigned(
+            &mut self,
+            _: &[TopicPartition],
+            _: &mut Rebalance<'_>,
+        ) -> grouplog::Result<()> {
+            self.work()
+        }
+
+        fn on_partitions_revoked(
+            &mut self,
+            _: &[TopicPartition],
+            consumer: &mut Rebalance<'_>,
+        ) -> grouplog::Result<()> {
+            self.work()?;
+            consumer.commit()
+        }
+    }
+    let world = World::new();
+    let broker = two_partitions(&world);
+    let other = broker.consumer_with(by_hand().group("g")).unwrap();
+    let mut a = broker.consumer_with(by_hand().group("g")).unwrap();
+    a.set_rebalance_listener(Busy(broker.clone(), other));
+    a.subscribe(["t"]).unwrap();
+    let seen = drain(&mut a).len();
+    assert!(seen >= 11, "{seen}");
+    let mut b = member(&broker, "b", &Log::default(), Act::Nothing, by_hand());
+    drain(&mut a);
+    drain(&mut b);
+    assert_eq!((a.assignment().len(), b.assignment().len()), (1, 1));
+    a.close().unwrap();
+    assert!(broker.list_topics().len() >= 3);
+}
+
+#[test]
+fn a_panic_in_any_call_of_a_listener_poisons() {
+    struct OnAssigned;
+    impl RebalanceListener for OnAssigned {
+        fn on_partitions_assigned(
+            &mut self,
+            _: &[TopicPartition],
+            _: &mut Rebalance<'_>,
+        ) -> grouplog::Result<()> {
+            panic!("as planned")
+        }
+    }
+    let world = World::new();
+    let broker = two_partitions(&world);
+    let interval = Duration::from_secs(10);
+    let mut on_assigned = broker.consumer("g").unwrap();
+    on_assigned.set_rebalance_listener(OnAssigned);
+    on_assigned.subscribe(["t"]).unwrap();
+    // Told that all is lost, it is told that all is revoked.
+    let mut on_lost =
+        broker.consumer_with(by_hand().group("h").max_poll_interval(interval)).unwrap();
+    on_lost.set_rebalance_listener(Revoking);
+    on_lost.subscribe(["t"]).unwrap();
+    drain(&mut on_lost);
+    world.clock.advance(interval);
+    for (group, consumer) in [("g", &mut on_assigned), ("h", &mut on_lost)] {
+        assert!(catch_unwind(AssertUnwindSafe(|| consumer.poll(Duration::ZERO))).is_err());
+        assert!(matches!(refused(consumer.poll(Duration::ZERO)), Error::Poisoned { .. }));
+        assert!(consumer.assignment().is_empty());
+        assert!(!broker.list_groups().contains(&group.to_owned()), "it is a member no more");
+    }
+}
+
+struct Revoking;
+
+impl RebalanceListener for Revoking {
+    fn on_partitions_revoked(
+        &mut self,
+        _: &[TopicPartition],
+        _: &mut Rebalance<'_>,
+    ) -> grouplog::Result<()> {
+        panic!("as planned")
+    }
+}
