@@ -135,6 +135,11 @@ impl CheckpointImage {
             Ok(())
         })?;
         input.finish()?;
+        // What nobody can count on from was never counted to.
+        let counted = generation.max(generation_of_offsets);
+        if epoch < 0 || epoch == Epoch::MAX || i64::try_from(counted).is_err() {
+            return Err(CorruptReason::Field.into());
+        }
         let image = Self { directory_id, generation, end, epoch, offsets, catalogue, logs };
         // One state has one form: what this version would not have written is damage, though its
         // checksum is right.
