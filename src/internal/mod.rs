@@ -6,17 +6,27 @@
 #![allow(clippy::panic, reason = "an invariant that does not hold ends the run")]
 
 mod batch;
+mod decompress;
+mod folder;
 mod image;
 mod index;
 mod input;
 mod journal;
+mod mutate;
+mod names;
+mod ops;
 mod partition;
 mod segment;
 
 pub use batch::fuzz_batch_decode;
+pub use decompress::fuzz_decompress;
+pub use folder::{fuzz_checkpoint_load, fuzz_open_dir};
 pub use image::fuzz_offsets_load;
 pub use index::fuzz_index_load;
 pub use journal::fuzz_journal_replay;
+pub use mutate::fuzz_batch_mutate;
+pub use names::fuzz_names;
+pub use ops::fuzz_ops_vs_model;
 pub use segment::fuzz_segment_recover;
 
 #[cfg(test)]
@@ -42,5 +52,11 @@ mod tests {
         run_all("journal_replay", super::fuzz_journal_replay);
         run_all("index_load", super::fuzz_index_load);
         run_all("offsets_load", super::fuzz_offsets_load);
+        run_all("batch_mutate", super::fuzz_batch_mutate);
+        run_all("decompress", super::fuzz_decompress);
+        run_all("names", super::fuzz_names);
+        run_all("checkpoint_load", super::fuzz_checkpoint_load);
+        run_all("open_dir", super::fuzz_open_dir);
+        run_all("ops_vs_model", super::fuzz_ops_vs_model);
     }
 }

@@ -1,0 +1,363 @@
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::input::Input;
+use crate::broker::Broker;
+use crate::config::{Acks, BrokerConfig, ConsumerConfig, JournalMode, ProducerConfig, TopicConfig};
+use crate::error::{Error, Result};
+use crate::producer::{Delivery, Producer, Record};
+use crate::storage::{Crash, Memory, Storage};
+use crate::time::{ManualClock, Random, SeededRandom};
+use crate::types::{Timestamp, TopicPartition};
+
+const TOPICS: [&str; 2] = ["a", "b"];
+const GROUP: &str = "g";
+const STEPS_MAX: usize = 80;
+
+/// Operations as the input says, crashes, failing calls and full disks among them, beside a model: what is
+/// found after each crash is what a prefix of the changes made, and all that was promised is in it.
+pub fn fuzz_ops_vs_model(data: &[u8]) {
+    let mut input = Input::new(data);
+    let mut world = World::new(input.u8(), data.len() as u64);
+    for _ in 0..STEPS_MAX {
+        if input.rest.is_empty() {
+            break;
+        }
+        world.step(&mut input);
+    }
+    world.memory.heal();
+    world.memory.set_capacity(u64::MAX);
+    world.crash(Crash::LoseAll);
+    world.open();
+    world.look();
+}
+
+#[derive(Debug, Clone)]
+enum Change {
+    Create(usize, u32),
+    Delete(usize),
+    /// Records of a topic, each with its partition and number.
+    Append(usize, Vec<(u32, u64)>),
+    Commit(usize, u32, i64),
+}
+
+/// Topics with the numbers of their records, and offsets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct State {
+    topics: BTreeMap<usize, Vec<Vec<u64>>>,
+    offsets: BTreeMap<(usize, u32), i64>,
+}
+
+impl State {
+    fn of(changes: &[Change]) -> Self {
+        let mut state = Self::default();
+        for change in changes {
+            state.apply(change);
+        }
+        state
+    }
+
+    fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Create(topic, partitions) => {
+                self.topics.insert(*topic, vec![Vec::new(); *partitions as usize]);
+            }
+            Change::Delete(topic) => {
+                self.topics.remove(topic);
+                self.offsets.retain(|(of, _), _| of != topic);
+            }
+            Change::Append(topic, records) => {
+                for (partition, number) in records {
+                    let logs = self.topics.get_mut(topic).expect("it is there");
+                    logs[*partition as usize].push(*number);
+                }
+            }
+            Change::Commit(topic, partition, offset) => {
+                self.offsets.insert((*topic, *partition), *offset);
+            }
+        }
+    }
+}
+
+struct World {
+    memory: Memory,
+    mode: JournalMode,
+    broker: Option<Broker>,
+    random: SeededRandom,
+    changes: Vec<Change>,
+    /// So many survive a kill, and so many power loss.
+    written: usize,
+    synced: usize,
+    numbers: u64,
+    /// Whether calls were made to fail since the folder was opened.
+    troubled: bool,
+}
+
+impl World {
+    fn new(flags: u8, seed: u64) -> Self {
+        let mode = if flags & 1 == 0 { JournalMode::Map } else { JournalMode::Write };
+        let mut world = Self {
+            memory: Memory::crash_simulating(seed),
+            mode,
+            broker: None,
+            random: SeededRandom::new(seed),
+            changes: Vec::new(),
+            written: 0,
+            synced: 0,
+            numbers: 0,
+            troubled: false,
+        };
+        world.open();
+        world.create(0, 2);
+        world
+    }
+
+    /// Opens the folder; what is there must be what a prefix of the changes made.
+    fn open(&mut self) {
+        for _ in 0..4 {
+            let config = BrokerConfig::new()
+                .background(false)
+                .journal_mode(self.mode)
+                .journal_file_bytes(64 << 10)
+                .journal_max_bytes(256 << 10)
+                .batch_size(1024)
+                .clock(Arc::new(ManualClock::at(Timestamp::from_millis(1_700_000_000_000))))
+                .random(Arc::new(SeededRandom::new(self.random.next_u64())));
+            match Broker::open_storage(Arc::new(self.memory.clone()), config) {
+                Ok(broker) => {
+                    let seen = observe(&broker).expect("what opens can be read");
+                    let found = (self.written..=self.changes.len())
+                        .find(|count| State::of(&self.changes[..*count]) == seen);
+                    let found = found.unwrap_or_else(|| panic!("{self:?} shows {seen:?}"));
+                    self.changes.truncate(found);
+                    (self.written, self.synced) = (found, found);
+                    self.broker = Some(broker);
+                    return;
+                }
+                Err(_) if self.memory.has_crashed() => self.crash(Crash::Kill),
+                Err(error) => {
+                    assert!(self.troubled, "{error:?}");
+                    self.memory.heal();
+                    self.memory.set_capacity(u64::MAX);
+                }
+            }
+        }
+        panic!("it never opens: {self:?}");
+    }
+
+    fn crash(&mut self, kind: Crash) {
+        // Nothing more is written by what is dropped.
+        self.memory.crash_at(self.memory.ops() + 1);
+        drop(self.memory.sync_dir(std::path::Path::new("")));
+        self.broker = None;
+        self.memory = self.memory.crash(kind, &self.random);
+        if kind != Crash::Kill {
+            self.written = self.synced;
+        }
+        // A disk that was full still is.
+        self.troubled = self.memory.free_space().is_ok_and(|free| free < u64::MAX / 2);
+    }
+
+    fn step(&mut self, input: &mut Input<'_>) {
+        let kind = input.u8();
+        let (topic, partition) = (usize::from(kind & 0x80 != 0), u32::from(kind & 0x40 != 0));
+        match kind & 15 {
+            0..=3 => self.send(topic, partition, usize::from(input.u8()) * 8, kind & 15 == 3),
+            4 => self.send_all(topic, usize::from(input.u8())),
+            5 => self.commit(topic, partition, i64::from(input.u8())),
+            6 => self.call(true, Broker::checkpoint),
+            7 => {
+                self.call(true, |broker| broker.producer()?.flush());
+            }
+            8 => self.create(topic, partition + 1),
+            9 => self.delete(topic),
+            10 => self.look(),
+            11 => {
+                let at = self.memory.ops() + 1 + u64::from(input.u8() % 32);
+                self.memory.fail_at(at, io::ErrorKind::Other, kind & 0x20 != 0);
+                self.troubled = true;
+            }
+            12 => {
+                let used = u64::MAX - self.memory.free_space().expect("memory");
+                self.memory.set_capacity(used.saturating_add(u64::from(input.u16())));
+                self.troubled = true;
+            }
+            13 => {
+                self.memory.heal();
+                self.memory.set_capacity(u64::MAX);
+            }
+            14 => {
+                let at = self.memory.ops() + 1 + u64::from(input.u8() % 64);
+                self.memory.crash_at(at);
+            }
+            _ => self.crash(
+                [Crash::Kill, Crash::LoseAll, Crash::Subset { unit: 512 }, Crash::TornUnit]
+                    [usize::from(kind >> 4) % 4],
+            ),
+        }
+        if self.memory.has_crashed() {
+            self.crash(Crash::Kill);
+        }
+        if self.broker.is_none() {
+            self.open();
+        }
+    }
+
+    /// Tries what changes nothing; everything acknowledged before is `Synced` if it succeeds.
+    fn call(&mut self, syncs: bool, call: impl FnOnce(&Broker) -> Result<()>) {
+        let Some(broker) = &self.broker else { return };
+        match call(broker) {
+            _ if self.memory.has_crashed() => {}
+            Ok(()) if syncs => self.synced = self.written,
+            Ok(()) => {}
+            Err(error) => assert!(self.troubled, "{error:?}"),
+        }
+    }
+
+    /// Notes a change and tries it; whether it was acknowledged.
+    fn change(&mut self, change: Change, synced: bool, call: impl FnOnce(&Broker) -> Result<()>) {
+        let Some(broker) = &self.broker else { return };
+        self.changes.push(change);
+        match call(broker) {
+            _ if self.memory.has_crashed() => {}
+            Ok(()) => {
+                self.written = self.changes.len();
+                if synced {
+                    self.synced = self.written;
+                }
+            }
+            Err(error @ Error::Indeterminate { .. }) => assert!(self.troubled, "{error:?}"),
+            Err(error) => {
+                assert!(self.troubled, "{error:?}");
+                self.changes.pop();
+            }
+        }
+    }
+
+    fn send(&mut self, topic: usize, partition: u32, bytes: usize, synced: bool) {
+        let Some(partition) = self.partition(topic, partition) else { return };
+        let number = self.number();
+        let value = value(number, bytes);
+        self.change(Change::Append(topic, vec![(partition, number)]), synced, |broker| {
+            let producer = producer(broker, synced)?;
+            let record = Record::to(TOPICS[topic]).partition(partition).value(&value);
+            producer.send(record).and_then(Delivery::wait).map(|_| ())
+        });
+    }
+
+    fn send_all(&mut self, topic: usize, shape: usize) {
+        let Some(other) = self.partition(topic, 1) else { return };
+        let records: Vec<(u32, u64)> =
+            (0..=shape % 4).map(|at| (other * (at as u32 % 2), self.number())).collect();
+        let values: Vec<_> = records.iter().map(|(_, number)| value(*number, shape * 4)).collect();
+        self.change(Change::Append(topic, records.clone()), false, |broker| {
+            let all = records.iter().zip(&values).map(|((partition, _), value)| {
+                Record::to(TOPICS[topic]).partition(*partition).value(value)
+            });
+            producer(broker, false)?.send_all(all).map(|_| ())
+        });
+    }
+
+    fn commit(&mut self, topic: usize, partition: u32, offset: i64) {
+        let Some(partition) = self.partition(topic, partition) else { return };
+        let end = State::of(&self.changes).topics[&topic][partition as usize].len() as i64;
+        let offset = offset % (end + 1);
+        self.change(Change::Commit(topic, partition, offset), false, |broker| {
+            let at = TopicPartition::new(TOPICS[topic], partition);
+            broker.consumer(GROUP)?.commit_offsets([(at, offset)])
+        });
+    }
+
+    fn create(&mut self, topic: usize, partitions: u32) {
+        if self.is_settled() && self.partition(topic, 0).is_none() {
+            let config = TopicConfig::new().partitions(partitions).segment_bytes(2048);
+            self.change(Change::Create(topic, partitions), true, |broker| {
+                broker.create_topic(TOPICS[topic], config)
+            });
+        }
+    }
+
+    fn delete(&mut self, topic: usize) {
+        if self.partition(topic, 0).is_some() {
+            self.change(Change::Delete(topic), true, |broker| broker.delete_topic(TOPICS[topic]));
+        }
+    }
+
+    /// What is seen must be what all changes made, but for one whose outcome is not known.
+    fn look(&mut self) {
+        let Some(broker) = &self.broker else { return };
+        let seen = observe(broker).expect("reading goes on");
+        let shows = |count: usize| State::of(&self.changes[..count]) == seen;
+        assert!((self.written..=self.changes.len()).any(shows), "{self:?} shows {seen:?}");
+    }
+
+    /// The partition, or the topic's only one, if the topic is surely there.
+    fn partition(&self, topic: usize, partition: u32) -> Option<u32> {
+        if !self.is_settled() {
+            return None;
+        }
+        let count = State::of(&self.changes).topics.get(&topic)?.len() as u32;
+        Some(partition % count)
+    }
+
+    fn is_settled(&self) -> bool {
+        self.written == self.changes.len()
+    }
+
+    fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { changes, written, synced, .. } = self;
+        write!(f, "{written} written, {synced} synced of {changes:?}")
+    }
+}
+
+fn producer(broker: &Broker, synced: bool) -> Result<Producer> {
+    let acks = if synced { Acks::Synced } else { Acks::Written };
+    broker.producer_with(ProducerConfig::new().acks(acks))
+}
+
+fn value(number: u64, bytes: usize) -> Vec<u8> {
+    let mut value = number.to_be_bytes().to_vec();
+    value.resize(8 + bytes, number as u8);
+    value
+}
+
+fn observe(broker: &Broker) -> Result<State> {
+    let mut state = State::default();
+    for (topic, name) in TOPICS.iter().enumerate() {
+        let Ok(described) = broker.describe_topic(name) else { continue };
+        let mut logs = Vec::new();
+        for partition in described.partitions {
+            let mut reader = broker.consumer_with(ConsumerConfig::new())?;
+            reader.assign([partition.partition.clone()])?;
+            let mut log = Vec::new();
+            while (log.len() as i64) < partition.end_offset {
+                for record in &reader.poll(Duration::ZERO)? {
+                    assert_eq!(record.offset(), log.len() as i64, "no gap");
+                    let bytes = record.value().expect("all have one");
+                    let number = bytes.first_chunk().map_or(0, |n| u64::from_be_bytes(*n));
+                    assert_eq!(bytes, value(number, bytes.len() - 8), "every byte");
+                    log.push(number);
+                }
+            }
+            logs.push(log);
+        }
+        state.topics.insert(topic, logs);
+    }
+    for row in broker.describe_group(GROUP).map_or(Vec::new(), |group| group.offsets) {
+        let topic = TOPICS.iter().position(|name| *name == row.partition.topic());
+        if let (Some(topic), Some(offset)) = (topic, row.committed) {
+            assert!(offset <= row.end_offset, "never beyond the end");
+            state.offsets.insert((topic, row.partition.partition()), offset);
+        }
+    }
+    Ok(state)
+}
