@@ -1,0 +1,48 @@
+//! The acknowledgements of a child.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read};
+
+/// Records and commits that it was told of.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// Thread, number and partition of a record, and its offset.
+    pub(crate) records: BTreeMap<(u64, u64, u32), i64>,
+    /// The last committed offset of each partition.
+    pub(crate) commits: BTreeMap<u32, i64>,
+}
+
+impl Told {
+    /// Reads until the child is no more.
+    pub(crate) fn read(pipe: impl Read) -> Self {
+        let mut told = Self::default();
+        let mut lines = BufReader::new(pipe).split(b'\n');
+        while let Some(line) = lines.next() {
+            let line = String::from_utf8(line.unwrap()).unwrap();
+            let mut words = line.split(' ');
+            let kind = words.next().unwrap();
+            let numbers: Option<Vec<i64>> = words.map(|word| word.parse().ok()).collect();
+            match (kind, numbers.as_deref()) {
+                ("r", Some(&[thread, number, partition, offset])) => {
+                    told.records.insert((thread as u64, number as u64, partition as u32), offset);
+                }
+                ("c", Some(&[partition, offset])) => {
+                    told.commits.insert(partition as u32, offset);
+                }
+                // Half a line was never told.
+                ("r" | "c", _) => {}
+                _ => {
+                    let rest =
+                        lines.map(|line| String::from_utf8_lossy(&line.unwrap()).into_owned());
+                    let rest: Vec<String> = rest.take(9).collect();
+                    panic!("the child says: {line}{}", rest.join("\n"));
+                }
+            }
+        }
+        told
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.records.len() as u64
+    }
+}
