@@ -186,10 +186,13 @@ impl World {
         self.trace.tally.evictions += 1;
         match session.members[at].consumer.commit() {
             Err(Error::Fenced { .. }) => self.alive(),
-            Err(Error::Failed { .. }) if session.has_failed() => self.alive(),
-            other => {
+            Ok(()) => {
                 self.alive()?;
-                violation(format!("a commit of an evicted member: {other:?}"))
+                violation("a commit of an evicted member succeeds")
+            }
+            Err(error) => {
+                self.alive()?;
+                self.judge(&error, 0)
             }
         }
     }

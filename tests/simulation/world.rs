@@ -55,7 +55,7 @@ pub(crate) struct World {
     promised: usize,
     /// Whether the last life ended by a close that said it succeeded.
     closed: bool,
-    /// Whether calls were made to fail since the folder was found in order.
+    /// Whether calls were ever made to fail.
     pub(crate) had_trouble: bool,
     pub(crate) names: u64,
 }
@@ -231,9 +231,8 @@ impl World {
         self.promised = usize::MAX;
         self.closed = false;
         // A frame with a file of its own may need one file more; after failed writes nothing is given
-        // back, and files that cannot be trusted are not used again.
-        let failed = std::mem::take(&mut self.had_trouble);
-        let files = self.options.journal_files + if failed { 100 } else { 1 };
+        // back, and files that cannot be trusted are not used again and go with time.
+        let files = self.options.journal_files + if self.had_trouble { 100 } else { 1 };
         folder::check(&self.memory, &broker, files).map_err(End::Violation)?;
         self.check_kept(&broker)?;
         Session::new(broker).or_else(|error| violation(format!("no producer: {error:?}")))
