@@ -230,9 +230,10 @@ impl World {
         self.history.found(found, true);
         self.promised = usize::MAX;
         self.closed = false;
-        // A frame with a file of its own may need one file more; after failed writes nothing is given
-        // back, and files that cannot be trusted are not used again and go with time.
-        let files = self.options.journal_files + if self.had_trouble { 100 } else { 1 };
+        // A frame with a file of its own may need one file more, and so may each of three openings that
+        // a crash cuts short. After failed writes nothing is given back, and files that cannot be
+        // trusted are not used again and go with time.
+        let files = self.options.journal_files + if self.had_trouble { 100 } else { 4 };
         folder::check(&self.memory, &broker, files).map_err(End::Violation)?;
         self.check_kept(&broker)?;
         Session::new(broker).or_else(|error| violation(format!("no producer: {error:?}")))
