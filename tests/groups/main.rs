@@ -12,6 +12,7 @@
 //!
 //! ```text
 //! GROUPLOG_CHURN_SECONDS=60 cargo test --release --test groups     # each; a second by default
+//! RUSTFLAGS=-Zsanitizer=thread cargo +nightly test -Zbuild-std --target x86_64-unknown-linux-gnu --test groups
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "this is a test")]

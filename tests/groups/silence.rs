@@ -3,13 +3,16 @@ use std::time::{Duration, Instant};
 
 use grouplog::{Broker, Consumer, ConsumerConfig, Record, TopicConfig};
 
-use crate::stage::LONG;
-
+/// A poll that nothing ends; without auto-commit, which would wake it too.
+const LONG: Duration = Duration::from_mins(1);
 /// Generous, and far from [`LONG`].
 const AT_ONCE: Duration = Duration::from_secs(30);
 
 fn member(broker: &Broker) -> Consumer {
-    let config = ConsumerConfig::new().group("g").max_poll_interval(Duration::from_millis(50));
+    let config = ConsumerConfig::new()
+        .group("g")
+        .enable_auto_commit(false)
+        .max_poll_interval(Duration::from_millis(50));
     let mut member = broker.consumer_with(config).unwrap();
     member.subscribe(["t"]).unwrap();
     member
