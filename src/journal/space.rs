@@ -195,10 +195,10 @@ impl Shared {
         there: impl Fn(&State) -> bool,
     ) -> Result<()> {
         self.check_writable()?;
-        let gets_more = state.can_recycle() || self.may_grow(&state);
-        if let Some(cause) = self.space_stopped.get().filter(|_| !gets_more) {
+        if let Some(cause) = self.no_more_space(&state) {
             return Err(Error::Failed { cause: Arc::clone(cause) });
         }
+        let gets_more = state.can_recycle() || self.may_grow(&state);
         if !std::mem::replace(stalled, true) {
             let most = self.config.max_bytes / u64::from(self.config.file_bytes);
             state.spare_target = (state.spare_target * 2).min(most as usize);
@@ -210,7 +210,9 @@ impl Shared {
                 (self.on_half_full)();
             }
         });
-        if there(&state) || self.check_writable().is_err() {
+        // Whatever came while the lock was given back told nobody who waits below.
+        let told = self.no_more_space(&state).is_some() || self.check_writable().is_err();
+        if there(&state) || told {
             return Ok(());
         }
         let left = deadline.saturating_sub(self.clock.monotonic());
@@ -220,6 +222,13 @@ impl Shared {
             return Err(state.prepare_error.clone().unwrap_or(NO_SPACE));
         }
         Ok(())
+    }
+
+    /// Why there will be no more space, if no checkpoint will make some and the journal is as large as it
+    /// may be.
+    fn no_more_space(&self, state: &State) -> Option<&Arc<Error>> {
+        let gets_more = state.can_recycle() || self.may_grow(state);
+        self.space_stopped.get().filter(|_| !gets_more)
     }
 
     /// Called whenever there may be more space, or never again.
