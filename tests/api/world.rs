@@ -7,7 +7,7 @@ use grouplog::storage::Memory;
 use grouplog::time::ManualClock;
 use grouplog::{
     Broker, BrokerConfig, Consumer, ConsumerConfig, ConsumerRecord, ConsumerRecords, Error,
-    Timestamp, TopicPartition,
+    ReadMode, Timestamp, TopicPartition,
 };
 
 /// Longer than any test takes: a wait of this length must be ended by something.
@@ -33,6 +33,7 @@ impl World {
             .clock(Arc::clone(&clock) as _)
             .journal_file_bytes(64 << 10)
             .journal_max_bytes(1 << 20)
+            .read_mode(read_mode())
             .background(false);
         Self { storage, clock, config }
     }
@@ -48,6 +49,15 @@ impl World {
 
     pub(crate) fn try_open(&self) -> grouplog::Result<Broker> {
         Broker::open_storage(Arc::new(self.storage.clone()), self.config.clone())
+    }
+}
+
+/// How segments are read: all tests hold in both ways. `GROUPLOG_READ_MODE=pread` runs them in the other one.
+pub(crate) fn read_mode() -> ReadMode {
+    match std::env::var("GROUPLOG_READ_MODE").as_deref() {
+        Ok("pread") => ReadMode::Pread,
+        Ok("map") | Err(_) => ReadMode::Map,
+        Ok(other) => panic!("GROUPLOG_READ_MODE is map or pread, not {other}"),
     }
 }
 
