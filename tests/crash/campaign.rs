@@ -48,26 +48,27 @@ impl Plan {
 
     /// The short one, or with `GROUPLOG_CRASH=full` the long one.
     pub(crate) fn from_env() -> Self {
-        if is_full() { Self::FULL } else { Self::SHORT }
+        if Self::is_full() { Self::FULL } else { Self::SHORT }
     }
 
     /// For scripts that are run many times over, with another thread at another place each time.
     pub(crate) fn beside_from_env() -> Self {
-        if is_full() {
+        if Self::is_full() {
             Self { depth: 1, ..Self::FULL }
         } else {
             Self { stride: 19, depth: 1, ..Self::SHORT }
         }
     }
 
+    /// Whether everything is to be tried.
+    pub(crate) fn is_full() -> bool {
+        std::env::var("GROUPLOG_CRASH").is_ok_and(|wanted| wanted == "full")
+    }
+
     /// Of so many calls that a checkpoint can be stopped at, it is stopped at one.
     pub(crate) fn pauses_from_env() -> usize {
-        if is_full() { 1 } else { 2 }
+        if Self::is_full() { 1 } else { 2 }
     }
-}
-
-fn is_full() -> bool {
-    std::env::var("GROUPLOG_CRASH").is_ok_and(|wanted| wanted == "full")
 }
 
 /// What was done, for the log of the run.

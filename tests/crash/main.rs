@@ -14,6 +14,7 @@ mod check;
 mod damage;
 mod folder;
 mod gate;
+mod io_errors;
 mod journal_file;
 mod kinds;
 mod life;
