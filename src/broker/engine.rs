@@ -407,8 +407,11 @@ impl Engine {
     /// Waits until everything up to `lsn` survives power loss.
     pub(crate) fn wait_synced(&self, lsn: Lsn) -> Result<()> {
         if !self.config.background && self.journal.is_held() {
-            // Nobody else writes the recovery checkpoint.
-            self.checkpoint()?;
+            // Nobody else writes the recovery checkpoint. What waits is in the journal all the same.
+            self.checkpoint().map_err(|error| match error {
+                Error::Indeterminate { .. } => error,
+                error => Error::Indeterminate { cause: Arc::new(error) },
+            })?;
         }
         self.journal.wait_synced(lsn, None)
     }
