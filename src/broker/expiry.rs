@@ -25,7 +25,7 @@ impl Engine {
         for (name, offsets) in groups {
             count += self.expire_group(name, offsets, now)?;
         }
-        self.groups.forget_idle();
+        self.groups.forget_idle(self.clock().monotonic());
         Ok(count)
     }
 

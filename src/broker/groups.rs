@@ -118,10 +118,17 @@ impl Groups {
     }
 
     /// Lets go of groups that have no members and that no consumer holds.
-    pub(crate) fn forget_idle(&self) {
+    pub(crate) fn forget_idle(&self, now: Duration) {
         // Who wants a group takes this lock, so nobody comes by while it is looked at.
         self.by_name.lock().retain(|_, handle| {
-            Arc::strong_count(handle) > 1 || handle.lock().group.check_simple_commit().is_err()
+            if Arc::strong_count(handle) > 1 {
+                return true;
+            }
+            // Without a consumer all members are away, and nobody else notices when that is for too
+            // long. Who remains is assigned anew, if that takes it, when somebody comes back.
+            let mut state = handle.lock();
+            state.group.expire(now);
+            state.group.check_simple_commit().is_err()
         });
     }
 
@@ -193,6 +200,8 @@ impl GroupHandle {
         signal: &Arc<MemberSignal>,
     ) -> Result<(), Refusal> {
         self.change(|state| {
+            // Who is gone takes no place, in a group that is full as well as of an instance id.
+            state.group.expire(now);
             state.group.join(id, config, subscription, registry, now)?;
             state.members.insert(id.clone(), Arc::clone(signal));
             state.active = true;

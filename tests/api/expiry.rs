@@ -52,6 +52,20 @@ fn days(world: &World, broker: &Broker, count: u32) {
 }
 
 #[test]
+fn a_static_member_that_does_not_come_back_keeps_no_offsets() {
+    let (world, broker) = world();
+    let config = ConsumerConfig::new().group("g").group_instance_id("a");
+    let mut consumer = broker.consumer_with(config).unwrap();
+    consumer.subscribe(["t"]).unwrap();
+    assert_eq!(drain(&mut consumer).len(), 1);
+    consumer.close().unwrap();
+    // Nobody looks at the group in between, which would evict the member as well.
+    days(&world, &broker, 9);
+    assert!(committed(&broker.admin(), "g").is_empty());
+    assert!(broker.list_groups().is_empty());
+}
+
+#[test]
 fn a_group_is_forgotten_a_week_after_its_last_member_left() {
     let (world, broker) = world();
     let admin = broker.admin();

@@ -225,6 +225,26 @@ fn a_group_has_no_more_members_than_it_may_and_the_refused_one_is_none() {
 }
 
 #[test]
+fn who_is_gone_takes_no_place_of_a_newcomer() {
+    let world = World::new();
+    let storage = Arc::new(world.storage.clone());
+    let broker = Broker::open_storage(storage, world.config.clone().group_max_size(1)).unwrap();
+    broker.create_topic("t", TopicConfig::new()).unwrap();
+    std::mem::forget(member(&broker, config()));
+    world.clock.advance(S(300));
+    let mut next = member(&broker, config().group_instance_id("a"));
+    settle(&mut [&mut next]);
+    let epoch = broker.describe_group("g").unwrap().epoch;
+    drop(next);
+    // Back too late, it is a member like another: the group is assigned anew.
+    world.clock.advance(S(45));
+    let mut late = member(&broker, config().group_instance_id("a"));
+    settle(&mut [&mut late]);
+    assert_eq!(late.assignment().len(), 1);
+    assert!(broker.describe_group("g").unwrap().epoch > epoch);
+}
+
+#[test]
 fn members_stand_by_when_there_are_more_than_partitions_and_topics_may_be_missing() {
     let world = World::new();
     let broker = world.open();
