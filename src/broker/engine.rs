@@ -316,7 +316,7 @@ impl Engine {
             Err(Error::DiskFull { .. }) => {
                 // Whoever waits for `Synced` goes on waiting for that checkpoint.
                 self.background.request_checkpoint();
-                self.journal.keep_replayed()
+                self.journal.keep_replayed().map_err(indeterminate)
             }
             // Whatever else is wrong, the journal knows what became of the frame.
             _ => self.wait_synced(lsn),
@@ -408,10 +408,7 @@ impl Engine {
     pub(crate) fn wait_synced(&self, lsn: Lsn) -> Result<()> {
         if !self.config.background && self.journal.is_held() {
             // Nobody else writes the recovery checkpoint. What waits is in the journal all the same.
-            self.checkpoint().map_err(|error| match error {
-                Error::Indeterminate { .. } => error,
-                error => Error::Indeterminate { cause: Arc::new(error) },
-            })?;
+            self.checkpoint().map_err(indeterminate)?;
         }
         self.journal.wait_synced(lsn, None)
     }
@@ -469,6 +466,14 @@ impl Drop for Engine {
             // `Drop` does its best; `close` is there for who wants to know.
             let _unreported = self.close();
         }
+    }
+}
+
+/// What a failure means to who waits for what is in the journal already.
+fn indeterminate(error: Error) -> Error {
+    match error {
+        Error::Indeterminate { .. } => error,
+        error => Error::Indeterminate { cause: Arc::new(error) },
     }
 }
 
