@@ -16,7 +16,7 @@ use crate::types::Lsn;
 type Done = Box<dyn FnOnce(Result<RecordMetadata>) + Send>;
 
 /// A record whose callback is to be called.
-struct Pending {
+pub(super) struct Pending {
     metadata: RecordMetadata,
     wait: Option<Lsn>,
     done: Done,
@@ -47,14 +47,14 @@ struct Outstanding {
 }
 
 impl Completion {
+    /// Has `done` called on the thread behind `sender`, which [`Completion::start`] gave.
     pub(super) fn push(
         &self,
-        engine: &Arc<Engine>,
+        sender: &Sender<Pending>,
         metadata: RecordMetadata,
         wait: Option<Lsn>,
         done: Done,
     ) -> Result<()> {
-        let sender = self.sender(engine)?;
         *self.outstanding.count.lock() += 1;
         sender.send(Pending { metadata, wait, done }).map_err(|_| {
             self.outstanding.done();
@@ -74,7 +74,8 @@ impl Completion {
         }
     }
 
-    fn sender(&self, engine: &Arc<Engine>) -> Result<Sender<Pending>> {
+    /// The way to the thread, which is started if there is none.
+    pub(super) fn start(&self, engine: &Arc<Engine>) -> Result<Sender<Pending>> {
         let mut thread = self.thread.lock();
         if let Some(running) = &*thread {
             return Ok(running.sender.clone());

@@ -157,10 +157,13 @@ impl Producer {
         record: Record<'_>,
         done: impl FnOnce(Result<RecordMetadata>) + Send + 'static,
     ) -> Result<()> {
+        let Inner { engine, completion, .. } = &*self.inner;
+        // First: an error must mean that the record was not appended.
+        let callbacks = completion.start(engine)?;
         let delivery = self.send(record)?;
         let (metadata, lsn) = (delivery.metadata, delivery.lsn);
         let wait = (self.inner.config.acks == Acks::Synced).then_some(lsn);
-        self.inner.completion.push(&self.inner.engine, metadata, wait, Box::new(done))
+        completion.push(&callbacks, metadata, wait, Box::new(done))
     }
 
     /// Waits until everything sent so far, by any producer of the broker, has this producer's ack
