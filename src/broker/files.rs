@@ -162,6 +162,12 @@ pub(super) fn write_first_checkpoint(storage: &dyn Storage, image: &CheckpointIm
     storage.sync_dir(Path::new(""))
 }
 
+/// Whether no such file was completed before: an attempt that failed may have left it with a name that is
+/// not durable.
+fn is_first_of_its_file(generation: u64) -> bool {
+    generation <= 2
+}
+
 /// A file that was written and is not synced yet.
 pub(super) struct Unsynced {
     file: Arc<dyn StorageFile>,
@@ -181,7 +187,7 @@ pub(super) fn write_checkpoint(storage: &dyn Storage, image: &CheckpointImage) -
     let slot = checkpoint_slot(image.generation);
     let (file, new) = open_or_create(storage, Path::new(image::FILES[slot]))?;
     file.write_at(&image.encode(), 0)?;
-    Ok(Unsynced { file, new })
+    Ok(Unsynced { file, new: new || is_first_of_its_file(image.generation) })
 }
 
 /// The newer of the valid checkpoints.
@@ -295,7 +301,10 @@ pub(super) fn write_offsets(
     let crc = image_crc(&bytes).unwrap_or(0);
     let (handle, new) = open_or_create(storage, offset_path(slot))?;
     handle.write_at(&bytes, 0)?;
-    Ok((OffsetFile { slot, generation, crc }, Unsynced { file: handle, new }))
+    Ok((
+        OffsetFile { slot, generation, crc },
+        Unsynced { file: handle, new: new || is_first_of_its_file(generation) },
+    ))
 }
 
 fn offset_path(slot: u8) -> &'static Path {
