@@ -264,6 +264,12 @@ impl Log {
             }
             active.finish()?;
             active.seal();
+            // An opening that was cut short may have cut the file, and only the system's cache know of it:
+            // durable before a checkpoint lists the segment as one whose length is final.
+            let file = active.file()?;
+            if !is_in(&out.unsynced, &file) {
+                out.unsynced.push(file);
+            }
         }
         self.prepare_folder(out)?;
         let segment = Segment::create(

@@ -192,7 +192,7 @@ impl Segment {
     }
 
     /// The log file, open for writing from here on.
-    fn file(&self) -> Result<Arc<dyn StorageFile>> {
+    pub(in crate::log) fn file(&self) -> Result<Arc<dyn StorageFile>> {
         let mut slot = self.file.lock();
         if let Some(file) = &*slot {
             return Ok(Arc::clone(file));

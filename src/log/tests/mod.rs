@@ -11,7 +11,9 @@ use super::*;
 use crate::error::CorruptReason;
 use crate::record::{BatchHeader, HEADER_BYTES, encode_record, seal};
 use crate::segment::{BLOCK_BYTES, Extension, file_name};
-use crate::storage::{Memory, OpenMode, StorageFile};
+use crate::storage::{Crash, Memory, OpenMode, StorageFile};
+use crate::time::SeededRandom;
+use crate::types::Timestamp;
 
 const EPOCH: Epoch = 3;
 
@@ -57,7 +59,7 @@ fn batch(base_offset: i64, count: i32, value: usize) -> Vec<u8> {
 impl World {
     /// Segments of so many batches, of 10 records of `value` bytes each.
     fn of(segments: &[usize], value: usize) -> Self {
-        let storage = Memory::new();
+        let storage = Memory::crash_simulating(1);
         storage.create_dir(Path::new("t-0")).unwrap();
         let log = Log::new(identity(), shared(&storage));
         let mut images = Vec::new();
@@ -176,4 +178,45 @@ fn records_beyond_the_published_end_are_not_read_yet() {
     assert_eq!(read(1), (1, 1));
     assert_eq!(read(1), (0, 1));
     assert_eq!(read(3), (2, 3));
+}
+
+/// What an opening cut off a segment may be known to the system's cache alone when that opening is killed.
+/// The next one finds nothing to cut; when it goes on in another segment the length is final.
+#[test]
+fn a_cut_is_durable_before_the_next_segment_begins() {
+    let world = World::of(&[2], 100);
+    let hard = world.images[0].len;
+    let metadata = Path::new("t-0").join(write_out::METADATA_FILE);
+    let metadata = world.storage.open(&metadata, OpenMode::CreateNew).unwrap();
+    metadata.write_at(write_out::metadata_text(identity().topic_id).as_bytes(), 0).unwrap();
+    metadata.sync_data().unwrap();
+    let file = world.file(0, Extension::Log);
+    file.write_at(&[7; 50], hard).unwrap();
+    file.sync_data().unwrap();
+    world.storage.sync_dir(Path::new("t-0")).unwrap();
+    world.storage.sync_dir(Path::new("")).unwrap();
+    assert_eq!(world.log().settle_files().unwrap().cut, 50);
+
+    let image = LogImage {
+        start_offset: 0,
+        end_offset: 20,
+        epochs: vec![(EPOCH, 0)],
+        segments: world.images.clone(),
+    };
+    let config = Arc::new(TopicConfig::new().segment_bytes(1024));
+    let log = Log::restore(LogIdentity { config, ..identity() }, shared(&world.storage), &image);
+    assert_eq!(log.settle_files().unwrap().cut, 0);
+    let value = [1; 1000];
+    let mut guard = log.begin_append().unwrap();
+    let record = RecordData { key: None, value: Some(&value), headers: &[], timestamp: None };
+    guard.stage(&record, Timestamp::from_millis(5000)).unwrap();
+    assert!(!guard.apply().wake());
+    log.lock_for_checkpoint().freeze();
+    let captured = log.capture().unwrap();
+    assert_eq!(captured.segments.len(), 2);
+    captured.files.iter().for_each(|file| file.sync_data().unwrap());
+
+    let survived = world.storage.crash(Crash::LoseAll, &SeededRandom::new(1));
+    let path = Path::new("t-0").join(file_name(0, Extension::Log));
+    assert_eq!(survived.metadata(&path).unwrap().unwrap().1, hard);
 }
