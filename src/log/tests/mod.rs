@@ -163,7 +163,7 @@ fn records_beyond_the_published_end_are_not_read_yet() {
     for value in [b"a", b"b", b"c"] {
         let mut guard = log.begin_append().unwrap();
         let record = RecordData { key: None, value: Some(value), headers: &[], timestamp: None };
-        guard.stage(&record, crate::types::Timestamp::from_millis(1)).unwrap();
+        guard.stage(&record, Timestamp::from_millis(1)).unwrap();
         assert!(guard.single_section().is_some());
         let _nothing_filled = guard.apply();
     }
@@ -186,7 +186,7 @@ fn records_beyond_the_published_end_are_not_read_yet() {
 fn a_cut_is_durable_before_the_next_segment_begins() {
     let world = World::of(&[2], 100);
     let hard = world.images[0].len;
-    let metadata = Path::new("t-0").join(write_out::METADATA_FILE);
+    let metadata = Path::new("t-0").join(METADATA_FILE);
     let metadata = world.storage.open(&metadata, OpenMode::CreateNew).unwrap();
     metadata.write_at(write_out::metadata_text(identity().topic_id).as_bytes(), 0).unwrap();
     metadata.sync_data().unwrap();
