@@ -8,7 +8,9 @@
 //! - an urgent one: a whole file, so the quarter is for them.
 //!
 //! A frame of more than a quarter of an ordinary file is *exclusive*: it waits until no other credit is
-//! out, lets nobody else have one, and gets a file of its own size as the only spare.
+//! out, lets nobody else have one, and gets a file that it fits into as the only spare. That file is
+//! never smaller than an ordinary one, because it is used again for ordinary frames: small ones would
+//! take up the limit and not give a credit, whatever a checkpoint gives back.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -408,6 +410,7 @@ impl Shared {
     fn prepare_exclusive(&self, bytes: u32) -> Result<bool> {
         let mut preparing = self.prepare.lock();
         let size = (FIRST_FRAME + bytes + NEXT_BYTES).next_multiple_of(4096);
+        let size = size.max(self.config.file_bytes);
         let (source, removed) = {
             let mut state = self.state.lock();
             if state.current.room() >= bytes {

@@ -184,6 +184,37 @@ fn the_folder_stays_within_its_limit() {
     assert!(total <= journal.shared.config.max_bytes, "{total}");
 }
 
+/// Files of frames a bit too large for an ordinary file must not take the limit up: what does not fit
+/// then would never fit again (seed 50985 of the simulation).
+#[test]
+fn after_a_checkpoint_four_files_take_any_frame() {
+    for mode in BOTH {
+        let file_bytes = 4 * FILE;
+        let max_bytes = 4 * u64::from(file_bytes);
+        let storage: Arc<dyn Storage> = Arc::new(Memory::new());
+        let config = crate::journal::JournalConfig { file_bytes, max_bytes, ..config(mode) };
+        let journal = open(&storage, config, Start::default());
+        let reserve = |payload: &[u8]| {
+            journal.reserve(payload.len(), LONG).or_else(|_full| {
+                journal.checkpointed(journal.end());
+                journal.reserve(payload.len(), LONG)
+            })
+        };
+        let large = vec![1; 20_000];
+        while let Ok(mut credit) = journal.reserve(large.len(), LONG) {
+            journal.append(&mut credit, &[&large]).unwrap();
+        }
+        journal.checkpointed(journal.end());
+        for frame in 0..1000_usize {
+            let payload = vec![1; 16_000 - frame % 100];
+            let mut credit = reserve(&payload).unwrap_or_else(|e| panic!("{frame}: {e}"));
+            journal.append(&mut credit, &[&payload]).unwrap();
+            drop(credit);
+            assert_exact(&journal, &[]);
+        }
+    }
+}
+
 #[test]
 fn a_large_frame_gets_a_file_of_its_own() {
     for mode in BOTH {
