@@ -406,7 +406,8 @@ impl Shared {
     }
 
     /// Sees to it that the next frame of `bytes` fits into the current file or the only spare.
-    /// `false` if only a checkpoint can make space for it.
+    /// `false` if only a checkpoint can make space for it, and for an ordinary file behind it: each such
+    /// frame would take the last spare, and each spare after it be a file beyond the limit.
     fn prepare_exclusive(&self, bytes: u32) -> Result<bool> {
         let mut preparing = self.prepare.lock();
         let size = (FIRST_FRAME + bytes + NEXT_BYTES).next_multiple_of(4096);
@@ -423,7 +424,9 @@ impl Shared {
                 state.free.push(spare.slot);
             }
             state.free.sort_unstable_by_key(|slot| Reverse(slot.size));
-            if let Some(at) = state.free.iter().rposition(|slot| slot.size >= size) {
+            let others = state.free.len() + state.unopened.len() > 1 || self.may_grow(&state);
+            let fits = state.free.iter().rposition(|slot| slot.size >= size);
+            if let Some(at) = fits.filter(|_| others) {
                 (Source::Free(state.free.swap_remove(at)), Vec::new())
             } else {
                 let Some(removed) = make_room(&mut state, &self.config, u64::from(size)) else {
@@ -450,11 +453,13 @@ impl Shared {
     }
 }
 
-/// Takes free slots out until a file of `size` bytes fits below the limit; their numbers.
+/// Takes free slots out until a file of `size` bytes fits below the limit, and an ordinary one can
+/// follow it; their numbers.
 fn make_room(state: &mut State, config: &JournalConfig, size: u64) -> Option<Vec<u32>> {
     let free: u64 = state.free.iter().map(|slot| u64::from(slot.size)).sum();
     let unopened: u64 = state.unopened.iter().map(|(_, bytes)| bytes).sum();
-    if state.total_bytes.saturating_sub(free + unopened) + size > config.max_bytes {
+    let both = size + u64::from(config.file_bytes);
+    if state.total_bytes.saturating_sub(free + unopened) + both > config.max_bytes {
         return None;
     }
     let mut removed = Vec::new();

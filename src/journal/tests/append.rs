@@ -216,6 +216,42 @@ fn after_a_checkpoint_four_files_take_any_frame() {
 }
 
 #[test]
+fn without_checkpoints_large_frames_do_not_take_the_journal_beyond_its_limit() {
+    for mode in BOTH {
+        let (_storage, journal) = fresh(mode);
+        let sizes = [5000, 1000, 12_000, 3000];
+        let append = |bytes: usize| {
+            let mut credit = journal.reserve(bytes, LONG)?;
+            journal.append(&mut credit, &[&vec![1; bytes]])
+        };
+        let appended = sizes.repeat(100).into_iter().filter(|bytes| append(*bytes).is_ok()).count();
+        let most = journal.shared.config.max_bytes;
+        assert!(journal.total_bytes() <= most, "{}", journal.total_bytes());
+        assert!((20..100).contains(&appended), "{appended}");
+        journal.checkpointed(journal.end());
+        for bytes in sizes {
+            append(bytes).unwrap();
+        }
+    }
+}
+
+#[test]
+fn with_a_checkpoint_before_it_the_largest_frame_fits_into_the_smallest_journal() {
+    for mode in BOTH {
+        let storage: Arc<dyn Storage> = Arc::new(Memory::new());
+        let max_bytes = 4 * u64::from(FILE);
+        let config = crate::journal::JournalConfig { max_bytes, ..config(mode) };
+        let journal = open(&storage, config, Start::default());
+        for bytes in [FILE as usize - 32, 3000, 5000].repeat(100) {
+            journal.checkpointed(journal.end());
+            append(&journal, &vec![1; bytes]);
+            assert_exact(&journal, &[]);
+            assert!(journal.total_bytes() <= max_bytes);
+        }
+    }
+}
+
+#[test]
 fn a_large_frame_gets_a_file_of_its_own() {
     for mode in BOTH {
         let (storage, journal) = fresh(mode);
