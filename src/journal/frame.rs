@@ -48,6 +48,15 @@ pub(super) struct FrameHeader {
 impl FrameHeader {
     #[inline]
     pub(super) fn encode(&self, salt: u32) -> [u8; FRAME_HEADER] {
+        let mut bytes = self.encode_salted(salt);
+        let sums = self.checksums(&bytes);
+        bytes[SUMS_AT..].copy_from_slice(&sums);
+        bytes
+    }
+
+    /// The header with the salt where its own checksum belongs.
+    #[inline]
+    pub(super) fn encode_salted(&self, salt: u32) -> [u8; FRAME_HEADER] {
         let mut bytes = [0; FRAME_HEADER];
         bytes[..4].copy_from_slice(&self.payload_bytes.to_be_bytes());
         bytes[4] = self.kind as u8;
@@ -55,9 +64,15 @@ impl FrameHeader {
         bytes[16..24].copy_from_slice(&self.known_synced.to_u64().to_be_bytes());
         bytes[24..28].copy_from_slice(&self.payload_crc.to_be_bytes());
         bytes[CRC_AT..].copy_from_slice(&salt.to_be_bytes());
-        let crc = crc32fast::hash(&bytes);
-        bytes[CRC_AT..].copy_from_slice(&crc.to_be_bytes());
         bytes
+    }
+
+    /// The last bytes of the header, from `SUMS_AT` on: the checksum of the payload, and that of what
+    /// `encode_salted` gave.
+    #[inline]
+    pub(super) fn checksums(&self, salted: &[u8; FRAME_HEADER]) -> [u8; FRAME_HEADER - SUMS_AT] {
+        let both = u64::from(self.payload_crc) << 32 | u64::from(crc32fast::hash(salted));
+        both.to_be_bytes()
     }
 
     /// The header at the start of `bytes`, or `None` if there is no valid one for the position `lsn`.
@@ -126,6 +141,8 @@ pub(super) fn payload_crc(parts: &[&[u8]]) -> u32 {
 }
 
 const LSN_AT: usize = 8;
+/// Where the two checksums stand.
+pub(super) const SUMS_AT: usize = 24;
 const CRC_AT: usize = 28;
 pub(super) const FRAME_HEADER: usize = 32;
 /// The size of a Next frame. Every file keeps room for one.

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::storage::{FileKind, OpenMode, Storage, StorageFile, WriteMap};
 
 use super::JournalMode;
-use super::frame::{FRAME_HEADER, FrameHeader, NEXT_BYTES};
+use super::frame::{FRAME_HEADER, FrameHeader, NEXT_BYTES, SUMS_AT};
 use super::header::{Decoded, FileHeader, HEADER_BYTES};
 
 /// An open slot, filled to its size.
@@ -92,8 +92,12 @@ impl Slot {
         }
     }
 
-    /// Writes a frame. The header goes last through a map, so that a reader beside the writer rarely
-    /// sees half a frame; in Write mode all goes in one call, gathered in `scratch`.
+    /// Writes a frame. Through a map the header goes last, its checksums by a store of their own, so
+    /// that a reader beside the writer rarely sees half a frame; in Write mode all goes in one call,
+    /// gathered in `scratch`.
+    ///
+    /// A load of bytes that several smaller stores have just made waits until all stores before them
+    /// are done. So the header is put together before the payload is stored, and summed after.
     #[inline]
     pub(super) fn write_frame(
         &self,
@@ -105,12 +109,15 @@ impl Slot {
     ) -> Result<()> {
         let position = position as usize;
         if let Some(map) = &self.map {
+            let salted = header.encode_salted(salt);
             let mut at = position + FRAME_HEADER;
             for part in parts {
                 map.write(at, part)?;
                 at += part.len();
             }
-            return map.write(position, &header.encode(salt));
+            let sums = header.checksums(&salted);
+            map.write(position, &salted[..SUMS_AT])?;
+            return map.write(position + SUMS_AT, &sums);
         }
         scratch.clear();
         scratch.extend_from_slice(&header.encode(salt));

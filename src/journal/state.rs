@@ -133,7 +133,7 @@ impl State {
     }
 }
 
-/// Payloads up to this size are copied together before they are journaled.
+/// Payloads up to this size are summed under the lock.
 const SMALL_PAYLOAD: usize = 256;
 
 /// What is to be done after an append, without the lock.
@@ -154,7 +154,8 @@ enum Space<'a, 'c> {
 struct Payload<'a> {
     kind: Kind,
     bytes: usize,
-    crc: u32,
+    /// `None`: not summed yet.
+    crc: Option<u32>,
     parts: &'a [&'a [u8]],
 }
 
@@ -173,26 +174,16 @@ impl Shared {
     #[inline]
     fn append_data(&self, space: Space<'_, '_>, parts: &[&[u8]]) -> Result<Option<Lsn>> {
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
-        if bytes <= SMALL_PAYLOAD {
-            // In one piece: the checksum of several small ones takes several times as long.
-            let mut gathered = [0; SMALL_PAYLOAD];
-            let mut at = 0;
-            for part in parts {
-                gathered[at..at + part.len()].copy_from_slice(part);
-                at += part.len();
-            }
-            let parts = &[&gathered[..bytes]];
-            let crc = payload_crc(parts);
-            return self.append_frame(space, &Payload { kind: Kind::Data, bytes, crc, parts });
-        }
-        // Large payloads take long, so not under the lock.
-        let crc = payload_crc(parts);
+        // A long one takes long to be summed, so that is not done under the lock. For a short one there
+        // is no better place: taking the lock waits for the stores that made it in any case, and before
+        // that they are slow to load.
+        let crc = (bytes > SMALL_PAYLOAD).then(|| payload_crc(parts));
         self.append_frame(space, &Payload { kind: Kind::Data, bytes, crc, parts })
     }
 
     /// A frame that says nothing but what is synced, if there is space for it.
     pub(super) fn append_mark(&self) -> Result<Option<Lsn>> {
-        let payload = Payload { kind: Kind::SyncMark, bytes: 0, crc: payload_crc(&[]), parts: &[] };
+        let payload = Payload { kind: Kind::SyncMark, bytes: 0, crc: None, parts: &[] };
         self.append_frame(Space::Free, &payload)
     }
 
@@ -225,7 +216,7 @@ impl Shared {
             kind: payload.kind,
             lsn: state.current.end(),
             known_synced: self.synced(),
-            payload_crc: payload.crc,
+            payload_crc: payload.crc.unwrap_or_else(|| payload_crc(payload.parts)),
         };
         // Any part of the frame may be in the file, even all of it.
         self.put(&mut state, &header, payload.parts)

@@ -12,9 +12,8 @@ use parking_lot::MutexGuard;
 
 use super::batch::{OpenBatch, OpenFields};
 use super::view::View;
-use super::{APPEND_SECTION_BYTES, AppendSection, Log, Wake};
+use super::{APPEND_HEADER_BYTES, AppendSection, Log, Wake};
 use crate::error::{Error, Result};
-use crate::journal::{SECTION_HEADER as SECTION_HEADER_BYTES, SectionKind, section_header};
 use crate::record::{HEADER_BYTES, Header, encode_record, encoded_record_bytes};
 use crate::types::{Epoch, PanicWatch, PartitionNumber, Timestamp, TimestampType};
 
@@ -26,7 +25,7 @@ pub(crate) fn frame_bound(records_bytes: usize, partitions: usize, batch_size: u
     // Each partition's records begin one piece; every further piece begins where a batch is full.
     // A batch is full when the next record does not fit, so any two neighbours fill a batch.
     let pieces = partitions + 2 * records_bytes / batch_size.max(1) + 1;
-    records_bytes + pieces * (SECTION_HEADER_BYTES + APPEND_SECTION_BYTES + 8)
+    records_bytes + pieces * (APPEND_HEADER_BYTES + 8)
 }
 
 /// One record as it is appended.
@@ -78,7 +77,7 @@ struct Piece {
     count: u32,
     bytes: usize,
     max_timestamp: i64,
-    header: [u8; SECTION_HEADER_BYTES + APPEND_SECTION_BYTES],
+    header: [u8; APPEND_HEADER_BYTES],
 }
 
 impl Appender {
@@ -121,19 +120,19 @@ pub(crate) struct AppendGuard<'a> {
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Afterwards {
-    /// A batch was filled: somebody has to write it out.
-    filled: bool,
+    /// How many batches were filled, which somebody has to write out.
+    filled: usize,
     sleepers: Vec<Arc<dyn Wake>>,
 }
 
 impl Afterwards {
-    /// Wakes pollers; whether a batch was filled, which somebody has to write out. Called without locks.
+    /// Wakes pollers; whether batches were filled, which somebody has to write out. Called without locks.
     #[inline]
     pub(crate) fn wake(self) -> bool {
         if !self.sleepers.is_empty() {
             super::wake_all(self.sleepers);
         }
-        self.filled
+        self.filled > 0
     }
 }
 
@@ -266,7 +265,7 @@ impl AppendGuard<'_> {
         if let Some(open) = &mut appender.open {
             open.publish(&mut appender.staged);
         }
-        let mut filled = false;
+        let mut filled = 0;
         if !appender.fresh.is_empty() {
             filled = log.open_staged(appender);
         }
@@ -312,12 +311,12 @@ impl Log {
         self.encode(open, &mut appender.staged, record, offset, asked, false)
     }
 
-    /// Opens the new batches that were staged one after the other; whether others were filled by that.
+    /// Opens the new batches that were staged one after the other; how many were filled by that.
     #[cold]
-    fn open_staged(&self, appender: &mut Appender) -> bool {
-        let mut filled = false;
+    fn open_staged(&self, appender: &mut Appender) -> usize {
+        let mut filled = 0;
         for (fresh, mut piece) in std::mem::take(&mut appender.fresh) {
-            filled |= self.open_fresh(appender, fresh);
+            filled += usize::from(self.open_fresh(appender, fresh));
             if let Some(open) = &mut appender.open {
                 open.publish(&mut piece);
             }
@@ -437,8 +436,7 @@ impl OpenBatch {
 
 impl Piece {
     fn new() -> Self {
-        let header = [0; SECTION_HEADER_BYTES + APPEND_SECTION_BYTES];
-        Self { count: 0, bytes: 0, max_timestamp: -1, header }
+        Self { count: 0, bytes: 0, max_timestamp: -1, header: [0; APPEND_HEADER_BYTES] }
     }
 
     #[inline]
@@ -463,10 +461,7 @@ impl Piece {
             first_delta: batch.count,
             timestamp_type: batch.shared.timestamp_type,
         };
-        let body = APPEND_SECTION_BYTES + self.bytes;
-        let (kind, fixed) = self.header.split_at_mut(SECTION_HEADER_BYTES);
-        kind.copy_from_slice(&section_header(SectionKind::APPEND, body as u32));
-        fixed.copy_from_slice(&section.encode());
+        section.encode_into(self.bytes, &mut self.header);
     }
 }
 
