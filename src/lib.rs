@@ -122,6 +122,7 @@ pub mod record;
 mod segment;
 pub mod serialization;
 pub mod storage;
+mod sync;
 pub mod time;
 mod types;
 

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 /// Modules of the crate and their ranks. A module may import only lower ranks.
 const TABLE: &[(&str, u32)] = &[
     ("types", 0),
+    // Locks and atomics, or a model checker's.
+    ("sync", 0),
     ("error", 1),
     ("time", 1),
     ("record", 2),

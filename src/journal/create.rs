@@ -3,13 +3,11 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64};
-
-use parking_lot::{Condvar, Mutex};
 
 use crate::error::{CorruptReason, Error, Result};
 use crate::storage::{OpenMode, Storage};
+use crate::sync::atomic::{AtomicBool, AtomicU64};
+use crate::sync::{Condvar, Mutex, OnceLock};
 use crate::time::{Clock, Random};
 use crate::types::Lsn;
 

@@ -29,6 +29,8 @@ mod field;
 mod frame;
 mod header;
 mod inspect;
+#[cfg(all(test, loom))]
+mod models;
 mod replay;
 mod section;
 mod slot;
@@ -40,15 +42,14 @@ mod tests;
 mod worker;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::error::{Error, Result};
 use crate::storage::Storage;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Condvar, Mutex, OnceLock};
 use crate::time::{Clock, Random};
 use crate::types::{Epoch, Lsn, PanicWatch};
 
@@ -365,7 +366,9 @@ impl Shared {
     fn fail_locked(&self, cause: Arc<Error>) {
         if self.failure.set(cause).is_ok() {
             // Taken and given back, so that nobody between its check and its wait misses the call.
-            drop(self.sync.lock());
+            if !cfg!(planted_fault = "failure_wakes_early") {
+                drop(self.sync.lock());
+            }
             self.sync_done.notify_all();
             self.space_freed.notify_all();
         }

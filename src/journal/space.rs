@@ -18,9 +18,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::MutexGuard;
-
 use crate::error::{Error, Result};
+use crate::sync::MutexGuard;
 use crate::types::Lsn;
 
 use super::create::{SPARES_AT_FIRST, free_number, sequence_after};

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
+use crate::sync::atomic::Ordering;
 use crate::types::Lsn;
 
 use super::frame::{FRAME_HEADER, FrameHeader, Kind, NEXT_BYTES, payload_crc};
@@ -218,6 +218,10 @@ impl Shared {
             known_synced: self.synced(),
             payload_crc: payload.crc.unwrap_or_else(|| payload_crc(payload.parts)),
         };
+        if cfg!(planted_fault = "end_before_frame") {
+            let end = Lsn::new(state.current.sequence, state.current.position + frame as u32);
+            self.end.store(end.to_u64(), Ordering::Release);
+        }
         // Any part of the frame may be in the file, even all of it.
         self.put(&mut state, &header, payload.parts)
             .map_err(|cause| Error::Indeterminate { cause })?;

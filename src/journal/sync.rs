@@ -2,13 +2,12 @@
 //! syncer thread to hand the work to, so one producer pays for its sync and for nothing else.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-use parking_lot::MutexGuard;
 
 use crate::error::{Error, Result};
 use crate::storage::StorageFile;
+use crate::sync::MutexGuard;
+use crate::sync::atomic::Ordering;
 use crate::types::Lsn;
 
 use super::slot::rewrite;
@@ -91,7 +90,9 @@ impl Shared {
                 if let Some(end) = synced {
                     self.cover(&sync, end);
                 }
-                self.sync_done.notify_all();
+                if !cfg!(planted_fault = "sync_wakes_nobody") {
+                    self.sync_done.notify_all();
+                }
                 continue;
             }
             let Some(deadline) = deadline else {
@@ -133,6 +134,7 @@ impl Shared {
                 life.synced = life.synced.max(done.position);
             }
         }
+        let end = if cfg!(planted_fault = "sync_covers_later") { state.current.end() } else { end };
         drop(guard);
         self.failure.get().is_none().then_some(end)
     }

@@ -3,13 +3,12 @@
 //! woken per frame: while requests come in it looks every millisecond.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::error::{Error, Result};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Condvar, Mutex};
 use crate::types::Lsn;
 
 use super::{PanicGuard, Shared};

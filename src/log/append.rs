@@ -6,15 +6,14 @@
 //! that is dropped without `apply` leaves no trace.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
-use parking_lot::MutexGuard;
 
 use super::batch::{OpenBatch, OpenFields};
 use super::view::View;
 use super::{APPEND_HEADER_BYTES, AppendSection, Log, Wake};
 use crate::error::{Error, Result};
 use crate::record::{HEADER_BYTES, Header, encode_record, encoded_record_bytes};
+use crate::sync::MutexGuard;
+use crate::sync::atomic::Ordering;
 use crate::types::{Epoch, PanicWatch, PartitionNumber, Timestamp, TimestampType};
 
 /// The capacity of the first buffer of a partition; it grows to the batch size by demand.
@@ -262,6 +261,9 @@ impl AppendGuard<'_> {
         let appender = &mut *self.appender;
         let first = appender.next_offset;
         appender.next_offset = appender.staged_end();
+        if cfg!(planted_fault = "end_before_records") {
+            log.end.store(appender.next_offset, Ordering::Release);
+        }
         if let Some(open) = &mut appender.open {
             open.publish(&mut appender.staged);
         }

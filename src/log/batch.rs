@@ -1,11 +1,10 @@
 //! A batch in memory: open while records are added, then frozen until it stands in a segment.
 
-use std::sync::{Arc, OnceLock};
-
-use parking_lot::Mutex;
+use std::sync::Arc;
 
 use crate::record::{Attributes, BatchHeader, Compression, HEADER_BYTES, MAGIC, seal};
 use crate::storage::map::{AppendReader, AppendWriter, append_buffer};
+use crate::sync::{Mutex, OnceLock};
 use crate::types::{Epoch, TimestampType};
 
 /// What readers see of a batch in memory. Shared through the view.

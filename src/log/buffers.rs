@@ -1,7 +1,6 @@
 //! Buffers of full size are used again: a fresh one costs its page faults and zeros, for every batch.
 
-use parking_lot::Mutex;
-
+use crate::sync::Mutex;
 /// How many are kept: with the default batch size 2 MiB.
 const MAX_KEPT: usize = 32;
 

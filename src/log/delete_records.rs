@@ -7,11 +7,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::{Log, SegmentImage, check_range};
 use crate::error::{CorruptReason, Result};
 use crate::segment::parse_file_name;
+use crate::sync::atomic::Ordering;
 use crate::types::PartitionNumber;
 
 /// The body of a section that moves a log start: partition number (u32) and the first offset that can be

@@ -19,6 +19,8 @@ mod batch;
 mod buffers;
 mod delete_records;
 mod epochs;
+#[cfg(all(test, loom))]
+mod models;
 mod open_files;
 mod read;
 mod reads;
@@ -31,15 +33,14 @@ mod view;
 mod write_out;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-
-use parking_lot::{Mutex, RwLock};
+use std::sync::Arc;
 
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, Result};
 use crate::journal::Journal;
 use crate::storage::{ForkMark, Storage};
+use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{Mutex, OnceLock, RwLock};
 use crate::types::{Epoch, Lsn, PartitionNumber, TimestampType, TopicId, TopicPartition};
 
 pub(crate) use append::{

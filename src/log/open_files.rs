@@ -1,6 +1,6 @@
 //! How many segment files are open for writing.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// A count, and what it may be. Of `max.open.files` a quarter is for segments that appends write to, with as
 /// much for what is new beside them; a quarter for those that a checkpoint writes out at once, with what is

@@ -231,7 +231,7 @@ impl Log {
         }
         let view = self.view();
         while cursor.position < end && !out.full(limits) {
-            let step = if cursor.position < view.written_end() {
+            let step = if view.is_stored(cursor.position) {
                 self.fetch_stored(&view, cursor, partition, limits, out)
             } else {
                 Self::fetch_memory(&view, cursor, end, partition, limits, out)
@@ -240,6 +240,7 @@ impl Log {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(_) if out.records.len() > before => break,
+                Err(error) if cfg!(planted_fault = "believe_missing_segment") => return Err(error),
                 Err(error) => {
                     // If the records were deleted meanwhile, then that is what is wrong.
                     check_range(self.partition(), cursor.position, self.start_offset(), end)?;

@@ -1,12 +1,11 @@
 //! Which segments are open for reading: the least recently used ones are closed when there are too many.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-
-use parking_lot::Mutex;
 
 use super::segment::Segment;
 use crate::config::ReadMode;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// The segments that are open for reading, at most `limit` (the clock algorithm: a hand goes round, and
 /// closes those that were not used since it came by last).

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::append::Appender;
 use super::batch::{OpenBatch, OpenFields};
@@ -14,6 +13,7 @@ use crate::error::{CorruptReason, Error, Result};
 use crate::record::HEADER_BYTES;
 use crate::segment::parse_file_name;
 use crate::storage::{FileKind, OpenMode, Storage};
+use crate::sync::atomic::Ordering;
 use crate::types::{Epoch, TopicId};
 
 /// A partition as a checkpoint records it.

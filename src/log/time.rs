@@ -32,7 +32,7 @@ impl Log {
                 return Ok(Some(found));
             }
         }
-        for batch in view.batches().filter(|batch| batch.base_offset >= view.written_end()) {
+        for batch in view.batches() {
             if batch.max_timestamp().is_some_and(|max| max < target) {
                 continue;
             }

@@ -8,8 +8,8 @@ use crate::types::Epoch;
 
 /// Segments, then frozen batches, then the open batch: offsets rise through them without a gap.
 ///
-/// A batch that was just written may stand in the last segment and among the frozen ones at once;
-/// readers go by offset and prefer the segment.
+/// A batch that is being written stands in the last segment and among the frozen ones at once; readers go
+/// by offset and prefer the memory.
 #[derive(Debug, Default, Clone)]
 pub(super) struct View {
     pub(super) segments: Arc<Vec<Arc<Segment>>>,
@@ -44,8 +44,11 @@ impl View {
         self.segments.get(at).map(|segment| (at, segment))
     }
 
-    /// The first offset that no segment holds.
-    pub(super) fn written_end(&self) -> i64 {
-        self.segments.last().map_or(0, |segment| segment.end_offset())
+    /// Whether `offset` is to be read from the segments. Not while it is in memory: a batch leaves that when
+    /// its segment shows all of it, and before may show its end without its bytes.
+    pub(super) fn is_stored(&self, offset: i64) -> bool {
+        let written = self.segments.last().is_some_and(|last| offset < last.end_offset());
+        let planted = cfg!(planted_fault = "prefer_segments");
+        written && (planted || self.batches().next().is_none_or(|first| offset < first.base_offset))
     }
 }

@@ -3,17 +3,17 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
-use parking_lot::MutexGuard;
 
 use super::batch::MemBatch;
 use super::recover::check_not_foreign;
 use super::segment::{Segment, SegmentFolder};
+use super::view::View;
 use super::{Log, TopicConfig};
 use crate::error::{Error, Result};
 use crate::record::Compression;
 use crate::storage::{OpenMode, StorageFile};
+use crate::sync::MutexGuard;
+use crate::sync::atomic::Ordering;
 
 /// How many frozen batches of a partition may wait before an append waits for whoever writes them out.
 const MAX_WAITING: usize = 64;
@@ -186,13 +186,18 @@ impl Log {
     }
 
     fn write_batch(&self, out: &mut WriteOut, batch: &MemBatch) -> Result<()> {
+        let remove = |view: &mut View| drop(view.frozen.remove(0));
+        let planted = cfg!(planted_fault = "remove_before_write");
+        if planted {
+            self.swap_view(remove);
+        }
         let mut scratch = std::mem::take(&mut out.compressed);
         let result = self.write_bytes(out, batch, &mut scratch);
         out.compressed = scratch;
         result?;
-        self.swap_view(|view| {
-            view.frozen.remove(0);
-        });
+        if !planted {
+            self.swap_view(remove);
+        }
         Ok(())
     }
 

@@ -11,14 +11,19 @@ cd "$(dirname "$0")/../.."
 work="${CARGO_TARGET_DIR:-target}/planted"
 
 # Each with the tests that find it first; all the others of the crash tests follow where they do not.
-# `api:` in front of a name means the tests of tests/api, and those alone.
+# `api:` in front of a name means the tests of tests/api, and those alone; `model:` the models of
+# concurrency whose names begin so (tests/models.sh).
 faults='
 ack_before_sync            first_open
 believe_cached_checkpoint  first_open
+believe_missing_segment    model:a_reader_beside_retention
 believe_segment            seal_and_roll
 checkpoint_above_e         during_checkpoint
 checkpoint_not_synced      commits
 damage_is_torn_tail        damage
+end_before_frame           model:frames_are_complete
+end_before_records         model:a_reader_at_the_tip
+failure_wakes_early        model:a_failure_reaches
 folder_not_synced          seal_and_roll
 follow_strangers           api:hostile
 forget_failed_sync         api:health
@@ -28,10 +33,16 @@ no_salt                    look_alike
 offsets_above_e            during_checkpoint
 offsets_not_synced         commits
 one_checkpoint_file        commits
+prefer_segments            model:a_reader_beside_a_roll
+publish_relaxed            model:readers_see_whole_records
 recycle_early              recycle_during_checkpoint
+remove_before_write        model:a_reader_beside_a_roll
 reuse_deleted_folder       api:health
+sealed_before_prefix       model:a_sealed_buffer
 segments_not_synced        seal_and_roll
+sync_covers_later          model:who_waits
 sync_last_file_only        recycle
+sync_wakes_nobody          model:who_waits
 synced_before_recovery     synced_after
 unlink_before_sync         delete_and_recreate
 '
@@ -44,6 +55,21 @@ diff <(echo "$planted") <(echo "$listed") || { echo "the list of faults is not t
 found=0 missed=0
 while read -r fault tests; do
     [[ -z $fault || ( $# -gt 0 && " $* " != *" $fault "* ) ]] && continue
+    if [[ $tests == model:* ]]; then
+        mkdir -p "$work/$fault"
+        log="$work/$fault/log"
+        # Only a model that fails has found it, not a build that does.
+        if ! PLANTED_FAULT=$fault RUST_BACKTRACE=0 tests/models.sh "${tests#model:}" >"$log" 2>&1 &&
+            grep -q '^test .*models::.* FAILED$' "$log"; then
+            echo "$fault: found"
+            grep -m1 -A1 'panicked at' "$log" | sed 's/^/    /'
+            found=$((found + 1))
+        else
+            echo "$fault: NOT FOUND"
+            missed=$((missed + 1))
+        fi
+        continue
+    fi
     wrapper="$work/$fault/rustc"
     mkdir -p "$work/$fault"
     printf '#!/bin/sh\nexec "$@" --cfg '\''planted_fault="%s"'\''\n' "$fault" >"$wrapper"

@@ -1,12 +1,11 @@
 //! The checksums that vouch for a segment's bytes: kept while it is written, read back from the side file,
 //! or made anew from the bytes where the checksum of the whole agrees.
 
-use parking_lot::{MappedMutexGuard, MutexGuard};
-
 use super::Segment;
 use crate::error::{CorruptReason, Result};
 use crate::segment::{BLOCK_BYTES, Extension, Sums};
 use crate::storage::{FileKind, OpenMode, StorageFile};
+use crate::sync::{MappedMutexGuard, MutexGuard};
 
 /// How much is read at a time where all of a file is.
 const READ_BYTES: usize = 1 << 20;

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use parking_lot::{MappedMutexGuard, MutexGuard};
-
 use super::Segment;
 use super::read::{Batches, History};
 use crate::error::{CorruptReason, Error, Result};
 use crate::record::DecodeError;
 use crate::segment::{Extension, IndexBuilder, OffsetIndex, TimeIndex};
 use crate::storage::{FileKind, OpenMode};
+use crate::sync::{MappedMutexGuard, MutexGuard};
 
 /// The indexes in memory, and how much of them stands in their files.
 #[derive(Debug)]

@@ -8,9 +8,6 @@ mod write;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
-
-use parking_lot::{Mutex, RwLock};
 
 use super::open_files::OpenFiles;
 use super::reads::Reads;
@@ -18,6 +15,8 @@ use super::write_out::SegmentImage;
 use crate::error::Result;
 use crate::segment::{Extension, IndexBuilder, file_name};
 use crate::storage::{OpenMode, Storage, StorageFile};
+use crate::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{Mutex, RwLock};
 use crate::types::TopicPartition;
 
 use evidence::Running;

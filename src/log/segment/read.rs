@@ -10,9 +10,6 @@
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use parking_lot::Mutex;
 
 use super::Segment;
 use crate::error::{CorruptReason, Corruption, Error, Result};
@@ -20,6 +17,8 @@ use crate::log::epochs::epoch_at;
 use crate::record::{Batch, BatchHeader, DecodeError, HEADER_BYTES};
 use crate::segment::{BLOCK_BYTES, Extension, Headers, Sums};
 use crate::storage::{OpenMode, ReadMap, StorageFile};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::types::Epoch;
 
 /// How much a plain read takes at least, if there is as much.

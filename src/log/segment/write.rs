@@ -1,12 +1,12 @@
 //! Appending to a segment, and its index and checksum files.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::Segment;
 use crate::error::{Error, Result};
 use crate::segment::Extension;
 use crate::storage::{OpenMode, StorageFile};
+use crate::sync::atomic::Ordering;
 
 /// Space is asked for ahead in steps that grow with the segment, between these bounds: a file that grows
 /// by small pieces is slow and erratic, and a small one must not take much.

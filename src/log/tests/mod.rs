@@ -180,6 +180,40 @@ fn records_beyond_the_published_end_are_not_read_yet() {
     assert_eq!(read(3), (2, 3));
 }
 
+/// A segment shows the end of a batch and then its bytes. In between the batch is still in memory, and read
+/// there: by offset and by time.
+#[test]
+fn a_batch_that_is_being_written_is_read_from_memory() {
+    let mut shared = LogShared::new(Arc::new(Memory::new()), EPOCH, &BrokerConfig::new());
+    shared.batch_size = 1;
+    let log = Log::new(identity(), Arc::new(shared));
+    for value in [[1; 64], [2; 64]] {
+        let mut guard = log.begin_append().unwrap();
+        let record = RecordData { key: None, value: Some(&value), headers: &[], timestamp: None };
+        guard.stage(&record, Timestamp::from_millis(1)).unwrap();
+        assert!(guard.single_section().is_some());
+        let _not_written_out = guard.apply();
+    }
+    assert_eq!(log.waiting_batches(), 1);
+    let image = SegmentImage {
+        base_offset: 0,
+        end_offset: 1,
+        len: 0,
+        checksum: 0,
+        first_timestamp: 1,
+        max_timestamp: 1,
+    };
+    let half_written = segment::Segment::existing(log.segment_folder(), image, 4096);
+    log.swap_view(|view| Arc::make_mut(&mut view.segments).push(Arc::new(half_written)));
+
+    let mut fetched = Fetched::default();
+    let limits = FetchLimits { records: 10, bytes: 1 << 20 };
+    log.fetch(&mut Cursor::new(0), 0, limits, &mut fetched).unwrap();
+    assert_eq!(fetched.records.len(), 2);
+    let found = log.offset_for_time(Timestamp::from_millis(1)).unwrap();
+    assert_eq!(found, Some((0, Timestamp::from_millis(1))));
+}
+
 /// What an opening cut off a segment may be known to the system's cache alone when that opening is killed.
 /// The next one finds nothing to cut; when it goes on in another segment the length is final.
 #[test]

@@ -23,7 +23,9 @@ use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::sync::Accesses;
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// A buffer in `memory`, whose content does not matter, of which the first `prefix` bytes are reserved
 /// for `seal`.
@@ -42,6 +44,7 @@ pub(crate) fn append_buffer(memory: Box<[u8]>, prefix: usize) -> (AppendWriter, 
         prefix,
         published: AtomicUsize::new(prefix),
         sealed: AtomicBool::new(false),
+        accesses: Accesses::new(),
     });
     let reader = AppendReader { shared: Arc::clone(&shared) };
     (AppendWriter { shared, published: prefix, sealed: false }, reader)
@@ -54,6 +57,7 @@ struct Shared {
     /// `prefix <= published <= capacity`
     published: AtomicUsize,
     sealed: AtomicBool,
+    accesses: Accesses,
 }
 
 // SAFETY: the memory behind `start` is owned by this value and freed once, in `drop`; bytes have no
@@ -69,6 +73,7 @@ impl Shared {
     ///
     /// `from <= to <= capacity`, and nobody writes to the range while the slice lives.
     unsafe fn slice(&self, from: usize, to: usize) -> &[u8] {
+        self.accesses.read(from, to);
         // SAFETY: the range is inside the one allocation, which lives as long as `self` and is
         // initialised (A5); the caller promises the rest.
         unsafe {
@@ -111,6 +116,7 @@ impl AppendWriter {
     #[inline]
     pub(crate) fn spare(&mut self) -> &mut [u8] {
         let (start, len) = (self.published, self.spare_len());
+        self.shared.accesses.write(start, start.wrapping_add(len));
         // SAFETY: [published, published + len) is inside the allocation and initialised (A5). No
         // reader reaches it (A2), or it is empty (A4); `&mut self` keeps the writer's own slices
         // away, and there is one writer.
@@ -140,7 +146,9 @@ impl AppendWriter {
         assert!(len <= self.spare_len(), "more bytes published than there is room");
         self.published = self.published.wrapping_add(len);
         // Release: what was encoded is visible to whoever loads the new length (A1).
-        self.shared.published.store(self.published, Ordering::Release);
+        let planted = cfg!(planted_fault = "publish_relaxed");
+        let order = if planted { Ordering::Relaxed } else { Ordering::Release };
+        self.shared.published.store(self.published, order);
     }
 
     /// Fills the reserved prefix; nothing can be written afterwards.
@@ -151,6 +159,10 @@ impl AppendWriter {
     pub(crate) fn seal(&mut self, prefix: &[u8]) {
         assert!(!self.sealed, "a buffer is sealed once");
         assert_eq!(prefix.len(), self.shared.prefix, "the prefix fills what is reserved for it");
+        if cfg!(planted_fault = "sealed_before_prefix") {
+            self.shared.sealed.store(true, Ordering::Release);
+        }
+        self.shared.accesses.write(0, prefix.len());
         // SAFETY: the reserved bytes are inside the allocation and as many as `prefix` has; no
         // slice covers them before `sealed` is set (A3), so the two do not overlap either.
         unsafe {
@@ -232,6 +244,8 @@ impl fmt::Debug for AppendReader {
     }
 }
 
+#[cfg(all(test, loom))]
+mod models;
 #[cfg(test)]
 mod tests {
     use std::thread;

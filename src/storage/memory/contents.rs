@@ -14,17 +14,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::sync::Calls;
+
 /// A file, apart from its name.
 #[derive(Debug)]
 pub(super) struct Inode {
     pub(super) id: u64,
     pub(super) contents: Mutex<Contents>,
+    /// Entered by each call that reads or changes bytes, before any lock.
+    pub(super) calls: Calls,
 }
 
 impl Inode {
     pub(super) fn new(id: u64, keeps_history: bool, space: Arc<Space>) -> Self {
         let history = keeps_history.then(History::default);
-        Self { id, contents: Mutex::new(Contents { now: Vec::new(), reserved: 0, history, space }) }
+        let contents = Contents { now: Vec::new(), reserved: 0, history, space };
+        Self { id, contents: Mutex::new(contents), calls: Calls::new() }
     }
 
     /// A copy that shares nothing but the account of space it is given.
@@ -37,7 +42,7 @@ impl Inode {
             history: contents.history.clone(),
             space,
         };
-        Self { id: self.id, contents: Mutex::new(copy) }
+        Self { id: self.id, contents: Mutex::new(copy), calls: Calls::new() }
     }
 }
 

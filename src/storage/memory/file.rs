@@ -50,6 +50,7 @@ impl MemoryFile {
 
 impl StorageFile for MemoryFile {
     fn read_at(&self, buf: &mut [u8], position: u64) -> Result<usize> {
+        self.inode.calls.enter();
         self.alive("read")?;
         let contents = self.inode.contents.lock();
         let there = usize::try_from(position).ok().and_then(|from| contents.now.get(from..));
@@ -60,6 +61,7 @@ impl StorageFile for MemoryFile {
     }
 
     fn write_at(&self, bytes: &[u8], position: u64) -> Result<()> {
+        self.inode.calls.enter();
         self.check_writable("write")?;
         let permit = self.tell("write", self.shared.admit(|| self.write_step(bytes, position)))?;
         let written = self.inode.contents.lock().write(position, bytes);
@@ -90,6 +92,7 @@ impl StorageFile for MemoryFile {
     }
 
     fn sync_data(&self) -> Result<()> {
+        self.inode.calls.enter();
         let step = || Step::Sync { inode: Arc::clone(&self.inode) };
         let permit = self.tell("sync", self.shared.admit(step))?;
         let synced = self.inode.contents.lock().sync();
@@ -139,6 +142,7 @@ impl StorageFile for MemoryFile {
 
 impl MapTarget for MemoryFile {
     fn write(&self, position: usize, bytes: &[u8]) {
+        self.inode.calls.enter();
         let step = || self.write_step(bytes, position as u64);
         // After a crash there is nobody who could store anything.
         let Ok(_permit) = self.shared.admit_store(step) else { return };

@@ -1,0 +1,169 @@
+//! Appenders, those who wait for a sync and those who look on, in every order: the journal itself over a
+//! storage in memory, whose calls happen at once. It has no thread of its own here.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Journal, JournalConfig, JournalMode, Start, replay};
+use crate::error::Error;
+use crate::storage::{Crash, Memory};
+use crate::sync::{check, spawn};
+use crate::time::{ManualClock, SeededRandom};
+use crate::types::{Lsn, Timestamp};
+
+const ID: [u8; 16] = [3; 16];
+
+/// A journal, and where its first frame goes.
+fn fresh(mode: JournalMode) -> (Memory, Arc<Journal>, Lsn) {
+    let storage = Memory::crash_simulating(1);
+    let config = JournalConfig {
+        file_bytes: 16 << 10,
+        max_bytes: 64 << 10,
+        mode,
+        directory_id: ID,
+        epoch: 5,
+        sync_interval: Duration::from_secs(1),
+        background: false,
+    };
+    let journal = Journal::create(
+        Arc::new(storage.clone()),
+        config,
+        Arc::new(SeededRandom::new(1)),
+        Arc::new(ManualClock::at(Timestamp::from_millis(0))),
+        &Start::default(),
+        Box::new(|| ()),
+    )
+    .unwrap();
+    let from = journal.end();
+    (storage, journal, from)
+}
+
+fn append(journal: &Journal, payload: &[u8]) -> Lsn {
+    journal.try_append(&[payload]).unwrap().unwrap()
+}
+
+/// The payloads that a replay finds, and where it ends.
+fn read(storage: &Memory, from: Lsn) -> (Vec<Vec<u8>>, Lsn) {
+    let mut payloads = Vec::new();
+    let replayed = replay(storage, ID, from, &mut |frame| {
+        payloads.push(frame.payload.to_vec());
+        Ok(())
+    });
+    (payloads, replayed.unwrap().end)
+}
+
+/// What a power loss now leaves.
+fn after_power_loss(storage: &Memory, from: Lsn) -> Vec<Vec<u8>> {
+    read(&storage.crash(Crash::LoseAll, &SeededRandom::new(1)), from).0
+}
+
+/// J1: whoever sees an end finds all frames below it whole, and the end never falls.
+#[test]
+fn frames_are_complete_below_the_published_end() {
+    check(|| {
+        let (storage, journal, from) = fresh(JournalMode::Write);
+        let appending = [b"one", b"two"].map(|payload| {
+            let journal = Arc::clone(&journal);
+            spawn(move || {
+                let end = append(&journal, payload);
+                assert!(journal.end() >= end, "the end is below an appended frame");
+            })
+        });
+        let seen = journal.end();
+        let (payloads, found) = read(&storage, from);
+        assert!(found >= seen, "a published frame is not there");
+        assert!(payloads.iter().all(|payload| payload == b"one" || payload == b"two"));
+        assert!(journal.end() >= seen, "the end fell");
+        for thread in appending {
+            thread.join().unwrap();
+        }
+        let (payloads, found) = read(&storage, from);
+        assert_eq!((payloads.len(), found), (2, journal.end()));
+    });
+}
+
+/// J4: a waiter is told when a sync that began after its frame ended is done, and not before; and it is
+/// told, whoever runs that sync.
+#[test]
+fn who_waits_is_told_by_a_sync_that_began_later() {
+    check(|| {
+        let (storage, journal, from) = fresh(JournalMode::Write);
+        let committing = [b"one", b"two"].map(|payload| {
+            let (journal, storage) = (Arc::clone(&journal), storage.clone());
+            spawn(move || {
+                let end = append(&journal, payload);
+                journal.wait_synced(end, None).unwrap();
+                assert!(journal.synced() >= end);
+                let left = after_power_loss(&storage, from);
+                assert!(left.iter().any(|left| left == payload), "told before it is durable");
+            })
+        });
+        for thread in committing {
+            thread.join().unwrap();
+        }
+        assert_eq!(journal.synced(), journal.end());
+    });
+}
+
+/// J5: a sync that fails is final, and everybody learns of it whose frame it was to cover.
+#[test]
+fn a_failed_sync_is_told_to_all() {
+    check(|| {
+        let (storage, journal, _) = fresh(JournalMode::Map);
+        // Stores through a map do not fail, so each sync does.
+        storage.fail_at(storage.ops() + 1, ErrorKind::Other, true);
+        let ends = [b"one", b"two"].map(|payload| {
+            let journal = Arc::clone(&journal);
+            let waiting = spawn(move || match journal.try_append(&[payload]) {
+                Ok(end) => {
+                    let told = journal.wait_synced(end.unwrap(), None);
+                    assert!(matches!(told, Err(Error::Indeterminate { .. })), "{told:?}");
+                    end
+                }
+                Err(Error::Failed { .. }) => None,
+                Err(other) => panic!("{other:?}"),
+            });
+            waiting
+        });
+        let ends = ends.map(|thread| thread.join().unwrap());
+        storage.heal();
+        for end in ends.into_iter().flatten() {
+            let told = journal.wait_synced(end, None);
+            assert!(matches!(told, Err(Error::Indeterminate { .. })), "{told:?}");
+        }
+    });
+}
+
+/// While `synced` is held there is no sync to run: only others can wake who waits, and each of them does.
+fn wakes_a_held_waiter(wake: fn(&Journal, Lsn), told: fn(Result<(), Error>) -> bool) {
+    check(move || {
+        let (_, journal, _) = fresh(JournalMode::Write);
+        journal.hold_synced();
+        let end = append(&journal, b"held");
+        let waiting = {
+            let journal = Arc::clone(&journal);
+            spawn(move || journal.wait_synced(end, None))
+        };
+        wake(&journal, end);
+        assert!(told(waiting.join().unwrap()));
+    });
+}
+
+#[test]
+fn a_failure_reaches_who_waits_without_a_sync() {
+    wakes_a_held_waiter(
+        |journal, _| journal.fail(Arc::new(Error::Closed)),
+        |told| matches!(told, Err(Error::Indeterminate { .. })),
+    );
+}
+
+#[test]
+fn a_checkpoint_reaches_who_waits_without_a_sync() {
+    wakes_a_held_waiter(|journal, end| journal.checkpointed(end), |told| told.is_ok());
+}
+
+#[test]
+fn a_release_reaches_who_waits_without_a_sync() {
+    wakes_a_held_waiter(|journal, _| journal.release_synced(), |told| told.is_ok());
+}

@@ -1,0 +1,45 @@
+//! One writer and its readers, in every order and with every value that a relaxed machine may show them.
+
+use super::append_buffer;
+use crate::sync::{check, spawn};
+
+/// A1, A2: whoever sees a length sees the records below it whole; the length never falls.
+#[test]
+fn readers_see_whole_records_in_order() {
+    check(|| {
+        let (mut writer, reader) = append_buffer(vec![0; 8].into(), 2);
+        let reading = spawn(move || {
+            let mut seen = 0;
+            for _ in 0..2 {
+                let published = reader.published();
+                assert!(published.len() >= seen, "the published length fell");
+                assert!(b"aabbcc".starts_with(published) && published.len() % 2 == 0);
+                seen = published.len();
+            }
+        });
+        for record in [b"aa", b"bb", b"cc"] {
+            writer.spare()[..2].copy_from_slice(record);
+            writer.publish(2);
+        }
+        reading.join().unwrap();
+    });
+}
+
+/// A3, A4: whoever sees the seal sees prefix and records.
+#[test]
+fn a_sealed_buffer_is_whole() {
+    check(|| {
+        let (mut writer, reader) = append_buffer(vec![0; 6].into(), 2);
+        let reading = spawn(move || {
+            let published = reader.published().to_vec();
+            assert!(b"aabb".starts_with(&published) && published.len() % 2 == 0);
+            assert!(reader.sealed().is_none_or(|all| all == b"HHaabb"));
+        });
+        for record in [b"aa", b"bb"] {
+            writer.spare()[..2].copy_from_slice(record);
+            writer.publish(2);
+        }
+        writer.seal(b"HH");
+        reading.join().unwrap();
+    });
+}
