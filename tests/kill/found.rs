@@ -8,8 +8,8 @@ use grouplog::{
     TopicDescription, TopicPartition,
 };
 
-use crate::child::{GROUP, PARTITIONS, THREADS, TOPIC, value};
 use crate::told::Told;
+use crate::work::{GROUP, PARTITIONS, THREADS, TOPIC, value};
 
 /// What a record says of itself: run, thread, number.
 type Name = (u64, u64, u64);

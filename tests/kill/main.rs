@@ -1,5 +1,7 @@
-//! Real processes, killed: a child appends and commits from several threads and tells each
-//! acknowledgement through a pipe; SIGKILL ends it at any time; what it was told must be there.
+//! Several threads that append and commit while an end comes at any time, and what they were told.
+//!
+//! Real processes, killed: a child tells each acknowledgement through a pipe, and SIGKILL ends it.
+//! Machines without power (`power`): on `storage::Memory`, with all threads of the engine.
 //!
 //! `GROUPLOG_KILLS=1000 cargo test --release --test kill` kills more often.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
@@ -7,7 +9,9 @@
 
 mod child;
 mod found;
+mod power;
 mod told;
+mod work;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -68,7 +72,7 @@ fn what_was_acknowledged_survives_sigkill() {
 /// Recovered by a writer it is the same, and so it is after a close, without repairs.
 fn reopen(path: &Path, mode: JournalMode, found: &Found, run: u64) -> Result<(), String> {
     for closed in [false, true] {
-        let broker = Broker::open_with(path, child::config(mode)).map_err(|e| e.to_string())?;
+        let broker = Broker::open_with(path, work::config(mode)).map_err(|e| e.to_string())?;
         let report = broker.recovery_report();
         if closed && report.unclean {
             return Err(format!("a closed folder needs repair: {report:?}"));
@@ -115,6 +119,6 @@ fn child() {
     if let Ok(folder) = std::env::var(FOLDER) {
         let write = std::env::var(MODE).is_ok_and(|mode| mode == "write");
         let mode = if write { JournalMode::Write } else { JournalMode::Auto };
-        child::work(Path::new(&folder), mode, std::env::var(RUN).unwrap().parse().unwrap());
+        child::work_in(Path::new(&folder), mode, std::env::var(RUN).unwrap().parse().unwrap());
     }
 }

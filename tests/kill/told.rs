@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read};
 
+use crate::work::{Ack, is_synced};
+
 /// Records and commits that it was told of.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
@@ -40,6 +42,23 @@ impl Told {
             }
         }
         told
+    }
+
+    pub(crate) fn add(&mut self, ack: Ack) {
+        match ack {
+            Ack::Record { thread, number, partition, offset } => {
+                self.records.insert((thread, number, partition), offset);
+            }
+            Ack::Commit { partition, offset } => {
+                self.commits.insert(partition, offset);
+            }
+        }
+    }
+
+    /// What survives power loss of it: commits are `Written`.
+    pub(crate) fn keep_synced(&mut self) {
+        self.records.retain(|&(thread, _, _), _| is_synced(thread));
+        self.commits.clear();
     }
 
     pub(crate) fn count(&self) -> u64 {
