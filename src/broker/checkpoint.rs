@@ -21,6 +21,9 @@ use crate::group::OffsetStore;
 use crate::log::{Captured, FreezeGuard, Frozen, Log, LogImage};
 use crate::types::{Lsn, PartitionNumber};
 
+/// The partitions of a checkpoint.
+type Logs = BTreeMap<PartitionNumber, LogImage>;
+
 /// What the checkpoint lock protects: the state as the last checkpoint recorded it.
 #[derive(Debug)]
 pub(super) struct CheckpointState {
@@ -28,12 +31,27 @@ pub(super) struct CheckpointState {
     pub(super) offsets: Option<OffsetFile>,
     /// Whether offsets changed since the offset file was written is told by their version.
     pub(super) offsets_version: u64,
-    pub(super) logs: BTreeMap<PartitionNumber, LogImage>,
+    pub(super) logs: Logs,
+    /// Whether the last checkpoint says that the folder is closed.
+    closed: bool,
     /// The state that recovery built, frozen before anything was appended; written out first.
     pub(super) pending: Option<Freeze>,
 }
 
 impl CheckpointState {
+    /// As a checkpoint that was read recorded it, with what recovery made of it since to be written out.
+    pub(super) fn new(generation: u64, offsets: Option<OffsetFile>, logs: Logs) -> Self {
+        Self {
+            generation,
+            offsets,
+            // Replayed commits made the offsets differ from their file.
+            offsets_version: 0,
+            logs,
+            closed: false,
+            pending: None,
+        }
+    }
+
     /// Leaves the state that recovery built to a later checkpoint, which is as exact.
     pub(super) fn postpone_pending(&mut self) {
         if let Some(freeze) = self.pending.take() {
@@ -50,16 +68,33 @@ pub(super) struct Freeze {
     offsets: Arc<OffsetStore>,
     offsets_version: u64,
     catalogue: Catalogue,
+    /// Whether nothing can come after it.
+    closed: bool,
 }
 
 impl Engine {
     /// Makes everything up to now durable outside the journal.
     pub(crate) fn checkpoint(&self) -> Result<()> {
+        self.checkpoint_as(false)
+    }
+
+    /// As `checkpoint`, when the journal takes no more appends. It says that the folder is closed if nothing
+    /// is left to be done to the files of partitions: segments below a log start are removed only when a
+    /// durable checkpoint does not list them any more, so that it takes another one to say it.
+    pub(super) fn last_checkpoint(&self) -> Result<()> {
+        self.checkpoint_as(true)?;
+        if self.checkpoint.lock().closed || self.logs.left_over.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.checkpoint_as(true)
+    }
+
+    fn checkpoint_as(&self, closed: bool) -> Result<()> {
         let mut state = self.checkpoint.lock();
         self.finish_pending(&mut state)?;
         let freeze = {
             let _guard = self.journal.fail_on_panic("a checkpoint");
-            self.freeze()
+            Freeze { closed, ..self.freeze() }
         };
         self.finish_checkpoint(&mut state, &freeze)?;
         drop(state);
@@ -119,6 +154,7 @@ impl Engine {
                 offsets: Arc::new(offsets.store.snapshot()),
                 offsets_version: offsets.version,
                 catalogue: catalogue.clone(),
+                closed: false,
             };
         }
     }
@@ -222,12 +258,19 @@ impl Engine {
             }
             offsets = Some(file);
         }
+        let is_unlisted = |(log, _): &(Arc<Log>, Frozen)| {
+            logs.get(&log.number()).is_some_and(|image| image.segments.len() < log.segment_count())
+        };
+        let closed = freeze.closed
+            && !self.logs.left_over.load(Ordering::Acquire)
+            && !freeze.logs.iter().any(is_unlisted);
         let image = CheckpointImage {
             directory_id: self.directory_id,
             generation: state.generation + 1,
             end: freeze.end,
             epoch: self.epoch,
             offsets,
+            closed,
             catalogue: freeze.catalogue.clone(),
             logs,
         };
@@ -239,16 +282,13 @@ impl Engine {
         state.offsets = offsets;
         state.offsets_version = freeze.offsets_version;
         state.logs = image.logs;
+        state.closed = image.closed;
         self.logs.write_failed.store(false, Ordering::Release);
         Ok(())
     }
 
     /// Writes out, syncs, and records some of the partitions that changed.
-    fn write_segments(
-        &self,
-        some: &[&(Arc<Log>, Frozen)],
-        logs: &mut BTreeMap<PartitionNumber, LogImage>,
-    ) -> Result<(), Failure> {
+    fn write_segments(&self, some: &[&(Arc<Log>, Frozen)], logs: &mut Logs) -> Result<(), Failure> {
         let captured: Vec<Captured> =
             some.iter().map(|(log, _)| log.capture()).collect::<Result<_>>()?;
         let files: Vec<_> = captured.iter().flat_map(|log| log.files.iter().cloned()).collect();

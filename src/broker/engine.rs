@@ -434,7 +434,9 @@ impl Engine {
         self.background.stop();
         self.writer.stop();
         self.groups.close();
-        let written = self.checkpoint().and_then(|()| self.finish_files());
+        // First, so that nothing can come after the last checkpoint, which says so.
+        self.journal.stop_appends();
+        let written = self.last_checkpoint().and_then(|()| self.finish_files());
         let journal = self.journal.close();
         drop(self.lock.lock().take());
         written.and(journal)

@@ -83,7 +83,8 @@ pub enum Problem {
     Partition {
         /// The partition.
         partition: TopicPartition,
-        /// The damage found at opening (`Corrupt`, `MissingSegment`), or `Poisoned` after a panic.
+        /// The damage found at opening or by the first append (`Corrupt`, `MissingSegment`), or `Poisoned`
+        /// after a panic.
         cause: Error,
     },
     /// The files of a deleted topic could not be removed; it is tried again with each checkpoint.

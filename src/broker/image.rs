@@ -8,7 +8,8 @@
 //!     28    8 u64   generation: rises by one, an even one goes to file a, an odd one to file b
 //!     36    4 u32   body length
 //!     40    4 u32   CRC-32 of bytes 0..40 and the body
-//!     44   ..       body: E, epoch, offset file, catalogue with each partition's log; see `encode`
+//!     44   ..       body: E, epoch, offset file and whether the writer closed, catalogue with each
+//!                   partition's log; see `encode`
 //! ```
 //!
 //! Big-endian. Written in place and synced; the other file still holds the state before. A torn file
@@ -29,6 +30,8 @@ const MAGIC: &[u8; 8] = b"GLCHKPT\0";
 pub(super) const VERSION: u32 = 2;
 const HEADER_BYTES: usize = 44;
 const CRC_AT: usize = 40;
+/// In the byte that names the offset file (0 none, 1 a, 2 b).
+const CLOSED: u8 = 4;
 /// Magic and version.
 pub(super) const HEAD_BYTES: usize = 12;
 /// No checkpoint is larger, so that a damaged length allocates nothing.
@@ -53,6 +56,9 @@ pub(crate) struct CheckpointImage {
     pub(crate) end: Lsn,
     pub(crate) epoch: Epoch,
     pub(crate) offsets: Option<OffsetFile>,
+    /// Whether the writer closed the folder with it: appends were refused before it was frozen, so neither
+    /// the journal nor any file got anything since from that writer.
+    pub(crate) closed: bool,
     pub(crate) catalogue: Catalogue,
     /// Partitions that ever had a record.
     pub(crate) logs: BTreeMap<PartitionNumber, LogImage>,
@@ -84,7 +90,7 @@ impl CheckpointImage {
         out.u64(0); // Length and CRC, when they are known.
         out.u64(self.end.to_u64());
         out.i32(self.epoch);
-        out.u8(self.offsets.map_or(0, |file| 1 + file.slot));
+        out.u8(self.offsets.map_or(0, |file| 1 + file.slot) | if self.closed { CLOSED } else { 0 });
         out.u64(self.offsets.map_or(0, |file| file.generation));
         out.u32(self.offsets.map_or(0, |file| file.crc));
         self.catalogue.encode(&mut out, |out, number| encode_log(out, self.logs.get(&number)));
@@ -119,11 +125,14 @@ impl CheckpointImage {
         let mut input = Decoder::new(body);
         let end = Lsn::from_u64(input.u64()?);
         let epoch = input.i32()?;
-        let slot = input.u8()?;
+        let flags = input.u8()?;
         let (generation_of_offsets, crc) = (input.u64()?, input.u32()?);
-        let offsets = match slot {
+        let closed = flags & CLOSED != 0;
+        let offsets = match flags & !CLOSED {
             0 => None,
-            1 | 2 => Some(OffsetFile { slot: slot - 1, generation: generation_of_offsets, crc }),
+            file @ 1..=2 => {
+                Some(OffsetFile { slot: file - 1, generation: generation_of_offsets, crc })
+            }
             _ => return Err(CorruptReason::Field.into()),
         };
         let mut logs = BTreeMap::new();
@@ -140,7 +149,7 @@ impl CheckpointImage {
         if epoch < 0 || epoch == Epoch::MAX || i64::try_from(counted).is_err() {
             return Err(CorruptReason::Field.into());
         }
-        let image = Self { directory_id, generation, end, epoch, offsets, catalogue, logs };
+        let image = Self { directory_id, generation, end, epoch, offsets, closed, catalogue, logs };
         // One state has one form: what this version would not have written is damage, though its
         // checksum is right.
         if bytes.get(..HEADER_BYTES + body_len) != Some(image.encode().as_slice()) {
@@ -253,6 +262,7 @@ mod tests {
             end: Lsn::new(3, 4096),
             epoch: 3,
             offsets: Some(OffsetFile { slot: 1, generation: 5, crc: 9 }),
+            closed: true,
             catalogue,
             logs: BTreeMap::from([(PartitionNumber(1), log)]),
         }

@@ -154,7 +154,8 @@ fn checkpoint(image: &CheckpointImage, each: &mut impl FnMut(Entry)) {
         .number("generation", image.generation)
         .text("directory_id", TopicId::from_bytes(image.directory_id))
         .text("journal_end", lsn(image.end))
-        .number("epoch", image.epoch);
+        .number("epoch", image.epoch)
+        .number("closed", i64::from(image.closed));
     if let Some(file) = image.offsets {
         header = header
             .text("offsets", if file.slot == 0 { "offsets.a" } else { "offsets.b" })

@@ -3,7 +3,8 @@
 //! Recovery is the ordinary `apply` over the journal, in order: a topic is created, receives its
 //! records, is deleted, as it was before. Only when the whole journal was read without damage are files
 //! touched: they are judged by the *final* catalogue (hazard H5), cut to what the checkpoint says, and
-//! everything behind it is rebuilt from the journal (H1, H2).
+//! everything behind it is rebuilt from the journal (H1, H2). In a folder that was closed there is nothing to
+//! rebuild, and no partition is looked at before its first use; see `log::settle`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -44,6 +45,15 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
+    /// Whether the last writer closed the folder and nobody opened it for writing since: its files are what
+    /// the checkpoint says. A later writer's first journal header, with its epoch, is durable before it
+    /// changes anything else, and power loss may take everything of it but that.
+    fn is_closed(&self) -> bool {
+        let Replayed { frames, torn, last_epoch_seen, .. } = self.replayed;
+        let untouched = frames == 0 && !torn && last_epoch_seen <= self.image.epoch;
+        self.image.closed && (untouched || cfg!(planted_fault = "closed_once_is_closed"))
+    }
+
     /// Reads checkpoint, offset file and journal. Changes nothing on disk.
     pub(crate) fn read(storage: &Arc<dyn Storage>, config: &BrokerConfig) -> Result<Self> {
         let image = files::read_checkpoint(&**storage)?;
@@ -205,7 +215,8 @@ fn create(storage: &Arc<dyn Storage>, config: &BrokerConfig) -> Result<()> {
 }
 
 /// Brings the files of all partitions to what the checkpoint says; bytes cut. A partition whose files
-/// are damaged or gone is left as it is and takes no appends; the others go on.
+/// are damaged or gone is left as it is and takes no appends; the others go on. In a folder that was closed
+/// each partition is left to its first append, unless damage anywhere is to make opening fail.
 fn settle_files(
     storage: &dyn Storage,
     config: &BrokerConfig,
@@ -215,6 +226,10 @@ fn settle_files(
     // Folders of deleted topics first: a topic of the same name may be there again.
     for deletion in loaded.catalogue.deletions() {
         files::set_aside(storage, deletion)?;
+    }
+    if loaded.is_closed() && !config.strict {
+        loaded.registry.topics().iter().for_each(|topic| topic.settle_later());
+        return Ok(0);
     }
     let mut cut = 0;
     for topic in loaded.registry.topics() {
@@ -276,14 +291,7 @@ fn start(
         logs,
         registry,
         admin: Mutex::new(()),
-        checkpoint: Mutex::new(CheckpointState {
-            generation: image.generation,
-            offsets: image.offsets,
-            // Replayed commits made the offsets differ from their file.
-            offsets_version: 0,
-            logs: image.logs,
-            pending: None,
-        }),
+        checkpoint: Mutex::new(CheckpointState::new(image.generation, image.offsets, image.logs)),
         offsets: Mutex::new(Offsets { store: offsets, version: u64::from(unclean) }),
         catalogue: Mutex::new(catalogue),
         groups: Groups::new(config.group_max_size),

@@ -56,6 +56,12 @@ impl Topic {
         }
     }
 
+    /// Leaves the files of its partitions to the first append.
+    pub(super) fn settle_later(&self) {
+        let stored = self.logs.iter().filter(|log| log.segment_count() > 0);
+        stored.for_each(|log| log.settle_later());
+    }
+
     /// One of its partitions.
     pub(crate) fn log(&self, partition: u32) -> Result<&Arc<Log>> {
         self.logs.get(partition as usize).ok_or_else(|| Error::UnknownPartition {

@@ -25,7 +25,9 @@ pub struct RecoveryReport {
     pub segment_bytes_cut: u64,
     /// Partitions whose files are damaged or gone: they take no appends, and of their records only
     /// those that are there can be read. With [`BrokerConfig::strict`](crate::BrokerConfig::strict)
-    /// opening fails instead.
+    /// opening fails instead. In a folder whose last writer closed it no partition is looked at before its
+    /// first use: an append or a read says what is wrong then, and [`Health`](crate::Health) from the first
+    /// append on.
     pub damaged: Vec<DamagedPartition>,
     /// How long opening took.
     pub duration: Duration,

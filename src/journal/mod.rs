@@ -313,13 +313,17 @@ impl Journal {
         self.shared.step()
     }
 
-    /// Syncs what is not, and stops and joins the thread. Appends fail with `Closed` from here on.
-    pub(crate) fn close(&self) -> Result<()> {
+    /// Appends fail with `Closed` from here on. Those that were under way are done when this returns.
+    pub(crate) fn stop_appends(&self) {
         self.shared.closed.store(true, Ordering::SeqCst);
-        self.stop();
+        // Takes the lock that appends hold.
         self.shared.notify_space();
-        // Appends that were under way are done once the lock was free.
-        drop(self.shared.state.lock());
+    }
+
+    /// Stops appends, syncs what is not, and stops and joins the thread.
+    pub(crate) fn close(&self) -> Result<()> {
+        self.stop_appends();
+        self.stop();
         if let Some(cause) = self.state() {
             return Err(Error::Failed { cause });
         }

@@ -136,9 +136,10 @@ impl Afterwards {
 }
 
 impl Log {
-    /// Takes the append lock.
+    /// Takes the append lock. Whoever takes several calls [`Log::settle`] for all of them before.
     #[inline]
     pub(crate) fn begin_append(&self) -> Result<AppendGuard<'_>> {
+        self.settle()?;
         let appender = self.appender.lock();
         if appender.poisoned {
             return Err(self.poisoned());

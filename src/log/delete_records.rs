@@ -8,6 +8,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::write_out::WriteOut;
 use super::{Log, SegmentImage, check_range};
 use crate::error::{CorruptReason, Result};
 use crate::segment::parse_file_name;
@@ -78,9 +79,10 @@ impl Log {
         Ok(())
     }
 
-    /// Removes the segments below those that a durable checkpoint lists. A file that cannot be removed
-    /// stays until the folder is opened again, which removes what no checkpoint lists.
-    pub(super) fn remove_unlisted(&self, listed: &[SegmentImage]) {
+    /// Removes the segments below those that a durable checkpoint lists. That they are gone is durable with
+    /// the next checkpoint. A file that cannot be removed stays until the folder is opened again, which
+    /// removes what no checkpoint lists.
+    pub(super) fn remove_unlisted(&self, out: &mut WriteOut, listed: &[SegmentImage]) {
         let Some(first) = listed.first().map(|segment| segment.base_offset) else { return };
         let below = |base_offset: i64| base_offset < first;
         if self.view().segments.first().is_none_or(|segment| !below(segment.base_offset())) {
@@ -91,12 +93,22 @@ impl Log {
             let gone = segments.partition_point(|segment| below(segment.base_offset()));
             segments.drain(..gone).for_each(|segment| segment.close_file());
         });
+        out.names_changed = true;
+        self.mark_dirty();
+        if self.remove_files(&below).is_err() {
+            self.shared.left_over.store(true, Ordering::Release);
+        }
+    }
+
+    fn remove_files(&self, below: &dyn Fn(i64) -> bool) -> Result<()> {
         let storage = &*self.shared.storage;
-        for entry in storage.list(self.dir()).unwrap_or_default() {
+        let mut removed = Ok(());
+        for entry in storage.list(self.dir())? {
             if parse_file_name(&entry.name).is_some_and(|name| below(name.base_offset)) {
-                let _removed_later = storage.remove(&self.dir().join(Path::new(&entry.name)));
+                removed = storage.remove(&self.dir().join(Path::new(&entry.name))).and(removed);
             }
         }
+        removed
     }
 }
 

@@ -27,6 +27,7 @@ mod reads;
 mod recover;
 mod section;
 mod segment;
+mod settle;
 mod time;
 mod verify;
 mod view;
@@ -49,8 +50,9 @@ pub(crate) use append::{
 use buffers::Buffers;
 pub(crate) use delete_records::{LOG_START_SECTION_BYTES, LogStartSection};
 pub(crate) use read::{Chunk, Cursor, FetchLimits, Fetched, FetchedRecord};
-pub(crate) use recover::{LogImage, Settled, read_topic_id};
+pub(crate) use recover::LogImage;
 pub(crate) use section::{APPEND_HEADER_BYTES, AppendSection};
+pub(crate) use settle::{Settled, read_topic_id};
 pub(crate) use verify::Verified;
 pub(crate) use write_out::{Captured, METADATA_FILE, SegmentImage};
 
@@ -90,6 +92,8 @@ pub(crate) struct LogShared {
     reads: Arc<Reads>,
     /// Set when a write to a segment failed: the next checkpoint has to try again.
     pub(crate) write_failed: AtomicBool,
+    /// Set when a file that no checkpoint lists could not be removed: the next opening has to.
+    pub(crate) left_over: AtomicBool,
     /// Made when the folder was opened.
     pub(crate) fork: ForkMark,
 }
@@ -111,6 +115,7 @@ impl LogShared {
             open_files: Arc::new(open_files),
             reads: Arc::new(reads),
             write_failed: AtomicBool::new(false),
+            left_over: AtomicBool::new(false),
             fork: ForkMark::new(),
         }
     }
@@ -137,13 +142,15 @@ pub(crate) struct Log {
     config: RwLock<Arc<TopicConfig>>,
     /// Of the configuration, what every append asks for: whether it is `LogAppendTime`.
     stamps_appends: AtomicBool,
+    /// Whether the files were looked at, or there is no need to; see `settle`.
+    settled: AtomicBool,
     start: AtomicI64,
     end: AtomicI64,
     /// The end offset of the checkpoint in progress, or -1 (L5).
     mark: AtomicI64,
     /// Rises when the topic is altered; `DELETED` when it is deleted.
     revision: AtomicU32,
-    /// What was found wrong with the files when the folder was opened.
+    /// What was found wrong with the files when they were looked at.
     damage: OnceLock<Error>,
     out: Mutex<WriteOut>,
 }
@@ -163,6 +170,7 @@ impl Log {
             folder,
             shared,
             stamps_appends: AtomicBool::new(is_log_append_time(&config)),
+            settled: AtomicBool::new(true),
             config: RwLock::new(config),
             appender: Mutex::new(Appender::new(0)),
             view: RwLock::new(Arc::new(View::default())),
@@ -378,8 +386,8 @@ impl Log {
         self.appender.lock().dirty
     }
 
-    /// Why appends are refused although nobody deleted the partition: damage that was found at
-    /// opening, or a panic.
+    /// Why appends are refused although nobody deleted the partition: damage that was found, or a
+    /// panic.
     pub(crate) fn failure(&self) -> Option<Error> {
         self.appender.lock().poisoned.then(|| self.poisoned())
     }

@@ -1,20 +1,17 @@
 //! From checkpoint and journal back to a partition.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::append::Appender;
 use super::batch::{OpenBatch, OpenFields};
 use super::segment::Segment;
 use super::view::View;
-use super::write_out::{METADATA_FILE, SegmentImage};
+use super::write_out::SegmentImage;
 use super::{AppendSection, Log, LogIdentity, LogShared};
-use crate::error::{CorruptReason, Error, Result};
+use crate::error::CorruptReason;
 use crate::record::HEADER_BYTES;
-use crate::segment::parse_file_name;
-use crate::storage::{FileKind, OpenMode, Storage};
 use crate::sync::atomic::Ordering;
-use crate::types::{Epoch, TopicId};
+use crate::types::Epoch;
 
 /// A partition as a checkpoint records it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,15 +20,6 @@ pub(crate) struct LogImage {
     pub(crate) end_offset: i64,
     pub(crate) epochs: Vec<(Epoch, i64)>,
     pub(crate) segments: Vec<SegmentImage>,
-}
-
-/// What [`Log::settle_files`] did and found.
-#[derive(Debug, Default)]
-pub(crate) struct Settled {
-    /// Bytes cut or removed.
-    pub(crate) cut: u64,
-    /// A segment before the active one that is gone or too short.
-    pub(crate) damage: Option<Error>,
 }
 
 impl Log {
@@ -125,115 +113,4 @@ impl Log {
         open.max_timestamp = open.max_timestamp.max(section.max_timestamp);
         *next_offset += i64::from(section.count);
     }
-
-    /// Makes the folder hold exactly what the checkpoint lists: cuts segments to their hard length
-    /// and removes those begun after it. What was cut becomes durable with the recovery checkpoint,
-    /// before anything is acknowledged as `Synced`.
-    ///
-    /// # Errors
-    /// `MissingSegment`, or `Corrupt` for a short file or the folder of another topic, where the next
-    /// batch has no place to be written to; nothing is changed then. Such damage of an earlier segment
-    /// is returned with what was done.
-    pub(crate) fn settle_files(&self) -> Result<Settled> {
-        let storage = &*self.shared.storage;
-        let mut settled = Settled::default();
-        if storage.metadata(self.dir())?.is_none() {
-            return match self.view().segments.first() {
-                Some(segment) => Err(segment.missing()),
-                None => Ok(settled),
-            };
-        }
-        let view = self.view();
-        if !view.segments.is_empty() {
-            check_topic_id(storage, self.dir(), self.topic_id())?;
-        }
-        if let Some((active, sealed)) = view.segments.split_last() {
-            active.check_file()?;
-            settled.damage = first_damage(sealed)?;
-        }
-        let mut out = self.out.lock();
-        for entry in storage.list(self.dir())? {
-            let Some(name) = parse_file_name(&entry.name) else { continue };
-            let listed =
-                view.segments.iter().any(|segment| segment.base_offset() == name.base_offset);
-            let planted = cfg!(planted_fault = "keep_unlisted_segment");
-            if entry.kind == FileKind::File && !listed && !planted {
-                let path = self.dir().join(&entry.name);
-                settled.cut += storage.metadata(&path)?.map_or(0, |(_, len)| len);
-                storage.remove(&path)?;
-                out.names_changed = true;
-            }
-        }
-        // A crash leaves bytes behind the end of the segment that was written to. Behind that of another one
-        // they are damage, and told when it is read.
-        if let Some(active) = view.segments.last()
-            && !cfg!(planted_fault = "believe_segment")
-            && let Some((bytes, file)) = active.cut_to_hard_length()?
-        {
-            settled.cut += bytes;
-            out.unsynced.push(file);
-        }
-        if view.segments.is_empty() {
-            // The folder was being made when the crash came; it is made again with the first batch.
-            if storage.metadata(&self.dir().join(METADATA_FILE))?.is_some() {
-                storage.remove(&self.dir().join(METADATA_FILE))?;
-                out.names_changed = true;
-            }
-        }
-        if out.names_changed || !out.unsynced.is_empty() {
-            self.mark_dirty();
-        }
-        Ok(settled)
-    }
-}
-
-/// What is wrong with the first segment that is gone or too short.
-fn first_damage(segments: &[Arc<Segment>]) -> Result<Option<Error>> {
-    for segment in segments {
-        match segment.check_file() {
-            Ok(()) => {}
-            Err(error) if error.is_corruption() => return Ok(Some(error)),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(None)
-}
-
-/// The topic id in the `partition.metadata` of a folder, if there is a readable one.
-pub(crate) fn read_topic_id(storage: &dyn Storage, dir: &Path) -> Result<Option<TopicId>> {
-    let path = dir.join(METADATA_FILE);
-    if !matches!(storage.metadata(&path)?, Some((FileKind::File, _))) {
-        return Ok(None);
-    }
-    let file = storage.open(&path, OpenMode::Read)?;
-    let mut text = [0; 128];
-    let len = file.read_at(&mut text, 0)?;
-    let text = std::str::from_utf8(text.get(..len).unwrap_or_default()).unwrap_or_default();
-    let id = text.lines().find_map(|line| line.strip_prefix("topic_id: "));
-    Ok(id.and_then(|id| id.trim().parse().ok()))
-}
-
-/// Refuses a folder that does not say that it is the topic's.
-fn check_topic_id(storage: &dyn Storage, dir: &Path, expected: TopicId) -> Result<()> {
-    match read_topic_id(storage, dir)? {
-        Some(id) if id == expected => Ok(()),
-        _ => Err(foreign(storage, dir)),
-    }
-}
-
-/// Refuses a folder that says that it is another topic's.
-pub(super) fn check_not_foreign(
-    storage: &dyn Storage,
-    dir: &Path,
-    expected: TopicId,
-) -> Result<()> {
-    match read_topic_id(storage, dir)? {
-        Some(id) if id != expected => Err(foreign(storage, dir)),
-        _ => Ok(()),
-    }
-}
-
-fn foreign(storage: &dyn Storage, dir: &Path) -> Error {
-    let path = storage.display_path(&dir.join(METADATA_FILE));
-    Error::corrupt(path, 0, CorruptReason::TopicId)
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::batch::MemBatch;
-use super::recover::check_not_foreign;
 use super::segment::{Segment, SegmentFolder};
+use super::settle::check_not_foreign;
 use super::view::View;
 use super::{Log, TopicConfig};
 use crate::error::{Error, Result};
@@ -123,7 +123,7 @@ impl Log {
         let mut out = self.out.lock();
         self.mark.store(-1, Ordering::Release);
         out.captured = None;
-        self.remove_unlisted(listed);
+        self.remove_unlisted(&mut out, listed);
     }
 
     /// The checkpoint did not come about; what was captured is forgotten, and the partition belongs to

@@ -346,6 +346,8 @@ fn append_all(
     gathered: &Gathered<'_>,
     credit: &mut Credit<'_>,
 ) -> Result<(Vec<(usize, Placed)>, Lsn, Vec<Afterwards>)> {
+    // Before the first lock is taken: it may look at files.
+    gathered.logs.iter().try_for_each(|log| log.settle())?;
     let now = engine.clock().now();
     let mut guards: Vec<AppendGuard<'_>> =
         gathered.logs.iter().map(|log| log.begin_append()).collect::<Result<_>>()?;

@@ -276,13 +276,10 @@ fn a_partition_without_a_segment_is_damaged_and_everything_else_goes_on() {
     let strict =
         Broker::open_storage(Arc::new(world.storage.clone()), world.config.clone().strict(true));
     assert!(matches!(refused(strict), Error::MissingSegment { .. }));
-    for _ in 0..2 {
+    for (world, was_killed) in [(killed(&world), true), (world, false)] {
         let broker = world.open();
-        let [damaged] = &broker.recovery_report().damaged[..] else { panic!() };
-        assert_eq!(damaged.partition, tp("t", 0));
-        assert!(
-            matches!(&damaged.cause, Error::MissingSegment { path, .. } if path.ends_with(&lost))
-        );
+        let cause = damage(&broker, was_killed);
+        assert!(matches!(&cause, Error::MissingSegment { path, .. } if path.ends_with(&lost)));
         let health = broker.health();
         assert_eq!(health.status(), HealthStatus::Degraded);
         assert!(matches!(health.problems(), [Problem::Partition { .. }]), "{health}");
@@ -316,12 +313,34 @@ fn a_partition_with_a_short_segment_is_damaged() {
         let path = Path::new("t-0").join(name);
         let file = world.storage.open(&path, OpenMode::Write).unwrap();
         file.set_len(file.len().unwrap() - 1).unwrap();
-        let broker = world.open();
-        let [damaged] = &broker.recovery_report().damaged[..] else { panic!("{name}") };
-        assert!(matches!(damaged.cause, Error::Corrupt(_)), "{}", damaged.cause);
-        assert!(matches!(problems(&broker), text if text.contains("t-0")));
-        assert_eq!(all_of(&broker, 1).len(), 30);
+        for (world, was_killed) in [(killed(&world), true), (world.again(), false)] {
+            let broker = world.open();
+            let cause = damage(&broker, was_killed);
+            assert!(matches!(cause, Error::Corrupt(_)), "{name}: {cause}");
+            assert!(matches!(problems(&broker), text if text.contains("t-0")));
+            assert_eq!(all_of(&broker, 1).len(), 30);
+        }
     }
+}
+
+/// The folder after an opening that was killed.
+fn killed(world: &World) -> World {
+    let broker = world.open();
+    let storage = world.storage.crash(Crash::Kill, &SeededRandom::new(1));
+    drop(broker);
+    World { storage, ..world.again() }
+}
+
+/// What is wrong with partition 0 of `t`: an opening after a kill says so, after a close the first append.
+fn damage(broker: &Broker, was_killed: bool) -> Error {
+    let report = broker.recovery_report();
+    assert_eq!(report.damaged.len(), usize::from(was_killed));
+    assert_eq!(broker.health().is_ok(), !was_killed);
+    if let [damaged] = &report.damaged[..] {
+        assert_eq!(damaged.partition, tp("t", 0));
+        return damaged.cause.clone();
+    }
+    refused(producer(broker, Acks::Synced).send(Record::to("t").partition(0)))
 }
 
 fn all_of(broker: &Broker, partition: u32) -> Vec<crate::world::Owned> {

@@ -9,6 +9,7 @@ mod errors;
 mod expiry;
 mod faulty;
 mod filesystems;
+mod first_use;
 mod fork;
 mod groups;
 mod health;

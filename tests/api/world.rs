@@ -38,6 +38,12 @@ impl World {
         Self { storage, clock, config }
     }
 
+    /// The same folder.
+    pub(crate) fn again(&self) -> Self {
+        let (storage, clock) = (self.storage.clone(), Arc::clone(&self.clock));
+        Self { storage, clock, config: self.config.clone() }
+    }
+
     pub(crate) fn batch_size(mut self, bytes: u32) -> Self {
         self.config = self.config.batch_size(bytes);
         self

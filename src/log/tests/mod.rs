@@ -254,3 +254,16 @@ fn a_cut_is_durable_before_the_next_segment_begins() {
     let path = Path::new("t-0").join(file_name(0, Extension::Log));
     assert_eq!(survived.metadata(&path).unwrap().unwrap().1, hard);
 }
+
+/// A partition that was never looked at is deleted, and its folder's name is that of the next topic's.
+#[test]
+fn the_files_of_a_deleted_partition_are_not_settled() {
+    let world = World::of(&[2], 100);
+    let log = world.log();
+    log.settle_later();
+    log.delete();
+    let next = Path::new("t-0").join(file_name(777, Extension::Log));
+    world.storage.open(&next, OpenMode::CreateNew).unwrap();
+    assert!(matches!(log.begin_append(), Err(Error::UnknownTopic { .. })));
+    assert!(world.storage.metadata(&next).unwrap().is_some());
+}
