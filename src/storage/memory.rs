@@ -134,10 +134,27 @@ impl Memory {
         }
     }
 
-    /// Takes back what [`fail_at`](Self::fail_at) set.
+    /// How many calls there were that only look: opening what is there, reads, maps, lengths, lookups and
+    /// listings. Always 0 if crashes are not simulated.
+    pub fn reads(&self) -> u64 {
+        self.shared.control.as_ref().map_or(0, |control| control.lock().reads)
+    }
+
+    /// Lets the `read`-th call that only looks, counted from 1 since the storage was made, fail, and all
+    /// later ones if `persistent`. Loads through maps that are there cannot fail. Nothing happens if
+    /// crashes are not simulated.
+    pub fn fail_read_at(&self, read: u64, kind: io::ErrorKind, persistent: bool) {
+        if let Some(control) = &self.shared.control {
+            control.lock().read_fault = Some(Fault { at: read, kind, persistent });
+        }
+    }
+
+    /// Takes back what [`fail_at`](Self::fail_at) and [`fail_read_at`](Self::fail_read_at) set.
     pub fn heal(&self) {
         if let Some(control) = &self.shared.control {
-            control.lock().fault = None;
+            let mut control = control.lock();
+            control.fault = None;
+            control.read_fault = None;
         }
     }
 
@@ -169,7 +186,7 @@ impl Memory {
     ) -> Result<T> {
         check(op, path)?;
         let tree = self.shared.tree.lock();
-        let found = self.shared.check_alive().and_then(|()| find(&tree));
+        let found = self.shared.admit_read().and_then(|()| find(&tree));
         found.map_err(|e| Error::io(op, self.display_path(path), e))
     }
 
@@ -229,6 +246,10 @@ impl Default for Memory {
 impl Shared {
     fn check_alive(&self) -> io::Result<()> {
         self.control.as_ref().map_or(Ok(()), |control| control.lock().check_alive())
+    }
+
+    fn admit_read(&self) -> io::Result<()> {
+        self.control.as_ref().map_or(Ok(()), |control| control.lock().admit_read())
     }
 
     fn admit(&self, step: impl FnOnce() -> Step) -> io::Result<Permit<'_>> {

@@ -1,4 +1,4 @@
-//! Counts the calls that change something, and makes one of them crash or fail.
+//! Counts the calls that change something and those that only look, and makes one of them crash or fail.
 
 use std::io;
 use std::sync::Arc;
@@ -36,6 +36,9 @@ pub(super) struct Control {
     /// The change that the crash interrupted.
     pub(super) in_flight: Option<Step>,
     pub(super) fault: Option<Fault>,
+    /// How many calls there were that change nothing.
+    pub(super) reads: u64,
+    pub(super) read_fault: Option<Fault>,
     pub(super) random: SeededRandom,
 }
 
@@ -46,6 +49,16 @@ pub(super) struct Fault {
     pub(super) persistent: bool,
 }
 
+impl Fault {
+    /// What the `count`-th call comes to.
+    fn meet(self, count: u64) -> io::Result<()> {
+        if count == self.at || (self.persistent && count > self.at) {
+            return Err(io::Error::new(self.kind, "injected fault"));
+        }
+        Ok(())
+    }
+}
+
 impl Control {
     pub(super) fn new(seed: u64) -> Self {
         Self {
@@ -54,6 +67,8 @@ impl Control {
             crashed: false,
             in_flight: None,
             fault: None,
+            reads: 0,
+            read_fault: None,
             random: SeededRandom::new(seed),
         }
     }
@@ -81,17 +96,18 @@ impl Control {
             self.in_flight = Some(step());
             return self.check_alive();
         }
-        match self.fault {
-            Some(fault) if self.fails(fault) && can_fail => {
-                self.fail(step());
-                Err(io::Error::new(fault.kind, "injected fault"))
-            }
-            _ => Ok(()),
+        let met = self.fault.filter(|_| can_fail).map_or(Ok(()), |fault| fault.meet(self.ops));
+        if met.is_err() {
+            self.fail(step());
         }
+        met
     }
 
-    fn fails(&self, fault: Fault) -> bool {
-        self.ops == fault.at || (fault.persistent && self.ops > fault.at)
+    /// Lets a call look at something, or not.
+    pub(super) fn admit_read(&mut self) -> io::Result<()> {
+        self.check_alive()?;
+        self.reads += 1;
+        self.read_fault.map_or(Ok(()), |fault| fault.meet(self.reads))
     }
 
     fn fail(&self, step: Step) {

@@ -34,8 +34,8 @@ impl MemoryFile {
         result.map_err(|e| Error::io(op, &self.path, e))
     }
 
-    fn alive(&self, op: &'static str) -> Result<()> {
-        self.tell(op, self.shared.check_alive())
+    fn may_look(&self, op: &'static str) -> Result<()> {
+        self.tell(op, self.shared.admit_read())
     }
 
     fn check_writable(&self, op: &'static str) -> Result<()> {
@@ -51,7 +51,7 @@ impl MemoryFile {
 impl StorageFile for MemoryFile {
     fn read_at(&self, buf: &mut [u8], position: u64) -> Result<usize> {
         self.inode.calls.enter();
-        self.alive("read")?;
+        self.may_look("read")?;
         let contents = self.inode.contents.lock();
         let there = usize::try_from(position).ok().and_then(|from| contents.now.get(from..));
         let there = there.unwrap_or_default();
@@ -78,7 +78,7 @@ impl StorageFile for MemoryFile {
     }
 
     fn len(&self) -> Result<u64> {
-        self.alive("look up")?;
+        self.may_look("look up")?;
         Ok(self.inode.contents.lock().now.len() as u64)
     }
 
@@ -119,7 +119,7 @@ impl StorageFile for MemoryFile {
 
     /// A copy of the first `len` bytes: it has no room for what is written later.
     fn map(&self, len: u64, _capacity: u64) -> Result<ReadMap> {
-        self.alive("map")?;
+        self.may_look("map")?;
         let contents = self.inode.contents.lock();
         let there = usize::try_from(len).ok().and_then(|len| contents.now.get(..len));
         let there = there.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof));
@@ -128,7 +128,7 @@ impl StorageFile for MemoryFile {
 
     fn map_write(&self, len: u64) -> Result<WriteMap> {
         self.check_writable("map")?;
-        self.alive("map")?;
+        self.may_look("map")?;
         let short = || io::Error::from(io::ErrorKind::UnexpectedEof);
         let there = self.inode.contents.lock().now.len();
         let len = usize::try_from(len).ok().filter(|len| *len <= there).ok_or_else(short);

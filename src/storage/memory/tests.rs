@@ -401,3 +401,31 @@ fn the_same_seed_gives_the_same_crash() {
     assert_eq!(first, run());
     assert!(first.iter().collect::<HashSet<_>>().len() > 1);
 }
+
+#[test]
+fn a_call_that_only_looks_fails_once_or_for_good() {
+    let memory = memory();
+    let file = durable(&memory, "a", b"abc");
+    let before = memory.reads();
+    memory.fail_read_at(before + 2, ErrorKind::Other, false);
+    assert_eq!(file.len().unwrap(), 3);
+    let mut bytes = [0; 3];
+    match file.read_at(&mut bytes, 0) {
+        Err(Error::Io { op: "read", path, .. }) => assert_eq!(*path, *memory.display_path(p("a"))),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(bytes, [0; 3], "nothing was read");
+    assert_eq!(file.read_at(&mut bytes, 0).unwrap(), 3);
+    assert_eq!(memory.reads(), before + 3);
+
+    memory.fail_read_at(memory.reads() + 1, ErrorKind::Other, true);
+    assert!(matches!(file.map(3, 3), Err(Error::Io { op: "map", .. })));
+    assert!(memory.metadata(p("a")).is_err());
+    assert!(memory.list(p("")).is_err());
+    assert!(memory.open(p("a"), OpenMode::Read).is_err());
+    let ops = memory.ops();
+    file.write_at(b"d", 3).unwrap();
+    assert_eq!(memory.ops(), ops + 1, "changes go on, and are counted apart");
+    memory.heal();
+    assert_eq!(memory.metadata(p("a")).unwrap().map(|(_, len)| len), Some(4));
+}
