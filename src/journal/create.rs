@@ -12,8 +12,8 @@ use crate::time::{Clock, Random};
 use crate::types::Lsn;
 
 use super::header::{Decoded, FIRST_FRAME, FileHeader};
+use super::prepare::Preparing;
 use super::slot::{FOLDER, Slot, erase_header, list, read_header, remove_unfinished, slot_path};
-use super::space::Preparing;
 use super::state::{Life, State};
 use super::sync::SyncState;
 use super::worker::Signal;
@@ -56,6 +56,7 @@ pub(super) fn create(
         spares: VecDeque::new(),
         free: Vec::new(),
         unopened: found.free,
+        aside: VecDeque::new(),
         kept: found.kept,
         kept_bytes: found.kept_bytes,
         total_bytes: found.total_bytes,
@@ -75,7 +76,7 @@ pub(super) fn create(
     let shared = Shared {
         state: Mutex::new(state),
         space_freed: Condvar::new(),
-        prepare: Mutex::new(Preparing { numbers: found.numbers, retired: Vec::new() }),
+        prepare: Mutex::new(Preparing { numbers: found.numbers }),
         end: AtomicU64::new(end.to_u64()),
         sync: Mutex::new(SyncState::default()),
         sync_done: Condvar::new(),

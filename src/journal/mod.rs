@@ -31,6 +31,7 @@ mod header;
 mod inspect;
 #[cfg(all(test, loom))]
 mod models;
+mod prepare;
 mod replay;
 mod section;
 mod slot;
@@ -58,7 +59,7 @@ pub(crate) use replay::{Frame, Replayed, replay};
 pub(crate) use section::{SECTION_HEADER, SectionKind, section_header, sections};
 pub(crate) use space::Credit;
 
-use space::Preparing;
+use prepare::Preparing;
 use state::State;
 use sync::SyncState;
 use worker::Signal;

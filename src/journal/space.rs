@@ -12,21 +12,17 @@
 //! never smaller than an ordinary one, because it is used again for ordinary frames: small ones would
 //! take up the limit and not give a credit, whatever a checkpoint gives back.
 
-use std::cmp::Reverse;
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::sync::MutexGuard;
-use crate::types::Lsn;
 
-use super::create::{SPARES_AT_FIRST, free_number, sequence_after};
-use super::frame::{FRAME_HEADER, NEXT_BYTES, frame_bytes};
-use super::header::{FIRST_FRAME, FileHeader};
-use super::slot::{Slot, slot_path, sure_bytes};
-use super::state::{Life, State};
+use super::frame::{FRAME_HEADER, frame_bytes};
+use super::header::FIRST_FRAME;
+use super::slot::sure_bytes;
+use super::state::State;
 use super::{JournalConfig, Shared};
 
 /// Space set aside for frames. Dropping it gives back what was not used.
@@ -75,22 +71,6 @@ impl fmt::Debug for Credit<'_> {
             .field("exclusive", &self.exclusive)
             .finish_non_exhaustive()
     }
-}
-
-/// What the one thread that prepares files keeps.
-#[derive(Debug)]
-pub(super) struct Preparing {
-    /// All slot numbers in the folder.
-    pub(super) numbers: BTreeSet<u32>,
-    /// Slots whose header could not be made durable. Not used again, and not closed either.
-    pub(super) retired: Vec<Slot>,
-}
-
-/// Where the next spare comes from.
-enum Source {
-    Free(Slot),
-    Unopened(u32, u64),
-    New(u32),
 }
 
 /// Counts a thread as waiting for space.
@@ -199,7 +179,7 @@ impl Shared {
         if let Some(cause) = self.no_more_space(&state) {
             return Err(Error::Failed { cause: Arc::clone(cause) });
         }
-        let gets_more = state.can_recycle() || self.may_grow(&state);
+        let gets_more = self.may_get_more(&state);
         if !std::mem::replace(stalled, true) {
             let most = self.config.max_bytes / u64::from(self.config.file_bytes);
             state.spare_target = (state.spare_target * 2).min(most as usize);
@@ -228,8 +208,7 @@ impl Shared {
     /// Why there will be no more space, if no checkpoint will make some and the journal is as large as it
     /// may be.
     fn no_more_space(&self, state: &State) -> Option<&Arc<Error>> {
-        let gets_more = state.can_recycle() || self.may_grow(state);
-        self.space_stopped.get().filter(|_| !gets_more)
+        self.space_stopped.get().filter(|_| !self.may_get_more(state))
     }
 
     /// Called whenever there may be more space, or never again.
@@ -239,123 +218,13 @@ impl Shared {
         self.space_freed.notify_all();
     }
 
-    fn may_grow(&self, state: &State) -> bool {
+    /// Whether there can be a spare more without a checkpoint.
+    pub(super) fn may_get_more(&self, state: &State) -> bool {
+        state.can_recycle() || !state.aside.is_empty() || self.may_grow(state)
+    }
+
+    pub(super) fn may_grow(&self, state: &State) -> bool {
         state.total_bytes + u64::from(self.config.file_bytes) <= self.config.max_bytes
-    }
-
-    /// The size of a new file: a larger one where the journal grows because somebody had to wait. Each
-    /// life of a file begins with a sync of its header, which takes ten milliseconds and more on a disk
-    /// that checkpoints keep busy.
-    fn new_file_bytes(&self, state: &State) -> u32 {
-        let large = self.config.file_bytes.saturating_mul(LARGE);
-        let fits = state.total_bytes + u64::from(large) <= self.config.max_bytes;
-        let waited = state.spare_target > SPARES_AT_FIRST;
-        if waited && fits { large } else { self.config.file_bytes }
-    }
-
-    /// Whether the thread should prepare a file now.
-    pub(super) fn wants_spare(&self) -> bool {
-        let state = self.state.lock();
-        if state.exclusive {
-            return false;
-        }
-        let few = state.spares.len() < state.spare_target || state.waiters > 0;
-        state.can_recycle() || few && self.may_grow(&state)
-    }
-
-    /// Makes one more spare; `false` if the journal is as large as it may be and no slot is free.
-    pub(super) fn prepare_one(&self) -> Result<bool> {
-        let mut preparing = self.prepare.lock();
-        self.shrink(&mut preparing)?;
-        let source = {
-            let mut state = self.state.lock();
-            if state.exclusive {
-                return Ok(false);
-            }
-            if let Some(slot) = state.free.pop() {
-                Source::Free(slot)
-            } else if let Some((number, bytes)) = state.unopened.pop_front() {
-                Source::Unopened(number, bytes)
-            } else if state.spares.is_empty() || self.may_grow(&state) {
-                // Without any spare a file beyond the limit is the smaller evil.
-                Source::New(self.new_file_bytes(&state))
-            } else {
-                return Ok(false);
-            }
-        };
-        self.make_spare(&mut preparing, source)?;
-        Ok(true)
-    }
-
-    /// Removes files that nothing needs while there are more than there should be: each opening after a
-    /// crash with a full journal makes one more. A name that power loss brings back is a free slot again.
-    fn shrink(&self, preparing: &mut Preparing) -> Result<()> {
-        loop {
-            let number = {
-                let mut state = self.state.lock();
-                let enough = state.total_bytes <= self.config.max_bytes;
-                if enough || state.exclusive || state.spares.is_empty() {
-                    return Ok(());
-                }
-                let Some(number) = state.take_unneeded() else { return Ok(()) };
-                number
-            };
-            self.storage.remove(&slot_path(number))?;
-            preparing.numbers.remove(&number);
-        }
-    }
-
-    fn make_spare(&self, preparing: &mut Preparing, source: Source) -> Result<()> {
-        let slot = self.obtain(preparing, source)?;
-        let sequence = {
-            let mut state = self.state.lock();
-            let sequence = state.next_sequence;
-            state.next_sequence = sequence_after(sequence)?;
-            sequence
-        };
-        let header = FileHeader {
-            size: slot.size,
-            directory_id: self.config.directory_id,
-            salt: self.random.next_u64(),
-            sequence,
-            epoch: self.config.epoch,
-            continues_from: Lsn::ZERO,
-            known_synced: self.synced(),
-        };
-        if let Err(error) = slot.begin(&header) {
-            preparing.retired.push(slot);
-            return Err(error);
-        }
-        let mut state = self.state.lock();
-        let life = Life::new(slot, &header);
-        let sure = life.sure_bytes(self.config.frame_max());
-        state.spares.push_back(life);
-        state.prepare_error = None;
-        state.slack += sure;
-        drop(state);
-        self.space_freed.notify_all();
-        Ok(())
-    }
-
-    fn obtain(&self, preparing: &mut Preparing, source: Source) -> Result<Slot> {
-        let mode = self.config.mode;
-        let slot = match source {
-            Source::Free(slot) => return Ok(slot),
-            // If it cannot be opened it stays aside until the next opening of the journal.
-            Source::Unopened(number, bytes) => {
-                let slot = Slot::open(&*self.storage, number, self.config.file_bytes, mode)?;
-                self.state.lock().total_bytes += u64::from(slot.size).saturating_sub(bytes);
-                slot
-            }
-            Source::New(size) => {
-                let number = free_number(&preparing.numbers);
-                let slot = Slot::create(&*self.storage, number, size, mode)?;
-                preparing.numbers.insert(number);
-                self.state.lock().total_bytes += u64::from(size);
-                slot
-            }
-        };
-        Ok(slot)
     }
 
     fn reserve_exclusive(&self, bytes: u32, deadline: Duration) -> Result<Credit<'_>> {
@@ -404,44 +273,6 @@ impl Shared {
         }
     }
 
-    /// Sees to it that the next frame of `bytes` fits into the current file or the only spare.
-    /// `false` if only a checkpoint can make space for it, and for an ordinary file behind it: each such
-    /// frame would take the last spare, and each spare after it be a file beyond the limit.
-    fn prepare_exclusive(&self, bytes: u32) -> Result<bool> {
-        let mut preparing = self.prepare.lock();
-        let size = (FIRST_FRAME + bytes + NEXT_BYTES).next_multiple_of(4096);
-        let size = size.max(self.config.file_bytes);
-        let (source, removed) = {
-            let mut state = self.state.lock();
-            if state.current.room() >= bytes {
-                return Ok(true);
-            }
-            // Sequence numbers rise along the chain, so spares prepared before cannot follow it.
-            for spare in std::mem::take(&mut state.spares) {
-                let sure = spare.sure_bytes(self.config.frame_max());
-                state.slack -= sure;
-                state.free.push(spare.slot);
-            }
-            state.free.sort_unstable_by_key(|slot| Reverse(slot.size));
-            let others = state.free.len() + state.unopened.len() > 1 || self.may_grow(&state);
-            let fits = state.free.iter().rposition(|slot| slot.size >= size);
-            if let Some(at) = fits.filter(|_| others) {
-                (Source::Free(state.free.swap_remove(at)), Vec::new())
-            } else {
-                let Some(removed) = make_room(&mut state, &self.config, u64::from(size)) else {
-                    return Ok(false);
-                };
-                (Source::New(size), removed)
-            }
-        };
-        for number in removed {
-            self.storage.remove(&slot_path(number))?;
-            preparing.numbers.remove(&number);
-        }
-        self.make_spare(&mut preparing, source)?;
-        Ok(true)
-    }
-
     fn end_exclusive(&self) {
         let mut state = self.state.lock();
         state.exclusive = false;
@@ -452,25 +283,7 @@ impl Shared {
     }
 }
 
-/// Takes free slots out until a file of `size` bytes fits below the limit, and an ordinary one can
-/// follow it; their numbers.
-fn make_room(state: &mut State, config: &JournalConfig, size: u64) -> Option<Vec<u32>> {
-    let free: u64 = state.free.iter().map(|slot| u64::from(slot.size)).sum();
-    let unopened: u64 = state.unopened.iter().map(|(_, bytes)| bytes).sum();
-    let both = size + u64::from(config.file_bytes);
-    if state.total_bytes.saturating_sub(free + unopened) + both > config.max_bytes {
-        return None;
-    }
-    let mut removed = Vec::new();
-    while state.total_bytes + size > config.max_bytes {
-        removed.push(state.take_unneeded()?);
-    }
-    Some(removed)
-}
-
 const NO_SPACE: Error = Error::Timeout { what: "journal space" };
 /// More than all slack there can be.
 const BLOCK: i64 = 1 << 60;
-/// How many times as large as an ordinary file a large one is.
-const LARGE: u32 = 4;
 const RECHECK: Duration = Duration::from_millis(10);

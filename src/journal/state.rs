@@ -56,6 +56,24 @@ impl Life {
     }
 }
 
+/// A slot that nothing needs.
+#[derive(Debug)]
+pub(super) enum Unneeded {
+    Open(Slot),
+    /// By number, with the length of its file.
+    Unopened(u32, u64),
+}
+
+impl Unneeded {
+    /// Its number, and the length of its file.
+    pub(super) fn file(&self) -> (u32, u64) {
+        match self {
+            Self::Open(slot) => (slot.number, u64::from(slot.size)),
+            Self::Unopened(number, bytes) => (*number, *bytes),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) current: Life,
@@ -67,6 +85,8 @@ pub(super) struct State {
     pub(super) free: Vec<Slot>,
     /// Slots in the folder that nothing needs and that were not opened yet, with their lengths.
     pub(super) unopened: VecDeque<(u32, u64)>,
+    /// What nothing needs and could not be made a spare, or not be removed: taken last, in turn.
+    pub(super) aside: VecDeque<Unneeded>,
     /// Slots that replay needs until a checkpoint lies at `first_sequence` or later.
     pub(super) kept: Vec<(u32, u64)>,
     pub(super) kept_bytes: u64,
@@ -117,14 +137,26 @@ impl State {
         used >= config.max_bytes / 2
     }
 
-    /// Takes a slot out that nothing needs, to be removed; its number.
-    pub(super) fn take_unneeded(&mut self) -> Option<u32> {
-        let (number, bytes) = match self.unopened.pop_back() {
-            Some(unopened) => unopened,
-            None => self.free.pop().map(|slot| (slot.number, u64::from(slot.size)))?,
+    /// Takes a slot out that nothing needs, to be removed; its number, and the length of its file.
+    pub(super) fn take_unneeded(&mut self) -> Option<(u32, u64)> {
+        let unneeded = if let Some(aside) = self.aside.pop_back() {
+            aside
+        } else if let Some((number, bytes)) = self.unopened.pop_back() {
+            Unneeded::Unopened(number, bytes)
+        } else {
+            Unneeded::Open(self.free.pop()?)
         };
+        let (number, bytes) = unneeded.file();
         self.total_bytes = self.total_bytes.saturating_sub(bytes);
-        Some(number)
+        Some((number, bytes))
+    }
+
+    /// The bytes of all files that nothing needs.
+    pub(super) fn unneeded_bytes(&self) -> u64 {
+        let free: u64 = self.free.iter().map(|slot| u64::from(slot.size)).sum();
+        let unopened: u64 = self.unopened.iter().map(|(_, bytes)| bytes).sum();
+        let aside: u64 = self.aside.iter().map(|unneeded| unneeded.file().1).sum();
+        free + unopened + aside
     }
 
     /// Whether an existing slot can be made a spare.

@@ -1,6 +1,7 @@
 mod append;
 mod crashing;
 mod measure;
+mod preparing;
 mod replaying;
 mod rig;
 mod syncing;
