@@ -251,7 +251,7 @@ impl Log {
 
     /// The active segment, or a new one where the batch does not belong into it any more, or would be refused
     /// with the damage that is in front of it.
-    fn segment_for(
+    pub(super) fn segment_for(
         &self,
         out: &mut WriteOut,
         bytes: u64,
@@ -264,7 +264,8 @@ impl Log {
         if let Some(active) = active {
             let incoming = Incoming { bytes, end_offset, max_timestamp };
             let roll = should_roll(&active.image(), &incoming, &self.config());
-            if !roll && active.can_go_on()? {
+            // Of a roll that failed half-way it is sealed already.
+            if !roll && !active.is_sealed() && active.can_go_on()? {
                 return Ok(active);
             }
             active.finish()?;

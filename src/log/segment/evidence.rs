@@ -57,6 +57,15 @@ impl Segment {
         if self.len() == 0 || self.running.lock().is_some() {
             return Ok(true);
         }
+        let proven = self.tail_is_proven();
+        if !matches!(proven, Ok(true)) {
+            // Kept, they would say that all is well to the next attempt.
+            *self.running.lock() = None;
+        }
+        proven
+    }
+
+    fn tail_is_proven(&self) -> Result<bool> {
         let last = self.running().map(|running| running.sums.block(self.len() / BLOCK_BYTES));
         let last = match last {
             Ok(last) => last,

@@ -1,0 +1,52 @@
+//! Adding to a segment that was there: not behind damage, however often it is tried.
+
+use std::io::ErrorKind;
+
+use super::*;
+
+/// A segment of some blocks with damage in the last one, which the next batch would come into.
+fn damaged_at_its_end() -> World {
+    let world = World::of(&[100], 100);
+    let len = world.images[0].len;
+    assert!(len > BLOCK_BYTES, "{len}");
+    world.flip(0, Extension::Log, len - 1);
+    world
+}
+
+#[test]
+fn a_block_that_could_not_be_read_is_compared_at_the_next_attempt() {
+    let mut failed = 0;
+    for read in 1.. {
+        let world = damaged_at_its_end();
+        let log = world.log();
+        let active = Arc::clone(&log.view().segments[0]);
+        world.storage.fail_read_at(world.storage.reads() + read, ErrorKind::Other, false);
+        match active.can_go_on() {
+            Err(Error::Io { .. }) => failed += 1,
+            first => {
+                assert!(matches!(first, Ok(false)), "{first:?}");
+                break;
+            }
+        }
+        assert!(!active.can_go_on().unwrap(), "the block is damaged, read {read} failing or not");
+    }
+    assert!(failed >= 4, "{failed}");
+}
+
+#[test]
+fn a_segment_that_was_given_up_takes_no_batch_though_the_next_could_not_be_made() {
+    for op in 1..=4 {
+        let world = damaged_at_its_end();
+        let log = world.log();
+        let end = world.images[0].end_offset;
+        let next = |log: &Log| {
+            let mut out = log.out.lock();
+            log.segment_for(&mut out, 100, end, end + 1, 2000).map(|segment| segment.base_offset())
+        };
+        world.storage.fail_at(world.storage.ops() + op, ErrorKind::Other, true);
+        let failed = next(&log);
+        world.storage.heal();
+        assert!(failed.is_err() || op > 1, "{failed:?}");
+        assert_eq!(next(&log).unwrap(), end, "change {op} failed");
+    }
+}
