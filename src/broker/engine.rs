@@ -406,11 +406,7 @@ impl Engine {
 
     /// Waits until everything up to `lsn` survives power loss.
     pub(crate) fn wait_synced(&self, lsn: Lsn) -> Result<()> {
-        if !self.config.background && self.journal.is_held() {
-            // Nobody else writes the recovery checkpoint. What waits is in the journal all the same.
-            self.checkpoint().map_err(indeterminate)?;
-        }
-        self.journal.wait_synced(lsn, None)
+        self.logs.wait_synced(lsn)
     }
 
     fn new_topic_id(&self) -> TopicId {
@@ -472,7 +468,7 @@ impl Drop for Engine {
 }
 
 /// What a failure means to who waits for what is in the journal already.
-fn indeterminate(error: Error) -> Error {
+pub(super) fn indeterminate(error: Error) -> Error {
     match error {
         Error::Indeterminate { .. } => error,
         error => Error::Indeterminate { cause: Arc::new(error) },

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use super::background::Background;
 use super::catalogue::{Catalogue, CatalogueChange};
 use super::checkpoint::CheckpointState;
-use super::engine::{Engine, Offsets};
+use super::engine::{Engine, Offsets, indeterminate};
 use super::files::{self, FolderState};
 use super::groups::Groups;
 use super::health::Troubles;
@@ -28,7 +28,7 @@ use crate::config::{BrokerConfig, JournalMode};
 use crate::error::{CorruptReason, Error, Result};
 use crate::group::{OffsetCommit, OffsetStore};
 use crate::journal::{self, Frame, Journal, JournalConfig, Replayed, SectionKind, Start, sections};
-use crate::log::{AppendSection, LogShared, LogStartSection, Settled};
+use crate::log::{AppendSection, LogShared, LogStartSection, Recovery, Settled};
 use crate::storage::Storage;
 use crate::types::TopicId;
 
@@ -312,7 +312,17 @@ fn start(
             .start(Arc::downgrade(&engine), Arc::clone(&engine.config.clock), interval)
             .map_err(|error| Error::io("start a thread for", path, error))?;
         engine.background.request_recovery();
-    } else if !early {
+        return Ok(engine);
+    }
+    let weak = Arc::downgrade(&engine);
+    let finish = move || {
+        let checkpoint = weak.upgrade().map_or(Err(Error::Closed), |engine| engine.checkpoint());
+        // What waits for it is in the journal all the same.
+        checkpoint.map_err(indeterminate)
+    };
+    let first = engine.logs.recovery.set(Recovery(Box::new(finish))).is_ok();
+    debug_assert!(first, "a folder is started once");
+    if !early {
         match engine.finish_recovery() {
             Ok(()) | Err(Error::DiskFull { .. }) => {}
             Err(error) => return Err(error),

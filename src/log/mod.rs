@@ -33,6 +33,7 @@ mod verify;
 mod view;
 mod write_out;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -75,6 +76,8 @@ pub(crate) struct LogShared {
     pub(crate) storage: Arc<dyn Storage>,
     /// The journal, once there is one: not during recovery, and never for a reader.
     pub(crate) journal: OnceLock<Arc<Journal>>,
+    /// Set where no thread does it, once the folder is open.
+    pub(crate) recovery: OnceLock<Recovery>,
     /// The epoch that new batches carry.
     pub(crate) epoch: AtomicI32,
     /// The size at which an open batch is sealed, in bytes, header included.
@@ -107,6 +110,7 @@ impl LogShared {
         Self {
             storage,
             journal: OnceLock::new(),
+            recovery: OnceLock::new(),
             epoch: AtomicI32::new(epoch),
             batch_size,
             buffers: Buffers::new(batch_size),
@@ -118,6 +122,29 @@ impl LogShared {
             left_over: AtomicBool::new(false),
             fork: ForkMark::new(),
         }
+    }
+
+    /// Waits until everything up to `lsn` in the journal survives power loss.
+    pub(crate) fn wait_synced(&self, lsn: Lsn) -> Result<()> {
+        let journal = self.journal.get().ok_or(Error::Closed)?;
+        if let Some(Recovery(finish)) = self.recovery.get()
+            && journal.is_held()
+            && lsn > journal.synced()
+        {
+            // Nobody else writes the recovery checkpoint, and without it this never ends.
+            finish()?;
+        }
+        journal.wait_synced(lsn, None)
+    }
+}
+
+/// Writes the recovery checkpoint, which `Synced` waits for. An error says that nobody knows what will
+/// survive.
+pub(crate) struct Recovery(pub(crate) Box<dyn Fn() -> Result<()> + Send + Sync>);
+
+impl fmt::Debug for Recovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Recovery")
     }
 }
 
@@ -198,11 +225,10 @@ impl Log {
 
     /// Waits until everything up to `lsn` in the journal survives power loss.
     pub(crate) fn wait_synced(&self, lsn: Lsn) -> Result<()> {
-        match self.shared.journal.get() {
-            _ if self.shared.fork.is_child() => Err(Error::ForkedChild),
-            Some(journal) => journal.wait_synced(lsn, None),
-            None => Err(Error::Closed),
+        if self.shared.fork.is_child() {
+            return Err(Error::ForkedChild);
         }
+        self.shared.wait_synced(lsn)
     }
 
     /// The topic's configuration as it is now.
@@ -413,8 +439,8 @@ pub(crate) fn wake_all(sleepers: Vec<Arc<dyn Wake>>) {
     }
 }
 
-impl std::fmt::Debug for dyn Wake {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for dyn Wake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Wake")
     }
 }

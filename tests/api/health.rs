@@ -1,5 +1,6 @@
 //! Failures of the engine: what each call says, what goes on, and what `health` tells.
 
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use grouplog::{
 };
 
 use crate::faulty::{Act, Faulty};
-use crate::world::{World, all, drain, reader, refused, tp, values};
+use crate::world::{AT_ONCE, World, all, drain, reader, refused, tp, values};
 
 const EIO: Act = Act::Fail(5);
 
@@ -457,4 +458,44 @@ fn a_checkpoint_that_cannot_have_the_reserve_is_made_up_for_by_the_next() {
     let random = SeededRandom::new(1);
     let world = World::on(world.storage.crash(Crash::Kill, &random)).batch_size(1024);
     assert_eq!(values(&all(&world.open(), "t")), ["first", "second", "third"]);
+}
+
+/// Opened on a full disk, the recovery checkpoint is still to come; without threads there is nobody else to
+/// write it, and the attempt behind the append may fail, too.
+#[test]
+fn without_threads_who_waits_for_synced_writes_the_recovery_checkpoint() {
+    let mut waited = 0;
+    for read in 1.. {
+        let mut world = World::on(Memory::crash_simulating(1)).batch_size(1024);
+        let broker = world.open();
+        broker.create_topic("t", TopicConfig::new()).unwrap();
+        producer(&broker, Acks::Written).send(Record::to("t").value(&[1; 900])).unwrap();
+        world.storage = world.storage.crash(Crash::Kill, &SeededRandom::new(1));
+        world.storage.set_capacity(0);
+        let broker = world.open();
+        assert_eq!(broker.health().status(), HealthStatus::Degraded);
+        world.storage.set_capacity(u64::MAX);
+
+        let fault = world.storage.reads() + read;
+        world.storage.fail_read_at(fault, ErrorKind::Other, false);
+        let sent = producer(&broker, Acks::Synced).send(Record::to("t").value("synced"));
+        let met = world.storage.reads() >= fault;
+        world.storage.heal();
+        match sent {
+            Ok(delivery) => {
+                let (tell, told) = std::sync::mpsc::channel();
+                let waiter = std::thread::spawn(move || tell.send(delivery.wait()));
+                told.recv_timeout(AT_ONCE).expect("it waits for ever").unwrap();
+                waiter.join().unwrap().unwrap();
+                let left = world.storage.crash(Crash::LoseAll, &SeededRandom::new(1));
+                assert_eq!(all(&World::on(left).open(), "t").len(), 2);
+                waited += 1;
+            }
+            Err(error) => assert!(met && matches!(error, Error::Io { .. }), "{error:?}"),
+        }
+        if !met {
+            break;
+        }
+    }
+    assert!(waited > 2, "{waited}");
 }
