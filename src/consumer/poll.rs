@@ -12,7 +12,8 @@ impl Consumer {
     ///
     /// # Errors
     /// `Wakeup`; `Corrupt` for a damaged batch, whose partition stays where it is while the others go
-    /// on; `LogTruncated`, `NoOffsetForPartition`, `OffsetOutOfRange`; `Misuse` before `subscribe` or
+    /// on; `Io` where a file cannot be read: nothing is lost by it, and the next poll reads again;
+    /// `LogTruncated`, `NoOffsetForPartition`, `OffsetOutOfRange`; `Misuse` before `subscribe` or
     /// `assign`; `Closed`; `Poisoned` after a panic of the [`RebalanceListener`](super::RebalanceListener),
     /// and whatever that returns.
     pub fn poll(&mut self, timeout: Duration) -> Result<ConsumerRecords> {

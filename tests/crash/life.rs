@@ -8,7 +8,7 @@ use grouplog::storage::{Memory, Storage};
 use grouplog::time::{ManualClock, Random, SeededRandom};
 use grouplog::{
     Acks, Broker, BrokerConfig, ConsumerConfig, Delivery, JournalMode, OffsetScope, Producer,
-    ProducerConfig, Record, Timestamp, TopicConfig, TopicPartition,
+    ProducerConfig, ReadMode, Record, Timestamp, TopicConfig, TopicPartition,
 };
 
 use crate::gate::{Gated, Turnstile};
@@ -70,6 +70,11 @@ fn config_with(setup: Setup, seed: u64, clock: &Arc<ManualClock>) -> BrokerConfi
         .journal_mode(setup.mode)
         .journal_file_bytes(64 << 10)
         .journal_max_bytes(setup.files * (64 << 10))
+        // The ways to write and to read have nothing to do with each other: each is tried once.
+        .read_mode(match setup.mode {
+            JournalMode::Map => ReadMode::Map,
+            _ => ReadMode::Pread,
+        })
         .batch_size(1024)
         .clock(Arc::clone(clock) as _)
         .random(Arc::new(SeededRandom::new(seed)))

@@ -20,6 +20,7 @@ mod kinds;
 mod life;
 mod observe;
 mod oracle;
+mod read_errors;
 mod script;
 
 use std::sync::Arc;
