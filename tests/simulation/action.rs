@@ -36,6 +36,8 @@ pub(crate) enum Action {
     FreeDisk,
     /// One of the next calls to the storage fails, once or from then on.
     SetFault,
+    /// One of the next calls that only look fails, once or from then on.
+    SetReadFault,
     Heal,
     /// The process or the machine ends at one of the next changes of files.
     SetCrash,
@@ -44,7 +46,7 @@ pub(crate) enum Action {
 use Action::*;
 
 /// All of them, with how often they come relative to each other, if at all.
-pub(crate) const ALL: [(Action, u32); 27] = [
+pub(crate) const ALL: [(Action, u32); 28] = [
     (Send, 40),
     (SendSynced, 12),
     (Wait, 6),
@@ -70,6 +72,7 @@ pub(crate) const ALL: [(Action, u32); 27] = [
     (FillDisk, 1),
     (FreeDisk, 2),
     (SetFault, 2),
+    (SetReadFault, 2),
     (Heal, 4),
     (SetCrash, 1),
 ];

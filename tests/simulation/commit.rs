@@ -50,12 +50,12 @@ impl World {
         let had_failed = session.has_failed();
         let change = Change::Commit { group: group.to_owned(), offsets: offsets.to_vec() };
         self.history.attempt(change);
-        let ops = self.memory.ops();
+        let mark = self.mark();
         let result = commit(&mut session.members[at].consumer);
         self.alive()?;
         match &result {
             // A commit of nothing needs no journal.
-            Ok(()) if had_failed && !offsets.is_empty() && self.memory.ops() > ops => {
+            Ok(()) if had_failed && !offsets.is_empty() && self.memory.ops() > mark.ops => {
                 return violation("a commit succeeds although a write had failed");
             }
             Ok(()) if !self.is_settled_but_last() => {
@@ -78,7 +78,7 @@ impl World {
             Err(_) if refused => Ok(()),
             Err(error) => {
                 self.note(format!("  {error}"));
-                self.judge(&error, ops)
+                self.judge(&error, mark)
             }
         }
     }

@@ -7,23 +7,39 @@ use grouplog::storage::Storage;
 use grouplog::{Error, Timestamp};
 
 use crate::action::Action;
+use crate::session::Session;
 use crate::world::{Step, World, violation};
 
 /// What was made to go wrong in this session.
 #[derive(Debug, Default)]
 pub(crate) struct Trouble {
     fault: Option<Fault>,
-    /// Whether a fault has met a call since the folder was opened.
+    /// Whether a fault has met a change of files since the folder was opened.
     has_fired: bool,
+    read_fault: Option<Fault>,
     disk_full: bool,
 }
 
-/// The `at`-th change of files fails, and all later ones if `persistent`.
+/// The `at`-th call of its kind fails, and all later ones if `persistent`.
 #[derive(Debug, Clone, Copy)]
 struct Fault {
     at: u64,
     kind: io::ErrorKind,
     persistent: bool,
+}
+
+impl Fault {
+    /// Whether it failed a call after the `before`-th, of `now` calls.
+    fn met(&self, before: u64, now: u64) -> bool {
+        self.at <= now && (self.persistent || self.at > before)
+    }
+}
+
+/// How many calls there were to the storage: those that change something, and those that only look.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Mark {
+    pub(crate) ops: u64,
+    reads: u64,
 }
 
 impl World {
@@ -52,6 +68,11 @@ impl World {
                 self.note("disk free");
             }
             Action::SetFault => self.set_fault(),
+            Action::SetReadFault => {
+                let persistent = self.one_in(3);
+                let within = [1, 4, 20][self.below(3)];
+                self.set_read_fault(within, persistent);
+            }
             Action::Heal => {
                 self.heal();
                 self.note("healed");
@@ -79,15 +100,27 @@ impl World {
         };
         self.memory.fail_at(fault.at, fault.kind, fault.persistent);
         self.trace.tally.faults += 1;
-        self.had_trouble = true;
         self.note(format!("{fault:?}"));
         self.trouble.fault = Some(fault);
     }
 
-    fn heal(&mut self) {
-        self.trouble.has_fired |= self.fault_met_since(0);
+    /// One of the next `within` calls that only look fails.
+    pub(crate) fn set_read_fault(&mut self, within: usize, persistent: bool) {
+        self.heal();
+        let at = self.memory.reads() + 1 + self.below(within) as u64;
+        let fault = Fault { at, kind: io::ErrorKind::Other, persistent };
+        self.memory.fail_read_at(fault.at, fault.kind, fault.persistent);
+        self.trace.tally.read_faults += 1;
+        self.note(format!("read {fault:?}"));
+        self.trouble.read_fault = Some(fault);
+    }
+
+    /// What has failed once is final or not; what could not be read can be from here on.
+    pub(crate) fn heal(&mut self) {
+        self.trouble.has_fired |= self.change_failed_since(Mark::default());
         self.memory.heal();
         self.trouble.fault = None;
+        self.trouble.read_fault = None;
     }
 
     fn free_disk(&mut self) {
@@ -105,37 +138,65 @@ impl World {
     /// A storage after a crash has no faults; a full disk stays full.
     pub(crate) fn end_trouble_of_storage(&mut self) {
         self.trouble.fault = None;
+        self.trouble.read_fault = None;
         self.trouble.has_fired = false;
     }
 
     pub(crate) fn is_troubled(&self) -> bool {
-        self.trouble.disk_full || self.trouble.fault.is_some() || self.trouble.has_fired
+        let Trouble { fault, has_fired, read_fault, disk_full } = &self.trouble;
+        *disk_full || fault.is_some() || *has_fired || read_fault.is_some()
     }
 
-    /// Whether the fault failed a call after the `ops`-th change.
-    fn fault_met_since(&self, ops: u64) -> bool {
-        let now = self.memory.ops();
-        self.trouble
-            .fault
-            .is_some_and(|fault| fault.at <= now && (fault.persistent || fault.at > ops))
+    /// Whether a look at the files now would be one that fails.
+    pub(crate) fn can_look(&self) -> bool {
+        self.trouble.read_fault.is_none()
     }
 
-    /// An error must have a cause: of our own doing, during the call that began after the `ops`-th
-    /// change, or before it if it is final.
-    pub(crate) fn judge(&self, error: &Error, ops: u64) -> Step {
-        let met = self.fault_met_since(ops);
+    /// How many calls there were up to now.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { ops: self.memory.ops(), reads: self.memory.reads() }
+    }
+
+    fn change_failed_since(&self, mark: Mark) -> bool {
+        self.trouble.fault.is_some_and(|fault| fault.met(mark.ops, self.memory.ops()))
+    }
+
+    pub(crate) fn read_failed_since(&self, mark: Mark) -> bool {
+        self.trouble.read_fault.is_some_and(|fault| fault.met(mark.reads, self.memory.reads()))
+    }
+
+    /// Writing stops only after a write or sync that failed.
+    pub(crate) fn check_health(&self, session: &Session) -> Step {
+        if session.has_failed() && !self.has_ever_failed() {
+            return violation(format!("without need: {}", session.broker.health()));
+        }
+        Ok(())
+    }
+
+    /// Whether a change of files was made to fail since the folder was opened.
+    fn has_ever_failed(&self) -> bool {
+        self.trouble.has_fired || self.change_failed_since(Mark::default())
+    }
+
+    /// An error must have a cause: of our own doing, during the call that began at `mark`, or before it
+    /// if it is final. What could not be read is never final.
+    pub(crate) fn judge(&self, error: &Error, mark: Mark) -> Step {
+        let met = self.change_failed_since(mark);
+        let unread = self.read_failed_since(mark);
         let space = met && self.trouble.fault.is_some_and(|f| f.kind == io::ErrorKind::StorageFull);
+        let ever = self.has_ever_failed();
         let expected = match error {
-            Error::Failed { .. } | Error::Indeterminate { .. } => {
-                self.trouble.has_fired || self.fault_met_since(0) || self.trouble.disk_full
+            Error::Failed { .. } => ever,
+            Error::Indeterminate { cause } => {
+                let unread = unread && matches!(**cause, Error::Io { .. });
+                ever || self.trouble.disk_full || unread
             }
             Error::DiskFull { .. } => self.trouble.disk_full || space,
-            // A journal file whose header could not be written is not tried again before the folder is
-            // opened anew: the journal has room for less, or for nothing more.
-            Error::Timeout { .. } => {
-                self.trouble.disk_full || self.trouble.has_fired || self.fault_met_since(0)
+            // Only a full disk keeps the journal from being given back without saying so itself.
+            Error::Timeout { .. } => self.trouble.disk_full,
+            Error::Io { op, path, .. } => {
+                (met || unread) && !op.is_empty() && path.starts_with("memory:")
             }
-            Error::Io { .. } => met,
             // Of a topic whose creation may or may not have happened.
             Error::UnknownTopic { .. } => self.is_uncertain(),
             _ => false,

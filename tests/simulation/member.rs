@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use grouplog::{Consumer, ConsumerConfig, Error, OffsetReset, Position, TopicPartition};
 
+use crate::disturb::Mark;
 use crate::oracle::{Place, RecordModel};
 use crate::session::Session;
 use crate::world::{Step, World, violation};
@@ -192,7 +193,7 @@ impl World {
             }
             Err(error) => {
                 self.alive()?;
-                self.judge(&error, 0)
+                self.judge(&error, Mark::default())
             }
         }
     }

@@ -1,9 +1,9 @@
 //! What a seed switches on, and how much of it (swarm testing: what never comes with everything else
 //! comes when some of it is left out).
 
-use grouplog::JournalMode;
 use grouplog::record::Compression;
 use grouplog::time::{Random, SeededRandom};
+use grouplog::{JournalMode, ReadMode};
 
 use crate::action::{ALL, Action};
 
@@ -33,6 +33,8 @@ pub(crate) struct Options {
     /// Whether a byte is flipped after the last life.
     pub(crate) damage: bool,
     pub(crate) weights: Vec<(Action, u32)>,
+    /// How segments are read.
+    pub(crate) read_mode: ReadMode,
 }
 
 impl Options {
@@ -64,6 +66,12 @@ impl Options {
             power_loss: below(4) > 0,
             damage: below(4) == 0,
             weights,
+            read_mode: if coin() { ReadMode::Map } else { ReadMode::Pread },
         }
+    }
+
+    /// Whether calls that only look fail now and then.
+    pub(crate) fn reads_fail(&self) -> bool {
+        self.weights.iter().any(|(action, _)| *action == Action::SetReadFault)
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use grouplog::time::{Clock, Random, SeededRandom};
 use grouplog::{Delivery, Error, Record, RecordMetadata, Timestamp, TimestampType, TopicConfig};
 
+use crate::disturb::Mark;
 use crate::observe::observe;
 use crate::oracle::{Change, Place, RecordModel};
 use crate::session::Session;
@@ -56,7 +57,7 @@ impl World {
     pub(crate) fn wait(&mut self, session: &mut Session) -> Step {
         let Some((count, delivery)) = session.unwaited.pop_front() else { return Ok(()) };
         self.note(format!("wait for change {count}"));
-        let ops = self.memory.ops();
+        let mark = self.mark();
         let waited = delivery.wait();
         self.alive()?;
         match waited {
@@ -66,7 +67,7 @@ impl World {
             }
             Err(error) => {
                 self.note(format!("  {error}"));
-                self.judge(&error, ops)
+                self.judge(&error, mark)
             }
         }
     }
@@ -98,26 +99,26 @@ impl World {
         if self.one_in(2) {
             return Ok(());
         }
-        let ops = self.memory.ops();
+        let mark = self.mark();
         let waited = deliveries.wait();
         self.alive()?;
         match waited {
             Ok(()) => self.history.synced_up_to(count),
-            Err(error) => self.judge(&error, ops)?,
+            Err(error) => self.judge(&error, mark)?,
         }
         Ok(())
     }
 
     pub(crate) fn flush(&mut self, session: &mut Session) -> Step {
         self.note("flush");
-        let ops = self.memory.ops();
+        let mark = self.mark();
         let flushed = session.synced.flush();
         self.alive()?;
         match flushed {
             Ok(()) => self.history.synced_up_to(self.history.promised(false)),
             Err(error) => {
                 self.note(format!("  {error}"));
-                self.judge(&error, ops)?;
+                self.judge(&error, mark)?;
             }
         }
         Ok(())
@@ -183,20 +184,20 @@ impl World {
         match result {
             Ok(()) => violation("a topic is created twice"),
             Err(Error::Failed { .. }) if session.has_failed() => Ok(()),
-            Err(error) => self.judge(&error, 0),
+            Err(error) => self.judge(&error, Mark::default()),
         }
     }
 
     pub(crate) fn checkpoint(&mut self, session: &mut Session) -> Step {
         self.note("checkpoint");
-        let ops = self.memory.ops();
+        let mark = self.mark();
         let done = session.broker.checkpoint();
         self.alive()?;
         match done {
             Ok(()) => self.history.synced_up_to(self.history.promised(false)),
             Err(error) => {
                 self.note(format!("  {error}"));
-                self.judge(&error, ops)?;
+                self.judge(&error, mark)?;
             }
         }
         Ok(())
@@ -204,19 +205,32 @@ impl World {
 
     pub(crate) fn look(&mut self, session: &mut Session) -> Step {
         self.note("look");
-        self.compare(observe(&session.broker), "the broker")
+        let mark = self.mark();
+        self.compare(mark, observe(&session.broker), "the broker")
     }
 
     pub(crate) fn look_beside(&mut self, _session: &mut Session) -> Step {
         self.note("look from beside");
-        let reader = grouplog::Broker::open_storage_read_only(Arc::new(self.memory.clone()));
-        let reader =
-            reader.or_else(|error| violation(format!("opening read-only fails: {error:?}")))?;
-        self.compare(observe(&reader), "a reader beside it")
+        let mark = self.mark();
+        match grouplog::Broker::open_storage_read_only(Arc::new(self.memory.clone())) {
+            Ok(reader) => self.compare(mark, observe(&reader), "a reader beside it"),
+            Err(error) => self.judge(&error, mark),
+        }
     }
 
-    fn compare(&mut self, seen: Result<crate::oracle::State, String>, who: &str) -> Step {
-        let seen = seen.or_else(violation)?;
+    fn compare(
+        &mut self,
+        mark: Mark,
+        seen: Result<crate::oracle::State, String>,
+        who: &str,
+    ) -> Step {
+        let seen = match seen {
+            Err(what) if self.read_failed_since(mark) && what.contains("Io { op: ") => {
+                self.note(format!("  {what}"));
+                return Ok(());
+            }
+            seen => seen.or_else(violation)?,
+        };
         let explained = self.history.explain(&seen, self.history.promised(false));
         explained.map(|_| ()).or_else(|what| violation(format!("{who} shows: {what}")))
     }

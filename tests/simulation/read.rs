@@ -32,6 +32,7 @@ impl World {
         let before = member.consumer.assignment();
         let offsets = if member.auto_commit { self.positions_of(member) } else { Vec::new() };
         let group = member.group;
+        let mark = self.mark();
         let mut polled = None;
         self.with_commit(session, group, &offsets, |session| {
             polled = Some(session.members[at].consumer.poll(Duration::ZERO));
@@ -46,6 +47,14 @@ impl World {
                 let moved = member.consumer.assignment() != before;
                 check_ownership(session)?;
                 Ok(moved || !records.is_empty())
+            }
+            // Nothing was delivered: it is where it was, and the next poll goes on there.
+            Some(Err(error @ Error::Io { .. })) => {
+                self.note(format!("{} polls: {error}", member.name));
+                self.judge(&error, mark)?;
+                self.take_up(member)?;
+                check_ownership(session)?;
+                Ok(true)
             }
             // Somebody deleted what it had chosen.
             Some(Err(Error::UnknownTopic { .. })) if !member.is_subscribed() => {
@@ -186,7 +195,12 @@ impl World {
     ) -> Step {
         self.note(format!("{} seeks to {offset} of {place:?}", member.name));
         let partition = partition(&place);
-        seek(&mut member.consumer, &partition).or_else(unexpected)?;
+        let mark = self.mark();
+        if let Err(error) = seek(&mut member.consumer, &partition) {
+            self.note(format!("  {error}"));
+            self.judge(&error, mark)?;
+            return self.take_up(member);
+        }
         let position = member.consumer.position(&partition).or_else(unexpected)?;
         if position.offset() != offset {
             return violation(format!("after a seek to {offset} the position is {position:?}"));

@@ -48,6 +48,7 @@ pub(crate) struct Tally {
     pub(crate) kills: u64,
     pub(crate) power_losses: u64,
     pub(crate) faults: u64,
+    pub(crate) read_faults: u64,
     pub(crate) failures: u64,
     pub(crate) evictions: u64,
 }
@@ -71,6 +72,7 @@ impl Tally {
         self.kills += other.kills;
         self.power_losses += other.power_losses;
         self.faults += other.faults;
+        self.read_faults += other.read_faults;
         self.failures += other.failures;
         self.evictions += other.evictions;
     }
@@ -80,8 +82,15 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} lives, {} kills, {} power losses, {} faults set, {} brokers failed, {} evictions; ",
-            self.lives, self.kills, self.power_losses, self.faults, self.failures, self.evictions
+            "{} lives, {} kills, {} power losses, {} faults set, {} of reads, {} brokers failed, \
+             {} evictions; ",
+            self.lives,
+            self.kills,
+            self.power_losses,
+            self.faults,
+            self.read_faults,
+            self.failures,
+            self.evictions
         )?;
         let mut actions = self.actions.clone();
         actions.sort_by_key(|(action, _)| *action);

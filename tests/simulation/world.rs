@@ -19,6 +19,9 @@ use crate::oracle::{Change, History, Place};
 use crate::session::Session;
 use crate::trace::Trace;
 
+/// The size of an ordinary journal file.
+const FILE_BYTES: u64 = 64 << 10;
+
 /// Why a step was not done to its end.
 #[derive(Debug)]
 pub(crate) enum End {
@@ -55,8 +58,8 @@ pub(crate) struct World {
     promised: usize,
     /// Whether the last life ended by a close that said it succeeded.
     closed: bool,
-    /// Whether calls were ever made to fail.
-    pub(crate) had_trouble: bool,
+    /// What the journal's files may take together.
+    journal_most: u64,
     pub(crate) names: u64,
 }
 
@@ -75,7 +78,7 @@ impl World {
             append_time: BTreeSet::new(),
             promised: usize::MAX,
             closed: false,
-            had_trouble: false,
+            journal_most: 0,
             names: 0,
         }
     }
@@ -112,12 +115,12 @@ impl World {
 
     fn live(&mut self) -> Step {
         self.trace.tally.lives += 1;
-        let crash = self.options.crash_in_recovery;
-        let mut session = self.open(crash)?;
+        let mut session = self.open(true)?;
         let steps = 1 + self.below(self.options.steps_max);
         let mut done = Ok(());
         for _ in 0..steps {
-            done = self.step(&mut session);
+            let step = self.step(&mut session).and_then(|()| self.check_journal());
+            done = step.and_then(|()| self.check_health(&session));
             if done.is_err() {
                 break;
             }
@@ -178,26 +181,32 @@ impl World {
     }
 
     pub(crate) fn config(&self) -> BrokerConfig {
-        let file = 64 << 10;
         BrokerConfig::new()
             .background(false)
             .journal_mode(self.options.mode)
-            .journal_file_bytes(file)
-            .journal_max_bytes(self.options.journal_files * u64::from(file))
+            .journal_file_bytes(FILE_BYTES as u32)
+            .journal_max_bytes(self.options.journal_files * FILE_BYTES)
+            .read_mode(self.options.read_mode)
             .batch_size(self.options.batch_size)
             .clock(Arc::clone(&self.clock) as _)
             .random(Arc::new(SeededRandom::new(self.random.next_u64())))
     }
 
-    /// Opens the folder, whatever comes in between, and looks at all of it.
-    pub(crate) fn open(&mut self, may_crash: bool) -> Step<Session> {
+    /// Opens the folder, whatever comes in between if `disturbed`, and looks at all of it.
+    pub(crate) fn open(&mut self, disturbed: bool) -> Step<Session> {
+        let may_crash = disturbed && self.options.crash_in_recovery;
         for attempt in 0.. {
+            let before = self.journal_bytes();
             if may_crash && attempt < 3 && self.one_in(2) {
                 let op = self.memory.ops() + 1 + self.below(60) as u64;
                 self.memory.crash_at(op);
                 self.note(format!("crash at {op} while opening"));
             }
-            let ops = self.memory.ops();
+            if disturbed && attempt < 3 && self.options.reads_fail() && self.one_in(3) {
+                let persistent = self.one_in(2);
+                self.set_read_fault(60, persistent);
+            }
+            let mark = self.mark();
             let opened = Broker::open_storage(Arc::new(self.memory.clone()), self.config());
             if self.memory.has_crashed() {
                 drop(opened);
@@ -207,10 +216,14 @@ impl World {
             // Far beyond what is left to do: no crash meant for opening comes later.
             self.memory.crash_at(u64::MAX);
             match opened {
-                Ok(broker) => return self.opened(broker),
+                Ok(broker) => {
+                    let unread = self.read_failed_since(mark);
+                    self.heal();
+                    return self.opened(broker, before, unread);
+                }
                 Err(error) => {
                     self.note(format!("opening fails: {error}"));
-                    self.judge(&error, ops)?;
+                    self.judge(&error, mark)?;
                     self.end_trouble();
                 }
             }
@@ -218,7 +231,8 @@ impl World {
         violation("opening never succeeds")
     }
 
-    fn opened(&mut self, broker: Broker) -> Step<Session> {
+    /// `before`: what the journal took before. `unread`: something could not be read while it was opened.
+    fn opened(&mut self, broker: Broker, before: u64, unread: bool) -> Step<Session> {
         let promised = self.promised.min(self.history.promised(false));
         self.note(format!("opened, promised {promised} of {}", self.history.attempted()));
         let report = broker.recovery_report();
@@ -229,21 +243,45 @@ impl World {
         let found = self.history.explain(&seen, promised).map_err(End::Violation)?;
         // On a full disk the recovery checkpoint comes later; nothing is `Synced` before.
         let settled = broker.health().is_ok();
-        if !settled && !self.is_troubled() {
+        if !settled && !self.is_troubled() && !unread {
             return violation(format!("health after opening: {}", broker.health()));
         }
         self.history.found(found, settled);
         self.promised = usize::MAX;
         self.closed = false;
-        // A frame with a file of its own may need one file more, and so may each of three openings that
-        // a crash cuts short. After failed writes nothing is given back, and files that cannot be
-        // trusted are not used again and go with time.
-        let files = self.options.journal_files + if self.had_trouble { 100 } else { 4 };
+        // An opening goes on in a file that nothing needs, and keeps one that the next opening could go on
+        // in: if there are none, both are made beyond the limit.
+        let least = before.max(self.options.journal_files * FILE_BYTES);
+        self.journal_most = least + 2 * FILE_BYTES;
+        self.check_journal()?;
         if settled {
+            let files = least.div_ceil(FILE_BYTES);
             folder::check(&self.memory, &broker, files).map_err(End::Violation)?;
         }
+        // While it is open, only a frame with a file of its own makes one beyond.
+        self.journal_most = least.max(self.journal_bytes()) + FILE_BYTES;
         self.check_kept(&broker)?;
         Session::new(broker).or_else(|error| violation(format!("no producer: {error:?}")))
+    }
+
+    fn journal_bytes(&self) -> u64 {
+        let folder = Path::new("journal");
+        let names = self.memory.list(folder).unwrap_or_default().into_iter();
+        let names = names.filter(|entry| entry.name.ends_with(".journal"));
+        let lens = names.map(|entry| self.memory.metadata(&folder.join(entry.name)));
+        lens.map(|file| file.unwrap().map_or(0, |(_, len)| len)).sum()
+    }
+
+    /// The journal keeps to its limit, whatever fails and for how long, but for what openings make beyond.
+    fn check_journal(&self) -> Step {
+        if self.memory.has_crashed() || !self.can_look() {
+            return Ok(());
+        }
+        let (bytes, most) = (self.journal_bytes(), self.journal_most);
+        if bytes > most {
+            return violation(format!("the journal takes {bytes} bytes, not {most} at most"));
+        }
+        Ok(())
     }
 
     /// The process or the machine ends here.
@@ -273,9 +311,10 @@ impl World {
         End::Crash
     }
 
-    /// The folder was closed: everything is durable, and nothing is left to repair.
+    /// The folder was closed: everything that was acknowledged is durable, and nothing is left to repair. A
+    /// change whose outcome is not known, because what it had to wait for could not be read, stays so.
     pub(crate) fn was_closed(&mut self) {
-        self.history.synced();
+        self.history.synced_up_to(self.history.promised(false));
         self.closed = true;
     }
 
@@ -287,7 +326,7 @@ impl World {
         call: impl FnOnce(&mut Session) -> grouplog::Result<T>,
     ) -> Step<Option<T>> {
         let had_failed = session.has_failed();
-        let ops = self.memory.ops();
+        let mark = self.mark();
         self.history.attempt(change);
         let result = call(session);
         self.alive()?;
@@ -300,13 +339,13 @@ impl World {
             // It may be there or not, until the folder is opened again.
             Err(error @ Error::Indeterminate { .. }) => {
                 self.note(format!("  {error}"));
-                self.judge(&error, ops)?;
+                self.judge(&error, mark)?;
                 Ok(None)
             }
             Err(error) => {
                 self.take_back();
                 self.note(format!("  {error}"));
-                self.judge(&error, ops)?;
+                self.judge(&error, mark)?;
                 Ok(None)
             }
         }
