@@ -1,5 +1,6 @@
 //! The one error type of the crate.
 
+mod corruption;
 mod serialization;
 
 use std::fmt;
@@ -7,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use corruption::{CorruptReason, Corruption};
 pub use serialization::{BoxError, RecordPart, SerializationFailure, SerializationPlace};
 
 use crate::types::{NameReason, TopicPartition};
@@ -199,6 +201,8 @@ pub enum Error {
         op: &'static str,
         /// The file or folder.
         path: Box<Path>,
+        /// Where in the file, in bytes, for what is read or written at a place.
+        position: Option<u64>,
         /// The cause.
         source: Arc<io::Error>,
     },
@@ -247,68 +251,25 @@ pub enum Error {
     Misuse(&'static str),
 }
 
-/// Where stored bytes are damaged, and how it was noticed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Corruption {
-    /// The file.
-    pub path: PathBuf,
-    /// The position of the damaged batch, frame or entry, in bytes.
-    pub position: u64,
-    /// The partition, where the file belongs to one.
-    pub partition: Option<TopicPartition>,
-    /// The offsets that are lost by it, first and last inclusive, as far as they are known.
-    pub offsets: Option<(i64, i64)>,
-    /// What is wrong.
-    pub reason: CorruptReason,
-}
-
-/// What is wrong with stored bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CorruptReason {
-    /// A length field is negative, too small or beyond its file or container.
-    Length,
-    /// The magic number of a file or batch is not the expected one.
-    Magic,
-    /// A checksum does not match.
-    Checksum,
-    /// A variable-length integer is too long.
-    Varint,
-    /// A count is negative or does not match what follows.
-    Count,
-    /// Attributes name an unknown codec.
-    Codec,
-    /// A compressed payload cannot be decompressed.
-    Compression,
-    /// Offsets are not where the chain or the file name says they must be.
-    Offsets,
-    /// The leader epoch is lower than that of an earlier batch.
-    Epoch,
-    /// Text is not UTF-8.
-    Utf8,
-    /// A file is shorter than its checkpointed length.
-    Short,
-    /// A file that must follow is not there or not valid.
-    Missing,
-    /// A frame lies below a position that is known to be synced, but is not valid.
-    BelowSynced,
-    /// An index entry points to no batch, or entries are out of order.
-    Index,
-    /// A field holds a value that its format does not know.
-    Field,
-    /// The topic id is not that of the topic.
-    TopicId,
-}
-
 impl Error {
     /// An `Io` error, or `DiskFull` where that is what it means.
     pub(crate) fn io(op: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         let path = path.into();
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path },
-            _ => Self::Io { op, path: path.into_boxed_path(), source: Arc::new(source) },
+            _ => {
+                let (path, source) = (path.into_boxed_path(), Arc::new(source));
+                Self::Io { op, path, position: None, source }
+            }
         }
+    }
+
+    /// As it is, and where in the file it happened.
+    pub(crate) fn at_byte(mut self, at: u64) -> Self {
+        if let Self::Io { position, .. } = &mut self {
+            *position = Some(at);
+        }
+        self
     }
 
     /// A `Corrupt` error without partition or offsets.
@@ -424,7 +385,11 @@ impl fmt::Display for Error {
             | Self::GroupMaxSizeReached { .. }
             | Self::InvalidPattern { .. } => self.fmt_of_consumer(f),
             Self::DiskFull { path } => write!(f, "no space left for {}", path.display()),
-            Self::Io { op, path, source } => write!(f, "cannot {op} {}: {source}", path.display()),
+            Self::Io { op, path, position, source } => {
+                write!(f, "cannot {op} {}", path.display())?;
+                position.map_or(Ok(()), |at| write!(f, " at byte {at}"))?;
+                write!(f, ": {source}")
+            }
             Self::Failed { cause } => {
                 write!(f, "an earlier failure stopped all writing, open the folder again: {cause}")
             }
@@ -461,43 +426,6 @@ impl std::error::Error for Error {
     }
 }
 
-impl fmt::Display for Corruption {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is damaged at byte {}: {}", self.path.display(), self.position, self.reason)?;
-        if let Some(partition) = &self.partition {
-            write!(f, " (partition {partition}")?;
-            if let Some((first, last)) = self.offsets {
-                write!(f, ", offsets {first} to {last}")?;
-            }
-            f.write_str(")")?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for CorruptReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Length => "a length is out of range",
-            Self::Magic => "wrong magic number",
-            Self::Checksum => "checksum mismatch",
-            Self::Varint => "a variable-length integer is too long",
-            Self::Count => "a count does not match",
-            Self::Codec => "unknown compression codec",
-            Self::Compression => "the payload cannot be decompressed",
-            Self::Offsets => "offsets are not the expected ones",
-            Self::Epoch => "the leader epoch goes back",
-            Self::Utf8 => "text is not UTF-8",
-            Self::Short => "the file is shorter than recorded",
-            Self::Missing => "what must follow is missing",
-            Self::BelowSynced => "an invalid frame below a synced position",
-            Self::Index => "the index does not match the log",
-            Self::Field => "a field holds an unknown value",
-            Self::TopicId => "the topic id is another topic's",
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -515,5 +443,7 @@ mod tests {
         let other = Error::io("write", "a", io::Error::from_raw_os_error(5));
         assert!(matches!(other, Error::Io { op: "write", .. }));
         assert!(std::error::Error::source(&other).is_some());
+        let told = other.at_byte(7).to_string();
+        assert!(told.starts_with("cannot write a at byte 7: "), "{told}");
     }
 }

@@ -62,7 +62,7 @@ impl Faulty {
             Some(Act::Fail(28)) => Err(Error::DiskFull { path: path.to_owned() }),
             Some(Act::Fail(number)) => {
                 let source = Arc::new(io::Error::from_raw_os_error(number));
-                Err(Error::Io { op, path: path.into(), source })
+                Err(Error::Io { op, path: path.into(), position: None, source })
             }
         }
     }

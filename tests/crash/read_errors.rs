@@ -34,9 +34,11 @@ fn kinds(read: u64) -> impl Iterator<Item = bool> {
         .filter(move |persistent| Plan::is_full() || read.is_multiple_of(2) == *persistent)
 }
 
-/// Whether the debug text of an error says what could not be done, and to which file.
+/// Whether the debug text of an error says what could not be done, to which file, and where in it.
 fn is_told(what: &str) -> bool {
-    what.contains("Io { op: \"") && what.contains("path: \"memory:") && what.contains("injected")
+    let placed = !what.contains("op: \"read\"") || what.contains("position: Some(");
+    let told = what.contains("Io { op: \"") && what.contains("path: \"memory:");
+    told && placed && what.contains("injected")
 }
 
 /// Writes a script's folder, and fails what it looks at meanwhile.

@@ -33,13 +33,16 @@ impl DiskFile {
     ) -> Result<()> {
         while !bytes.is_empty() {
             match write(bytes, position) {
-                Ok(0) => return Err(self.error("write", io::ErrorKind::WriteZero.into())),
+                Ok(0) => {
+                    let none = io::ErrorKind::WriteZero.into();
+                    return Err(self.error("write", none).at_byte(position));
+                }
                 Ok(written) => {
                     bytes = bytes.get(written..).unwrap_or_default();
                     position = position.saturating_add(written as u64);
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(self.error("write", e)),
+                Err(e) => return Err(self.error("write", e).at_byte(position)),
             }
         }
         Ok(())
@@ -59,11 +62,12 @@ impl StorageFile for DiskFile {
     fn read_at(&self, buf: &mut [u8], position: u64) -> Result<usize> {
         let mut filled = 0;
         while let Some(rest) = buf.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match self.file.read_at(rest, position.saturating_add(filled as u64)) {
+            let at = position.saturating_add(filled as u64);
+            match self.file.read_at(rest, at) {
                 Ok(0) => break,
                 Ok(read) => filled = filled.saturating_add(read),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(self.error("read", e)),
+                Err(e) => return Err(self.error("read", e).at_byte(at)),
             }
         }
         Ok(filled)

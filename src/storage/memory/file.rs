@@ -9,7 +9,7 @@ use crate::storage::map::MapTarget;
 use crate::storage::{ReadMap, StorageFile, WriteMap};
 
 use super::Shared;
-use super::contents::Inode;
+use super::contents::{Contents, Inode};
 use super::control::Step;
 
 #[derive(Debug, Clone)]
@@ -43,6 +43,20 @@ impl MemoryFile {
         self.tell(op, if self.writable { Ok(()) } else { Err(refused()) })
     }
 
+    fn write_with(
+        &self,
+        bytes: &[u8],
+        position: u64,
+        write: impl FnOnce(&mut Contents, u64, &[u8]) -> io::Result<()>,
+    ) -> Result<()> {
+        self.check_writable("write")?;
+        let written = self
+            .shared
+            .admit(|| self.write_step(bytes, position))
+            .and_then(|_permit| write(&mut self.inode.contents.lock(), position, bytes));
+        self.tell("write", written).map_err(|error| error.at_byte(position))
+    }
+
     fn write_step(&self, bytes: &[u8], position: u64) -> Step {
         Step::Write { inode: Arc::clone(&self.inode), position, bytes: bytes.into() }
     }
@@ -51,7 +65,7 @@ impl MemoryFile {
 impl StorageFile for MemoryFile {
     fn read_at(&self, buf: &mut [u8], position: u64) -> Result<usize> {
         self.inode.calls.enter();
-        self.may_look("read")?;
+        self.may_look("read").map_err(|error| error.at_byte(position))?;
         let contents = self.inode.contents.lock();
         let there = usize::try_from(position).ok().and_then(|from| contents.now.get(from..));
         let there = there.unwrap_or_default();
@@ -62,19 +76,11 @@ impl StorageFile for MemoryFile {
 
     fn write_at(&self, bytes: &[u8], position: u64) -> Result<()> {
         self.inode.calls.enter();
-        self.check_writable("write")?;
-        let permit = self.tell("write", self.shared.admit(|| self.write_step(bytes, position)))?;
-        let written = self.inode.contents.lock().write(position, bytes);
-        drop(permit);
-        self.tell("write", written)
+        self.write_with(bytes, position, Contents::write)
     }
 
     fn write_at_durable(&self, bytes: &[u8], position: u64) -> Result<()> {
-        self.check_writable("write")?;
-        let permit = self.tell("write", self.shared.admit(|| self.write_step(bytes, position)))?;
-        let written = self.inode.contents.lock().write_durable(position, bytes);
-        drop(permit);
-        self.tell("write", written)
+        self.write_with(bytes, position, Contents::write_durable)
     }
 
     fn len(&self) -> Result<u64> {

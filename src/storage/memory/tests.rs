@@ -410,8 +410,10 @@ fn a_call_that_only_looks_fails_once_or_for_good() {
     memory.fail_read_at(before + 2, ErrorKind::Other, false);
     assert_eq!(file.len().unwrap(), 3);
     let mut bytes = [0; 3];
-    match file.read_at(&mut bytes, 0) {
-        Err(Error::Io { op: "read", path, .. }) => assert_eq!(*path, *memory.display_path(p("a"))),
+    match file.read_at(&mut bytes, 1) {
+        Err(Error::Io { op: "read", path, position: Some(1), .. }) => {
+            assert_eq!(*path, *memory.display_path(p("a")));
+        }
         other => panic!("{other:?}"),
     }
     assert_eq!(bytes, [0; 3], "nothing was read");
