@@ -115,6 +115,13 @@ impl World {
         self.trouble.read_fault = Some(fault);
     }
 
+    /// Now and then, where all is well, what is about to read something cannot.
+    pub(crate) fn hinder_reading(&mut self) {
+        if self.options.reads_fail() && !self.is_troubled() && self.one_in(4) {
+            self.set_read_fault(10, false);
+        }
+    }
+
     /// What has failed once is final or not; what could not be read can be from here on.
     pub(crate) fn heal(&mut self) {
         self.trouble.has_fired |= self.change_failed_since(Mark::default());
@@ -194,8 +201,9 @@ impl World {
             Error::DiskFull { .. } => self.trouble.disk_full || space,
             // Only a full disk keeps the journal from being given back without saying so itself.
             Error::Timeout { .. } => self.trouble.disk_full,
-            Error::Io { op, path, .. } => {
-                (met || unread) && !op.is_empty() && path.starts_with("memory:")
+            Error::Io { op, path, position, .. } => {
+                let placed = !["read", "write"].contains(op) || position.is_some();
+                (met || unread) && placed && path.starts_with("memory:")
             }
             // Of a topic whose creation may or may not have happened.
             Error::UnknownTopic { .. } => self.is_uncertain(),

@@ -205,6 +205,7 @@ impl World {
 
     pub(crate) fn look(&mut self, session: &mut Session) -> Step {
         self.note("look");
+        self.hinder_reading();
         let mark = self.mark();
         self.compare(mark, observe(&session.broker), "the broker")
     }

@@ -19,6 +19,7 @@ impl World {
             return Ok(());
         }
         let at = self.below(session.members.len());
+        self.hinder_reading();
         self.poll(session, at).map(|_| ())
     }
 
