@@ -66,7 +66,7 @@ impl World {
                 refused = true;
                 self.take_back();
             }
-            Err(Error::Indeterminate { .. }) => {}
+            Err(Error::Indeterminate { .. }) => self.is_undecided(session),
             Err(_) => self.take_back(),
         }
         match result {

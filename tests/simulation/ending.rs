@@ -45,6 +45,9 @@ impl World {
             Ok(()) if had_failed => {
                 return violation("a close succeeds although a write had failed");
             }
+            Ok(()) if self.is_uncertain() => {
+                return violation("a close succeeds although a change may not be there");
+            }
             Ok(()) => self.was_closed(),
             Err(error) => {
                 self.note(format!("  {error}"));

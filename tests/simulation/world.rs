@@ -311,10 +311,9 @@ impl World {
         End::Crash
     }
 
-    /// The folder was closed: everything that was acknowledged is durable, and nothing is left to repair. A
-    /// change whose outcome is not known, because what it had to wait for could not be read, stays so.
+    /// The folder was closed: everything is durable, and nothing is left to repair.
     pub(crate) fn was_closed(&mut self) {
-        self.history.synced_up_to(self.history.promised(false));
+        self.history.synced();
         self.closed = true;
     }
 
@@ -336,9 +335,9 @@ impl World {
                 self.history.written();
                 Ok(Some(value))
             }
-            // It may be there or not, until the folder is opened again.
             Err(error @ Error::Indeterminate { .. }) => {
                 self.note(format!("  {error}"));
+                self.is_undecided(session);
                 self.judge(&error, mark)?;
                 Ok(None)
             }
@@ -348,6 +347,15 @@ impl World {
                 self.judge(&error, mark)?;
                 Ok(None)
             }
+        }
+    }
+
+    /// Of what was tried last it is not known whether it survives. Where writing goes on it is in the journal,
+    /// and only a checkpoint that `Synced` has to wait for did not come about. Otherwise it may be there or
+    /// not, until the folder is opened again.
+    pub(crate) fn is_undecided(&mut self, session: &Session) {
+        if !session.has_failed() {
+            self.history.written();
         }
     }
 
