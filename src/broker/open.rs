@@ -2,8 +2,8 @@
 //!
 //! Recovery is the ordinary `apply` over the journal, in order: a topic is created, receives its
 //! records, is deleted, as it was before. Only when the whole journal was read without damage are files
-//! touched: they are judged by the *final* catalogue (hazard H5), cut to what the checkpoint says, and
-//! everything behind it is rebuilt from the journal (H1, H2). In a folder that was closed there is nothing to
+//! touched: they are judged by the *final* catalogue (hazard H5), a new journal file is begun, they are cut to
+//! what the checkpoint says, and everything behind it is rebuilt from the journal (H1, H2). In a folder that was closed there is nothing to
 //! rebuild, and no partition is looked at before its first use; see `log::settle`.
 
 use std::path::Path;
@@ -28,7 +28,7 @@ use crate::config::{BrokerConfig, JournalMode};
 use crate::error::{CorruptReason, Error, Result};
 use crate::group::{OffsetCommit, OffsetStore};
 use crate::journal::{self, Frame, Journal, JournalConfig, Replayed, SectionKind, Start, sections};
-use crate::log::{AppendSection, LogShared, LogStartSection, Recovery, Settled};
+use crate::log::{AppendSection, Log, LogShared, LogStartSection, Recovery};
 use crate::storage::Storage;
 use crate::types::TopicId;
 
@@ -188,8 +188,9 @@ pub(super) fn open(
     if !cfg!(planted_fault = "believe_cached_checkpoint") {
         files::keep_checkpoint(&*storage, loaded.image.generation)?;
     }
-    report.segment_bytes_cut = settle_files(&*storage, &config, &loaded, &mut report.damaged)?;
-    let engine = start(storage, config, loaded, report.unclean, lock)?;
+    let to_cut = check_files(&*storage, &config, &loaded, &mut report.damaged)?;
+    let (engine, cut) = start(storage, config, loaded, &to_cut, report.unclean, lock)?;
+    report.segment_bytes_cut = cut;
     report.duration = engine.clock().monotonic().saturating_sub(began);
     Ok((engine, report))
 }
@@ -214,41 +215,56 @@ fn create(storage: &Arc<dyn Storage>, config: &BrokerConfig) -> Result<()> {
     files::write_first_checkpoint(&**storage, &image)
 }
 
-/// Brings the files of all partitions to what the checkpoint says; bytes cut. A partition whose files
-/// are damaged or gone is left as it is and takes no appends; the others go on. In a folder that was closed
-/// each partition is left to its first append, unless damage anywhere is to make opening fail.
-fn settle_files(
+/// Looks at the files of all partitions; those whose files are to be brought to what the checkpoint says. A
+/// partition whose files are damaged or gone is left as it is and takes no appends; the others go on. In a
+/// folder that was closed each partition is left to its first append, unless damage anywhere is to make opening
+/// fail.
+fn check_files(
     storage: &dyn Storage,
     config: &BrokerConfig,
     loaded: &Loaded,
     damaged: &mut Vec<DamagedPartition>,
-) -> Result<u64> {
+) -> Result<Vec<Arc<Log>>> {
     // Folders of deleted topics first: a topic of the same name may be there again.
     for deletion in loaded.catalogue.deletions() {
         files::set_aside(storage, deletion)?;
     }
+    let mut to_cut = Vec::new();
     if loaded.is_closed() && !config.strict {
         loaded.registry.topics().iter().for_each(|topic| topic.settle_later());
-        return Ok(0);
+        return Ok(to_cut);
     }
-    let mut cut = 0;
     for topic in loaded.registry.topics() {
         for (partition, log) in topic.logs.iter().enumerate() {
             files::restore_folder(storage, &topic.name, partition as u32, topic.id)?;
-            let settled = match log.settle_files() {
+            let damage = match log.check_files() {
                 // Its records in the journal would have no place to be written out to.
                 Err(error) if !error.is_corruption() || log.is_dirty() => return Err(error),
-                Err(damage) => Settled { damage: Some(damage), cut: 0 },
-                Ok(settled) => settled,
+                Err(damage) => Some(damage),
+                Ok(damage) => {
+                    to_cut.push(Arc::clone(log));
+                    damage
+                }
             };
-            cut += settled.cut;
-            let Some(cause) = settled.damage else { continue };
+            let Some(cause) = damage else { continue };
             if config.strict {
                 return Err(cause);
             }
             log.set_damaged(cause.clone());
             damaged.push(DamagedPartition { partition: log.partition().clone(), cause });
         }
+    }
+    Ok(to_cut)
+}
+
+/// Brings files to what the checkpoint says; bytes cut. The new journal file is begun: its epoch tells the next
+/// opening that this was under way, for what it did until its checkpoint a kill leaves in the cache alone.
+fn cut_files(to_cut: &[Arc<Log>], loaded: &Loaded) -> Result<u64> {
+    let again = loaded.replayed.last_epoch_seen > loaded.image.epoch;
+    let again = again && !cfg!(planted_fault = "cut_once");
+    let mut cut = 0;
+    for log in to_cut {
+        cut += log.cut_files(again)?;
     }
     Ok(cut)
 }
@@ -257,16 +273,19 @@ fn start(
     storage: Arc<dyn Storage>,
     config: BrokerConfig,
     loaded: Loaded,
+    to_cut: &[Arc<Log>],
     unclean: bool,
     lock: Box<dyn crate::storage::StorageLock>,
-) -> Result<Arc<Engine>> {
-    let Loaded { image, logs, registry, catalogue, offsets, replayed, .. } = loaded;
-    let epoch = image.epoch.max(replayed.last_epoch_seen).saturating_add(1);
-    logs.epoch.store(epoch, std::sync::atomic::Ordering::Release);
+) -> Result<(Arc<Engine>, u64)> {
+    let epoch = loaded.image.epoch.max(loaded.replayed.last_epoch_seen).saturating_add(1);
+    loaded.logs.epoch.store(epoch, std::sync::atomic::Ordering::Release);
     let background = Background::new();
-    let start = Start::after(&replayed);
+    let start = Start::after(&loaded.replayed);
     let wake = Box::new(background.requester());
-    let journal = start_journal(&storage, &config, image.directory_id, epoch, &start, wake)?;
+    let id = loaded.image.directory_id;
+    let journal = start_journal(&storage, &config, id, epoch, &start, wake)?;
+    let cut = cut_files(to_cut, &loaded)?;
+    let Loaded { image, logs, registry, catalogue, offsets, .. } = loaded;
     // What was replayed may be in the cache of the system alone. And until a checkpoint lies in the
     // new journal file, a rotten header of it would look like the journal's end (hazard H12).
     let early = cfg!(planted_fault = "synced_before_recovery");
@@ -312,7 +331,7 @@ fn start(
             .start(Arc::downgrade(&engine), Arc::clone(&engine.config.clock), interval)
             .map_err(|error| Error::io("start a thread for", path, error))?;
         engine.background.request_recovery();
-        return Ok(engine);
+        return Ok((engine, cut));
     }
     let weak = Arc::downgrade(&engine);
     let finish = move || {
@@ -328,7 +347,7 @@ fn start(
             Err(error) => return Err(error),
         }
     }
-    Ok(engine)
+    Ok((engine, cut))
 }
 
 fn start_journal(

@@ -53,7 +53,7 @@ pub(crate) use delete_records::{LOG_START_SECTION_BYTES, LogStartSection};
 pub(crate) use read::{Chunk, Cursor, FetchLimits, Fetched, FetchedRecord};
 pub(crate) use recover::LogImage;
 pub(crate) use section::{APPEND_HEADER_BYTES, AppendSection};
-pub(crate) use settle::{Settled, read_topic_id};
+pub(crate) use settle::read_topic_id;
 pub(crate) use verify::Verified;
 pub(crate) use write_out::{Captured, METADATA_FILE, SegmentImage};
 

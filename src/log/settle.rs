@@ -2,7 +2,9 @@
 //! there.
 //!
 //! After an unclean stop opening settles every partition: what a crash left behind the hard lengths is known
-//! to nobody, not even to the journal if power loss took its frames (hazards H1 to H3).
+//! to nobody, not even to the journal if power loss took its frames (hazards H1 to H3). Until the recovery
+//! checkpoint what was cut is in the cache of the system alone. An opening that is killed before that leaves the
+//! header of its journal file, which is durable before anything is cut: the next one makes durable what it finds.
 //!
 //! A folder that was closed holds exactly what its last checkpoint lists, so nothing is to be done, and what
 //! others did to the files meanwhile can wait until somebody wants the partition. Looking into each folder
@@ -21,15 +23,6 @@ use crate::segment::parse_file_name;
 use crate::storage::{FileKind, OpenMode, Storage};
 use crate::sync::atomic::Ordering;
 use crate::types::TopicId;
-
-/// What [`Log::settle_files`] did and found.
-#[derive(Debug, Default)]
-pub(crate) struct Settled {
-    /// Bytes cut or removed.
-    pub(crate) cut: u64,
-    /// A segment before the active one that is gone or too short.
-    pub(crate) damage: Option<Error>,
-}
 
 impl Log {
     /// Leaves the files to the first append: the folder was closed. Called before anything can be appended.
@@ -53,44 +46,74 @@ impl Log {
         if self.settled.load(Ordering::Acquire) || self.is_deleted() {
             return Ok(());
         }
-        match self.settle_locked(&mut out) {
+        match self.check_files() {
             Err(error) if !error.is_corruption() => return Err(error),
-            Err(damage) | Ok(Settled { damage: Some(damage), .. }) => self.set_damaged(damage),
-            Ok(Settled { damage: None, .. }) => {}
+            Err(damage) => self.set_damaged(damage),
+            Ok(damage) => {
+                self.cut_locked(&mut out, false)?;
+                if let Some(damage) = damage {
+                    self.set_damaged(damage);
+                }
+            }
         }
         self.settled.store(true, Ordering::Release);
         Ok(())
     }
 
-    /// Makes the folder hold exactly what the checkpoint lists: cuts segments to their hard length
-    /// and removes those begun after it. What was cut becomes durable with the recovery checkpoint,
-    /// before anything is acknowledged as `Synced`.
+    /// Whether the files can hold what the checkpoint says. Changes nothing.
     ///
     /// # Errors
     /// `MissingSegment`, or `Corrupt` for a short file or the folder of another topic, where the next
-    /// batch has no place to be written to; nothing is changed then. Such damage of an earlier segment
-    /// is returned with what was done.
-    pub(crate) fn settle_files(&self) -> Result<Settled> {
-        self.settle_locked(&mut self.out.lock())
+    /// batch has no place to be written to. Such damage of an earlier segment is returned.
+    pub(crate) fn check_files(&self) -> Result<Option<Error>> {
+        let storage = &*self.shared.storage;
+        let view = self.view();
+        let Some((active, sealed)) = view.segments.split_last() else { return Ok(None) };
+        if storage.metadata(self.dir())?.is_none() {
+            return Err(sealed.first().unwrap_or(active).missing());
+        }
+        check_topic_id(storage, self.dir(), self.topic_id())?;
+        active.check_file()?;
+        first_damage(sealed)
     }
 
-    fn settle_locked(&self, out: &mut WriteOut) -> Result<Settled> {
-        let storage = &*self.shared.storage;
-        let mut settled = Settled::default();
-        if storage.metadata(self.dir())?.is_none() {
-            return match self.view().segments.first() {
-                Some(segment) => Err(segment.missing()),
-                None => Ok(settled),
-            };
+    /// Makes the folder hold exactly what the checkpoint lists: cuts segments to their hard length
+    /// and removes those begun after it; how many bytes. What was cut becomes durable with the recovery
+    /// checkpoint, before anything is acknowledged as `Synced`. `again`: an opening that did so before was cut
+    /// short, and what is right by now may be so in the cache of the system alone.
+    pub(crate) fn cut_files(&self, again: bool) -> Result<u64> {
+        self.cut_locked(&mut self.out.lock(), again)
+    }
+
+    fn cut_locked(&self, out: &mut WriteOut, again: bool) -> Result<u64> {
+        if self.shared.storage.metadata(self.dir())?.is_none() {
+            return Ok(0);
         }
+        out.names_changed |= again;
+        let mut cut = self.remove_unlisted_files(out)?;
         let view = self.view();
-        if !view.segments.is_empty() {
-            check_topic_id(storage, self.dir(), self.topic_id())?;
+        // A crash leaves bytes behind the end of the segment that was written to. Behind that of another one
+        // they are damage, and told when it is read.
+        if let Some(active) = view.segments.last()
+            && !cfg!(planted_fault = "believe_segment")
+        {
+            if let Some((bytes, file)) = active.cut_to_hard_length()? {
+                cut += bytes;
+                out.unsynced.push(file);
+            } else if again {
+                out.unsynced.push(active.file()?);
+            }
         }
-        if let Some((active, sealed)) = view.segments.split_last() {
-            active.check_file()?;
-            settled.damage = first_damage(sealed)?;
+        if out.names_changed || !out.unsynced.is_empty() {
+            self.mark_dirty();
         }
+        Ok(cut)
+    }
+
+    fn remove_unlisted_files(&self, out: &mut WriteOut) -> Result<u64> {
+        let storage = &*self.shared.storage;
+        let view = self.view();
+        let mut bytes = 0;
         for entry in storage.list(self.dir())? {
             let Some(name) = parse_file_name(&entry.name) else { continue };
             let listed =
@@ -98,31 +121,18 @@ impl Log {
             let planted = cfg!(planted_fault = "keep_unlisted_segment");
             if entry.kind == FileKind::File && !listed && !planted {
                 let path = self.dir().join(&entry.name);
-                settled.cut += storage.metadata(&path)?.map_or(0, |(_, len)| len);
+                bytes += storage.metadata(&path)?.map_or(0, |(_, len)| len);
                 storage.remove(&path)?;
                 out.names_changed = true;
             }
         }
-        // A crash leaves bytes behind the end of the segment that was written to. Behind that of another one
-        // they are damage, and told when it is read.
-        if let Some(active) = view.segments.last()
-            && !cfg!(planted_fault = "believe_segment")
-            && let Some((bytes, file)) = active.cut_to_hard_length()?
-        {
-            settled.cut += bytes;
-            out.unsynced.push(file);
+        // The folder was being made when the crash came; it is made again with the first batch.
+        let metadata = self.dir().join(METADATA_FILE);
+        if view.segments.is_empty() && storage.metadata(&metadata)?.is_some() {
+            storage.remove(&metadata)?;
+            out.names_changed = true;
         }
-        if view.segments.is_empty() {
-            // The folder was being made when the crash came; it is made again with the first batch.
-            if storage.metadata(&self.dir().join(METADATA_FILE))?.is_some() {
-                storage.remove(&self.dir().join(METADATA_FILE))?;
-                out.names_changed = true;
-            }
-        }
-        if out.names_changed || !out.unsynced.is_empty() {
-            self.mark_dirty();
-        }
-        Ok(settled)
+        Ok(bytes)
     }
 }
 

@@ -11,6 +11,7 @@
 mod bits;
 mod campaign;
 mod check;
+mod cut_short;
 mod damage;
 mod folder;
 mod gate;

@@ -21,6 +21,7 @@ believe_segment            seal_and_roll
 checkpoint_above_e         during_checkpoint
 checkpoint_not_synced      commits
 closed_once_is_closed      api:first_use
+cut_once                   cut_short
 damage_is_torn_tail        damage
 end_before_frame           model:frames_are_complete
 end_before_records         model:a_reader_at_the_tip

@@ -230,7 +230,7 @@ fn a_cut_is_durable_before_the_next_segment_begins() {
     file.sync_data().unwrap();
     world.storage.sync_dir(Path::new("t-0")).unwrap();
     world.storage.sync_dir(Path::new("")).unwrap();
-    assert_eq!(world.log().settle_files().unwrap().cut, 50);
+    assert_eq!(world.log().cut_files(false).unwrap(), 50);
 
     let image = LogImage {
         start_offset: 0,
@@ -240,7 +240,7 @@ fn a_cut_is_durable_before_the_next_segment_begins() {
     };
     let config = Arc::new(TopicConfig::new().segment_bytes(1024));
     let log = Log::restore(LogIdentity { config, ..identity() }, shared(&world.storage), &image);
-    assert_eq!(log.settle_files().unwrap().cut, 0);
+    assert_eq!(log.cut_files(false).unwrap(), 0);
     let value = [1; 1000];
     let mut guard = log.begin_append().unwrap();
     let record = RecordData { key: None, value: Some(&value), headers: &[], timestamp: None };
