@@ -417,3 +417,6 @@ fn read_all(file: &dyn StorageFile, len: u64) -> Result<Vec<u8>> {
     bytes.truncate(read);
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests;

@@ -298,6 +298,47 @@ mod tests {
         assert_eq!(CheckpointImage::decode(&bytes), Err(ImageError::Version(9)));
     }
 
+    /// What no engine writes is damage, though the checksum is right: each alone, so that no other check
+    /// refuses it.
+    #[test]
+    fn a_state_that_cannot_be_is_damage() {
+        let with_log = |change: &dyn Fn(&mut LogImage)| {
+            let mut image = image();
+            image.logs.values_mut().for_each(change);
+            CheckpointImage::decode(&image.encode())
+        };
+        assert!(with_log(&|_| {}).is_ok());
+        let changes: [&dyn Fn(&mut LogImage); 9] = [
+            &|log| log.start_offset = -1,
+            &|log| log.start_offset = 71,
+            &|log| log.epochs = vec![(3, 0), (1, 20)],
+            &|log| log.epochs = vec![(1, 20), (3, 0)],
+            &|log| log.segments[0].end_offset = 29,
+            &|log| log.segments[0].base_offset = -1,
+            &|log| log.segments[0].base_offset = 31,
+            &|log| log.segments[0].len = 1 << 31,
+            &|log| log.end_offset = 71,
+        ];
+        for (number, change) in changes.iter().enumerate() {
+            let refused = with_log(change);
+            let expected = Err(ImageError::Corrupt(CorruptReason::Offsets));
+            assert_eq!(refused, expected, "change {number}");
+        }
+        let uncounted = [
+            CheckpointImage { epoch: -1, ..image() },
+            CheckpointImage { epoch: Epoch::MAX, ..image() },
+            CheckpointImage { generation: 1 << 63, ..image() },
+            CheckpointImage {
+                offsets: Some(OffsetFile { slot: 2, generation: 5, crc: 9 }),
+                ..image()
+            },
+        ];
+        for image in uncounted {
+            let refused = CheckpointImage::decode(&image.encode());
+            assert_eq!(refused, Err(ImageError::Corrupt(CorruptReason::Field)), "{image:?}");
+        }
+    }
+
     #[test]
     fn a_state_has_one_form() {
         let plain = CheckpointImage { offsets: None, ..image() }.encode();

@@ -174,6 +174,14 @@ mod tests {
         }
 
         #[test]
+        fn a_frame_vouches_for_none_behind_it(header in header(), beyond in 1..1_000u64) {
+            prop_assume!(header.lsn.to_u64() < u64::MAX - 1_000);
+            let known_synced = Lsn::from_u64(header.lsn.to_u64() + beyond);
+            let bytes = FrameHeader { known_synced, ..header }.encode(5);
+            prop_assert_eq!(FrameHeader::decode(&bytes, header.lsn, 5), Err(CorruptReason::Field));
+        }
+
+        #[test]
         fn another_salt_or_position_is_no_header(header in header(), salt: u32, other in 1..u32::MAX) {
             let bytes = header.encode(salt);
             prop_assert_eq!(FrameHeader::decode(&bytes, header.lsn, salt ^ other), Ok(None));

@@ -156,6 +156,25 @@ mod tests {
         assert_eq!(FileHeader::decode(&bytes), Decoded::Newer(2));
     }
 
+    #[test]
+    fn a_header_that_no_version_writes_is_damage() {
+        let insane = [
+            FileHeader {
+                sequence: 0,
+                continues_from: Lsn::ZERO,
+                known_synced: Lsn::ZERO,
+                ..header()
+            },
+            FileHeader { size: FIRST_FRAME, ..header() },
+            FileHeader { size: (1 << 20) + 4, ..header() },
+            FileHeader { continues_from: Lsn::new(9, 4096), ..header() },
+            FileHeader { known_synced: Lsn::new(10, 4096), ..header() },
+        ];
+        for header in insane {
+            assert_eq!(FileHeader::decode(&header.encode()), Decoded::Invalid, "{header:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn a_flipped_bit_makes_a_header_invalid(bit in 0..HEADER_BYTES * 8) {

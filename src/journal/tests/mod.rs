@@ -1,5 +1,6 @@
 mod append;
 mod crashing;
+mod hostile;
 mod measure;
 mod preparing;
 mod replaying;

@@ -401,7 +401,9 @@ fn an_error_of_the_visitor_ends_the_replay() {
 #[test]
 fn a_configuration_that_cannot_work_is_refused() {
     let (storage, _journal) = fresh(JournalMode::Map);
-    for (file_bytes, max_bytes) in [(5000, 1 << 20), (FILE, u64::from(FILE) * 3)] {
+    let refused =
+        [(5000, 1 << 20), (8 << 10, 1 << 20), (FILE, u64::from(FILE) * 3), (FILE, (8 << 30) + 1)];
+    for (file_bytes, max_bytes) in refused {
         let config =
             crate::journal::JournalConfig { file_bytes, max_bytes, ..config(JournalMode::Map) };
         let error = try_open(&storage, config, Start::default());

@@ -3,6 +3,7 @@
 mod going_on;
 mod positions;
 mod reading;
+mod recovering;
 mod verifying;
 
 use std::path::Path;

@@ -1,0 +1,169 @@
+use super::*;
+
+fn created(catalogue: &mut Catalogue, name: &str, partitions: u32) -> TopicImage {
+    let id = TopicId::from_bytes([partitions as u8; 16]);
+    let config = TopicConfig::new().partitions(partitions).segment_bytes(4096);
+    let change = catalogue.decide_create(name, config, id).unwrap();
+    assert_eq!(CatalogueChange::decode(&change.encode()).unwrap(), change);
+    catalogue.apply(&change).unwrap()
+}
+
+#[test]
+fn partition_numbers_are_never_given_again() {
+    let mut catalogue = Catalogue::default();
+    let first = created(&mut catalogue, "a", 3);
+    assert_eq!(first.numbers().collect::<Vec<_>>(), [0, 1, 2].map(PartitionNumber));
+    catalogue.apply(&catalogue.decide_delete("a").unwrap()).unwrap();
+    let second = created(&mut catalogue, "a", 2);
+    assert_eq!(second.numbers().collect::<Vec<_>>(), [3, 4].map(PartitionNumber));
+    assert_eq!(catalogue.deletions().len(), 1);
+}
+
+#[test]
+fn an_altered_topic_keeps_its_partitions_and_gets_new_numbers() {
+    let mut catalogue = Catalogue::default();
+    created(&mut catalogue, "a", 2);
+    created(&mut catalogue, "b", 1);
+    let change = catalogue.decide_add_partitions("a", 4).unwrap();
+    assert_eq!(CatalogueChange::decode(&change.encode()).unwrap(), change);
+    let altered = catalogue.apply(&change).unwrap();
+    assert_eq!(altered.numbers().collect::<Vec<_>>(), [0, 1, 3, 4].map(PartitionNumber));
+    assert_eq!(altered.config.partitions, 4);
+    // Once only: its numbers are given.
+    assert_eq!(catalogue.apply(&change), Err(CorruptReason::Field));
+    for total in [0, 3, 4, 100_001] {
+        let refused = catalogue.decide_add_partitions("a", total);
+        assert!(matches!(refused, Err(Error::InvalidConfig { .. })), "{total}");
+    }
+    let change = catalogue.decide_alter("a", |config| config.set("segment.bytes", "5000")).unwrap();
+    assert_eq!(CatalogueChange::decode(&change.encode()).unwrap(), change);
+    let altered = catalogue.apply(&change).unwrap();
+    assert_eq!((altered.config.segment_bytes, altered.config.partitions), (5_000, 4));
+    assert!(catalogue.decide_alter("a", |config| Ok(config.segment_bytes(7))).is_err());
+    assert!(catalogue.decide_alter("a", |config| Ok(config.partitions(7))).is_err());
+    assert!(catalogue.decide_alter("c", Ok).is_err());
+
+    let mut out = Encoder::default();
+    catalogue.encode(&mut out, |_, _| {});
+    let decoded = Catalogue::decode(&mut Decoder::new(&out.out), |_, _| Ok(()));
+    assert_eq!(decoded.unwrap(), catalogue);
+    let deleted = catalogue.apply(&catalogue.decide_delete("a").unwrap()).unwrap();
+    assert_eq!(deleted.numbers().count(), 4);
+}
+
+#[test]
+fn names_that_would_share_a_folder_are_refused() {
+    let mut catalogue = Catalogue::default();
+    created(&mut catalogue, "a.b", 1);
+    let id = TopicId::from_bytes([9; 16]);
+    let refused = |name: &str| catalogue.decide_create(name, TopicConfig::new(), id);
+    assert!(matches!(refused("a.b"), Err(Error::TopicExists { .. })));
+    for name in ["A.b", "a_b", "A_B"] {
+        let reason = NameReason::Collides;
+        assert!(matches!(refused(name), Err(Error::InvalidName { reason: r, .. }) if r == reason));
+    }
+    assert!(refused("a/b").is_err());
+}
+
+#[test]
+fn a_catalogue_survives_encoding_and_claims_are_bounded() {
+    let mut catalogue = Catalogue::default();
+    created(&mut catalogue, "a", 3);
+    created(&mut catalogue, "b", 1);
+    catalogue.apply(&catalogue.decide_delete("a").unwrap()).unwrap();
+    let mut out = Encoder::default();
+    let mut seen = Vec::new();
+    catalogue.encode(&mut out, |out, number| out.u32(number.0));
+    let mut input = Decoder::new(&out.out);
+    let decoded = Catalogue::decode(&mut input, |input, number| {
+        seen.push(number);
+        assert_eq!(input.u32()?, number.0);
+        Ok(())
+    });
+    assert_eq!(decoded.unwrap(), catalogue);
+    assert_eq!(seen, [PartitionNumber(3)]);
+    for cut in 0..out.out.len() {
+        let mut input = Decoder::new(&out.out[..cut]);
+        let skip = |input: &mut Decoder<'_>, _| input.u32().map(|_| ());
+        assert!(Catalogue::decode(&mut input, skip).is_err(), "{cut}");
+    }
+}
+
+#[test]
+fn a_change_that_does_not_fit_is_damage() {
+    let mut catalogue = Catalogue::default();
+    let topic = created(&mut catalogue, "a", 1);
+    let again = CatalogueChange::Create(topic);
+    assert_eq!(catalogue.apply(&again), Err(CorruptReason::Field));
+    let unknown = CatalogueChange::Delete(TopicId::from_bytes([3; 16]));
+    assert_eq!(catalogue.apply(&unknown), Err(CorruptReason::Field));
+    let id = TopicId::from_bytes([1; 16]);
+    for numbers in [Numbers { first: 0, count: 1 }, Numbers { first: u32::MAX, count: 1 }] {
+        let given = CatalogueChange::AddPartitions(id, numbers);
+        assert_eq!(catalogue.apply(&given), Err(CorruptReason::Field));
+    }
+    for count in [0, 100_000] {
+        let many = CatalogueChange::AddPartitions(id, Numbers { first: 1, count });
+        assert_eq!(catalogue.apply(&many), Err(CorruptReason::Count));
+    }
+    let more = Arc::new(TopicConfig::new().partitions(2));
+    assert_eq!(catalogue.apply(&CatalogueChange::Alter(id, more)), Err(CorruptReason::Count));
+}
+
+#[test]
+fn a_creation_that_does_not_fit_is_damage() {
+    let mut catalogue = Catalogue::default();
+    let topic = created(&mut catalogue, "a", 2);
+    let half = |first| Numbers { first, count: 1 };
+    let split = TopicImage { name: "b".into(), ranges: vec![half(2), half(3)], ..topic.clone() };
+    assert_eq!(catalogue.apply(&CatalogueChange::Create(split)), Err(CorruptReason::Count));
+    // Its folder would be that of `a`.
+    let next = vec![Numbers { first: 2, count: 2 }];
+    let namesake = TopicImage { name: "A".into(), ranges: next, ..topic };
+    assert_eq!(catalogue.apply(&CatalogueChange::Create(namesake)), Err(CorruptReason::Field));
+    catalogue.next_number = u32::MAX - 1;
+    let config = TopicConfig::new().partitions(2);
+    let refused = catalogue.decide_create("c", config, TopicId::from_bytes([4; 16]));
+    assert!(matches!(refused, Err(Error::LimitExceeded { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_catalogue_that_cannot_be_is_damage() {
+    let mut sound = Catalogue::default();
+    created(&mut sound, "a", 2);
+    created(&mut sound, "b", 1);
+    let decode = |change: &dyn Fn(&mut Catalogue)| {
+        let mut catalogue = sound.clone();
+        change(&mut catalogue);
+        let mut out = Encoder::default();
+        catalogue.encode(&mut out, |_, _| {});
+        Catalogue::decode(&mut Decoder::new(&out.out), |_, _| Ok(())).map(|_| ())
+    };
+    assert_eq!(decode(&|_| {}), Ok(()));
+    let topic = |catalogue: &mut Catalogue, change: &dyn Fn(&mut TopicImage)| {
+        catalogue.topics.values_mut().for_each(|topic| {
+            if &*topic.name == "b" {
+                change(topic);
+            }
+        });
+    };
+    type Change<'a> = &'a dyn Fn(&mut Catalogue);
+    let changes: [(Change<'_>, CorruptReason); 6] = [
+        // A number that was not given yet, one that two partitions have, one beyond all.
+        (&|catalogue| catalogue.next_number = 2, CorruptReason::Field),
+        (&|c| topic(c, &|topic| topic.ranges[0].first = 1), CorruptReason::Field),
+        (&|c| topic(c, &|topic| topic.ranges[0].first = u32::MAX), CorruptReason::Field),
+        (&|c| topic(c, &|topic| topic.name = "A".into()), CorruptReason::Field),
+        (&|c| topic(c, &|topic| topic.ranges.clear()), CorruptReason::Count),
+        (
+            &|catalogue| {
+                let (name, id) = ("c".into(), TopicId::from_bytes([3; 16]));
+                catalogue.deletions.push(Deletion { name, id, partitions: 100_001 });
+            },
+            CorruptReason::Count,
+        ),
+    ];
+    for (number, (change, reason)) in changes.iter().enumerate() {
+        assert_eq!(decode(change), Err(*reason), "change {number}");
+    }
+}

@@ -1,0 +1,188 @@
+use super::*;
+use crate::broker::catalogue::Catalogue;
+use crate::storage::Memory;
+use crate::types::Lsn;
+use std::collections::BTreeMap;
+
+const ID: [u8; 16] = [7; 16];
+
+fn image(generation: u64) -> CheckpointImage {
+    CheckpointImage {
+        directory_id: ID,
+        generation,
+        end: Lsn::new(1, 4096),
+        epoch: 1,
+        offsets: None,
+        closed: false,
+        catalogue: Catalogue::default(),
+        logs: BTreeMap::new(),
+    }
+}
+
+fn put(storage: &Memory, path: &str, bytes: &[u8]) {
+    let path = Path::new(path);
+    if storage.metadata(path).unwrap().is_some() {
+        storage.remove(path).unwrap();
+    }
+    storage.open(path, OpenMode::CreateNew).unwrap().write_at(bytes, 0).unwrap();
+}
+
+fn reason<T: std::fmt::Debug>(result: Result<T>) -> CorruptReason {
+    match result {
+        Err(Error::Corrupt(damage)) => damage.reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_folder_is_new_until_a_checkpoint_has_its_name() {
+    let storage = Memory::new();
+    assert_eq!(classify(&storage).unwrap(), FolderState::New);
+    for name in [LOCK_FILE, META_FILE, RESERVE_FILE, "checkpoint.a.new"] {
+        put(&storage, name, b"");
+    }
+    for name in [JOURNAL_DIR, "lost+found"] {
+        storage.create_dir(Path::new(name)).unwrap();
+    }
+    assert_eq!(classify(&storage).unwrap(), FolderState::New);
+    write_first_checkpoint(&storage, &image(0)).unwrap();
+    assert_eq!(classify(&storage).unwrap(), FolderState::Existing);
+}
+
+#[test]
+fn a_folder_with_anything_else_is_somebody_elses() {
+    for name in ["orders-0", "checkpoint.b.new", "offsets.a"] {
+        let storage = Memory::new();
+        put(&storage, name, b"");
+        assert!(matches!(classify(&storage), Err(Error::NotADatabase { .. })), "{name}");
+    }
+    // Our names, but not of our kind.
+    for name in [LOCK_FILE, META_FILE, RESERVE_FILE, "checkpoint.a.new"] {
+        let storage = Memory::new();
+        storage.create_dir(Path::new(name)).unwrap();
+        assert!(matches!(classify(&storage), Err(Error::NotADatabase { .. })), "{name}");
+    }
+    let storage = Memory::new();
+    put(&storage, JOURNAL_DIR, b"");
+    assert!(matches!(classify(&storage), Err(Error::NotADatabase { .. })));
+}
+
+#[test]
+fn the_newer_of_the_sound_checkpoints_counts() {
+    let storage = Memory::new();
+    for generation in 1..4 {
+        write_checkpoint(&storage, &image(generation)).unwrap().sync(&storage).unwrap();
+        assert_eq!(read_checkpoint(&storage).unwrap().generation, generation);
+        assert!(other_checkpoint(&storage, generation).unwrap().is_none());
+    }
+    // Generation 3 lies in the second file.
+    put(&storage, image::FILES[1], &image(3).encode()[..40]);
+    assert_eq!(read_checkpoint(&storage).unwrap().generation, 2);
+    let (path, damage) = other_checkpoint(&storage, 2).unwrap().unwrap();
+    assert_eq!(path, Path::new(image::FILES[1]));
+    assert!(damage.is_corruption());
+    storage.remove(Path::new(image::FILES[1])).unwrap();
+    storage.create_dir(Path::new(image::FILES[1])).unwrap();
+    assert_eq!(read_checkpoint(&storage).unwrap().generation, 2);
+    let (_, damage) = other_checkpoint(&storage, 2).unwrap().unwrap();
+    assert_eq!(reason::<()>(Err(damage)), CorruptReason::Length);
+}
+
+#[test]
+fn without_a_sound_checkpoint_it_is_said_what_there_is() {
+    let storage = Memory::new();
+    assert!(matches!(read_checkpoint(&storage), Err(Error::NotADatabase { .. })));
+    // Something else under its name, unless the folder says that it is ours.
+    put(&storage, image::FILES[0], b"no checkpoint at all");
+    for meta in [&b""[..], b"# group", b"# somebody's\n"] {
+        put(&storage, META_FILE, meta);
+        assert!(matches!(read_checkpoint(&storage), Err(Error::NotADatabase { .. })), "{meta:?}");
+    }
+    write_meta(&storage, TopicId::from_bytes(ID)).unwrap();
+    assert_eq!(reason(read_checkpoint(&storage)), CorruptReason::Magic);
+    put(&storage, image::FILES[0], &image(2).encode()[..40]);
+    assert_eq!(reason(read_checkpoint(&storage)), CorruptReason::Length);
+}
+
+#[test]
+fn a_meta_file_is_of_one_folder() {
+    let storage = Memory::new();
+    assert!(!is_meta_of(&storage, ID).unwrap());
+    write_meta(&storage, TopicId::from_bytes(ID)).unwrap();
+    write_meta(&storage, TopicId::from_bytes(ID)).unwrap();
+    assert!(is_meta_of(&storage, ID).unwrap());
+    assert!(!is_meta_of(&storage, [8; 16]).unwrap());
+    storage.remove(Path::new(META_FILE)).unwrap();
+    storage.create_dir(Path::new(META_FILE)).unwrap();
+    assert!(!is_meta_of(&storage, ID).unwrap());
+}
+
+/// The checkpoint names generation and checksum of the offsets: another sound file in their place is damage.
+#[test]
+fn offsets_are_those_that_the_checkpoint_names() {
+    let storage = Memory::new();
+    let offsets = OffsetStore::new();
+    let (file, unsynced) = write_offsets(&storage, ID, &offsets, None).unwrap();
+    unsynced.sync(&storage).unwrap();
+    assert_eq!(read_offsets(&storage, ID, file).unwrap(), offsets);
+    let (next, _) = write_offsets(&storage, ID, &offsets, Some(file)).unwrap();
+    assert_eq!((next.slot, next.generation), (1 - file.slot, file.generation + 1));
+    for other in [
+        OffsetFile { generation: file.generation + 1, ..file },
+        OffsetFile { crc: !file.crc, ..file },
+    ] {
+        assert_eq!(reason(read_offsets(&storage, ID, other)), CorruptReason::Field, "{other:?}");
+    }
+    assert_eq!(reason(read_offsets(&storage, [8; 16], file)), CorruptReason::Field);
+    let path = offset_path(file.slot);
+    storage.remove(path).unwrap();
+    assert_eq!(reason(read_offsets(&storage, ID, file)), CorruptReason::Missing);
+    storage.create_dir(path).unwrap();
+    assert_eq!(reason(read_offsets(&storage, ID, file)), CorruptReason::Missing);
+}
+
+#[test]
+fn the_folders_of_a_deleted_topic_go_but_not_what_others_put_there() {
+    let storage = Memory::new();
+    let id = TopicId::from_bytes([3; 16]);
+    let deletion = Deletion { name: "orders".into(), id, partitions: 3 };
+    for partition in [0, 2] {
+        let dir = folder_name("orders", partition);
+        storage.create_dir(Path::new(&dir)).unwrap();
+        put(&storage, &format!("{dir}/00000000000000000000.log"), b"records");
+    }
+    set_aside(&storage, &deletion).unwrap();
+    let aside = deleted_folder_name("orders", 0, id);
+    assert!(storage.metadata(Path::new("orders-0")).unwrap().is_none());
+    // Once more changes nothing, and power loss may take it back.
+    set_aside(&storage, &deletion).unwrap();
+    restore_folder(&storage, "orders", 0, id).unwrap();
+    restore_folder(&storage, "orders", 1, id).unwrap();
+    assert!(storage.metadata(Path::new("orders-0")).unwrap().is_some());
+    assert!(storage.metadata(Path::new("orders-1")).unwrap().is_none());
+    set_aside(&storage, &deletion).unwrap();
+
+    let theirs = format!("{aside}/theirs");
+    storage.create_dir(Path::new(&theirs)).unwrap();
+    assert!(remove_folders(&storage, &deletion).is_err());
+    assert!(storage.metadata(Path::new(&theirs)).unwrap().is_some());
+    storage.remove_dir(Path::new(&theirs)).unwrap();
+    remove_folders(&storage, &deletion).unwrap();
+    assert_eq!(storage.list(Path::new("")).unwrap(), []);
+}
+
+#[test]
+fn epochs_are_exported_where_there_is_a_folder() {
+    let storage = Memory::new();
+    let dir = Path::new("orders-0");
+    write_epochs(&storage, dir, &[(1, 0)]).unwrap();
+    assert!(storage.metadata(dir).unwrap().is_none());
+    storage.create_dir(dir).unwrap();
+    for (epochs, text) in
+        [(&[(1, 0), (4, 70)][..], "0\n2\n1 0\n4 70\n"), (&[(5, 9)], "0\n1\n5 9\n")]
+    {
+        write_epochs(&storage, dir, epochs).unwrap();
+        let file = storage.open(&dir.join(EPOCHS_FILE), OpenMode::Read).unwrap();
+        assert_eq!(read_all(&*file, file.len().unwrap()).unwrap(), text.as_bytes());
+    }
+}

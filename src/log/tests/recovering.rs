@@ -1,0 +1,205 @@
+//! What recovery makes of sections, folders and side files that do not fit.
+
+use super::*;
+
+fn section(base_offset: i64, first_delta: u32) -> AppendSection {
+    AppendSection {
+        partition: PartitionNumber(0),
+        count: 1,
+        base_offset,
+        base_timestamp: 1000,
+        max_timestamp: 1000,
+        first_delta,
+        timestamp_type: TimestampType::CreateTime,
+    }
+}
+
+fn record(delta: i32) -> Vec<u8> {
+    let mut bytes = vec![0; 40];
+    let len = encode_record(&mut bytes, 0, delta, None, Some(&[delta as u8]), &[]).unwrap();
+    bytes.truncate(len);
+    bytes
+}
+
+fn count(log: &Log) -> usize {
+    let mut fetched = Fetched::default();
+    let limits = FetchLimits { records: 100, bytes: 1 << 20 };
+    log.fetch(&mut Cursor::new(log.start_offset()), 0, limits, &mut fetched).unwrap();
+    fetched.records.len()
+}
+
+#[test]
+fn sections_follow_each_other_or_are_damage() {
+    let log = Log::new(identity(), shared(&Memory::new()));
+    let refused = |section: AppendSection, epoch| {
+        let end = log.end_offset();
+        let result = log.replay(&section, &record(section.first_delta as i32), epoch);
+        assert_eq!(result, Err(CorruptReason::Offsets), "{section:?}");
+        assert_eq!((log.end_offset(), count(&log) as i64), (end, end));
+    };
+    // Not where the log ends; inside a batch that was never begun.
+    refused(section(5, 0), EPOCH);
+    refused(section(-1, 1), EPOCH);
+    log.replay(&section(0, 0), &record(0), EPOCH).unwrap();
+    refused(section(0, 0), EPOCH);
+    refused(section(0, 2), EPOCH);
+    // The batch of another opening is not gone on with.
+    refused(section(0, 1), EPOCH + 1);
+    log.replay(&section(0, 1), &record(1), EPOCH).unwrap();
+    log.replay(&section(2, 0), &record(0), EPOCH + 1).unwrap();
+    assert_eq!((log.end_offset(), count(&log)), (3, 3));
+    assert_eq!(log.epochs(), [(EPOCH, 0), (EPOCH + 1, 2)]);
+}
+
+#[test]
+fn a_log_start_moves_within_the_log_and_never_back() {
+    let log = Log::new(identity(), shared(&Memory::new()));
+    for offset in 0..3 {
+        log.replay(&section(offset, 0), &record(0), EPOCH).unwrap();
+    }
+    log.replay_start(2).unwrap();
+    for start in [-1, 1, 4, i64::MAX] {
+        assert_eq!(log.replay_start(start), Err(CorruptReason::Offsets), "{start}");
+        assert_eq!(log.start_offset(), 2);
+    }
+    log.replay_start(3).unwrap();
+    assert_eq!(count(&log), 0);
+}
+
+#[test]
+fn a_new_opening_begins_a_new_batch() {
+    let log = Log::new(identity(), shared(&Memory::new()));
+    for epoch in [EPOCH, EPOCH, EPOCH + 1] {
+        log.shared.epoch.store(epoch, Ordering::Relaxed);
+        append(&log, b"value").unwrap();
+    }
+    assert_eq!(log.epochs(), [(EPOCH, 0), (EPOCH + 1, 2)]);
+    let mut fetched = Fetched::default();
+    let limits = FetchLimits { records: 100, bytes: 1 << 20 };
+    log.fetch(&mut Cursor::new(0), 0, limits, &mut fetched).unwrap();
+    let batches: Vec<_> = fetched.chunks.iter().map(|c| (c.base_offset, c.epoch)).collect();
+    assert_eq!(batches, [(0, EPOCH), (2, EPOCH + 1)]);
+}
+
+fn append(log: &Log, value: &[u8]) -> Result<()> {
+    let mut guard = log.begin_append()?;
+    let record = RecordData { key: None, value: Some(value), headers: &[], timestamp: None };
+    guard.stage(&record, Timestamp::from_millis(1))?;
+    assert!(guard.single_section().is_some());
+    let _nothing_filled = guard.apply();
+    Ok(())
+}
+
+#[derive(Debug)]
+struct Sleeper;
+
+impl Wake for Sleeper {
+    fn wake(&self) {}
+}
+
+#[test]
+fn nothing_is_appended_to_a_deleted_partition_and_nobody_sleeps_on_it() {
+    let log = Log::new(identity(), shared(&Memory::new()));
+    append(&log, b"value").unwrap();
+    let sleeper: Arc<dyn Wake> = Arc::new(Sleeper);
+    assert!(!log.sleep_on(0, &sleeper), "there is a record");
+    assert!(log.sleep_on(1, &sleeper));
+    log.delete();
+    assert!(matches!(append(&log, b"late"), Err(Error::UnknownTopic { .. })));
+    assert!(!log.sleep_on(1, &sleeper));
+    assert_eq!(log.end_offset(), 1);
+}
+
+/// Hazard H9: the folder may be another topic's. Its file says so, and nothing of ours goes into it.
+#[test]
+fn the_folder_of_another_topic_is_not_written_to() {
+    let storage = Memory::new();
+    let folder = Path::new("t-0");
+    storage.create_dir(folder).unwrap();
+    let metadata = storage.open(&folder.join(METADATA_FILE), OpenMode::CreateNew).unwrap();
+    let theirs = write_out::metadata_text(TopicId::from_bytes([8; 16]));
+    metadata.write_at(theirs.as_bytes(), 0).unwrap();
+    let log = Log::new(identity(), shared(&storage));
+    append(&log, b"value").unwrap();
+    log.lock_for_checkpoint().freeze();
+    let Err(Error::Corrupt(damage)) = log.capture() else { panic!() };
+    assert_eq!(damage.reason, CorruptReason::TopicId);
+    assert!(damage.path.ends_with(METADATA_FILE));
+    assert_eq!(storage.list(folder).unwrap().len(), 1);
+    assert_eq!(count(&log), 1);
+}
+
+#[test]
+fn settling_believes_no_folder_without_the_topics_name() {
+    for text in ["", "version: 0\n", "version: 0\ntopic_id: no id\n"] {
+        let world = World::of(&[2], 100);
+        let path = Path::new("t-0").join(METADATA_FILE);
+        let file = world.storage.open(&path, OpenMode::CreateNew).unwrap();
+        file.write_at(text.as_bytes(), 0).unwrap();
+        let Err(Error::Corrupt(damage)) = world.log().settle_files() else { panic!() };
+        assert_eq!(damage.reason, CorruptReason::TopicId);
+    }
+}
+
+/// Index files and sums are made of the log alone, whichever of them are there.
+#[test]
+fn side_files_are_made_anew_as_they_were() {
+    let world = World::of(&[300], 100);
+    let kinds = [Extension::Index, Extension::TimeIndex, Extension::Sums];
+    let before = kinds.map(|kind| world.bytes(0, kind));
+    assert!(before.iter().all(|bytes| !bytes.is_empty()));
+    for gone in kinds {
+        let path = Path::new("t-0").join(file_name(0, gone));
+        world.storage.remove(&path).unwrap();
+        let other = world.storage.display_path(Path::new("t-0/00000000000000000009.index"));
+        assert!(!world.log().rebuild_side_files(&other).unwrap());
+        assert!(world.log().rebuild_side_files(&world.storage.display_path(&path)).unwrap());
+        assert_eq!(kinds.map(|kind| world.bytes(0, kind)), before, "without {gone:?}");
+    }
+}
+
+/// Sums that were made of a damaged log would vouch for the damage.
+#[test]
+fn no_sums_are_made_of_a_damaged_log() {
+    let world = World::of(&[300], 100);
+    let size = batch(0, 10, 100).len() as u64;
+    world.flip(0, Extension::Log, 150 * size + 99);
+    let sums = Path::new("t-0").join(file_name(0, Extension::Sums));
+    assert!(world.log().rebuild_side_files(&world.storage.display_path(&sums)).unwrap());
+    assert!(world.storage.metadata(&sums).unwrap().is_none());
+    let (reason, position, _) = world.finding();
+    assert_eq!((reason, position), (CorruptReason::Checksum, 150 * size));
+}
+
+/// Ten records of one time in each batch, the times a batch apart.
+#[test]
+fn a_time_is_found_in_the_batch_that_has_it() {
+    let world = World::of(&[30, 10], 20);
+    let found = |log: &Log, target| {
+        let found = log.offset_for_time(Timestamp::from_millis(target)).unwrap();
+        found.map(|(offset, timestamp)| (offset, timestamp.as_millis()))
+    };
+    let log = world.log();
+    for (target, expected) in [
+        (-1, Some((0, 1000))),
+        (1000, Some((0, 1000))),
+        (1001, Some((10, 1010))),
+        (1111, Some((120, 1120))),
+        (1290, Some((290, 1290))),
+        (1291, Some((300, 1300))),
+        (1390, Some((390, 1390))),
+        (1391, None),
+    ] {
+        assert_eq!(found(&log, target), expected, "{target}");
+    }
+    // Not what was deleted: not a whole batch, nor the first part of one.
+    let image = LogImage {
+        start_offset: 115,
+        end_offset: 400,
+        epochs: vec![(EPOCH, 0)],
+        segments: world.images.clone(),
+    };
+    let log = Log::restore(identity(), shared(&world.storage), &image);
+    assert_eq!(found(&log, 1000), Some((115, 1110)));
+    assert_eq!(found(&log, 1111), Some((120, 1120)));
+}
