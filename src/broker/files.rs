@@ -238,6 +238,23 @@ pub(super) fn read_checkpoint(storage: &dyn Storage) -> Result<CheckpointImage> 
     }
 }
 
+/// How the checkpoint files begin, by which each of them can be told from all others.
+pub(super) type CheckpointHeads = [Option<[u8; image::HEADER_BYTES]>; 2];
+
+/// Reads how the checkpoint files begin.
+pub(super) fn checkpoint_heads(storage: &dyn Storage) -> Result<CheckpointHeads> {
+    let mut heads = [None; 2];
+    for (head, name) in heads.iter_mut().zip(image::FILES) {
+        let path = Path::new(name);
+        if let Some((FileKind::File, _)) = storage.metadata(path)? {
+            let mut bytes = [0; image::HEADER_BYTES];
+            storage.open(path, OpenMode::Read)?.read_at(&mut bytes, 0)?;
+            *head = Some(bytes);
+        }
+    }
+    Ok(heads)
+}
+
 /// What is wrong with the checkpoint file that does not count, if it is there.
 pub(super) fn other_checkpoint(
     storage: &dyn Storage,

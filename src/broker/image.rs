@@ -28,7 +28,8 @@ pub(super) const FILES: [&str; 2] = ["checkpoint.a", "checkpoint.b"];
 
 const MAGIC: &[u8; 8] = b"GLCHKPT\0";
 pub(super) const VERSION: u32 = 2;
-const HEADER_BYTES: usize = 44;
+/// With generation and checksum.
+pub(super) const HEADER_BYTES: usize = 44;
 const CRC_AT: usize = 40;
 /// In the byte that names the offset file (0 none, 1 a, 2 b).
 const CLOSED: u8 = 4;

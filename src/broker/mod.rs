@@ -9,6 +9,7 @@ mod engine;
 mod event;
 mod expiry;
 mod files;
+mod follow;
 mod group_admin;
 mod group_summary;
 mod groups;

@@ -30,7 +30,7 @@ use crate::group::{OffsetCommit, OffsetStore};
 use crate::journal::{self, Frame, Journal, JournalConfig, Replayed, SectionKind, Start, sections};
 use crate::log::{AppendSection, Log, LogShared, LogStartSection, Recovery};
 use crate::storage::Storage;
-use crate::types::TopicId;
+use crate::types::{Epoch, PartitionNumber, TopicId};
 
 /// The state of a folder in memory.
 #[derive(Debug)]
@@ -113,17 +113,10 @@ impl Replay {
         body: &[u8],
     ) -> Result<(), CorruptReason> {
         match kind {
-            SectionKind::APPEND => {
-                let (section, records) = AppendSection::decode(body)?;
-                let log = self.registry.by_number(section.partition);
-                let log = log.ok_or(CorruptReason::Field)?;
-                log.replay(&section, records, frame.epoch)?;
-                self.records += u64::from(section.count);
-            }
-            SectionKind::LOG_START => {
-                let section = LogStartSection::decode(body)?;
-                let log = self.registry.by_number(section.partition).ok_or(CorruptReason::Field)?;
-                log.replay_start(section.start_offset)?;
+            SectionKind::APPEND | SectionKind::LOG_START => {
+                self.records += apply_to_log(frame.epoch, kind, body, |number| {
+                    self.registry.by_number(number)
+                })?;
             }
             SectionKind::GROUP_OFFSETS => self.offsets.apply(&OffsetCommit::decode(body)?),
             SectionKind::CATALOGUE => {
@@ -149,6 +142,25 @@ impl Replay {
         }
         Ok(())
     }
+}
+
+/// Applies what changes one partition; how many records it got.
+pub(super) fn apply_to_log(
+    epoch: Epoch,
+    kind: u8,
+    body: &[u8],
+    find: impl FnOnce(PartitionNumber) -> Option<Arc<Log>>,
+) -> Result<u64, CorruptReason> {
+    if kind == SectionKind::LOG_START {
+        let section = LogStartSection::decode(body)?;
+        let log = find(section.partition).ok_or(CorruptReason::Field)?;
+        log.replay_start(section.start_offset)?;
+        return Ok(0);
+    }
+    let (section, records) = AppendSection::decode(body)?;
+    let log = find(section.partition).ok_or(CorruptReason::Field)?;
+    log.replay(&section, records, epoch)?;
+    Ok(u64::from(section.count))
 }
 
 /// Opens a folder for writing.

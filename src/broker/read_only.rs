@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::catalogue::Catalogue;
-use super::describe;
+use super::follow::{self, Seen};
 use super::group_summary::GroupSummary;
 use super::open::Loaded;
 use super::registry::Registry;
 use super::report::TopicDescription;
 use super::reset::{self, OffsetScope, ResetOffset, ResetTo};
 use super::usage::{self, DiskUsage};
+use super::{describe, files};
 use crate::config::{BrokerConfig, ConsumerConfig};
 use crate::consumer::{Consumer, Source};
 use crate::error::{Error, Result};
@@ -25,7 +25,8 @@ pub(crate) struct Snapshot {
     pub(crate) registry: Arc<Registry>,
     pub(crate) offsets: OffsetStore,
     pub(crate) clock: Arc<dyn Clock>,
-    _catalogue: Catalogue,
+    /// What was there, to find out later what has come since.
+    pub(super) seen: Seen,
 }
 
 /// A folder that is open for reading: no lock, no write, no repair. Works beside the process that
@@ -67,13 +68,21 @@ impl ReadOnlyBroker {
         Ok(Self { storage, snapshot })
     }
 
-    /// Looks at the folder again.
+    /// Looks at the folder again; whether anything was written since the last time. What has come is read
+    /// from the journal alone, or the whole folder anew where the writer has made a checkpoint, or created,
+    /// changed or deleted a topic. Consumers that were made before go on seeing what they saw.
     ///
     /// # Errors
     /// `Busy` if the writer recycled the journal faster than it could be read, several times.
-    pub fn refresh(&mut self) -> Result<()> {
-        self.snapshot = Arc::new(load(&self.storage)?);
-        Ok(())
+    pub fn refresh(&mut self) -> Result<bool> {
+        let next = match follow::follow(&self.storage, &self.snapshot) {
+            Ok(None) => return Ok(false),
+            Ok(Some(next)) => next,
+            // From the checkpoint on it works, or says what is wrong.
+            Err(_) => load(&self.storage)?,
+        };
+        self.snapshot = Arc::new(next);
+        Ok(true)
     }
 
     /// The names of the topics, in order.
@@ -151,15 +160,8 @@ fn load(storage: &Arc<dyn Storage>) -> Result<Snapshot> {
     let config = BrokerConfig::new();
     let mut last = None;
     for _ in 0..ATTEMPTS {
-        match Loaded::read(storage, &config) {
-            Ok(loaded) => {
-                return Ok(Snapshot {
-                    registry: loaded.registry,
-                    offsets: loaded.offsets,
-                    clock: Arc::clone(&config.clock),
-                    _catalogue: loaded.catalogue,
-                });
-            }
+        match look(storage, &config) {
+            Ok(snapshot) => return Ok(snapshot),
             // The writer may have gone on to another checkpoint or journal file meanwhile: what looks
             // like damage is believed when it stays.
             Err(error @ (Error::Busy { .. } | Error::Corrupt(_))) => last = Some(error),
@@ -167,4 +169,16 @@ fn load(storage: &Arc<dyn Storage>) -> Result<Snapshot> {
         }
     }
     Err(last.unwrap_or(Error::Busy { path: storage.display_path(Path::new("")) }))
+}
+
+fn look(storage: &Arc<dyn Storage>, config: &BrokerConfig) -> Result<Snapshot> {
+    // First, so that a checkpoint that comes meanwhile is noticed later.
+    let heads = files::checkpoint_heads(&**storage)?;
+    let loaded = Loaded::read(storage, config)?;
+    Ok(Snapshot {
+        registry: loaded.registry,
+        offsets: loaded.offsets,
+        clock: Arc::clone(&config.clock),
+        seen: Seen::new(heads, loaded.image.directory_id, loaded.replayed.mark),
+    })
 }

@@ -1,6 +1,6 @@
 //! The topics and partitions in memory, by name and by number.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -121,6 +121,25 @@ impl Registry {
         // Told last: who remembers the partitions by their revision then looks up what they are now.
         altered.logs.iter().for_each(|log| log.alter(&topic.config));
         Ok(())
+    }
+
+    /// The same topics, with these partitions in the place of the ones of their numbers.
+    pub(super) fn with_logs(&self, changed: &BTreeMap<u32, Arc<Log>>) -> Self {
+        let maps = self.maps.read();
+        let next = Self {
+            maps: RwLock::new(Maps { topics: maps.topics.clone(), logs: maps.logs.clone() }),
+        };
+        let names: BTreeSet<&str> = changed.values().map(|log| log.partition().topic()).collect();
+        for topic in names.iter().filter_map(|name| maps.topics.get(*name)) {
+            let now = |log: &Arc<Log>| Arc::clone(changed.get(&log.number().0).unwrap_or(log));
+            next.insert(Arc::new(Topic {
+                name: Arc::clone(&topic.name),
+                id: topic.id,
+                config: Arc::clone(&topic.config),
+                logs: topic.logs.iter().map(now).collect(),
+            }));
+        }
+        next
     }
 
     pub(crate) fn remove(&self, name: &str) -> Option<Arc<Topic>> {

@@ -29,6 +29,7 @@ mod field;
 mod frame;
 mod header;
 mod inspect;
+mod mark;
 #[cfg(all(test, loom))]
 mod models;
 mod prepare;
@@ -55,6 +56,7 @@ use crate::time::{Clock, Random};
 use crate::types::{Epoch, Lsn, PanicWatch};
 
 pub(crate) use inspect::{inspect_frames, inspect_header};
+pub(crate) use mark::{Mark, replay_on};
 pub(crate) use replay::{Frame, Replayed, replay};
 pub(crate) use section::{SECTION_HEADER, SectionKind, section_header, sections};
 pub(crate) use space::Credit;

@@ -31,6 +31,7 @@ use crate::types::{Epoch, Lsn};
 use super::field::u32_at;
 use super::frame::{FRAME_HEADER, FrameHeader, Kind, claims, frame_bytes, payload_crc};
 use super::header::{Decoded, FIRST_FRAME, FileHeader, MAX_VERSION};
+use super::mark::{Life, Mark};
 use super::slot::{FOLDER, list, read_header, slot_path};
 
 /// A Data frame.
@@ -66,6 +67,8 @@ pub(crate) struct Replayed {
     pub(crate) frames: u64,
     /// The highest position that any frame or header knows to have been durable.
     pub(crate) known_synced: Lsn,
+    /// Where a reader goes on later.
+    pub(crate) mark: Mark,
 }
 
 /// Visits the Data frames from `from` on, in order. Changes nothing; the same files give the same
@@ -83,7 +86,17 @@ pub(crate) fn replay(
     from: Lsn,
     visit: &mut dyn FnMut(Frame<'_>) -> Result<()>,
 ) -> Result<Replayed> {
-    let files = scan(storage, directory_id)?;
+    walk(storage, directory_id, scan(storage, directory_id)?, from, visit)
+}
+
+/// As [`replay`], of these files.
+pub(super) fn walk(
+    storage: &dyn Storage,
+    directory_id: [u8; 16],
+    files: Vec<Found>,
+    from: Lsn,
+    visit: &mut dyn FnMut(Frame<'_>) -> Result<()>,
+) -> Result<Replayed> {
     let mut walk = Walk {
         storage,
         directory_id,
@@ -98,22 +111,28 @@ pub(crate) fn replay(
             torn: false,
             frames: 0,
             known_synced: Lsn::ZERO,
+            mark: Mark::new(files.iter().map(Found::life)),
         },
         files,
     };
     walk.chain(from)?;
+    walk.result.mark.end = walk.result.end;
     Ok(walk.result)
 }
 
 /// A file with a valid header.
 #[derive(Debug, Clone)]
-struct Found {
+pub(super) struct Found {
     slot: u32,
-    file: Arc<dyn StorageFile>,
+    pub(super) file: Arc<dyn StorageFile>,
     header: FileHeader,
 }
 
 impl Found {
+    pub(super) fn life(&self) -> Life {
+        Life { slot: self.slot, header: self.header }
+    }
+
     fn corrupt(&self, position: u32, reason: CorruptReason) -> Error {
         Error::corrupt(self.file.path(), u64::from(position), reason)
     }
@@ -124,7 +143,7 @@ impl Found {
 /// Files with invalid headers, or those of another folder, are left out: a crash may have left one that
 /// was being prepared, in disk blocks of a file that was removed. Where one of them should follow, its
 /// absence is noticed.
-fn scan(storage: &dyn Storage, directory_id: [u8; 16]) -> Result<Vec<Found>> {
+pub(super) fn scan(storage: &dyn Storage, directory_id: [u8; 16]) -> Result<Vec<Found>> {
     let mut files: Vec<Found> = Vec::new();
     for (slot, _) in list(storage)? {
         let file = storage.open(&slot_path(slot), OpenMode::Read)?;
@@ -180,7 +199,11 @@ impl Walk<'_> {
             let successor = self.continued_by(at.sequence());
             let stop = successor.as_ref().map(|next| next.header.continues_from.position());
             let next = match self.file(&file, at.position(), stop)? {
-                Stop::Invalid { position } => return self.judge(&file, position),
+                Stop::Invalid { position } => {
+                    let stop = Lsn::new(file.header.sequence, position);
+                    self.result.mark.stop_at(stop, self.copy.from(position));
+                    return self.judge(&file, position);
+                }
                 Stop::Dead => successor.ok_or_else(|| self.missing(file.file.path(), 0))?,
                 Stop::Next { sequence, position } => self.named(&file, sequence, position)?,
             };
@@ -197,7 +220,7 @@ impl Walk<'_> {
         if stop == Some(position) {
             return Ok(Stop::Dead);
         }
-        self.copy.load(file)?;
+        self.copy.load(file, position)?;
         loop {
             match stop {
                 Some(stop) if stop == position => return Ok(Stop::Dead),
@@ -249,7 +272,7 @@ impl Walk<'_> {
             .cloned()
             .collect();
         for other in later {
-            self.copy.load(&other)?;
+            self.copy.load(&other, FIRST_FRAME)?;
             let found = self.copy.look_on(FIRST_FRAME, &mut discarded);
             witness = witness.max(found).max(other.header.known_synced);
         }
@@ -260,7 +283,7 @@ impl Walk<'_> {
             return Ok(());
         }
         // A live writer may have completed the frame after it was copied and before its witness was.
-        self.copy.load(file)?;
+        self.copy.load(file, position)?;
         if self.copy.frame(position)?.is_some() {
             return Err(self.busy(file));
         }
@@ -308,18 +331,20 @@ impl Walk<'_> {
     }
 }
 
-/// A copy of one file.
+/// A copy of one file, from a position on.
 #[derive(Debug, Default)]
 struct Copy {
     bytes: Vec<u8>,
+    start: u32,
     sequence: u32,
     salt: u32,
     path: PathBuf,
 }
 
 impl Copy {
-    fn load(&mut self, found: &Found) -> Result<()> {
+    fn load(&mut self, found: &Found, start: u32) -> Result<()> {
         let header = &found.header;
+        self.start = start;
         self.sequence = header.sequence;
         self.salt = header.frame_salt();
         found.file.path().clone_into(&mut self.path);
@@ -328,10 +353,9 @@ impl Copy {
         if size > found.file.len()? {
             return Err(found.corrupt(12, CorruptReason::Short));
         }
-        if self.bytes.len() != header.size as usize {
-            self.bytes = vec![0; header.size as usize];
-        }
-        let read = found.file.read_at(&mut self.bytes, 0)?;
+        // Zeros only where nothing was before: they cost as much as reading.
+        self.bytes.resize(header.size.saturating_sub(start) as usize, 0);
+        let read = found.file.read_at(&mut self.bytes, u64::from(start))?;
         self.bytes.truncate(read);
         match read_header(&*found.file)? {
             Decoded::Valid(now) if now == *header => Ok(()),
@@ -360,7 +384,8 @@ impl Copy {
     /// The end of a frame, cut to the file.
     fn end_of(&self, header: &FrameHeader, position: u32) -> u32 {
         let bytes = frame_bytes(u64::from(header.payload_bytes)).unwrap_or(u64::MAX);
-        let end = u64::from(position).saturating_add(bytes).min(self.bytes.len() as u64);
+        let copied = u64::from(self.start).saturating_add(self.bytes.len() as u64);
+        let end = u64::from(position).saturating_add(bytes).min(copied);
         u32::try_from(end).unwrap_or(u32::MAX)
     }
 
@@ -396,6 +421,7 @@ impl Copy {
     }
 
     fn from(&self, position: u32) -> &[u8] {
-        self.bytes.get(position as usize..).unwrap_or_default()
+        let at = position.checked_sub(self.start);
+        at.and_then(|at| self.bytes.get(at as usize..)).unwrap_or_default()
     }
 }

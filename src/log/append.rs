@@ -61,7 +61,7 @@ pub(super) struct Appender {
     pub(super) poisoned: bool,
     /// Whether the partition is in the dirty list since the last checkpoint.
     pub(super) dirty: bool,
-    next_batch_id: u64,
+    pub(super) next_batch_id: u64,
     /// The capacity that the next batch begins with.
     next_capacity: usize,
     /// What is staged into the open batch. Empty between appends, as `fresh` is.

@@ -149,7 +149,7 @@ impl fmt::Debug for Recovery {
 }
 
 /// What a partition is.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct LogIdentity {
     pub(crate) number: PartitionNumber,
     pub(crate) partition: TopicPartition,

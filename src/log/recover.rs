@@ -52,6 +52,33 @@ impl Log {
         log
     }
 
+    /// The partition as it is, to be replayed on while this one stays as it is: the open batch is copied, all
+    /// else is shared. Only of one that nobody appends to.
+    pub(crate) fn branch(&self) -> Self {
+        let identity = LogIdentity { config: self.config(), ..self.identity.clone() };
+        let log =
+            Self { folder: self.segment_folder(), ..Self::new(identity, self.shared.clone()) };
+        let mut view = View::clone(&self.view());
+        {
+            let mut before = self.appender.lock();
+            let open = before.open.as_mut().map(|open| {
+                let memory = self.shared.buffers.take(open.shared.capacity());
+                open.grown(memory, 0)
+            });
+            view.open = open.as_ref().map(|open| Arc::clone(&open.shared));
+            let mut appender = Appender::new(before.next_offset);
+            appender.open = open;
+            appender.epochs.clone_from(&before.epochs);
+            appender.dirty = before.dirty;
+            appender.next_batch_id = before.next_batch_id;
+            *log.appender.lock() = appender;
+        }
+        *log.view.write() = Arc::new(view);
+        log.start.store(self.start_offset(), Ordering::Release);
+        log.end.store(self.end_offset(), Ordering::Release);
+        log
+    }
+
     /// Adds the records of a journal frame. They are in the open batch they were in before, so that
     /// sealing gives the same bytes.
     pub(crate) fn replay(

@@ -28,13 +28,22 @@ type Order = (&'static str, &'static str, Act);
 /// Another storage, of which calls fail whose operation is `op` and whose path holds `part`.
 #[derive(Debug, Clone)]
 pub(crate) struct Faulty {
-    inner: Arc<dyn Storage>,
+    inner: Arc<Mutex<Arc<dyn Storage>>>,
     orders: Arc<Mutex<Vec<Order>>>,
 }
 
 impl Faulty {
     pub(crate) fn new(inner: impl Storage + 'static) -> Self {
-        Self { inner: Arc::new(inner), orders: Arc::default() }
+        Self { inner: Arc::new(Mutex::new(Arc::new(inner))), orders: Arc::default() }
+    }
+
+    /// What whoever has it open sees from now on, as if the machine had been started anew.
+    pub(crate) fn replace(&self, inner: impl Storage + 'static) {
+        *self.inner.lock().unwrap() = Arc::new(inner);
+    }
+
+    fn inner(&self) -> Arc<dyn Storage> {
+        Arc::clone(&self.inner.lock().unwrap())
     }
 
     /// From now on. Operations: open, create, look up, rename, remove, list, sync, read, write,
@@ -71,59 +80,59 @@ impl Faulty {
 impl Storage for Faulty {
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn StorageFile>> {
         self.check(if mode == OpenMode::CreateNew { "create" } else { "open" }, path)?;
-        let inner = self.inner.open(path, mode)?;
+        let inner = self.inner().open(path, mode)?;
         Ok(Arc::new(FaultyFile { inner, storage: self.clone() }))
     }
 
     fn metadata(&self, path: &Path) -> Result<Option<(FileKind, u64)>> {
         self.check("look up", path)?;
-        self.inner.metadata(path)
+        self.inner().metadata(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         self.check("rename", from)?;
-        self.inner.rename(from, to)
+        self.inner().rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> Result<()> {
         self.check("remove", path)?;
-        self.inner.remove(path)
+        self.inner().remove(path)
     }
 
     fn create_dir(&self, path: &Path) -> Result<()> {
         self.check("create", path)?;
-        self.inner.create_dir(path)
+        self.inner().create_dir(path)
     }
 
     fn remove_dir(&self, path: &Path) -> Result<()> {
         self.check("remove", path)?;
-        self.inner.remove_dir(path)
+        self.inner().remove_dir(path)
     }
 
     fn list(&self, path: &Path) -> Result<Vec<DirEntry>> {
         self.check("list", path)?;
-        self.inner.list(path)
+        self.inner().list(path)
     }
 
     fn sync_dir(&self, path: &Path) -> Result<()> {
         self.check("sync", path)?;
-        self.inner.sync_dir(path)
+        self.inner().sync_dir(path)
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn StorageLock>> {
-        self.inner.lock(path)
+        self.inner().lock(path)
     }
 
     fn free_space(&self) -> Result<u64> {
-        self.inner.free_space()
+        self.inner().free_space()
     }
 
     fn display_path(&self, path: &Path) -> PathBuf {
-        self.inner.display_path(path)
+        self.inner().display_path(path)
     }
 
     fn supports_write_map(&self) -> bool {
-        self.inner.supports_write_map()
+        self.inner().supports_write_map()
     }
 }
 

@@ -10,6 +10,7 @@ mod expiry;
 mod faulty;
 mod filesystems;
 mod first_use;
+mod follow;
 mod fork;
 mod groups;
 mod health;

@@ -119,6 +119,69 @@ fn what_a_reader_sees_while_the_writer_goes_on_is_always_a_prefix() {
     assert_eq!(read(&path, 1).len(), 20_000);
 }
 
+/// As above, by a reader that goes on from look to look.
+#[test]
+fn a_reader_that_refreshes_sees_what_a_new_one_sees() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let config = grouplog::BrokerConfig::new()
+        .journal_file_bytes(64 << 10)
+        .journal_max_bytes(1 << 20)
+        .batch_size(4096);
+    let broker = Broker::open_with(&path, config).unwrap();
+    let topic = TopicConfig::new().partitions(2).segment_bytes(64 << 10);
+    broker.create_topic("t", topic).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut beside = Broker::open_read_only(&path).unwrap();
+            let (mut next, mut news) = ([0; 2], 0);
+            loop {
+                // Read before the look, so that the last one comes after the writer's end.
+                let last = done.load(std::sync::atomic::Ordering::Acquire);
+                match beside.refresh() {
+                    Err(error) => assert!(matches!(error, Error::Busy { .. }), "{error}"),
+                    Ok(anything) => news += u32::from(anything),
+                }
+                let mut reader = beside.consumer().unwrap();
+                for partition in 0..2 {
+                    let end = beside.log_bounds(&tp("t", partition)).unwrap().1;
+                    let next = &mut next[partition as usize];
+                    assert!(end >= *next, "{end} after {next}");
+                    reader.assign([tp("t", partition)]).unwrap();
+                    reader.seek(&tp("t", partition), *next).unwrap();
+                    while *next < end {
+                        for record in &owned(&reader.poll(AT_ONCE).unwrap()) {
+                            assert_eq!(record.offset, *next);
+                            assert_eq!(record.value.as_deref(), Some(&next.to_be_bytes()[..]));
+                            *next += 1;
+                        }
+                    }
+                }
+                if last && next == [10_000; 2] {
+                    assert!(news > 2, "{news}");
+                    return;
+                }
+            }
+        });
+        let producer = broker.producer().unwrap();
+        for n in 0..10_000i64 {
+            for partition in 0..2 {
+                let value = n.to_be_bytes();
+                producer.send(Record::to("t").partition(partition).value(&value)).unwrap();
+            }
+            // Another topic comes and goes, and checkpoints come on their own.
+            match n % 4_000 {
+                1_000 => broker.create_topic("u", TopicConfig::new()).unwrap(),
+                3_000 => broker.delete_topic("u").unwrap(),
+                _ => {}
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Release);
+    });
+    broker.close().unwrap();
+}
+
 #[test]
 fn a_readers_poll_never_waits() {
     let folder = tempfile::tempdir().unwrap();

@@ -40,7 +40,9 @@ pub(crate) fn read(
         known = positions(&mut consumer)?.into_iter().collect();
         from = From::Earliest;
         ticks.wait();
-        refresh(&mut broker)?;
+        while !refresh(&mut broker)? {
+            ticks.wait();
+        }
     }
 }
 
@@ -54,10 +56,12 @@ pub(crate) fn as_group(
 ) -> Result<(), Failure> {
     let ticks = Ticks::new();
     let mut broker = open_read_only(data)?;
+    // Whether there was more at the last look, which another one may have kept this one from taking.
+    let mut more = true;
     while !printer.is_done() {
         ticks.wait();
-        refresh(&mut broker)?;
-        if !has_more(&broker, command, group)? {
+        more = (refresh(&mut broker)? || more) && has_more(&broker, command, group)?;
+        if !more {
             continue;
         }
         match take_turn(data, command, group, printer) {
@@ -85,11 +89,12 @@ fn has_more(broker: &ReadOnlyBroker, command: &Consume, group: &str) -> Result<b
     Ok(false)
 }
 
-/// Looks at the folder again. A writer that is too fast now is looked at with the next tick.
-fn refresh(broker: &mut ReadOnlyBroker) -> Result<(), Failure> {
+/// Looks at the folder again; whether anything has come. A writer that is too fast now is looked at with the
+/// next tick.
+fn refresh(broker: &mut ReadOnlyBroker) -> Result<bool, Failure> {
     match broker.refresh() {
-        Err(error) if !error.is_retryable() => Err(error.into()),
-        _ => Ok(()),
+        Err(error) if error.is_retryable() => Ok(false),
+        other => Ok(other?),
     }
 }
 

@@ -1,6 +1,7 @@
 mod append;
 mod crashing;
 mod hostile;
+mod marks;
 mod measure;
 mod preparing;
 mod replaying;

@@ -1,0 +1,107 @@
+//! Looking at a folder again: only at what the journal got since the last time.
+//!
+//! A snapshot never changes, since consumers read by it. The next one shares with it what did not change, and
+//! has branches of the partitions that got records. It is made for as long as the checkpoint is the same and
+//! the journal leads on from where the last look ended (`journal::mark`). What changes the catalogue is left to
+//! a look at everything: it is rare, and a snapshot's topics would change with it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::files::{self, CheckpointHeads};
+use super::open::apply_to_log;
+use super::read_only::Snapshot;
+use crate::error::{CorruptReason, Error, Result};
+use crate::group::{OffsetCommit, OffsetStore};
+use crate::journal::{self, Frame, Mark, SectionKind, sections};
+use crate::log::Log;
+use crate::storage::Storage;
+use crate::types::PartitionNumber;
+
+/// What was there at a look.
+#[derive(Debug)]
+pub(super) struct Seen {
+    heads: CheckpointHeads,
+    directory_id: [u8; 16],
+    mark: Mark,
+}
+
+impl Seen {
+    pub(super) fn new(heads: CheckpointHeads, directory_id: [u8; 16], mark: Mark) -> Self {
+        Self { heads, directory_id, mark }
+    }
+}
+
+/// The folder as it is now, from what it was; `None` if nothing was written since.
+///
+/// # Errors
+/// Whatever keeps it from going on from there: the caller looks at everything.
+pub(super) fn follow(storage: &Arc<dyn Storage>, before: &Snapshot) -> Result<Option<Snapshot>> {
+    let Seen { heads, directory_id, mark } = &before.seen;
+    if files::checkpoint_heads(&**storage)? != *heads {
+        return Err(Error::Busy { path: storage.display_path(Path::new("")) });
+    }
+    let mut news = News {
+        before,
+        logs: BTreeMap::new(),
+        offsets: before.offsets.snapshot(),
+        journal: storage.display_path(Path::new(files::JOURNAL_DIR)),
+    };
+    let replayed =
+        journal::replay_on(&**storage, *directory_id, mark, &mut |frame| news.apply(&frame))?;
+    Ok(replayed.map(|replayed| Snapshot {
+        registry: Arc::new(before.registry.with_logs(&news.logs)),
+        offsets: news.offsets,
+        clock: Arc::clone(&before.clock),
+        seen: Seen::new(*heads, *directory_id, replayed.mark),
+    }))
+}
+
+/// What frames make of a snapshot.
+struct News<'a> {
+    before: &'a Snapshot,
+    /// Branches of the partitions that were changed.
+    logs: BTreeMap<u32, Arc<Log>>,
+    offsets: OffsetStore,
+    journal: PathBuf,
+}
+
+impl News<'_> {
+    fn apply(&mut self, frame: &Frame<'_>) -> Result<()> {
+        for section in sections(frame.payload) {
+            section.and_then(|(kind, body)| self.apply_section(frame, kind, body)).map_err(
+                |reason| Error::corrupt(&self.journal, u64::from(frame.lsn.position()), reason),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn apply_section(
+        &mut self,
+        frame: &Frame<'_>,
+        kind: u8,
+        body: &[u8],
+    ) -> Result<(), CorruptReason> {
+        match kind {
+            SectionKind::APPEND | SectionKind::LOG_START => {
+                apply_to_log(frame.epoch, kind, body, |number| self.branch(number)).map(|_| ())
+            }
+            SectionKind::GROUP_OFFSETS => {
+                self.offsets.apply(&OffsetCommit::decode(body)?);
+                Ok(())
+            }
+            // Among them changes of the catalogue, which are not followed.
+            _ => Err(CorruptReason::Field),
+        }
+    }
+
+    fn branch(&mut self, number: PartitionNumber) -> Option<Arc<Log>> {
+        if let Some(log) = self.logs.get(&number.0) {
+            return Some(Arc::clone(log));
+        }
+        let log = Arc::new(self.before.registry.by_number(number)?.branch());
+        self.logs.insert(number.0, Arc::clone(&log));
+        Some(log)
+    }
+}
