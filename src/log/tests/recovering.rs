@@ -136,7 +136,7 @@ fn settling_believes_no_folder_without_the_topics_name() {
         let path = Path::new("t-0").join(METADATA_FILE);
         let file = world.storage.open(&path, OpenMode::CreateNew).unwrap();
         file.write_at(text.as_bytes(), 0).unwrap();
-        let Err(Error::Corrupt(damage)) = world.log().settle_files() else { panic!() };
+        let Err(Error::Corrupt(damage)) = world.log().check_files() else { panic!() };
         assert_eq!(damage.reason, CorruptReason::TopicId);
     }
 }
