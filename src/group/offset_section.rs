@@ -285,6 +285,24 @@ pub(super) mod tests {
         assert_eq!(decode(&negative), Err(CorruptReason::Field));
     }
 
+    #[test]
+    fn metadata_is_as_long_as_a_commit_may_make_it_and_no_longer() {
+        let offset = CommittedOffset {
+            offset: 1,
+            leader_epoch: None,
+            metadata: "x".repeat(METADATA_MAX_BYTES).into(),
+            commit_timestamp: Timestamp::from_millis(4),
+        };
+        let change = OffsetChange::Set(vec![(PartitionNumber(7), Some(offset))]);
+        let commit = OffsetCommit { group: "g".into(), change };
+        let mut bytes = encoded(&commit);
+        let length = bytes.len() - METADATA_MAX_BYTES - 2;
+        assert_eq!(OffsetCommit::decode(&bytes), Ok(commit));
+        bytes[length..length + 2].copy_from_slice(&(METADATA_MAX_BYTES as u16 + 1).to_be_bytes());
+        bytes.push(b'x');
+        assert_eq!(OffsetCommit::decode(&bytes), Err(CorruptReason::Length));
+    }
+
     proptest! {
         #[test]
         fn a_section_comes_back_as_it_was(commit in commit()) {

@@ -335,6 +335,19 @@ mod tests {
         assert_eq!(store.len(), 2);
     }
 
+    #[test]
+    fn a_group_without_offsets_is_no_group() {
+        let mut store = OffsetStore::new();
+        let active = OffsetChange::Active(Timestamp::from_millis(5));
+        store.apply(&OffsetCommit { group: "g".into(), change: active });
+        store.apply(&set("g", &[(1, None)]));
+        assert!(store.insert_group("g".into(), GroupOffsets::default()));
+        assert_eq!((store.len(), store.group("g").is_some()), (0, false));
+        store.apply(&set("g", &[(1, Some(3))]));
+        assert!(!store.insert_group("g".into(), GroupOffsets::default()), "it is there");
+        assert_eq!(offset(&store, "g", 1), Some(3));
+    }
+
     proptest! {
         #[test]
         fn the_store_is_a_map_of_maps(

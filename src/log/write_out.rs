@@ -391,6 +391,13 @@ mod tests {
         assert!(!should_roll(&active(), &Incoming { end_offset: far, ..incoming() }, &config));
         assert!(should_roll(&active(), &Incoming { end_offset: far + 1, ..incoming() }, &config));
         assert!(!should_roll(&active(), &Incoming { max_timestamp: -1, ..incoming() }, &config));
+        // Without a time of its first batch it does not age.
+        let timeless = SegmentImage { first_timestamp: -1, ..active() };
+        assert!(!should_roll(
+            &timeless,
+            &Incoming { max_timestamp: i64::MAX, ..incoming() },
+            &config
+        ));
         let empty = SegmentImage { len: 0, ..active() };
         assert!(!should_roll(&empty, &Incoming { bytes: 9_999, ..incoming() }, &config));
     }

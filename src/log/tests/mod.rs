@@ -1,5 +1,6 @@
 //! One partition over a storage in memory: what is written, damaged, and read again.
 
+mod appending;
 mod going_on;
 mod positions;
 mod reading;

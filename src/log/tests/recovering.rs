@@ -203,3 +203,89 @@ fn a_time_is_found_in_the_batch_that_has_it() {
     assert_eq!(found(&log, 1000), Some((115, 1110)));
     assert_eq!(found(&log, 1111), Some((120, 1120)));
 }
+
+/// An attempt to make the folder that failed leaves the file that says whose it is, perhaps without a text.
+#[test]
+fn a_folder_of_our_own_is_gone_on_with() {
+    for text in ["", &write_out::metadata_text(identity().topic_id)] {
+        let storage = Memory::new();
+        let folder = Path::new("t-0");
+        storage.create_dir(folder).unwrap();
+        let metadata = storage.open(&folder.join(METADATA_FILE), OpenMode::CreateNew).unwrap();
+        metadata.write_at(text.as_bytes(), 0).unwrap();
+        let log = Log::new(identity(), shared(&storage));
+        append(&log, b"value").unwrap();
+        log.lock_for_checkpoint().freeze();
+        assert_eq!(log.capture().unwrap().segments.len(), 1);
+        assert_eq!(read_topic_id(&storage, folder).unwrap(), Some(identity().topic_id));
+    }
+}
+
+/// Files that were left to the first append are looked at by it.
+#[test]
+fn a_folder_that_does_not_say_whose_it_is_takes_no_appends() {
+    let world = World::of(&[1], 100);
+    let log = world.log();
+    log.settle_later();
+    let Err(Error::Corrupt(damage)) = append(&log, b"value") else { panic!() };
+    assert_eq!(damage.reason, CorruptReason::TopicId);
+    assert_eq!((log.end_offset(), count(&log)), (10, 10));
+}
+
+/// One record each, of these times, from the given offset on.
+fn timed(base_offset: i64, times: &[i64]) -> Vec<u8> {
+    let mut payload = Vec::new();
+    for (delta, time) in times.iter().enumerate() {
+        let mut record = [0; 40];
+        let len = encode_record(&mut record, *time, delta as i32, None, Some(b"v"), &[]).unwrap();
+        payload.extend_from_slice(&record[..len]);
+    }
+    let header = BatchHeader {
+        base_offset,
+        leader_epoch: EPOCH,
+        base_timestamp: 0,
+        count: times.len() as i32,
+        last_offset_delta: times.len() as i32 - 1,
+        max_timestamp: *times.iter().max().unwrap(),
+        ..BatchHeader::default()
+    };
+    [&seal(&header, &payload).unwrap()[..], &payload].concat()
+}
+
+/// Times need not rise with offsets. A record that was deleted is not found, though its batch is there, and
+/// promises its time.
+#[test]
+fn a_time_that_only_a_deleted_record_has_is_looked_for_further_on() {
+    let world = World::of(&[], 0);
+    let log = Log::new(identity(), shared(&world.storage));
+    let segment = segment::Segment::create(log.segment_folder(), 0, 4096).unwrap();
+    let segment = Arc::new(segment);
+    let batches: [&[i64]; 4] = [&[50, 10, 20], &[30, 20], &[5], &[40, 60, 70]];
+    let mut next = 0;
+    for times in batches {
+        let end = next + times.len() as i64;
+        segment.append(&timed(next, times), end, *times.iter().max().unwrap()).unwrap();
+        next = end;
+    }
+    let image = LogImage {
+        start_offset: 0,
+        end_offset: next,
+        epochs: vec![(EPOCH, 0)],
+        segments: vec![segment.image()],
+    };
+    for (start_offset, target, expected) in [
+        (0, 50, Some((0, 50))),
+        (1, 50, Some((7, 60))),
+        (1, 15, Some((2, 20))),
+        (1, 30, Some((3, 30))),
+        (4, 30, Some((6, 40))),
+        (1, 71, None),
+        (9, 1, None),
+    ] {
+        let image = LogImage { start_offset, ..image.clone() };
+        let log = Log::restore(identity(), shared(&world.storage), &image);
+        let found = log.offset_for_time(Timestamp::from_millis(target)).unwrap();
+        let found = found.map(|(offset, timestamp)| (offset, timestamp.as_millis()));
+        assert_eq!(found, expected, "{target} from {start_offset} on");
+    }
+}

@@ -116,3 +116,37 @@ fn side_files_that_are_wrong_are_found_and_missing_ones_are_not() {
         assert!(world.findings().is_empty(), "without {extension:?}");
     }
 }
+
+/// Files are read by a MiB at a time: batches lie across that border, headers and all.
+#[test]
+fn batches_across_the_pieces_that_are_read_are_whole() {
+    let piece = 1 << 20;
+    // Borders inside the records of a batch, and inside the header of one.
+    for value in [1_000, 4_076] {
+        let world = World::of(&[300], value);
+        let log = world.log();
+        let verified = log.verify(&mut |_| {});
+        assert!(verified.findings.is_empty(), "{:?}", verified.findings);
+        assert_eq!((verified.batches, verified.records), (300, 3_000));
+        let size = batch(0, 10, value).len() as u64;
+        for border in (piece..world.images[0].len).step_by(piece as usize) {
+            let position = border / size * size;
+            world.flip(0, Extension::Log, position + 70);
+            assert_eq!(world.finding().1, position);
+            world.flip(0, Extension::Log, position + 70);
+            // A length that reaches behind the end of the file is not waited for.
+            world.flip(0, Extension::Log, position + 8);
+            let (reason, found, _) = world.finding();
+            assert_eq!((reason, found), (CorruptReason::Length, position));
+            world.flip(0, Extension::Log, position + 8);
+        }
+    }
+}
+
+#[test]
+fn offsets_beyond_the_segments_end_are_found() {
+    let mut world = World::of(&[3], 100);
+    world.images[0].end_offset = 25;
+    let (reason, position, _) = world.finding();
+    assert_eq!((reason, position), (CorruptReason::Offsets, 2 * batch(0, 10, 100).len() as u64));
+}

@@ -1,0 +1,127 @@
+//! What an append may and may not do, one partition alone.
+
+use super::*;
+
+fn record(value: &[u8]) -> RecordData<'_> {
+    RecordData { key: None, value: Some(value), headers: &[], timestamp: None }
+}
+
+fn read(log: &Log) -> Vec<Vec<u8>> {
+    let mut fetched = Fetched::default();
+    let limits = FetchLimits { records: 100, bytes: 1 << 20 };
+    log.fetch(&mut Cursor::new(log.start_offset()), 0, limits, &mut fetched).unwrap();
+    let mut values = Vec::new();
+    for chunk in &fetched.chunks {
+        for record in &fetched.records[values.len()..chunk.end] {
+            values.push(record.value.get(chunk.source.bytes()).unwrap().to_vec());
+        }
+    }
+    values
+}
+
+/// An append that ends one batch and begins another has a section for each, and appears at once.
+#[test]
+fn an_append_over_two_batches_has_two_sections() {
+    let mut shared = LogShared::new(Arc::new(Memory::new()), EPOCH, &BrokerConfig::new());
+    shared.batch_size = 4096;
+    let log = Log::new(identity(), Arc::new(shared));
+    let values = [&[1; 100][..], &[2; 100], &[3; 4000]];
+    let mut guard = log.begin_append().unwrap();
+    guard.stage(&record(values[0]), Timestamp::from_millis(1)).unwrap();
+    let _nothing_filled = guard.apply();
+    let mut guard = log.begin_append().unwrap();
+    for value in &values[1..] {
+        guard.stage(&record(value), Timestamp::from_millis(1)).unwrap();
+    }
+    assert!(guard.single_section().is_none());
+    let mut parts = Vec::new();
+    guard.sections(&mut parts);
+    let sections = parts.chunks(2).map(|section| [&section[0][8..], section[1]].concat());
+    let pieces: Vec<_> = sections
+        .map(|body| {
+            let (section, records) = AppendSection::decode(&body).unwrap();
+            (section.count, section.base_offset, section.first_delta, records.len())
+        })
+        .collect();
+    // Behind the record that is there, and at the front of a batch.
+    assert!(matches!(pieces[..], [(1, 0, 1, 100..), (1, 2, 0, 4000..)]), "{pieces:?}");
+    assert_eq!(read(&log), values[..1]);
+    assert!(guard.apply().wake(), "a batch was filled");
+    assert_eq!(read(&log), values);
+}
+
+#[test]
+fn an_append_that_is_dropped_leaves_no_trace() {
+    let log = Log::new(identity(), shared(&Memory::new()));
+    for value in [b"kept", b"next"] {
+        let mut dropped = log.begin_append().unwrap();
+        dropped.stage(&record(b"dropped"), Timestamp::from_millis(1)).unwrap();
+        drop(dropped);
+        let mut guard = log.begin_append().unwrap();
+        let placed = guard.stage(&record(value), Timestamp::from_millis(1)).unwrap();
+        assert_eq!(placed.offset, log.end_offset());
+        assert!(guard.single_section().is_some());
+        let _nothing_filled = guard.apply();
+    }
+    assert_eq!(read(&log), [b"kept", b"next"]);
+}
+
+#[test]
+fn a_partition_that_somebody_panicked_in_takes_nothing_more() {
+    let log = Log::new(identity(), shared(&Memory::new()));
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let mut guard = log.begin_append().unwrap();
+        guard.stage(&record(b"half done"), Timestamp::from_millis(1)).unwrap();
+        panic!("in the middle of an append");
+    }));
+    assert!(panicked.is_err());
+    assert!(matches!(log.begin_append(), Err(Error::Poisoned { .. })));
+    assert!(matches!(log.failure(), Some(Error::Poisoned { .. })));
+    assert!(read(&log).is_empty());
+}
+
+#[test]
+fn the_first_damage_is_what_appends_are_refused_with() {
+    let log = Log::new(identity(), shared(&Memory::new()));
+    for position in [7, 8] {
+        log.set_damaged(Error::corrupt("first", position, CorruptReason::Short));
+    }
+    for error in [log.begin_append().unwrap_err(), log.failure().unwrap()] {
+        let Error::Corrupt(damage) = error else { panic!("{error:?}") };
+        assert_eq!((damage.position, damage.reason), (7, CorruptReason::Short));
+    }
+}
+
+#[test]
+fn offsets_end_before_they_wrap_around() {
+    let last = i64::MAX - 1;
+    let image = LogImage { start_offset: last, end_offset: last, ..LogImage::default() };
+    let log = Log::restore(identity(), shared(&Memory::new()), &image);
+    let mut guard = log.begin_append().unwrap();
+    let now = Timestamp::from_millis(1);
+    assert_eq!(guard.stage(&record(b"the last one"), now).unwrap().offset, last);
+    assert!(matches!(guard.stage(&record(b"no more"), now), Err(Error::LimitExceeded { .. })));
+    assert!(guard.single_section().is_some());
+    let _nothing_filled = guard.apply();
+    assert_eq!(log.end_offset(), i64::MAX);
+}
+
+/// What is captured is what a checkpoint asked for: without its mark there is nothing.
+#[test]
+fn nothing_is_captured_without_a_mark() {
+    let storage = Memory::new();
+    let log = Log::new(identity(), shared(&storage));
+    let mut guard = log.begin_append().unwrap();
+    guard.stage(&record(b"value"), Timestamp::from_millis(1)).unwrap();
+    assert!(guard.single_section().is_some());
+    let _nothing_filled = guard.apply();
+    assert!(matches!(log.capture(), Err(Error::Closed)));
+    log.synced();
+    log.lock_for_checkpoint().freeze();
+    let captured = log.capture().unwrap();
+    assert_eq!(captured.segments.last().unwrap().end_offset, 1);
+    // A second look is the same, and after the checkpoint there is none again.
+    assert_eq!(log.capture().unwrap().segments, captured.segments);
+    log.checkpointed(&captured.segments);
+    assert!(matches!(log.capture(), Err(Error::Closed)));
+}
