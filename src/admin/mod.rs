@@ -1,9 +1,7 @@
 //! Looking after a folder: topics, groups, offsets.
 
-use std::sync::Arc;
-
 use crate::broker::{
-    DiskUsage, Engine, GroupSummary, OffsetScope, ResetOffset, ResetTo, TopicDescription,
+    DiskUsage, EngineHandle, GroupSummary, OffsetScope, ResetOffset, ResetTo, TopicDescription,
 };
 use crate::config::TopicConfig;
 use crate::error::Result;
@@ -41,12 +39,12 @@ use crate::types::{Timestamp, TopicPartition};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Admin {
-    engine: Arc<Engine>,
+    engine: EngineHandle,
 }
 
 /// Topics.
 impl Admin {
-    pub(crate) fn new(engine: Arc<Engine>) -> Self {
+    pub(crate) fn new(engine: EngineHandle) -> Self {
         Self { engine }
     }
 
@@ -182,6 +180,7 @@ impl Admin {
         partition: &TopicPartition,
         timestamp: Timestamp,
     ) -> Result<Option<(i64, Timestamp)>> {
+        self.engine.check_fork()?;
         self.engine.registry.log(partition)?.offset_for_time(timestamp)
     }
 

@@ -17,7 +17,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -68,6 +68,8 @@ pub(crate) struct Engine {
     pub(super) writer: Writer,
     pub(super) lock: Mutex<Option<Box<dyn StorageLock>>>,
     pub(super) closed: AtomicBool,
+    /// How many handles the program has.
+    pub(super) handles: AtomicUsize,
 }
 
 impl Engine {
@@ -82,10 +84,14 @@ impl Engine {
     /// Refuses calls after `close`, and those of a forked child.
     #[inline]
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.is_forked() {
-            return Err(Error::ForkedChild);
-        }
+        self.check_fork()?;
         if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Refuses calls of a forked child, also those that a closed engine answers.
+    #[inline]
+    pub(crate) fn check_fork(&self) -> Result<()> {
+        if self.is_forked() { Err(Error::ForkedChild) } else { Ok(()) }
     }
 
     /// Whether this process is a child of the one that opened the folder. Its threads are not there,
@@ -251,6 +257,7 @@ impl Engine {
 
     /// Deletes the records of a partition below an offset, for good when this returns; the log start then.
     pub(crate) fn delete_records(&self, partition: &TopicPartition, before: i64) -> Result<i64> {
+        self.check_open()?;
         let log = self.registry.log(partition)?;
         let mut credit = self.reserve_urgent(SECTION_HEADER + LOG_START_SECTION_BYTES)?;
         let journaled = log.delete_records(before, |section| {
@@ -419,9 +426,7 @@ impl Engine {
 
     /// Ends the engine: everything is written out, nothing is left to replay.
     pub(crate) fn close(&self) -> Result<()> {
-        if self.is_forked() {
-            return Err(Error::ForkedChild);
-        }
+        self.check_fork()?;
         // From here on its groups are not in use. Where this cannot be said, the last round said it.
         let _said_before = self.note_active_groups();
         if self.closed.swap(true, Ordering::AcqRel) {
@@ -459,9 +464,8 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        // A panic that unwinds through here leaves what a kill would: recovery does the rest.
+        // Nobody had a handle: opening failed. As with the last handle otherwise.
         if !std::thread::panicking() {
-            // `Drop` does its best; `close` is there for who wants to know.
             let _unreported = self.close();
         }
     }

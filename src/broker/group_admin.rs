@@ -12,6 +12,9 @@ use crate::log::Log;
 
 impl Engine {
     pub(crate) fn list_groups(&self) -> Vec<String> {
+        if self.is_forked() {
+            return Vec::new();
+        }
         let mut names: Vec<String> =
             self.offsets.lock().store.iter().map(|(name, _)| name.to_string()).collect();
         let now = self.clock().monotonic();
@@ -26,6 +29,7 @@ impl Engine {
     }
 
     pub(crate) fn describe_group(&self, name: &str) -> Result<GroupSummary> {
+        self.check_fork()?;
         let members = self.groups.find(name).map(|group| group.describe(self.clock().monotonic()));
         let offsets = self.offsets_of(name);
         if offsets.is_none() && members.as_ref().is_none_or(|group| group.members.is_empty()) {
@@ -42,6 +46,7 @@ impl Engine {
         scope: &OffsetScope,
         to: ResetTo,
     ) -> Result<Vec<ResetOffset>> {
+        self.check_fork()?;
         let offsets = self.offsets_of(group);
         let logs = reset::scope(&self.registry, group, offsets.as_deref(), scope)?;
         reset::plan(&logs, offsets.as_deref(), to, self.clock().now())

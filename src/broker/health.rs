@@ -173,6 +173,9 @@ impl Troubles {
 
 impl Engine {
     pub(super) fn health(&self) -> Health {
+        if let Err(forked) = self.check_fork() {
+            return Health { problems: vec![Problem::Failed { cause: Arc::new(forked) }] };
+        }
         let mut problems = Vec::new();
         let failed = self.journal.state().map(|cause| Problem::Failed { cause });
         let stopped = || {

@@ -13,6 +13,7 @@ mod follow;
 mod group_admin;
 mod group_summary;
 mod groups;
+mod handle;
 mod health;
 mod image;
 mod inspect;
@@ -33,6 +34,7 @@ pub(crate) use engine::Engine;
 pub(crate) use event::Event;
 pub use group_summary::{GroupOffset, GroupSummary, MemberSummary};
 pub(crate) use groups::{GroupHandle, MemberSignal, assignor};
+pub(crate) use handle::EngineHandle;
 pub use health::{Health, HealthStatus, Problem};
 #[cfg(feature = "__internal")]
 pub(crate) use image::CheckpointImage;
@@ -53,6 +55,9 @@ use crate::producer::Producer;
 use crate::storage::{Disk, Memory, Storage};
 
 /// An open folder: topics, producers and consumers. A handle that is cheap to clone.
+///
+/// Producers, consumers and admins are handles, too. Who drops the last one closes the folder, without a word of
+/// what failed, and it can be opened again when that returns.
 ///
 /// ```
 /// use std::time::Duration;
@@ -78,7 +83,7 @@ use crate::storage::{Disk, Memory, Storage};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Broker {
-    engine: Arc<Engine>,
+    engine: EngineHandle,
     report: Arc<RecoveryReport>,
 }
 
@@ -121,7 +126,7 @@ impl Broker {
     /// ```
     pub fn open_storage(storage: Arc<dyn Storage>, config: BrokerConfig) -> Result<Self> {
         let (engine, report) = open::open(storage, config)?;
-        Ok(Self { engine, report: Arc::new(report) })
+        Ok(Self { engine: EngineHandle::new(engine), report: Arc::new(report) })
     }
 
     /// Opens a folder for reading, beside its writer if there is one.
@@ -173,7 +178,7 @@ impl Broker {
         self.engine.delete_topic(name)
     }
 
-    /// The names of the topics, in order.
+    /// The names of the topics, in order. A forked child sees none.
     pub fn list_topics(&self) -> Vec<String> {
         self.engine.list_topics()
     }
@@ -194,7 +199,7 @@ impl Broker {
     /// A producer.
     pub fn producer_with(&self, config: ProducerConfig) -> Result<Producer> {
         self.engine.check_open()?;
-        Ok(Producer::new(Arc::clone(&self.engine), config))
+        Ok(Producer::new(self.engine.clone(), config))
     }
 
     /// A consumer of the group `group` with the default settings.
@@ -211,15 +216,15 @@ impl Broker {
     /// `InvalidName`, `InvalidConfig`.
     pub fn consumer_with(&self, config: ConsumerConfig) -> Result<Consumer> {
         self.engine.check_open()?;
-        Consumer::new(Source::Live(Arc::clone(&self.engine)), config)
+        Consumer::new(Source::Live(self.engine.clone()), config)
     }
 
     /// Looks after topics, groups and their offsets.
     pub fn admin(&self) -> Admin {
-        Admin::new(Arc::clone(&self.engine))
+        Admin::new(self.engine.clone())
     }
 
-    /// The names of the groups that have members or committed offsets, in order.
+    /// The names of the groups that have members or committed offsets, in order. A forked child sees none.
     pub fn list_groups(&self) -> Vec<String> {
         self.engine.list_groups()
     }
@@ -278,14 +283,19 @@ impl Engine {
     }
 
     pub(crate) fn list_topics(&self) -> Vec<String> {
+        if self.is_forked() {
+            return Vec::new();
+        }
         self.registry.topics().iter().map(|topic| topic.name.to_string()).collect()
     }
 
     pub(crate) fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
+        self.check_fork()?;
         Ok(describe::topic(&*self.registry.topic(name)?))
     }
 
     pub(crate) fn disk_usage(&self) -> Result<DiskUsage> {
+        self.check_fork()?;
         usage::of(&*self.storage, &self.registry)
     }
 }

@@ -8,7 +8,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use parking_lot::Mutex;
 
@@ -330,6 +330,7 @@ fn start(
         writer: Writer::new(),
         lock: Mutex::new(Some(lock)),
         closed: AtomicBool::new(false),
+        handles: AtomicUsize::new(0),
         config,
     });
     // Frozen before anything can be appended: E is the beginning of the new journal file.

@@ -53,7 +53,7 @@ impl Consumer {
         self.check_not_poisoned()?;
         let mut entries = Vec::new();
         for (partition, offset) in offsets {
-            let log = self.source.registry().log(&partition)?;
+            let log = self.source.registry()?.log(&partition)?;
             entries.push((log, offset.into()));
         }
         self.pause_interval();
@@ -70,7 +70,7 @@ impl Consumer {
         let Some(group) = &self.config.group else {
             return Err(Error::Misuse("committed needs a group: set group.id"));
         };
-        let log = self.source.registry().log(partition)?;
+        let log = self.source.registry()?.log(partition)?;
         Ok(self.look_up_committed(group, log.number(), |committed| {
             let position = Position::of(committed.offset, committed.leader_epoch);
             OffsetAndMetadata::from(position).with_metadata(&*committed.metadata)

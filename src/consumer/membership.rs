@@ -227,7 +227,7 @@ impl Consumer {
         }
         let mut assigned = Vec::with_capacity(assign.len());
         for partition in assign {
-            match self.source.registry().log(&partition) {
+            match self.source.registry()?.log(&partition) {
                 Ok(log) => {
                     self.held.push(Held::new(log));
                     assigned.push(partition);

@@ -179,7 +179,7 @@ impl Consumer {
         }
         let logs: Vec<_> = partitions
             .into_iter()
-            .map(|partition| self.source.registry().log(&partition))
+            .map(|partition| self.source.registry()?.log(&partition))
             .collect::<Result<_>>()?;
         self.auto_commit_now();
         let mut held: Vec<Held> = Vec::with_capacity(logs.len());

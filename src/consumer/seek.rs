@@ -99,6 +99,8 @@ impl Consumer {
     /// `Misuse` if the partition is not assigned to this consumer; `NoOffsetForPartition`,
     /// `LogTruncated` where the position is not decided yet and cannot be.
     pub fn position(&mut self, partition: &TopicPartition) -> Result<Position> {
+        // Where it begins may have to be looked up.
+        self.source.registry()?;
         let at = self.held(partition)?;
         self.start(at)?;
         self.held.get(at).and_then(Held::position).ok_or(NOT_ASSIGNED)
@@ -122,7 +124,7 @@ impl Consumer {
         &self,
         partitions: impl IntoIterator<Item = &'p TopicPartition>,
     ) -> Result<BTreeMap<TopicPartition, i64>> {
-        let start = |partition| Ok(self.source.registry().log(partition)?.start_offset());
+        let start = |partition| Ok(self.source.registry()?.log(partition)?.start_offset());
         partitions.into_iter().map(|p| Ok((p.clone(), start(p)?))).collect()
     }
 
@@ -148,7 +150,7 @@ impl Consumer {
         &self,
         partitions: impl IntoIterator<Item = &'p TopicPartition>,
     ) -> Result<BTreeMap<TopicPartition, i64>> {
-        let end = |partition| Ok(self.source.registry().log(partition)?.end_offset());
+        let end = |partition| Ok(self.source.registry()?.log(partition)?.end_offset());
         partitions.into_iter().map(|p| Ok((p.clone(), end(p)?))).collect()
     }
 
@@ -166,7 +168,7 @@ impl Consumer {
             if timestamp.as_millis() < 0 {
                 return Err(Error::Misuse("a time to look for must not be negative"));
             }
-            let log = self.source.registry().log(&partition)?;
+            let log = self.source.registry()?.log(&partition)?;
             let first = log.offset_for_time(timestamp)?.map(|(offset, timestamp)| {
                 OffsetAndTimestamp { offset, timestamp, leader_epoch: log.epoch_of(offset) }
             });

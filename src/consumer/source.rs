@@ -1,21 +1,25 @@
 use std::sync::Arc;
 
-use crate::broker::{Engine, Registry, Snapshot};
+use crate::broker::{Engine, EngineHandle, Registry, Snapshot};
 use crate::error::{Error, Result};
 use crate::time::Clock;
 
 /// Where a consumer reads: the engine of this process, or a folder as it was when it was looked at.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
-    Live(Arc<Engine>),
+    Live(EngineHandle),
     Snapshot(Arc<Snapshot>),
 }
 
 impl Source {
-    pub(super) fn registry(&self) -> &Registry {
+    /// The topics; not those of a parent's engine, whose locks may be held by threads of the parent.
+    pub(super) fn registry(&self) -> Result<&Registry> {
         match self {
-            Self::Live(engine) => &engine.registry,
-            Self::Snapshot(snapshot) => &snapshot.registry,
+            Self::Live(engine) => {
+                engine.check_fork()?;
+                Ok(&engine.registry)
+            }
+            Self::Snapshot(snapshot) => Ok(&snapshot.registry),
         }
     }
 

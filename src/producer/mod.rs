@@ -13,7 +13,7 @@ pub use delivery::{Deliveries, Delivery, RecordMetadata};
 pub use record::Record;
 pub use typed::{TypedProducer, TypedRecord};
 
-use crate::broker::Engine;
+use crate::broker::{Engine, EngineHandle};
 use crate::config::{Acks, ProducerConfig};
 use crate::error::{Error, Result};
 use crate::journal::Credit;
@@ -46,7 +46,7 @@ pub struct Producer {
 
 #[derive(Debug)]
 struct Inner {
-    engine: Arc<Engine>,
+    engine: EngineHandle,
     config: ProducerConfig,
     /// Tells producers apart in what threads remember of them.
     id: u64,
@@ -54,7 +54,7 @@ struct Inner {
 }
 
 impl Producer {
-    pub(crate) fn new(engine: Arc<Engine>, config: ProducerConfig) -> Self {
+    pub(crate) fn new(engine: EngineHandle, config: ProducerConfig) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let completion = Completion::default();

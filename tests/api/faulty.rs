@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
 use grouplog::storage::{
@@ -18,6 +18,8 @@ pub(crate) enum Act {
     Fail(i32),
     /// It panics, as code of ours might.
     Panic,
+    /// It meets somebody, and meets them again before it goes on.
+    Meet(Arc<Barrier>),
     /// It works, and takes this long by this clock.
     Take(Arc<ManualClock>, Duration),
 }
@@ -65,6 +67,11 @@ impl Faulty {
             None => Ok(()),
             Some(Act::Take(clock, time)) => {
                 clock.advance(time);
+                Ok(())
+            }
+            Some(Act::Meet(barrier)) => {
+                barrier.wait();
+                barrier.wait();
                 Ok(())
             }
             Some(Act::Panic) => panic!("ordered: {op} {}", path.display()),

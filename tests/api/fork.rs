@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use grouplog::{Broker, BrokerConfig, Error, Record, TopicConfig};
+use grouplog::{
+    Broker, BrokerConfig, Error, OffsetScope, Problem, Record, ResetTo, Timestamp, TopicConfig,
+};
 
 use crate::world::{all, tp, values};
 
@@ -30,6 +32,9 @@ pub(crate) fn in_child(work: impl FnOnce() -> bool) -> bool {
         }
     }
 }
+
+const NOW: Timestamp = Timestamp::from_millis(0);
+const SCOPE: OffsetScope = OffsetScope::Committed;
 
 #[expect(clippy::needless_pass_by_value, reason = "it takes what a call returned")]
 fn is_forked<T>(result: grouplog::Result<T>) -> bool {
@@ -70,7 +75,20 @@ fn a_forked_child_is_refused_and_the_parent_goes_on() {
                     && is_forked(parents.producer())
                     && is_forked(parents.consumer("g"))
                     && is_forked(parents.checkpoint())
-                    && is_forked(parents.clone().close());
+                    && is_forked(parents.clone().close())
+                    && is_forked(parents.describe_topic("t"))
+                    && is_forked(parents.describe_group("g"))
+                    && is_forked(parents.admin().disk_usage())
+                    && is_forked(parents.admin().delete_records(&tp("t", 0), 1))
+                    && is_forked(parents.admin().offset_for_time(&tp("t", 0), NOW))
+                    && is_forked(parents.admin().plan_reset("g", &SCOPE, ResetTo::Earliest))
+                    && is_forked(member.as_ref().unwrap().committed(&tp("t", 0)))
+                    && is_forked(member.as_ref().unwrap().end_offsets([&tp("t", 0)]))
+                    && is_forked(member.as_mut().unwrap().position(&tp("t", 0)));
+                let problems = parents.health();
+                let [Problem::Failed { cause }] = problems.problems() else { return false };
+                let nothing = parents.list_topics().is_empty() && parents.list_groups().is_empty();
+                let refused = refused && nothing && matches!(**cause, Error::ForkedChild);
                 // The folder is the parent's, and may be looked at.
                 let beside = Broker::open_read_only(&path).unwrap();
                 let locked = match Broker::open(&path) {

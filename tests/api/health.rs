@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use grouplog::storage::{Crash, Memory, OpenMode, Storage};
@@ -483,7 +483,7 @@ fn without_threads_who_waits_for_synced_writes_the_recovery_checkpoint() {
         world.storage.heal();
         match sent {
             Ok(delivery) => {
-                let (tell, told) = std::sync::mpsc::channel();
+                let (tell, told) = mpsc::channel();
                 let waiter = std::thread::spawn(move || tell.send(delivery.wait()));
                 told.recv_timeout(AT_ONCE).expect("it waits for ever").unwrap();
                 waiter.join().unwrap().unwrap();

@@ -15,6 +15,7 @@ mod fork;
 mod groups;
 mod health;
 mod hostile;
+mod last_handle;
 mod listener;
 mod membership;
 mod offsets;
