@@ -250,7 +250,8 @@ impl World {
         self.promised = usize::MAX;
         self.closed = false;
         // An opening goes on in a file that nothing needs, and keeps one that the next opening could go on
-        // in: if there are none, both are made beyond the limit.
+        // in: if there are none, both are made beyond the limit, the second when there is space for it.
+        // Nothing else makes one beyond, whatever fails.
         let least = before.max(self.options.journal_files * FILE_BYTES);
         self.journal_most = least + 2 * FILE_BYTES;
         self.check_journal()?;
@@ -258,8 +259,6 @@ impl World {
             let files = least.div_ceil(FILE_BYTES);
             folder::check(&self.memory, &broker, files).map_err(End::Violation)?;
         }
-        // While it is open, only a frame with a file of its own makes one beyond.
-        self.journal_most = least.max(self.journal_bytes()) + FILE_BYTES;
         self.check_kept(&broker)?;
         Session::new(broker).or_else(|error| violation(format!("no producer: {error:?}")))
     }
