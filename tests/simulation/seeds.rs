@@ -1,11 +1,18 @@
 //! Runs seeds on several threads; each seed on one of them alone.
 
+use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
 
 use crate::Failure;
 use crate::trace::Tally;
+
+/// A seed takes some milliseconds. When none ends for so long, those that run never will.
+const STUCK: Duration = Duration::from_mins(2);
 
 /// Runs the seeds, until one fails: the lowest of those that did.
 pub(crate) fn run_all(
@@ -15,30 +22,56 @@ pub(crate) fn run_all(
     let next = AtomicU64::new(seeds.start);
     let total = Mutex::new(Tally::default());
     let failed: Mutex<Option<Box<Failure>>> = Mutex::new(None);
+    let running: Mutex<BTreeMap<usize, u64>> = Mutex::default();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while failed.lock().unwrap().is_none() {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
-                        return;
-                    }
-                    match run(seed) {
-                        Ok(tally) => total.lock().unwrap().add(&tally),
-                        Err(failure) => {
-                            let mut failed = failed.lock().unwrap();
-                            if failed.as_ref().is_none_or(|known| failure.seed < known.seed) {
-                                *failed = Some(failure);
-                            }
-                        }
+    let work = |thread: usize, ended: &dyn Fn()| {
+        while failed.lock().unwrap().is_none() {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                break;
+            }
+            running.lock().unwrap().insert(thread, seed);
+            match run(seed) {
+                Ok(tally) => total.lock().unwrap().add(&tally),
+                Err(failure) => {
+                    let mut failed = failed.lock().unwrap();
+                    if failed.as_ref().is_none_or(|known| failure.seed < known.seed) {
+                        *failed = Some(failure);
                     }
                 }
-            });
+            }
+            ended();
         }
+        running.lock().unwrap().remove(&thread);
+    };
+    std::thread::scope(|scope| {
+        let (tell, told) = channel();
+        for thread in 0..threads {
+            let (tell, work) = (tell.clone(), &work);
+            scope.spawn(move || work(thread, &|| tell.send(()).unwrap_or_default()));
+        }
+        drop(tell);
+        watch(&told, &running);
     });
     match failed.into_inner().unwrap() {
         Some(failure) => Err(failure),
         None => Ok(total.into_inner().unwrap()),
+    }
+}
+
+/// Looks on until all is done. Threads that wait for ever cannot be stopped, but named.
+fn watch(ended: &Receiver<()>, running: &Mutex<BTreeMap<usize, u64>>) {
+    loop {
+        match ended.recv_timeout(STUCK) {
+            Ok(()) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {
+                // Not what the test harness keeps for itself until a test has ended.
+                let running = running.lock().unwrap();
+                writeln!(io::stderr(), "one of these seeds never ends: {:?}", running.values())
+                    .unwrap_or_default();
+                std::process::abort();
+            }
+        }
     }
 }
