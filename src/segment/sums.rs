@@ -209,6 +209,22 @@ mod tests {
     }
 
     #[test]
+    fn sums_of_another_kind_or_version_are_not_believed() {
+        let data = data(2 * BLOCK + 5);
+        let sums = sums_of(&data);
+        let decode = |file: &[u8]| Sums::decode(file, data.len() as u64, sums.whole());
+        let file = file_of(&sums);
+        assert!(decode(&file).is_some());
+        for at in [0, 11] {
+            let mut other = file.clone();
+            other[at] ^= 1;
+            let crc = crc32fast::hash(&other[..CRC_AT]);
+            other[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_be_bytes());
+            assert!(decode(&other).is_none(), "byte {at}");
+        }
+    }
+
+    #[test]
     fn pieces_of_any_size_give_the_sums_of_the_whole() {
         let data = data(3 * BLOCK + 100);
         let mut sums = Sums::new();

@@ -141,6 +141,48 @@ fn settling_believes_no_folder_without_the_topics_name() {
     }
 }
 
+#[test]
+fn segments_without_their_folder_are_missing() {
+    let world = World::of(&[2, 1], 100);
+    let image = LogImage {
+        start_offset: 0,
+        end_offset: 30,
+        epochs: vec![(EPOCH, 0)],
+        segments: world.images.clone(),
+    };
+    let log = Log::restore(identity(), shared(&Memory::new()), &image);
+    let found = log.check_files();
+    // The first one: all from its offsets on are gone.
+    assert!(matches!(found, Err(Error::MissingSegment { offsets: (0, 19), .. })), "{found:?}");
+    assert_eq!(log.cut_files(false).unwrap(), 0);
+}
+
+/// Nothing is added to a file that is not the one that the checkpoint knows: what comes begins another.
+#[test]
+fn a_damaged_segment_is_not_gone_on_with() {
+    for sums in [false, true] {
+        let world = World::of(&[300], 100);
+        world.flip(0, Extension::Log, world.images[0].len - 50);
+        if !sums {
+            let sums = Path::new("t-0").join(file_name(0, Extension::Sums));
+            world.storage.remove(&sums).unwrap();
+        }
+        let log = world.log();
+        append(&log, b"new").unwrap();
+        log.lock_for_checkpoint().freeze();
+        let captured = log.capture().unwrap().segments;
+        let ends: Vec<_> = captured.iter().map(|s| (s.base_offset, s.end_offset)).collect();
+        assert_eq!(ends, [(0, 3000), (3000, 3001)]);
+        assert_eq!(captured[0], world.images[0]);
+        let limits = FetchLimits { records: 100, bytes: 1 << 20 };
+        let mut fetched = Fetched::default();
+        log.fetch(&mut Cursor::new(3000), 0, limits, &mut fetched).unwrap();
+        assert_eq!(fetched.records.len(), 1);
+        let damaged = log.fetch(&mut Cursor::new(2990), 0, limits, &mut Fetched::default());
+        assert!(matches!(damaged, Err(Error::Corrupt(_))), "{damaged:?}");
+    }
+}
+
 /// Index files and sums are made of the log alone, whichever of them are there.
 #[test]
 fn side_files_are_made_anew_as_they_were() {
