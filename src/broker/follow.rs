@@ -39,7 +39,8 @@ impl Seen {
 /// Whatever keeps it from going on from there: the caller looks at everything.
 pub(super) fn follow(storage: &Arc<dyn Storage>, before: &Snapshot) -> Result<Option<Snapshot>> {
     let Seen { heads, directory_id, mark } = &before.seen;
-    if files::checkpoint_heads(&**storage)? != *heads {
+    let same = files::checkpoint_heads(&**storage)? == *heads;
+    if !same && !cfg!(planted_fault = "follow_past_checkpoint") {
         return Err(Error::Busy { path: storage.display_path(Path::new("")) });
     }
     let mut news = News {

@@ -86,20 +86,23 @@ pub(crate) fn replay(
     from: Lsn,
     visit: &mut dyn FnMut(Frame<'_>) -> Result<()>,
 ) -> Result<Replayed> {
-    walk(storage, directory_id, scan(storage, directory_id)?, from, visit)
+    let files = scan(storage, directory_id)?;
+    walk(storage, directory_id, files, from, Vec::new(), visit)
 }
 
-/// As [`replay`], of these files.
+/// As [`replay`], of these files, of which some are known to have held no frame.
 pub(super) fn walk(
     storage: &dyn Storage,
     directory_id: [u8; 16],
     files: Vec<Found>,
     from: Lsn,
+    blank: Vec<Life>,
     visit: &mut dyn FnMut(Frame<'_>) -> Result<()>,
 ) -> Result<Replayed> {
     let mut walk = Walk {
         storage,
         directory_id,
+        blank,
         copy: Copy::default(),
         visit,
         result: Replayed {
@@ -180,6 +183,7 @@ struct Walk<'a> {
     storage: &'a dyn Storage,
     directory_id: [u8; 16],
     files: Vec<Found>,
+    blank: Vec<Life>,
     copy: Copy,
     visit: &'a mut dyn FnMut(Frame<'_>) -> Result<()>,
     result: Replayed,
@@ -272,9 +276,16 @@ impl Walk<'_> {
             .cloned()
             .collect();
         for other in later {
-            self.copy.load(&other, FIRST_FRAME)?;
-            let found = self.copy.look_on(FIRST_FRAME, &mut discarded);
-            witness = witness.max(found).max(other.header.known_synced);
+            witness = witness.max(other.header.known_synced);
+            if !self.is_still_blank(&other)? {
+                self.copy.load(&other, FIRST_FRAME)?;
+                let before = discarded;
+                witness = witness.max(self.copy.look_on(FIRST_FRAME, &mut discarded));
+                if discarded > before {
+                    continue;
+                }
+            }
+            self.result.mark.blank.push(other.life());
         }
         self.result.known_synced = self.result.known_synced.max(witness);
         self.result.discarded_bytes = discarded;
@@ -288,6 +299,17 @@ impl Walk<'_> {
             return Err(self.busy(file));
         }
         Err(file.corrupt(position, CorruptReason::BelowSynced))
+    }
+
+    /// M4: the frames of a life begin with the first one.
+    fn is_still_blank(&self, file: &Found) -> Result<bool> {
+        if !self.blank.contains(&file.life()) {
+            return Ok(false);
+        }
+        let mut bytes = [0; FRAME_HEADER];
+        let read = file.file.read_at(&mut bytes, u64::from(FIRST_FRAME))?;
+        let bytes = bytes.get(..read).unwrap_or_default();
+        Ok(!claims(bytes, Lsn::new(file.header.sequence, FIRST_FRAME)))
     }
 
     fn find(&self, sequence: u32) -> Option<Found> {

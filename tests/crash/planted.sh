@@ -27,8 +27,10 @@ end_before_frame           model:frames_are_complete
 end_before_records         model:a_reader_at_the_tip
 failure_wakes_early        model:a_failure_reaches
 folder_not_synced          seal_and_roll
+follow_past_checkpoint     api:follow
 follow_strangers           api:hostile
 forget_failed_sync         api:health
+half_a_frame_is_none       api:follow
 header_not_durable         recycle
 keep_unlisted_segment      seal_and_roll
 no_salt                    look_alike

@@ -1,9 +1,9 @@
 //! Going on from where a replay ended.
 
 use super::rig::{
-    BOTH, ID, LONG, append, append_synced, config, damage, fresh, open, read, slot_of,
+    BOTH, ID, LONG, append, append_synced, config, damage, fresh, open, read, reason, slot_of,
 };
-use crate::error::{Error, Result};
+use crate::error::{CorruptReason, Error, Result};
 use crate::journal::{JournalMode, Mark, Replayed, Start, replay_on};
 use crate::storage::Storage;
 use crate::types::Lsn;
@@ -121,4 +121,26 @@ fn a_frame_that_has_begun_is_looked_at_until_it_is_whole() {
     assert_eq!(on(&*storage, &mark).unwrap().unwrap().0.len(), 0);
     damage(&*storage, payload, &[9; 100]);
     assert_eq!(on(&*storage, &mark).unwrap().unwrap().0, [[9; 100]]);
+}
+
+/// M4: a file that was blank at the last look holds a witness now, and the chain does not lead there.
+#[test]
+fn a_file_that_is_no_longer_blank_is_searched() {
+    let (storage, journal) = fresh(JournalMode::Write);
+    let from = journal.end();
+    append_synced(&journal, b"first");
+    let mark = read(&*storage, from).unwrap().1.mark;
+    assert!(!mark.blank.is_empty());
+    let mut last = journal.end();
+    while journal.end().sequence() == from.sequence() {
+        last = journal.end();
+        append_synced(&journal, &[1; 1000]);
+    }
+    // Knows the one before to be synced.
+    append_synced(&journal, b"witness");
+    assert!(on(&*storage, &mark).unwrap().is_some());
+    // Where the chain goes on to the next file.
+    damage(&*storage, last, &[0; 40]);
+    assert_eq!(reason(read(&*storage, from)), CorruptReason::BelowSynced);
+    assert!(matches!(on(&*storage, &mark), Err(Error::Corrupt(_))));
 }
