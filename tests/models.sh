@@ -17,5 +17,9 @@ cfgs="--cfg loom${fault:+ --cfg 'planted_fault=\"$fault\"'}"
 printf '#!/bin/sh\nexec "$@" %s\n' "$cfgs" >"$work/rustc"
 chmod +x "$work/rustc"
 export RUSTC_WORKSPACE_WRAPPER="$(cd "$work" && pwd)/rustc"
-# Not optimised: it takes much less time to build, and the models take little.
-cargo test --config profile.dev.package.grouplog.opt-level=0 --lib -- "models::${1:-}"
+# Not optimised: that takes much less time to build, and the models take little.
+options=()
+for package in grouplog regex-automata tracing-subscriber; do
+    options+=(--config "profile.dev.package.$package.opt-level=0")
+done
+cargo test "${options[@]}" --lib -- "models::${1:-}"

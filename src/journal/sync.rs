@@ -150,7 +150,9 @@ impl Shared {
         let mut sync = self.sync.lock();
         sync.held = held;
         self.cover(&sync, Lsn::ZERO);
-        self.sync_done.notify_all();
+        if !cfg!(planted_fault = "release_wakes_nobody") {
+            self.sync_done.notify_all();
+        }
     }
 
     pub(super) fn is_held(&self) -> bool {
@@ -185,7 +187,8 @@ impl Shared {
             state.half_full_told = false;
         }
         {
-            let sync = self.sync.lock();
+            let planted = cfg!(planted_fault = "checkpoint_wakes_early");
+            let sync = (!planted).then(|| self.sync.lock());
             self.covered.fetch_max(end.to_u64(), Ordering::AcqRel);
             // Held or not: a checkpoint makes durable whatever it covers.
             self.synced.fetch_max(end.to_u64(), Ordering::AcqRel);

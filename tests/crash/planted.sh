@@ -15,11 +15,13 @@ work="${CARGO_TARGET_DIR:-target}/planted"
 # concurrency whose names begin so (tests/models.sh).
 faults='
 ack_before_sync            first_open
+append_to_deleted          model:a_deletion
 believe_cached_checkpoint  first_open
 believe_missing_segment    model:a_reader_beside_retention
 believe_segment            seal_and_roll
 checkpoint_above_e         during_checkpoint
 checkpoint_not_synced      commits
+checkpoint_wakes_early     model:a_checkpoint_reaches
 closed_once_is_closed      api:first_use
 cut_once                   cut_short
 damage_is_torn_tail        damage
@@ -40,6 +42,7 @@ one_checkpoint_file        commits
 prefer_segments            model:a_reader_beside_a_roll
 publish_relaxed            model:readers_see_whole_records
 recycle_early              recycle_during_checkpoint
+release_wakes_nobody       model:a_release_reaches
 remove_before_write        model:a_reader_beside_a_roll
 reuse_deleted_folder       api:health
 sealed_before_prefix       model:a_sealed_buffer
