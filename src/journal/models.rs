@@ -58,11 +58,18 @@ fn after_power_loss(storage: &Memory, from: Lsn) -> Vec<Vec<u8>> {
     read(&storage.crash(Crash::LoseAll, &SeededRandom::new(1)), from).0
 }
 
-/// J1: whoever sees an end finds all frames below it whole, and the end never falls.
-#[test]
-fn frames_are_complete_below_the_published_end() {
-    check(|| {
+/// J1: whoever sees an end finds all frames below it whole, and the end never falls. `before` frames are
+/// there already.
+fn frames_are_complete(before: usize) {
+    check(move || {
         let (storage, journal, from) = fresh(JournalMode::Write);
+        // Files that the frames can go on in.
+        journal.shared.state.lock().spare_target = 3;
+        journal.step().unwrap();
+        for _ in 0..before {
+            append(&journal, &LARGE);
+        }
+        let first = journal.end();
         let appending = [b"one", b"two"].map(|payload| {
             let journal = Arc::clone(&journal);
             spawn(move || {
@@ -73,14 +80,29 @@ fn frames_are_complete_below_the_published_end() {
         let seen = journal.end();
         let (payloads, found) = read(&storage, from);
         assert!(found >= seen, "a published frame is not there");
-        assert!(payloads.iter().all(|payload| payload == b"one" || payload == b"two"));
+        let new = payloads.get(before..).expect("what was there before");
+        assert!(new.iter().all(|payload| payload == b"one" || payload == b"two"));
         assert!(journal.end() >= seen, "the end fell");
         for thread in appending {
             thread.join().unwrap();
         }
         let (payloads, found) = read(&storage, from);
-        assert_eq!((payloads.len(), found), (2, journal.end()));
+        assert_eq!((payloads.len(), found), (before + 2, journal.end()));
+        assert_eq!(found.sequence() > first.sequence(), before > 0);
     });
+}
+
+/// A frame of this fills most of what one may take, and three of them a file but for a few bytes.
+const LARGE: [u8; 4040] = [7; 4040];
+
+#[test]
+fn frames_are_complete_below_the_published_end() {
+    frames_are_complete(0);
+}
+
+#[test]
+fn frames_are_complete_below_an_end_in_the_next_file() {
+    frames_are_complete(3);
 }
 
 /// J4: a waiter is told when a sync that began after its frame ended is done, and not before; and it is
