@@ -117,17 +117,23 @@ impl Held {
         fetched: &mut Fetched,
     ) -> Result<()> {
         let chunks = fetched.chunks.len();
-        let Some(cursor) = &mut self.cursor else { return Ok(()) };
-        let result = match self.log.fetch(cursor, partition, limits, fetched) {
-            Err(Error::OffsetOutOfRange { partition: at, requested, start, end }) => {
-                let Some(offset) = self.reset_offset(policy)? else {
-                    return Err(Error::OffsetOutOfRange { partition: at, requested, start, end });
-                };
-                self.seek(Position::new(offset));
-                let Some(cursor) = &mut self.cursor else { return Ok(()) };
-                self.log.fetch(cursor, partition, limits, fetched)
+        let result = loop {
+            let Some(cursor) = &mut self.cursor else { return Ok(()) };
+            match self.log.fetch(cursor, partition, limits, fetched) {
+                // Again where the log start moves on meanwhile: the policy answers that, too.
+                Err(Error::OffsetOutOfRange { partition: at, requested, start, end }) => {
+                    let Some(offset) = self.reset_offset(policy)? else {
+                        return Err(Error::OffsetOutOfRange {
+                            partition: at,
+                            requested,
+                            start,
+                            end,
+                        });
+                    };
+                    self.seek(Position::new(offset));
+                }
+                other => break other,
             }
-            other => other,
         };
         if let Some(last) = fetched.chunks.get(chunks..).and_then(<[_]>::last) {
             self.epoch = Some(last.epoch);

@@ -134,14 +134,41 @@ fn a_reader_beside_retention_is_told_the_truth() {
                 }
             })
         };
-        log.delete_records(2, |_| Ok(())).unwrap();
-        log.lock_for_checkpoint().freeze();
-        let mut listed = log.capture().unwrap().segments;
-        listed.retain(|segment| segment.base_offset >= 2);
-        log.checkpointed(&listed);
+        delete_below_2(&log);
         reading.join().unwrap();
         assert_eq!(log.segment_offsets(), [2, 3]);
     });
+}
+
+/// A search by time beside retention finds what was first, or what is first now.
+#[test]
+fn a_search_by_time_beside_retention_finds_a_record() {
+    check(|| {
+        let log = log(1);
+        for number in 0..4 {
+            append(&log, number, VALUE).unwrap();
+        }
+        let searching = {
+            let log = Arc::clone(&log);
+            spawn(move || {
+                let found = log.offset_for_time(Timestamp::from_millis(1)).unwrap();
+                assert!(matches!(found, Some((0 | 2, _))), "{found:?}");
+                let first = log.timestamp_at(0).unwrap();
+                assert_eq!(first, Some(Timestamp::from_millis(1)));
+            })
+        };
+        delete_below_2(&log);
+        searching.join().unwrap();
+    });
+}
+
+/// Deletes the first two records, and writes the checkpoint that lets their files go.
+fn delete_below_2(log: &Log) {
+    log.delete_records(2, |_| Ok(())).unwrap();
+    log.lock_for_checkpoint().freeze();
+    let mut listed = log.capture().unwrap().segments;
+    listed.retain(|segment| segment.base_offset >= 2);
+    log.checkpointed(&listed);
 }
 
 /// Deletion: an append comes before it or is refused, a reader gets records or nothing, and no buffer stays

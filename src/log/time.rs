@@ -11,16 +11,34 @@ use crate::types::{Epoch, Timestamp};
 impl Log {
     /// The timestamp of the first record at `offset` or behind it.
     pub(crate) fn timestamp_at(&self, offset: i64) -> Result<Option<Timestamp>> {
-        let mut cursor = Cursor::new(offset.max(self.start_offset()));
-        let mut fetched = Fetched::default();
-        let limits = FetchLimits { records: 1, bytes: 1 };
-        self.fetch(&mut cursor, 0, limits, &mut fetched)?;
-        let first = fetched.chunks.first().zip(fetched.records.first());
-        Ok(first.map(|(chunk, record)| Timestamp::from_millis(chunk.timestamp_of(record))))
+        self.beside_deletions(|| {
+            let mut cursor = Cursor::new(offset.max(self.start_offset()));
+            let mut fetched = Fetched::default();
+            let limits = FetchLimits { records: 1, bytes: 1 };
+            self.fetch(&mut cursor, 0, limits, &mut fetched)?;
+            let first = fetched.chunks.first().zip(fetched.records.first());
+            Ok(first.map(|(chunk, record)| Timestamp::from_millis(chunk.timestamp_of(record))))
+        })
     }
 
     /// The first record by offset whose timestamp is `target` or later: its offset and timestamp.
     pub(crate) fn offset_for_time(&self, target: Timestamp) -> Result<Option<(i64, Timestamp)>> {
+        self.beside_deletions(|| self.search(target))
+    }
+
+    /// Looks again where records were deleted meanwhile: what was being looked at may have gone with them.
+    fn beside_deletions<T>(&self, look: impl Fn() -> Result<T>) -> Result<T> {
+        loop {
+            let start = self.start_offset();
+            match look() {
+                Err(error) if cfg!(planted_fault = "search_once") => return Err(error),
+                Err(_) if self.start_offset() > start => {}
+                found => return found,
+            }
+        }
+    }
+
+    fn search(&self, target: Timestamp) -> Result<Option<(i64, Timestamp)>> {
         let target = target.as_millis();
         let end = self.end_offset();
         let view = self.view();

@@ -46,6 +46,7 @@ release_wakes_nobody       model:a_release_reaches
 remove_before_write        model:a_reader_beside_a_roll
 reuse_deleted_folder       api:health
 sealed_before_prefix       model:a_sealed_buffer
+search_once                model:a_search_by_time
 segments_not_synced        seal_and_roll
 sync_covers_later          model:who_waits
 sync_last_file_only        recycle
