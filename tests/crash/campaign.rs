@@ -24,8 +24,10 @@ pub(crate) struct Plan {
     pub(crate) stride: u64,
     /// So many seeds for each kind of crash that has some; with 0 the kinds take turns.
     pub(crate) seeds: u64,
-    /// Up to so many states are tried one by one, as a power of two.
+    /// Up to so many states are tried one by one, as a power of two; with 0 none are.
     pub(crate) state_bits: u32,
+    /// Whether the opening after each kill is crashed at every call.
+    pub(crate) recoveries: bool,
     /// So many crashes in a row at most.
     pub(crate) depth: usize,
     /// Of so many crashed states one is crashed again in its next life ...
@@ -35,20 +37,34 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    const SHORT: Self =
-        Self { stride: 1, seeds: 0, state_bits: 0, depth: 3, deeper_stride: 41, deeper_points: 3 };
+    const SHORT: Self = Self {
+        stride: 1,
+        seeds: 0,
+        state_bits: 0,
+        recoveries: false,
+        depth: 3,
+        deeper_stride: 41,
+        deeper_points: 3,
+    };
     const FULL: Self = Self {
         stride: 1,
         seeds: 8,
-        state_bits: 8,
+        state_bits: STATE_BITS,
+        recoveries: false,
         depth: 3,
         deeper_stride: 97,
         deeper_points: u64::MAX,
     };
 
-    /// The short one, or with `GROUPLOG_CRASH=full` the long one.
-    pub(crate) fn from_env() -> Self {
-        if Self::is_full() { Self::FULL } else { Self::SHORT }
+    /// The short one, or with `GROUPLOG_CRASH=full` the long one. Of short scripts all states are always
+    /// tried.
+    pub(crate) fn from_env(script: &Script) -> Self {
+        if Self::is_full() {
+            return Self { recoveries: script.is_short, ..Self::FULL };
+        }
+        let state_bits = if script.is_short { STATE_BITS } else { 0 };
+        let recoveries = script.is_short && script.steps.len() <= FEW_STEPS;
+        Self { state_bits, recoveries, ..Self::SHORT }
     }
 
     /// For scripts that are run many times over, with another thread at another place each time.
@@ -71,11 +87,20 @@ impl Plan {
     }
 }
 
+/// So many states at one call are few: all of them are tried, as a power of two.
+const STATE_BITS: u32 = 8;
+
+/// With so few steps the short plan crashes openings, too.
+const FEW_STEPS: usize = 5;
+
 /// What was done, for the log of the run.
 #[derive(Debug, Default)]
 struct Tally {
     states: [u64; 4],
     known: u64,
+    /// Calls of the first life that it was crashed at, and how many of them in all ways.
+    calls: u64,
+    exhausted: u64,
 }
 
 /// One script in one mode.
@@ -116,11 +141,41 @@ impl<'a> Campaign<'a> {
     /// At the first state that breaks a promise, with what is needed to see it again.
     pub(crate) fn run(&mut self) {
         self.explore(&mut Vec::new(), &Start::new);
-        let Tally { states, known } = &self.tally;
+        if self.plan.recoveries {
+            self.crash_recoveries();
+        }
+        let Tally { states, known, calls, exhausted } = &self.tally;
         println!(
-            "{} {:?}: states by depth {states:?}, {known} more known",
+            "{} {:?}: states by depth {states:?}, {known} more known; all states at {exhausted} of {calls} calls",
             self.script.name, self.setup.mode
         );
+    }
+
+    /// What a kill leaves may be in the cache of the system alone, and recovery relies on what it reads: so
+    /// power fails at each call of the opening after each kill.
+    fn crash_recoveries(&mut self) {
+        let (whole, _) = self.live(&Start::new(), 0, None, &[]);
+        for op in 1..=whole.ops() {
+            let (end, history) = self.live(&Start::new(), 0, Some(op), &[]);
+            let killed = Point { op, kind: Kind::Kill(self.random.next_u64() % 1_000) };
+            let found = self.judge(killed.kind, None, &end, &history, &[killed]);
+            let start = || Self::after(killed.kind, &end, history.clone(), found);
+            for op in 1..=self.opening(start()) {
+                let (end, history) = self.live(&start(), 1, Some(op), &[killed]);
+                for kind in [Kind::LoseAll, Kind::Torn(self.random.next_u64() % 1_000)] {
+                    self.judge(kind, None, &end, &history, &[killed, Point { op, kind }]);
+                }
+            }
+        }
+    }
+
+    /// How many calls opening takes.
+    fn opening(&self, start: Start) -> u64 {
+        let Start { memory, mut history, promised } = start;
+        if let Err(end) = Life::begin(&memory, self.setup, &mut history, promised, 1) {
+            self.fail(&[], None, &format!("an opening that was verified ends as {end:?}"));
+        }
+        memory.ops()
     }
 
     /// Goes the way of a failure again.
@@ -140,9 +195,9 @@ impl<'a> Campaign<'a> {
         let (whole, _) = self.live(&start(), depth, None, path);
         for op in self.points(depth, whole.ops()) {
             let (end, history) = self.live(&start(), depth, Some(op), path);
-            for kind in self.kinds(&end, depth) {
+            for (kind, state) in self.outcomes(&end, depth) {
                 path.push(Point { op, kind });
-                let found = self.judge(kind, &end, &history, path);
+                let found = self.judge(kind, state, &end, &history, path);
                 let again = self.random.next_u64().is_multiple_of(self.plan.deeper_stride);
                 if path.len() < self.plan.depth && (depth > 0 || again) {
                     self.explore(path, &|| Self::after(kind, &end, history.clone(), found));
@@ -170,6 +225,23 @@ impl<'a> Campaign<'a> {
         (0..count).map(|_| 1 + self.random.next_u64() % ops.max(1)).collect()
     }
 
+    /// In which ways the life is crashed; what that leaves where it is known already.
+    fn outcomes(&mut self, end: &Memory, depth: usize) -> Vec<(Kind, Option<Memory>)> {
+        let mut outcomes: Vec<_> =
+            self.kinds(end, depth).into_iter().map(|kind| (kind, None)).collect();
+        if depth == 0 {
+            self.tally.calls += 1;
+            let bits = Some(self.plan.state_bits).filter(|bits| *bits > 0);
+            if let Some(states) = bits.and_then(|bits| end.crash_states(512, bits)) {
+                self.tally.exhausted += 1;
+                outcomes.retain(|(kind, _)| !kind.is_sampled());
+                let numbered = states.into_iter().enumerate();
+                outcomes.extend(numbered.map(|(at, state)| (Kind::State(512, at), Some(state))));
+            }
+        }
+        outcomes
+    }
+
     fn kinds(&self, end: &Memory, depth: usize) -> Vec<Kind> {
         let seed = || self.random.next_u64() % 1_000;
         if depth > 0 {
@@ -192,10 +264,6 @@ impl<'a> Campaign<'a> {
             return vec![Kind::Kill(seed()), power_loss];
         }
         let mut kinds = vec![Kind::Kill(seed()), Kind::LoseAll, Kind::KeepAll];
-        if let Some(states) = end.crash_states(512, self.plan.state_bits) {
-            kinds.extend((0..states.len()).map(|index| Kind::State(512, index)));
-            return kinds;
-        }
         for _ in 0..self.plan.seeds {
             let sampled = [Kind::Subset(512, seed()), Kind::Subset(4096, seed())];
             kinds.extend(sampled);
@@ -243,8 +311,15 @@ impl<'a> Campaign<'a> {
     }
 
     /// Verifies one state; how many changes it holds.
-    fn judge(&mut self, kind: Kind, end: &Memory, history: &History, path: &[Point]) -> usize {
-        let state = kind.of(end);
+    fn judge(
+        &mut self,
+        kind: Kind,
+        state: Option<Memory>,
+        end: &Memory,
+        history: &History,
+        path: &[Point],
+    ) -> usize {
+        let state = state.unwrap_or_else(|| kind.of(end));
         let promised = history.promised(kind.is_power_loss());
         // After a kill there is more to a state than its bytes: what of it is synced.
         let print = kind.is_power_loss().then(|| fingerprint(&state));
@@ -282,6 +357,15 @@ impl<'a> Campaign<'a> {
 
 fn fingerprint(memory: &Memory) -> u64 {
     let mut hasher = DefaultHasher::new();
-    folder::contents(memory).hash(&mut hasher);
+    for (path, bytes) in folder::contents(memory) {
+        (path, bytes.len()).hash(&mut hasher);
+        // Most of a folder are zeros, and this is most of the work with states that are known.
+        let units = bytes.chunks(ZEROS.len()).enumerate();
+        for (at, unit) in units.filter(|(_, unit)| **unit != ZEROS[..unit.len()]) {
+            (at, unit).hash(&mut hasher);
+        }
+    }
     hasher.finish()
 }
+
+const ZEROS: [u8; 512] = [0; 512];

@@ -26,6 +26,11 @@ impl Kind {
         !matches!(self, Self::Kill(_))
     }
 
+    /// Whether it is one of the states after power loss, chosen by chance.
+    pub(crate) fn is_sampled(self) -> bool {
+        matches!(self, Self::Subset(..) | Self::LoseAll | Self::KeepAll)
+    }
+
     /// What it leaves.
     pub(crate) fn of(self, memory: &Memory) -> Memory {
         let by = |crash, seed| memory.crash(crash, &SeededRandom::new(seed));

@@ -39,7 +39,7 @@ use oracle::History;
 use script::Script;
 
 fn crash(script: &Script, mode: JournalMode) {
-    Campaign::new(script, mode, Plan::from_env()).run();
+    Campaign::new(script, mode, Plan::from_env(script)).run();
 }
 
 macro_rules! scripts {
@@ -174,5 +174,5 @@ fn replay() {
     };
     let path: Vec<Point> = words.map(|word| word.parse().unwrap()).collect();
     let script = script::by_name(name).expect("no such script");
-    Campaign::new(&script, mode, Plan::from_env()).replay(&path);
+    Campaign::new(&script, mode, Plan::from_env(&script)).replay(&path);
 }

@@ -150,6 +150,21 @@ impl Wreck {
         }
     }
 
+    /// So many states `lose` can leave where it keeps all names: no more than there are.
+    fn states_at_least(mut self, unit: usize) -> usize {
+        self.finish(|all| all);
+        self.tree.settle(|| true);
+        self.tree.files().into_iter().fold(1, |states: usize, inode| {
+            let contents = inode.contents.lock();
+            let pending = contents.history.as_ref().filter(|history| !history.pending.is_empty());
+            let Some(history) = pending else { return states };
+            let (lens, extent) = lengths(history);
+            let units = touched_units(history, unit.max(1), extent);
+            let options = units.iter().map(|(_, changes)| changes.len() + 1);
+            options.fold(states.saturating_mul(lens.len()), usize::saturating_mul)
+        })
+    }
+
     fn keep(&mut self, all: bool) {
         if all {
             self.finish(|all| all);
@@ -189,6 +204,10 @@ impl Shared {
 
     pub(super) fn every_state_after(&self, unit: usize, max_bits: u32) -> Option<Vec<Memory>> {
         let max = 1_usize.checked_shl(max_bits)?;
+        // Before each of them is a copy of everything.
+        if Wreck::of(self).states_at_least(unit) > max {
+            return None;
+        }
         let mut choice = InTurn::default();
         let mut states = Vec::new();
         loop {
