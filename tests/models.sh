@@ -4,17 +4,15 @@
 #   tests/models.sh                           all of them
 #   tests/models.sh a_reader                  those whose names begin so
 #   LOOM_MAX_PREEMPTIONS=4 tests/models.sh    more orders
-#   PLANTED_FAULT=publish_relaxed tests/models.sh    with a fault, which they must find
+#   GROUPLOG_PLANTED_FAULT=publish_relaxed tests/models.sh    with a fault, which they must find
 #
 # `cfg(loom)` is passed to this crate alone, by a wrapper of the compiler, so that dependencies are not built
 # again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-fault=${PLANTED_FAULT:-}
-work="${CARGO_TARGET_DIR:-target}/loom${fault:+/$fault}"
+work="${CARGO_TARGET_DIR:-target}/loom"
 mkdir -p "$work"
-cfgs="--cfg loom${fault:+ --cfg 'planted_fault=\"$fault\"'}"
-printf '#!/bin/sh\nexec "$@" %s\n' "$cfgs" >"$work/rustc"
+printf '#!/bin/sh\nexec "$@" --cfg loom --cfg planted_faults\n' >"$work/rustc"
 chmod +x "$work/rustc"
 export RUSTC_WORKSPACE_WRAPPER="$(cd "$work" && pwd)/rustc"
 # Not optimised: that takes much less time to build, and the models take little.

@@ -19,7 +19,7 @@ use super::image::{CheckpointImage, OffsetFile};
 use crate::error::{Error, Result};
 use crate::group::OffsetStore;
 use crate::log::{Captured, FreezeGuard, Frozen, Log, LogImage};
-use crate::types::{Lsn, PartitionNumber};
+use crate::types::{Lsn, PartitionNumber, planted};
 
 /// The partitions of a checkpoint.
 type Logs = BTreeMap<PartitionNumber, LogImage>;
@@ -171,7 +171,7 @@ impl Engine {
             put_back(freeze);
             return Err(Error::Failed { cause });
         }
-        if cfg!(planted_fault = "recycle_early") {
+        if planted("recycle_early") {
             self.journal.checkpointed(freeze.end);
         }
         match self.write_checkpoint_with_reserve(state, freeze) {
@@ -189,7 +189,7 @@ impl Engine {
                 }
                 Ok(())
             }
-            Err(Failure::Sync(error)) => {
+            Err(Failure::Sync(error)) if !planted("retry_failed_checkpoint") => {
                 // What was written before may be lost whatever a later sync says: no checkpoint that
                 // relies on it is written any more. The journal has it all, keeps it, and goes on.
                 let cause = Arc::new(error);
@@ -202,7 +202,7 @@ impl Engine {
                 put_back(freeze);
                 Err(Error::Failed { cause })
             }
-            Err(Failure::Retry(error)) => {
+            Err(Failure::Retry(error) | Failure::Sync(error)) => {
                 put_back(freeze);
                 self.logs.write_failed.store(true, Ordering::Release);
                 Err(error)
@@ -249,11 +249,11 @@ impl Engine {
         if freeze.offsets_version != state.offsets_version {
             let id = self.directory_id;
             let mut store = Arc::clone(&freeze.offsets);
-            if cfg!(planted_fault = "offsets_above_e") {
+            if planted("offsets_above_e") {
                 store = Arc::new(self.offsets.lock().store.snapshot());
             }
             let (file, unsynced) = files::write_offsets(storage, id, &store, offsets)?;
-            if !cfg!(planted_fault = "offsets_not_synced") {
+            if !planted("offsets_not_synced") {
                 unsynced.sync(storage).map_err(Failure::Sync)?;
             }
             offsets = Some(file);
@@ -275,7 +275,7 @@ impl Engine {
             logs,
         };
         let unsynced = files::write_checkpoint(storage, &image)?;
-        if !cfg!(planted_fault = "checkpoint_not_synced") {
+        if !planted("checkpoint_not_synced") {
             unsynced.sync(storage).map_err(Failure::Sync)?;
         }
         state.generation = image.generation;
@@ -292,11 +292,11 @@ impl Engine {
         let captured: Vec<Captured> =
             some.iter().map(|(log, _)| log.capture()).collect::<Result<_>>()?;
         let files: Vec<_> = captured.iter().flat_map(|log| log.files.iter().cloned()).collect();
-        if !files.is_empty() && !cfg!(planted_fault = "segments_not_synced") {
+        if !files.is_empty() && !planted("segments_not_synced") {
             self.storage.sync_all(&files).map_err(Failure::Sync)?;
         }
         for folder in captured.iter().filter_map(|log| log.folder.as_deref()) {
-            if cfg!(planted_fault = "folder_not_synced") {
+            if planted("folder_not_synced") {
                 continue;
             }
             self.storage.sync_dir(folder).map_err(Failure::Sync)?;
@@ -307,20 +307,23 @@ impl Engine {
         for ((log, frozen), captured) in some.iter().zip(captured) {
             log.synced();
             let mut end_offset = frozen.end_offset;
-            if cfg!(planted_fault = "checkpoint_above_e") {
+            if planted("checkpoint_above_e") {
                 end_offset = captured.segments.last().map_or(end_offset, |last| last.end_offset);
+            }
+            let mut start_offset = frozen.start_offset;
+            if planted("log_start_above_e") {
+                start_offset = log.start_offset();
             }
             let mut segments = captured.segments;
             let below = segments
-                .partition_point(|segment| segment.end_offset <= frozen.start_offset)
+                .partition_point(|segment| segment.end_offset <= start_offset)
                 .min(segments.len().saturating_sub(1));
             segments.drain(..below);
-            let image = LogImage {
-                start_offset: frozen.start_offset,
-                end_offset,
-                epochs: frozen.epochs.clone(),
-                segments,
-            };
+            let image =
+                LogImage { start_offset, end_offset, epochs: frozen.epochs.clone(), segments };
+            if planted("remove_segments_early") {
+                log.checkpointed(&image.segments);
+            }
             logs.insert(log.number(), image);
         }
         Ok(())
@@ -344,5 +347,65 @@ enum Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Retry(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::broker::Broker;
+    use crate::config::{BrokerConfig, TopicConfig};
+    use crate::group::{CommittedOffset, OffsetChange, OffsetCommit};
+    use crate::log::RecordData;
+    use crate::storage::Memory;
+    use crate::types::{Timestamp, TopicPartition};
+
+    const NOW: Timestamp = Timestamp::from_millis(7);
+
+    /// Five records more, those in front of `offset` deleted, and the group at it.
+    fn go_on(engine: &Engine, partition: &TopicPartition, offset: i64) {
+        let log = engine.registry.log(partition).unwrap();
+        for _ in 0..5 {
+            let record = RecordData { key: None, value: None, headers: &[], timestamp: None };
+            let mut credit = engine.reserve(record.bound() + 100, Duration::ZERO).unwrap();
+            let mut guard = log.begin_append().unwrap();
+            guard.stage(&record, NOW).unwrap();
+            engine.journal.append(&mut credit, &guard.single_section().unwrap()).unwrap();
+            guard.apply().wake();
+        }
+        engine.delete_records(partition, offset).unwrap();
+        let committed = CommittedOffset {
+            offset,
+            leader_epoch: None,
+            metadata: Arc::default(),
+            commit_timestamp: NOW,
+        };
+        let group = engine.groups.get("g").unwrap();
+        let change = OffsetChange::Set(vec![(log.number(), Some(committed))]);
+        let commit = OffsetCommit { group: Arc::clone(group.name()), change };
+        engine.commit_offsets(&group, None, [partition], &commit).unwrap();
+    }
+
+    /// H4: what comes while a checkpoint is written is not in it, however long that takes.
+    #[test]
+    fn a_checkpoint_holds_what_there_was_when_it_was_frozen() {
+        let config = BrokerConfig::new().background(false);
+        let broker = Broker::open_storage(Arc::new(Memory::new()), config).unwrap();
+        broker.create_topic("t", TopicConfig::new()).unwrap();
+        let (engine, partition) = (&broker.engine, TopicPartition::new("t", 0));
+        go_on(engine, &partition, 3);
+        let freeze = engine.freeze();
+        go_on(engine, &partition, 8);
+
+        let mut state = engine.checkpoint.lock();
+        engine.finish_checkpoint(&mut state, &freeze).unwrap();
+        let (number, log) = state.logs.iter().next().unwrap();
+        assert_eq!((log.start_offset, log.end_offset), (3, 5));
+        assert_eq!(log.segments.last().unwrap().end_offset, 5);
+        let file = state.offsets.unwrap();
+        let offsets = files::read_offsets(&*engine.storage, engine.directory_id, file).unwrap();
+        assert_eq!(offsets.get("g", *number).unwrap().offset, 3);
     }
 }

@@ -38,7 +38,7 @@ use crate::journal::{Credit, Journal, SECTION_HEADER, SectionKind, section_heade
 use crate::log::{Afterwards, LOG_START_SECTION_BYTES, Log, LogShared};
 use crate::storage::{Storage, StorageLock};
 use crate::time::{Clock, Random};
-use crate::types::{Epoch, Lsn, TopicId, TopicPartition};
+use crate::types::{Epoch, Lsn, TopicId, TopicPartition, planted};
 
 /// The committed offsets, with a number that rises with every change.
 #[derive(Debug)]
@@ -98,14 +98,15 @@ impl Engine {
     /// and its locks may be held by them for ever.
     #[inline]
     pub(crate) fn is_forked(&self) -> bool {
-        self.logs.fork.is_child()
+        self.logs.fork.is_child() && !planted("fork_not_noticed")
     }
 
     /// Refuses appends after `close`, and on a full disk.
     #[inline]
     pub(crate) fn check_appends(&self) -> Result<()> {
         self.check_open()?;
-        if self.reserve.is_given_up() { self.refill_reserve() } else { Ok(()) }
+        let full = self.reserve.is_given_up() && !planted("append_on_full_disk");
+        if full { self.refill_reserve() } else { Ok(()) }
     }
 
     /// Reserves journal space for a frame of records. Called without locks; may wait.
@@ -222,7 +223,7 @@ impl Engine {
         let lsn = {
             let _one = self.admin.lock();
             // A folder of the same name may still be a deleted topic's.
-            if !cfg!(planted_fault = "reuse_deleted_folder") {
+            if !planted("reuse_deleted_folder") {
                 self.set_deleted_aside()?;
             }
             let id = self.new_topic_id();
@@ -308,7 +309,7 @@ impl Engine {
             self.troubles.deletion(set_aside.as_ref().copied());
             (deletion, lsn)
         };
-        if !cfg!(planted_fault = "unlink_before_sync") {
+        if !planted("unlink_before_sync") {
             self.wait_deleted(lsn)?;
         }
         self.remove_deleted(&deletion);
@@ -320,7 +321,7 @@ impl Engine {
     fn wait_deleted(&self, lsn: Lsn) -> Result<()> {
         let recovered = if self.journal.is_held() { self.checkpoint() } else { Ok(()) };
         match recovered {
-            Err(Error::DiskFull { .. }) => {
+            Err(Error::DiskFull { .. }) if !planted("deletion_needs_space") => {
                 // Whoever waits for `Synced` goes on waiting for that checkpoint.
                 self.background.request_checkpoint();
                 self.journal.keep_replayed().map_err(indeterminate)

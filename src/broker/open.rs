@@ -30,7 +30,7 @@ use crate::group::{OffsetCommit, OffsetStore};
 use crate::journal::{self, Frame, Journal, JournalConfig, Replayed, SectionKind, Start, sections};
 use crate::log::{AppendSection, Log, LogShared, LogStartSection, Recovery};
 use crate::storage::Storage;
-use crate::types::{Epoch, PartitionNumber, TopicId};
+use crate::types::{Epoch, PartitionNumber, TopicId, planted};
 
 /// The state of a folder in memory.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl Loaded {
     fn is_closed(&self) -> bool {
         let Replayed { frames, torn, last_epoch_seen, .. } = self.replayed;
         let untouched = frames == 0 && !torn && last_epoch_seen <= self.image.epoch;
-        self.image.closed && (untouched || cfg!(planted_fault = "closed_once_is_closed"))
+        self.image.closed && (untouched || planted("closed_once_is_closed"))
     }
 
     /// Reads checkpoint, offset file and journal. Changes nothing on disk.
@@ -197,7 +197,7 @@ pub(super) fn open(
         journal_bytes_discarded: loaded.replayed.discarded_bytes,
         ..RecoveryReport::default()
     };
-    if !cfg!(planted_fault = "believe_cached_checkpoint") {
+    if !planted("believe_cached_checkpoint") {
         files::keep_checkpoint(&*storage, loaded.image.generation)?;
     }
     let to_cut = check_files(&*storage, &config, &loaded, &mut report.damaged)?;
@@ -248,7 +248,9 @@ fn check_files(
     }
     for topic in loaded.registry.topics() {
         for (partition, log) in topic.logs.iter().enumerate() {
-            files::restore_folder(storage, &topic.name, partition as u32, topic.id)?;
+            if !planted("folder_not_restored") {
+                files::restore_folder(storage, &topic.name, partition as u32, topic.id)?;
+            }
             let damage = match log.check_files() {
                 // Its records in the journal would have no place to be written out to.
                 Err(error) if !error.is_corruption() || log.is_dirty() => return Err(error),
@@ -273,7 +275,7 @@ fn check_files(
 /// opening that this was under way, for what it did until its checkpoint a kill leaves in the cache alone.
 fn cut_files(to_cut: &[Arc<Log>], loaded: &Loaded) -> Result<u64> {
     let again = loaded.replayed.last_epoch_seen > loaded.image.epoch;
-    let again = again && !cfg!(planted_fault = "cut_once");
+    let again = again && !planted("cut_once");
     let mut cut = 0;
     for log in to_cut {
         cut += log.cut_files(again)?;
@@ -289,7 +291,8 @@ fn start(
     unclean: bool,
     lock: Box<dyn crate::storage::StorageLock>,
 ) -> Result<(Arc<Engine>, u64)> {
-    let epoch = loaded.image.epoch.max(loaded.replayed.last_epoch_seen).saturating_add(1);
+    let last = loaded.image.epoch.max(loaded.replayed.last_epoch_seen);
+    let epoch = if planted("reuse_epoch") { last } else { last.saturating_add(1) };
     loaded.logs.epoch.store(epoch, std::sync::atomic::Ordering::Release);
     let background = Background::new();
     let start = Start::after(&loaded.replayed);
@@ -300,7 +303,7 @@ fn start(
     let Loaded { image, logs, registry, catalogue, offsets, .. } = loaded;
     // What was replayed may be in the cache of the system alone. And until a checkpoint lies in the
     // new journal file, a rotten header of it would look like the journal's end (hazard H12).
-    let early = cfg!(planted_fault = "synced_before_recovery");
+    let early = planted("synced_before_recovery");
     if !early {
         journal.hold_synced();
     }
@@ -309,7 +312,8 @@ fn start(
     let reserve = Reserve::new(Arc::clone(&storage));
     match reserve.ensure(journal.total_bytes()) {
         // Opening works on a full disk: what is there can be read, deleted and committed.
-        Ok(()) | Err(Error::DiskFull { .. }) => {}
+        Err(Error::DiskFull { .. }) if !planted("opening_needs_space") => {}
+        Ok(()) => {}
         Err(error) => return Err(error),
     }
     let engine = Arc::new(Engine {

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use crate::journal::Journal;
 use crate::log::Log;
+use crate::types::planted;
 
 /// How many filled batches may wait: with the default batch size 4 MiB.
 const MAX_QUEUED: usize = 64;
@@ -65,7 +66,8 @@ fn start(journal: Arc<Journal>) -> State {
 }
 
 fn run(filled: &Receiver<Arc<Log>>, journal: &Journal) {
-    let _guard = journal.fail_on_panic("writer thread");
+    let guard = journal.fail_on_panic("writer thread");
+    let _guard = (!planted("writer_dies_silently")).then_some(guard);
     for log in filled {
         log.write_out_some();
     }

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::group::{
     Heartbeat, MemberConfig, MemberEpoch, MemberId, Reconcile, Refusal, Subscription,
 };
-use crate::types::{GroupMembershipOperation, TopicPartition};
+use crate::types::{GroupMembershipOperation, TopicPartition, planted};
 
 /// What makes a consumer a member of its group.
 #[derive(Debug)]
@@ -167,7 +167,9 @@ impl Consumer {
 
     /// A call other than poll may wait in the engine: the member's interval stands still.
     pub(super) fn pause_interval(&self) {
-        if let Some(member) = &self.membership {
+        if let Some(member) = &self.membership
+            && !planted("time_inside_is_silence")
+        {
             member.group.enter(&member.id, self.source.clock().monotonic());
         }
     }

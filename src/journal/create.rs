@@ -9,7 +9,7 @@ use crate::storage::{OpenMode, Storage};
 use crate::sync::atomic::{AtomicBool, AtomicU64};
 use crate::sync::{Condvar, Mutex, OnceLock};
 use crate::time::{Clock, Random};
-use crate::types::Lsn;
+use crate::types::{Lsn, planted};
 
 use super::header::{Decoded, FIRST_FRAME, FileHeader};
 use super::prepare::Preparing;
@@ -32,8 +32,7 @@ pub(super) fn create(
     storage.sync_dir(Path::new(""))?;
     remove_unfinished(&*storage)?;
     let mut found = survey(&*storage, &config, start)?;
-    let first = sequence_after(found.last_sequence.max(start.continues_from.sequence()))?
-        .max(start.min_sequence);
+    let first = first_sequence(&found, start)?;
 
     let slot = first_slot(&*storage, &config, &mut found)?;
     let header = FileHeader {
@@ -100,6 +99,15 @@ pub(super) fn create(
     Ok(shared)
 }
 
+/// Beyond all that were ever used: positions are never used again (J1).
+fn first_sequence(found: &Survey, start: &Start) -> Result<u32> {
+    let before = start.continues_from.sequence();
+    if planted("reuse_sequences") {
+        return sequence_after(before);
+    }
+    Ok(sequence_after(found.last_sequence.max(before))?.max(start.min_sequence))
+}
+
 /// A slot that nothing needs, or a new one.
 fn first_slot(storage: &dyn Storage, config: &JournalConfig, found: &mut Survey) -> Result<Slot> {
     if let Some((number, bytes)) = found.free.pop_front() {
@@ -161,7 +169,7 @@ fn survey(storage: &dyn Storage, config: &JournalConfig, start: &Start) -> Resul
     for (number, bytes) in list(storage)? {
         survey.numbers.insert(number);
         survey.total_bytes = survey.total_bytes.saturating_add(bytes);
-        let kept = start.keep.contains(&number);
+        let kept = start.keep.contains(&number) && !planted("recycle_replayed_files");
         let file = storage.open(&slot_path(number), OpenMode::Read)?;
         let sequence = match read_header(&*file)? {
             Decoded::Valid(header) if header.directory_id == config.directory_id => header.sequence,

@@ -22,7 +22,7 @@
 //! places in every version.
 
 use crate::error::CorruptReason;
-use crate::types::{Epoch, Lsn};
+use crate::types::{Epoch, Lsn, planted};
 
 use super::field::{array, u32_at, u64_at};
 
@@ -102,7 +102,7 @@ impl FileHeader {
 
     /// What the checksums of the frames of this life of the file are mixed with.
     pub(super) fn frame_salt(&self) -> u32 {
-        if cfg!(planted_fault = "no_salt") {
+        if planted("no_salt") {
             return 0;
         }
         (self.salt >> 32) as u32 ^ self.salt as u32

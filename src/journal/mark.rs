@@ -21,7 +21,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::storage::Storage;
-use crate::types::Lsn;
+use crate::types::{Lsn, planted};
 
 use super::frame::{FRAME_HEADER, claims};
 use super::header::FileHeader;
@@ -87,7 +87,7 @@ impl Mark {
     fn is_the_end_of(&self, files: &[Found]) -> Result<bool> {
         let unchanged = files.iter().map(Found::life).eq(self.files.iter().copied());
         let file = files.iter().find(|file| file.life().header.sequence == self.stop.sequence());
-        let begun = claims(&self.bytes, self.stop) && !cfg!(planted_fault = "half_a_frame_is_none");
+        let begun = claims(&self.bytes, self.stop) && !planted("half_a_frame_is_none");
         let Some(file) = file.filter(|_| unchanged && !begun) else { return Ok(false) };
         let left = file.life().header.size.saturating_sub(self.stop.position()) as usize;
         let mut bytes = [0; FRAME_HEADER];

@@ -53,7 +53,7 @@ use crate::storage::Storage;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex, OnceLock};
 use crate::time::{Clock, Random};
-use crate::types::{Epoch, Lsn, PanicWatch};
+use crate::types::{Epoch, Lsn, PanicWatch, planted};
 
 pub(crate) use inspect::{inspect_frames, inspect_header};
 pub(crate) use mark::{Mark, replay_on};
@@ -288,7 +288,7 @@ impl Journal {
     /// No checkpoint will be written any more, so no space is given back: appends go on until there is
     /// none, and nobody waits for it. The first cause stays.
     pub(crate) fn stop_space(&self, cause: Arc<Error>) {
-        if self.shared.space_stopped.set(cause).is_ok() {
+        if self.shared.space_stopped.set(cause).is_ok() && !planted("leave_waiters_alone") {
             self.shared.notify_space();
         }
     }
@@ -373,7 +373,7 @@ impl Shared {
     fn fail_locked(&self, cause: Arc<Error>) {
         if self.failure.set(cause).is_ok() {
             // Taken and given back, so that nobody between its check and its wait misses the call.
-            if !cfg!(planted_fault = "failure_wakes_early") {
+            if !planted("failure_wakes_early") {
                 drop(self.sync.lock());
             }
             self.sync_done.notify_all();

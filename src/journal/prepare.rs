@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use crate::error::Result;
-use crate::types::Lsn;
+use crate::types::{Lsn, planted};
 
 use super::create::{SPARES_AT_FIRST, free_number, sequence_after};
 use super::frame::NEXT_BYTES;
@@ -34,7 +34,11 @@ impl Shared {
         let large = self.config.file_bytes.saturating_mul(LARGE);
         let fits = state.total_bytes + u64::from(large) <= self.config.max_bytes;
         let waited = state.spare_target > SPARES_AT_FIRST;
-        if waited && fits { large } else { self.config.file_bytes }
+        if waited && (fits || planted("large_file_beyond_limit")) {
+            large
+        } else {
+            self.config.file_bytes
+        }
     }
 
     /// Whether the thread should prepare a file now.
@@ -190,7 +194,8 @@ impl Shared {
     pub(super) fn prepare_exclusive(&self, bytes: u32) -> Result<bool> {
         let mut preparing = self.prepare.lock();
         let size = (FIRST_FRAME + bytes + NEXT_BYTES).next_multiple_of(4096);
-        let size = size.max(self.config.file_bytes);
+        let least = if planted("small_large_file") { 0 } else { self.config.file_bytes };
+        let size = size.max(least);
         let (source, removed) = {
             let mut state = self.state.lock();
             if state.current.room() >= bytes {
@@ -205,7 +210,7 @@ impl Shared {
             state.free.sort_unstable_by_key(|slot| Reverse(slot.size));
             let others = state.free.len() + state.unopened.len() > 1 || self.may_grow(&state);
             let fits = state.free.iter().rposition(|slot| slot.size >= size);
-            if let Some(at) = fits.filter(|_| others) {
+            if let Some(at) = fits.filter(|_| others || planted("nothing_behind_large_frame")) {
                 let slot = state.free.swap_remove(at);
                 (Source::Unneeded(Unneeded::Open(slot)), Vec::new())
             } else {
@@ -228,7 +233,8 @@ impl Shared {
 /// Takes free slots out until a file of `size` bytes fits below the limit, and an ordinary one can
 /// follow it; their numbers and lengths.
 fn make_room(state: &mut State, config: &JournalConfig, size: u64) -> Option<Vec<(u32, u64)>> {
-    let both = size + u64::from(config.file_bytes);
+    let behind = if planted("nothing_behind_large_frame") { 0 } else { config.file_bytes };
+    let both = size + u64::from(behind);
     if state.total_bytes.saturating_sub(state.unneeded_bytes()) + both > config.max_bytes {
         return None;
     }

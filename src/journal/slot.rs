@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::storage::{FileKind, OpenMode, Storage, StorageFile, WriteMap};
+use crate::types::planted;
 
 use super::JournalMode;
 use super::frame::{FRAME_HEADER, FrameHeader, NEXT_BYTES, SUMS_AT};
@@ -82,7 +83,7 @@ impl Slot {
     /// to the device would cost more than all the rest. The page faults that the first store to each
     /// page costs are taken here, not by the threads that append.
     pub(super) fn begin(&self, header: &FileHeader) -> Result<()> {
-        if cfg!(planted_fault = "header_not_durable") {
+        if planted("header_not_durable") {
             return self.file.write_at(&header.encode(), 0);
         }
         self.file.write_at_durable(&header.encode(), 0)?;
@@ -152,7 +153,7 @@ fn fill(file: &dyn StorageFile, size: u32) -> Result<()> {
     for position in (0..u64::from(size)).step_by(PAGE as usize) {
         file.write_at(&zeros, position)?;
     }
-    file.sync_data()
+    if planted("zeros_not_synced") { Ok(()) } else { file.sync_data() }
 }
 
 fn make(storage: &dyn Storage, unfinished: &Path, path: &Path, size: u32) -> Result<()> {
@@ -182,7 +183,9 @@ pub(super) fn rewrite(storage: &dyn Storage, number: u32) -> Result<()> {
     let mut bytes = vec![0; 1 << 16];
     for position in (0..file.len()?).step_by(bytes.len()) {
         let read = file.read_at(&mut bytes, position)?;
-        file.write_at(bytes.get(..read).unwrap_or_default(), position)?;
+        if !planted("believe_cached_journal") {
+            file.write_at(bytes.get(..read).unwrap_or_default(), position)?;
+        }
     }
     file.sync_data()
 }

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::sync::MutexGuard;
+use crate::types::planted;
 
 use super::frame::{FRAME_HEADER, frame_bytes};
 use super::header::FIRST_FRAME;
@@ -98,13 +99,17 @@ impl JournalConfig {
 
     /// What one spare surely takes: never granted.
     fn floor(&self) -> i64 {
+        if planted("grant_last_spare") {
+            return 0;
+        }
         sure_bytes(self.file_bytes, FIRST_FRAME, self.frame_max())
     }
 
     /// What ordinary frames must leave.
     #[inline]
     pub(super) fn held_back(&self) -> i64 {
-        self.floor() + i64::from(self.frame_max())
+        let urgent = if planted("nothing_held_back") { 0 } else { self.frame_max() };
+        self.floor() + i64::from(urgent)
     }
 }
 
@@ -242,7 +247,8 @@ impl Shared {
         let credit = Credit { shared: self, bytes: bytes as usize, exclusive: true };
         loop {
             let state = self.state.lock();
-            if state.sure_bytes(self.config.frame_max()) == state.slack + BLOCK {
+            let alone = state.sure_bytes(self.config.frame_max()) == state.slack + BLOCK;
+            if alone || planted("large_frame_not_alone") {
                 break;
             }
             self.wait_exclusive(state, &mut stalled, deadline)?;

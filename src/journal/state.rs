@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::sync::atomic::Ordering;
-use crate::types::Lsn;
+use crate::types::{Lsn, planted};
 
 use super::frame::{FRAME_HEADER, FrameHeader, Kind, NEXT_BYTES, payload_crc};
 use super::header::{FIRST_FRAME, FileHeader};
@@ -250,7 +250,7 @@ impl Shared {
             known_synced: self.synced(),
             payload_crc: payload.crc.unwrap_or_else(|| payload_crc(payload.parts)),
         };
-        if cfg!(planted_fault = "end_before_frame") {
+        if planted("end_before_frame") {
             let end = Lsn::new(state.current.sequence, state.current.position + frame as u32);
             self.end.store(end.to_u64(), Ordering::Release);
         }

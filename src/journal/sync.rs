@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::storage::StorageFile;
 use crate::sync::MutexGuard;
 use crate::sync::atomic::Ordering;
-use crate::types::Lsn;
+use crate::types::{Lsn, planted};
 
 use super::slot::rewrite;
 use super::state::Life;
@@ -46,6 +46,9 @@ impl Shared {
 
     #[inline]
     pub(super) fn request_sync(&self, lsn: Lsn) {
+        if planted("only_waiters_sync") {
+            return;
+        }
         self.requested.fetch_max(lsn.to_u64(), Ordering::SeqCst);
         if self.config.background {
             self.signal.hurry();
@@ -53,7 +56,7 @@ impl Shared {
     }
 
     pub(super) fn wait_synced(&self, lsn: Lsn, timeout: Option<Duration>) -> Result<()> {
-        if lsn <= self.synced() || cfg!(planted_fault = "ack_before_sync") {
+        if lsn <= self.synced() || planted("ack_before_sync") {
             return Ok(());
         }
         if lsn > self.end() {
@@ -81,7 +84,13 @@ impl Shared {
                 return Ok(());
             }
             if let Some(cause) = self.failure.get() {
-                return Err(Error::Indeterminate { cause: Arc::clone(cause) });
+                let cause = Arc::clone(cause);
+                let known = planted("failed_sync_is_known");
+                return Err(if known {
+                    Error::Failed { cause }
+                } else {
+                    Error::Indeterminate { cause }
+                });
             }
             if !sync.running && self.covered() < lsn {
                 sync.running = true;
@@ -90,7 +99,7 @@ impl Shared {
                 if let Some(end) = synced {
                     self.cover(&sync, end);
                 }
-                if !cfg!(planted_fault = "sync_wakes_nobody") {
+                if !planted("sync_wakes_nobody") {
                     self.sync_done.notify_all();
                 }
                 continue;
@@ -114,15 +123,18 @@ impl Shared {
         let (end, dirty) = {
             let state = self.state.lock();
             let lives = state.sealed.iter().chain([&state.current]);
-            let last_only = cfg!(planted_fault = "sync_last_file_only");
+            let last_only = planted("sync_last_file_only");
             let lives = lives.skip(if last_only { state.sealed.len() } else { 0 });
             let dirty: Vec<Dirty> = lives.filter(|life| life.is_dirty()).map(Dirty::of).collect();
             (state.current.end(), dirty)
         };
         for life in &dirty {
             if let Err(error) = life.file.sync_data()
-                && !cfg!(planted_fault = "forget_failed_sync")
+                && !planted("forget_failed_sync")
             {
+                if planted("retry_failed_sync") && life.file.sync_data().is_ok() {
+                    continue;
+                }
                 self.fail(Arc::new(error));
                 return None;
             }
@@ -134,7 +146,7 @@ impl Shared {
                 life.synced = life.synced.max(done.position);
             }
         }
-        let end = if cfg!(planted_fault = "sync_covers_later") { state.current.end() } else { end };
+        let end = if planted("sync_covers_later") { state.current.end() } else { end };
         drop(guard);
         self.failure.get().is_none().then_some(end)
     }
@@ -150,7 +162,7 @@ impl Shared {
         let mut sync = self.sync.lock();
         sync.held = held;
         self.cover(&sync, Lsn::ZERO);
-        if !cfg!(planted_fault = "release_wakes_nobody") {
+        if !planted("release_wakes_nobody") {
             self.sync_done.notify_all();
         }
     }
@@ -172,7 +184,10 @@ impl Shared {
         {
             let mut guard = self.state.lock();
             let state = &mut *guard;
-            while state.sealed.front().is_some_and(|life| life.sequence < end.sequence()) {
+            while state.sealed.front().is_some_and(|life| {
+                life.sequence < end.sequence()
+                    || planted("recycle_file_of_checkpoint") && life.sequence == end.sequence()
+            }) {
                 state.free.extend(state.sealed.pop_front().map(|life| life.slot));
             }
             if end.sequence() >= state.first_sequence {
@@ -187,8 +202,8 @@ impl Shared {
             state.half_full_told = false;
         }
         {
-            let planted = cfg!(planted_fault = "checkpoint_wakes_early");
-            let sync = (!planted).then(|| self.sync.lock());
+            let early = planted("checkpoint_wakes_early");
+            let sync = (!early).then(|| self.sync.lock());
             self.covered.fetch_max(end.to_u64(), Ordering::AcqRel);
             // Held or not: a checkpoint makes durable whatever it covers.
             self.synced.fetch_max(end.to_u64(), Ordering::AcqRel);

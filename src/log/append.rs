@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::record::{HEADER_BYTES, Header, encode_record, encoded_record_bytes};
 use crate::sync::MutexGuard;
 use crate::sync::atomic::Ordering;
-use crate::types::{Epoch, PanicWatch, PartitionNumber, Timestamp, TimestampType};
+use crate::types::{Epoch, PanicWatch, PartitionNumber, Timestamp, TimestampType, planted};
 
 /// The capacity of the first buffer of a partition; it grows to the batch size by demand.
 const FIRST_CAPACITY: usize = 4 << 10;
@@ -144,7 +144,7 @@ impl Log {
         if appender.poisoned {
             return Err(self.poisoned());
         }
-        if self.is_deleted() && !cfg!(planted_fault = "append_to_deleted") {
+        if self.is_deleted() && !planted("append_to_deleted") {
             return Err(self.gone());
         }
         Ok(AppendGuard { log: self, appender, watch: PanicWatch::begin() })
@@ -262,7 +262,7 @@ impl AppendGuard<'_> {
         let appender = &mut *self.appender;
         let first = appender.next_offset;
         appender.next_offset = appender.staged_end();
-        if cfg!(planted_fault = "end_before_records") {
+        if planted("end_before_records") {
             log.end.store(appender.next_offset, Ordering::Release);
         }
         if let Some(open) = &mut appender.open {
@@ -286,6 +286,9 @@ impl Drop for AppendGuard<'_> {
     fn drop(&mut self) {
         if self.watch.has_panicked() {
             self.appender.poisoned = true;
+        }
+        if planted("keep_refused_records") {
+            return;
         }
         self.appender.staged.clear();
         if !self.appender.fresh.is_empty() {
@@ -338,7 +341,8 @@ impl Log {
         fresh: bool,
     ) -> Option<i64> {
         let base = batch.shared.base_timestamp;
-        let timestamp = batch.shared.append_timestamp().unwrap_or(asked);
+        let own = batch.shared.append_timestamp().filter(|_| !planted("time_of_each_record"));
+        let timestamp = own.unwrap_or(asked);
         let delta = i32::try_from(offset - batch.shared.base_offset).ok()?;
         loop {
             let room = batch.writer.spare().get_mut(piece.bytes..)?;

@@ -13,7 +13,7 @@ use super::{Log, SegmentImage, check_range};
 use crate::error::{CorruptReason, Result};
 use crate::segment::parse_file_name;
 use crate::sync::atomic::Ordering;
-use crate::types::PartitionNumber;
+use crate::types::{PartitionNumber, planted};
 
 /// The body of a section that moves a log start: partition number (u32) and the first offset that can be
 /// read from then on (i64), big-endian.
@@ -62,7 +62,9 @@ impl Log {
         if before <= start {
             return Ok(None);
         }
-        guard.mark_dirty();
+        if !planted("log_start_not_dirty") {
+            guard.mark_dirty();
+        }
         let section = LogStartSection { partition: self.number(), start_offset: before };
         let journaled = journal(section)?;
         self.start.store(before, Ordering::Release);
@@ -93,8 +95,10 @@ impl Log {
             let gone = segments.partition_point(|segment| below(segment.base_offset()));
             segments.drain(..gone).for_each(|segment| segment.close_file());
         });
-        out.names_changed = true;
-        self.mark_dirty();
+        if !planted("removal_not_durable") {
+            out.names_changed = true;
+            self.mark_dirty();
+        }
         if self.remove_files(&below).is_err() {
             self.shared.left_over.store(true, Ordering::Release);
         }

@@ -43,7 +43,7 @@ use crate::journal::Journal;
 use crate::storage::{ForkMark, Storage};
 use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Mutex, OnceLock, RwLock};
-use crate::types::{Epoch, Lsn, PartitionNumber, TimestampType, TopicId, TopicPartition};
+use crate::types::{Epoch, Lsn, PartitionNumber, TimestampType, TopicId, TopicPartition, planted};
 
 pub(crate) use append::{
     Afterwards, AppendGuard, FreezeGuard, Frozen, Placed, RecordData, frame_bound,
@@ -292,7 +292,11 @@ impl Log {
     /// there on it holds other records, or none. `None` if that record is still the one before `offset`, or
     /// was deleted since.
     pub(crate) fn divergence(&self, offset: i64, epoch: Option<Epoch>) -> Option<i64> {
+        if planted("truncation_not_noticed") {
+            return None;
+        }
         let end = self.end_offset();
+        let epoch = epoch.filter(|_| !planted("positions_without_epoch"));
         let Some(epoch) = epoch.filter(|_| offset > self.start_offset()) else {
             return (offset > end).then_some(end);
         };

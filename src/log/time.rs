@@ -6,7 +6,7 @@ use super::batch::append_timestamp;
 use super::segment::Segment;
 use super::{Cursor, FetchLimits, Fetched, Log};
 use crate::error::Result;
-use crate::types::{Epoch, Timestamp};
+use crate::types::{Epoch, Timestamp, planted};
 
 impl Log {
     /// The timestamp of the first record at `offset` or behind it.
@@ -31,7 +31,7 @@ impl Log {
         loop {
             let start = self.start_offset();
             match look() {
-                Err(error) if cfg!(planted_fault = "search_once") => return Err(error),
+                Err(error) if planted("search_once") => return Err(error),
                 Err(_) if self.start_offset() > start => {}
                 found => return found,
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::batch::MemBatch;
 use super::segment::Segment;
-use crate::types::Epoch;
+use crate::types::{Epoch, planted};
 
 /// Segments, then frozen batches, then the open batch: offsets rise through them without a gap.
 ///
@@ -48,7 +48,8 @@ impl View {
     /// its segment shows all of it, and before may show its end without its bytes.
     pub(super) fn is_stored(&self, offset: i64) -> bool {
         let written = self.segments.last().is_some_and(|last| offset < last.end_offset());
-        let planted = cfg!(planted_fault = "prefer_segments");
-        written && (planted || self.batches().next().is_none_or(|first| offset < first.base_offset))
+        let first = self.batches().next();
+        let in_front = first.is_none_or(|first| offset < first.base_offset);
+        written && (in_front || planted("prefer_segments"))
     }
 }

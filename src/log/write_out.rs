@@ -14,6 +14,7 @@ use crate::record::Compression;
 use crate::storage::{OpenMode, StorageFile};
 use crate::sync::MutexGuard;
 use crate::sync::atomic::Ordering;
+use crate::types::planted;
 
 /// How many frozen batches of a partition may wait before an append waits for whoever writes them out.
 const MAX_WAITING: usize = 64;
@@ -156,8 +157,8 @@ impl Log {
                 return Ok(());
             }
             let mark = self.mark.load(Ordering::Acquire);
-            let planted = cfg!(planted_fault = "checkpoint_above_e");
-            if mark >= 0 && batch.base_offset >= mark && !planted {
+            let beyond = mark >= 0 && batch.base_offset >= mark;
+            if beyond && !planted("checkpoint_above_e") {
                 self.capture_at_mark(out)?;
             }
             self.write_batch(out, &batch)?;
@@ -187,15 +188,17 @@ impl Log {
 
     fn write_batch(&self, out: &mut WriteOut, batch: &MemBatch) -> Result<()> {
         let remove = |view: &mut View| drop(view.frozen.remove(0));
-        let planted = cfg!(planted_fault = "remove_before_write");
-        if planted {
+        let before = planted("remove_before_write");
+        if before {
             self.swap_view(remove);
         }
         let mut scratch = std::mem::take(&mut out.compressed);
         let result = self.write_bytes(out, batch, &mut scratch);
         out.compressed = scratch;
-        result?;
-        if !planted {
+        if !planted("forget_failed_batch") {
+            result?;
+        }
+        if !before {
             self.swap_view(remove);
         }
         Ok(())
@@ -273,7 +276,7 @@ impl Log {
             // An opening that was cut short may have cut the file, and only the system's cache know of it:
             // durable before a checkpoint lists the segment as one whose length is final.
             let file = active.file()?;
-            if !is_in(&out.unsynced, &file) {
+            if !is_in(&out.unsynced, &file) && !planted("cut_not_synced") {
                 out.unsynced.push(file);
             }
         }

@@ -1,3 +1,5 @@
+use super::planted;
+
 /// Tells whether the scope that holds it is left by a panic that began in it.
 ///
 /// `std::thread::panicking` alone is also true in what a program's own destructors call while the
@@ -16,7 +18,8 @@ impl PanicWatch {
     /// Asked by the destructor of the guard that holds it.
     #[inline]
     pub(crate) fn has_panicked(&self) -> bool {
-        !self.panicking_before && std::thread::panicking()
+        let before = self.panicking_before && !planted("any_panic_counts");
+        !before && std::thread::panicking() && !planted("panic_not_noticed")
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use grouplog::storage::{Crash, Memory, OpenMode, Storage};
 use grouplog::time::SeededRandom;
 use grouplog::{
-    Acks, Broker, BrokerConfig, Error, HealthStatus, JournalMode, Problem, Producer,
+    Acks, Broker, BrokerConfig, CorruptReason, Error, HealthStatus, JournalMode, Problem, Producer,
     ProducerConfig, Record, Result, TopicConfig,
 };
 
@@ -216,6 +216,129 @@ fn a_panic_in_a_checkpoint_stops_all_writing_and_nobody_waits_for_ever() {
     };
     assert!(error.is_fatal(), "{error}");
     assert!(problems(&broker).contains("after a panic"), "{}", problems(&broker));
+}
+
+#[test]
+fn a_panic_in_the_writer_thread_stops_all_writing() {
+    let (world, storage, broker) = world();
+    broker.close().unwrap();
+    storage.order("create", "t-0", Act::Panic);
+    let broker = open(&storage, &world.config.clone().background(true)).unwrap();
+    let sender = producer(&broker, Acks::Written);
+    // Several filled batches: enough to be handed over, too few for this thread to write them itself.
+    for _ in 0..100 {
+        if sender.send(Record::to("t").partition(0).value(&[b'a'; 100])).is_err() {
+            break;
+        }
+    }
+    drop(sender);
+    let Error::Failed { cause } = refused(broker.close()) else { panic!() };
+    assert!(cause.to_string().contains("writer thread"), "{cause}");
+}
+
+/// What a kill left may be in the cache alone, and a sync of it may have failed; the deletion relies on all
+/// of it, and has no space for a checkpoint.
+#[test]
+fn a_topic_is_deleted_for_good_from_a_folder_that_opens_on_a_full_disk() {
+    for mode in [JournalMode::Map, JournalMode::Write] {
+        let random = SeededRandom::new(1);
+        let on = |storage: Memory| {
+            let mut world = World::on(storage).batch_size(1024);
+            world.config = world.config.journal_mode(mode);
+            world
+        };
+        let world = on(Memory::crash_simulating(1));
+        let broker = world.open();
+        for topic in ["t", "u"] {
+            broker.create_topic(topic, TopicConfig::new()).unwrap();
+        }
+        let sender = producer(&broker, Acks::Written);
+        for n in 0..20 {
+            let topic = if n % 2 == 0 { "t" } else { "u" };
+            sender.send(Record::to(topic).value(&[b'a'; 100])).unwrap();
+        }
+        world.storage.fail_at(world.storage.ops() + 1, ErrorKind::Other, false);
+        let failed = producer(&broker, Acks::Synced).flush();
+        assert!(matches!(failed, Err(Error::Indeterminate { .. })), "{failed:?}");
+
+        let world = on(world.storage.crash(Crash::Kill, &random));
+        world.storage.set_capacity(0);
+        let broker = world.open();
+        assert_eq!(all(&broker, "u").len(), 10);
+        broker.delete_topic("t").unwrap();
+
+        let world = on(world.storage.crash(Crash::LoseAll, &random));
+        world.storage.set_capacity(u64::MAX);
+        let broker = world.open();
+        assert_eq!(broker.list_topics(), ["u"], "{mode:?}");
+        assert_eq!(all(&broker, "u").len(), 10, "{mode:?}");
+    }
+}
+
+/// H9: a folder says whose it is, and its name is not enough.
+#[test]
+fn the_folder_of_another_topic_is_damage_however_right_it_looks() {
+    let world = World::new();
+    let broker = world.open();
+    for topic in ["t", "u"] {
+        broker.create_topic(topic, TopicConfig::new()).unwrap();
+        producer(&broker, Acks::Synced).send(Record::to(topic).value("the same")).unwrap();
+    }
+    broker.close().unwrap();
+    for (from, to) in [("t-0", "x"), ("u-0", "t-0"), ("x", "u-0")] {
+        world.storage.rename(Path::new(from), Path::new(to)).unwrap();
+    }
+    let strict =
+        Broker::open_storage(Arc::new(world.storage.clone()), world.config.clone().strict(true));
+    let Err(Error::Corrupt(damage)) = strict else { panic!("{strict:?}") };
+    assert_eq!(damage.reason, CorruptReason::TopicId);
+    assert!(damage.path.ends_with("t-0/partition.metadata"), "{damage:?}");
+}
+
+/// The name of a file that a failed attempt left is not durable, though the next attempt finds it.
+#[test]
+fn a_file_that_a_failed_checkpoint_left_is_there_after_a_power_loss() {
+    let world = World::on(Memory::crash_simulating(1));
+    let storage = Faulty::new(world.storage.clone());
+    let broker = open(&storage, &world.config).unwrap();
+    broker.create_topic("t", TopicConfig::new()).unwrap();
+    // Both checkpoint files are there, so that only the offset file's name is new.
+    for _ in 0..2 {
+        producer(&broker, Acks::Synced).send(Record::to("t").value("a")).unwrap();
+        broker.checkpoint().unwrap();
+    }
+    let mut consumer = broker.consumer("g").unwrap();
+    consumer.assign([tp("t", 0)]).unwrap();
+    consumer.commit_offsets([(tp("t", 0), 1)]).unwrap();
+    storage.order("write", "offsets.a", EIO);
+    assert!(matches!(refused(broker.checkpoint()), Error::Io { .. }));
+    storage.heal();
+    broker.checkpoint().unwrap();
+
+    let world = World::on(world.storage.crash(Crash::LoseAll, &SeededRandom::new(1)));
+    let offsets = world.open().describe_group("g").unwrap().offsets;
+    assert_eq!(offsets[0].committed, Some(1));
+}
+
+#[test]
+fn a_folder_opens_though_there_is_no_space_for_its_reserve() {
+    let world = World::new();
+    let broker = world.open();
+    broker.create_topic("t", TopicConfig::new()).unwrap();
+    producer(&broker, Acks::Synced).send(Record::to("t").value("before")).unwrap();
+    broker.close().unwrap();
+    world.storage.remove(Path::new("reserve")).unwrap();
+    world.storage.set_capacity(0);
+    let broker = world.open();
+    assert!(matches!(broker.health().problems()[0], Problem::DiskFull), "{}", problems(&broker));
+    let sender = producer(&broker, Acks::Written);
+    let error = refused(sender.send(Record::to("t").value("refused")));
+    assert!(matches!(error, Error::DiskFull { .. }), "{error}");
+    world.storage.set_capacity(u64::MAX);
+    sender.send(Record::to("t").value("after")).unwrap();
+    broker.checkpoint().unwrap();
+    assert!(broker.health().is_ok(), "{}", problems(&broker));
+    assert_eq!(values(&all(&broker, "t")), ["before", "after"]);
 }
 
 #[test]

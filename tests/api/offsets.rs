@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use grouplog::storage::{Crash, Memory, Storage};
+use grouplog::storage::{Crash, Memory, OpenMode, Storage};
 use grouplog::time::SeededRandom;
 use grouplog::{
     Acks, Broker, Consumer, ConsumerConfig, Error, IsolationLevel, OffsetAndMetadata, OffsetReset,
@@ -300,6 +300,42 @@ fn a_synced_commit_survives_power_loss_and_shares_its_sync_with_what_was_sent_be
         assert_eq!(broker.describe_group(group).unwrap().offsets[0].committed, Some(3), "{group}");
     }
     assert_eq!(values(&drain(&mut reader(&broker, "t", 1))), ["a", "b", "c"]);
+}
+
+/// An offset file has its own checksum, which says nothing of whether it is the one that the checkpoint means.
+#[test]
+fn an_offset_file_of_another_time_is_damage() {
+    let world = World::new();
+    let broker = world.open();
+    broker.create_topic("t", TopicConfig::new()).unwrap();
+    let mut consumer = assigned(&broker, in_group());
+    for offset in [1, 2] {
+        consumer.commit_offsets([(tp("t", 0), offset)]).unwrap();
+        broker.checkpoint().unwrap();
+    }
+    drop(consumer);
+    broker.close().unwrap();
+    let open = |name, mode| world.storage.open(Path::new(name), mode).unwrap();
+    let read = |name| {
+        let file = open(name, OpenMode::Read);
+        let mut bytes = vec![0; file.len().unwrap() as usize];
+        assert_eq!(file.read_at(&mut bytes, 0).unwrap(), bytes.len());
+        bytes
+    };
+    let (a, b) = (read("offsets.a"), read("offsets.b"));
+    assert!(a.len() == b.len() && a != b);
+    for (name, own, other) in [("offsets.a", &a, &b), ("offsets.b", &b, &a)] {
+        open(name, OpenMode::Write).write_at(other, 0).unwrap();
+        match world.try_open() {
+            Err(Error::Corrupt(damage)) => assert!(damage.path.ends_with(name), "{damage:?}"),
+            // Not the one that counts.
+            opened => {
+                let offsets = opened.unwrap().describe_group("g").unwrap().offsets;
+                assert_eq!(offsets[0].committed, Some(2), "{name}");
+            }
+        }
+        open(name, OpenMode::Write).write_at(own, 0).unwrap();
+    }
 }
 
 /// The bench `commit` does a million of them; what they leave does not depend on how many there were.

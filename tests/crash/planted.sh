@@ -1,103 +1,185 @@
 #!/usr/bin/env bash
-# Plants faults in the engine, one at a time, and demands that the crash tests find each of them.
+# Plants faults in the engine, one at a time, and demands that the tests of `cargo test` find each of them; the
+# models of concurrency (tests/models.sh) those that only some order of threads brings out.
 #
-#   tests/crash/planted.sh            all faults
-#   tests/crash/planted.sh no_salt    one of them
+#   tests/crash/planted.sh                     all faults, each by the tests that are to find it
+#   tests/crash/planted.sh no_salt no_reserve  some of them
+#   tests/crash/planted.sh --search no_salt    where those tests do not find it, all others follow
 #
-# A fault is a `cfg!(planted_fault = "name")` in the sources. It is passed to this crate alone, by a
-# wrapper of the compiler whose path names the fault, so that dependencies are not built again.
+# A fault is a guard in the sources that asks `planted("name")`. All of them are built at once, into this
+# crate alone, by a wrapper of the compiler: dependencies are not built again. A run then names one.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+search=no
+if [[ ${1:-} == --search ]]; then
+    search=yes
+    shift
+fi
 work="${CARGO_TARGET_DIR:-target}/planted"
+mkdir -p "$work"
+work=$(cd "$work" && pwd)
 
-# Each with the tests that find it first; all the others of the crash tests follow where they do not.
-# `api:` in front of a name means the tests of tests/api, and those alone; `model:` the models of
-# concurrency whose names begin so (tests/models.sh).
+# Each with the tests that are to find it, `binary:filter`; `model:` are the models of concurrency.
 faults='
-ack_before_sync            first_open
-append_to_deleted          model:a_deletion
-believe_cached_checkpoint  first_open
-believe_missing_segment    model:a_reader_beside_retention
-believe_segment            seal_and_roll
-checkpoint_above_e         during_checkpoint
-checkpoint_not_synced      commits
-checkpoint_wakes_early     model:a_checkpoint_reaches
-closed_once_is_closed      api:first_use
-cut_once                   cut_short
-damage_is_torn_tail        damage
-end_before_frame           model:frames_are_complete
-end_before_records         model:a_reader_at_the_tip
-failure_wakes_early        model:a_failure_reaches
-folder_not_synced          seal_and_roll
-follow_past_checkpoint     api:follow
-follow_strangers           api:hostile
-forget_failed_sync         api:health
-half_a_frame_is_none       api:follow
-header_not_durable         recycle
-keep_unlisted_segment      seal_and_roll
-no_salt                    look_alike
-offsets_above_e            during_checkpoint
-offsets_not_synced         commits
-one_checkpoint_file        commits
-prefer_segments            model:a_reader_beside_a_roll
-publish_relaxed            model:readers_see_whole_records
-recycle_early              recycle_during_checkpoint
-release_wakes_nobody       model:a_release_reaches
-remove_before_write        model:a_reader_beside_a_roll
-reuse_deleted_folder       api:health
-sealed_before_prefix       model:a_sealed_buffer
-search_once                model:a_search_by_time
-segments_not_synced        seal_and_roll
-sync_covers_later          model:who_waits
-sync_last_file_only        recycle
-sync_wakes_nobody          model:who_waits
-synced_before_recovery     synced_after
-unlink_before_sync         delete_and_recreate
+ack_before_sync             crash:first_open
+any_offset_file_taken       api:an_offset_file_of_another
+any_panic_counts            lib:panic_watch
+append_behind_damage        api:records_behind_a_damaged
+append_on_full_disk         api:a_full_disk_refuses
+append_to_deleted           model:a_deletion
+batch_checksum_not_checked  api:a_damaged_batch
+believe_cached_checkpoint   crash:first_open
+believe_cached_journal      api:a_topic_is_deleted_for_good
+believe_index               lib:segment::
+believe_missing_segment     model:a_reader_beside_retention
+believe_payload             lib:journal::tests::replaying
+believe_segment             crash:seal_and_roll
+believe_sums                lib:the_sums_of_a_foreign
+block_sums_not_checked      lib:log::tests::reading
+checkpoint_above_e          crash:during_checkpoint
+checkpoint_not_synced       crash:commits
+checkpoint_wakes_early      model:a_checkpoint_reaches
+closed_once_is_closed       api:first_use
+commit_without_epoch        api:offsets
+cut_not_synced              lib:a_cut_is_durable
+cut_once                    crash:cut_short
+damage_is_torn_tail         lib:journal::tests::replaying
+dead_frames_live            lib:journal::tests::replaying
+deletion_needs_space        api:a_topic_is_deleted_for_good
+end_before_frame            model:frames_are_complete
+end_before_records          model:a_reader_at_the_tip
+epochs_not_checked          lib:a_batch_of_another_epoch
+failed_sync_is_known        api:health
+failure_wakes_early         model:a_failure_reaches
+folder_not_restored         crash:delete_and_recreate
+folder_not_synced           crash:seal_and_roll
+follow_past_checkpoint      api:follow
+follow_strangers            api:hostile
+forget_failed_batch         api:a_checkpoint_that_cannot_write
+forget_failed_sync          lib:journal::tests::crashing
+fork_not_noticed            api:fork
+grant_last_spare            lib:journal::tests::append
+half_a_frame_is_none        api:follow
+header_not_durable          lib:journal::tests::crashing
+keep_refused_records        crash:recycle
+keep_unlisted_segment       crash:seal_and_roll
+lapped_reader_goes_on       lib:a_file_that_is_used_again
+large_file_beyond_limit     lib:journal::tests::append
+large_frame_not_alone       lib:journal::tests::append
+later_files_are_no_witness  lib:journal::tests::replaying
+leave_waiters_alone         lib:who_waits_for_space
+lock_left_to_children       api:fork
+log_start_above_e           lib:a_checkpoint_holds_what
+log_start_not_dirty         crash:delete_records
+longer_segment_taken        lib:log::tests::reading
+name_not_synced_again       api:a_file_that_a_failed
+no_reserve                  api:a_full_disk_refuses
+no_salt                     lib:a_payload_of_look_alikes
+no_witness                  lib:journal::tests::syncing
+nothing_behind_large_frame  lib:journal::tests::append
+nothing_held_back           lib:a_full_journal_still
+offset_chain_not_checked    crash:bits
+offsets_above_e             lib:a_checkpoint_holds_what
+offsets_not_synced          crash:commits
+one_checkpoint_file         crash:commits
+one_offset_file             crash:commits
+only_waiters_sync           lib:journal::tests::syncing
+opening_needs_space         api:a_folder_opens_though
+panic_not_noticed           lib:panic_watch
+positions_without_epoch     api:offsets
+prefer_segments             model:a_reader_beside_a_roll
+publish_relaxed             model:readers_see_whole_records
+recycle_early               crash:recycle_during_checkpoint
+recycle_file_of_checkpoint  lib:a_file_is_not_used_again
+recycle_replayed_files      lib:journal::tests::replaying
+release_wakes_nobody        model:a_release_reaches
+rely_on_marks               lib:journal::tests::replaying
+removal_not_durable         crash:delete_records
+remove_before_write         model:a_reader_beside_a_roll
+remove_segments_early       crash:delete_records
+replay_foreign_file         lib:journal::tests::replaying
+replay_seals_elsewhere      crash:seal_and_roll
+retry_failed_checkpoint     api:a_failed_segment_sync
+retry_failed_sync           lib:journal::tests::crashing
+reuse_deleted_folder        api:health
+reuse_epoch                 api:offsets
+reuse_sequences             lib:journal::tests::replaying
+sealed_before_prefix        model:a_sealed_buffer
+search_once                 model:a_search_by_time
+segments_not_synced         crash:seal_and_roll
+small_large_file            lib:no_file_is_smaller
+sync_covers_later           model:who_waits
+sync_last_file_only         lib:journal::tests::crashing
+sync_wakes_nobody           model:who_waits
+synced_before_recovery      crash:synced_after
+take_foreign_folder         api:the_folder_of_another
+time_inside_is_silence      api:membership
+time_of_each_record         api:produce
+truncation_not_noticed      api:offsets
+unlink_before_sync          crash:delete_and_recreate
+vouch_for_unsynced          crash:first_open
+whole_checksum_not_checked  lib:log::tests
+writer_dies_silently        api:a_panic_in_the_writer
+zeros_not_synced            lib:journal::tests::crashing
 '
 
 # Every fault in the sources is in the list, and the other way round.
-planted=$(grep -rhoE 'planted_fault = "[a-z_]+"' src | cut -d'"' -f2 | sort -u)
+planted=$(grep -rhoE 'planted\("[a-z_]+"\)' src | cut -d'"' -f2 | sort -u)
 listed=$(awk 'NF { print $1 }' <<<"$faults" | sort -u)
 diff <(echo "$planted") <(echo "$listed") || { echo "the list of faults is not that of the sources"; exit 1; }
 
+chosen=$(awk -v wanted=" $* " 'NF && (wanted == "  " || index(wanted, " " $1 " "))' <<<"$faults")
+[[ -n $chosen ]] || { echo "there is no such fault"; exit 1; }
+
+printf '#!/bin/sh\nexec "$@" --cfg planted_faults\n' >"$work/rustc"
+chmod +x "$work/rustc"
+built=$(RUSTC_WORKSPACE_WRAPPER="$work/rustc" cargo test --lib --tests --no-run 2>&1) || { echo "$built"; exit 1; }
+declare -A binaries
+while read -r name path; do
+    binaries[$name]=$path
+done < <(sed -nE 's#^ *Executable (unittests src/(lib)\.rs|tests/([a-z_]+)(/main)?\.rs) \((.*)\)$#\2\3 \5#p' <<<"$built")
+
+# What a fault makes fail is no case to keep.
+export RUST_BACKTRACE=0 PROPTEST_DISABLE_FAILURE_PERSISTENCE=1
+run() { # binary, filter
+    if [[ $1 == model ]]; then
+        timeout 600 tests/models.sh "$2"
+    else
+        timeout 300 "${binaries[$1]}" "$2"
+    fi
+}
+
+run_all() {
+    for name in "${!binaries[@]}"; do
+        run "$name" "" || return
+    done
+}
+
+# What finds a fault passes without it.
+while IFS=: read -r name filter; do
+    run "$name" "$filter" >"$work/log" 2>&1 || { cat "$work/log"; echo "$name:$filter fails without a fault"; exit 1; }
+    grep -q '^test ' "$work/log" || { echo "$name:$filter: there are no such tests"; exit 1; }
+done < <(awk '{ print $2 }' <<<"$chosen" | sort -u)
+
 found=0 missed=0
 while read -r fault tests; do
-    [[ -z $fault || ( $# -gt 0 && " $* " != *" $fault "* ) ]] && continue
-    if [[ $tests == model:* ]]; then
-        mkdir -p "$work/$fault"
-        log="$work/$fault/log"
-        # Only a model that fails has found it, not a build that does.
-        if ! PLANTED_FAULT=$fault RUST_BACKTRACE=0 tests/models.sh "${tests#model:}" >"$log" 2>&1 &&
-            grep -q '^test .*models::.* FAILED$' "$log"; then
-            echo "$fault: found"
-            grep -m1 -A1 'panicked at' "$log" | sed 's/^/    /'
-            found=$((found + 1))
-        else
-            echo "$fault: NOT FOUND"
-            missed=$((missed + 1))
-        fi
+    export GROUPLOG_PLANTED_FAULT=$fault
+    log="$work/$fault.log" ended=0
+    run "${tests%%:*}" "${tests#*:}" >"$log" 2>&1 || ended=$?
+    if [[ $ended -eq 0 && $search == yes ]]; then
+        echo "$fault: not found by $tests; all tests follow"
+        run_all >"$log" 2>&1 || ended=$?
+    fi
+    by=$(grep -m1 -E '^test .* FAILED$' "$log" | cut -d' ' -f2 || true)
+    # One that ends the process has found something, too; one that hangs or does not build has not.
+    if [[ -z $by && ( $ended -lt 128 || $ended -eq 124 ) ]]; then
+        echo "$fault: NOT FOUND by $tests, see $log"
+        missed=$((missed + 1))
         continue
     fi
-    wrapper="$work/$fault/rustc"
-    mkdir -p "$work/$fault"
-    printf '#!/bin/sh\nexec "$@" --cfg '\''planted_fault="%s"'\''\n' "$fault" >"$wrapper"
-    chmod +x "$wrapper"
-    export RUSTC_WORKSPACE_WRAPPER="$(cd "$work/$fault" && pwd)/rustc"
-    case $tests in
-        api:*) binary=api all=${tests#api:} ;;
-        *) binary=crash all= ;;
-    esac
-    cargo test -q --test $binary --no-run 2>/dev/null || { echo "$fault: does not build"; exit 1; }
-    log="$work/$fault/log"
-    if RUST_BACKTRACE=0 cargo test -q --test $binary -- "${tests#api:}" >"$log" 2>&1 &&
-        RUST_BACKTRACE=0 cargo test -q --test $binary -- $all >"$log" 2>&1; then
-        echo "$fault: NOT FOUND"
-        missed=$((missed + 1))
-    else
-        found=$((found + 1))
-        echo "$fault: found"
-        grep -m1 -A8 'panicked at' "$log" | grep -E "panicked|^life|^  way|:" | head -4 | sed 's/^/    /'
-    fi
-done <<<"$faults"
-echo "$found found, $missed not found"
-[[ $missed -eq 0 && $found -gt 0 ]]
+    echo "$fault: found by ${by:-$tests}"
+    grep -m1 -A8 'panicked at' "$log" | grep -E "panicked|^life|^  way|:" | head -4 | cut -c-160 | sed 's/^/    /' || true
+    found=$((found + 1))
+done <<<"$chosen"
+echo "$found found, $missed not found, in ${SECONDS}s"
+[[ $missed -eq 0 ]]

@@ -155,13 +155,15 @@ fn a_full_journal_still_takes_urgent_frames_until_a_checkpoint() {
         let records = fill(&journal);
         assert!(records > 100, "{records}");
         assert!(is_half_full(&journal));
-        for _ in 0..10 {
+        // A quarter of a file is held back for them.
+        let urgent = FILE as usize / 4 / 144;
+        for _ in 0..urgent {
             let mut credit = journal.reserve_urgent(100, LONG).unwrap();
-            journal.append(&mut credit, &[b"urgent"]).unwrap();
+            journal.append(&mut credit, &[&[7; 100]]).unwrap();
         }
         assert_exact(&journal, &[]);
         assert!(!journal.shared.state.lock().spares.is_empty(), "one spare is never granted");
-        assert_eq!(read(&*storage, from).unwrap().0.len(), records + 10);
+        assert_eq!(read(&*storage, from).unwrap().0.len(), records + urgent);
 
         journal.checkpointed(journal.end());
         assert!(!is_half_full(&journal));
@@ -266,6 +268,22 @@ fn a_large_frame_gets_a_file_of_its_own() {
     }
 }
 
+/// It is used again for ordinary frames.
+#[test]
+fn no_file_is_smaller_than_an_ordinary_one() {
+    for mode in BOTH {
+        let (storage, journal) = fresh(mode);
+        for _ in 0..6 {
+            append(&journal, &[1; FILE as usize / 4]);
+        }
+        let files = super::super::slot::list(&*storage).unwrap();
+        assert!(
+            files.len() > 2 && files.iter().all(|(_, bytes)| *bytes >= FILE.into()),
+            "{files:?}"
+        );
+    }
+}
+
 #[test]
 fn a_large_credit_that_is_not_used_leaves_all_as_it_was() {
     let (_, journal) = fresh(JournalMode::Map);
@@ -346,6 +364,53 @@ fn a_waiting_reserve_asks_for_a_checkpoint_and_gets_its_space() {
         checkpointer.join().unwrap();
     });
     assert_exact(&journal, &[]);
+}
+
+#[test]
+fn who_waits_for_space_is_told_that_there_will_be_none() {
+    let (ask, asked) = crossbeam_channel::unbounded();
+    let storage: Arc<dyn Storage> = Arc::new(Memory::new());
+    // A sync of the thread's own would wake the waiter, too.
+    let sync_interval = Duration::from_hours(1);
+    let config = crate::journal::JournalConfig {
+        background: true,
+        sync_interval,
+        ..config(JournalMode::Map)
+    };
+    let (clock, random) = (Arc::new(SystemClock::new()), Arc::new(SeededRandom::new(1)));
+    let told = Box::new(move || {
+        ask.send(()).ok();
+    });
+    let journal = Journal::create(storage, config, random, clock, &Start::default(), told).unwrap();
+    while let Ok(mut credit) = journal.reserve(1000, Duration::from_millis(50)) {
+        journal.append(&mut credit, &[&[9; 1000]]).unwrap();
+    }
+    asked.try_iter().for_each(drop);
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| journal.reserve(1000, LONG).map(drop));
+        asked.recv_timeout(LONG).unwrap();
+        // Long enough for the waiter to fall asleep; should it not, it finds out by itself.
+        (0..10_000).for_each(|_| std::thread::yield_now());
+        journal.stop_space(Arc::new(Error::Closed));
+        let refused = waiter.join().unwrap();
+        assert!(matches!(refused, Err(Error::Failed { .. })), "{refused:?}");
+    });
+}
+
+/// J6.
+#[test]
+fn a_file_is_not_used_again_while_frames_behind_the_checkpoint_lie_in_it() {
+    for mode in BOTH {
+        let (storage, journal) = fresh(mode);
+        let (_, end) = append(&journal, b"in the checkpoint");
+        append(&journal, b"behind it");
+        while journal.end().sequence() == end.sequence() {
+            append(&journal, &[5; 3000]);
+        }
+        journal.checkpointed(end);
+        fill(&journal);
+        assert_eq!(read(&*storage, end).unwrap().0[0], b"behind it");
+    }
 }
 
 #[test]

@@ -86,6 +86,22 @@ fn a_later_file_is_a_witness_too() {
     assert_eq!(reason(read(&*storage, from)), CorruptReason::BelowSynced);
 }
 
+/// A reader beside a writer, whose checkpoint gives back the file that the reader comes to next.
+#[test]
+fn a_file_that_is_used_again_while_others_are_read_is_noticed() {
+    let (storage, journal) = fresh(JournalMode::Map);
+    let from = journal.end();
+    while journal.end().sequence() == from.sequence() {
+        append(&journal, &[5; 3000]);
+    }
+    let (path, header) = slot_of(&*storage, journal.end().sequence());
+    let again = FileHeader { sequence: header.sequence + 9, salt: header.salt + 1, ..header };
+    let replayed = replay(&*storage, ID, from, &mut |_| {
+        storage.open(&path, OpenMode::Write)?.write_at(&again.encode(), 0)
+    });
+    assert!(matches!(replayed, Err(Error::Busy { .. })), "{replayed:?}");
+}
+
 /// H11 for the last group: the sync mark.
 #[test]
 fn the_last_synced_frame_has_a_witness_once_the_journal_was_idle() {

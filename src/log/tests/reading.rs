@@ -69,6 +69,21 @@ fn both_modes_read_the_same_from_every_offset() {
     }
 }
 
+/// Kafka's checksum does not cover the leader epoch; the sum of the block does, and the epoch says which batch
+/// of the block it is.
+#[test]
+fn a_batch_of_another_epoch_is_named_and_those_before_it_are_read() {
+    for mode in MODES {
+        let world = World::of(&[4], 100);
+        let log = world.log_with(&BrokerConfig::new().read_mode(mode));
+        let size = batch(0, 10, 100).len() as u64;
+        world.flip(0, Extension::Log, 2 * size + 15);
+        let (seen, error) = read(&log, 0);
+        assert_eq!(seen, expected(0..20), "{mode:?}");
+        assert_eq!(damage(error), (CorruptReason::Epoch, 2 * size, Some((20, 29))), "{mode:?}");
+    }
+}
+
 #[test]
 fn a_foreign_segment_is_refused_however_right_it_looks_and_the_others_are_read() {
     for (mode, batches) in MODES.into_iter().zip([200, 1]) {

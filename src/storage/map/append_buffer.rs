@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use crate::sync::Accesses;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::types::planted;
 
 /// A buffer in `memory`, whose content does not matter, of which the first `prefix` bytes are reserved
 /// for `seal`.
@@ -146,8 +147,8 @@ impl AppendWriter {
         assert!(len <= self.spare_len(), "more bytes published than there is room");
         self.published = self.published.wrapping_add(len);
         // Release: what was encoded is visible to whoever loads the new length (A1).
-        let planted = cfg!(planted_fault = "publish_relaxed");
-        let order = if planted { Ordering::Relaxed } else { Ordering::Release };
+        let relaxed = planted("publish_relaxed");
+        let order = if relaxed { Ordering::Relaxed } else { Ordering::Release };
         self.shared.published.store(self.published, order);
     }
 
@@ -159,7 +160,7 @@ impl AppendWriter {
     pub(crate) fn seal(&mut self, prefix: &[u8]) {
         assert!(!self.sealed, "a buffer is sealed once");
         assert_eq!(prefix.len(), self.shared.prefix, "the prefix fills what is reserved for it");
-        if cfg!(planted_fault = "sealed_before_prefix") {
+        if planted("sealed_before_prefix") {
             self.shared.sealed.store(true, Ordering::Release);
         }
         self.shared.accesses.write(0, prefix.len());
