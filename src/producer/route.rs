@@ -5,7 +5,7 @@
 //! meet before they meet at a partition. It holds nothing alive: a topic that was deleted, or whose
 //! broker is gone, is looked up again.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::sync::{Arc, Weak};
 
 use super::Record;
@@ -17,26 +17,28 @@ use crate::time::Random;
 use crate::types::TopicPartition;
 
 thread_local! {
-    static ROUTES: RefCell<Vec<Route>> = const { RefCell::new(Vec::new()) };
+    static ROUTES: Cell<Vec<Route>> = const { Cell::new(Vec::new()) };
 }
 
 /// How many producers, and topics of each, a thread remembers.
 const MAX_REMEMBERED: usize = 64;
 
-/// Runs `with` on what this thread remembers of the producer `id`. No code of the caller of a public
-/// function may run in it.
+/// Runs `with` on what this thread remembers of the producer `id`. Meanwhile the thread remembers nothing.
 #[inline]
 pub(super) fn with_route<T>(id: u64, with: impl FnOnce(&mut Route) -> T) -> T {
-    ROUTES.with_borrow_mut(|routes| {
-        if routes.first().is_none_or(|first| first.producer != id) {
-            bring_to_front(routes, id);
-        }
-        match routes.first_mut() {
-            Some(route) => with(route),
-            // `bring_to_front` leaves at least one.
-            None => with(&mut Route::new(id)),
-        }
-    })
+    // Taken out and put back: what a closure inside `LocalKey::with` returns is copied several times.
+    // While the thread ends there is nothing to remember it in.
+    let mut routes = ROUTES.try_with(Cell::take).unwrap_or_default();
+    if routes.first().is_none_or(|first| first.producer != id) {
+        bring_to_front(&mut routes, id);
+    }
+    let result = match routes.first_mut() {
+        Some(route) => with(route),
+        // `bring_to_front` leaves at least one.
+        None => with(&mut Route::new(id)),
+    };
+    let _thread_ends = ROUTES.try_with(|kept| kept.set(routes));
+    result
 }
 
 #[cold]

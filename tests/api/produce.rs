@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -5,7 +6,7 @@ use grouplog::record::Compression;
 use grouplog::storage::{Crash, Memory};
 use grouplog::time::SeededRandom;
 use grouplog::{
-    Acks, Broker, BrokerConfig, Error, JournalMode, ProducerConfig, Record, Timestamp,
+    Acks, Broker, BrokerConfig, Error, JournalMode, Producer, ProducerConfig, Record, Timestamp,
     TimestampType, TopicConfig,
 };
 
@@ -332,4 +333,36 @@ fn threads_share_a_producer_and_each_ones_order_is_kept() {
         let offsets = records.iter().filter(|r| r.partition == partition).map(|r| r.offset);
         assert!(offsets.enumerate().all(|(n, offset)| n as i64 == offset));
     }
+}
+
+/// Sends when the thread that made it ends.
+struct Farewell(Producer);
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        self.0.send(Record::to("t").value("farewell")).unwrap();
+    }
+}
+
+#[test]
+fn a_thread_can_send_until_it_is_gone() {
+    thread_local! {
+        static FAREWELL: RefCell<Option<Farewell>> = const { RefCell::new(None) };
+    }
+    let broker = Broker::open_in_memory().unwrap();
+    broker.create_topic("t", TopicConfig::new()).unwrap();
+    // What the engine remembers for the thread goes before the farewell is sent, or after it.
+    for sends_first in [false, true] {
+        let producer = broker.producer().unwrap();
+        let greet = move || {
+            let send = || drop(producer.send(Record::to("t").value("hello")).unwrap());
+            if sends_first {
+                send();
+            }
+            FAREWELL.set(Some(Farewell(producer.clone())));
+            send();
+        };
+        std::thread::spawn(greet).join().unwrap();
+    }
+    assert_eq!(broker.describe_topic("t").unwrap().partitions[0].end_offset, 5);
 }
