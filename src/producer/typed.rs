@@ -199,12 +199,13 @@ const KEPT_CAPACITY: usize = 64 << 10;
 
 /// Runs `with` on two empty buffers. A serializer that sends by itself finds others.
 fn with_buffers<T>(with: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>) -> T) -> T {
-    let (mut key, mut value) = BUFFERS.take();
+    // While the thread ends none are kept any more.
+    let (mut key, mut value) = BUFFERS.try_with(Cell::take).unwrap_or_default();
     let result = with(&mut key, &mut value);
     for buffer in [&mut key, &mut value] {
         buffer.clear();
         buffer.shrink_to(KEPT_CAPACITY);
     }
-    BUFFERS.set((key, value));
+    let _thread_ends = BUFFERS.try_with(|kept| kept.set((key, value)));
     result
 }

@@ -3,11 +3,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use grouplog::record::Compression;
+use grouplog::serialization::Text;
 use grouplog::storage::{Crash, Memory};
 use grouplog::time::SeededRandom;
 use grouplog::{
     Acks, Broker, BrokerConfig, Error, JournalMode, Producer, ProducerConfig, Record, Timestamp,
-    TimestampType, TopicConfig,
+    TimestampType, TopicConfig, TypedRecord,
 };
 
 use crate::world::{Owned, World, all, drain, reader, refused, values};
@@ -341,6 +342,9 @@ struct Farewell(Producer);
 impl Drop for Farewell {
     fn drop(&mut self) {
         self.0.send(Record::to("t").value("farewell")).unwrap();
+        // Serializers have buffers of their own.
+        let typed = self.0.clone().typed::<Text, Text>();
+        typed.send(TypedRecord::to("t").value("farewell")).unwrap();
     }
 }
 
@@ -355,7 +359,8 @@ fn a_thread_can_send_until_it_is_gone() {
     for sends_first in [false, true] {
         let producer = broker.producer().unwrap();
         let greet = move || {
-            let send = || drop(producer.send(Record::to("t").value("hello")).unwrap());
+            let typed = producer.clone().typed::<Text, Text>();
+            let send = || drop(typed.send(TypedRecord::to("t").value("hello")).unwrap());
             if sends_first {
                 send();
             }
@@ -364,5 +369,5 @@ fn a_thread_can_send_until_it_is_gone() {
         };
         std::thread::spawn(greet).join().unwrap();
     }
-    assert_eq!(broker.describe_topic("t").unwrap().partitions[0].end_offset, 5);
+    assert_eq!(broker.describe_topic("t").unwrap().partitions[0].end_offset, 7);
 }
