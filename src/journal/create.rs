@@ -165,6 +165,8 @@ fn survey(storage: &dyn Storage, config: &JournalConfig, start: &Start) -> Resul
         total_bytes: 0,
         kept_bytes: 0,
     };
+    // So that no file comes back that was removed, with a sequence that is given out again.
+    storage.sync_dir(Path::new(FOLDER))?;
     let mut free = Vec::new();
     for (number, bytes) in list(storage)? {
         survey.numbers.insert(number);
@@ -173,13 +175,16 @@ fn survey(storage: &dyn Storage, config: &JournalConfig, start: &Start) -> Resul
         let file = storage.open(&slot_path(number), OpenMode::Read)?;
         let sequence = match read_header(&*file)? {
             Decoded::Valid(header) if header.directory_id == config.directory_id => header.sequence,
-            // Left by a creation of the folder that did not get far; replay refuses it elsewhere.
-            Decoded::Valid(_) if !kept => {
+            // Of another folder: left by a creation of this one that did not get far; replay refuses it
+            // elsewhere. Invalid: half of a header that was to be written. The disk may hold the one before,
+            // with a sequence that no valid header tells of; given out again, power loss would leave two
+            // files with it.
+            Decoded::Valid(_) | Decoded::Invalid if !kept => {
                 drop(file);
                 erase_header(storage, number)?;
                 0
             }
-            Decoded::Invalid | Decoded::Newer(_) if !kept => 0,
+            Decoded::Newer(_) if !kept => 0,
             _ => return Err(Error::corrupt(file.path(), 0, CorruptReason::Missing)),
         };
         survey.last_sequence = survey.last_sequence.max(sequence);

@@ -7,7 +7,9 @@ use super::rig::*;
 use crate::error::{Error, Result};
 use crate::journal::slot::list;
 use crate::journal::{Journal, JournalConfig, JournalMode, Start};
-use crate::storage::{Memory, Storage};
+use crate::storage::{Crash, Memory, Storage};
+use crate::time::SeededRandom;
+use crate::types::Lsn;
 
 const MAX: u64 = 4 * FILE as u64;
 
@@ -115,4 +117,69 @@ fn a_file_that_could_not_be_removed_is_counted_and_removed_later() {
     fill(&journal);
     assert_eq!(on_disk(&*storage), journal.total_bytes());
     assert!(journal.total_bytes() <= MAX, "{}", journal.total_bytes());
+}
+
+/// Ends a process whose journal's highest sequences the disk alone knows. Another one opens what is there and
+/// lets the power fail at each of its calls, or behind a frame: no sequence may be there twice.
+fn reopen_and_lose(memory: &Memory, from: Lsn) {
+    let random = SeededRandom::new(1);
+    for op in 1..500 {
+        let killed = memory.crash(Crash::Kill, &random);
+        let storage: Arc<dyn Storage> = Arc::new(killed.clone());
+        let (before, replayed) = read(&*storage, from).unwrap();
+        killed.crash_at(op);
+        let journal = try_open(&storage, small(JournalMode::Write), Start::after(&replayed));
+        let opened = journal.and_then(|journal| {
+            let mut credit = journal.reserve_urgent(6, LONG)?;
+            let end = journal.append(&mut credit, &[b"behind"])?;
+            journal.wait_synced(end, Some(LONG))
+        });
+        let opened = opened.is_ok();
+        let lost = killed.crash(Crash::LoseAll, &random);
+        let (found, _) = read(&lost, from).unwrap_or_else(|error| panic!("call {op}: {error}"));
+        assert_eq!(found.len(), before.len() + usize::from(opened));
+        if opened {
+            return;
+        }
+    }
+    panic!("it is never opened");
+}
+
+#[test]
+fn a_sequence_whose_header_was_half_overwritten_is_not_given_out_again() {
+    for seed in 0..20 {
+        let memory = Memory::crash_simulating(seed);
+        let storage: Arc<dyn Storage> = Arc::new(memory.clone());
+        let journal = open(&storage, small(JournalMode::Write), Start::default());
+        fill(&journal);
+        let from = journal.end();
+        journal.wait_synced(from, Some(LONG)).unwrap();
+        // The last slot that became free is used first: later sequences in lower slots.
+        journal.checkpointed(from);
+        while journal.shared.state.lock().current.room() > 5000 {
+            append_synced(&journal, &[1; 1000]);
+        }
+        while journal.shared.prepare_one().unwrap() {}
+        for _ in 0..2 {
+            memory.fail_at(memory.ops() + 1, ErrorKind::Other, false);
+            let refused = journal.reserve(5000, LONG);
+            assert!(matches!(refused, Err(Error::Io { .. })), "{refused:?}");
+        }
+        reopen_and_lose(&memory, from);
+    }
+}
+
+#[test]
+fn a_sequence_whose_file_was_removed_is_not_given_out_again() {
+    let memory = Memory::crash_simulating(1);
+    let storage: Arc<dyn Storage> = Arc::new(memory.clone());
+    let journal = open(&storage, small(JournalMode::Write), Start::default());
+    let from = journal.end();
+    append_synced(&journal, b"before");
+    while journal.shared.prepare_one().unwrap() {}
+    // Spares go for a larger file, for which there is no space then.
+    memory.set_capacity(0);
+    let refused = journal.reserve(FILE as usize - 200, LONG);
+    assert!(matches!(refused, Err(Error::DiskFull { .. })), "{refused:?}");
+    reopen_and_lose(&memory, from);
 }
