@@ -391,7 +391,6 @@ pub(super) fn restore_folder(
 
 /// Removes the folders that were set aside for a deletion. Only after the deletion is synced.
 pub(super) fn remove_folders(storage: &dyn Storage, deletion: &Deletion) -> Result<()> {
-    let mut removed = false;
     for partition in 0..deletion.partitions {
         let dir = PathBuf::from(deleted_folder_name(&deletion.name, partition, deletion.id));
         if !matches!(storage.metadata(&dir)?, Some((FileKind::Dir, _))) {
@@ -403,9 +402,9 @@ pub(super) fn remove_folders(storage: &dyn Storage, deletion: &Deletion) -> Resu
             }
         }
         storage.remove_dir(&dir)?;
-        removed = true;
     }
-    if removed { storage.sync_dir(Path::new("")) } else { Ok(()) }
+    // Though nothing was there any more: that may be the work of an attempt whose sync failed.
+    storage.sync_dir(Path::new(""))
 }
 
 /// Writes Kafka's `leader-epoch-checkpoint` into a partition's folder: an export, never read here.

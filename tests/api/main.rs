@@ -5,6 +5,7 @@ mod admin;
 mod alter;
 mod consume;
 mod delete_records;
+mod deletion;
 mod errors;
 mod expiry;
 mod faulty;

@@ -1,0 +1,55 @@
+//! Deleting a topic, each of whose changes of files may fail.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use grouplog::storage::{Crash, Memory, Storage};
+use grouplog::time::SeededRandom;
+use grouplog::{Acks, HealthStatus, ProducerConfig, Record, TopicConfig};
+
+use crate::world::World;
+
+#[test]
+fn files_of_a_deleted_topic_do_not_come_back_by_power_loss_whatever_failed_at_first() {
+    let mut deleted = 0;
+    for op in 1.. {
+        let world = World::on(Memory::crash_simulating(op));
+        let broker = world.open();
+        broker.create_topic("t", TopicConfig::new().partitions(2)).unwrap();
+        let synced = ProducerConfig::new().acks(Acks::Synced);
+        for partition in 0..2 {
+            let record = Record::to("t").partition(partition).value("x");
+            broker.producer_with(synced.clone()).unwrap().send(record).unwrap().wait().unwrap();
+        }
+        // Both files of checkpoints and of offsets are there, and nothing later syncs their names.
+        for _ in 0..4 {
+            broker.create_topic("other", TopicConfig::new()).unwrap();
+            broker.delete_topic("other").unwrap();
+            broker.checkpoint().unwrap();
+        }
+        let fault = world.storage.ops() + op;
+        world.storage.fail_at(fault, ErrorKind::Other, false);
+        let told = broker.delete_topic("t");
+        if world.storage.ops() < fault {
+            told.unwrap();
+            break;
+        }
+        world.storage.heal();
+        if broker.health().status() == HealthStatus::Failed {
+            continue;
+        }
+        // Tried again with each checkpoint, until the deletion itself is forgotten.
+        for _ in 0..3 {
+            broker.checkpoint().unwrap();
+        }
+        assert!(broker.health().is_ok(), "change {op}: {}", broker.health());
+        let lost = world.storage.crash(Crash::LoseAll, &SeededRandom::new(op));
+        let after = World::on(lost);
+        assert!(after.open().list_topics().is_empty());
+        let names = after.storage.list(Path::new("")).unwrap().into_iter().map(|entry| entry.name);
+        let left: Vec<_> = names.filter(|name| name.starts_with("t-")).collect();
+        assert!(left.is_empty(), "change {op} failed: {left:?}");
+        deleted += 1;
+    }
+    assert!(deleted > 5, "{deleted}");
+}
