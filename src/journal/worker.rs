@@ -70,15 +70,10 @@ pub(super) fn start(shared: &Arc<Shared>) -> Result<JoinHandle<()>> {
         let mut pace = Pace::default();
         let mut more = true;
         while more {
-            let prepared = for_thread.prepare_wanted();
+            let prepared = for_thread.try_prepare();
             let limit = for_thread.tick(&mut pace);
-            more = for_thread.signal.wait(prepared.map_or_else(
-                |error| {
-                    for_thread.state.lock().prepare_error = Some(error);
-                    Some(limit.unwrap_or(RETRY).min(RETRY))
-                },
-                |()| limit,
-            ));
+            let again = limit.map_or(RETRY, |limit| limit.min(RETRY));
+            more = for_thread.signal.wait(if prepared { limit } else { Some(again) });
         }
     };
     std::thread::Builder::new()
@@ -97,6 +92,15 @@ struct Pace {
 }
 
 impl Shared {
+    /// Prepares what is wanted, and keeps why it could not; whether it could. Where nothing is wanted any more,
+    /// nothing is wrong either.
+    pub(super) fn try_prepare(&self) -> bool {
+        let prepared = self.prepare_wanted();
+        let could = prepared.is_ok();
+        self.state.lock().prepare_error = prepared.err();
+        could
+    }
+
     fn prepare_wanted(&self) -> Result<()> {
         while self.failure.get().is_none() && self.wants_spare() {
             if !self.prepare_one()? {

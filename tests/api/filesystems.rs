@@ -116,9 +116,17 @@ fn commit(broker: &Broker, topic: &str, group: &str) {
 
 /// There is space again, and the journal's thread looks for some every 100 ms where there was none.
 fn heals(broker: &Broker) {
+    soon(|| match broker.health() {
+        health if health.is_ok() => Ok(()),
+        health => Err(health.to_string()),
+    });
+}
+
+/// Tries until it goes well, for ten seconds.
+fn soon(mut attempt: impl FnMut() -> Result<(), String>) {
     let clock = SystemClock::new();
-    while !broker.health().is_ok() {
-        assert!(clock.monotonic() < Duration::from_secs(10), "{}", broker.health());
+    while let Err(why) = attempt() {
+        assert!(clock.monotonic() < Duration::from_secs(10), "{why}");
         std::thread::yield_now();
     }
 }
@@ -157,7 +165,15 @@ fn full_disk(path: &Path, config: &BrokerConfig) {
     let producer = producer(&broker, Acks::Synced);
     let mut sent = 20;
     for _ in 0..20 {
-        producer.send(Record::to("keep").partition(0).value(&value)).unwrap().wait().unwrap();
+        let record = || Record::to("keep").partition(0).value(&value);
+        soon(|| match producer.send(record()) {
+            // The file system gives out what was freed a moment later.
+            Err(Error::DiskFull { .. }) => Err("the disk stays full".to_owned()),
+            sent => {
+                sent.unwrap().wait().unwrap();
+                Ok(())
+            }
+        });
         sent += 1;
     }
     broker.checkpoint().unwrap();

@@ -183,3 +183,20 @@ fn a_sequence_whose_file_was_removed_is_not_given_out_again() {
     assert!(matches!(refused, Err(Error::DiskFull { .. })), "{refused:?}");
     reopen_and_lose(&memory, from);
 }
+
+#[test]
+fn a_file_that_nobody_waits_for_any_more_is_no_failure() {
+    let memory = Memory::crash_simulating(1);
+    let storage: Arc<dyn Storage> = Arc::new(memory.clone());
+    let large = JournalConfig { max_bytes: 2 * MAX, ..config(JournalMode::Write) };
+    let journal = open(&storage, large, Start::default());
+    assert!(journal.shared.try_prepare());
+    memory.set_capacity(0);
+    journal.shared.state.lock().waiters = 1;
+    assert!(!journal.shared.try_prepare());
+    assert!(matches!(journal.preparation_failure(), Some(Error::DiskFull { .. })));
+    // It gave up, or a checkpoint made space.
+    journal.shared.state.lock().waiters = 0;
+    assert!(journal.shared.try_prepare());
+    assert!(journal.preparation_failure().is_none());
+}
