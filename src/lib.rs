@@ -105,10 +105,10 @@
 //!
 //! [`config`] has the table of all keys with their defaults and ranges.
 
-mod admin;
 mod broker;
 pub mod config;
 mod consumer;
+mod engine;
 pub mod error;
 mod group;
 #[cfg(feature = "__internal")]
@@ -126,12 +126,7 @@ mod sync;
 pub mod time;
 mod types;
 
-pub use admin::Admin;
-pub use broker::{
-    Broker, DamagedPartition, DiskUsage, Entry, EntryValue, Finding, FindingKind, GroupOffset,
-    GroupSummary, Health, HealthStatus, MemberSummary, OffsetScope, PartitionDescription, Problem,
-    ReadOnlyBroker, RecoveryReport, ResetOffset, ResetTo, TopicDescription, Verify, VerifyReport,
-};
+pub use broker::{Admin, Broker, ReadOnlyBroker};
 pub use config::{
     Acks, AssignmentStrategy, BrokerConfig, ConsumerConfig, IsolationLevel, JournalMode,
     OffsetReset, ProducerConfig, ReadMode, TopicConfig,
@@ -140,6 +135,11 @@ pub use consumer::{
     Consumer, ConsumerRecord, ConsumerRecords, GroupMetadata, OffsetAndMetadata,
     OffsetAndTimestamp, Polls, Position, Rebalance, RebalanceListener, TypedConsumer,
     TypedConsumerRecord, TypedRecords, WakeupHandle,
+};
+pub use engine::{
+    DamagedPartition, DiskUsage, Entry, EntryValue, Finding, FindingKind, GroupOffset,
+    GroupSummary, Health, HealthStatus, MemberSummary, OffsetScope, PartitionDescription, Problem,
+    RecoveryReport, ResetOffset, ResetTo, TopicDescription, Verify, VerifyReport,
 };
 pub use error::{
     CorruptReason, Corruption, Error, RecordPart, Result, SerializationFailure, SerializationPlace,

@@ -23,9 +23,9 @@ journal              src/journal/
 log: recovery        src/log/recover.rs src/log/settle.rs src/log/section.rs src/log/delete_records.rs src/log/epochs.rs
 log: segments        src/log/segment/
 log: the rest        src/log/
-checkpoint           src/broker/checkpoint.rs src/broker/image.rs src/broker/codec.rs src/broker/files.rs
+checkpoint           src/engine/checkpoint/ src/engine/image.rs src/engine/codec.rs src/engine/files.rs
 offsets              src/group/offset
-broker: recovery     src/broker/open.rs src/broker/catalogue.rs src/broker/reserve.rs src/broker/report.rs
+engine: recovery     src/engine/recovery/ src/engine/catalogue.rs src/engine/reserve.rs src/engine/report.rs
 '
 
 awk -v rows="$rows" -v root="$PWD/" -v missed="${1:-}" '

@@ -26,26 +26,19 @@ const TABLE: &[(&str, u32)] = &[
     ("journal", 4),
     ("log", 5),
     ("group", 6),
-    ("broker", 7),
+    ("engine", 7),
     ("producer", 8),
     ("consumer", 8),
-    ("admin", 8),
+    // Handles: they make producers and consumers.
+    ("broker", 9),
     // Documentation alone.
     ("manual", 0),
     // Bodies of fuzz targets, behind the feature `__internal`.
-    ("internal", 9),
+    ("internal", 10),
 ];
 
 /// What the pure coordinator may import: it takes time and writes as arguments and results.
 const GROUP_MAY_IMPORT: &[&str] = &["error", "types"];
-
-/// The public handles `Broker` and `ReadOnlyBroker` construct producers and consumers: their methods are
-/// the crate's front door, and the type they belong to is the broker's. Nothing else of `broker` may
-/// name what is built on top of it.
-const EXCEPTIONS: &[(&str, &[&str])] = &[
-    ("broker/mod.rs", &["admin", "consumer", "producer"]),
-    ("broker/read_only.rs", &["consumer"]),
-];
 
 /// Modules whose results must not depend on the order of a hash map.
 const PURE: &[&str] = &["types", "record", "segment", "group"];
@@ -245,13 +238,11 @@ fn violations(source: &Source, exports: &BTreeMap<String, String>) -> Vec<String
     let Some(own) = rank(module) else {
         return vec![format!("{}: module `{module}` is not in the table", source.path)];
     };
-    let excepted = EXCEPTIONS.iter().find(|(path, _)| *path == source.path);
     let mut out = Vec::new();
     for name in root_names(source) {
         let target = exports.get(&name).unwrap_or(&name);
         let allowed = match rank(target) {
             _ if target == module => true,
-            _ if excepted.is_some_and(|(_, names)| names.contains(&target.as_str())) => true,
             _ if module == "group" => GROUP_MAY_IMPORT.contains(&target.as_str()),
             Some(rank) => rank < own,
             None => false,
@@ -301,18 +292,6 @@ fn modules_import_only_what_lies_below_them() {
         .flat_map(|source| violations(source, &exports))
         .collect();
     assert_none(&found, "imports against the table");
-}
-
-#[test]
-fn every_exception_is_still_needed() {
-    let sources = sources("src");
-    for (path, names) in EXCEPTIONS {
-        let source = sources.iter().find(|source| source.path == *path);
-        let used = source.map(root_names).unwrap_or_default();
-        for name in *names {
-            assert!(used.contains(*name), "{path} does not import {name} any more");
-        }
-    }
 }
 
 #[test]
@@ -383,7 +362,7 @@ fn the_scanner_sees_every_form_of_an_import() {
     }
     assert_eq!(found("journal/mod.rs", "use crate::segment::Walk;"), 1, "sideways");
     assert_eq!(found("group/mod.rs", "use crate::time::Clock;"), 1, "not pure");
-    assert_eq!(found("broker/mod.rs", "use crate::consumer::Source;"), 0, "an exception");
-    assert_eq!(found("broker/open.rs", "use crate::consumer::Source;"), 1, "not its file");
+    assert_eq!(found("broker/mod.rs", "use crate::consumer::Source;"), 0, "handles make handles");
+    assert_eq!(found("engine/state.rs", "use crate::consumer::Source;"), 1, "against the table");
     assert_eq!(found("novel/mod.rs", ""), 1, "not in the table");
 }

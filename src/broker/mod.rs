@@ -1,55 +1,20 @@
-//! Opening a folder, and what is done with it as a whole.
+//! What a program holds of an open folder: [`Broker`], [`ReadOnlyBroker`] and [`Admin`].
+//!
+//! Handles alone, without logic: each call goes to the engine. They also make the other handles, so this
+//! module imports `producer` and `consumer`; only `internal` imports it.
 
-mod background;
-mod catalogue;
-mod checkpoint;
-mod codec;
-mod describe;
-mod engine;
-mod event;
-mod expiry;
-mod files;
-mod follow;
-mod group_admin;
-mod group_summary;
-mod groups;
-mod handle;
-mod health;
-mod image;
-mod inspect;
-mod open;
+mod admin;
 mod read_only;
-mod registry;
-mod report;
-mod reserve;
-mod reset;
-mod usage;
-mod verify;
-mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
 
-pub(crate) use engine::Engine;
-pub(crate) use event::Event;
-pub use group_summary::{GroupOffset, GroupSummary, MemberSummary};
-pub(crate) use groups::{GroupHandle, MemberSignal, assignor};
-pub(crate) use handle::EngineHandle;
-pub use health::{Health, HealthStatus, Problem};
-#[cfg(feature = "__internal")]
-pub(crate) use image::CheckpointImage;
-pub use inspect::{Entry, EntryValue};
+pub use admin::Admin;
 pub use read_only::ReadOnlyBroker;
-pub(crate) use read_only::Snapshot;
-pub(crate) use registry::{Registry, Topic};
-pub use report::{DamagedPartition, PartitionDescription, RecoveryReport, TopicDescription};
-pub use reset::{OffsetScope, ResetOffset, ResetTo};
-pub use usage::DiskUsage;
-pub use verify::{Finding, FindingKind, Verify, VerifyReport};
 
-use crate::admin::Admin;
 use crate::config::{BrokerConfig, ConsumerConfig, ProducerConfig, TopicConfig};
 use crate::consumer::{Consumer, Source};
+use crate::engine::{EngineHandle, GroupSummary, Health, RecoveryReport, TopicDescription, open};
 use crate::error::Result;
 use crate::producer::Producer;
 use crate::storage::{Disk, Memory, Storage};
@@ -125,8 +90,8 @@ impl Broker {
     /// # Ok::<(), grouplog::Error>(())
     /// ```
     pub fn open_storage(storage: Arc<dyn Storage>, config: BrokerConfig) -> Result<Self> {
-        let (engine, report) = open::open(storage, config)?;
-        Ok(Self { engine: EngineHandle::new(engine), report: Arc::new(report) })
+        let (engine, report) = open(storage, config)?;
+        Ok(Self { engine, report: Arc::new(report) })
     }
 
     /// Opens a folder for reading, beside its writer if there is one.
@@ -272,30 +237,5 @@ impl Broker {
     /// ```
     pub fn maintain(&self) -> Result<()> {
         self.engine.maintain()
-    }
-}
-
-impl Engine {
-    /// What is to be done from time to time.
-    pub(crate) fn maintain(&self) -> Result<()> {
-        self.check_open()?;
-        self.expire_offsets().map(|_| ())
-    }
-
-    pub(crate) fn list_topics(&self) -> Vec<String> {
-        if self.is_forked() {
-            return Vec::new();
-        }
-        self.registry.topics().iter().map(|topic| topic.name.to_string()).collect()
-    }
-
-    pub(crate) fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
-        self.check_fork()?;
-        Ok(describe::topic(&*self.registry.topic(name)?))
-    }
-
-    pub(crate) fn disk_usage(&self) -> Result<DiskUsage> {
-        self.check_fork()?;
-        usage::of(&*self.storage, &self.registry)
     }
 }

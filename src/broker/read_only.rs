@@ -3,31 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::follow::{self, Seen};
-use super::group_summary::GroupSummary;
-use super::open::Loaded;
-use super::registry::Registry;
-use super::report::TopicDescription;
-use super::reset::{self, OffsetScope, ResetOffset, ResetTo};
-use super::usage::{self, DiskUsage};
-use super::{describe, files};
-use crate::config::{BrokerConfig, ConsumerConfig};
+use crate::config::ConsumerConfig;
 use crate::consumer::{Consumer, Source};
-use crate::error::{Error, Result};
-use crate::group::OffsetStore;
+use crate::engine::{
+    DiskUsage, GroupSummary, OffsetScope, ResetOffset, ResetTo, Snapshot, TopicDescription,
+};
+use crate::error::Result;
 use crate::storage::{Disk, ReadOnly, Storage};
-use crate::time::Clock;
 use crate::types::{Timestamp, TopicPartition};
-
-/// A folder as it was at one moment.
-#[derive(Debug)]
-pub(crate) struct Snapshot {
-    pub(crate) registry: Arc<Registry>,
-    pub(crate) offsets: OffsetStore,
-    pub(crate) clock: Arc<dyn Clock>,
-    /// What was there, to find out later what has come since.
-    pub(super) seen: Seen,
-}
 
 /// A folder that is open for reading: no lock, no write, no repair. Works beside the process that
 /// writes, and shows everything it had written, up to the moment of opening, or of the last
@@ -55,16 +38,13 @@ pub struct ReadOnlyBroker {
     snapshot: Arc<Snapshot>,
 }
 
-/// How often a folder is read again when its writer was faster.
-const ATTEMPTS: usize = 10;
-
 impl ReadOnlyBroker {
     pub(super) fn open_disk(path: &Path) -> Result<Self> {
         Self::open(Arc::new(ReadOnly::new(Disk::open(path)?)))
     }
 
     pub(super) fn open(storage: Arc<dyn Storage>) -> Result<Self> {
-        let snapshot = Arc::new(load(&storage)?);
+        let snapshot = Arc::new(Snapshot::load(&storage)?);
         Ok(Self { storage, snapshot })
     }
 
@@ -75,32 +55,24 @@ impl ReadOnlyBroker {
     /// # Errors
     /// `Busy` if the writer recycled the journal faster than it could be read, several times.
     pub fn refresh(&mut self) -> Result<bool> {
-        let next = match follow::follow(&self.storage, &self.snapshot) {
-            Ok(None) => return Ok(false),
-            Ok(Some(next)) => next,
-            // From the checkpoint on it works, or says what is wrong.
-            Err(_) => load(&self.storage)?,
-        };
+        let Some(next) = self.snapshot.refreshed(&self.storage)? else { return Ok(false) };
         self.snapshot = Arc::new(next);
         Ok(true)
     }
 
     /// The names of the topics, in order.
     pub fn list_topics(&self) -> Vec<String> {
-        self.snapshot.registry.topics().iter().map(|topic| topic.name.to_string()).collect()
+        self.snapshot.list_topics()
     }
 
     /// A topic and its partitions.
     pub fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
-        Ok(describe::topic(&*self.snapshot.registry.topic(name)?))
+        self.snapshot.describe_topic(name)
     }
 
     /// The names of the groups that have committed offsets, in order.
     pub fn list_groups(&self) -> Vec<String> {
-        let mut names: Vec<_> =
-            self.snapshot.offsets.iter().map(|(name, _)| name.to_string()).collect();
-        names.sort();
-        names
+        self.snapshot.list_groups()
     }
 
     /// A group's committed offsets and lag. Its members are in the memory of the process that they
@@ -109,10 +81,7 @@ impl ReadOnlyBroker {
     /// # Errors
     /// `UnknownGroup`: it has no committed offsets.
     pub fn describe_group(&self, name: &str) -> Result<GroupSummary> {
-        let Snapshot { registry, offsets, clock, .. } = &*self.snapshot;
-        let offsets = offsets.group(name);
-        let offsets = offsets.ok_or_else(|| Error::UnknownGroup { group: name.to_owned() })?;
-        Ok(describe::group(name, None, Some(offsets), registry, clock.now()))
+        self.snapshot.describe_group(name)
     }
 
     /// As [`Admin::plan_reset`](crate::Admin::plan_reset): where a reset would bring a group's committed
@@ -123,10 +92,7 @@ impl ReadOnlyBroker {
         scope: &OffsetScope,
         to: ResetTo,
     ) -> Result<Vec<ResetOffset>> {
-        let Snapshot { registry, offsets, clock, .. } = &*self.snapshot;
-        let offsets = offsets.group(group).map(|offsets| &**offsets);
-        let logs = reset::scope(registry, group, offsets, scope)?;
-        reset::plan(&logs, offsets, to, clock.now())
+        self.snapshot.plan_reset(group, scope, to)
     }
 
     /// As [`Admin::offset_for_time`](crate::Admin::offset_for_time).
@@ -140,7 +106,7 @@ impl ReadOnlyBroker {
 
     /// As [`Admin::disk_usage`](crate::Admin::disk_usage), of the folder as it is now.
     pub fn disk_usage(&self) -> Result<DiskUsage> {
-        usage::of(&*self.storage, &self.snapshot.registry)
+        self.snapshot.disk_usage(&*self.storage)
     }
 
     /// A consumer without group, for [`Consumer::assign`]. It sees what the snapshot has; its `poll`
@@ -154,31 +120,4 @@ impl ReadOnlyBroker {
         let log = self.snapshot.registry.log(partition)?;
         Ok((log.start_offset(), log.end_offset()))
     }
-}
-
-fn load(storage: &Arc<dyn Storage>) -> Result<Snapshot> {
-    let config = BrokerConfig::new();
-    let mut last = None;
-    for _ in 0..ATTEMPTS {
-        match look(storage, &config) {
-            Ok(snapshot) => return Ok(snapshot),
-            // The writer may have gone on to another checkpoint or journal file meanwhile: what looks
-            // like damage is believed when it stays.
-            Err(error @ (Error::Busy { .. } | Error::Corrupt(_))) => last = Some(error),
-            Err(error) => return Err(error),
-        }
-    }
-    Err(last.unwrap_or(Error::Busy { path: storage.display_path(Path::new("")) }))
-}
-
-fn look(storage: &Arc<dyn Storage>, config: &BrokerConfig) -> Result<Snapshot> {
-    // First, so that a checkpoint that comes meanwhile is noticed later.
-    let heads = files::checkpoint_heads(&**storage)?;
-    let loaded = Loaded::read(storage, config)?;
-    Ok(Snapshot {
-        registry: loaded.registry,
-        offsets: loaded.offsets,
-        clock: Arc::clone(&config.clock),
-        seen: Seen::new(heads, loaded.image.directory_id, loaded.replayed.mark),
-    })
 }

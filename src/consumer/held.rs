@@ -170,14 +170,17 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::broker::Broker;
-    use crate::config::{ConsumerConfig, TopicConfig};
+    use crate::config::{BrokerConfig, ConsumerConfig, TopicConfig};
+    use crate::consumer::{Consumer, Source};
+    use crate::engine::open;
+    use crate::storage::Memory;
 
     #[test]
     fn a_log_forgets_those_who_slept_on_it() {
-        let broker = Broker::open_in_memory().unwrap();
-        broker.create_topic("t", TopicConfig::new().partitions(2)).unwrap();
-        let mut consumer = broker.consumer_with(ConsumerConfig::new()).unwrap();
+        let (engine, _) = open(Arc::new(Memory::new()), BrokerConfig::new()).unwrap();
+        engine.create_topic("t", TopicConfig::new().partitions(2)).unwrap();
+        let mut consumer =
+            Consumer::new(Source::Live(engine.clone()), ConsumerConfig::new()).unwrap();
         let event = Arc::clone(&consumer.event);
         let idle = Arc::strong_count(&event);
         consumer.assign((0..2).map(|p| TopicPartition::new("t", p))).unwrap();

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::Consumer;
 use super::held::Held;
 use super::listener::Event;
-use crate::broker::{GroupHandle, MemberSignal, assignor};
+use crate::engine::{GroupHandle, MemberSignal, assignor};
 use crate::error::{Error, Result};
 use crate::group::{
     Heartbeat, MemberConfig, MemberEpoch, MemberId, Reconcile, Refusal, Subscription,

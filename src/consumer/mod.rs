@@ -26,8 +26,8 @@ pub(crate) use source::Source;
 pub use typed::{TypedConsumer, TypedConsumerRecord, TypedRecords};
 pub use wakeup::WakeupHandle;
 
-use crate::broker::Event;
 use crate::config::ConsumerConfig;
+use crate::engine::Event;
 use crate::error::{Error, Result};
 use crate::group::{Subscription, TopicPattern};
 use crate::types::{GroupMembershipOperation, TopicPartition};

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use crate::broker::{Engine, EngineHandle, Registry, Snapshot};
+use crate::engine::{Engine, EngineHandle, Registry, Snapshot};
 use crate::error::{Error, Result};
 use crate::time::Clock;
 

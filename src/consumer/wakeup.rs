@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Consumer;
-use crate::broker::Event;
+use crate::engine::Event;
 use crate::error::{Error, Result};
 use crate::log::Wake as _;
 

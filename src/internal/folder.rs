@@ -4,9 +4,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::input::Input;
-use crate::broker::{Broker, CheckpointImage, ReadOnlyBroker};
+use crate::broker::{Broker, ReadOnlyBroker};
 use crate::config::{BrokerConfig, ConsumerConfig, TopicConfig};
 use crate::consumer::Consumer;
+use crate::engine::CheckpointImage;
 use crate::error::{Error, Result};
 use crate::producer::Record;
 use crate::record::Compression;

@@ -1,5 +1,5 @@
 use super::input::Input;
-use crate::broker::CheckpointImage;
+use crate::engine::CheckpointImage;
 use crate::group::{OffsetCommit, decode_image, encode_image, image_crc};
 
 /// Any bytes are an offset file, a checkpoint file and the section of a commit, as they are and with

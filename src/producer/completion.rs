@@ -9,7 +9,7 @@ use crossbeam_channel::{Sender, bounded};
 use parking_lot::{Condvar, Mutex};
 
 use super::RecordMetadata;
-use crate::broker::Engine;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::types::Lsn;
 

@@ -13,8 +13,8 @@ pub use delivery::{Deliveries, Delivery, RecordMetadata};
 pub use record::Record;
 pub use typed::{TypedProducer, TypedRecord};
 
-use crate::broker::{Engine, EngineHandle};
 use crate::config::{Acks, ProducerConfig};
+use crate::engine::{Engine, EngineHandle};
 use crate::error::{Error, Result};
 use crate::journal::Credit;
 use crate::log::{Afterwards, AppendGuard, Log, Placed, frame_bound};

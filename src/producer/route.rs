@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::sync::{Arc, Weak};
 
 use super::Record;
-use crate::broker::Topic;
+use crate::engine::Topic;
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::record::partition_for_key;

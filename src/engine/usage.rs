@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::files::JOURNAL_DIR;
-use super::registry::Registry;
+use crate::engine::files::JOURNAL_DIR;
+use crate::engine::registry::Registry;
 use crate::error::Result;
 use crate::storage::{FileKind, Storage};
 

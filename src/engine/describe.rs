@@ -3,14 +3,36 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::group_summary::{GroupOffset, GroupSummary, MemberSummary};
-use super::registry::{Registry, Topic};
-use super::report::{PartitionDescription, TopicDescription};
+use crate::engine::groups::summary::{GroupOffset, GroupSummary, MemberSummary};
+use crate::engine::registry::{Registry, Topic};
+use crate::engine::report::{PartitionDescription, TopicDescription};
+use crate::engine::state::Engine;
+use crate::engine::usage::{self, DiskUsage};
+use crate::error::Result;
 use crate::group::{
     CommittedOffset, GroupDescription, GroupOffsets, GroupState, MemberDescription, MemberState,
 };
 use crate::log::Log;
 use crate::types::{Timestamp, TopicPartition};
+
+impl Engine {
+    pub(crate) fn list_topics(&self) -> Vec<String> {
+        if self.is_forked() {
+            return Vec::new();
+        }
+        self.registry.topics().iter().map(|topic| topic.name.to_string()).collect()
+    }
+
+    pub(crate) fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
+        self.check_fork()?;
+        Ok(topic(&*self.registry.topic(name)?))
+    }
+
+    pub(crate) fn disk_usage(&self) -> Result<DiskUsage> {
+        self.check_fork()?;
+        usage::of(&*self.storage, &self.registry)
+    }
+}
 
 pub(super) fn topic(topic: &Topic) -> TopicDescription {
     let partitions = topic.logs.iter().map(|log| {

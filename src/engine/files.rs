@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::catalogue::Deletion;
-use super::image::{self, CheckpointImage, ImageError, OffsetFile};
+use crate::engine::catalogue::Deletion;
+use crate::engine::image::{self, CheckpointImage, ImageError, OffsetFile};
 use crate::error::{CorruptReason, Error, Result};
 use crate::group::{OffsetStore, decode_image, encode_image, image_crc};
 use crate::log::read_topic_id;

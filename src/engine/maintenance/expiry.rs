@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::engine::Engine;
+use crate::engine::state::Engine;
 use crate::error::Result;
 use crate::group::{Group, GroupOffsets, OffsetChange, OffsetCommit, expired};
 use crate::types::{Timestamp, TopicPartition};
@@ -30,7 +30,7 @@ impl Engine {
     }
 
     /// Journals for each group that had members since the last call that it has been in use.
-    pub(super) fn note_active_groups(&self) -> Result<()> {
+    pub(in crate::engine) fn note_active_groups(&self) -> Result<()> {
         for group in self.groups.all() {
             // Silent members are evicted by who looks at the group, not here: that may take an assignor
             // of the program's own. Groups without offsets have nothing to keep.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use super::catalogue::{Catalogue, TopicImage};
 use crate::config::TopicConfig;
+use crate::engine::catalogue::{Catalogue, TopicImage};
 use crate::error::{Error, Result};
 use crate::group::{TopicInfo, Topics};
 use crate::log::{Log, LogIdentity, LogImage, LogShared};

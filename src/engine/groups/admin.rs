@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::describe;
-use super::engine::Engine;
-use super::group_summary::GroupSummary;
-use super::reset::{self, OffsetScope, ResetOffset, ResetTo};
+use crate::engine::describe;
+use crate::engine::groups::reset::{self, OffsetScope, ResetOffset, ResetTo};
+use crate::engine::groups::summary::GroupSummary;
+use crate::engine::state::Engine;
 use crate::error::{Error, Result};
 use crate::group::{Group, GroupDescription, GroupOffsets, OffsetChange, OffsetCommit};
 use crate::log::Log;

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
-use super::catalogue::{Catalogue, CatalogueChange};
-use super::image::{CheckpointImage, ImageError};
+use crate::engine::catalogue::{Catalogue, CatalogueChange};
+use crate::engine::image::{CheckpointImage, ImageError};
 use crate::error::{CorruptReason, Error, Result};
 use crate::group::{OffsetCommit, OffsetStore, decode_image};
 use crate::journal::{SectionKind, inspect_frames, inspect_header, sections};
@@ -97,7 +97,7 @@ impl Entry {
             "checkpoint.a" | "checkpoint.b" => {
                 let image = CheckpointImage::decode(&bytes).map_err(|error| match error {
                     ImageError::Version(found) => {
-                        let max = super::image::VERSION;
+                        let max = crate::engine::image::VERSION;
                         Error::UnsupportedFormat { path: path.to_owned(), found, max }
                     }
                     ImageError::Corrupt(reason) => corrupt(0, reason),

@@ -22,16 +22,16 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::background::Background;
-use super::catalogue::{Catalogue, CatalogueChange, Deletion};
-use super::checkpoint::CheckpointState;
-use super::files;
-use super::groups::{GroupHandle, Groups};
-use super::health::Troubles;
-use super::registry::{Registry, Topic};
-use super::reserve::Reserve;
-use super::writer::Writer;
 use crate::config::{BrokerConfig, TopicConfig};
+use crate::engine::background::Background;
+use crate::engine::catalogue::{Catalogue, CatalogueChange, Deletion};
+use crate::engine::checkpoint::CheckpointState;
+use crate::engine::files;
+use crate::engine::groups::{GroupHandle, Groups};
+use crate::engine::health::Troubles;
+use crate::engine::registry::{Registry, Topic};
+use crate::engine::reserve::Reserve;
+use crate::engine::writer::Writer;
 use crate::error::{Error, Result};
 use crate::group::{Group, MemberEpoch, MemberId, OffsetCommit, OffsetStore};
 use crate::journal::{Credit, Journal, SECTION_HEADER, SectionKind, section_header};
@@ -195,7 +195,7 @@ impl Engine {
         &self,
         credit: &mut Credit<'_>,
         decide: impl FnOnce(&Catalogue) -> Result<CatalogueChange>,
-    ) -> Result<(super::catalogue::TopicImage, CatalogueChange, Lsn)> {
+    ) -> Result<(crate::engine::catalogue::TopicImage, CatalogueChange, Lsn)> {
         let mut offsets = self.offsets.lock();
         let mut catalogue = self.catalogue.lock();
         let change = decide(&catalogue)?;

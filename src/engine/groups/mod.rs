@@ -1,5 +1,9 @@
 //! The groups of a broker: each coordinator in its lock, and the members that can be woken.
 
+mod admin;
+pub(crate) mod reset;
+pub(crate) mod summary;
+
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -8,9 +12,9 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::event::Event;
-use super::registry::Registry;
 use crate::config::AssignmentStrategy;
+use crate::engine::event::Event;
+use crate::engine::registry::Registry;
 use crate::error::{Error, Result};
 use crate::group::{
     CooperativeStickyAssignor, Group, GroupDescription, Heartbeat, MemberConfig, MemberEpoch,

@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Finding, FindingKind};
-use crate::broker::Broker;
-use crate::broker::files;
-use crate::broker::open::Loaded;
 use crate::config::BrokerConfig;
+use crate::engine::files;
+use crate::engine::recovery::{Loaded, open};
 use crate::error::Result;
 use crate::storage::{FileKind, Storage};
 use crate::types::TopicId;
@@ -28,9 +27,8 @@ pub(super) fn run(storage: &Arc<dyn Storage>, findings: &[Finding]) -> Result<Ve
         }
     }
     // Writes a checkpoint when it has recovered, and another one when it is closed: both files.
-    let broker = Broker::open_storage(Arc::clone(storage), config)?;
-    let report = broker.recovery_report().clone();
-    broker.close()?;
+    let (engine, report) = open(Arc::clone(storage), config)?;
+    engine.close()?;
     done.push(format!(
         "opened and closed the folder: {} frames replayed, {} bytes of a torn end dropped, both checkpoints written",
         report.frames_replayed, report.journal_bytes_discarded

@@ -9,29 +9,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::files::{self, CheckpointHeads};
-use super::open::apply_to_log;
-use super::read_only::Snapshot;
+use super::{Seen, Snapshot};
+use crate::engine::files;
+use crate::engine::recovery::apply_to_log;
 use crate::error::{CorruptReason, Error, Result};
 use crate::group::{OffsetCommit, OffsetStore};
-use crate::journal::{self, Frame, Mark, SectionKind, sections};
+use crate::journal::{self, Frame, SectionKind, sections};
 use crate::log::Log;
 use crate::storage::Storage;
 use crate::types::{PartitionNumber, planted};
-
-/// What was there at a look.
-#[derive(Debug)]
-pub(super) struct Seen {
-    heads: CheckpointHeads,
-    directory_id: [u8; 16],
-    mark: Mark,
-}
-
-impl Seen {
-    pub(super) fn new(heads: CheckpointHeads, directory_id: [u8; 16], mark: Mark) -> Self {
-        Self { heads, directory_id, mark }
-    }
-}
 
 /// The folder as it is now, from what it was; `None` if nothing was written since.
 ///

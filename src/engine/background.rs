@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
 
-use super::engine::Engine;
+use crate::engine::state::Engine;
 use crate::time::Clock;
 
 /// What the thread is told.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::engine::Engine;
+use crate::engine::state::Engine;
 use crate::error::Error;
 use crate::types::TopicPartition;
 
@@ -172,7 +172,7 @@ impl Troubles {
 }
 
 impl Engine {
-    pub(super) fn health(&self) -> Health {
+    pub(crate) fn health(&self) -> Health {
         if let Err(forked) = self.check_fork() {
             return Health { problems: vec![Problem::Failed { cause: Arc::new(forked) }] };
         }

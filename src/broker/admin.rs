@@ -1,9 +1,9 @@
 //! Looking after a folder: topics, groups, offsets.
 
-use crate::broker::{
+use crate::config::TopicConfig;
+use crate::engine::{
     DiskUsage, EngineHandle, GroupSummary, OffsetScope, ResetOffset, ResetTo, TopicDescription,
 };
-use crate::config::TopicConfig;
 use crate::error::Result;
 use crate::types::{Timestamp, TopicPartition};
 

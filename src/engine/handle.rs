@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::engine::Engine;
+use crate::engine::state::Engine;
 
 /// One of the program's handles. Who drops the last one closes the engine, and the folder is free when the
 /// drop returns. The engine's own threads hold it while they work and do not count: were it left to the last

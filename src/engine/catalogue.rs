@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::codec::{Decoder, Encoder};
 use crate::config::TopicConfig;
+use crate::engine::codec::{Decoder, Encoder};
 use crate::error::{CorruptReason, Error, Result};
 use crate::types::{NameReason, PartitionNumber, TopicId, check_topic_name, fold};
 

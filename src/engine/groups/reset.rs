@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::registry::Registry;
+use crate::engine::registry::Registry;
 use crate::error::{Error, Result};
 use crate::group::{CommittedOffset, GroupOffsets, OffsetChange, OffsetCommit};
 use crate::log::Log;
@@ -91,7 +91,7 @@ pub struct ResetOffset {
 }
 
 /// The partitions of a scope, each once, in order.
-pub(super) fn scope(
+pub(in crate::engine) fn scope(
     registry: &Registry,
     group: &str,
     offsets: Option<&GroupOffsets>,
@@ -114,7 +114,7 @@ pub(super) fn scope(
 }
 
 /// Where each partition's offset goes.
-pub(super) fn plan(
+pub(in crate::engine) fn plan(
     logs: &[Arc<Log>],
     offsets: Option<&GroupOffsets>,
     to: ResetTo,
@@ -155,7 +155,7 @@ fn target(log: &Log, committed: Option<i64>, to: ResetTo, now: Timestamp) -> Res
 }
 
 /// The commit that carries a plan out.
-pub(super) fn commit(
+pub(in crate::engine) fn commit(
     group: &str,
     logs: &[Arc<Log>],
     plan: &[ResetOffset],

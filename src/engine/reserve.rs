@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
-use super::files::RESERVE_FILE as FILE;
+use crate::engine::files::RESERVE_FILE as FILE;
 use crate::error::{Error, Result};
 use crate::storage::{OpenMode, Storage};
 use crate::types::planted;

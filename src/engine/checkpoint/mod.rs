@@ -12,10 +12,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::catalogue::{Catalogue, TopicImage};
-use super::engine::Engine;
-use super::files;
-use super::image::{CheckpointImage, OffsetFile};
+use crate::engine::catalogue::{Catalogue, TopicImage};
+use crate::engine::files;
+use crate::engine::image::{CheckpointImage, OffsetFile};
+use crate::engine::state::Engine;
 use crate::error::{Error, Result};
 use crate::group::OffsetStore;
 use crate::log::{Captured, FreezeGuard, Frozen, Log, LogImage};
@@ -26,21 +26,21 @@ type Logs = BTreeMap<PartitionNumber, LogImage>;
 
 /// What the checkpoint lock protects: the state as the last checkpoint recorded it.
 #[derive(Debug)]
-pub(super) struct CheckpointState {
-    pub(super) generation: u64,
-    pub(super) offsets: Option<OffsetFile>,
+pub(in crate::engine) struct CheckpointState {
+    pub(in crate::engine) generation: u64,
+    pub(in crate::engine) offsets: Option<OffsetFile>,
     /// Whether offsets changed since the offset file was written is told by their version.
-    pub(super) offsets_version: u64,
-    pub(super) logs: Logs,
+    pub(in crate::engine) offsets_version: u64,
+    pub(in crate::engine) logs: Logs,
     /// Whether the last checkpoint says that the folder is closed.
     closed: bool,
     /// The state that recovery built, frozen before anything was appended; written out first.
-    pub(super) pending: Option<Freeze>,
+    pub(in crate::engine) pending: Option<Freeze>,
 }
 
 impl CheckpointState {
     /// As a checkpoint that was read recorded it, with what recovery made of it since to be written out.
-    pub(super) fn new(generation: u64, offsets: Option<OffsetFile>, logs: Logs) -> Self {
+    pub(in crate::engine) fn new(generation: u64, offsets: Option<OffsetFile>, logs: Logs) -> Self {
         Self {
             generation,
             offsets,
@@ -53,7 +53,7 @@ impl CheckpointState {
     }
 
     /// Leaves the state that recovery built to a later checkpoint, which is as exact.
-    pub(super) fn postpone_pending(&mut self) {
+    pub(in crate::engine) fn postpone_pending(&mut self) {
         if let Some(freeze) = self.pending.take() {
             put_back(&freeze);
         }
@@ -62,8 +62,8 @@ impl CheckpointState {
 
 /// The state at E, in memory.
 #[derive(Debug)]
-pub(super) struct Freeze {
-    pub(super) end: Lsn,
+pub(in crate::engine) struct Freeze {
+    pub(in crate::engine) end: Lsn,
     logs: Vec<(Arc<Log>, Frozen)>,
     offsets: Arc<OffsetStore>,
     offsets_version: u64,
@@ -81,7 +81,7 @@ impl Engine {
     /// As `checkpoint`, when the journal takes no more appends. It says that the folder is closed if nothing
     /// is left to be done to the files of partitions: segments below a log start are removed only when a
     /// durable checkpoint does not list them any more, so that it takes another one to say it.
-    pub(super) fn last_checkpoint(&self) -> Result<()> {
+    pub(in crate::engine) fn last_checkpoint(&self) -> Result<()> {
         self.checkpoint_as(true)?;
         if self.checkpoint.lock().closed || self.logs.left_over.load(Ordering::Acquire) {
             return Ok(());
@@ -111,7 +111,7 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn finish_pending(&self, state: &mut CheckpointState) -> Result<()> {
+    pub(in crate::engine) fn finish_pending(&self, state: &mut CheckpointState) -> Result<()> {
         if let Some(freeze) = state.pending.take() {
             self.finish_checkpoint(state, &freeze)?;
         }
@@ -129,7 +129,7 @@ impl Engine {
     }
 
     /// Freezes the state under all locks (for some microseconds) and reads E.
-    pub(super) fn freeze(&self) -> Freeze {
+    pub(in crate::engine) fn freeze(&self) -> Freeze {
         loop {
             let mut numbers = self.logs.dirty.lock().clone();
             numbers.sort_unstable();
@@ -355,8 +355,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::broker::Broker;
     use crate::config::{BrokerConfig, TopicConfig};
+    use crate::engine::recovery::open;
     use crate::group::{CommittedOffset, OffsetChange, OffsetCommit};
     use crate::log::RecordData;
     use crate::storage::Memory;
@@ -392,12 +392,12 @@ mod tests {
     #[test]
     fn a_checkpoint_holds_what_there_was_when_it_was_frozen() {
         let config = BrokerConfig::new().background(false);
-        let broker = Broker::open_storage(Arc::new(Memory::new()), config).unwrap();
-        broker.create_topic("t", TopicConfig::new()).unwrap();
-        let (engine, partition) = (&broker.engine, TopicPartition::new("t", 0));
-        go_on(engine, &partition, 3);
+        let (engine, _) = open(Arc::new(Memory::new()), config).unwrap();
+        engine.create_topic("t", TopicConfig::new()).unwrap();
+        let partition = TopicPartition::new("t", 0);
+        go_on(&engine, &partition, 3);
         let freeze = engine.freeze();
-        go_on(engine, &partition, 8);
+        go_on(&engine, &partition, 8);
 
         let mut state = engine.checkpoint.lock();
         engine.finish_checkpoint(&mut state, &freeze).unwrap();

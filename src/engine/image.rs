@@ -18,8 +18,8 @@
 
 use std::collections::BTreeMap;
 
-use super::catalogue::Catalogue;
-use super::codec::{Decoder, Encoder};
+use crate::engine::catalogue::Catalogue;
+use crate::engine::codec::{Decoder, Encoder};
 use crate::error::CorruptReason;
 use crate::log::{LogImage, SegmentImage};
 use crate::types::{Epoch, Lsn, PartitionNumber};

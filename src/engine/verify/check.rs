@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::{Finding, FindingKind, Verify, VerifyReport};
-use crate::broker::catalogue::Catalogue;
-use crate::broker::files::{self, FolderState};
-use crate::broker::image::CheckpointImage;
-use crate::broker::open::Loaded;
-use crate::broker::registry::Registry;
 use crate::config::BrokerConfig;
+use crate::engine::catalogue::Catalogue;
+use crate::engine::files::{self, FolderState};
+use crate::engine::image::CheckpointImage;
+use crate::engine::recovery::Loaded;
+use crate::engine::registry::Registry;
 use crate::error::{CorruptReason, Error, Result};
 use crate::log::{Log, LogShared, Verified, read_topic_id};
 use crate::segment::{deleted_folder_name, folder_name, parse_file_name};

@@ -12,19 +12,20 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use parking_lot::Mutex;
 
-use super::background::Background;
-use super::catalogue::{Catalogue, CatalogueChange};
-use super::checkpoint::CheckpointState;
-use super::engine::{Engine, Offsets, indeterminate};
-use super::files::{self, FolderState};
-use super::groups::Groups;
-use super::health::Troubles;
-use super::image::CheckpointImage;
-use super::registry::{Registry, Topic};
-use super::report::{DamagedPartition, RecoveryReport};
-use super::reserve::Reserve;
-use super::writer::Writer;
 use crate::config::{BrokerConfig, JournalMode};
+use crate::engine::background::Background;
+use crate::engine::catalogue::{Catalogue, CatalogueChange};
+use crate::engine::checkpoint::CheckpointState;
+use crate::engine::files::{self, FolderState};
+use crate::engine::groups::Groups;
+use crate::engine::handle::EngineHandle;
+use crate::engine::health::Troubles;
+use crate::engine::image::CheckpointImage;
+use crate::engine::registry::{Registry, Topic};
+use crate::engine::report::{DamagedPartition, RecoveryReport};
+use crate::engine::reserve::Reserve;
+use crate::engine::state::{Engine, Offsets, indeterminate};
+use crate::engine::writer::Writer;
 use crate::error::{CorruptReason, Error, Result};
 use crate::group::{OffsetCommit, OffsetStore};
 use crate::journal::{self, Frame, Journal, JournalConfig, Replayed, SectionKind, Start, sections};
@@ -145,7 +146,7 @@ impl Replay {
 }
 
 /// Applies what changes one partition; how many records it got.
-pub(super) fn apply_to_log(
+pub(in crate::engine) fn apply_to_log(
     epoch: Epoch,
     kind: u8,
     body: &[u8],
@@ -164,10 +165,10 @@ pub(super) fn apply_to_log(
 }
 
 /// Opens a folder for writing.
-pub(super) fn open(
+pub(crate) fn open(
     storage: Arc<dyn Storage>,
     config: BrokerConfig,
-) -> Result<(Arc<Engine>, RecoveryReport)> {
+) -> Result<(EngineHandle, RecoveryReport)> {
     config.validate()?;
     let began = config.clock.monotonic();
     // Somebody else's folder is left without even a lock file.
@@ -204,7 +205,7 @@ pub(super) fn open(
     let (engine, cut) = start(storage, config, loaded, &to_cut, report.unclean, lock)?;
     report.segment_bytes_cut = cut;
     report.duration = engine.clock().monotonic().saturating_sub(began);
-    Ok((engine, report))
+    Ok((EngineHandle::new(engine), report))
 }
 
 /// Makes a new folder; its last step makes it one. What an earlier attempt left is replaced.

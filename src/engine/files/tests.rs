@@ -1,5 +1,5 @@
 use super::*;
-use crate::broker::catalogue::Catalogue;
+use crate::engine::catalogue::Catalogue;
 use crate::storage::Memory;
 use crate::types::Lsn;
 use std::collections::BTreeMap;

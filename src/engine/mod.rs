@@ -1,0 +1,48 @@
+//! The engine: an open folder and everything that is done with it.
+//!
+//! State lies below, verbs above it. The state is `state::Engine` and what it is made of: `registry`,
+//! `catalogue`, `groups`, `reserve`, `writer`, `background`. The verbs are `impl Engine` blocks in files of
+//! their own: `recovery`, `checkpoint`, `maintenance`, `verify`, `inspect` and the like.
+//!
+//! The handles that a program holds import this module: `producer`, `consumer`, `broker`. The engine imports
+//! none of them.
+
+mod background;
+mod catalogue;
+mod checkpoint;
+mod codec;
+mod describe;
+mod event;
+mod files;
+mod groups;
+mod handle;
+mod health;
+mod image;
+mod inspect;
+mod maintenance;
+mod recovery;
+mod registry;
+mod report;
+mod reserve;
+mod snapshot;
+mod state;
+mod usage;
+mod verify;
+mod writer;
+
+pub(crate) use event::Event;
+pub use groups::reset::{OffsetScope, ResetOffset, ResetTo};
+pub use groups::summary::{GroupOffset, GroupSummary, MemberSummary};
+pub(crate) use groups::{GroupHandle, MemberSignal, assignor};
+pub(crate) use handle::EngineHandle;
+pub use health::{Health, HealthStatus, Problem};
+#[cfg(feature = "__internal")]
+pub(crate) use image::CheckpointImage;
+pub use inspect::{Entry, EntryValue};
+pub(crate) use recovery::open;
+pub(crate) use registry::{Registry, Topic};
+pub use report::{DamagedPartition, PartitionDescription, RecoveryReport, TopicDescription};
+pub(crate) use snapshot::Snapshot;
+pub(crate) use state::Engine;
+pub use usage::DiskUsage;
+pub use verify::{Finding, FindingKind, Verify, VerifyReport};

@@ -1,0 +1,93 @@
+//! A folder as it was at one moment, for those who only read.
+
+mod follow;
+mod look;
+
+use std::sync::Arc;
+
+use crate::engine::describe;
+use crate::engine::files::CheckpointHeads;
+use crate::engine::groups::reset::{self, OffsetScope, ResetOffset, ResetTo};
+use crate::engine::groups::summary::GroupSummary;
+use crate::engine::registry::Registry;
+use crate::engine::report::TopicDescription;
+use crate::engine::usage::{self, DiskUsage};
+use crate::error::{Error, Result};
+use crate::group::OffsetStore;
+use crate::journal::Mark;
+use crate::storage::Storage;
+use crate::time::Clock;
+
+/// A folder as it was at one moment.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) offsets: OffsetStore,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// What was there, to find out later what has come since.
+    seen: Seen,
+}
+
+/// What was there at a look.
+#[derive(Debug)]
+struct Seen {
+    heads: CheckpointHeads,
+    directory_id: [u8; 16],
+    mark: Mark,
+}
+
+impl Seen {
+    fn new(heads: CheckpointHeads, directory_id: [u8; 16], mark: Mark) -> Self {
+        Self { heads, directory_id, mark }
+    }
+}
+
+impl Snapshot {
+    /// Looks at all of a folder.
+    pub(crate) fn load(storage: &Arc<dyn Storage>) -> Result<Self> {
+        look::load(storage)
+    }
+
+    /// The folder as it is now; `None` if nothing was written since.
+    pub(crate) fn refreshed(&self, storage: &Arc<dyn Storage>) -> Result<Option<Self>> {
+        // Where following fails, a look at everything works, or says what is wrong.
+        follow::follow(storage, self).or_else(|_| look::load(storage).map(Some))
+    }
+
+    pub(crate) fn list_topics(&self) -> Vec<String> {
+        self.registry.topics().iter().map(|topic| topic.name.to_string()).collect()
+    }
+
+    pub(crate) fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
+        Ok(describe::topic(&*self.registry.topic(name)?))
+    }
+
+    pub(crate) fn list_groups(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.offsets.iter().map(|(name, _)| name.to_string()).collect();
+        names.sort();
+        names
+    }
+
+    /// Members are in the memory of the process that they run in, and not seen here.
+    pub(crate) fn describe_group(&self, name: &str) -> Result<GroupSummary> {
+        let offsets = self.offsets.group(name);
+        let offsets = offsets.ok_or_else(|| Error::UnknownGroup { group: name.to_owned() })?;
+        Ok(describe::group(name, None, Some(offsets), &self.registry, self.clock.now()))
+    }
+
+    pub(crate) fn plan_reset(
+        &self,
+        group: &str,
+        scope: &OffsetScope,
+        to: ResetTo,
+    ) -> Result<Vec<ResetOffset>> {
+        let offsets = self.offsets.group(group).map(|offsets| &**offsets);
+        let logs = reset::scope(&self.registry, group, offsets, scope)?;
+        reset::plan(&logs, offsets, to, self.clock.now())
+    }
+
+    /// Of the folder as it is now.
+    pub(crate) fn disk_usage(&self, storage: &dyn Storage) -> Result<DiskUsage> {
+        usage::of(storage, &self.registry)
+    }
+}
