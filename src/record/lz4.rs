@@ -18,7 +18,7 @@ use std::io::{self, Write};
 use lz4_flex::frame::{BlockMode, BlockSize, FrameDecoder, FrameEncoder, FrameInfo};
 
 use super::DecodeError;
-use super::compression::{DAMAGED, read_bounded};
+use super::bounded::{DAMAGED, read_bounded};
 
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4D, 0x18];
 const FLG_AT: usize = 4;

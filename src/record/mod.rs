@@ -29,6 +29,8 @@
 //! trusted: lengths and counts are believed only as far as there are bytes for them.
 
 mod batch;
+mod bounded;
+mod codec;
 mod compression;
 mod control;
 pub(crate) mod crc;
@@ -44,7 +46,8 @@ mod snappy;
 pub(crate) mod varint;
 
 pub use batch::{Batch, DEFAULT_MAX_DECOMPRESSED_BYTES, RecordView, Records, decode_records};
-pub use compression::{Compression, compress, decompress};
+pub use codec::{compress, decompress};
+pub use compression::Compression;
 pub use control::{ControlType, EndTransactionMarker};
 pub use decode_error::DecodeError;
 pub use header::{Attributes, BatchHeader, HEADER_BYTES, MAGIC, seal};

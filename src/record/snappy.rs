@@ -14,7 +14,7 @@
 use std::io;
 
 use super::DecodeError;
-use super::compression::DAMAGED;
+use super::bounded::DAMAGED;
 
 const MAGIC: [u8; 8] = *b"\x82SNAPPY\0";
 const HEADER: [u8; 16] = *b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01";

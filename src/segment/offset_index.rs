@@ -264,7 +264,5 @@ mod tests {
         log[at + 9] ^= 1;
         let expected = DecodeError::corrupt(CorruptReason::Length, at);
         assert_eq!(index.locate(&log[..], 103), Err(expected));
-        let times = super::super::TimeIndex::new(100);
-        assert_eq!(times.locate(&index, &log[..], 2), Err(expected));
     }
 }

@@ -153,6 +153,7 @@ impl TimeIndex {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "tests may panic")]
 mod tests {
     use super::super::walk::tests::batch;
     use super::*;
@@ -223,5 +224,15 @@ mod tests {
                 other => panic!("{timestamp} {offset}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_length_that_reaches_beyond_the_log_is_damage() {
+        let mut log = [batch(100, 3, 1, 5), batch(103, 2, 2, 5)].concat();
+        let at = batch(100, 3, 1, 5).len();
+        log[at + 9] ^= 1;
+        let (offsets, times) = (OffsetIndex::new(100), TimeIndex::new(100));
+        let expected = DecodeError::corrupt(CorruptReason::Length, at);
+        assert_eq!(times.locate(&offsets, &log[..], 2), Err(expected));
     }
 }

@@ -1,9 +1,12 @@
 //! What every storage does, told once and tried on each.
 
+use std::fmt;
 use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
 
 use super::*;
-use crate::error::Error;
+use crate::error::{Error, Result};
 
 fn p(path: &str) -> &Path {
     Path::new(path)
