@@ -7,8 +7,21 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
 
-use crate::engine::state::Engine;
+use crate::error::Result;
 use crate::time::Clock;
+
+/// The work that the thread does when it is told to. A failure is kept for `health`; a panic stops all
+/// writing before it ends the thread.
+pub(super) trait Chores: Send + Sync {
+    /// Writes a checkpoint.
+    fn checkpoint(&self) -> Result<()>;
+
+    /// Writes the recovery checkpoint.
+    fn finish_recovery(&self) -> Result<()>;
+
+    /// Does what is to be done from time to time.
+    fn maintain(&self) -> Result<()>;
+}
 
 /// What the thread is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,17 +64,17 @@ impl Background {
         let _asked = self.signals.try_send(Signal::Recovery);
     }
 
-    /// Starts the thread, which maintains the engine once per `interval`. It holds it only while it works.
+    /// Starts the thread, which maintains the engine once per `interval`. It holds the engine only while it works.
     pub(super) fn start(
         &self,
-        engine: Weak<Engine>,
+        chores: Weak<dyn Chores>,
         clock: Arc<dyn Clock>,
         interval: Duration,
     ) -> std::io::Result<()> {
         let receiver = self.receiver.clone();
         let thread = std::thread::Builder::new()
             .name("grouplog-checkpoint".to_owned())
-            .spawn(move || run(&receiver, &engine, &*clock, interval))?;
+            .spawn(move || run(&receiver, &chores, &*clock, interval))?;
         *self.thread.lock() = Some(thread);
         Ok(())
     }
@@ -79,7 +92,12 @@ impl Background {
     }
 }
 
-fn run(receiver: &Receiver<Signal>, engine: &Weak<Engine>, clock: &dyn Clock, interval: Duration) {
+fn run(
+    receiver: &Receiver<Signal>,
+    chores: &Weak<dyn Chores>,
+    clock: &dyn Clock,
+    interval: Duration,
+) {
     let mut next = clock.monotonic().saturating_add(interval);
     let mut failed = false;
     loop {
@@ -91,18 +109,17 @@ fn run(receiver: &Receiver<Signal>, engine: &Weak<Engine>, clock: &dyn Clock, in
             // `Synced` may wait for a checkpoint that failed, and then nobody asks for another one.
             Err(RecvTimeoutError::Timeout) => failed.then_some(Signal::Checkpoint),
         };
-        let Some(engine) = engine.upgrade() else { return };
-        // A failure is kept for `health`. A panic stops all writing before it ends this thread.
+        let Some(chores) = chores.upgrade() else { return };
         if let Some(signal) = signal {
             let done = match signal {
-                Signal::Recovery => engine.finish_recovery(),
-                _ => engine.checkpoint(),
+                Signal::Recovery => chores.finish_recovery(),
+                _ => chores.checkpoint(),
             };
             failed = done.is_err_and(|error| !error.is_fatal());
         }
         if clock.monotonic() >= next {
             // What could not be done is for the next round.
-            let _later = engine.maintain();
+            let _later = chores.maintain();
             next = clock.monotonic().saturating_add(interval);
         }
     }

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::engine::state::Engine;
 use crate::error::Error;
 use crate::types::TopicPartition;
@@ -149,25 +147,6 @@ impl fmt::Display for Problem {
                 write!(f, "files of a deleted topic are still there and removed later: {cause}")
             }
         }
-    }
-}
-
-/// What went wrong where nobody was told, until it goes right.
-#[derive(Debug, Default)]
-pub(super) struct Troubles {
-    checkpoint: Mutex<Option<Error>>,
-    deletion: Mutex<Option<Error>>,
-}
-
-impl Troubles {
-    /// Takes note of how a checkpoint went.
-    pub(super) fn checkpoint(&self, result: Result<(), &Error>) {
-        *self.checkpoint.lock() = result.err().cloned();
-    }
-
-    /// Takes note of how removing a deleted topic's files went.
-    pub(super) fn deletion(&self, result: Result<(), &Error>) {
-        *self.deletion.lock() = result.err().cloned();
     }
 }
 

@@ -7,9 +7,12 @@
 //! The handles that a program holds import this module: `producer`, `consumer`, `broker`. The engine imports
 //! none of them.
 
+mod append;
+mod apply;
 mod background;
 mod catalogue;
 mod checkpoint;
+mod close;
 mod codec;
 mod describe;
 mod event;
@@ -20,12 +23,15 @@ mod health;
 mod image;
 mod inspect;
 mod maintenance;
+mod records;
 mod recovery;
 mod registry;
 mod report;
 mod reserve;
 mod snapshot;
 mod state;
+mod topics;
+mod troubles;
 mod usage;
 mod verify;
 mod writer;

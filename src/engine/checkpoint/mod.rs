@@ -7,70 +7,24 @@
 //! frame below E, because it enters the list before it journals. Topics are deleted under the checkpoint
 //! lock, so no partition goes while it is written out.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod state;
+
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::engine::catalogue::{Catalogue, TopicImage};
+pub(in crate::engine) use state::CheckpointState;
+
+use state::{Freeze, Logs, put_back};
+
+use crate::engine::catalogue::TopicImage;
 use crate::engine::files;
-use crate::engine::image::{CheckpointImage, OffsetFile};
+use crate::engine::image::CheckpointImage;
 use crate::engine::state::Engine;
 use crate::error::{Error, Result};
-use crate::group::OffsetStore;
 use crate::log::{Captured, FreezeGuard, Frozen, Log, LogImage};
-use crate::types::{Lsn, PartitionNumber, planted};
-
-/// The partitions of a checkpoint.
-type Logs = BTreeMap<PartitionNumber, LogImage>;
-
-/// What the checkpoint lock protects: the state as the last checkpoint recorded it.
-#[derive(Debug)]
-pub(in crate::engine) struct CheckpointState {
-    pub(in crate::engine) generation: u64,
-    pub(in crate::engine) offsets: Option<OffsetFile>,
-    /// Whether offsets changed since the offset file was written is told by their version.
-    pub(in crate::engine) offsets_version: u64,
-    pub(in crate::engine) logs: Logs,
-    /// Whether the last checkpoint says that the folder is closed.
-    closed: bool,
-    /// The state that recovery built, frozen before anything was appended; written out first.
-    pub(in crate::engine) pending: Option<Freeze>,
-}
-
-impl CheckpointState {
-    /// As a checkpoint that was read recorded it, with what recovery made of it since to be written out.
-    pub(in crate::engine) fn new(generation: u64, offsets: Option<OffsetFile>, logs: Logs) -> Self {
-        Self {
-            generation,
-            offsets,
-            // Replayed commits made the offsets differ from their file.
-            offsets_version: 0,
-            logs,
-            closed: false,
-            pending: None,
-        }
-    }
-
-    /// Leaves the state that recovery built to a later checkpoint, which is as exact.
-    pub(in crate::engine) fn postpone_pending(&mut self) {
-        if let Some(freeze) = self.pending.take() {
-            put_back(&freeze);
-        }
-    }
-}
-
-/// The state at E, in memory.
-#[derive(Debug)]
-pub(in crate::engine) struct Freeze {
-    pub(in crate::engine) end: Lsn,
-    logs: Vec<(Arc<Log>, Frozen)>,
-    offsets: Arc<OffsetStore>,
-    offsets_version: u64,
-    catalogue: Catalogue,
-    /// Whether nothing can come after it.
-    closed: bool,
-}
+use crate::types::{PartitionNumber, planted};
 
 impl Engine {
     /// Makes everything up to now durable outside the journal.
@@ -328,11 +282,6 @@ impl Engine {
         }
         Ok(())
     }
-}
-
-/// What was frozen belongs to a later checkpoint.
-fn put_back(freeze: &Freeze) {
-    freeze.logs.iter().for_each(|(log, _)| log.checkpoint_failed());
 }
 
 /// What a checkpoint that did not come about means.

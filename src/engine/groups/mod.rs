@@ -1,6 +1,7 @@
 //! The groups of a broker: each coordinator in its lock, and the members that can be woken.
 
 mod admin;
+mod commit;
 pub(crate) mod reset;
 pub(crate) mod summary;
 

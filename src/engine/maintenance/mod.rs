@@ -2,6 +2,7 @@
 
 mod expiry;
 
+use crate::engine::background::Chores;
 use crate::engine::state::Engine;
 use crate::error::Result;
 
@@ -10,5 +11,19 @@ impl Engine {
     pub(crate) fn maintain(&self) -> Result<()> {
         self.check_open()?;
         self.expire_offsets().map(|_| ())
+    }
+}
+
+impl Chores for Engine {
+    fn checkpoint(&self) -> Result<()> {
+        self.checkpoint()
+    }
+
+    fn finish_recovery(&self) -> Result<()> {
+        self.finish_recovery()
+    }
+
+    fn maintain(&self) -> Result<()> {
+        self.maintain()
     }
 }

@@ -6,15 +6,16 @@
 //! a look at everything: it is rare, and a snapshot's topics would change with it.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::{Seen, Snapshot};
+use crate::engine::apply::{Target, apply};
+use crate::engine::catalogue::CatalogueChange;
 use crate::engine::files;
-use crate::engine::recovery::apply_to_log;
 use crate::error::{CorruptReason, Error, Result};
-use crate::group::{OffsetCommit, OffsetStore};
-use crate::journal::{self, Frame, SectionKind, sections};
+use crate::group::OffsetStore;
+use crate::journal;
 use crate::log::Log;
 use crate::storage::Storage;
 use crate::types::{PartitionNumber, planted};
@@ -29,14 +30,11 @@ pub(super) fn follow(storage: &Arc<dyn Storage>, before: &Snapshot) -> Result<Op
     if !same && !planted("follow_past_checkpoint") {
         return Err(Error::Busy { path: storage.display_path(Path::new("")) });
     }
-    let mut news = News {
-        before,
-        logs: BTreeMap::new(),
-        offsets: before.offsets.snapshot(),
-        journal: storage.display_path(Path::new(files::JOURNAL_DIR)),
-    };
-    let replayed =
-        journal::replay_on(&**storage, *directory_id, mark, &mut |frame| news.apply(&frame))?;
+    let path = storage.display_path(Path::new(files::JOURNAL_DIR));
+    let mut news = News { before, logs: BTreeMap::new(), offsets: before.offsets.snapshot() };
+    let replayed = journal::replay_on(&**storage, *directory_id, mark, &mut |frame| {
+        apply(&mut news, &frame, &path).map(|_| ())
+    })?;
     Ok(replayed.map(|replayed| Snapshot {
         registry: Arc::new(before.registry.with_logs(&news.logs)),
         offsets: news.offsets,
@@ -51,44 +49,24 @@ struct News<'a> {
     /// Branches of the partitions that were changed.
     logs: BTreeMap<u32, Arc<Log>>,
     offsets: OffsetStore,
-    journal: PathBuf,
 }
 
-impl News<'_> {
-    fn apply(&mut self, frame: &Frame<'_>) -> Result<()> {
-        for section in sections(frame.payload) {
-            section.and_then(|(kind, body)| self.apply_section(frame, kind, body)).map_err(
-                |reason| Error::corrupt(&self.journal, u64::from(frame.lsn.position()), reason),
-            )?;
-        }
-        Ok(())
-    }
-
-    fn apply_section(
-        &mut self,
-        frame: &Frame<'_>,
-        kind: u8,
-        body: &[u8],
-    ) -> Result<(), CorruptReason> {
-        match kind {
-            SectionKind::APPEND | SectionKind::LOG_START => {
-                apply_to_log(frame.epoch, kind, body, |number| self.branch(number)).map(|_| ())
-            }
-            SectionKind::GROUP_OFFSETS => {
-                self.offsets.apply(&OffsetCommit::decode(body)?);
-                Ok(())
-            }
-            // Among them changes of the catalogue, which are not followed.
-            _ => Err(CorruptReason::Field),
-        }
-    }
-
-    fn branch(&mut self, number: PartitionNumber) -> Option<Arc<Log>> {
+impl Target for News<'_> {
+    fn log(&mut self, number: PartitionNumber) -> Option<Arc<Log>> {
         if let Some(log) = self.logs.get(&number.0) {
             return Some(Arc::clone(log));
         }
         let log = Arc::new(self.before.registry.by_number(number)?.branch());
         self.logs.insert(number.0, Arc::clone(&log));
         Some(log)
+    }
+
+    fn offsets(&mut self) -> &mut OffsetStore {
+        &mut self.offsets
+    }
+
+    /// Not followed.
+    fn catalogue(&mut self, _: &CatalogueChange) -> Result<(), CorruptReason> {
+        Err(CorruptReason::Field)
     }
 }

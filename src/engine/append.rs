@@ -1,0 +1,103 @@
+//! What each append needs of the engine: journal space before it, and what is left to do after it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::engine::state::Engine;
+use crate::error::{Error, Result};
+use crate::journal::Credit;
+use crate::log::{Afterwards, Log};
+use crate::types::planted;
+
+impl Engine {
+    /// Refuses appends after `close`, and on a full disk.
+    #[inline]
+    pub(crate) fn check_appends(&self) -> Result<()> {
+        self.check_open()?;
+        let full = self.reserve.is_given_up() && !planted("append_on_full_disk");
+        if full { self.refill_reserve() } else { Ok(()) }
+    }
+
+    /// Reserves journal space for a frame of records. Called without locks; may wait.
+    pub(crate) fn reserve(&self, bytes: usize, max_block: Duration) -> Result<Credit<'_>> {
+        self.check_appends()?;
+        if self.config.background {
+            return self.journal.reserve(bytes, max_block);
+        }
+        match self.journal.reserve(bytes, Duration::ZERO) {
+            Err(Error::Timeout { .. }) => {
+                self.checkpoint()?;
+                self.journal.reserve(bytes, Duration::ZERO)
+            }
+            other => other,
+        }
+    }
+
+    /// Reserves for a frame that must also fit when records have filled the journal.
+    pub(super) fn reserve_urgent(&self, bytes: usize) -> Result<Credit<'_>> {
+        self.check_open()?;
+        if self.config.background {
+            return self.journal.reserve_urgent(bytes, URGENT_MAX_BLOCK);
+        }
+        match self.journal.reserve_urgent(bytes, Duration::ZERO) {
+            Err(Error::Timeout { .. }) => {
+                self.checkpoint()?;
+                self.journal.reserve_urgent(bytes, Duration::ZERO)
+            }
+            other => other,
+        }
+    }
+
+    /// Appends go on after a full disk only when what is in the journal can be written out again.
+    #[cold]
+    pub(super) fn refill_reserve(&self) -> Result<()> {
+        self.reserve.ensure(self.journal.total_bytes())
+    }
+
+    /// What is left to do after an append, without locks: pollers are woken, a filled batch is written
+    /// out, and a checkpoint is asked for if memory wants one.
+    #[inline]
+    pub(crate) fn after_append(&self, log: &Arc<Log>, afterwards: Afterwards) {
+        if afterwards.wake() {
+            self.write_out(log);
+        }
+        if self.logs.memory.load(Ordering::Relaxed) > self.config.open_batches_max_bytes
+            || self.logs.write_failed.load(Ordering::Relaxed)
+        {
+            self.relieve();
+        }
+    }
+
+    #[cold]
+    fn write_out(&self, log: &Arc<Log>) {
+        if self.config.background && !log.is_behind() {
+            let little =
+                self.logs.memory.load(Ordering::Relaxed) < self.config.open_batches_max_bytes / 2;
+            if little && log.waiting_batches() < GATHERED
+                || self.writer.hand_over(log, &self.journal)
+            {
+                return;
+            }
+        }
+        let _guard = self.journal.fail_on_panic("writing out a partition");
+        log.write_out_some();
+    }
+
+    #[cold]
+    fn relieve(&self) {
+        if self.config.background {
+            self.background.request_checkpoint();
+        } else {
+            // The failure is kept for `health`; the journal's own is reported by the next call.
+            let _reported_later = self.checkpoint();
+        }
+    }
+}
+
+/// As many filled batches of a partition are gathered before the writer is woken for it: waking a thread
+/// costs as much as writing a batch.
+const GATHERED: usize = 4;
+
+/// Kafka's `max.block.ms`, for what is not sent by a producer.
+const URGENT_MAX_BLOCK: Duration = Duration::from_mins(1);

@@ -1,0 +1,66 @@
+//! Applying journal frames to state: what opening a folder and following a writer have in common.
+//!
+//! A frame is applied section by section, in order. What a section changes is found through [`Target`], since
+//! opening changes the state in place, while following makes a new state beside one that readers still use.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::engine::catalogue::CatalogueChange;
+use crate::error::{CorruptReason, Error, Result};
+use crate::group::{OffsetCommit, OffsetStore};
+use crate::journal::{Frame, SectionKind, sections};
+use crate::log::{AppendSection, Log, LogStartSection};
+use crate::types::PartitionNumber;
+
+/// The state that frames change.
+pub(super) trait Target {
+    /// The partition of this number, to be changed; `None` if there is none.
+    fn log(&mut self, number: PartitionNumber) -> Option<Arc<Log>>;
+
+    /// The committed offsets, to be changed.
+    fn offsets(&mut self) -> &mut OffsetStore;
+
+    /// Applies a change of the catalogue.
+    fn catalogue(&mut self, change: &CatalogueChange) -> Result<(), CorruptReason>;
+}
+
+/// Applies a frame and returns how many records it holds. `journal` names the journal in errors.
+///
+/// # Errors
+/// `Corrupt` for a section that does not fit the state. The sections in front of it are applied.
+pub(super) fn apply(target: &mut impl Target, frame: &Frame<'_>, journal: &Path) -> Result<u64> {
+    let mut records = 0_u64;
+    for section in sections(frame.payload) {
+        let applied = section.and_then(|(kind, body)| apply_section(target, frame, kind, body));
+        let applied = applied
+            .map_err(|reason| Error::corrupt(journal, u64::from(frame.lsn.position()), reason))?;
+        records = records.saturating_add(applied);
+    }
+    Ok(records)
+}
+
+fn apply_section(
+    target: &mut impl Target,
+    frame: &Frame<'_>,
+    kind: u8,
+    body: &[u8],
+) -> Result<u64, CorruptReason> {
+    match kind {
+        SectionKind::APPEND => {
+            let (section, records) = AppendSection::decode(body)?;
+            let log = target.log(section.partition).ok_or(CorruptReason::Field)?;
+            log.replay(&section, records, frame.epoch)?;
+            return Ok(u64::from(section.count));
+        }
+        SectionKind::LOG_START => {
+            let section = LogStartSection::decode(body)?;
+            let log = target.log(section.partition).ok_or(CorruptReason::Field)?;
+            log.replay_start(section.start_offset)?;
+        }
+        SectionKind::GROUP_OFFSETS => target.offsets().apply(&OffsetCommit::decode(body)?),
+        SectionKind::CATALOGUE => target.catalogue(&CatalogueChange::decode(body)?)?,
+        _ => return Err(CorruptReason::Field),
+    }
+    Ok(0)
+}

@@ -1,0 +1,29 @@
+//! Deleting records.
+
+use crate::engine::state::Engine;
+use crate::error::Result;
+use crate::journal::{SECTION_HEADER, SectionKind, section_header};
+use crate::log::LOG_START_SECTION_BYTES;
+use crate::types::TopicPartition;
+
+impl Engine {
+    /// Deletes the records of a partition below an offset, for good when this returns; the log start then.
+    pub(crate) fn delete_records(&self, partition: &TopicPartition, before: i64) -> Result<i64> {
+        self.check_open()?;
+        let log = self.registry.log(partition)?;
+        let mut credit = self.reserve_urgent(SECTION_HEADER + LOG_START_SECTION_BYTES)?;
+        let journaled = log.delete_records(before, |section| {
+            let body = section.encode();
+            let header = section_header(SectionKind::LOG_START, body.len() as u32);
+            self.journal.append(&mut credit, &[&header, &body])
+        })?;
+        drop(credit);
+        // Who deleted them before may still wait for the sync.
+        self.wait_synced(journaled.unwrap_or_else(|| self.journal.end()))?;
+        if journaled.is_some() && self.config.background {
+            // Segments go with the next checkpoint; space is wanted now.
+            self.background.request_checkpoint();
+        }
+        Ok(log.start_offset())
+    }
+}

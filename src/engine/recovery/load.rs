@@ -1,0 +1,104 @@
+//! The state of a folder in memory: its checkpoint, its offset file, and the journal replayed on both.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::config::BrokerConfig;
+use crate::engine::apply::{Target, apply};
+use crate::engine::catalogue::{Catalogue, CatalogueChange};
+use crate::engine::files;
+use crate::engine::image::CheckpointImage;
+use crate::engine::registry::{Registry, Topic};
+use crate::error::{CorruptReason, Result};
+use crate::group::OffsetStore;
+use crate::journal::{self, Replayed};
+use crate::log::{Log, LogShared};
+use crate::storage::Storage;
+use crate::types::{PartitionNumber, planted};
+
+/// The state of a folder in memory.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) image: CheckpointImage,
+    pub(crate) logs: Arc<LogShared>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) offsets: OffsetStore,
+    pub(crate) replayed: Replayed,
+    pub(super) records: u64,
+}
+
+impl Loaded {
+    /// Whether the last writer closed the folder and nobody opened it for writing since: its files are what
+    /// the checkpoint says. A later writer's first journal header, with its epoch, is durable before it
+    /// changes anything else, and power loss may take everything of it but that.
+    pub(super) fn is_closed(&self) -> bool {
+        let Replayed { frames, torn, last_epoch_seen, .. } = self.replayed;
+        let untouched = frames == 0 && !torn && last_epoch_seen <= self.image.epoch;
+        self.image.closed && (untouched || planted("closed_once_is_closed"))
+    }
+
+    /// Reads checkpoint, offset file and journal. Changes nothing on disk.
+    pub(crate) fn read(storage: &Arc<dyn Storage>, config: &BrokerConfig) -> Result<Self> {
+        let image = files::read_checkpoint(&**storage)?;
+        let offsets = match image.offsets {
+            Some(file) => files::read_offsets(&**storage, image.directory_id, file)?,
+            None => OffsetStore::new(),
+        };
+        let logs = Arc::new(LogShared::new(Arc::clone(storage), image.epoch, config));
+        let registry = Registry::load(&image.catalogue, &logs, |number| image.logs.get(&number));
+        let mut replay = Replay { catalogue: image.catalogue.clone(), registry, offsets, logs };
+        let (path, mut records) = (storage.display_path(Path::new(files::JOURNAL_DIR)), 0);
+        let replayed = journal::replay(&**storage, image.directory_id, image.end, &mut |frame| {
+            records += apply(&mut replay, &frame, &path)?;
+            Ok(())
+        })?;
+        Ok(Self {
+            logs: replay.logs,
+            registry: Arc::new(replay.registry),
+            catalogue: replay.catalogue,
+            offsets: replay.offsets,
+            records,
+            replayed,
+            image,
+        })
+    }
+}
+
+/// The state while frames are applied to it.
+struct Replay {
+    catalogue: Catalogue,
+    registry: Registry,
+    offsets: OffsetStore,
+    logs: Arc<LogShared>,
+}
+
+impl Target for Replay {
+    fn log(&mut self, number: PartitionNumber) -> Option<Arc<Log>> {
+        self.registry.by_number(number)
+    }
+
+    fn offsets(&mut self) -> &mut OffsetStore {
+        &mut self.offsets
+    }
+
+    fn catalogue(&mut self, change: &CatalogueChange) -> Result<(), CorruptReason> {
+        let topic = self.catalogue.apply(change)?;
+        match change {
+            CatalogueChange::Create(_) => {
+                self.registry.insert(Arc::new(Topic::new(&topic, &self.logs, |_| None)));
+            }
+            CatalogueChange::Alter(..) | CatalogueChange::AddPartitions(..) => {
+                let altered = self.registry.alter(&topic, &self.logs);
+                altered.map_err(|_| CorruptReason::Field)?;
+            }
+            CatalogueChange::Delete(_) => {
+                if let Some(removed) = self.registry.remove(&topic.name) {
+                    removed.logs.iter().for_each(|log| log.delete());
+                }
+                self.offsets.remove_partitions(&topic.numbers().collect::<Vec<_>>());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,141 @@
+//! From the state in memory to an engine that works.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use super::check::cut_files;
+use super::load::Loaded;
+use crate::config::{BrokerConfig, JournalMode};
+use crate::engine::background::Background;
+use crate::engine::checkpoint::CheckpointState;
+use crate::engine::groups::Groups;
+use crate::engine::reserve::Reserve;
+use crate::engine::state::{Engine, Offsets, indeterminate};
+use crate::engine::troubles::Troubles;
+use crate::engine::writer::Writer;
+use crate::error::{Error, Result};
+use crate::journal::{self, Journal, JournalConfig, Start};
+use crate::log::{Log, Recovery};
+use crate::storage::Storage;
+use crate::types::planted;
+
+/// Starts the engine on what was loaded. Returns it with the number of bytes that were cut from segments.
+pub(super) fn start(
+    storage: Arc<dyn Storage>,
+    config: BrokerConfig,
+    loaded: Loaded,
+    to_cut: &[Arc<Log>],
+    unclean: bool,
+    lock: Box<dyn crate::storage::StorageLock>,
+) -> Result<(Arc<Engine>, u64)> {
+    let last = loaded.image.epoch.max(loaded.replayed.last_epoch_seen);
+    let epoch = if planted("reuse_epoch") { last } else { last.saturating_add(1) };
+    loaded.logs.epoch.store(epoch, std::sync::atomic::Ordering::Release);
+    let background = Background::new();
+    let start = Start::after(&loaded.replayed);
+    let wake = Box::new(background.requester());
+    let id = loaded.image.directory_id;
+    let journal = start_journal(&storage, &config, id, epoch, &start, wake)?;
+    let cut = cut_files(to_cut, &loaded)?;
+    let Loaded { image, logs, registry, catalogue, offsets, .. } = loaded;
+    // What was replayed may be in the cache of the system alone. And until a checkpoint lies in the
+    // new journal file, a rotten header of it would look like the journal's end (hazard H12).
+    let early = planted("synced_before_recovery");
+    if !early {
+        journal.hold_synced();
+    }
+    let first = logs.journal.set(Arc::clone(&journal)).is_ok();
+    debug_assert!(first, "a folder is started once");
+    let reserve = Reserve::new(Arc::clone(&storage));
+    match reserve.ensure(journal.total_bytes()) {
+        // Opening works on a full disk: what is there can be read, deleted and committed.
+        Err(Error::DiskFull { .. }) if !planted("opening_needs_space") => {}
+        Ok(()) => {}
+        Err(error) => return Err(error),
+    }
+    let engine = Arc::new(Engine {
+        storage,
+        reserve,
+        troubles: Troubles::default(),
+        directory_id: image.directory_id,
+        epoch,
+        journal,
+        logs,
+        registry,
+        admin: Mutex::new(()),
+        checkpoint: Mutex::new(CheckpointState::new(image.generation, image.offsets, image.logs)),
+        offsets: Mutex::new(Offsets { store: offsets, version: u64::from(unclean) }),
+        catalogue: Mutex::new(catalogue),
+        groups: Groups::new(config.group_max_size),
+        background,
+        writer: Writer::new(),
+        lock: Mutex::new(Some(lock)),
+        closed: AtomicBool::new(false),
+        handles: AtomicUsize::new(0),
+        config,
+    });
+    // Frozen before anything can be appended: E is the beginning of the new journal file.
+    let freeze = engine.freeze();
+    engine.checkpoint.lock().pending = Some(freeze);
+    if engine.config.background {
+        let path = engine.path();
+        let interval = engine.config.offsets_retention_check_interval;
+        let chores: Weak<Engine> = Arc::downgrade(&engine);
+        engine
+            .background
+            .start(chores, Arc::clone(&engine.config.clock), interval)
+            .map_err(|error| Error::io("start a thread for", path, error))?;
+        engine.background.request_recovery();
+        return Ok((engine, cut));
+    }
+    let weak = Arc::downgrade(&engine);
+    let finish = move || {
+        let checkpoint = weak.upgrade().map_or(Err(Error::Closed), |engine| engine.checkpoint());
+        // What waits for it is in the journal all the same.
+        checkpoint.map_err(indeterminate)
+    };
+    let first = engine.logs.recovery.set(Recovery(Box::new(finish))).is_ok();
+    debug_assert!(first, "a folder is started once");
+    if !early {
+        match engine.finish_recovery() {
+            Ok(()) | Err(Error::DiskFull { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((engine, cut))
+}
+
+/// Begins a new journal file in the mode that the settings and the storage allow.
+pub(super) fn start_journal(
+    storage: &Arc<dyn Storage>,
+    config: &BrokerConfig,
+    directory_id: [u8; 16],
+    epoch: i32,
+    start: &Start,
+    on_half_full: Box<dyn Fn() + Send + Sync>,
+) -> Result<Arc<Journal>> {
+    let mode = match config.journal_mode {
+        JournalMode::Map => journal::JournalMode::Map,
+        JournalMode::Auto if storage.supports_write_map() => journal::JournalMode::Map,
+        JournalMode::Write | JournalMode::Auto => journal::JournalMode::Write,
+    };
+    let journal_config = JournalConfig {
+        file_bytes: config.journal_file_bytes,
+        max_bytes: config.journal_max_bytes,
+        mode,
+        directory_id,
+        epoch,
+        sync_interval: config.sync_interval,
+        background: config.background,
+    };
+    Journal::create(
+        Arc::clone(storage),
+        journal_config,
+        Arc::clone(&config.random),
+        Arc::clone(&config.clock),
+        start,
+        on_half_full,
+    )
+}

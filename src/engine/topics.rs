@@ -1,0 +1,169 @@
+//! Creating, altering and deleting topics.
+
+use std::sync::Arc;
+
+use crate::config::TopicConfig;
+use crate::engine::catalogue::{Catalogue, CatalogueChange, Deletion, TopicImage};
+use crate::engine::files;
+use crate::engine::registry::Topic;
+use crate::engine::state::{Engine, indeterminate};
+use crate::error::{Error, Result};
+use crate::journal::{Credit, SectionKind, section_header};
+use crate::types::{Lsn, TopicId, planted};
+
+impl Engine {
+    /// Creates a topic; it is durable when this returns.
+    pub(crate) fn create_topic(&self, name: &str, config: TopicConfig) -> Result<()> {
+        self.check_open()?;
+        if self.reserve.is_given_up() {
+            self.refill_reserve()?;
+        }
+        let lsn = {
+            let _one = self.admin.lock();
+            // A folder of the same name may still be a deleted topic's.
+            if !planted("reuse_deleted_folder") {
+                self.set_deleted_aside()?;
+            }
+            let id = self.new_topic_id();
+            let mut credit = self.reserve_catalogue_change()?;
+            let (topic, _, lsn) = self.change_catalogue(&mut credit, |catalogue| {
+                catalogue.decide_create(name, config, id)
+            })?;
+            self.registry.insert(Arc::new(Topic::new(&topic, &self.logs, |_| None)));
+            lsn
+        };
+        self.groups.metadata_changed(&self.registry);
+        self.wait_synced(lsn)
+    }
+
+    /// Changes a topic's configuration or gives it more partitions; it is durable when this returns.
+    pub(crate) fn alter_topic(
+        &self,
+        decide: impl FnOnce(&Catalogue) -> Result<CatalogueChange>,
+    ) -> Result<()> {
+        self.check_open()?;
+        let lsn = {
+            let _one = self.admin.lock();
+            let mut credit = self.reserve_catalogue_change()?;
+            let (topic, _, lsn) = self.change_catalogue(&mut credit, decide)?;
+            self.registry.alter(&topic, &self.logs)?;
+            lsn
+        };
+        // No lock is held: an assignor may be the program's own.
+        self.groups.metadata_changed(&self.registry);
+        self.wait_synced(lsn)
+    }
+
+    /// Deletes a topic, its records and its committed offsets, for good when this returns.
+    pub(crate) fn delete_topic(&self, name: &str) -> Result<()> {
+        self.check_open()?;
+        let deleted = self.delete_topic_files(name);
+        // Whatever became of the files, the topic may be gone. No lock is held: an assignor may be the
+        // program's own.
+        self.groups.metadata_changed(&self.registry);
+        deleted
+    }
+
+    fn delete_topic_files(&self, name: &str) -> Result<()> {
+        let _one = self.admin.lock();
+        let mut credit = self.reserve_catalogue_change()?;
+        let (deletion, lsn) = {
+            // No checkpoint may be writing out what goes.
+            let mut state = self.checkpoint.lock();
+            state.postpone_pending();
+            let (topic, _, lsn) =
+                self.change_catalogue(&mut credit, |catalogue| catalogue.decide_delete(name))?;
+            if let Some(removed) = self.registry.remove(name) {
+                removed.logs.iter().for_each(|log| log.delete());
+            }
+            let deletion = Deletion {
+                name: Arc::clone(&topic.name),
+                id: topic.id,
+                partitions: topic.config.partitions,
+            };
+            // From here on the topic is deleted, whatever becomes of its files: a failure to move or
+            // remove them is for `health`, and they are removed later.
+            let set_aside = files::set_aside(&*self.storage, &deletion);
+            self.troubles.deletion(set_aside.as_ref().copied());
+            (deletion, lsn)
+        };
+        if !planted("unlink_before_sync") {
+            self.wait_deleted(lsn)?;
+        }
+        self.remove_deleted(&deletion);
+        Ok(())
+    }
+
+    /// Waits until a deletion survives power loss, also where a disk is so full that the recovery
+    /// checkpoint, for which `Synced` waits, needs the very space that the deletion frees.
+    fn wait_deleted(&self, lsn: Lsn) -> Result<()> {
+        let recovered = if self.journal.is_held() { self.checkpoint() } else { Ok(()) };
+        match recovered {
+            Err(Error::DiskFull { .. }) if !planted("deletion_needs_space") => {
+                // Whoever waits for `Synced` goes on waiting for that checkpoint.
+                self.background.request_checkpoint();
+                self.journal.keep_replayed().map_err(indeterminate)
+            }
+            // Whatever else is wrong, the journal knows what became of the frame.
+            _ => self.wait_synced(lsn),
+        }
+    }
+
+    /// Moves the folders of deleted topics out of the way.
+    fn set_deleted_aside(&self) -> Result<()> {
+        let deletions = self.catalogue.lock().deletions().to_vec();
+        deletions.iter().try_for_each(|deletion| files::set_aside(&*self.storage, deletion))
+    }
+
+    /// Removes the folders of a deleted topic whose deletion is synced. What cannot be removed now is
+    /// with the next checkpoint.
+    pub(super) fn remove_deleted(&self, deletion: &Deletion) {
+        let removed = files::set_aside(&*self.storage, deletion)
+            .and_then(|()| files::remove_folders(&*self.storage, deletion));
+        self.troubles.deletion(removed.as_ref().copied());
+        if removed.is_ok() {
+            self.catalogue.lock().deletion_done(deletion.id);
+        }
+    }
+
+    /// Reserves for the largest change of the catalogue that there is: the configuration of one topic.
+    fn reserve_catalogue_change(&self) -> Result<Credit<'_>> {
+        self.reserve_urgent(MAX_CATALOGUE_CHANGE)
+    }
+
+    /// Journals a change of the catalogue and applies it. Returns what it was applied to, and where
+    /// the frame ends.
+    fn change_catalogue(
+        &self,
+        credit: &mut Credit<'_>,
+        decide: impl FnOnce(&Catalogue) -> Result<CatalogueChange>,
+    ) -> Result<(TopicImage, CatalogueChange, Lsn)> {
+        let mut offsets = self.offsets.lock();
+        let mut catalogue = self.catalogue.lock();
+        let change = decide(&catalogue)?;
+        let _guard = self.journal.fail_on_panic("the catalogue");
+        let body = change.encode();
+        let header = section_header(SectionKind::CATALOGUE, body.len() as u32);
+        let lsn = self.journal.append(credit, &[&header, &body])?;
+        let topic = catalogue
+            .apply(&change)
+            .map_err(|_| Error::Poisoned { what: "the catalogue".to_owned() })?;
+        if matches!(change, CatalogueChange::Delete(_)) {
+            let numbers: Vec<_> = topic.numbers().collect();
+            offsets.store.remove_partitions(&numbers);
+            offsets.version += 1;
+        }
+        Ok((topic, change, lsn))
+    }
+
+    fn new_topic_id(&self) -> TopicId {
+        let (high, low) = (self.random().next_u64(), self.random().next_u64());
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&high.to_be_bytes());
+        bytes[8..].copy_from_slice(&low.to_be_bytes());
+        TopicId::from_bytes(bytes)
+    }
+}
+
+/// A topic's name and configuration as a section, at most; far more than they ever take.
+const MAX_CATALOGUE_CHANGE: usize = 4096;
