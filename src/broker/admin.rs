@@ -53,6 +53,11 @@ impl Admin {
         self.engine.create_topic(name, config)
     }
 
+    /// As [`Broker::ensure_topic`](crate::Broker::ensure_topic).
+    pub fn ensure_topic(&self, name: &str, config: TopicConfig) -> Result<bool> {
+        self.engine.ensure_topic(name, config)
+    }
+
     /// As [`Broker::delete_topic`](crate::Broker::delete_topic).
     pub fn delete_topic(&self, name: &str) -> Result<()> {
         self.engine.delete_topic(name)

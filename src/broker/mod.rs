@@ -134,6 +134,30 @@ impl Broker {
         self.engine.create_topic(name, config)
     }
 
+    /// Creates a topic unless it exists, and returns whether it was created. What a program calls that may be
+    /// started again.
+    ///
+    /// A topic that exists stays as it is, also if `config` says something else:
+    /// [`Admin::alter_topic`] and [`Admin::add_partitions`] change it. A topic that this call created
+    /// survives power loss when the call returns.
+    ///
+    /// # Errors
+    /// Those of [`Broker::create_topic`] but for `TopicExists`. A name that differs from another topic's only in
+    /// case, or only in `.` against `_`, is an `InvalidName`.
+    ///
+    /// ```
+    /// use grouplog::{Broker, TopicConfig};
+    ///
+    /// let broker = Broker::open_in_memory()?;
+    /// assert!(broker.ensure_topic("orders", TopicConfig::new().partitions(4))?);
+    /// assert!(!broker.ensure_topic("orders", TopicConfig::new())?);
+    /// assert_eq!(broker.describe_topic("orders")?.partitions.len(), 4);
+    /// # Ok::<(), grouplog::Error>(())
+    /// ```
+    pub fn ensure_topic(&self, name: &str, config: TopicConfig) -> Result<bool> {
+        self.engine.ensure_topic(name, config)
+    }
+
     /// Deletes a topic with its records and committed offsets, for good. Records that were returned by
     /// `poll` stay readable.
     ///

@@ -36,6 +36,21 @@ impl Engine {
         self.wait_synced(lsn)
     }
 
+    /// Creates a topic unless there is one of this name. Returns whether it was created.
+    pub(crate) fn ensure_topic(&self, name: &str, config: TopicConfig) -> Result<bool> {
+        self.check_open()?;
+        // Most often it is there, and then nothing is to be reserved, journaled or waited for.
+        if self.registry.topic(name).is_ok() {
+            return Ok(false);
+        }
+        match self.create_topic(name, config) {
+            Ok(()) => Ok(true),
+            // Another thread was faster.
+            Err(Error::TopicExists { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Changes a topic's configuration or gives it more partitions; it is durable when this returns.
     pub(crate) fn alter_topic(
         &self,

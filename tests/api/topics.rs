@@ -33,6 +33,37 @@ fn topics_keep_name_id_and_settings_over_a_restart() {
 }
 
 #[test]
+fn a_topic_is_ensured_once_and_then_left_as_it_is() {
+    let world = World::new();
+    let broker = world.open();
+    assert!(broker.ensure_topic("orders", TopicConfig::new().partitions(3)).unwrap());
+    let id = broker.describe_topic("orders").unwrap().id;
+    assert!(!broker.admin().ensure_topic("orders", TopicConfig::new().partitions(7)).unwrap());
+    let now = broker.describe_topic("orders").unwrap();
+    assert_eq!((now.id, now.partitions.len()), (id, 3));
+    for name in ["Orders", "a/b"] {
+        let refused = broker.ensure_topic(name, TopicConfig::new());
+        assert!(matches!(refused, Err(Error::InvalidName { .. })), "{refused:?}");
+    }
+
+    broker.close().unwrap();
+    let broker = world.open();
+    assert!(!broker.ensure_topic("orders", TopicConfig::new()).unwrap());
+    assert_eq!(broker.describe_topic("orders").unwrap().id, id);
+}
+
+#[test]
+fn of_threads_that_ensure_a_topic_one_creates_it() {
+    let broker = Broker::open_in_memory().unwrap();
+    let created: usize = std::thread::scope(|scope| {
+        let ensure = || usize::from(broker.ensure_topic("t", TopicConfig::new()).unwrap());
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(ensure)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    assert_eq!(created, 1);
+}
+
+#[test]
 fn a_deleted_topic_is_gone_with_its_records_and_offsets() {
     let world = World::new();
     let broker = world.open();
