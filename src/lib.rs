@@ -7,11 +7,11 @@
 //! # let folder = tempfile::tempdir().unwrap();
 //! # let path = folder.path().join("data");
 //! let broker = Broker::open(&path)?;
-//! broker.create_topic("orders", TopicConfig::new().partitions(4))?;
+//! broker.ensure_topic("orders", TopicConfig::new().partitions(4))?;
 //!
 //! let producer = broker.producer()?;
 //! producer.send(Record::to("orders").key("alice").value("3 apples"))?;
-//! producer.flush()?; // everything sent so far is on disk
+//! producer.flush()?; // the record survives power loss from here on
 //!
 //! let mut billing = broker.consumer("billing")?; // a member of group "billing"
 //! billing.subscribe(["orders"])?;
@@ -67,26 +67,16 @@
 //!
 //! # Differences from Kafka
 //!
-//! Names, defaults and meanings are Kafka's, but for these:
+//! Names, defaults and meanings are Kafka's, but for those in [`manual::kafka`]. The important ones:
 //!
 //! * `auto.offset.reset` is `earliest` and not `latest`: a new group of an embedded queue must not miss what
-//!   was sent before it was born.
-//! * `acks` is [`Synced`](Acks::Synced), which Kafka has no level for (it answers before any disk has the
-//!   record); 0 and 1 both mean [`Written`](Acks::Written).
-//! * `send` appends before it returns, and knows the offset: nothing lingers in a producer, nothing is
-//!   retried, so nothing is ever reordered or doubled.
-//! * A member is evicted when it does not call `poll` for `max.poll.interval.ms`. A member cannot die
-//!   without its process, so `session.timeout.ms` counts only where it is
-//!   [set](ConsumerConfig::session_timeout), and for static members that are away.
-//! * Members vote for an [assignor](AssignmentStrategy), as in Kafka's classic protocol, but hand their
-//!   partitions over one by one, as in its new one (KIP-848), whatever the assignor: nobody stops for a
-//!   rebalance but the partition that moves. Racks are left out: all members live in one process.
-//! * Committed offsets expire as in Kafka, 7 days after their group became empty, but not before 7 days after
-//!   their commit. Deleting a topic deletes those that belong to it.
-//! * A damaged batch is an [`Error::Corrupt`] that comes back until somebody seeks behind it; it is never
-//!   skipped silently. A position that power loss took back is [`Error::LogTruncated`], never a silent reset.
-//! * With `LogAppendTime` all records of a batch have the time at which the batch was begun.
-//! * Two topics' names may not differ only in case, nor only in `.` against `_`.
+//!   was sent before it existed.
+//! * `acks` is [`Synced`](Acks::Synced), which Kafka has no level for. 0 and 1 both mean
+//!   [`Written`](Acks::Written).
+//! * `send` appends before it returns, and knows the offset. Nothing lingers in a producer or is retried, so
+//!   nothing is ever reordered or doubled.
+//! * A member leaves its group when it does not call `poll` for `max.poll.interval.ms`. It cannot die without its
+//!   process.
 //!
 //! # Features
 //!
@@ -100,6 +90,9 @@
 //!
 //! * [`manual::failure_modes`]: each fault, what a program sees, and what there is to do.
 //! * [`manual::groups`]: the states of a consumer group, a hand-over step by step, what is committed when.
+//! * [`manual::kafka`]: all differences from Kafka.
+//! * [`manual::limits`]: limits and defaults.
+//! * [`manual::measurements`]: what the engine costs, beside plain system calls.
 //!
 //! # Settings
 //!

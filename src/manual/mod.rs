@@ -5,3 +5,12 @@ pub mod failure_modes {}
 
 #[doc = include_str!("groups.md")]
 pub mod groups {}
+
+#[doc = include_str!("kafka.md")]
+pub mod kafka {}
+
+#[doc = include_str!("limits.md")]
+pub mod limits {}
+
+#[doc = include_str!("measurements.md")]
+pub mod measurements {}
