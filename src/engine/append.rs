@@ -1,4 +1,4 @@
-//! What each append needs of the engine: journal space before it, and what is left to do after it.
+//! What each append needs of the engine: journal space before it, wakeups and write-out after it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,7 +19,7 @@ impl Engine {
         if full { self.refill_reserve() } else { Ok(()) }
     }
 
-    /// Reserves journal space for a frame of records. Called without locks; may wait.
+    /// Reserves journal space for a frame of records. May wait; the caller must hold no lock.
     pub(crate) fn reserve(&self, bytes: usize, max_block: Duration) -> Result<Credit<'_>> {
         self.check_appends()?;
         if self.config.background {
@@ -34,7 +34,7 @@ impl Engine {
         }
     }
 
-    /// Reserves for a frame that must also fit when records have filled the journal.
+    /// Reserves space for a frame that must fit even when records have filled the journal.
     pub(super) fn reserve_urgent(&self, bytes: usize) -> Result<Credit<'_>> {
         self.check_open()?;
         if self.config.background {
@@ -49,14 +49,15 @@ impl Engine {
         }
     }
 
-    /// Appends go on after a full disk only when what is in the journal can be written out again.
+    /// Takes the disk space of the reserve again. Appends resume after a full disk only with it, because
+    /// the engine must be able to write out the journal.
     #[cold]
     pub(super) fn refill_reserve(&self) -> Result<()> {
         self.reserve.ensure(self.journal.total_bytes())
     }
 
-    /// What is left to do after an append, without locks: pollers are woken, a filled batch is written
-    /// out, and a checkpoint is asked for if memory wants one.
+    /// Finishes an append, without locks: wakes pollers, writes out full batches, and requests a checkpoint if
+    /// open batches take too much memory.
     #[inline]
     pub(crate) fn after_append(&self, log: &Arc<Log>, afterwards: Afterwards) {
         if afterwards.wake() {
@@ -89,15 +90,15 @@ impl Engine {
         if self.config.background {
             self.background.request_checkpoint();
         } else {
-            // The failure is kept for `health`; the journal's own is reported by the next call.
+            // `health` keeps the failure. The next call reports a failure of the journal.
             let _reported_later = self.checkpoint();
         }
     }
 }
 
-/// As many filled batches of a partition are gathered before the writer is woken for it: waking a thread
-/// costs as much as writing a batch.
+/// How many full batches of a partition are gathered before the writer thread is woken. Waking a thread costs as
+/// much as writing a batch.
 const GATHERED: usize = 4;
 
-/// Kafka's `max.block.ms`, for what is not sent by a producer.
+/// Kafka's `max.block.ms`, for frames that no producer sends.
 const URGENT_MAX_BLOCK: Duration = Duration::from_mins(1);

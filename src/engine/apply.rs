@@ -1,7 +1,7 @@
-//! Applying journal frames to state: what opening a folder and following a writer have in common.
+//! Applies journal frames to state. Opening a folder and following a writer share this code.
 //!
-//! A frame is applied section by section, in order. What a section changes is found through [`Target`], since
-//! opening changes the state in place, while following makes a new state beside one that readers still use.
+//! A frame is applied section by section, in order. [`Target`] finds the state that a section changes: opening
+//! changes state in place, while following builds a new state beside one that readers still use.
 
 use std::path::Path;
 use std::sync::Arc;

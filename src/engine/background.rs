@@ -1,4 +1,4 @@
-//! The thread that writes checkpoints, and looks from time to time for what is to be removed by age.
+//! The background thread: writes checkpoints on request, and runs maintenance at intervals.
 
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use crate::error::Result;
 use crate::time::Clock;
 
-/// The work that the thread does when it is told to. A failure is kept for `health`; a panic stops all
-/// writing before it ends the thread.
+/// The work of the thread. An implementation keeps failures for `health`. A panic stops all writing before it
+/// ends the thread.
 pub(super) trait Chores: Send + Sync {
     /// Writes a checkpoint.
     fn checkpoint(&self) -> Result<()>;
@@ -19,11 +19,11 @@ pub(super) trait Chores: Send + Sync {
     /// Writes the recovery checkpoint.
     fn finish_recovery(&self) -> Result<()>;
 
-    /// Does what is to be done from time to time.
+    /// Runs maintenance once.
     fn maintain(&self) -> Result<()>;
 }
 
-/// What the thread is told.
+/// A request to the thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Signal {
     Checkpoint,
@@ -31,7 +31,7 @@ enum Signal {
     Stop,
 }
 
-/// The thread, if there is one, and the way to it.
+/// The thread, if it was started, and the channel to it.
 #[derive(Debug)]
 pub(crate) struct Background {
     signals: Sender<Signal>,
@@ -41,17 +41,16 @@ pub(crate) struct Background {
 
 impl Background {
     pub(super) fn new() -> Self {
-        // Two places: a request that is being worked on does not swallow the next one, and `Stop`
-        // blocks for a moment at most.
+        // Two slots: a request in progress does not swallow the next one, and `Stop` blocks only briefly.
         let (signals, receiver) = bounded(2);
         Self { signals, receiver, thread: Mutex::new(None) }
     }
 
-    /// A way to ask for checkpoints, for the journal.
+    /// Returns a function that requests a checkpoint, for the journal.
     pub(super) fn requester(&self) -> impl Fn() + Send + Sync + 'static {
         let signals = self.signals.clone();
         move || {
-            // Full means that somebody asked already.
+            // A full channel holds a request already.
             let _asked = signals.try_send(Signal::Checkpoint);
         }
     }
@@ -64,7 +63,7 @@ impl Background {
         let _asked = self.signals.try_send(Signal::Recovery);
     }
 
-    /// Starts the thread, which maintains the engine once per `interval`. It holds the engine only while it works.
+    /// Starts the thread. It runs maintenance once per `interval`, and holds the engine only while it works.
     pub(super) fn start(
         &self,
         chores: Weak<dyn Chores>,
@@ -79,15 +78,15 @@ impl Background {
         Ok(())
     }
 
-    /// Ends the thread and waits for it, unless it is the caller.
+    /// Stops the thread and waits for it, unless the caller is that thread.
     pub(super) fn stop(&self) {
         let Some(thread) = self.thread.lock().take() else { return };
         if thread.thread().id() == std::thread::current().id() {
             return;
         }
-        // The thread takes signals until it is told to stop, or finds the engine gone.
+        // The thread receives until it gets `Stop` or the engine is gone.
         let _told = self.signals.send(Signal::Stop);
-        // If it panicked, it has stopped all writing.
+        // A panic of the thread has stopped all writing.
         let _ended = thread.join();
     }
 }
@@ -106,7 +105,7 @@ fn run(
         let signal = match receiver.recv_timeout(wait) {
             Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             Ok(signal) => Some(signal),
-            // `Synced` may wait for a checkpoint that failed, and then nobody asks for another one.
+            // `Synced` may wait for a checkpoint that failed, and nobody may request another one.
             Err(RecvTimeoutError::Timeout) => failed.then_some(Signal::Checkpoint),
         };
         let Some(chores) = chores.upgrade() else { return };
@@ -118,12 +117,12 @@ fn run(
             failed = done.is_err_and(|error| !error.is_fatal());
         }
         if clock.monotonic() >= next {
-            // What could not be done is for the next round.
+            // The next round retries what failed.
             let _later = chores.maintain();
             next = clock.monotonic().saturating_add(interval);
         }
     }
 }
 
-/// How long after a checkpoint that failed the next one is tried, if nobody asks for it earlier.
+/// The delay between a failed checkpoint and the retry, unless a request comes earlier.
 const RETRY: Duration = Duration::from_millis(500);

@@ -1,10 +1,12 @@
+//! An event that one thread sleeps on.
+
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::log::Wake;
 
-/// What one consumer sleeps on: set once by anybody, taken by the sleeper.
+/// An event that one consumer sleeps on. Any thread sets it; the sleeper clears it.
 #[derive(Debug, Default)]
 pub(crate) struct Event {
     set: Mutex<bool>,
@@ -12,11 +14,11 @@ pub(crate) struct Event {
 }
 
 impl Event {
-    /// Sleeps until the event is set, at most for `timeout`, and takes it; whether it was set.
+    /// Sleeps until the event is set or `timeout` has passed, and clears it. Returns whether it was set.
     pub(crate) fn wait(&self, timeout: Duration) -> bool {
         let mut set = self.set.lock();
         if !*set {
-            // A spurious return is harmless: the caller looks whether there is something to do.
+            // A spurious wakeup is harmless: the caller checks for work anyway.
             let _timed_out = self.changed.wait_for(&mut set, timeout);
         }
         std::mem::take(&mut *set)

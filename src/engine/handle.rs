@@ -1,4 +1,4 @@
-//! What the program holds of an engine.
+//! The reference that public handles hold.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -6,14 +6,16 @@ use std::sync::atomic::Ordering;
 
 use crate::engine::state::Engine;
 
-/// One of the program's handles. Who drops the last one closes the engine, and the folder is free when the
-/// drop returns. The engine's own threads hold it while they work and do not count: were it left to the last
-/// reference, one that is in the middle of a checkpoint would close it some time later.
+/// A counted reference to the engine. Dropping the last one closes the engine, and the folder is unlocked when
+/// the drop returns.
+///
+/// The engine's own threads hold plain references, which do not count. If the last reference of any kind closed
+/// the engine, a thread in the middle of a checkpoint would close it some time after the program's last drop.
 #[derive(Debug)]
 pub(crate) struct EngineHandle(Arc<Engine>);
 
 impl EngineHandle {
-    /// The first handle.
+    /// Creates the first handle.
     pub(super) fn new(engine: Arc<Engine>) -> Self {
         engine.handles.store(1, Ordering::Relaxed);
         Self(engine)
@@ -30,9 +32,9 @@ impl Clone for EngineHandle {
 impl Drop for EngineHandle {
     fn drop(&mut self) {
         let was_last = self.0.handles.fetch_sub(1, Ordering::AcqRel) == 1;
-        // A panic that unwinds through here leaves what a kill would: recovery does the rest.
+        // A panic that unwinds through here has the effect of a kill: the next opening recovers.
         if was_last && !std::thread::panicking() {
-            // `Drop` does its best; `close` is there for who wants to know.
+            // `Drop` cannot return an error; `close` does.
             let _unreported = self.0.close();
         }
     }

@@ -18,7 +18,7 @@ impl Engine {
             self.journal.append(&mut credit, &[&header, &body])
         })?;
         drop(credit);
-        // Who deleted them before may still wait for the sync.
+        // An earlier deletion of the same records may not be synced yet.
         self.wait_synced(journaled.unwrap_or_else(|| self.journal.end()))?;
         if journaled.is_some() && self.config.background {
             // Segments go with the next checkpoint; space is wanted now.

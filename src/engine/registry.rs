@@ -22,7 +22,7 @@ pub(crate) struct Topic {
 }
 
 impl Topic {
-    /// A new topic of empty partitions, or those that `image` knows.
+    /// Creates a topic with the partitions that `image` knows; the others are empty.
     pub(crate) fn new<'a>(
         topic: &TopicImage,
         shared: &Arc<LogShared>,
@@ -38,7 +38,7 @@ impl Topic {
         Self::of(topic, topic.numbers().enumerate().map(log).collect())
     }
 
-    /// The topic as it is after a change, with its partitions and new ones.
+    /// Returns the topic after a change: its partitions, and new ones.
     fn altered(&self, topic: &TopicImage, shared: &Arc<LogShared>) -> Self {
         let log = |(partition, number): (usize, PartitionNumber)| match self.logs.get(partition) {
             Some(log) => Arc::clone(log),
@@ -56,13 +56,13 @@ impl Topic {
         }
     }
 
-    /// Leaves the files of its partitions to the first append.
+    /// Lets the first append to each partition check its files.
     pub(super) fn settle_later(&self) {
         let stored = self.logs.iter().filter(|log| log.segment_count() > 0);
         stored.for_each(|log| log.settle_later());
     }
 
-    /// One of its partitions.
+    /// Returns one of its partitions.
     pub(crate) fn log(&self, partition: u32) -> Result<&Arc<Log>> {
         self.logs.get(partition as usize).ok_or_else(|| Error::UnknownPartition {
             partition: TopicPartition::new(Arc::clone(&self.name), partition),
@@ -93,7 +93,7 @@ struct Maps {
 }
 
 impl Registry {
-    /// The topics of a catalogue, with the partitions that `image` knows.
+    /// Creates a registry of the topics of a catalogue, with the partitions that `image` knows.
     pub(crate) fn load<'a>(
         catalogue: &Catalogue,
         shared: &Arc<LogShared>,
@@ -114,16 +114,16 @@ impl Registry {
         maps.topics.insert(Arc::clone(&topic.name), topic);
     }
 
-    /// Replaces a topic by what it is after a change.
+    /// Replaces a topic by its changed version.
     pub(crate) fn alter(&self, topic: &TopicImage, shared: &Arc<LogShared>) -> Result<()> {
         let altered = Arc::new(self.topic(&topic.name)?.altered(topic, shared));
         self.insert(Arc::clone(&altered));
-        // Told last: who remembers the partitions by their revision then looks up what they are now.
+        // Last: producers that cached partitions by revision look them up again after this.
         altered.logs.iter().for_each(|log| log.alter(&topic.config));
         Ok(())
     }
 
-    /// The same topics, with these partitions in the place of the ones of their numbers.
+    /// Returns a registry of the same topics, with `changed` partitions in place of those with their numbers.
     pub(super) fn with_logs(&self, changed: &BTreeMap<u32, Arc<Log>>) -> Self {
         let maps = self.maps.read();
         let next = Self {

@@ -1,6 +1,6 @@
-//! The engine behind all handles: what `Broker`, `Producer`, `Consumer` and `Admin` share.
+//! The state of an open folder, which all handles share.
 //!
-//! Lock order, outermost first; whoever holds one may only take those below it:
+//! Lock order, outermost first. A thread that holds one may only take locks below it:
 //!
 //! 1. `admin`: creating and deleting topics, one at a time
 //! 2. `checkpoint`: checkpoints one at a time
@@ -10,10 +10,10 @@
 //! 6. `offsets`
 //! 7. `catalogue`
 //! 8. the dirty list
-//! 9. the journal's own lock, then views, registry and events, which take no further lock
+//! 9. the journal's lock, then views, registry and events, which take no further lock
 //!
-//! Nothing waits for space under locks 2 to 9 (hazard H6: a checkpoint is what makes it), nor for a sync
-//! or a thread under locks 3 to 9. User code runs under none.
+//! Nothing waits for journal space under locks 2 to 9, because a checkpoint makes that space (hazard H6).
+//! Nothing waits for a sync or a thread under locks 3 to 9. No user code runs under a lock.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,7 +38,7 @@ use crate::storage::{Storage, StorageLock};
 use crate::time::{Clock, Random};
 use crate::types::{Epoch, Lsn, planted};
 
-/// The committed offsets, with a number that rises with every change.
+/// The committed offsets, with a version that rises with every change.
 #[derive(Debug)]
 pub(crate) struct Offsets {
     pub(crate) store: OffsetStore,
@@ -66,7 +66,7 @@ pub(crate) struct Engine {
     pub(super) writer: Writer,
     pub(super) lock: Mutex<Option<Box<dyn StorageLock>>>,
     pub(super) closed: AtomicBool,
-    /// How many handles the program has.
+    /// How many handles the program holds.
     pub(super) handles: AtomicUsize,
 }
 
@@ -86,20 +86,20 @@ impl Engine {
         if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
     }
 
-    /// Refuses calls of a forked child, also those that a closed engine answers.
+    /// Refuses calls of a forked child, including those that a closed engine would answer.
     #[inline]
     pub(crate) fn check_fork(&self) -> Result<()> {
         if self.is_forked() { Err(Error::ForkedChild) } else { Ok(()) }
     }
 
-    /// Whether this process is a child of the one that opened the folder. Its threads are not there,
-    /// and its locks may be held by them for ever.
+    /// Returns whether this process is a forked child of the one that opened the folder. A child has none of
+    /// the threads, and their locks may be held for ever.
     #[inline]
     pub(crate) fn is_forked(&self) -> bool {
         self.logs.fork.is_child() && !planted("fork_not_noticed")
     }
 
-    /// Waits until everything up to `lsn` survives power loss.
+    /// Waits until every frame up to `lsn` survives power loss.
     pub(crate) fn wait_synced(&self, lsn: Lsn) -> Result<()> {
         self.logs.wait_synced(lsn)
     }
@@ -110,7 +110,7 @@ impl Engine {
     }
 }
 
-/// What a failure means to who waits for what is in the journal already.
+/// Converts a failure for a caller whose frame is in the journal already.
 pub(super) fn indeterminate(error: Error) -> Error {
     match error {
         Error::Indeterminate { .. } => error,

@@ -20,7 +20,7 @@ impl Engine {
         }
         let lsn = {
             let _one = self.admin.lock();
-            // A folder of the same name may still be a deleted topic's.
+            // A deleted topic may still own a folder of this name.
             if !planted("reuse_deleted_folder") {
                 self.set_deleted_aside()?;
             }
@@ -39,7 +39,7 @@ impl Engine {
     /// Creates a topic unless there is one of this name. Returns whether it was created.
     pub(crate) fn ensure_topic(&self, name: &str, config: TopicConfig) -> Result<bool> {
         self.check_open()?;
-        // Most often it is there, and then nothing is to be reserved, journaled or waited for.
+        // The common case reserves, journals and waits for nothing.
         if self.registry.topic(name).is_ok() {
             return Ok(false);
         }
@@ -73,8 +73,8 @@ impl Engine {
     pub(crate) fn delete_topic(&self, name: &str) -> Result<()> {
         self.check_open()?;
         let deleted = self.delete_topic_files(name);
-        // Whatever became of the files, the topic may be gone. No lock is held: an assignor may be the
-        // program's own.
+        // Even if removing files failed, the topic may be gone. No lock is held here: an assignor may be the
+        // program's own code.
         self.groups.metadata_changed(&self.registry);
         deleted
     }
@@ -83,7 +83,7 @@ impl Engine {
         let _one = self.admin.lock();
         let mut credit = self.reserve_catalogue_change()?;
         let (deletion, lsn) = {
-            // No checkpoint may be writing out what goes.
+            // No checkpoint may write out the topic meanwhile.
             let mut state = self.checkpoint.lock();
             state.postpone_pending();
             let (topic, _, lsn) =
@@ -96,8 +96,8 @@ impl Engine {
                 id: topic.id,
                 partitions: topic.config.partitions,
             };
-            // From here on the topic is deleted, whatever becomes of its files: a failure to move or
-            // remove them is for `health`, and they are removed later.
+            // From here on the topic is deleted. If its files cannot be moved or removed, `health` says so and
+            // a later checkpoint retries.
             let set_aside = files::set_aside(&*self.storage, &deletion);
             self.troubles.deletion(set_aside.as_ref().copied());
             (deletion, lsn)
@@ -109,29 +109,30 @@ impl Engine {
         Ok(())
     }
 
-    /// Waits until a deletion survives power loss, also where a disk is so full that the recovery
-    /// checkpoint, for which `Synced` waits, needs the very space that the deletion frees.
+    /// Waits until a deletion survives power loss.
+    ///
+    /// On a full disk, `Synced` would wait for the recovery checkpoint, which needs the very space that the
+    /// deletion frees. This breaks that circle.
     fn wait_deleted(&self, lsn: Lsn) -> Result<()> {
         let recovered = if self.journal.is_held() { self.checkpoint() } else { Ok(()) };
         match recovered {
             Err(Error::DiskFull { .. }) if !planted("deletion_needs_space") => {
-                // Whoever waits for `Synced` goes on waiting for that checkpoint.
+                // Callers that wait for `Synced` keep waiting for that checkpoint.
                 self.background.request_checkpoint();
                 self.journal.keep_replayed().map_err(indeterminate)
             }
-            // Whatever else is wrong, the journal knows what became of the frame.
+            // In every other case the journal knows whether the frame is durable.
             _ => self.wait_synced(lsn),
         }
     }
 
-    /// Moves the folders of deleted topics out of the way.
+    /// Renames the folders of deleted topics.
     fn set_deleted_aside(&self) -> Result<()> {
         let deletions = self.catalogue.lock().deletions().to_vec();
         deletions.iter().try_for_each(|deletion| files::set_aside(&*self.storage, deletion))
     }
 
-    /// Removes the folders of a deleted topic whose deletion is synced. What cannot be removed now is
-    /// with the next checkpoint.
+    /// Removes the folders of a deleted topic whose deletion is synced. The next checkpoint retries what fails.
     pub(super) fn remove_deleted(&self, deletion: &Deletion) {
         let removed = files::set_aside(&*self.storage, deletion)
             .and_then(|()| files::remove_folders(&*self.storage, deletion));
@@ -141,13 +142,13 @@ impl Engine {
         }
     }
 
-    /// Reserves for the largest change of the catalogue that there is: the configuration of one topic.
+    /// Reserves space for the largest change of the catalogue: the configuration of one topic.
     fn reserve_catalogue_change(&self) -> Result<Credit<'_>> {
         self.reserve_urgent(MAX_CATALOGUE_CHANGE)
     }
 
-    /// Journals a change of the catalogue and applies it. Returns what it was applied to, and where
-    /// the frame ends.
+    /// Journals a change of the catalogue and applies it. Returns the topic, the change, and the end of the
+    /// frame.
     fn change_catalogue(
         &self,
         credit: &mut Credit<'_>,
@@ -180,5 +181,5 @@ impl Engine {
     }
 }
 
-/// A topic's name and configuration as a section, at most; far more than they ever take.
+/// An upper bound for the bytes of a topic's name and configuration as a section.
 const MAX_CATALOGUE_CHANGE: usize = 4096;

@@ -1,7 +1,7 @@
-//! The thread that writes filled batches to their segments, so that the threads that append need not.
+//! The thread that writes full batches to their segments, so that appending threads do not have to.
 //!
-//! It starts with the first batch that is handed to it. What it cannot take, because the queue is full or
-//! it could not be started, the thread that filled the batch writes itself: that is the back-pressure.
+//! It starts with the first batch. When the queue is full, or the thread cannot be started, the appending thread
+//! writes the batch itself. That is the back-pressure.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -13,7 +13,7 @@ use crate::journal::Journal;
 use crate::log::Log;
 use crate::types::planted;
 
-/// How many filled batches may wait: with the default batch size 4 MiB.
+/// How many partitions with full batches may wait: 4 MiB with the default batch size.
 const MAX_QUEUED: usize = 64;
 
 #[derive(Debug)]
@@ -33,8 +33,8 @@ impl Writer {
         Self { state: Mutex::new(State::NotStarted) }
     }
 
-    /// Has the thread write out the filled batches of `log`; false if the caller has to. Should the
-    /// thread panic, it fails `journal`.
+    /// Queues the full batches of `log` for the thread. Returns `false` if the caller has to write them.
+    /// A panic of the thread fails `journal`.
     pub(super) fn hand_over(&self, log: &Arc<Log>, journal: &Arc<Journal>) -> bool {
         let mut state = self.state.lock();
         if matches!(*state, State::NotStarted) {
@@ -46,12 +46,12 @@ impl Writer {
         }
     }
 
-    /// Lets the thread finish what it was given, and joins it.
+    /// Waits until the thread has written its queue and has ended.
     pub(super) fn stop(&self) {
         let state = std::mem::replace(&mut *self.state.lock(), State::Stopped);
         if let State::Running(queue, thread) = state {
             drop(queue);
-            // If it panicked, it has stopped all writing.
+            // A panic of the thread has stopped all writing.
             let _ended = thread.join();
         }
     }

@@ -1,4 +1,4 @@
-//! Files against what the checkpoint says of them.
+//! Checks and truncates segment files against the checkpoint.
 
 use std::sync::Arc;
 
@@ -11,17 +11,18 @@ use crate::log::Log;
 use crate::storage::Storage;
 use crate::types::planted;
 
-/// Looks at the files of all partitions; those whose files are to be brought to what the checkpoint says. A
-/// partition whose files are damaged or gone is left as it is and takes no appends; the others go on. In a
-/// folder that was closed each partition is left to its first append, unless damage anywhere is to make opening
-/// fail.
+/// Checks the files of all partitions and returns the partitions whose files may be truncated.
+///
+/// A partition with damaged or missing files stays as it is and rejects appends; it is added to `damaged`. The
+/// other partitions work. In a folder that was closed cleanly, each partition is checked by its first append
+/// instead, unless `strict` makes any damage fail the opening.
 pub(super) fn check_files(
     storage: &dyn Storage,
     config: &BrokerConfig,
     loaded: &Loaded,
     damaged: &mut Vec<DamagedPartition>,
 ) -> Result<Vec<Arc<Log>>> {
-    // Folders of deleted topics first: a topic of the same name may be there again.
+    // Folders of deleted topics first: a new topic may have the same name.
     for deletion in loaded.catalogue.deletions() {
         files::set_aside(storage, deletion)?;
     }
@@ -36,7 +37,7 @@ pub(super) fn check_files(
                 files::restore_folder(storage, &topic.name, partition as u32, topic.id)?;
             }
             let damage = match log.check_files() {
-                // Its records in the journal would have no place to be written out to.
+                // There would be no segment to write its journaled records to.
                 Err(error) if !error.is_corruption() || log.is_dirty() => return Err(error),
                 Err(damage) => Some(damage),
                 Ok(damage) => {
@@ -55,8 +56,10 @@ pub(super) fn check_files(
     Ok(to_cut)
 }
 
-/// Brings files to what the checkpoint says; bytes cut. The new journal file is begun: its epoch tells the next
-/// opening that this was under way, for what it did until its checkpoint a kill leaves in the cache alone.
+/// Truncates files to the lengths in the checkpoint and returns the number of bytes cut.
+///
+/// The new journal file must exist. Its epoch tells the next opening that a truncation was in progress: after a
+/// kill, the truncation may exist only in the page cache.
 pub(super) fn cut_files(to_cut: &[Arc<Log>], loaded: &Loaded) -> Result<u64> {
     let again = loaded.replayed.last_epoch_seen > loaded.image.epoch;
     let again = again && !planted("cut_once");

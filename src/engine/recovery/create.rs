@@ -1,4 +1,4 @@
-//! Making a new folder.
+//! Creates a new folder.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use crate::journal::Start;
 use crate::storage::Storage;
 use crate::types::TopicId;
 
-/// Makes a new folder; its last step makes it one. What an earlier attempt left is replaced.
+/// Creates a new folder. The first checkpoint, written last, makes it valid. Files of an earlier attempt are
+/// replaced.
 pub(super) fn create(storage: &Arc<dyn Storage>, config: &BrokerConfig) -> Result<()> {
     let mut id = [0; 16];
     id[..8].copy_from_slice(&config.random.next_u64().to_be_bytes());

@@ -1,4 +1,4 @@
-//! The state of a folder in memory: its checkpoint, its offset file, and the journal replayed on both.
+//! Loads a folder into memory: checkpoint and offset file, with the journal replayed on top.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::log::{Log, LogShared};
 use crate::storage::Storage;
 use crate::types::{PartitionNumber, planted};
 
-/// The state of a folder in memory.
+/// The state of a folder, loaded into memory.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) image: CheckpointImage,
@@ -29,16 +29,18 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    /// Whether the last writer closed the folder and nobody opened it for writing since: its files are what
-    /// the checkpoint says. A later writer's first journal header, with its epoch, is durable before it
-    /// changes anything else, and power loss may take everything of it but that.
+    /// Returns whether the last writer closed the folder and nobody opened it for writing since. Its files
+    /// match the checkpoint then.
+    ///
+    /// A later writer shows by its epoch: its first journal header is durable before it changes anything else.
+    /// Power loss may take all its other changes.
     pub(super) fn is_closed(&self) -> bool {
         let Replayed { frames, torn, last_epoch_seen, .. } = self.replayed;
         let untouched = frames == 0 && !torn && last_epoch_seen <= self.image.epoch;
         self.image.closed && (untouched || planted("closed_once_is_closed"))
     }
 
-    /// Reads checkpoint, offset file and journal. Changes nothing on disk.
+    /// Reads checkpoint, offset file and journal. Changes no file.
     pub(crate) fn read(storage: &Arc<dyn Storage>, config: &BrokerConfig) -> Result<Self> {
         let image = files::read_checkpoint(&**storage)?;
         let offsets = match image.offsets {
@@ -65,7 +67,7 @@ impl Loaded {
     }
 }
 
-/// The state while frames are applied to it.
+/// The state that replay changes.
 struct Replay {
     catalogue: Catalogue,
     registry: Registry,

@@ -1,10 +1,18 @@
-//! Opening a folder: create, or recover from checkpoint and journal.
+//! Opens a folder: creates it, or recovers it from checkpoint and journal.
 //!
-//! Recovery is the ordinary `apply` over the journal, in order: a topic is created, receives its
-//! records, is deleted, as it was before. Only when the whole journal was read without damage are files
-//! touched: they are judged by the *final* catalogue (hazard H5), a new journal file is begun, they are cut to
-//! what the checkpoint says, and everything behind it is rebuilt from the journal (H1, H2). In a folder that was closed there is nothing to
-//! rebuild, and no partition is looked at before its first use; see `log::settle`.
+//! Recovery applies the journal's frames in order, by the same `apply` that a reader uses. A topic is created,
+//! receives its records and is deleted again, as before the crash. In these steps:
+//!
+//! 1. Load the checkpoint and replay the whole journal in memory. Damage ends the opening here; no file changes.
+//! 2. Check files against the *final* catalogue (hazard H5).
+//! 3. Begin a new journal file.
+//! 4. Truncate segments to the lengths in the checkpoint. The journal holds everything above (H1, H2).
+//! 5. Write the recovery checkpoint, in the background where there is a thread.
+//!
+//! A folder that was closed cleanly has nothing to replay. Its partitions are checked at their first use; see
+//! `log::settle`.
+//!
+//! `broker` and `engine::verify` import this module; it imports the state and the files of the engine.
 
 mod check;
 mod create;
@@ -31,7 +39,7 @@ pub(crate) fn open(
 ) -> Result<(EngineHandle, RecoveryReport)> {
     config.validate()?;
     let began = config.clock.monotonic();
-    // Somebody else's folder is left without even a lock file.
+    // A foreign folder must not get even a lock file.
     let mut state = files::classify(&*storage)?;
     if state == FolderState::New && !config.create {
         return Err(Error::NotADatabase {
@@ -43,7 +51,7 @@ pub(crate) fn open(
         files::check_format(&*storage)?;
     }
     let lock = storage.lock(Path::new(files::LOCK_FILE))?;
-    // Another process may have created it while this one waited for nothing.
+    // Another process may have created the folder in between.
     if state == FolderState::New {
         state = files::classify(&*storage)?;
     }

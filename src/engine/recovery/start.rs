@@ -1,4 +1,4 @@
-//! From the state in memory to an engine that works.
+//! Starts the engine on loaded state.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Weak};
@@ -21,7 +21,7 @@ use crate::log::{Log, Recovery};
 use crate::storage::Storage;
 use crate::types::planted;
 
-/// Starts the engine on what was loaded. Returns it with the number of bytes that were cut from segments.
+/// Starts the engine on loaded state. Returns it with the number of bytes cut from segments.
 pub(super) fn start(
     storage: Arc<dyn Storage>,
     config: BrokerConfig,
@@ -40,8 +40,8 @@ pub(super) fn start(
     let journal = start_journal(&storage, &config, id, epoch, &start, wake)?;
     let cut = cut_files(to_cut, &loaded)?;
     let Loaded { image, logs, registry, catalogue, offsets, .. } = loaded;
-    // What was replayed may be in the cache of the system alone. And until a checkpoint lies in the
-    // new journal file, a rotten header of it would look like the journal's end (hazard H12).
+    // Replayed frames may exist only in the page cache. And until a checkpoint points into the new journal
+    // file, a damaged header of that file would look like the end of the journal (hazard H12).
     let early = planted("synced_before_recovery");
     if !early {
         journal.hold_synced();
@@ -50,7 +50,7 @@ pub(super) fn start(
     debug_assert!(first, "a folder is started once");
     let reserve = Reserve::new(Arc::clone(&storage));
     match reserve.ensure(journal.total_bytes()) {
-        // Opening works on a full disk: what is there can be read, deleted and committed.
+        // Opening works on a full disk: programs can read, delete and commit.
         Err(Error::DiskFull { .. }) if !planted("opening_needs_space") => {}
         Ok(()) => {}
         Err(error) => return Err(error),
@@ -76,7 +76,7 @@ pub(super) fn start(
         handles: AtomicUsize::new(0),
         config,
     });
-    // Frozen before anything can be appended: E is the beginning of the new journal file.
+    // Freeze before anything can be appended: E is the start of the new journal file.
     let freeze = engine.freeze();
     engine.checkpoint.lock().pending = Some(freeze);
     if engine.config.background {
@@ -93,7 +93,7 @@ pub(super) fn start(
     let weak = Arc::downgrade(&engine);
     let finish = move || {
         let checkpoint = weak.upgrade().map_or(Err(Error::Closed), |engine| engine.checkpoint());
-        // What waits for it is in the journal all the same.
+        // The frames of the callers that wait are in the journal all the same.
         checkpoint.map_err(indeterminate)
     };
     let first = engine.logs.recovery.set(Recovery(Box::new(finish))).is_ok();

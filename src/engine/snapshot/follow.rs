@@ -1,9 +1,9 @@
-//! Looking at a folder again: only at what the journal got since the last time.
+//! Follows a writer: reads only the frames that the journal got since the last look.
 //!
-//! A snapshot never changes, since consumers read by it. The next one shares with it what did not change, and
-//! has branches of the partitions that got records. It is made for as long as the checkpoint is the same and
-//! the journal leads on from where the last look ended (`journal::mark`). What changes the catalogue is left to
-//! a look at everything: it is rare, and a snapshot's topics would change with it.
+//! A snapshot never changes, because consumers read through it. The next snapshot shares everything that did not
+//! change, and has branches of the partitions that got records. Following works while the checkpoint is the same
+//! and the journal continues from where the last look ended (`journal::mark`). A change of the catalogue ends it:
+//! such changes are rare, and the caller then loads the whole folder.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,10 +20,10 @@ use crate::log::Log;
 use crate::storage::Storage;
 use crate::types::{PartitionNumber, planted};
 
-/// The folder as it is now, from what it was; `None` if nothing was written since.
+/// Returns the folder as it is now, made from an earlier snapshot, or `None` if nothing was written since.
 ///
 /// # Errors
-/// Whatever keeps it from going on from there: the caller looks at everything.
+/// Whatever keeps it from continuing. The caller then loads the whole folder.
 pub(super) fn follow(storage: &Arc<dyn Storage>, before: &Snapshot) -> Result<Option<Snapshot>> {
     let Seen { heads, directory_id, mark } = &before.seen;
     let same = files::checkpoint_heads(&**storage)? == *heads;
@@ -43,10 +43,10 @@ pub(super) fn follow(storage: &Arc<dyn Storage>, before: &Snapshot) -> Result<Op
     }))
 }
 
-/// What frames make of a snapshot.
+/// The changes of new frames on top of a snapshot.
 struct News<'a> {
     before: &'a Snapshot,
-    /// Branches of the partitions that were changed.
+    /// Branches of the changed partitions.
     logs: BTreeMap<u32, Arc<Log>>,
     offsets: OffsetStore,
 }
@@ -65,7 +65,7 @@ impl Target for News<'_> {
         &mut self.offsets
     }
 
-    /// Not followed.
+    /// Ends the following.
     fn catalogue(&mut self, _: &CatalogueChange) -> Result<(), CorruptReason> {
         Err(CorruptReason::Field)
     }

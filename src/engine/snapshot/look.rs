@@ -1,4 +1,4 @@
-//! Looking at a whole folder, beside its writer if there is one.
+//! Loads a whole folder, also beside a running writer.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::engine::recovery::Loaded;
 use crate::error::{Error, Result};
 use crate::storage::Storage;
 
-/// How often a folder is read again when its writer was faster.
+/// How often a folder is read again when its writer overtook the reader.
 const ATTEMPTS: usize = 10;
 
 pub(super) fn load(storage: &Arc<dyn Storage>) -> Result<Snapshot> {
@@ -19,8 +19,8 @@ pub(super) fn load(storage: &Arc<dyn Storage>) -> Result<Snapshot> {
     for _ in 0..ATTEMPTS {
         match look(storage, &config) {
             Ok(snapshot) => return Ok(snapshot),
-            // The writer may have gone on to another checkpoint or journal file meanwhile: what looks
-            // like damage is believed when it stays.
+            // The writer may have moved to another checkpoint or journal file meanwhile. What looks like damage
+            // counts only if it stays.
             Err(error @ (Error::Busy { .. } | Error::Corrupt(_))) => last = Some(error),
             Err(error) => return Err(error),
         }
@@ -29,7 +29,7 @@ pub(super) fn load(storage: &Arc<dyn Storage>) -> Result<Snapshot> {
 }
 
 fn look(storage: &Arc<dyn Storage>, config: &BrokerConfig) -> Result<Snapshot> {
-    // First, so that a checkpoint that comes meanwhile is noticed later.
+    // Read first, so that a checkpoint written meanwhile is noticed later.
     let heads = files::checkpoint_heads(&**storage)?;
     let loaded = Loaded::read(storage, config)?;
     Ok(Snapshot {

@@ -1,4 +1,4 @@
-//! A folder as it was at one moment, for those who only read.
+//! A folder at one moment, for readers.
 
 mod follow;
 mod look;
@@ -18,17 +18,17 @@ use crate::journal::Mark;
 use crate::storage::Storage;
 use crate::time::Clock;
 
-/// A folder as it was at one moment.
+/// A folder at one moment.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) registry: Arc<Registry>,
     pub(crate) offsets: OffsetStore,
     pub(crate) clock: Arc<dyn Clock>,
-    /// What was there, to find out later what has come since.
+    /// Where the look ended, so that the next one can continue from there.
     seen: Seen,
 }
 
-/// What was there at a look.
+/// Where a look at the folder ended.
 #[derive(Debug)]
 struct Seen {
     heads: CheckpointHeads,
@@ -43,14 +43,14 @@ impl Seen {
 }
 
 impl Snapshot {
-    /// Looks at all of a folder.
+    /// Loads a whole folder.
     pub(crate) fn load(storage: &Arc<dyn Storage>) -> Result<Self> {
         look::load(storage)
     }
 
-    /// The folder as it is now; `None` if nothing was written since.
+    /// Returns the folder as it is now, or `None` if nothing was written since.
     pub(crate) fn refreshed(&self, storage: &Arc<dyn Storage>) -> Result<Option<Self>> {
-        // Where following fails, a look at everything works, or says what is wrong.
+        // Where following fails, loading everything either works or reports the reason.
         follow::follow(storage, self).or_else(|_| look::load(storage).map(Some))
     }
 
@@ -68,7 +68,7 @@ impl Snapshot {
         names
     }
 
-    /// Members are in the memory of the process that they run in, and not seen here.
+    /// Members live in the memory of their own process and are not visible here.
     pub(crate) fn describe_group(&self, name: &str) -> Result<GroupSummary> {
         let offsets = self.offsets.group(name);
         let offsets = offsets.ok_or_else(|| Error::UnknownGroup { group: name.to_owned() })?;
@@ -86,7 +86,7 @@ impl Snapshot {
         reset::plan(&logs, offsets, to, self.clock.now())
     }
 
-    /// Of the folder as it is now.
+    /// Measures the folder as it is now.
     pub(crate) fn disk_usage(&self, storage: &dyn Storage) -> Result<DiskUsage> {
         usage::of(storage, &self.registry)
     }
