@@ -1,4 +1,4 @@
-//! Looking after a folder: topics, groups, offsets.
+//! Managing a folder: topics, groups, offsets.
 
 use crate::config::TopicConfig;
 use crate::engine::{
@@ -7,12 +7,11 @@ use crate::engine::{
 use crate::error::Result;
 use crate::types::{Timestamp, TopicPartition};
 
-/// Looks after topics, groups and their offsets: what Kafka's `Admin` and its command line tools do.
+/// Manages topics, groups and their offsets, as Kafka's `Admin` and its command line tools do.
 ///
-/// From [`Broker::admin`](crate::Broker::admin). What only looks is on
-/// [`ReadOnlyBroker`](crate::ReadOnlyBroker) too, for a folder that another process has open. A change
-/// survives power loss when the call returns; an error means that nothing was changed, but for
-/// `Indeterminate`.
+/// [`Broker::admin`](crate::Broker::admin) creates it. [`ReadOnlyBroker`](crate::ReadOnlyBroker) has the methods that
+/// only read, for a folder that another process has open. A change survives power loss when the call returns.
+/// An error other than `Indeterminate` means that nothing was changed.
 ///
 /// ```
 /// use grouplog::{Broker, Error, OffsetScope, Record, ResetTo, TopicConfig};
@@ -48,23 +47,23 @@ impl Admin {
         Self { engine }
     }
 
-    /// As [`Broker::create_topic`](crate::Broker::create_topic).
+    /// Creates a topic. See [`Broker::create_topic`](crate::Broker::create_topic).
     pub fn create_topic(&self, name: &str, config: TopicConfig) -> Result<()> {
         self.engine.create_topic(name, config)
     }
 
-    /// As [`Broker::ensure_topic`](crate::Broker::ensure_topic).
+    /// Creates a topic unless it exists. See [`Broker::ensure_topic`](crate::Broker::ensure_topic).
     pub fn ensure_topic(&self, name: &str, config: TopicConfig) -> Result<bool> {
         self.engine.ensure_topic(name, config)
     }
 
-    /// As [`Broker::delete_topic`](crate::Broker::delete_topic).
+    /// Deletes a topic. See [`Broker::delete_topic`](crate::Broker::delete_topic).
     pub fn delete_topic(&self, name: &str) -> Result<()> {
         self.engine.delete_topic(name)
     }
 
-    /// Changes settings of a topic, all of them or none; what is appended and written from now on follows
-    /// them, without a restart. Segments that are there stay as they are.
+    /// Changes settings of a topic, all of them or none. They take effect at once for appends and for segments
+    /// written from now on. Existing segments stay as they are.
     ///
     /// # Errors
     /// `UnknownTopic`; `InvalidConfig` for a key or value that is not allowed; `UnsupportedCodec`; `Misuse`
@@ -99,14 +98,14 @@ impl Admin {
         })
     }
 
-    /// Gives a topic more partitions, up to `total`. Groups that subscribe to it share them out with the
-    /// next polls.
+    /// Adds partitions to a topic, up to `total`. Groups that subscribe to it share them out in their next polls.
     ///
-    /// Records of a key go to another partition than before, as in Kafka: where the order of a key's
-    /// records counts, let the groups read everything first.
+    /// As in Kafka, records of a key may go to another partition than before. If the order of a key's records
+    /// matters, let the groups read everything first.
     ///
     /// # Errors
-    /// `UnknownTopic`; `InvalidConfig` if the topic has as many already, or that is more than it may have.
+    /// `UnknownTopic`; `InvalidConfig` if the topic has that many partitions already, or if `total` is above the
+    /// limit.
     ///
     /// ```
     /// use grouplog::{Broker, TopicConfig};
@@ -121,9 +120,11 @@ impl Admin {
         self.engine.alter_topic(|catalogue| catalogue.decide_add_partitions(name, total))
     }
 
-    /// Deletes the records of a partition below an offset, for good, and returns the log start: `before`, or
-    /// what it was if that is higher. Who still wants to read what is gone gets `OffsetOutOfRange`, or goes
-    /// on by `auto.offset.reset`. What was returned by `poll` stays readable.
+    /// Deletes the records of a partition below the offset `before`. Returns the log start offset: `before`, or the
+    /// old log start if that is higher.
+    ///
+    /// A consumer that still wants a deleted record gets `OffsetOutOfRange`, or continues where
+    /// `auto.offset.reset` says. Records that `poll` has returned stay readable.
     ///
     /// Files go segment by segment with the next checkpoint, which is asked for: those that lie wholly below,
     /// but for the last one.
@@ -150,21 +151,21 @@ impl Admin {
         self.engine.delete_records(partition, before)
     }
 
-    /// As [`Broker::list_topics`](crate::Broker::list_topics).
+    /// Returns the names of the topics. See [`Broker::list_topics`](crate::Broker::list_topics).
     pub fn list_topics(&self) -> Vec<String> {
         self.engine.list_topics()
     }
 
-    /// As [`Broker::describe_topic`](crate::Broker::describe_topic).
+    /// Returns a topic's settings and partitions. See [`Broker::describe_topic`](crate::Broker::describe_topic).
     pub fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
         self.engine.describe_topic(name)
     }
 
-    /// The first record by offset with this timestamp or a later one: its offset and timestamp; `None` if
-    /// there is none.
+    /// Returns offset and timestamp of the first record, by offset, whose timestamp is `timestamp` or later.
+    /// Returns `None` if there is none.
     ///
     /// # Errors
-    /// `UnknownTopic`, `UnknownPartition`; `Corrupt` if a batch that has to be looked at is damaged.
+    /// `UnknownTopic`, `UnknownPartition`; `Corrupt` if the search meets a damaged batch.
     ///
     /// ```
     /// use grouplog::{Broker, Record, Timestamp, TopicConfig, TopicPartition};
@@ -189,7 +190,7 @@ impl Admin {
         self.engine.registry.log(partition)?.offset_for_time(timestamp)
     }
 
-    /// How much space the folder takes.
+    /// Returns how much space the folder takes.
     ///
     /// # Errors
     /// `Io`.
@@ -200,17 +201,17 @@ impl Admin {
 
 /// Groups.
 impl Admin {
-    /// As [`Broker::list_groups`](crate::Broker::list_groups).
+    /// Returns the names of the groups. See [`Broker::list_groups`](crate::Broker::list_groups).
     pub fn list_groups(&self) -> Vec<String> {
         self.engine.list_groups()
     }
 
-    /// As [`Broker::describe_group`](crate::Broker::describe_group).
+    /// Returns a group's members, committed offsets and lag. See [`Broker::describe_group`](crate::Broker::describe_group).
     pub fn describe_group(&self, name: &str) -> Result<GroupSummary> {
         self.engine.describe_group(name)
     }
 
-    /// Deletes a group with its committed offsets. It must not have members.
+    /// Deletes a group and its committed offsets. The group must not have members.
     ///
     /// # Errors
     /// `GroupNotEmpty`; `UnknownGroup` if it has no committed offsets.
@@ -218,9 +219,8 @@ impl Admin {
         self.engine.delete_group(group)
     }
 
-    /// Deletes committed offsets of a group, so that it begins there by `auto.offset.reset`. The group may
-    /// have members, but none that subscribes to one of the topics. A group without any offset left is
-    /// gone.
+    /// Deletes committed offsets of a group, which then starts there by `auto.offset.reset`. The group may have
+    /// members, but none that subscribes to one of the topics. Deleting the last offset deletes the group.
     ///
     /// # Errors
     /// `GroupNotEmpty`; `UnknownGroup` if it has no committed offsets; `UnknownTopic`, `UnknownPartition`.
@@ -240,13 +240,13 @@ impl Admin {
         self.engine.delete_offsets(group, scope)
     }
 
-    /// Where a reset would bring a group's committed offsets. Changes nothing, and does not ask whether
-    /// the group has members.
+    /// Returns where a reset would move a group's committed offsets. Changes nothing. The group may have
+    /// members.
     ///
     /// # Errors
     /// `UnknownGroup` for [`OffsetScope::Committed`] of a group without offsets; `UnknownTopic`,
-    /// `UnknownPartition`; `NoOffsetForPartition` for [`ResetTo::Shift`]; `Corrupt` if a batch that has
-    /// to be looked at for a time is damaged.
+    /// `UnknownPartition`; `NoOffsetForPartition` for [`ResetTo::Shift`]; `Corrupt` if the search for a time meets
+    /// a damaged batch.
     pub fn plan_reset(
         &self,
         group: &str,
@@ -256,8 +256,8 @@ impl Admin {
         self.engine.plan_reset(group, scope, to)
     }
 
-    /// Moves a group's committed offsets, all of them at once or none, and returns what was done. The group
-    /// must not have members; one that does not exist yet begins by it.
+    /// Moves a group's committed offsets, all of them or none, and returns the moves. The group must not have
+    /// members. A group that does not exist is created.
     ///
     /// # Errors
     /// `GroupNotEmpty`, and those of [`Admin::plan_reset`].

@@ -1,7 +1,7 @@
-//! What a program holds of an open folder: [`Broker`], [`ReadOnlyBroker`] and [`Admin`].
+//! The handles of an open folder: [`Broker`], [`ReadOnlyBroker`] and [`Admin`].
 //!
-//! Handles alone, without logic: each call goes to the engine. They also make the other handles, so this
-//! module imports `producer` and `consumer`; only `internal` imports it.
+//! Handles hold no logic: each call goes to the engine. They create the other handles, so this module imports
+//! `producer` and `consumer`. Only `internal` imports it.
 
 mod admin;
 mod read_only;
@@ -19,10 +19,10 @@ use crate::error::Result;
 use crate::producer::Producer;
 use crate::storage::{Disk, Memory, Storage};
 
-/// An open folder: topics, producers and consumers. A handle that is cheap to clone.
+/// An open folder: creates topics, producers and consumers. Cloning it is cheap.
 ///
-/// Producers, consumers and admins are handles, too. Who drops the last one closes the folder, without a word of
-/// what failed, and it can be opened again when that returns.
+/// Brokers, producers, consumers and admins are handles of one engine. Dropping the last handle closes the
+/// folder, which can be opened again when the drop returns. A drop cannot return an error; [`Broker::close`] does.
 ///
 /// ```
 /// use std::time::Duration;
@@ -35,7 +35,7 @@ use crate::storage::{Disk, Memory, Storage};
 ///
 /// let producer = broker.producer()?;
 /// producer.send(Record::to("orders").key("alice").value("3 apples"))?;
-/// producer.flush()?; // everything sent so far is on disk
+/// producer.flush()?; // the record survives power loss from here on
 ///
 /// let mut billing = broker.consumer("billing")?; // a member of group "billing"
 /// billing.subscribe(["orders"])?;
@@ -53,16 +53,21 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Opens a folder for writing with the default settings, and creates it if it is not there.
+    /// Opens a folder for writing with the default settings. Creates the folder if it does not exist.
     ///
     /// # Errors
-    /// `Locked` if it is open already, here or in another process; `NotADatabase`,
-    /// `UnsupportedFormat`, `Corrupt`, `MissingSegment`, `Io`. Nothing is changed then.
+    /// Nothing is changed on an error.
+    ///
+    /// - `Locked` if the folder is open already, in this or another process.
+    /// - `NotADatabase` if the folder holds something else.
+    /// - `UnsupportedFormat` if a newer version wrote it.
+    /// - `Corrupt` or `MissingSegment` if files that recovery needs are damaged or missing.
+    /// - `Io` if a file cannot be read or written.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::open_with(path, BrokerConfig::default())
     }
 
-    /// As [`Broker::open`], with these settings.
+    /// Opens a folder for writing with these settings. See [`Broker::open`].
     pub fn open_with(path: impl AsRef<Path>, config: BrokerConfig) -> Result<Self> {
         let path = path.as_ref();
         let disk = if config.create {
@@ -73,12 +78,12 @@ impl Broker {
         Self::open_storage(Arc::new(disk?), config)
     }
 
-    /// The same engine on memory: for tests, fast and gone with the last handle.
+    /// Opens a new folder in memory, for tests. It runs the same engine, and is gone with the last handle.
     pub fn open_in_memory() -> Result<Self> {
         Self::open_storage(Arc::new(Memory::new()), BrokerConfig::default())
     }
 
-    /// Opens what a [`Storage`] holds.
+    /// Opens the folder in a [`Storage`] for writing.
     ///
     /// ```
     /// use grouplog::storage::Memory;
@@ -94,39 +99,41 @@ impl Broker {
         Ok(Self { engine, report: Arc::new(report) })
     }
 
-    /// Opens a folder for reading, beside its writer if there is one.
+    /// Opens a folder for reading. Works beside a running writer.
     ///
     /// # Errors
-    /// `NotADatabase`, `UnsupportedFormat`, `Corrupt`, `Busy`, `Io`.
+    /// `NotADatabase`, `UnsupportedFormat`, `Corrupt` and `Io` as for [`Broker::open`]. `Busy` if the writer
+    /// overtook the reader several times in a row.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<ReadOnlyBroker> {
         ReadOnlyBroker::open_disk(path.as_ref())
     }
 
-    /// As [`Broker::open_read_only`], of what a [`Storage`] holds.
+    /// Opens the folder in a [`Storage`] for reading. See [`Broker::open_read_only`].
     pub fn open_storage_read_only(storage: Arc<dyn Storage>) -> Result<ReadOnlyBroker> {
         ReadOnlyBroker::open(storage)
     }
 
-    /// Writes everything out and ends the engine for all handles. Calls under way get a definite
-    /// result, later ones [`Error::Closed`](crate::Error::Closed).
+    /// Closes the folder for all handles, after writing everything out of the journal. Calls in progress get a
+    /// definite result; later calls return [`Error::Closed`](crate::Error::Closed).
     ///
     /// # Errors
-    /// What could not be written; the journal still holds it, and the next open replays it.
+    /// The failure to write something out. Nothing is lost: the journal holds it, and the next opening replays
+    /// it.
     pub fn close(self) -> Result<()> {
         self.engine.close()
     }
 
-    /// What opening found and did.
+    /// Returns what opening the folder found and did.
     pub fn recovery_report(&self) -> &RecoveryReport {
         &self.report
     }
 
-    /// What is wrong now, whether calls have reported it or not.
+    /// Returns everything that is wrong now, including what no call has reported.
     pub fn health(&self) -> Health {
         self.engine.health()
     }
 
-    /// Creates a topic. It survives power loss when this returns.
+    /// Creates a topic. It survives power loss when the call returns.
     ///
     /// # Errors
     /// `TopicExists`, `InvalidName`, `InvalidConfig`, `UnsupportedCodec`, `DiskFull`, `Failed`.
@@ -134,11 +141,10 @@ impl Broker {
         self.engine.create_topic(name, config)
     }
 
-    /// Creates a topic unless it exists, and returns whether it was created. What a program calls that may be
-    /// started again.
+    /// Creates a topic unless it exists. Returns whether this call created it.
     ///
-    /// A topic that exists stays as it is, also if `config` says something else:
-    /// [`Admin::alter_topic`] and [`Admin::add_partitions`] change it. A topic that this call created
+    /// An existing topic keeps its settings and partitions, even if `config` differs.
+    /// [`Admin::alter_topic`] and [`Admin::add_partitions`] change them. A topic that this call created
     /// survives power loss when the call returns.
     ///
     /// # Errors
@@ -158,8 +164,8 @@ impl Broker {
         self.engine.ensure_topic(name, config)
     }
 
-    /// Deletes a topic with its records and committed offsets, for good. Records that were returned by
-    /// `poll` stay readable.
+    /// Deletes a topic, its records and its committed offsets. Records that `poll` has returned stay readable.
+    /// The deletion survives power loss when the call returns.
     ///
     /// # Errors
     /// `UnknownTopic`, `Failed`.
@@ -167,12 +173,12 @@ impl Broker {
         self.engine.delete_topic(name)
     }
 
-    /// The names of the topics, in order. A forked child sees none.
+    /// Returns the names of the topics in order. The list is empty in a forked child.
     pub fn list_topics(&self) -> Vec<String> {
         self.engine.list_topics()
     }
 
-    /// A topic and its partitions.
+    /// Returns a topic's settings and partitions.
     ///
     /// # Errors
     /// `UnknownTopic`.
@@ -180,18 +186,18 @@ impl Broker {
         self.engine.describe_topic(name)
     }
 
-    /// A producer with the default settings: `Synced`.
+    /// Creates a producer with the default settings, whose acks are `Synced`.
     pub fn producer(&self) -> Result<Producer> {
         self.producer_with(ProducerConfig::default())
     }
 
-    /// A producer.
+    /// Creates a producer with these settings.
     pub fn producer_with(&self, config: ProducerConfig) -> Result<Producer> {
         self.engine.check_open()?;
         Ok(Producer::new(self.engine.clone(), config))
     }
 
-    /// A consumer of the group `group` with the default settings.
+    /// Creates a consumer of the group `group` with the default settings.
     ///
     /// # Errors
     /// `InvalidName`.
@@ -199,7 +205,7 @@ impl Broker {
         self.consumer_with(ConsumerConfig::new().group(group))
     }
 
-    /// A consumer.
+    /// Creates a consumer with these settings.
     ///
     /// # Errors
     /// `InvalidName`, `InvalidConfig`.
@@ -208,17 +214,18 @@ impl Broker {
         Consumer::new(Source::Live(self.engine.clone()), config)
     }
 
-    /// Looks after topics, groups and their offsets.
+    /// Returns a handle that manages topics, groups and their offsets.
     pub fn admin(&self) -> Admin {
         Admin::new(self.engine.clone())
     }
 
-    /// The names of the groups that have members or committed offsets, in order. A forked child sees none.
+    /// Returns the names of the groups that have members or committed offsets, in order. The list is empty in a
+    /// forked child.
     pub fn list_groups(&self) -> Vec<String> {
         self.engine.list_groups()
     }
 
-    /// A group's members, committed offsets and lag.
+    /// Returns a group's members, committed offsets and lag.
     ///
     /// # Errors
     /// `UnknownGroup`.
@@ -226,17 +233,18 @@ impl Broker {
         self.engine.describe_group(name)
     }
 
-    /// Writes everything out of the journal, as the engine does by itself when it is half full.
+    /// Writes everything out of the journal to segments and offset files. The engine does it by itself when the
+    /// journal is half full.
     ///
     /// # Errors
-    /// `DiskFull`; `Failed` if a write or sync failed, which ends all writing.
+    /// `DiskFull` if there is no space. `Failed` if a write or sync failed, which ends all writing.
     pub fn checkpoint(&self) -> Result<()> {
         self.engine.check_open()?;
         self.engine.checkpoint()
     }
 
-    /// Looks for what is to be removed by age, as the engine does by itself from time to time: committed
-    /// offsets that nobody uses. With [`BrokerConfig::background`] off nobody else does it.
+    /// Runs maintenance once: removes committed offsets that have expired. The engine does it by itself at
+    /// intervals, unless [`BrokerConfig::background`] is off.
     ///
     /// # Errors
     /// `DiskFull`, `Failed`.

@@ -1,4 +1,4 @@
-//! Looking at a folder without writing to it, beside its writer in another process.
+//! Reading a folder without writing to it, also beside a writer in another process.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,9 +12,10 @@ use crate::error::Result;
 use crate::storage::{Disk, ReadOnly, Storage};
 use crate::types::{Timestamp, TopicPartition};
 
-/// A folder that is open for reading: no lock, no write, no repair. Works beside the process that
-/// writes, and shows everything it had written, up to the moment of opening, or of the last
-/// [`ReadOnlyBroker::refresh`].
+/// A folder that is open for reading. It takes no lock, writes nothing and repairs nothing.
+///
+/// It works beside the process that writes. It shows everything that process had written when the folder was
+/// opened, or when [`ReadOnlyBroker::refresh`] was called last.
 ///
 /// ```
 /// use grouplog::{Broker, ConsumerConfig, Record, TopicConfig, TopicPartition};
@@ -48,35 +49,37 @@ impl ReadOnlyBroker {
         Ok(Self { storage, snapshot })
     }
 
-    /// Looks at the folder again; whether anything was written since the last time. What has come is read
-    /// from the journal alone, or the whole folder anew where the writer has made a checkpoint, or created,
-    /// changed or deleted a topic. Consumers that were made before go on seeing what they saw.
+    /// Reads what was written since the last look. Returns whether there was anything.
+    ///
+    /// This reads only the journal, unless the writer has written a checkpoint or has created, changed or deleted a
+    /// topic; then it loads the whole folder. Existing consumers keep showing what they showed before.
     ///
     /// # Errors
-    /// `Busy` if the writer recycled the journal faster than it could be read, several times.
+    /// `Busy` if the writer overtook the reader several times in a row. The errors of
+    /// [`Broker::open_read_only`](crate::Broker::open_read_only).
     pub fn refresh(&mut self) -> Result<bool> {
         let Some(next) = self.snapshot.refreshed(&self.storage)? else { return Ok(false) };
         self.snapshot = Arc::new(next);
         Ok(true)
     }
 
-    /// The names of the topics, in order.
+    /// Returns the names of the topics in order.
     pub fn list_topics(&self) -> Vec<String> {
         self.snapshot.list_topics()
     }
 
-    /// A topic and its partitions.
+    /// Returns a topic's settings and partitions.
     pub fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
         self.snapshot.describe_topic(name)
     }
 
-    /// The names of the groups that have committed offsets, in order.
+    /// Returns the names of the groups that have committed offsets, in order.
     pub fn list_groups(&self) -> Vec<String> {
         self.snapshot.list_groups()
     }
 
-    /// A group's committed offsets and lag. Its members are in the memory of the process that they
-    /// run in.
+    /// Returns a group's committed offsets and lag. Members live in the memory of their process and are not
+    /// visible here.
     ///
     /// # Errors
     /// `UnknownGroup`: it has no committed offsets.
@@ -84,8 +87,8 @@ impl ReadOnlyBroker {
         self.snapshot.describe_group(name)
     }
 
-    /// As [`Admin::plan_reset`](crate::Admin::plan_reset): where a reset would bring a group's committed
-    /// offsets.
+    /// Returns where a reset would move a group's committed offsets. See
+    /// [`Admin::plan_reset`](crate::Admin::plan_reset).
     pub fn plan_reset(
         &self,
         group: &str,
@@ -95,7 +98,7 @@ impl ReadOnlyBroker {
         self.snapshot.plan_reset(group, scope, to)
     }
 
-    /// As [`Admin::offset_for_time`](crate::Admin::offset_for_time).
+    /// Finds a record by time. See [`Admin::offset_for_time`](crate::Admin::offset_for_time).
     pub fn offset_for_time(
         &self,
         partition: &TopicPartition,
@@ -104,18 +107,18 @@ impl ReadOnlyBroker {
         self.snapshot.registry.log(partition)?.offset_for_time(timestamp)
     }
 
-    /// As [`Admin::disk_usage`](crate::Admin::disk_usage), of the folder as it is now.
+    /// Returns how much space the folder takes now. See [`Admin::disk_usage`](crate::Admin::disk_usage).
     pub fn disk_usage(&self) -> Result<DiskUsage> {
         self.snapshot.disk_usage(&*self.storage)
     }
 
-    /// A consumer without group, for [`Consumer::assign`]. It sees what the snapshot has; its `poll`
-    /// never waits.
+    /// Creates a consumer without a group, for [`Consumer::assign`]. It reads what the last look found. Its
+    /// `poll` never waits.
     pub fn consumer(&self) -> Result<Consumer> {
         Consumer::new(Source::Snapshot(Arc::clone(&self.snapshot)), ConsumerConfig::new())
     }
 
-    /// The log start offset and the log end offset of a partition.
+    /// Returns the log start offset and the log end offset of a partition.
     pub fn log_bounds(&self, partition: &TopicPartition) -> Result<(i64, i64)> {
         let log = self.snapshot.registry.log(partition)?;
         Ok((log.start_offset(), log.end_offset()))
