@@ -190,7 +190,7 @@ fn main() -> Result<()> {
     assert_eq!(group.processed.len(), 5 * ROUND);
     let offsets = broker.describe_group(GROUP)?.offsets;
     assert_eq!(offsets.len(), PARTITIONS as usize);
-    assert!(offsets.iter().all(|offset| offset.lag == Some(0)), "{offsets:?}");
+    assert!(offsets.iter().all(|offset| offset.lag == 0), "{offsets:?}");
     println!("{} records, each processed exactly once", group.processed.len());
     broker.close()
 }

@@ -66,14 +66,18 @@ pub enum Error {
         /// The offsets that are lost by it, first and last inclusive.
         offsets: (i64, i64),
     },
-    /// A position or committed offset lies beyond what survived, or its leader epoch no longer
-    /// matches: power loss took back records that were `Written` but not `Synced` (KIP-320).
+    /// The leader epoch of a position or committed offset does not match the log (KIP-320): records that
+    /// were read are not in it any more, and others may have their offsets. This happens when power loss took
+    /// back records that were `Written` but not `Synced`, when an older copy of the folder was put back, or
+    /// when the position was made from numbers that never belonged together.
+    ///
+    /// An offset beyond the log end without a leader epoch is [`Error::OffsetOutOfRange`].
     LogTruncated {
         /// The partition.
         partition: TopicPartition,
-        /// The position that no longer exists.
+        /// The position that does not match.
         position: i64,
-        /// Where the log parts from what was read: from there on it holds other records, or none. Reading
+        /// Where the log differs from what was read: from there on it holds other records, or none. Reading
         /// on from there returns what came instead.
         end: i64,
     },
@@ -309,7 +313,7 @@ impl Error {
         match self {
             Self::LogTruncated { partition, position, end } => write!(
                 f,
-                "position {position} of {partition} no longer exists: a crash took the log back to {end}"
+                "position {position} of {partition} does not match the log: the record before it is gone or has another leader epoch; seek to offset {end} to read on"
             ),
             Self::OffsetOutOfRange { partition, requested, start, end } => write!(
                 f,

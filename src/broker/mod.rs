@@ -225,7 +225,8 @@ impl Broker {
         self.engine.list_groups()
     }
 
-    /// Returns a group's members, committed offsets and lag.
+    /// Returns a group's members, committed offsets and lag, for every partition that the group reads. See
+    /// [`GroupOffset::lag`](crate::GroupOffset::lag) for partitions without a committed offset.
     ///
     /// # Errors
     /// `UnknownGroup`.

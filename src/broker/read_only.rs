@@ -79,7 +79,8 @@ impl ReadOnlyBroker {
     }
 
     /// Returns a group's committed offsets and lag. Members live in the memory of their process and are not
-    /// visible here.
+    /// visible here, so the lag of a partition without a committed offset counts from the log start, whatever
+    /// their `auto.offset.reset` is. See [`GroupOffset::lag`](crate::GroupOffset::lag).
     ///
     /// # Errors
     /// `UnknownGroup`: it has no committed offsets.

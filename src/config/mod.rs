@@ -46,9 +46,11 @@ mod topic;
 
 pub use assignment::AssignmentStrategy;
 pub use broker::{BrokerConfig, JournalMode, ReadMode};
-pub use consumer::{ConsumerConfig, IsolationLevel, OffsetReset};
+pub use consumer::{ConsumerConfig, IsolationLevel};
 pub use producer::{Acks, ProducerConfig};
 pub use topic::TopicConfig;
+
+pub use crate::types::OffsetReset;
 
 use crate::error::{Error, Result};
 

@@ -142,17 +142,7 @@ impl Held {
     }
 
     fn reset_offset(&self, policy: Policy<'_>) -> Result<Option<i64>> {
-        Ok(match policy.reset {
-            OffsetReset::Earliest => Some(self.log.start_offset()),
-            OffsetReset::Latest => Some(self.log.end_offset()),
-            OffsetReset::ByDuration(duration) => {
-                let oldest = policy.clock.now().saturating_sub(duration);
-                let end = self.log.end_offset();
-                let found = self.log.offset_for_time(oldest)?;
-                Some(found.map_or(end, |(offset, _)| offset))
-            }
-            OffsetReset::None => None,
-        })
+        self.log.reset_offset(policy.reset, policy.clock.now())
     }
 }
 

@@ -102,6 +102,7 @@ impl Consumer {
             max_poll_interval: self.config.max_poll_interval,
             session_timeout: self.config.session_timeout,
             assignors: self.config.assignment_strategies.iter().map(assignor).collect(),
+            offset_reset: self.config.auto_offset_reset,
         };
         let joined = member.group.join(
             &member.id,

@@ -14,7 +14,7 @@ impl Consumer {
     /// told: then a record that power loss took back is noticed (KIP-320).
     ///
     /// # Errors
-    /// `Misuse` if the partition is not assigned to this consumer, or for a negative offset;
+    /// `Misuse` if the partition is not assigned to this consumer, or for a negative offset or epoch;
     /// `LogTruncated` if the record before the position is not the one of that epoch any more.
     ///
     /// ```
@@ -44,8 +44,8 @@ impl Consumer {
         position: impl Into<Position>,
     ) -> Result<()> {
         let position = position.into();
-        if position.offset() < 0 {
-            return Err(Error::Misuse("an offset to seek must not be negative"));
+        if position.offset() < 0 || position.leader_epoch().is_some_and(|epoch| epoch < 0) {
+            return Err(Error::Misuse("an offset to seek and its leader epoch are not negative"));
         }
         let held = self.held_mut(partition)?;
         if position.leader_epoch().is_some() {
@@ -86,10 +86,8 @@ impl Consumer {
         timestamp: Timestamp,
     ) -> Result<()> {
         let held = self.held_mut(partition)?;
-        // Read first: what is sent while it is searched is behind the end.
-        let end = held.log.end_offset();
-        let found = held.log.offset_for_time(timestamp)?;
-        held.seek(Position::new(found.map_or(end, |(offset, _)| offset)));
+        let offset = held.log.offset_since(timestamp)?;
+        held.seek(Position::new(offset));
         Ok(())
     }
 
@@ -106,14 +104,32 @@ impl Consumer {
         self.held.get(at).and_then(Held::position).ok_or(NOT_ASSIGNED)
     }
 
-    /// How many offsets lie between the position and the log end.
+    /// How many offsets lie between the position and the log end: at most so many records are still to be
+    /// returned. Never negative.
+    ///
+    /// The count begins at the log start if the position lies below it, since the offsets below are gone. A
+    /// position beyond the log end has lag 0. Offsets without a record count: Kafka's control batches, and
+    /// offsets that compaction left out.
     ///
     /// # Errors
     /// Those of [`Consumer::position`].
+    ///
+    /// ```
+    /// use grouplog::{Broker, Record, TopicConfig, TopicPartition};
+    ///
+    /// let broker = Broker::open_in_memory()?;
+    /// broker.create_topic("orders", TopicConfig::new())?;
+    /// broker.producer()?.send(Record::to("orders").value("1 pear"))?;
+    /// let orders = TopicPartition::new("orders", 0);
+    /// let mut consumer = broker.consumer("billing")?;
+    /// consumer.assign([orders.clone()])?;
+    /// assert_eq!(consumer.lag(&orders)?, 1);
+    /// # Ok::<(), grouplog::Error>(())
+    /// ```
     pub fn lag(&mut self, partition: &TopicPartition) -> Result<i64> {
         let position = self.position(partition)?;
-        let end = self.held_mut(partition)?.log.end_offset();
-        Ok(end.saturating_sub(position.offset()))
+        let log = &self.held_mut(partition)?.log;
+        Ok(log.lag(position.offset(), log.end_offset()))
     }
 
     /// The log start offsets of partitions of any topic.

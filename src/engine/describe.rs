@@ -1,19 +1,14 @@
 //! Descriptions of topics and groups.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use crate::engine::groups::summary::{GroupOffset, GroupSummary, MemberSummary};
+use crate::engine::groups::progress;
+use crate::engine::groups::summary::{GroupSummary, MemberSummary};
 use crate::engine::registry::{Registry, Topic};
 use crate::engine::report::{PartitionDescription, TopicDescription};
 use crate::engine::state::Engine;
 use crate::engine::usage::{self, DiskUsage};
 use crate::error::Result;
-use crate::group::{
-    CommittedOffset, GroupDescription, GroupOffsets, GroupState, MemberDescription, MemberState,
-};
-use crate::log::Log;
-use crate::types::{Timestamp, TopicPartition};
+use crate::group::{GroupDescription, GroupOffsets, GroupState, MemberDescription, MemberState};
+use crate::types::Timestamp;
 
 impl Engine {
     pub(crate) fn list_topics(&self) -> Vec<String> {
@@ -62,54 +57,15 @@ pub(super) fn group(
     registry: &Registry,
     now: Timestamp,
 ) -> GroupSummary {
-    let mut rows: BTreeMap<TopicPartition, GroupOffset> = BTreeMap::new();
-    for (number, offset) in offsets.iter().flat_map(|offsets| offsets.iter()) {
-        let Some(log) = registry.by_number(number) else { continue };
-        rows.insert(log.partition().clone(), row(&log, Some(offset), now));
-    }
     let described = members.map(|group| group.members.as_slice()).unwrap_or_default();
-    for member in described {
-        for partition in &member.owned {
-            // One whose topic was deleted a moment ago is still held for a moment.
-            let Ok(log) = registry.log(partition) else { continue };
-            let row = rows.entry(partition.clone()).or_insert_with(|| row(&log, None, now));
-            row.member = Some(member.id.as_str().to_owned());
-        }
-    }
     GroupSummary {
         name: name.to_owned(),
         state: members.map_or("Unknown", |group| state_name(group.state)),
         epoch: members.map(|group| group.epoch.0),
         assignor: members.map(|group| group.assignor.clone()).filter(|name| !name.is_empty()),
         members: described.iter().map(member).collect(),
-        offsets: rows.into_values().collect(),
+        offsets: progress::rows(described, offsets, registry, now),
     }
-}
-
-fn row(log: &Log, committed: Option<&CommittedOffset>, now: Timestamp) -> GroupOffset {
-    let end_offset = log.end_offset();
-    GroupOffset {
-        partition: log.partition().clone(),
-        committed: committed.map(|committed| committed.offset),
-        leader_epoch: committed.and_then(|committed| committed.leader_epoch),
-        metadata: committed.map(|committed| committed.metadata.to_string()).unwrap_or_default(),
-        commit_timestamp: committed.map(|committed| committed.commit_timestamp),
-        end_offset,
-        lag: committed.map(|committed| end_offset.saturating_sub(committed.offset)),
-        time_lag: committed.and_then(|committed| time_lag(log, committed.offset, now)),
-        member: None,
-    }
-}
-
-/// The age of the first record that is still to be read.
-fn time_lag(log: &Log, committed: i64, now: Timestamp) -> Option<Duration> {
-    if committed >= log.end_offset() {
-        return Some(Duration::ZERO);
-    }
-    // Damage is reported to who reads the record; here it only means that its age is not known.
-    let sent = log.timestamp_at(committed).ok()??;
-    let millis = now.as_millis().saturating_sub(sent.as_millis());
-    Some(Duration::from_millis(u64::try_from(millis).unwrap_or(0)))
 }
 
 fn member(member: &MemberDescription) -> MemberSummary {

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::member::{MemberEpoch, MemberId};
-use crate::types::TopicPartition;
+use crate::types::{OffsetReset, TopicPartition};
 
 /// The state of a group, with Kafka's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,4 +75,6 @@ pub(crate) struct MemberDescription {
     pub(crate) owned: Vec<TopicPartition>,
     /// What it is to hold, sorted.
     pub(crate) target: Vec<TopicPartition>,
+    /// `auto.offset.reset`.
+    pub(crate) offset_reset: OffsetReset,
 }

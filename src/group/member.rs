@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::silence::Silence;
 use super::subscription::Subscription;
-use crate::types::{Assignor, TopicId, TopicPartition};
+use crate::types::{Assignor, OffsetReset, TopicId, TopicPartition};
 
 /// The identity of a member: `<client.id>-<number>`, or `<group.instance.id>-<number>` of a static one.
 ///
@@ -85,6 +85,8 @@ pub(crate) struct MemberConfig {
     pub(crate) session_timeout: Option<Duration>,
     /// `partition.assignment.strategy`: what it proposes, best first; not empty.
     pub(crate) assignors: Vec<Arc<dyn Assignor>>,
+    /// `auto.offset.reset`; the group does not use it, those who describe the group do.
+    pub(crate) offset_reset: OffsetReset,
 }
 
 impl MemberConfig {

@@ -250,7 +250,7 @@ impl Log {
     pub(crate) fn alter(&self, config: &Arc<TopicConfig>) {
         self.stamps_appends.store(is_log_append_time(config), Ordering::Relaxed);
         *self.config.write() = Arc::clone(config);
-        let next = |revision| (revision < DELETED - 1).then_some(revision + 1);
+        let next = |revision: u32| revision.checked_add(1).filter(|next| *next < DELETED);
         // Deleted stays deleted; and nobody alters a topic four thousand million times.
         let _kept = self.revision.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
     }
@@ -278,6 +278,12 @@ impl Log {
         self.end.load(Ordering::Acquire)
     }
 
+    /// How many offsets lie between `position` and `end`, which was the log end a moment ago. Those below the
+    /// log start are gone and do not count; beyond the end there is nothing to read.
+    pub(crate) fn lag(&self, position: i64, end: i64) -> i64 {
+        end.saturating_sub(position.max(self.start_offset())).max(0)
+    }
+
     /// The epochs in which records were appended, each with its first offset.
     pub(crate) fn epochs(&self) -> Vec<(Epoch, i64)> {
         self.appender.lock().epochs.clone()
@@ -290,16 +296,14 @@ impl Log {
 
     /// Where the log parts from that in which `offset` came behind a record of `epoch` (KIP-320): from
     /// there on it holds other records, or none. `None` if that record is still the one before `offset`, or
-    /// was deleted since.
+    /// was deleted since, or if its epoch is not known: an offset alone proves nothing.
     pub(crate) fn divergence(&self, offset: i64, epoch: Option<Epoch>) -> Option<i64> {
         if planted("truncation_not_noticed") {
             return None;
         }
         let end = self.end_offset();
         let epoch = epoch.filter(|_| !planted("positions_without_epoch"));
-        let Some(epoch) = epoch.filter(|_| offset > self.start_offset()) else {
-            return (offset > end).then_some(end);
-        };
+        let epoch = epoch.filter(|_| offset > self.start_offset())?;
         let before = offset.saturating_sub(1);
         let history = &self.appender.lock().epochs;
         if offset <= end && epochs::epoch_at(history, before) == Some(epoch) {
@@ -325,7 +329,7 @@ impl Log {
         let view = self.view();
         let stored: u64 = view.segments.iter().map(|segment| segment.len()).sum();
         let memory: usize = view.batches().map(|batch| batch.records().len()).sum();
-        stored + memory as u64
+        stored.saturating_add(memory as u64)
     }
 
     /// Bytes in segments.

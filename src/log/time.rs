@@ -6,7 +6,7 @@ use super::batch::append_timestamp;
 use super::segment::Segment;
 use super::{Cursor, FetchLimits, Fetched, Log};
 use crate::error::Result;
-use crate::types::{Epoch, Timestamp, planted};
+use crate::types::{Epoch, OffsetReset, Timestamp, planted};
 
 impl Log {
     /// The timestamp of the first record at `offset` or behind it.
@@ -24,6 +24,23 @@ impl Log {
     /// The first record by offset whose timestamp is `target` or later: its offset and timestamp.
     pub(crate) fn offset_for_time(&self, target: Timestamp) -> Result<Option<(i64, Timestamp)>> {
         self.beside_deletions(|| self.search(target))
+    }
+
+    /// The first record by offset whose timestamp is `target` or later, or the log end if there is none.
+    pub(crate) fn offset_since(&self, target: Timestamp) -> Result<i64> {
+        // Read first: a record that is sent during the search lies behind this end.
+        let end = self.end_offset();
+        Ok(self.offset_for_time(target)?.map_or(end, |(offset, _)| offset))
+    }
+
+    /// Where `auto.offset.reset` begins to read, as of `now`; `None` for the policy `none`.
+    pub(crate) fn reset_offset(&self, reset: OffsetReset, now: Timestamp) -> Result<Option<i64>> {
+        Ok(match reset {
+            OffsetReset::Earliest => Some(self.start_offset()),
+            OffsetReset::Latest => Some(self.end_offset()),
+            OffsetReset::ByDuration(age) => Some(self.offset_since(now.saturating_sub(age))?),
+            OffsetReset::None => None,
+        })
     }
 
     /// Looks again where records were deleted meanwhile: what was being looked at may have gone with them.
@@ -100,7 +117,7 @@ impl Log {
             let mut at = 0;
             for chunk in &fetched.chunks {
                 for record in fetched.records.get(at..chunk.end).unwrap_or_default() {
-                    let offset = chunk.base_offset + i64::from(record.offset_delta);
+                    let offset = chunk.base_offset.saturating_add(i64::from(record.offset_delta));
                     let timestamp = chunk.timestamp_of(record);
                     if offset < to && timestamp >= target {
                         return Ok(Some((offset, Timestamp::from_millis(timestamp))));

@@ -4,7 +4,8 @@ use std::time::Duration;
 use grouplog::record::{Batch, BatchHeader};
 use grouplog::storage::{OpenMode, Storage};
 use grouplog::{
-    Broker, BrokerConfig, ConsumerConfig, Error, HealthStatus, Position, Record, TopicConfig,
+    Broker, BrokerConfig, ConsumerConfig, Error, HealthStatus, OffsetAndMetadata, Position, Record,
+    TopicConfig,
 };
 
 use crate::world::{Owned, World, all, drain, owned, reader, refused, tp};
@@ -152,20 +153,27 @@ fn after_close_every_handle_says_so() {
     broker.close().unwrap();
 }
 
+/// The text of `LogTruncated` claims no more than the leader epochs prove.
 #[test]
-fn a_committed_offset_beyond_the_log_is_reported_and_not_skipped() {
+fn a_position_whose_epoch_does_not_match_is_reported_and_not_skipped() {
     let broker = World::new().open();
     broker.create_topic("t", TopicConfig::new()).unwrap();
     broker.producer().unwrap().send(Record::to("t").value("v")).unwrap();
     let mut consumer = broker.consumer("g").unwrap();
     consumer.assign([tp("t", 0)]).unwrap();
-    consumer.commit_offsets([(tp("t", 0), 100)]).unwrap();
-    match refused(consumer.poll(Duration::ZERO)) {
+    let epoch = broker.describe_topic("t").unwrap().partitions[0].leader_epoch.unwrap();
+    let beyond = OffsetAndMetadata::new(100).with_leader_epoch(epoch);
+    consumer.commit_offsets([(tp("t", 0), beyond)]).unwrap();
+    let error = refused(consumer.poll(Duration::ZERO));
+    match &error {
         Error::LogTruncated { partition, position: 100, end: 1 } => {
-            assert_eq!(partition, tp("t", 0));
+            assert_eq!(partition, &tp("t", 0));
         }
         other => panic!("{other}"),
     }
+    let text = error.to_string();
+    assert!(text.contains("100") && text.contains("offset 1 "), "{text}");
+    assert!(!text.contains("crash") && !text.contains("power"), "{text}");
     consumer.seek_to_beginning(&tp("t", 0)).unwrap();
     assert_eq!(drain(&mut consumer).len(), 1);
     let epoch = consumer.seek(&tp("t", 0), Position::new(1).with_leader_epoch(77));

@@ -192,7 +192,7 @@ fn commits_are_kept_over_a_restart_and_the_group_goes_on_behind_them() {
         broker = world.open();
         let group = broker.describe_group("g").unwrap();
         assert_eq!(group.state, "Empty");
-        assert!(group.offsets.iter().all(|offset| offset.lag == Some(0)));
+        assert!(group.offsets.iter().all(|offset| offset.lag == 0));
     }
     assert_eq!(broker.list_groups(), ["g"]);
     assert!(matches!(refused(broker.describe_group("nobody")), Error::UnknownGroup { .. }));

@@ -16,6 +16,7 @@ mod fork;
 mod groups;
 mod health;
 mod hostile;
+mod lag;
 mod last_handle;
 mod listener;
 mod membership;

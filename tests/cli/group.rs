@@ -39,6 +39,10 @@ fn a_group_goes_on_where_it_was_reset_to() {
         ("@9999-01-01", 10, 0),
         ("ago:7d", 0, 10),
         ("ago:0s", 10, 0),
+        ("-9223372036854775808", 0, 10),
+        ("+9223372036854775807", 10, 0),
+        ("@9223372036854775807", 10, 0),
+        ("ago:213503982334601d", 0, 10),
     ] {
         let before = offset(&cli)["committed"].clone();
         let dry = cli.ok_text(&["group", "reset", "billing", "--to", to, "--dry-run"]);
@@ -57,6 +61,29 @@ fn a_group_goes_on_where_it_was_reset_to() {
     assert!((1..=10).contains(&rest), "{text}");
     let read = cli.ok(&["consume", "orders", "-g", "billing"]);
     assert_eq!(lines(&read).len() as i64, rest);
+}
+
+/// One that reads a lag of 0 may stop: what waits in partitions without a commit must be in it.
+#[test]
+fn a_partition_without_a_committed_offset_is_shown_and_counted() {
+    let cli = Cli::new();
+    cli.ok(&["topic", "create", "orders", "-p", "2"]);
+    cli.feed(&["produce", "orders", "--partition", "0"], b"a\nb\n");
+    cli.feed(&["produce", "orders", "--partition", "1"], b"c\nd\ne\n");
+    let args = ["group", "reset", "billing", "--topic", "orders", "--partition", "0", "--to", "1"];
+    cli.ok(&args);
+    let text = cli.ok_text(&["group", "describe", "billing", "--json"]);
+    let group: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(group["lag"], 4);
+    let rows = group["offsets"].as_array().unwrap();
+    let rows: Vec<_> = rows.iter().map(|row| (row["committed"].as_i64(), &row["lag"])).collect();
+    assert_eq!(rows, [(Some(1), &1.into()), (None, &3.into())]);
+    let table = cli.ok_text(&["group", "describe", "billing"]);
+    let row: Vec<&str> = table.lines().last().unwrap().split_whitespace().collect();
+    assert_eq!(row[..4], ["orders-1", "-", "3", "3"], "{table}");
+    let list = cli.ok_text(&["group", "list", "--json"]);
+    let listed: Value = serde_json::from_str(&list).unwrap();
+    assert_eq!((&listed["partitions"], &listed["lag"]), (&2.into(), &4.into()));
 }
 
 #[test]

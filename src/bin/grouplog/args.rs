@@ -184,10 +184,12 @@ pub(crate) struct Consume {
 pub(crate) enum Group {
     /// List the groups that have committed offsets
     List,
-    /// Show how far a group is: committed offsets, lag in records, and how long the oldest record that
+    /// Show how far a group is: committed offsets, lag in offsets, and how long the oldest record that
     /// is still to be read has waited
     ///
-    /// Members are in the memory of the application they run in and are not seen from here.
+    /// Every partition of the topics in which the group has committed an offset is shown. Without a
+    /// committed offset (-) the lag counts from the start of the log. Members are in the memory of the
+    /// application they run in and are not seen from here.
     Describe {
         /// The group
         name: String,

@@ -57,7 +57,7 @@ fn describe(data: &Path, name: &str, out: &mut Output) -> Result<(), Failure> {
             offset.partition.to_string(),
             or_dash(offset.committed),
             offset.end_offset.to_string(),
-            or_dash(offset.lag),
+            offset.lag.to_string(),
             or_dash(offset.time_lag.map(|lag| lag.as_secs())),
             offset.metadata.escape_debug().to_string(),
         ]);

@@ -2,6 +2,7 @@
 
 mod admin;
 mod commit;
+pub(crate) mod progress;
 pub(crate) mod reset;
 pub(crate) mod summary;
 
@@ -115,7 +116,7 @@ impl Groups {
 
     /// A member id that was not given before; of a static member if it has an instance id.
     pub(crate) fn next_member(&self, client_id: &str, instance_id: Option<&str>) -> MemberId {
-        let number = self.next_member.fetch_add(1, Ordering::Relaxed) + 1;
+        let number = self.next_member.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         match instance_id {
             Some(instance_id) => MemberId::of_instance(instance_id, number),
             None => MemberId::new(client_id, number),

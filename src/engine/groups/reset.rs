@@ -131,19 +131,12 @@ pub(in crate::engine) fn plan(
 
 fn target(log: &Log, committed: Option<i64>, to: ResetTo, now: Timestamp) -> Result<i64> {
     let (start, end) = (log.start_offset(), log.end_offset());
-    let since = |timestamp| {
-        let found = log.offset_for_time(timestamp)?;
-        Ok(found.map_or(end, |(offset, _)| offset))
-    };
     let wanted = match to {
         ResetTo::Earliest => start,
         ResetTo::Latest => end,
         ResetTo::Offset(offset) => offset,
-        ResetTo::Timestamp(timestamp) => since(timestamp)?,
-        ResetTo::Ago(age) => {
-            let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-            since(Timestamp::from_millis(now.as_millis().saturating_sub(age)))?
-        }
+        ResetTo::Timestamp(timestamp) => log.offset_since(timestamp)?,
+        ResetTo::Ago(age) => log.offset_since(now.saturating_sub(age))?,
         ResetTo::Shift(by) => {
             let none = || Error::NoOffsetForPartition { partition: log.partition().clone() };
             committed.ok_or_else(none)?.saturating_add(by)
@@ -163,8 +156,8 @@ pub(in crate::engine) fn commit(
 ) -> OffsetCommit {
     let entries = logs.iter().zip(plan).map(|(log, reset)| {
         // The epoch of the record before it, so that a loss of that record is noticed (KIP-320).
-        let before = reset.target - 1;
-        let leader_epoch = (before >= log.start_offset()).then(|| log.epoch_of(before)).flatten();
+        let before = reset.target.checked_sub(1).filter(|before| *before >= log.start_offset());
+        let leader_epoch = before.and_then(|before| log.epoch_of(before));
         let offset = CommittedOffset {
             offset: reset.target,
             leader_epoch,

@@ -30,14 +30,30 @@ pub struct GroupSummary {
     pub assignor: Option<String>,
     /// Its members, by id. Those of another process cannot be seen.
     pub members: Vec<MemberSummary>,
-    /// The partitions that it has committed offsets for or that its members hold, in order.
+    /// The partitions that it reads, in order, whether it has committed an offset in them or not: all
+    /// partitions of the topics that a member subscribes to, those that a member holds, and all partitions
+    /// of the topics that the group has committed an offset in.
     pub offsets: Vec<GroupOffset>,
 }
 
 impl GroupSummary {
-    /// The lag in records over all partitions that have a commit.
+    /// The sum of [`GroupOffset::lag`] over all partitions in [`GroupSummary::offsets`]; `i64::MAX` if it
+    /// is larger. It is 0 only if no partition has anything left to read: a partition that is ahead does
+    /// not make up for one that is behind.
+    ///
+    /// ```
+    /// use grouplog::{Broker, Record, TopicConfig};
+    /// let broker = Broker::open_in_memory()?;
+    /// broker.create_topic("orders", TopicConfig::new())?;
+    /// broker.producer()?.send(Record::to("orders").value("1 pear"))?;
+    /// let mut consumer = broker.consumer("billing")?;
+    /// consumer.subscribe(["orders"])?;
+    /// // Nothing was read yet, and one record waits.
+    /// assert_eq!(broker.describe_group("billing")?.lag(), 1);
+    /// # Ok::<(), grouplog::Error>(())
+    /// ```
     pub fn lag(&self) -> i64 {
-        self.offsets.iter().filter_map(|offset| offset.lag).sum()
+        self.offsets.iter().fold(0, |sum: i64, offset| sum.saturating_add(offset.lag))
     }
 }
 
@@ -88,7 +104,7 @@ pub struct MemberSummary {
 /// consumer.poll(Duration::from_secs(1))?;
 /// consumer.commit()?;
 /// let row = &broker.describe_group("billing")?.offsets[0];
-/// assert_eq!((row.committed, row.lag), (Some(1), Some(0)));
+/// assert_eq!((row.committed, row.lag), (Some(1), 0));
 /// assert_eq!(row.time_lag, Some(Duration::ZERO));
 /// # Ok::<(), grouplog::Error>(())
 /// ```
@@ -107,11 +123,20 @@ pub struct GroupOffset {
     pub commit_timestamp: Option<Timestamp>,
     /// The log end offset.
     pub end_offset: i64,
-    /// How many offsets lie between the two; `None` without a commit. As in Kafka, offsets that
-    /// retention has removed count.
-    pub lag: Option<i64>,
-    /// How long the first record that is still to be read has been there, by its timestamp; zero when
-    /// there is none. `None` without a commit, or if that record cannot be read.
+    /// How many offsets the group has still to read: those from the committed offset to the log end. Never
+    /// negative: an offset that was committed beyond the log end has lag 0.
+    ///
+    /// Without a committed offset the count begins where the group would begin if it started now: where
+    /// `auto.offset.reset` of the member that holds the partition says. If no member holds it, and its
+    /// subscribers have different policies, the count begins at the first of their places. It begins at
+    /// the log start for the policy `none`, in a topic that no member subscribes to, and where the members
+    /// cannot be seen. A member whose policy is `latest` has lag 0 until its first commit.
+    ///
+    /// Offsets below the log start do not count: their records are gone. Offsets without a record count, as
+    /// in Kafka: control batches, and what compaction left out of imported segments.
+    pub lag: i64,
+    /// How long the first record that is still to be read has been there, by its timestamp; zero if
+    /// `lag` is 0. `None` if that record cannot be read.
     pub time_lag: Option<Duration>,
     /// The member that holds the partition.
     pub member: Option<String>,

@@ -75,6 +75,7 @@ impl Group {
             subscription: (*member.topics).clone(),
             owned: member.owned.keys().cloned().collect(),
             target: member.target.clone(),
+            offset_reset: member.config.offset_reset,
         });
         GroupDescription {
             name: Arc::clone(&self.name),

@@ -10,7 +10,7 @@ use crate::group::coordinator::{Group, TargetAssignment};
 use crate::group::member::{MemberConfig, MemberEpoch, MemberId};
 use crate::group::subscription::{Subscription, TopicPattern};
 use crate::group::topics::{TopicInfo, TopicsView};
-use crate::types::{Assignor, TopicId, TopicPartition};
+use crate::types::{Assignor, OffsetReset, TopicId, TopicPartition};
 
 pub(super) const INTERVAL: Duration = Duration::from_secs(10);
 /// How long static members may be away, and how long some may make no call.
@@ -149,6 +149,7 @@ impl World {
             max_poll_interval: INTERVAL,
             session_timeout: (self.below(3) == 0).then_some(SESSION),
             assignors: proposed,
+            offset_reset: OffsetReset::default(),
         }
     }
 

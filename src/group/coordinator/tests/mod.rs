@@ -8,7 +8,8 @@ use crate::group::member::MemberConfig;
 use crate::group::subscription::Subscription;
 use crate::group::topics::TopicInfo;
 use crate::types::{
-    Assignment, Assignor, GroupMembershipOperation, GroupSubscription, TopicId, TopicPartition,
+    Assignment, Assignor, GroupMembershipOperation, GroupSubscription, OffsetReset, TopicId,
+    TopicPartition,
 };
 
 mod agreement;
@@ -45,6 +46,7 @@ fn proposing(assignors: Vec<Arc<dyn Assignor>>) -> MemberConfig {
         max_poll_interval: S(300),
         session_timeout: None,
         assignors,
+        offset_reset: OffsetReset::default(),
     }
 }
 
