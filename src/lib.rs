@@ -98,6 +98,10 @@
 //!
 //! [`config`] has the table of all keys with their defaults and ranges.
 
+// Offsets, timestamps, sizes and durations come from programs and from files that may be damaged: each sum
+// says what it does at the edge. What is left out says why.
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+
 mod broker;
 pub mod config;
 mod consumer;
@@ -106,7 +110,12 @@ pub mod error;
 mod group;
 #[cfg(feature = "__internal")]
 #[doc(hidden)]
+#[allow(clippy::arithmetic_side_effects, reason = "fuzz targets look for what overflows")]
 pub mod internal;
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "sums of sizes that the settings bound; files that read what a crash left have the lint"
+)]
 mod journal;
 mod log;
 pub mod manual;
@@ -114,6 +123,10 @@ mod producer;
 pub mod record;
 mod segment;
 pub mod serialization;
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "the storage in memory counts bytes that it holds"
+)]
 pub mod storage;
 mod sync;
 pub mod time;

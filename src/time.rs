@@ -50,7 +50,8 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         // Every record is stamped: this is the same clock as `SystemTime::now`, without the detour.
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-        Timestamp::from_millis(now.tv_sec.max(0).saturating_mul(1000) + now.tv_nsec / 1_000_000)
+        let seconds = now.tv_sec.max(0).saturating_mul(1000);
+        Timestamp::from_millis(seconds.saturating_add(now.tv_nsec / 1_000_000))
     }
 
     #[cfg(not(unix))]
@@ -90,10 +91,16 @@ impl ManualClock {
         Self { wall_ms: AtomicI64::new(now.as_millis()), monotonic_us: AtomicU64::new(0) }
     }
 
-    /// Moves both times forward.
+    /// Moves both times forward, at most to the last one that each can show.
     pub fn advance(&self, by: Duration) {
-        self.wall_ms.fetch_add(by.as_millis() as i64, Ordering::Relaxed);
-        self.monotonic_us.fetch_add(by.as_micros() as u64, Ordering::Relaxed);
+        let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        let micros = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
+        let (order, read) = (Ordering::Relaxed, Ordering::Relaxed);
+        // Neither update gives up, so neither fails.
+        let wall = |now: i64| Some(now.saturating_add(millis));
+        let _moved = self.wall_ms.fetch_update(order, read, wall);
+        let monotonic = |now: u64| Some(now.saturating_add(micros));
+        let _moved = self.monotonic_us.fetch_update(order, read, monotonic);
     }
 
     /// Sets the wall clock alone, as an administrator might.

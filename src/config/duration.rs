@@ -39,7 +39,7 @@ fn whole(count: &str, seconds: u64) -> Option<Duration> {
 fn fraction(count: &str) -> Option<Duration> {
     let Some((seconds, behind)) = count.split_once('.') else { return whole(count, 1) };
     let places = u32::try_from(behind.len()).ok().filter(|places| *places <= 9)?;
-    let nanos = digits(behind)?.checked_mul(10_u64.pow(9 - places))?;
+    let nanos = digits(behind)?.checked_mul(10_u64.pow(9_u32.saturating_sub(places)))?;
     Some(Duration::new(digits(seconds)?, u32::try_from(nanos).ok()?))
 }
 

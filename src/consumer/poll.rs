@@ -77,7 +77,7 @@ impl Consumer {
         let count = self.held.len();
         let first = self.next;
         for step in 0..count {
-            let at = (first + step) % count;
+            let at = first.saturating_add(step).checked_rem(count).unwrap_or(0);
             if records.fetched.records.len() >= self.config.max_poll_records
                 || records.fetched.bytes >= self.config.fetch_max_bytes as usize
             {
@@ -89,14 +89,14 @@ impl Consumer {
                 // What the other partitions gave is returned first; the error comes again.
                 Err(_) if !records.is_empty() => break,
                 Err(error) => {
-                    self.next = (at + 1) % count;
+                    self.next = at.saturating_add(1);
                     return Err(error);
                 }
             }
             if nothing_before && !records.is_empty() {
                 // Partitions take turns: the next poll begins behind the one that was served first, so
                 // each is first at some time, and then the limits of bytes do not pass over it.
-                self.next = (at + 1) % count;
+                self.next = at.saturating_add(1);
             }
         }
         Ok(records)

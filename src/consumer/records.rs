@@ -57,7 +57,7 @@ impl ConsumerRecords {
         // Chunks of a partition stand together, in the order of the partitions.
         let first = |number| chunks.partition_point(|chunk| chunk.partition < number);
         match number {
-            Some(number) => Iter::new(self, first(number), first(number + 1)),
+            Some(number) => Iter::new(self, first(number), first(number.saturating_add(1))),
             None => Iter::new(self, 0, 0),
         }
     }
@@ -92,7 +92,7 @@ pub struct Iter<'a> {
 impl<'a> Iter<'a> {
     /// The records of the chunks `first..end`.
     fn new(records: &'a ConsumerRecords, first: usize, end: usize) -> Self {
-        let left = start_of(records, end) - start_of(records, first);
+        let left = start_of(records, end).saturating_sub(start_of(records, first));
         let rest = [].iter();
         Iter { records, chunk: None, bytes: &[], rest, next_chunk: first, end_chunk: end, left }
     }
@@ -104,7 +104,7 @@ impl<'a> Iter<'a> {
         let start = start_of(self.records, self.next_chunk);
         let fetched = &self.records.fetched;
         let Some(chunk) = fetched.chunks.get(self.next_chunk) else { return false };
-        self.next_chunk += 1;
+        self.next_chunk = self.next_chunk.saturating_add(1);
         self.bytes = chunk.source.bytes();
         self.rest = fetched.records.get(start..chunk.end).unwrap_or_default().iter();
         self.chunk = Some(chunk);
@@ -190,7 +190,7 @@ impl<'a> ConsumerRecord<'a> {
     /// The offset.
     #[inline]
     pub fn offset(&self) -> i64 {
-        self.chunk.base_offset + i64::from(self.raw.offset_delta)
+        self.chunk.base_offset.saturating_add(i64::from(self.raw.offset_delta))
     }
 
     /// The epoch of the writer that appended the record. Stored with the offset by those who keep
@@ -202,7 +202,7 @@ impl<'a> ConsumerRecord<'a> {
     /// The position behind this record: what is committed, or kept elsewhere, when it is done, and
     /// given to [`Consumer::seek`](super::Consumer::seek).
     pub fn next_position(&self) -> Position {
-        Position::new(self.offset() + 1).with_leader_epoch(self.leader_epoch())
+        Position::new(self.offset().saturating_add(1)).with_leader_epoch(self.leader_epoch())
     }
 
     /// The timestamp.

@@ -260,7 +260,7 @@ pub(super) fn other_checkpoint(
     storage: &dyn Storage,
     generation: u64,
 ) -> Result<Option<(&'static Path, Error)>> {
-    let path = Path::new(image::FILES[1 - checkpoint_slot(generation)]);
+    let path = Path::new(image::FILES[checkpoint_slot(generation) ^ 1]);
     let damaged = |reason| Some((path, Error::corrupt(storage.display_path(path), 0, reason)));
     match storage.metadata(path)? {
         None => Ok(None),
@@ -313,7 +313,8 @@ pub(super) fn write_offsets(
     offsets: &OffsetStore,
     last: Option<OffsetFile>,
 ) -> Result<(OffsetFile, Unsynced)> {
-    let (mut slot, generation) = last.map_or((0, 1), |last| (1 - last.slot, last.generation + 1));
+    let (mut slot, generation) =
+        last.map_or((0, 1), |last| (last.slot ^ 1, last.generation.saturating_add(1)));
     if planted("one_offset_file") {
         slot = 0;
     }

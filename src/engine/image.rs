@@ -91,12 +91,13 @@ impl CheckpointImage {
         out.u64(0); // Length and CRC, when they are known.
         out.u64(self.end.to_u64());
         out.i32(self.epoch);
-        out.u8(self.offsets.map_or(0, |file| 1 + file.slot) | if self.closed { CLOSED } else { 0 });
+        out.u8(self.offsets.map_or(0, |file| file.slot.saturating_add(1))
+            | if self.closed { CLOSED } else { 0 });
         out.u64(self.offsets.map_or(0, |file| file.generation));
         out.u32(self.offsets.map_or(0, |file| file.crc));
         self.catalogue.encode(&mut out, |out, number| encode_log(out, self.logs.get(&number)));
         let mut bytes = out.out;
-        let body = (bytes.len() - HEADER_BYTES) as u32;
+        let body = bytes.len().saturating_sub(HEADER_BYTES) as u32;
         bytes[36..CRC_AT].copy_from_slice(&body.to_be_bytes());
         let crc = checksum(&bytes[..CRC_AT], &bytes[HEADER_BYTES..]);
         bytes[CRC_AT..HEADER_BYTES].copy_from_slice(&crc.to_be_bytes());
@@ -131,9 +132,11 @@ impl CheckpointImage {
         let closed = flags & CLOSED != 0;
         let offsets = match flags & !CLOSED {
             0 => None,
-            file @ 1..=2 => {
-                Some(OffsetFile { slot: file - 1, generation: generation_of_offsets, crc })
-            }
+            file @ 1..=2 => Some(OffsetFile {
+                slot: file.saturating_sub(1),
+                generation: generation_of_offsets,
+                crc,
+            }),
             _ => return Err(CorruptReason::Field.into()),
         };
         let mut logs = BTreeMap::new();
@@ -153,7 +156,7 @@ impl CheckpointImage {
         let image = Self { directory_id, generation, end, epoch, offsets, closed, catalogue, logs };
         // One state has one form: what this version would not have written is damage, though its
         // checksum is right.
-        if bytes.get(..HEADER_BYTES + body_len) != Some(image.encode().as_slice()) {
+        if bytes.get(..HEADER_BYTES.saturating_add(body_len)) != Some(image.encode().as_slice()) {
             return Err(CorruptReason::Field.into());
         }
         Ok(image)

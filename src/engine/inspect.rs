@@ -288,7 +288,7 @@ fn entries(
     bytes: &[u8],
     each: &mut impl FnMut(Entry),
 ) -> Result<()> {
-    let entry = |at: usize, size: usize| Entry::new("entry").at((at * size) as u64);
+    let entry = |at: usize, size: usize| Entry::new("entry").at(at.saturating_mul(size) as u64);
     match extension {
         Extension::Index => {
             for (at, [o0, o1, o2, o3, p0, p1, p2, p3]) in

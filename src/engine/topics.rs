@@ -167,7 +167,7 @@ impl Engine {
         if matches!(change, CatalogueChange::Delete(_)) {
             let numbers: Vec<_> = topic.numbers().collect();
             offsets.store.remove_partitions(&numbers);
-            offsets.version += 1;
+            offsets.version = offsets.version.wrapping_add(1);
         }
         Ok((topic, change, lsn))
     }

@@ -4,6 +4,10 @@
 //! a [`Group`] in a lock, passes the monotonic time in, runs the assignor outside of the lock, wakes
 //! the members named by [`Group::take_news`], and journals each [`OffsetCommit`] before it applies it.
 
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "indexes and counts of members and partitions that are in memory"
+)]
 mod assignor;
 mod coordinator;
 mod describe;

@@ -42,17 +42,17 @@ impl<V> PartitionMap<V> {
         let numbers = self.topics.get_mut(partition.topic())?;
         let at = partition.partition() as usize;
         if numbers.slots.len() <= at {
-            numbers.slots.resize_with(at + 1, || None);
+            numbers.slots.resize_with(at.saturating_add(1), || None);
         }
         let before = numbers.slots.get_mut(at).and_then(|slot| slot.replace(value));
-        numbers.used += usize::from(before.is_none());
+        numbers.used = numbers.used.saturating_add(usize::from(before.is_none()));
         before
     }
 
     pub(super) fn remove(&mut self, partition: &TopicPartition) -> Option<V> {
         let numbers = self.topics.get_mut(partition.topic())?;
         let value = numbers.slots.get_mut(partition.partition() as usize)?.take()?;
-        numbers.used -= 1;
+        numbers.used = numbers.used.saturating_sub(1);
         if numbers.used == 0 {
             self.topics.remove(partition.topic());
         }

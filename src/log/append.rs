@@ -23,8 +23,9 @@ const FIRST_CAPACITY: usize = 4 << 10;
 pub(crate) fn frame_bound(records_bytes: usize, partitions: usize, batch_size: usize) -> usize {
     // Each partition's records begin one piece; every further piece begins where a batch is full.
     // A batch is full when the next record does not fit, so any two neighbours fill a batch.
-    let pieces = partitions + 2 * records_bytes / batch_size.max(1) + 1;
-    records_bytes + pieces * (APPEND_HEADER_BYTES + 8)
+    let full = records_bytes.saturating_mul(2).checked_div(batch_size).unwrap_or(records_bytes);
+    let pieces = partitions.saturating_add(full).saturating_add(1);
+    records_bytes.saturating_add(pieces.saturating_mul(APPEND_HEADER_BYTES + 8))
 }
 
 /// One record as it is appended.
@@ -97,12 +98,12 @@ impl Appender {
 
     /// Where staged records have brought the log end.
     fn staged_end(&self) -> i64 {
-        let fresh: i64 = self.fresh.iter().map(|(_, piece)| i64::from(piece.count)).sum();
-        self.next_offset + i64::from(self.staged.count) + fresh
+        let end = self.next_offset.saturating_add(i64::from(self.staged.count));
+        self.fresh.iter().fold(end, |end, (_, piece)| end.saturating_add(i64::from(piece.count)))
     }
 
     pub(super) fn take_batch_id(&mut self) -> u64 {
-        self.next_batch_id += 1;
+        self.next_batch_id = self.next_batch_id.wrapping_add(1);
         self.next_batch_id
     }
 }
@@ -207,6 +208,8 @@ impl AppendGuard<'_> {
             TimestampType::CreateTime => record.timestamp.unwrap_or(now).as_millis(),
             TimestampType::LogAppendTime => now.as_millis(),
         };
+        // A program's own clock may show a time before 1970, which no batch can say.
+        let asked = asked.max(0);
         loop {
             if let Some(timestamp) = self.log.extend(appender, record, offset, asked) {
                 return Ok(Placed { offset, timestamp: Timestamp::from_millis(timestamp) });
@@ -320,9 +323,9 @@ impl Log {
     /// Opens the new batches that were staged one after the other; how many were filled by that.
     #[cold]
     fn open_staged(&self, appender: &mut Appender) -> usize {
-        let mut filled = 0;
+        let mut filled: usize = 0;
         for (fresh, mut piece) in std::mem::take(&mut appender.fresh) {
-            filled += usize::from(self.open_fresh(appender, fresh));
+            filled = filled.saturating_add(usize::from(self.open_fresh(appender, fresh)));
             if let Some(open) = &mut appender.open {
                 open.publish(&mut piece);
             }
@@ -343,20 +346,21 @@ impl Log {
         let base = batch.shared.base_timestamp;
         let own = batch.shared.append_timestamp().filter(|_| !planted("time_of_each_record"));
         let timestamp = own.unwrap_or(asked);
-        let delta = i32::try_from(offset - batch.shared.base_offset).ok()?;
+        let delta = i32::try_from(offset.checked_sub(batch.shared.base_offset)?).ok()?;
+        let timestamp_delta = timestamp.checked_sub(base)?;
         loop {
             let room = batch.writer.spare().get_mut(piece.bytes..)?;
             let encoded = encode_record(
                 room,
-                timestamp - base,
+                timestamp_delta,
                 delta,
                 record.key,
                 record.value,
                 record.headers,
             );
             if let Some(bytes) = encoded {
-                piece.bytes += bytes;
-                piece.count += 1;
+                piece.bytes = piece.bytes.saturating_add(bytes);
+                piece.count = piece.count.saturating_add(1);
                 piece.max_timestamp = piece.max_timestamp.max(timestamp);
                 return Some(timestamp);
             }
@@ -373,16 +377,16 @@ impl Log {
         record: &RecordData<'_>,
         fresh: bool,
     ) -> Option<()> {
-        let used = HEADER_BYTES + batch.shared.records().len() + staged;
-        let needed = used + record.bound();
+        let used = HEADER_BYTES.saturating_add(batch.shared.records().len()).saturating_add(staged);
+        let needed = used.saturating_add(record.bound());
         let capacity = batch.shared.capacity();
         if needed > self.shared.batch_size || capacity >= self.shared.batch_size {
             return None;
         }
-        let larger = needed.max(capacity * 4).min(self.shared.batch_size);
+        let larger = needed.max(capacity.saturating_mul(4)).min(self.shared.batch_size);
         let grown = batch.grown(self.shared.buffers.take(larger), staged);
         if !fresh {
-            self.shared.memory.fetch_add((larger - capacity) as u64, Ordering::Relaxed);
+            self.shared.memory.fetch_add(larger.saturating_sub(capacity) as u64, Ordering::Relaxed);
             let shared = Arc::clone(&grown.shared);
             self.swap_view(|view| view.open = Some(shared));
         }
@@ -406,8 +410,8 @@ impl Log {
             timestamp_type: self.timestamp_type(),
             epoch: self.shared.epoch.load(Ordering::Relaxed),
         };
-        let capacity =
-            appender.next_capacity.min(self.shared.batch_size).max(HEADER_BYTES + record.bound());
+        let least = HEADER_BYTES.saturating_add(record.bound());
+        let capacity = appender.next_capacity.min(self.shared.batch_size).max(least);
         OpenBatch::new(fields, self.shared.buffers.take(capacity))
     }
 
@@ -435,7 +439,7 @@ impl OpenBatch {
     #[inline]
     fn publish(&mut self, piece: &mut Piece) {
         self.writer.publish(piece.bytes);
-        self.count += piece.count;
+        self.count = self.count.saturating_add(piece.count);
         self.max_timestamp = self.max_timestamp.max(piece.max_timestamp);
         piece.clear();
     }

@@ -36,7 +36,7 @@ impl MemBatch {
 
     /// The offset after the last record; only of a frozen batch.
     pub(crate) fn end_offset(&self) -> Option<i64> {
-        self.frozen.get().map(|frozen| self.base_offset + i64::from(frozen.count))
+        self.frozen.get().map(|frozen| self.base_offset.saturating_add(i64::from(frozen.count)))
     }
 
     /// The largest timestamp; only of a frozen batch.
@@ -88,7 +88,7 @@ impl MemBatch {
             attributes: Attributes::default()
                 .with_compression(codec)
                 .with_timestamp_type(self.timestamp_type),
-            last_offset_delta: (frozen.count - 1) as i32,
+            last_offset_delta: frozen.count.saturating_sub(1) as i32,
             base_timestamp: self.base_timestamp,
             max_timestamp: frozen.max_timestamp,
             producer_id: -1,

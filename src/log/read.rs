@@ -162,11 +162,11 @@ impl Cursor {
         let before = out.records.len();
         let room = limits.records.saturating_sub(before);
         let until = at.saturating_add(limits.bytes.saturating_sub(out.bytes)).min(bytes.len());
-        let skip_to = self.position - batch.base_offset;
+        let skip_to = self.position.saturating_sub(batch.base_offset);
         let end = batch.end_offset.saturating_sub(batch.base_offset);
         let began = at;
         let mut last = None;
-        let mut taken = 0;
+        let mut taken: usize = 0;
         while at < bytes.len() && taken < room && (at < until || out.records.is_empty()) {
             let (record, next) = match read_record(bytes, at) {
                 Ok((record, _))
@@ -191,10 +191,10 @@ impl Cursor {
             at = next;
             if i64::from(record.offset_delta) >= skip_to {
                 out.records.push(record);
-                taken += 1;
+                taken = taken.saturating_add(1);
             }
         }
-        out.bytes += at - began;
+        out.bytes = out.bytes.saturating_add(at.saturating_sub(began));
         if taken > 0 {
             out.chunks.push(Chunk {
                 partition: batch.partition,
@@ -281,7 +281,8 @@ impl Log {
             .map_err(|error| error.into_error(Path::new("open batch"), 0))?;
         cursor.at = At::Memory { id: batch.id, bytes };
         if let Some(last) = last {
-            cursor.position = cursor.position.max(batch.base_offset + i64::from(last) + 1);
+            let read = batch.base_offset.saturating_add(i64::from(last)).saturating_add(1);
+            cursor.position = cursor.position.max(read);
         }
         Ok(last.is_some())
     }
@@ -324,7 +325,8 @@ impl Log {
             cursor.position = cursor.position.max(inside.header.next_offset());
             cursor.at = At::Stored { segment: inside.segment, next: inside.next };
         } else {
-            let read = inside.header.base_offset + i64::from(inside.last_delta) + 1;
+            let last = inside.header.base_offset.saturating_add(i64::from(inside.last_delta));
+            let read = last.saturating_add(1);
             cursor.position = cursor.position.max(read);
             cursor.at = At::Inside(inside);
         }
@@ -385,9 +387,9 @@ fn open_batch(stored: Stored, segment: Arc<Segment>) -> Result<Entered> {
     }
     let source = match header.attributes.compression() {
         Compression::None => {
-            let first = start - window.start;
-            let end = next - window.start;
-            Source::Map { map: window.map, start: first + HEADER_BYTES as u64, end }
+            let first = start.saturating_sub(window.start);
+            let end = next.saturating_sub(window.start);
+            Source::Map { map: window.map, start: first.saturating_add(HEADER_BYTES as u64), end }
         }
         codec => {
             let mut records = Vec::new();

@@ -49,9 +49,9 @@ impl Reads {
         let mut ring = self.ring.lock();
         ring.segments.push(Arc::downgrade(segment));
         // Twice round at most: the first time takes the marks.
-        let mut steps = 2 * ring.segments.len();
+        let mut steps = ring.segments.len().saturating_mul(2);
         while ring.segments.len() > self.limit && steps > 0 {
-            steps -= 1;
+            steps = steps.saturating_sub(1);
             ring.step();
         }
     }
@@ -69,7 +69,7 @@ impl Ring {
         }
         let Some(segment) = self.segments.get(self.hand) else { return };
         match segment.upgrade() {
-            Some(segment) if !segment.close_reader() => self.hand += 1,
+            Some(segment) if !segment.close_reader() => self.hand = self.hand.saturating_add(1),
             _ => {
                 self.segments.swap_remove(self.hand);
             }

@@ -106,7 +106,7 @@ impl Log {
                 timestamp_type: section.timestamp_type,
                 epoch,
             };
-            let memory = self.shared.buffers.take(HEADER_BYTES + records.len());
+            let memory = self.shared.buffers.take(HEADER_BYTES.saturating_add(records.len()));
             let fresh = OpenBatch::new(fields, memory);
             self.open_fresh(&mut appender, fresh);
         }
@@ -124,11 +124,12 @@ impl Log {
         let Appender { open: Some(open), next_offset, .. } = appender else { return };
         if open.writer.spare().len() < records.len() {
             let capacity = open.shared.capacity();
-            let needed = HEADER_BYTES + open.shared.records().len() + records.len();
+            let used = HEADER_BYTES.saturating_add(open.shared.records().len());
+            let needed = used.saturating_add(records.len());
             // A batch never grew beyond the batch size but for its first record.
-            let larger = needed.max((capacity * 4).min(self.shared.batch_size));
+            let larger = needed.max(capacity.saturating_mul(4).min(self.shared.batch_size));
             let grown = open.grown(self.shared.buffers.take(larger), 0);
-            self.shared.memory.fetch_add((larger - capacity) as u64, Ordering::Relaxed);
+            self.shared.memory.fetch_add(larger.saturating_sub(capacity) as u64, Ordering::Relaxed);
             let shared = Arc::clone(&grown.shared);
             self.swap_view(|view| view.open = Some(shared));
             *open = grown;
@@ -137,8 +138,8 @@ impl Log {
             room.copy_from_slice(records);
             open.writer.publish(records.len());
         }
-        open.count += section.count;
+        open.count = open.count.saturating_add(section.count);
         open.max_timestamp = open.max_timestamp.max(section.max_timestamp);
-        *next_offset += i64::from(section.count);
+        *next_offset = next_offset.saturating_add(i64::from(section.count));
     }
 }

@@ -50,7 +50,7 @@ impl AppendSection {
     /// field to where it stays: a copy would have to wait until these small stores are done.
     #[inline]
     pub(crate) fn encode_into(&self, records_bytes: usize, out: &mut [u8; APPEND_HEADER_BYTES]) {
-        let body = (APPEND_SECTION_BYTES + records_bytes) as u32;
+        let body = APPEND_SECTION_BYTES.saturating_add(records_bytes) as u32;
         out[0..8].copy_from_slice(&section_header(SectionKind::APPEND, body));
         out[8..12].copy_from_slice(&self.partition.0.to_be_bytes());
         out[12..16].copy_from_slice(&self.count.to_be_bytes());
@@ -95,7 +95,7 @@ impl AppendSection {
 }
 
 fn field<const N: usize>(fixed: &[u8; APPEND_SECTION_BYTES], at: usize) -> [u8; N] {
-    std::array::from_fn(|i| fixed[at + i])
+    std::array::from_fn(|i| fixed[at.saturating_add(i)])
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ impl Log {
             && !planted("believe_segment")
         {
             if let Some((bytes, file)) = active.cut_to_hard_length()? {
-                cut += bytes;
+                cut = cut.saturating_add(bytes);
                 out.unsynced.push(file);
             } else if again {
                 out.unsynced.push(active.file()?);
@@ -113,7 +113,7 @@ impl Log {
     fn remove_unlisted_files(&self, out: &mut WriteOut) -> Result<u64> {
         let storage = &*self.shared.storage;
         let view = self.view();
-        let mut bytes = 0;
+        let mut bytes: u64 = 0;
         for entry in storage.list(self.dir())? {
             let Some(name) = parse_file_name(&entry.name) else { continue };
             let listed =
@@ -121,7 +121,7 @@ impl Log {
             let unlisted = entry.kind == FileKind::File && !listed;
             if unlisted && !planted("keep_unlisted_segment") {
                 let path = self.dir().join(&entry.name);
-                bytes += storage.metadata(&path)?.map_or(0, |(_, len)| len);
+                bytes = bytes.saturating_add(storage.metadata(&path)?.map_or(0, |(_, len)| len));
                 storage.remove(&path)?;
                 out.names_changed = true;
             }

@@ -56,7 +56,7 @@ impl Log {
         let mut verified = Verified::default();
         let last = segments.len().saturating_sub(1);
         for (number, (segment, image)) in segments.iter().enumerate() {
-            verified.segments += 1;
+            add(&mut verified.segments, 1);
             let check = Check { log: self, segment, image: *image, epochs: &epochs };
             if let Err(error) = check.run(number == last, &mut verified, progress) {
                 verified.findings.push(error);
@@ -64,6 +64,11 @@ impl Log {
         }
         verified
     }
+}
+
+/// Counts in a damaged file may be any numbers.
+fn add(sum: &mut u64, more: u64) {
+    *sum = sum.saturating_add(more);
 }
 
 /// One segment being checked.
@@ -87,9 +92,9 @@ impl Check<'_> {
         let mut walk = Walk::new(self, last)?;
         self.read(&*file, &mut walk, progress)?;
         walk.finish(self);
-        verified.batches += walk.batches;
-        verified.records += walk.records;
-        verified.bytes += walk.sums.len();
+        add(&mut verified.batches, walk.batches);
+        add(&mut verified.records, walk.records);
+        add(&mut verified.bytes, walk.sums.len());
         self.check_sums(&mut walk)?;
         verified.findings.append(&mut walk.findings);
         Ok(())
@@ -113,17 +118,17 @@ impl Check<'_> {
         progress: &mut dyn FnMut(u64),
     ) -> Result<()> {
         let mut buffer: Vec<u8> = Vec::new();
-        let mut position = 0;
+        let mut position: u64 = 0;
         while position < self.image.len {
             let kept = buffer.len();
-            let want = (self.image.len - position).min(READ_BYTES as u64) as usize;
-            buffer.resize(kept + want, 0);
+            let want = self.image.len.saturating_sub(position).min(READ_BYTES as u64) as usize;
+            buffer.resize(kept.saturating_add(want), 0);
             let read = file.read_at(buffer.get_mut(kept..).unwrap_or_default(), position)?;
             if read < want {
                 return Err(self.lost(position, CorruptReason::Short));
             }
             walk.sums.push(buffer.get(kept..).unwrap_or_default());
-            position += read as u64;
+            position = position.saturating_add(read as u64);
             progress(read as u64);
             let taken = walk.take(self, &buffer, position);
             buffer.drain(..taken);
@@ -254,7 +259,7 @@ impl Walk {
 
     /// Checks the whole batches in `buffer`, which ends at `end` in the file; the bytes that are done.
     fn take(&mut self, check: &Check<'_>, buffer: &[u8], end: u64) -> usize {
-        let begin = end - buffer.len() as u64;
+        let begin = end.saturating_sub(buffer.len() as u64);
         while let Some(position) = self.position {
             let rest = position.checked_sub(begin).map(|skip| skip as usize);
             let rest = rest.and_then(|skip| buffer.get(skip..)).unwrap_or_default();
@@ -266,7 +271,7 @@ impl Walk {
             }
         }
         let done = self.position.map_or(end, |position| position.min(end));
-        (done - begin) as usize
+        done.saturating_sub(begin) as usize
     }
 
     /// Checks the batch at the front of `rest`; where the next one begins, if it is known here.
@@ -300,10 +305,10 @@ impl Walk {
         }
         self.lost_until(header.base_offset);
         self.check_entries(check, position, &header);
-        self.batches += 1;
-        self.records += u64::from(header.count.cast_unsigned());
+        add(&mut self.batches, 1);
+        add(&mut self.records, u64::from(header.count.cast_unsigned()));
         self.expected = Expected::First(header.next_offset());
-        Some(position + header.total_bytes() as u64)
+        Some(position.saturating_add(header.total_bytes() as u64))
     }
 
     /// What is wrong with a batch that is there in full.

@@ -242,7 +242,7 @@ impl Log {
         scratch.resize(crate::record::HEADER_BYTES, 0);
         let records = batch.records();
         if crate::record::compress(codec, None, records, scratch).is_err()
-            || scratch.len() >= crate::record::HEADER_BYTES + records.len()
+            || scratch.len() >= crate::record::HEADER_BYTES.saturating_add(records.len())
         {
             return Ok(false);
         }
@@ -360,7 +360,8 @@ fn should_roll(active: &SegmentImage, batch: &Incoming, config: &TopicConfig) ->
     let aged = active.first_timestamp >= 0
         && batch.max_timestamp >= 0
         && u64::try_from(waited).is_ok_and(|waited| waited > config.segment_ms);
-    let far = batch.end_offset - 1 - active.base_offset > i64::from(i32::MAX);
+    let last = batch.end_offset.saturating_sub(1);
+    let far = last.saturating_sub(active.base_offset) > i64::from(i32::MAX);
     full || aged || far
 }
 

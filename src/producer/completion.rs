@@ -55,7 +55,10 @@ impl Completion {
         wait: Option<Lsn>,
         done: Done,
     ) -> Result<()> {
-        *self.outstanding.count.lock() += 1;
+        {
+            let mut count = self.outstanding.count.lock();
+            *count = count.saturating_add(1);
+        }
         sender.send(Pending { metadata, wait, done }).map_err(|_| {
             self.outstanding.done();
             Error::Closed
@@ -124,7 +127,7 @@ impl Drop for CountDown<'_> {
 impl Outstanding {
     fn done(&self) {
         let mut count = self.count.lock();
-        *count -= 1;
+        *count = count.saturating_sub(1);
         if *count == 0 {
             self.none.notify_all();
         }

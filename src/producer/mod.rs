@@ -278,7 +278,7 @@ impl Inner {
                         bound = fresh;
                     }
                 }
-                gathered.bytes += bound;
+                gathered.bytes = gathered.bytes.saturating_add(bound);
                 *at = last;
             }
             Ok(())

@@ -98,7 +98,7 @@ impl<'a> Record<'a> {
             });
         }
         let bound = self.data().bound();
-        let size = crate::record::HEADER_BYTES + bound;
+        let size = crate::record::HEADER_BYTES.saturating_add(bound);
         if size > max_message_bytes {
             return Err(Error::RecordTooLarge { size, max: max_message_bytes });
         }

@@ -157,11 +157,11 @@ impl Known {
             Some(partition) if self.bytes < batch_size => partition,
             _ => {
                 self.bytes = 0;
-                (random.next_u64() % (self.logs.len() as u64).max(1)) as u32
+                random.next_u64().checked_rem(self.logs.len() as u64).unwrap_or(0) as u32
             }
         };
         self.sticky = Some(partition);
-        self.bytes += bytes;
+        self.bytes = self.bytes.saturating_add(bytes);
         partition
     }
 }

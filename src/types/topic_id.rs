@@ -45,7 +45,7 @@ impl fmt::Display for TopicId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = u128::from_be_bytes(self.0);
         // 128 bits are 21 full groups of six and two bits more, left-aligned in the last digit.
-        for shift in (0..21).map(|i| 122 - 6 * i) {
+        for shift in (2..=122).rev().step_by(6) {
             f.write_str(digit((value >> shift) as u8 & 63))?;
         }
         f.write_str(digit((value as u8 & 3) << 4))

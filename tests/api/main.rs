@@ -8,6 +8,7 @@ mod delete_records;
 mod deletion;
 mod errors;
 mod expiry;
+mod extremes;
 mod faulty;
 mod filesystems;
 mod first_use;

@@ -220,7 +220,7 @@ impl Engine {
             && !freeze.logs.iter().any(is_unlisted);
         let image = CheckpointImage {
             directory_id: self.directory_id,
-            generation: state.generation + 1,
+            generation: state.generation.saturating_add(1),
             end: freeze.end,
             epoch: self.epoch,
             offsets,

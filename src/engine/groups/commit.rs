@@ -56,7 +56,7 @@ impl Engine {
     ) -> Result<(Credit<'_>, Vec<u8>)> {
         let mut body = Vec::with_capacity(commit.bytes_hint());
         commit.encode(&mut body);
-        Ok((self.reserve_urgent(SECTION_HEADER + body.len())?, body))
+        Ok((self.reserve_urgent(SECTION_HEADER.saturating_add(body.len()))?, body))
     }
 
     /// Journals a change of offsets and applies it.
@@ -71,7 +71,7 @@ impl Engine {
         let header = section_header(SectionKind::GROUP_OFFSETS, body.len() as u32);
         let lsn = self.journal.append(credit, &[&header, body])?;
         offsets.store.apply(commit);
-        offsets.version += 1;
+        offsets.version = offsets.version.wrapping_add(1);
         Ok(lsn)
     }
 }

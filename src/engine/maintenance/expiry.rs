@@ -21,9 +21,9 @@ impl Engine {
         let mut groups: Vec<_> = store.iter().collect();
         // An order that depends on nothing but the names, for runs that are to be the same.
         groups.sort_by_key(|(name, _)| *name);
-        let mut count = 0;
+        let mut count: usize = 0;
         for (name, offsets) in groups {
-            count += self.expire_group(name, offsets, now)?;
+            count = count.saturating_add(self.expire_group(name, offsets, now)?);
         }
         self.groups.forget_idle(self.clock().monotonic());
         Ok(count)

@@ -63,9 +63,9 @@ pub(super) fn check_files(
 pub(super) fn cut_files(to_cut: &[Arc<Log>], loaded: &Loaded) -> Result<u64> {
     let again = loaded.replayed.last_epoch_seen > loaded.image.epoch;
     let again = again && !planted("cut_once");
-    let mut cut = 0;
+    let mut cut: u64 = 0;
     for log in to_cut {
-        cut += log.cut_files(again)?;
+        cut = cut.saturating_add(log.cut_files(again)?);
     }
     Ok(cut)
 }

@@ -50,9 +50,10 @@ impl Loaded {
         let logs = Arc::new(LogShared::new(Arc::clone(storage), image.epoch, config));
         let registry = Registry::load(&image.catalogue, &logs, |number| image.logs.get(&number));
         let mut replay = Replay { catalogue: image.catalogue.clone(), registry, offsets, logs };
-        let (path, mut records) = (storage.display_path(Path::new(files::JOURNAL_DIR)), 0);
+        let path = storage.display_path(Path::new(files::JOURNAL_DIR));
+        let mut records: u64 = 0;
         let replayed = journal::replay(&**storage, image.directory_id, image.end, &mut |frame| {
-            records += apply(&mut replay, &frame, &path)?;
+            records = records.saturating_add(apply(&mut replay, &frame, &path)?);
             Ok(())
         })?;
         Ok(Self {

@@ -29,7 +29,7 @@ pub(super) fn run(verify: &Verify, storage: &Arc<dyn Storage>) -> Result<VerifyR
     }
     let config = BrokerConfig::new();
     let began = config.clock.monotonic();
-    let mut attempt = 1;
+    let mut attempt: usize = 1;
     let mut report = loop {
         let mut check = Check { storage, report: VerifyReport::default() };
         let generation = check.folder(verify, &config)?;
@@ -37,7 +37,7 @@ pub(super) fn run(verify: &Verify, storage: &Arc<dyn Storage>) -> Result<VerifyR
         if check.report.findings.is_empty() || generation == now || attempt == ATTEMPTS {
             break check.report;
         }
-        attempt += 1;
+        attempt = attempt.saturating_add(1);
     };
     report.duration = config.clock.monotonic().saturating_sub(began);
     Ok(report)
@@ -119,16 +119,16 @@ impl Check<'_> {
         let logs: Vec<Arc<Log>> =
             registry.topics().iter().flat_map(|topic| topic.logs.iter().cloned()).collect();
         for log in &logs {
-            self.report.partitions += 1;
+            add(&mut self.report.partitions, 1);
             if log.segment_count() > 0 {
                 self.identity(log, clean)?;
             }
         }
         for verified in verify_all(verify, &logs) {
-            self.report.segments += verified.segments;
-            self.report.batches += verified.batches;
-            self.report.records += verified.records;
-            self.report.bytes += verified.bytes;
+            add(&mut self.report.segments, verified.segments);
+            add(&mut self.report.batches, verified.batches);
+            add(&mut self.report.records, verified.records);
+            add(&mut self.report.bytes, verified.bytes);
             for error in verified.findings {
                 let derived = matches!(&error, Error::Corrupt(corruption)
                     if corruption.reason == CorruptReason::Index);
@@ -217,6 +217,10 @@ impl Check<'_> {
     }
 }
 
+fn add(sum: &mut u64, more: u64) {
+    *sum = sum.saturating_add(more);
+}
+
 /// Verifies logs on several threads; the results in the order of the logs.
 fn verify_all(verify: &Verify, logs: &[Arc<Log>]) -> Vec<Verified> {
     let total: u64 = logs.iter().map(|log| log.stored_bytes()).sum();
@@ -227,7 +231,7 @@ fn verify_all(verify: &Verify, logs: &[Arc<Log>]) -> Vec<Verified> {
             && let Some(log) = logs.get(number)
         {
             let mut progress = |bytes: u64| {
-                let done = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+                let done = done.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
                 if let Some(progress) = &verify.progress {
                     progress(done, total);
                 }

@@ -37,7 +37,8 @@ impl Group {
         let votes: Vec<Arc<dyn Assignor>> = self.members.values().filter_map(vote).collect();
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for vote in &votes {
-            *counts.entry(vote.name()).or_default() += 1;
+            let count = counts.entry(vote.name()).or_default();
+            *count = count.saturating_add(1);
         }
         let most = counts.values().copied().max()?;
         votes.iter().find(|vote| counts.get(vote.name()) == Some(&most)).cloned()

@@ -145,16 +145,16 @@ impl Segment {
 
 /// Adds the bytes of a range to `sums`, as far as the file goes.
 fn sum_range(file: &dyn StorageFile, range: std::ops::Range<u64>, sums: &mut Sums) -> Result<()> {
-    let mut buffer = vec![0; READ_BYTES.min((range.end - range.start) as usize)];
+    let mut buffer = vec![0; READ_BYTES.min(range.end.saturating_sub(range.start) as usize)];
     let mut at = range.start;
     while at < range.end {
-        let want = buffer.len().min((range.end - at) as usize);
+        let want = buffer.len().min(range.end.saturating_sub(at) as usize);
         let read = file.read_at(buffer.get_mut(..want).unwrap_or_default(), at)?;
         if read == 0 {
             return Ok(());
         }
         sums.push(buffer.get(..read).unwrap_or_default());
-        at += read as u64;
+        at = at.saturating_add(read as u64);
     }
     Ok(())
 }

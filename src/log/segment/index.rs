@@ -126,7 +126,7 @@ impl Segment {
             return Ok(Vec::new());
         };
         // Each entry speaks of a batch, which has at least 61 bytes.
-        let most = (self.len() / 61 + 1).saturating_mul(12);
+        let most = (self.len() / 61).saturating_add(1).saturating_mul(12);
         let mut bytes = vec![0; usize::try_from(len.min(most)).unwrap_or(0)];
         let read = self.folder.storage.open(&path, OpenMode::Read)?.read_at(&mut bytes, 0)?;
         bytes.truncate(read);
@@ -139,5 +139,5 @@ impl Segment {
 fn keep_entries<const N: usize>(bytes: &[u8], keep: impl Fn(&[u8; N]) -> bool) -> &[u8] {
     let (entries, _) = bytes.as_chunks::<N>();
     let count = entries.iter().position(|entry| !keep(entry)).unwrap_or(entries.len());
-    bytes.get(..count * N).unwrap_or_default()
+    bytes.get(..count.saturating_mul(N)).unwrap_or_default()
 }

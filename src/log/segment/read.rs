@@ -104,7 +104,7 @@ impl Segment {
         history: History<'_>,
     ) -> Result<Stored> {
         let header = self.header_at(position, self.len(), history)?;
-        let next = position + header.total_bytes() as u64;
+        let next = position.saturating_add(header.total_bytes() as u64);
         let window = self.window(position..next, history)?;
         Ok(Stored { header, window, start: position, next })
     }
@@ -221,7 +221,7 @@ impl Headers for Batches<'_> {
                 }
             };
             expected = Some(header.next_offset());
-            position += header.total_bytes() as u64;
+            position = position.saturating_add(header.total_bytes() as u64);
             Some(Ok((at, header)))
         })
     }
@@ -292,19 +292,22 @@ impl Segment {
         range: &Range<u64>,
         history: History<'_>,
     ) -> Result<Window> {
-        let start = range.start - range.start % BLOCK_BYTES;
-        let end = range.end.max(start + READ_BYTES).next_multiple_of(BLOCK_BYTES).min(self.len());
-        let mut bytes = vec![0; (end - start) as usize];
+        let start = (range.start / BLOCK_BYTES).saturating_mul(BLOCK_BYTES);
+        let end = range.end.max(start.saturating_add(READ_BYTES));
+        let end =
+            end.checked_next_multiple_of(BLOCK_BYTES).map_or(self.len(), |end| end.min(self.len()));
+        let len = end.saturating_sub(start);
+        let mut bytes = vec![0; len as usize];
         let read = file.read_at(&mut bytes, start)? as u64;
-        if read < end - start {
-            return Err(self.lost(start + read, CorruptReason::Short));
+        if read < len {
+            return Err(self.lost(start.saturating_add(read), CorruptReason::Short));
         }
         let window = Window { map: Arc::new(ReadMap::from_bytes(bytes)), start };
         for block in blocks_of(&(start..end)) {
             match self.check_block(evidence, block, &window, history) {
                 // Not asked for; it will be when it is.
-                Err(_) if block * BLOCK_BYTES >= range.end => {
-                    let kept = start..block * BLOCK_BYTES;
+                Err(_) if block.saturating_mul(BLOCK_BYTES) >= range.end => {
+                    let kept = start..block.saturating_mul(BLOCK_BYTES);
                     let bytes = window.slice(&kept).unwrap_or_default();
                     return Ok(Window { map: Arc::new(ReadMap::from_bytes(bytes)), start });
                 }
@@ -434,7 +437,7 @@ impl Judge<'_> {
         let (mut position, mut expected) = (range.start, base_offset);
         while position < range.end {
             let Some(header) = self.sound(position, Some(expected))? else { return Ok(true) };
-            position += header.total_bytes() as u64;
+            position = position.saturating_add(header.total_bytes() as u64);
             expected = header.next_offset();
         }
         Ok(false)

@@ -20,7 +20,7 @@ impl Segment {
                     path: self.log_path(),
                     position: len,
                     partition: Some(self.folder.partition.clone()),
-                    offsets: Some((self.base_offset, self.end_offset() - 1)),
+                    offsets: Some((self.base_offset, self.end_offset().saturating_sub(1))),
                     reason: CorruptReason::Short,
                 })))
             }
@@ -39,7 +39,7 @@ impl Segment {
         }
         let file = self.file()?;
         file.set_len(hard)?;
-        Ok(Some((len - hard, file)))
+        Ok(Some((len.saturating_sub(hard), file)))
     }
 
     /// Whether `path` is that of one of the files that are made from the log.

@@ -28,7 +28,7 @@ impl Segment {
     ) -> Result<Arc<dyn StorageFile>> {
         let file = self.file()?;
         let position = self.len();
-        let after = position + bytes.len() as u64;
+        let after = position.saturating_add(bytes.len() as u64);
         self.preallocate(&*file, after)?;
         let mut running = self.running()?;
         let mut indexes = self.load_indexes()?;
@@ -39,14 +39,15 @@ impl Segment {
         }
         self.max_timestamp.fetch_max(max_timestamp, Ordering::Relaxed);
         let size = bytes.len() as u64;
-        indexes.builder.on_batch(end_offset - 1, position, size, max_timestamp);
+        indexes.builder.on_batch(end_offset.saturating_sub(1), position, size, max_timestamp);
         drop((running, indexes));
         self.checksum.store(checksum, Ordering::Relaxed);
         self.end_offset.store(end_offset, Ordering::Release);
         self.len.store(after, Ordering::Release);
         let step = after / WRITEBACK_STEP;
         if step > position / WRITEBACK_STEP {
-            file.start_writeback((step - 1) * WRITEBACK_STEP, WRITEBACK_STEP);
+            let from = step.saturating_sub(1).saturating_mul(WRITEBACK_STEP);
+            file.start_writeback(from, WRITEBACK_STEP);
         }
         Ok(file)
     }
@@ -55,10 +56,10 @@ impl Segment {
         if after < PREALLOCATE_FROM || after <= self.preallocated.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let step = after.clamp(FIRST_STEP, LAST_STEP);
-        self.preallocated.store(after + step, Ordering::Relaxed);
+        let until = after.saturating_add(after.clamp(FIRST_STEP, LAST_STEP));
+        self.preallocated.store(until, Ordering::Relaxed);
         // Only what is new: some file systems look at each page of the range.
-        match file.preallocate(self.len(), after + step - self.len()) {
+        match file.preallocate(self.len(), until.saturating_sub(self.len())) {
             // The batch itself may still fit.
             Ok(()) | Err(Error::DiskFull { .. }) => Ok(()),
             Err(error) => Err(error),
@@ -101,7 +102,7 @@ impl Segment {
             (bytes, position) = encode_from(0);
         }
         file.write_at(&bytes, position)?;
-        let end = position + bytes.len() as u64;
+        let end = position.saturating_add(bytes.len() as u64);
         if there.is_some_and(|there| there > end) { file.set_len(end) } else { Ok(()) }
     }
 
