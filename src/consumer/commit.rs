@@ -28,6 +28,9 @@ impl Consumer {
     /// Commits chosen offsets: for each partition the next offset to read, with its leader epoch and
     /// metadata. An offset without epoch gets that of the record before it. Positions do not move.
     ///
+    /// Any offset from 0 on is accepted, in the log or not, as in Kafka. If it is outside the log when the
+    /// partition is read from it, `auto.offset.reset` decides where reading begins.
+    ///
     /// # Errors
     /// As [`Consumer::commit`]; `UnknownTopic`, `UnknownPartition`; `Misuse` for a negative offset or
     /// epoch; `LimitExceeded` for more than 4096 bytes of metadata. All or nothing is committed.

@@ -392,3 +392,46 @@ fn a_clock_before_1970_stamps_records_with_1970() {
         assert!(records.iter().all(|record| record.timestamp >= 0), "{records:?}");
     }
 }
+
+/// A setting at an edge is taken, and then the topic works, or refused under its name.
+#[test]
+fn settings_at_their_edges_are_taken_or_refused_by_name() {
+    let world = World::new();
+    let broker = world.open();
+    let keys = TopicConfig::new().entries().into_iter().map(|(key, _)| key);
+    let numbers = ["0", "1", "-1", "2147483647", "4294967295", "9223372036854775807"];
+    let mut taken = 0;
+    for (at, key) in keys.chain(["partitions"]).enumerate() {
+        for (n, value) in numbers.iter().chain(&["18446744073709551615", "1e9"]).enumerate() {
+            let name = format!("t{at}-{n}");
+            let config = TopicConfig::new().set(key, value);
+            match config.and_then(|config| broker.create_topic(&name, config)) {
+                Ok(()) => {
+                    broker.producer().unwrap().send(Record::to(&name).value("v")).unwrap();
+                    broker.checkpoint().unwrap();
+                    assert_eq!(drain(&mut reader(&broker, &name, 1)).len(), 1, "{key} {value}");
+                    taken += 1;
+                }
+                Err(Error::InvalidConfig { key: named, .. }) => assert_eq!(named, key),
+                Err(error) => panic!("{key} {value}: {error}"),
+            }
+        }
+    }
+    assert!(taken > 5, "{taken}");
+    broker.create_topic("t", TopicConfig::new()).unwrap();
+    for total in [0, 1, 100_001, u32::MAX] {
+        let refusal = refused(broker.admin().add_partitions("t", total));
+        assert!(matches!(refusal, Error::InvalidConfig { key: "partitions", .. }), "{total}");
+    }
+    for config in [
+        BrokerConfig::new().journal_max_bytes(u64::MAX),
+        BrokerConfig::new().journal_file_bytes(u32::MAX),
+        BrokerConfig::new().batch_size(u32::MAX),
+        BrokerConfig::new().group_max_size(u32::MAX),
+        BrokerConfig::new().offsets_retention(Duration::ZERO),
+    ] {
+        let memory = Arc::new(grouplog::storage::Memory::new());
+        let refusal = refused(Broker::open_storage(memory, config));
+        assert!(matches!(refusal, Error::InvalidConfig { .. }), "{refusal}");
+    }
+}
