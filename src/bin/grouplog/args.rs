@@ -4,9 +4,9 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
 use grouplog::{Acks, ResetTo};
 
-use crate::consume::From;
 use crate::format::Format;
-use crate::reset::reset_to;
+use crate::from::From;
+use crate::reset_to::reset_to;
 
 /// Looks after a grouplog folder: topics, records, consumer groups, segment files.
 ///

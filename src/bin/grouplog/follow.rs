@@ -8,9 +8,11 @@ use std::time::Duration;
 use grouplog::{Error, ReadOnlyBroker, TopicPartition};
 
 use crate::args::Consume;
-use crate::consume::{From, Printer, drain_to_end, partitions, positions, seek, take_turn};
 use crate::failure::Failure;
-use crate::open_read_only;
+use crate::folder::open_read_only;
+use crate::from::From;
+use crate::read::{Printer, drain_to_end, partitions, positions, seek};
+use crate::turn::take_turn;
 
 /// Reads without a group, beside the writer; to the present end, or on and on.
 pub(crate) fn read(

@@ -1,12 +1,14 @@
 use std::path::Path;
 
-use grouplog::{GroupSummary, OffsetScope, Timestamp, TopicPartition};
+use grouplog::{GroupSummary, Timestamp};
 use serde_json::{Value, json};
 
 use crate::args::Group;
 use crate::failure::Failure;
+use crate::folder::{open_read_only, with_writer};
 use crate::output::{Output, Table, or_dash};
-use crate::{open_read_only, reset, with_writer};
+use crate::reset;
+use crate::scope::scope;
 
 pub(crate) fn run(data: &Path, command: &Group, out: &mut Output) -> Result<(), Failure> {
     match command {
@@ -15,18 +17,6 @@ pub(crate) fn run(data: &Path, command: &Group, out: &mut Output) -> Result<(), 
         Group::Reset(command) => reset::run(data, command, out),
         Group::Delete { name, topic, partition } => {
             delete(data, name, topic.as_deref(), partition, out)
-        }
-    }
-}
-
-/// The offsets that `--topic` and `--partition` name.
-pub(crate) fn scope(topic: Option<&str>, partitions: &[u32]) -> OffsetScope {
-    match (topic, partitions) {
-        (None, _) => OffsetScope::Committed,
-        (Some(topic), []) => OffsetScope::Topic(topic.to_owned()),
-        (Some(topic), _) => {
-            let partition = |&partition| TopicPartition::new(topic, partition);
-            OffsetScope::Partitions(partitions.iter().map(partition).collect())
         }
     }
 }

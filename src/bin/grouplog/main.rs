@@ -10,23 +10,27 @@ mod consume;
 mod dump;
 mod entries;
 mod failure;
+mod folder;
 mod follow;
 mod format;
+mod from;
 mod group;
 mod input;
 mod output;
 mod produce;
+mod read;
 mod reset;
+mod reset_to;
+mod scope;
 mod time;
 mod topic;
+mod turn;
 mod verify;
 
 use std::io::{self, Write as _};
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use grouplog::{Broker, BrokerConfig, ReadOnlyBroker};
 
 use args::{Args, Command};
 use failure::Failure;
@@ -61,49 +65,4 @@ fn run(args: &Args) -> Result<(), Failure> {
     // What was printed before an error is shown.
     let flushed = out.flush();
     result.and(flushed.map_err(Failure::Output))
-}
-
-/// Opens the folder for reading, which works beside its writer.
-fn open_read_only(data: &Path) -> Result<ReadOnlyBroker, Failure> {
-    check_folder(data)?;
-    Ok(Broker::open_read_only(data)?)
-}
-
-/// Runs `work` as the one writer of a folder that must be there, and closes it whatever comes of it.
-fn with_writer<T>(
-    data: &Path,
-    work: impl FnOnce(&Broker) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    check_folder(data)?;
-    work_and_close(Broker::open_with(data, BrokerConfig::new().create(false))?, work)
-}
-
-/// As [`with_writer`]; a folder that is not there is made.
-fn with_new_writer<T>(
-    data: &Path,
-    work: impl FnOnce(&Broker) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    work_and_close(Broker::open(data)?, work)
-}
-
-fn work_and_close<T>(
-    broker: Broker,
-    work: impl FnOnce(&Broker) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    let result = work(&broker);
-    let closed = broker.close();
-    let value = result?;
-    closed?;
-    Ok(value)
-}
-
-fn check_folder(data: &Path) -> Result<(), Failure> {
-    if data.is_dir() {
-        return Ok(());
-    }
-    let what = if data.exists() { "is not a folder" } else { "does not exist" };
-    Err(Failure::Other(format!(
-        "{} {what}; name the folder with --data or GROUPLOG_DATA, or begin one with `grouplog topic create`",
-        data.display()
-    )))
 }

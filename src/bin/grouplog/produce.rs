@@ -9,9 +9,9 @@ use serde_json::json;
 
 use crate::args::Produce;
 use crate::failure::Failure;
+use crate::folder::with_new_writer;
 use crate::input;
 use crate::output::Output;
-use crate::with_new_writer;
 
 pub(crate) fn run(data: &Path, command: &Produce, out: &mut Output) -> Result<(), Failure> {
     // The input first: a wrong name leaves no folder behind.

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use crate::args::Topic;
 use crate::failure::Failure;
+use crate::folder::{open_read_only, with_new_writer, with_writer};
 use crate::output::{Output, Table, or_dash};
-use crate::{open_read_only, with_new_writer, with_writer};
 
 pub(crate) fn run(data: &Path, command: &Topic, out: &mut Output) -> Result<(), Failure> {
     match command {

@@ -6,8 +6,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::args::Verify;
-use crate::check_folder;
 use crate::failure::Failure;
+use crate::folder::check_folder;
 use crate::output::Output;
 
 pub(crate) fn run(data: &Path, command: &Verify, out: &mut Output) -> Result<(), Failure> {

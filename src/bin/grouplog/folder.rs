@@ -1,0 +1,52 @@
+//! Opening the folder that `--data` names, for reading or as its one writer.
+
+use std::path::Path;
+
+use grouplog::{Broker, BrokerConfig, ReadOnlyBroker};
+
+use crate::failure::Failure;
+
+/// Opens the folder for reading, which works beside its writer.
+pub(crate) fn open_read_only(data: &Path) -> Result<ReadOnlyBroker, Failure> {
+    check_folder(data)?;
+    Ok(Broker::open_read_only(data)?)
+}
+
+/// Runs `work` as the one writer of a folder that must be there, and closes it whatever comes of it.
+pub(crate) fn with_writer<T>(
+    data: &Path,
+    work: impl FnOnce(&Broker) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    check_folder(data)?;
+    work_and_close(Broker::open_with(data, BrokerConfig::new().create(false))?, work)
+}
+
+/// As [`with_writer`]; a folder that is not there is made.
+pub(crate) fn with_new_writer<T>(
+    data: &Path,
+    work: impl FnOnce(&Broker) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    work_and_close(Broker::open(data)?, work)
+}
+
+fn work_and_close<T>(
+    broker: Broker,
+    work: impl FnOnce(&Broker) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let result = work(&broker);
+    let closed = broker.close();
+    let value = result?;
+    closed?;
+    Ok(value)
+}
+
+pub(crate) fn check_folder(data: &Path) -> Result<(), Failure> {
+    if data.is_dir() {
+        return Ok(());
+    }
+    let what = if data.exists() { "is not a folder" } else { "does not exist" };
+    Err(Failure::Other(format!(
+        "{} {what}; name the folder with --data or GROUPLOG_DATA, or begin one with `grouplog topic create`",
+        data.display()
+    )))
+}
