@@ -136,7 +136,8 @@ impl ConsumerConfig {
         Self::default()
     }
 
-    /// Kafka's `group.id`. Without one, only `assign` can be used and nothing can be committed.
+    /// Kafka's `group.id`: 1 to 249 bytes of any text without control characters. Without one, only `assign`
+    /// can be used and nothing can be committed.
     pub fn group(mut self, group: impl Into<String>) -> Self {
         self.group = Some(group.into());
         self

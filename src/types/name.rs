@@ -10,8 +10,10 @@ pub enum NameReason {
     TooLong,
     /// The name is `.` or `..`.
     Dots,
-    /// The name holds a byte outside `[a-zA-Z0-9._-]`.
+    /// The name of a topic holds a character outside `[a-zA-Z0-9._-]`.
     Character,
+    /// The name of a group holds a control character, such as a line feed.
+    Control,
     /// The name, or its part before the first dot, is a device name on Windows (`CON`, `NUL`, ...).
     Reserved,
     /// Another topic's name differs only in case, or only in `.` against `_` (Kafka refuses the
@@ -25,7 +27,8 @@ impl fmt::Display for NameReason {
             Self::Empty => "it is empty",
             Self::TooLong => "it is longer than 249 bytes",
             Self::Dots => "it is '.' or '..'",
-            Self::Character => "only ASCII letters, digits, '.', '_' and '-' are allowed",
+            Self::Character => "a topic name holds only ASCII letters, digits, '.', '_' and '-'",
+            Self::Control => "it holds a control character, such as a line feed",
             Self::Reserved => "it is a reserved device name on Windows",
             Self::Collides => {
                 "it differs from an existing topic only in case or in '.' against '_'"
@@ -57,8 +60,9 @@ pub(crate) fn check_topic_name(name: &str) -> Result<(), NameReason> {
     Ok(())
 }
 
-/// Checks a group name. Groups never become paths, so any text of 1 to 249 bytes without control
-/// characters is a name, as in Kafka.
+/// Checks a group name: 1 to 249 bytes of any text without control characters. A group name never becomes
+/// part of a path. Kafka takes any text that is not empty; control characters would break the lines of logs and
+/// tables.
 pub(crate) fn check_group_name(name: &str) -> Result<(), NameReason> {
     if name.is_empty() {
         return Err(NameReason::Empty);
@@ -67,7 +71,7 @@ pub(crate) fn check_group_name(name: &str) -> Result<(), NameReason> {
         return Err(NameReason::TooLong);
     }
     if name.chars().any(char::is_control) {
-        return Err(NameReason::Character);
+        return Err(NameReason::Control);
     }
     Ok(())
 }
@@ -127,7 +131,10 @@ mod tests {
     fn group_names_are_any_text_without_control_characters() {
         assert_eq!(check_group_name("billing / n\u{e4}chtlich"), Ok(()));
         assert_eq!(check_group_name(""), Err(NameReason::Empty));
-        assert_eq!(check_group_name("a\tb"), Err(NameReason::Character));
+        assert_eq!(check_group_name("../x"), Ok(()));
+        for control in ["a\tb", "a\nb", "\0", "a\u{7f}", "\u{85}"] {
+            assert_eq!(check_group_name(control), Err(NameReason::Control), "{control:?}");
+        }
         assert_eq!(check_group_name(&"g".repeat(250)), Err(NameReason::TooLong));
     }
 }
