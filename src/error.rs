@@ -308,6 +308,34 @@ impl Error {
 }
 
 impl Error {
+    /// The text of what keeps a folder from being opened.
+    fn fmt_of_folder(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked { path, pid } => {
+                let path = path.display();
+                match pid {
+                    Some(pid) if *pid == std::process::id() => {
+                        write!(
+                            f,
+                            "{path} is locked: this process has it open; close that Broker first"
+                        )
+                    }
+                    Some(pid) => write!(f, "{path} is locked by process {pid}; close it first"),
+                    None => write!(f, "{path} is locked by another process; close it first"),
+                }
+            }
+            Self::NotADatabase { path, reason } => {
+                write!(f, "{} is not a grouplog folder: {reason}", path.display())
+            }
+            Self::UnsupportedFormat { path, found, max } => {
+                let age = if found > max { "a newer" } else { "an older" };
+                let path = path.display();
+                write!(f, "{path} has format version {found}, not {max}; use {age} grouplog")
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The text of what positions and groups refuse to consumers.
     fn fmt_of_consumer(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -347,17 +375,8 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Locked { path, pid } => {
-                let by = pid.map_or("another process".to_owned(), |pid| format!("process {pid}"));
-                write!(f, "{} is locked by {by}; close it first", path.display())
-            }
-            Self::NotADatabase { path, reason } => {
-                write!(f, "{} is not a grouplog folder: {reason}", path.display())
-            }
-            Self::UnsupportedFormat { path, found, max } => {
-                let age = if found > max { "a newer" } else { "an older" };
-                let path = path.display();
-                write!(f, "{path} has format version {found}, not {max}; use {age} grouplog")
+            Self::Locked { .. } | Self::NotADatabase { .. } | Self::UnsupportedFormat { .. } => {
+                self.fmt_of_folder(f)
             }
             Self::Corrupt(corruption) => fmt::Display::fmt(corruption, f),
             Self::MissingSegment { path, offsets: (first, last) } => {
@@ -365,7 +384,8 @@ impl fmt::Display for Error {
             }
             Self::UnknownTopic { topic } => write!(f, "topic {topic:?} does not exist"),
             Self::UnknownPartition { partition, partitions } => {
-                write!(f, "{partition} does not exist: the topic has {partitions} partitions")
+                let unit = if *partitions == 1 { "partition" } else { "partitions" };
+                write!(f, "{partition} does not exist: the topic has {partitions} {unit}")
             }
             Self::TopicExists { topic } => write!(f, "topic {topic:?} exists already"),
             Self::InvalidName { name, reason } => write!(f, "invalid name {name:?}: {reason}"),
@@ -437,6 +457,19 @@ mod tests {
     #[test]
     fn errors_stay_small() {
         assert!(size_of::<Error>() <= 64, "{}", size_of::<Error>());
+    }
+
+    #[test]
+    fn a_locked_folder_is_told_by_who_has_it() {
+        let text = |pid| Error::Locked { path: "data/lock".into(), pid }.to_string();
+        let own = std::process::id();
+        assert!(text(Some(own)).contains("this process has it open"), "{}", text(Some(own)));
+        assert!(!text(Some(own)).contains(&own.to_string()), "{}", text(Some(own)));
+        assert_eq!(
+            text(Some(own + 1)),
+            format!("data/lock is locked by process {}; close it first", own + 1)
+        );
+        assert_eq!(text(None), "data/lock is locked by another process; close it first");
     }
 
     #[test]

@@ -35,7 +35,8 @@ impl DiskLock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let pid = read_pid(&file);
+                // Our own number can only be that of a process in another container.
+                let pid = read_pid(&file).filter(|found| *found != pid);
                 return Err(Error::Locked { path, pid });
             }
             Err(TryLockError::Error(e)) => return Err(failed(e)),
