@@ -30,7 +30,7 @@ pub(super) fn run(storage: &Arc<dyn Storage>, findings: &[Finding]) -> Result<Ve
     let (engine, report) = open(Arc::clone(storage), config)?;
     engine.close()?;
     done.push(format!(
-        "opened and closed the folder: {} frames replayed, {} bytes of a torn end dropped, both checkpoints written",
+        "opened and closed the folder: replayed journal frames: {}, bytes of a torn end dropped: {}, both checkpoints written",
         report.frames_replayed, report.journal_bytes_discarded
     ));
     Ok(done)
