@@ -8,10 +8,12 @@
 //!
 //! Run it again over the same folder: the group goes on where it was, and counts only what is new. Kill
 //! it in the middle: the next run counts what was sent and not yet counted, too.
-#![allow(clippy::print_stdout, reason = "it shows what it found")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it shows what it found")]
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
@@ -49,15 +51,36 @@ impl Tally {
     }
 }
 
-fn main() -> Result<()> {
-    let (file, data) = arguments();
+fn main() -> ExitCode {
+    let (file, data) = match arguments(std::env::args_os().skip(1)) {
+        Ok(arguments) => arguments,
+        Err(text) if text == USAGE => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(text) => return failure(&text, 2),
+    };
+    let text = match std::fs::read_to_string(&file) {
+        Ok(text) if text.is_empty() => return failure(&format!("{} is empty", file.display()), 1),
+        Ok(text) => text,
+        Err(error) => return failure(&format!("cannot read {}: {error}", file.display()), 1),
+    };
     let temporary = tempfile::tempdir().expect("a temporary folder");
     let data = data.unwrap_or_else(|| temporary.path().join("data"));
-    let text = std::fs::read_to_string(&file).expect("the file is readable text");
-    let lines: Vec<&str> = text.lines().collect();
-    assert!(!lines.is_empty(), "{} is empty", file.display());
+    match run(&text, &data) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure(&error.to_string(), 1),
+    }
+}
 
-    let broker = Broker::open(&data)?;
+fn failure(text: &str, code: u8) -> ExitCode {
+    eprintln!("pipeline: {text}");
+    ExitCode::from(code)
+}
+
+fn run(text: &str, data: &Path) -> Result<()> {
+    let lines: Vec<&str> = text.lines().collect();
+    let broker = Broker::open(data)?;
     match broker.create_topic(TOPIC, TopicConfig::new().partitions(PARTITIONS)) {
         Ok(()) | Err(Error::TopicExists { .. }) => {}
         Err(error) => return Err(error),
@@ -186,16 +209,31 @@ fn count(words: &mut Counts, key: &[u8], line: &[u8]) {
     *words.entry(key.to_vec()).or_default() += found as u64;
 }
 
-fn arguments() -> (PathBuf, Option<PathBuf>) {
-    let mut file = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/dpkg.log"));
-    let mut data = None;
-    let mut arguments = std::env::args_os().skip(1);
+const USAGE: &str = "\
+usage: pipeline [FILE] [--data DIR]
+
+  FILE        a text file to count; by default the log of a package manager that comes with the crate
+  --data DIR  a folder that stays; by default a temporary one
+";
+
+/// The text file, and the folder if one is named; or the text to end with.
+fn arguments(
+    mut arguments: impl Iterator<Item = OsString>,
+) -> std::result::Result<(PathBuf, Option<PathBuf>), String> {
+    let (mut file, mut data) = (None, None);
     while let Some(argument) = arguments.next() {
+        if argument == "--help" || argument == "-h" {
+            return Err(USAGE.to_owned());
+        }
         if argument == "--data" {
-            data = Some(arguments.next().expect("--data needs a folder").into());
+            let folder = arguments.next().ok_or("--data needs a folder; see --help")?;
+            data = Some(folder.into());
+        } else if argument.as_encoded_bytes().starts_with(b"-") || file.is_some() {
+            return Err(format!("unexpected argument {}; see --help", argument.display()));
         } else {
-            file = argument.into();
+            file = Some(argument.into());
         }
     }
-    (file, data)
+    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/dpkg.log");
+    Ok((file.unwrap_or_else(|| default.into()), data))
 }
