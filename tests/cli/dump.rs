@@ -90,6 +90,76 @@ fn damage_is_said_and_what_is_whole_is_printed() {
 }
 
 #[test]
+fn kafkas_other_files_are_printed_or_refused_in_plain_words() {
+    let cli = Cli::new();
+    let numbers =
+        |numbers: &[i64]| numbers.iter().flat_map(|n| n.to_be_bytes()).collect::<Vec<_>>();
+    let entry = [&[0, 0][..], &numbers(&[7, 10, 19, 12])].concat();
+    let second = [&[0, 0][..], &numbers(&[8, 20, 21, 22])].concat();
+    std::fs::write(cli.path("0.txnindex"), [&entry[..], &second].concat()).unwrap();
+    let text = cli.ok_text(&["dump", "0.txnindex"]);
+    assert_eq!(
+        text,
+        "aborted position=0 producer_id=7 first_offset=10 last_offset=19 last_stable_offset=12\n\
+         aborted position=34 producer_id=8 first_offset=20 last_offset=21 last_stable_offset=22\n"
+    );
+    std::fs::write(cli.path("0.txnindex"), [&entry[..], &second[..9]].concat()).unwrap();
+    let ran = cli.run(&["dump", "0.txnindex"]);
+    assert_eq!((ran.code, lines(&ran.stdout).len()), (Some(1), 1));
+    assert!(ran.stderr.contains("0.txnindex is damaged at byte 34"), "{}", ran.stderr);
+
+    // One producer with a transaction that is open; the checksum was computed by another program.
+    let snapshot = [
+        &[0, 1][..],
+        &0x0171_68ce_u32.to_be_bytes(),
+        &[0, 0, 0, 1],
+        &numbers(&[4_000]),
+        &[0, 3],
+        &[0, 0, 0, 41],
+        &numbers(&[1_234]),
+        &[0, 0, 0, 4],
+        &numbers(&[1_700_000_000_000]),
+        &[0xff; 4],
+        &numbers(&[1_200]),
+    ]
+    .concat();
+    let path = cli.path("1234.snapshot");
+    std::fs::write(&path, &snapshot).unwrap();
+    let text = cli.ok_text(&["dump", "1234.snapshot", "--json"]);
+    let entries: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!((&entries[0]["version"], &entries[0]["count"]), (&1.into(), &1.into()));
+    let producer = &entries[1];
+    for (field, value) in [
+        ("position", 10),
+        ("producer_id", 4_000),
+        ("producer_epoch", 3),
+        ("last_sequence", 41),
+        ("last_offset", 1_234),
+        ("offset_delta", 4),
+        ("timestamp", 1_700_000_000_000_i64),
+        ("coordinator_epoch", -1),
+        ("transaction_first_offset", 1_200),
+    ] {
+        assert_eq!(producer[field], value, "{field}");
+    }
+    for (at, what) in [(20, "checksum"), (1, "version"), (9, "ends within an entry")] {
+        let mut bytes = snapshot.clone();
+        bytes[at] ^= 2;
+        std::fs::write(&path, bytes).unwrap();
+        let ran = cli.run(&["dump", "1234.snapshot"]);
+        assert_eq!(ran.code, Some(1));
+        assert!(ran.stderr.contains(what) && ran.stderr.contains("damaged"), "{}", ran.stderr);
+    }
+
+    cli.ok(&["topic", "create", "orders"]);
+    std::fs::write(cli.path("data/recovery-point-offset-checkpoint"), "0\n0\n").unwrap();
+    for name in ["reserve", "grouplog.lock", "recovery-point-offset-checkpoint"] {
+        let error = cli.fails(&["dump", name]);
+        assert!(error.contains("does not read this kind of file"), "{error}");
+    }
+}
+
+#[test]
 fn every_file_of_a_folder_is_printed_entry_by_entry() {
     let cli = Cli::new();
     cli.ok(&["topic", "create", "orders"]);

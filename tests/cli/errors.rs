@@ -20,7 +20,9 @@ fn a_folder_that_is_not_there_is_not_made_by_commands_that_need_one() {
         &["group", "reset", "billing", "--to", "latest", "--dry-run"],
         &["group", "delete", "billing"],
         &["dump", "orders-0"],
+        &["produce", "orders"],
         &["produce", "orders", "--file", "no such file"],
+        &["records", "delete", "orders", "--partition", "0", "--before", "latest"],
         &["topic", "create", "orders", "-c", "colour=red"],
     ] {
         cli.fails(args);
@@ -46,7 +48,18 @@ fn names_that_are_wrong_are_named() {
         (&["topic", "alter", "orders", "-c", "colour=red"], "colour"),
         (&["consume", "nobody"], "\"nobody\""),
         (&["consume", "orders", "nobody", "-g", "billing"], "\"nobody\""),
-        (&["consume", "orders", "-g", "a\nb"], "invalid name"),
+        (&["consume", "orders", "-g", "a\nb"], "control character, such as a line feed"),
+        (
+            &["consume", "orders", "--partition", "1"],
+            "orders-1 does not exist: the topic has 1 partition;",
+        ),
+        (&["produce", "orders", "--partition", "1"], "orders-1 does not exist"),
+        (&["records", "delete", "nobody", "--partition", "0", "--before", "0"], "\"nobody\""),
+        (&["records", "delete", "orders", "--partition", "1", "--before", "0"], "orders-1"),
+        (
+            &["records", "delete", "orders", "--partition", "0", "--before", "1"],
+            "offset 1 of orders-0",
+        ),
         (&["produce", "nobody"], "\"nobody\""),
         (&["group", "describe", "nobody"], "\"nobody\""),
         (&["dump", "nobody-0"], "nobody-0"),
@@ -57,6 +70,83 @@ fn names_that_are_wrong_are_named() {
     let ran = cli.feed(&["produce", "orders", "--partition", "3"], b"line\n");
     assert_eq!(ran.code, Some(1));
     assert!(ran.stderr.contains("orders-3"), "{}", ran.stderr);
+}
+
+#[test]
+fn one_thing_is_not_told_in_the_plural() {
+    let cli = Cli::new();
+    assert_eq!(
+        cli.ok_text(&["topic", "create", "orders"]),
+        "created topic orders with 1 partition\n"
+    );
+    let ran = cli.feed(&["produce", "orders"], b"x");
+    assert!(ran.stderr.starts_with("1 record synced, 1 byte, "), "{}", ran.stderr);
+    let checked = cli.ok_text(&["verify"]);
+    for part in ["checked 1 partition, 1 segment, 1 batch, 1 record, ", ": 0 findings\n"] {
+        assert!(checked.contains(part), "{checked}");
+    }
+    let path = cli.path("data/orders-0/00000000000000000000.log");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[65] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let ran = cli.run(&["verify"]);
+    assert!(ran.stderr.starts_with("grouplog: 1 finding of damage, "), "{}", ran.stderr);
+    let ran = cli.feed(&["produce", "orders", "--key-separator", ":"], b"a:b\nc\n");
+    assert!(ran.stderr.contains("the line before it was appended"), "{}", ran.stderr);
+}
+
+#[test]
+fn group_names_are_any_text_without_control_characters() {
+    let cli = Cli::new();
+    cli.ok(&["topic", "create", "orders"]);
+    for name in ["../x", "\u{fc}ber", "a b/c"] {
+        cli.ok(&["consume", "orders", "-g", name]);
+        assert!(cli.ok_text(&["group", "list"]).contains(name));
+    }
+    assert!(!cli.path("x").exists());
+}
+
+#[test]
+fn a_mistyped_folder_is_not_made() {
+    let cli = Cli::new();
+    for args in [&["topic", "create", "orders"][..], &["produce", "orders"], &["topic", "list"]] {
+        let error = cli.fails(&[&["--data", "srv/data/here"], args].concat());
+        assert!(error.contains("srv/data/here") && error.contains("--data"), "{error}");
+        assert!(!cli.path("srv").exists(), "{args:?}");
+    }
+    std::fs::write(cli.path("file"), "").unwrap();
+    cli.fails(&["--data", "file", "topic", "create", "orders"]);
+    cli.fails(&["--data", "file/data", "topic", "create", "orders"]);
+    // The last component alone is made.
+    std::fs::create_dir(cli.path("srv")).unwrap();
+    cli.ok(&["--data", "srv/data", "topic", "create", "orders"]);
+    cli.ok(&["--data", "srv/data/", "topic", "list"]);
+}
+
+#[test]
+fn reading_that_begins_elsewhere_than_it_was_told_says_so() {
+    let cli = Cli::new();
+    cli.ok(&["topic", "create", "orders", "-p", "3"]);
+    let ran = cli.feed(&["produce", "orders", "--partition", "0"], b"a\nb\nc\n");
+    assert_eq!(ran.code, Some(0));
+    let args = ["consume", "orders", "--partition", "0", "--from"];
+    for group in [&[][..], &["-g", "billing"]] {
+        let ran = cli.run(&[&args[..], &["99999"], group].concat());
+        assert_eq!((ran.code, ran.stdout.as_slice()), (Some(0), &b""[..]));
+        let note = "grouplog: orders-0 ends at offset 3: reading begins there, not at 99999\n";
+        assert_eq!(ran.stderr, note);
+    }
+    let ran = cli.run(&["consume", "orders", "--from", "4"]);
+    assert!(ran.stderr.ends_with("not at 4; 2 other partitions likewise\n"), "{}", ran.stderr);
+    assert_eq!(cli.run(&[&args[..], &["3"]].concat()).stderr, "");
+    cli.ok(&["records", "delete", "orders", "--partition", "0", "--before", "2"]);
+    let ran = cli.run(&[&args[..], &["1"]].concat());
+    assert_eq!((ran.code, ran.stdout.as_slice()), (Some(0), &b"c\n"[..]));
+    assert_eq!(
+        ran.stderr,
+        "grouplog: orders-0 starts at offset 2: reading begins there, not at 1\n"
+    );
+    assert_eq!(cli.run(&[&args[..], &["0"]].concat()).stderr, "");
 }
 
 #[test]
@@ -72,6 +162,9 @@ fn bad_usage_is_exit_code_2() {
         &["consume", "orders", "--format", "%x"],
         &["produce", "orders", "--acks", "maybe"],
         &["produce", "orders", "--key-separator", ""],
+        &["produce", "orders", "--key-separator", "\\q"],
+        &["records", "delete", "orders", "--partition", "0"],
+        &["records", "delete", "orders", "--partition", "0", "--before", "-1"],
         &["topic", "create", "orders", "-c", "colour"],
         &["topic", "alter", "orders"],
         &["topic", "alter", "orders", "-p", "2", "-c", "segment.bytes=5000"],
@@ -95,7 +188,7 @@ fn a_line_that_is_refused_is_named_and_those_before_it_are_in() {
     assert_eq!(ran.code, Some(1));
     assert!(ran.stderr.starts_with("grouplog: line 1501 of stdin is refused"), "{}", ran.stderr);
     assert!(ran.stderr.contains("max.message.bytes 2000"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("the 1500 before it were appended"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the 1500 lines before it were appended"), "{}", ran.stderr);
     assert!(cli.ok(&["consume", "orders"]) == before);
 
     let ran = cli.feed(&["produce", "orders", "--key-separator", "::"], b"k::v\nno key\n");

@@ -63,6 +63,13 @@ fn each_partition_keeps_its_order_and_keys_their_partition() {
     }
     assert_eq!(offsets.iter().sum::<i64>(), 3000);
 
+    for (separator, line) in [(r"\t", &b"tab\tv\\t"[..]), (r"\\t", b"tab\\tv\\t")] {
+        let args = ["produce", "orders", "--key-separator", separator];
+        assert_eq!(cli.feed(&args, line).code, Some(0));
+        let args = ["consume", "orders", "--format", r"%k\t%v"];
+        assert!(cli.ok_text(&args).contains("tab\tv\\t\n"), "{separator}");
+    }
+
     let ran = cli.feed(&["produce", "orders", "--partition", "2"], b"chosen\n");
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     let all = cli.ok_text(&["consume", "orders", "--format", "%p %v"]);

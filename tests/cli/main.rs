@@ -13,5 +13,8 @@ mod errors;
 mod group;
 mod kill;
 mod lines;
+mod records;
 mod run;
+mod salvage;
+mod stdout;
 mod verify;

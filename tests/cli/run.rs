@@ -40,6 +40,17 @@ impl Cli {
         Ran { stdout: output.stdout, stderr, code: output.status.code() }
     }
 
+    /// Runs a command with a redirection of the shell, such as `>&-`.
+    pub(crate) fn redirected(&self, args: &[&str], redirection: &str) -> Ran {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("exec \"$0\" \"$@\" {redirection}")]);
+        command.arg(env!("CARGO_BIN_EXE_grouplog")).args(args);
+        command.current_dir(self.folder.path()).env_remove("GROUPLOG_DATA").stdin(Stdio::null());
+        let output = command.output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        Ran { stdout: output.stdout, stderr, code: output.status.code() }
+    }
+
     /// Runs what must succeed; its stdout.
     pub(crate) fn ok(&self, args: &[&str]) -> Vec<u8> {
         let ran = self.run(args);

@@ -52,7 +52,7 @@ fn a_sound_folder_has_no_findings_and_is_not_touched() {
     let before = tree(&cli.path("data"));
     let text = cli.ok_text(&["verify"]);
     assert!(text.contains("2 partitions") && text.contains("0 findings"), "{text}");
-    assert!(text.contains("40000 records") && text.contains("1 groups"), "{text}");
+    assert!(text.contains("40000 records") && text.contains("1 group:"), "{text}");
     assert_eq!(findings(&cli, &[]), (Some(0), Vec::new()));
     assert!(before == tree(&cli.path("data")));
 }

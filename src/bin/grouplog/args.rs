@@ -1,22 +1,23 @@
 use std::path::PathBuf;
 
-use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
 use grouplog::{Acks, ResetTo};
 
+use crate::before::Before;
+use crate::escape::unescape;
 use crate::format::Format;
 use crate::from::From;
 use crate::reset_to::reset_to;
 
-/// Looks after a grouplog folder: topics, records, consumer groups, segment files.
+/// Manage a grouplog folder: topics, records, consumer groups and segment files
 ///
-/// Commands that only look work beside the application that has the folder open. `topic create`,
-/// `topic alter`, `topic delete`, `produce`, `consume --group`, `group reset` and `group delete` write, and
-/// need it for themselves.
+/// Commands that only read also work while an application has the folder open. Commands that write need
+/// the folder for themselves: topic create, alter and delete, produce, consume --group, group reset and
+/// delete, records delete, and verify --repair.
 #[derive(Debug, Parser)]
 #[command(name = "grouplog", version)]
 pub(crate) struct Args {
-    /// The folder
+    /// The folder that holds the data
     #[arg(
         long,
         value_name = "DIR",
@@ -26,7 +27,7 @@ pub(crate) struct Args {
     )]
     pub(crate) data: PathBuf,
 
-    /// Print JSON: one object, or one a line where there are many
+    /// Print JSON, one object per line
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
@@ -39,77 +40,91 @@ pub(crate) enum Command {
     /// Create, list, describe, alter and delete topics
     #[command(subcommand)]
     Topic(Topic),
-    /// Append lines of stdin or a file as records
+    /// Append the lines of stdin or of a file as records
     ///
-    /// A line is a record without its final line feed; it may be empty, and need not be UTF-8. Lines are
-    /// appended as they come in. At the end, or where a line is refused, stderr says how many were.
+    /// Each line becomes one record, without its line feed. A line may be empty and need not be UTF-8. Lines
+    /// are appended as they arrive. At the end stderr tells how many records were appended.
     Produce(Produce),
-    /// Print records, one a line
+    /// Print records, one per line
     ///
-    /// Without a group it reads beside the application that writes. With one it goes on behind the
-    /// group's committed offsets and commits what it has printed: a run that is killed may print some
-    /// records again, but skips none. It ends where the log ends now, unless --follow is given.
+    /// Without --group the command reads beside the application that writes. With --group it starts at the
+    /// committed offsets of the group, and commits what it has printed. If it is killed, the next run may
+    /// print some records again, but skips none. It stops at the current end of the log, unless --follow
+    /// is given.
     ///
-    /// TEMPLATE is text with %t topic, %p partition, %o offset, %k key, %v value, %T timestamp in
-    /// milliseconds, %h headers, %% and the escapes \n \t \r \0 \\. A line feed is added unless it
-    /// ends with \n or \0.
+    /// TEMPLATE is text with these placeholders:
+    ///   %t topic    %p partition    %o offset    %T timestamp in milliseconds
+    ///   %k key      %v value        %h headers   %% a percent sign
+    /// and these escapes: \n \t \r \0 \\. A line feed follows each record, unless TEMPLATE ends with \n
+    /// or \0.
+    ///
+    /// Damage in one partition does not stop the others. The command prints what it can read, reports the
+    /// damage on stderr, and exits with code 1. With --skip-damaged it continues after the damaged records.
     #[command(verbatim_doc_comment)]
     Consume(Consume),
     /// List, describe, reset and delete consumer groups
     #[command(subcommand)]
     Group(Group),
-    /// Print the batches or records of segment files, Kafka's own too, or any other file of the folder
+    /// Delete the oldest records of a partition
+    #[command(subcommand)]
+    Records(Records),
+    /// Print what a file of the folder holds, for example the batches of a segment
     ///
-    /// Beside .log files: *.journal, checkpoint.a and .b, offsets.a and .b, *.index, *.timeindex, *.sums,
-    /// meta.properties, partition.metadata, leader-epoch-checkpoint, one line an entry.
+    /// Segment files (.log) of grouplog and of Kafka are printed batch by batch, or record by record with
+    /// --records. These files are printed entry by entry: *.journal, checkpoint.a and .b, offsets.a and .b,
+    /// *.index, *.timeindex, *.sums, meta.properties, partition.metadata, leader-epoch-checkpoint, and
+    /// Kafka's *.txnindex and *.snapshot.
     ///
-    /// The newest records are only in the journal until their batch is full, or the folder is closed:
-    /// they are not in segment files, and not printed here. `consume` prints them.
+    /// The newest records are only in the journal, until their batch is full or the folder is closed.
+    /// Segment files do not hold them yet. `consume` prints them.
     Dump(Dump),
-    /// Check everything that is stored: one line a finding, and exit code 1 if there is any
+    /// Check all files of the folder
     ///
-    /// It changes nothing and works beside a running application, whose last checkpoint and journal are
-    /// checked then. `derived` and `leftover` findings lose nothing, and --repair mends them; `damage` is
-    /// for a backup.
+    /// Prints one line per finding, and exits with code 1 if there are any. Without --repair it changes
+    /// nothing, and also works while an application has the folder open.
+    ///
+    /// There are three kinds of findings. `derived` files can be written again from other files, and
+    /// `leftover` files are not needed: nothing is lost, and --repair fixes both. `damage` means that records
+    /// or offsets are lost; only a backup can bring them back.
     Verify(Verify),
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Topic {
-    /// Create a topic, and the folder if it is not there
+    /// Create a topic, and the data folder if it does not exist
     Create {
         /// The topic
         name: String,
-        /// How many partitions it has
+        /// The number of partitions
         #[arg(short, long, value_name = "N", default_value_t = 1)]
         partitions: u32,
-        /// A setting by Kafka's key, as segment.bytes=1048576; may be repeated
+        /// A setting under Kafka's name, for example segment.bytes=1048576; may be repeated
         #[arg(short, long, value_name = "KEY=VALUE", value_parser = key_value)]
         config: Vec<(String, String)>,
     },
     /// List the topics
     List,
-    /// Show a topic's settings and partitions
+    /// Show the settings and partitions of a topic
     Describe {
         /// The topic
         name: String,
     },
-    /// Change settings of a topic, or give it more partitions
+    /// Change the settings of a topic, or add partitions
     ///
-    /// Segments that are there stay as they are. With more partitions, records of a key go to another one
-    /// than before.
+    /// Existing segments stay as they are. After partitions were added, new records of a key may go to
+    /// another partition than the older ones.
     #[command(group = clap::ArgGroup::new("change").required(true).args(["config", "partitions"]))]
     Alter {
         /// The topic
         name: String,
-        /// A setting by Kafka's key, as segment.bytes=1048576; may be repeated
+        /// A setting under Kafka's name, for example segment.bytes=1048576; may be repeated
         #[arg(short, long, value_name = "KEY=VALUE", value_parser = key_value)]
         config: Vec<(String, String)>,
-        /// How many partitions it is to have, more than it has
+        /// The new number of partitions, larger than the present one
         #[arg(short, long, value_name = "N", conflicts_with = "config")]
         partitions: Option<u32>,
     },
-    /// Delete a topic with its records and committed offsets, for good
+    /// Delete a topic, its records and its committed offsets, permanently
     Delete {
         /// The topic
         name: String,
@@ -120,13 +135,15 @@ pub(crate) enum Topic {
 pub(crate) struct Produce {
     /// The topic, which must exist
     pub(crate) topic: String,
-    /// What separates the key from the value in each line; without it records have no key
-    #[arg(long, value_name = "S", value_parser = NonEmptyStringValueParser::new())]
+    /// The text between key and value in each line, with the escapes \n \t \r \0 \\. Without this option
+    /// records have no key
+    #[arg(long, value_name = "S", value_parser = separator)]
     pub(crate) key_separator: Option<String>,
-    /// The partition, instead of one chosen by the key
+    /// Send all records to this partition, instead of choosing one by the key
     #[arg(long, value_name = "N")]
     pub(crate) partition: Option<u32>,
-    /// What to wait for at the end: that records survive a killed process, or power loss
+    /// What to wait for at the end: `written` records survive a killed process, `synced` records survive
+    /// power loss
     #[arg(long, value_enum, default_value_t = AcksArg::Synced)]
     pub(crate) acks: AcksArg,
     /// Read the lines from a file instead of stdin
@@ -161,21 +178,27 @@ pub(crate) struct Consume {
     /// The topics
     #[arg(required = true, value_name = "TOPIC")]
     pub(crate) topics: Vec<String>,
-    /// Read as this group and commit. Needs the folder for itself; with --follow only while there
-    /// is something to read
+    /// Read as this group, and commit what was printed. Needs the folder for itself; with --follow only
+    /// while there is something to read
     #[arg(short, long)]
     pub(crate) group: Option<String>,
-    /// Where to begin: earliest, latest, an offset, or @ and a time (milliseconds since 1970, or
-    /// UTC as 2025-01-31T12:00:00). For a group: in partitions it has no committed offset for
+    /// Where to begin: earliest, latest, an offset, or @ and a time (milliseconds since 1970, or UTC such
+    /// as 2025-01-31T12:00:00). With --group this applies only to partitions without a committed offset
     #[arg(long, value_name = "WHERE", default_value = "earliest", allow_hyphen_values = true)]
     pub(crate) from: From,
-    /// End after this many records
+    /// Stop after this many records
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) max: Option<u64>,
-    /// Wait for more at the end
+    /// Wait for more records at the end of the log
     #[arg(long)]
     pub(crate) follow: bool,
-    /// json, or a TEMPLATE; the value alone if it is not given
+    /// Read only this partition of each topic; may be repeated
+    #[arg(long, value_name = "N")]
+    pub(crate) partition: Vec<u32>,
+    /// Continue after damaged records, and report on stderr which offsets were skipped
+    #[arg(long)]
+    pub(crate) skip_damaged: bool,
+    /// How to print a record: json or a TEMPLATE. By default only the value is printed
     #[arg(long, value_name = "TEMPLATE|json", conflicts_with = "json")]
     pub(crate) format: Option<Format>,
 }
@@ -184,30 +207,29 @@ pub(crate) struct Consume {
 pub(crate) enum Group {
     /// List the groups that have committed offsets
     List,
-    /// Show how far a group is: committed offsets, lag in offsets, and how long the oldest record that
-    /// is still to be read has waited
+    /// Show the committed offsets of a group and how far it lags behind
     ///
-    /// Every partition of the topics in which the group has committed an offset is shown. Without a
-    /// committed offset (-) the lag counts from the start of the log. Members are in the memory of the
-    /// application they run in and are not seen from here.
+    /// Lists every partition of the topics in which the group has committed an offset. The column `lag` counts
+    /// the offsets that are still to be read; without a committed offset (-) it counts from the start of the
+    /// log. The column `seconds` tells how long the oldest of these records has waited. The members of a group
+    /// are known only to the application in which they run.
     Describe {
         /// The group
         name: String,
     },
     /// Move the committed offsets of a group
     ///
-    /// Applications that read as the group must be stopped: the folder is needed for this command alone.
-    /// With --dry-run it is only looked at, also beside an application. Offsets that the log does not hold
-    /// become the nearest that it does.
+    /// Stop the application first: this command needs the folder for itself. With --dry-run it only reads,
+    /// and works beside the application. An offset outside of the log becomes the nearest offset in it.
     Reset(Reset),
-    /// Delete a group with all its committed offsets, or those of one topic
+    /// Delete a group with all its committed offsets, or only its offsets of one topic
     Delete {
         /// The group
         name: String,
         /// Only the offsets of this topic
         #[arg(long)]
         topic: Option<String>,
-        /// Only those of this partition; may be repeated
+        /// Only the offsets of this partition; may be repeated
         #[arg(long, value_name = "N", requires = "topic")]
         partition: Vec<u32>,
     },
@@ -215,57 +237,82 @@ pub(crate) enum Group {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Reset {
-    /// The group; one that does not exist begins by this, if a topic is named
+    /// The group. With --topic it may be new
     pub(crate) name: String,
-    /// Only the offsets of this topic, instead of all that the group has committed
+    /// Only the offsets of this topic, instead of all committed offsets
     #[arg(long)]
     pub(crate) topic: Option<String>,
-    /// Only those of this partition; may be repeated
+    /// Only the offsets of this partition; may be repeated
     #[arg(long, value_name = "N", requires = "topic")]
     pub(crate) partition: Vec<u32>,
-    /// earliest, latest, current, an offset, @TIME (milliseconds since 1970, or UTC as
-    /// 2025-01-31T12:00:00), ago:DURATION (as ago:1d12h, of d, h, m and s), or +N and -N for so many
-    /// records on or back
+    /// The new place: earliest, latest, current, an offset, @TIME (milliseconds since 1970, or UTC such as
+    /// 2025-01-31T12:00:00), ago:DURATION (such as ago:1d12h, with d, h, m and s), or +N or -N to move by
+    /// N records
     #[arg(long, value_name = "WHERE", value_parser = reset_to, allow_hyphen_values = true)]
     pub(crate) to: ResetTo,
-    /// Show what would be done, and change nothing
+    /// Show the new offsets, but change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum Records {
+    /// Delete the records of a partition below an offset, permanently
+    ///
+    /// Files that hold no other records are removed. A consumer that has not read the deleted records
+    /// continues as its auto.offset.reset says.
+    Delete {
+        /// The topic
+        topic: String,
+        /// The partition
+        #[arg(long, value_name = "N")]
+        partition: u32,
+        /// The first offset to keep, or `latest` to delete all records
+        #[arg(long, value_name = "OFFSET|latest", allow_hyphen_values = true)]
+        before: Before,
+    },
+}
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Dump {
-    /// A file anywhere or in the folder, or a partition of the folder, as orders-0
+    /// A file, or a partition of the folder, for example orders-0
     #[arg(value_name = "PATH|TOPIC-PARTITION")]
     pub(crate) what: PathBuf,
-    /// One line per batch; the default
+    /// Print one line per batch (the default)
     #[arg(long, conflicts_with = "records")]
     pub(crate) batches: bool,
-    /// One line per record
+    /// Print one line per record
     #[arg(long)]
     pub(crate) records: bool,
-    /// Leave out what lies below this offset
+    /// Begin at this offset
     #[arg(long, value_name = "OFFSET", value_parser = clap::value_parser!(i64).range(0..))]
     pub(crate) from: Option<i64>,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Verify {
-    /// Make anew what can be made from other files, remove what is left over, drop a torn end of the
-    /// journal. Says what it will do and asks. Needs the folder for itself
+    /// Write derived files again, remove leftover files, and drop an incomplete end of the journal. First
+    /// shows what it will do and asks. Needs the folder for itself
     #[arg(long)]
     pub(crate) repair: bool,
-    /// Do not ask
+    /// Repair without asking
     #[arg(long, requires = "repair")]
     pub(crate) yes: bool,
-    /// How many partitions are checked at the same time; as many as there are processors
+    /// How many partitions to check at the same time. By default as many as there are processors
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) threads: Option<u16>,
+}
+
+fn separator(text: &str) -> Result<String, String> {
+    match unescape(text)? {
+        separator if separator.is_empty() => Err("it must not be empty".to_owned()),
+        separator => Ok(separator),
+    }
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("expected KEY=VALUE, as segment.bytes=1048576".to_owned()),
+        _ => Err("expected KEY=VALUE, for example segment.bytes=1048576".to_owned()),
     }
 }

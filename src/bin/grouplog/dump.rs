@@ -13,11 +13,18 @@ use crate::entries;
 use crate::failure::Failure;
 use crate::format::json_headers;
 use crate::input;
-use crate::output::{Output, json_bytes, quoted};
+use crate::kafka_files;
+use crate::output::{Output, count, json_bytes, quoted};
 
 pub(crate) fn run(data: &Path, command: &Dump, out: &mut Output) -> Result<(), Failure> {
-    if let Some(path) = entries::file(data, &command.what) {
-        return entries::print(&path, out);
+    if let Some(path) = entries::find(data, &command.what) {
+        if let Some(kind) = kafka_files::kind(&path) {
+            return kafka_files::print(&path, kind, out);
+        }
+        if entries::is_known(&path) {
+            return entries::print(&path, out);
+        }
+        check_kind(&path)?;
     }
     let mut damage = Damage::default();
     let from = command.from.unwrap_or(0);
@@ -51,6 +58,29 @@ pub(crate) fn run(data: &Path, command: &Dump, out: &mut Output) -> Result<(), F
     damage.into_result()
 }
 
+/// Refuses files that hold no batches, before their bytes are called damaged batches.
+fn check_kind(path: &Path) -> Result<(), Failure> {
+    // Text of Kafka's, a lock, and space that is kept aside.
+    const OTHERS: [&str; 8] = [
+        "recovery-point-offset-checkpoint",
+        "log-start-offset-checkpoint",
+        "replication-offset-checkpoint",
+        "cleaner-offset-checkpoint",
+        ".kafka_cleanshutdown",
+        ".lock",
+        "grouplog.lock",
+        "reserve",
+    ];
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if OTHERS.contains(&name) && path.is_file() {
+        let path = path.display();
+        return Err(Failure::Other(format!(
+            "{path}: `grouplog dump` does not read this kind of file"
+        )));
+    }
+    Ok(())
+}
+
 /// The damage that was found: the first in full, the others counted.
 #[derive(Debug, Default)]
 struct Damage {
@@ -73,7 +103,8 @@ impl Damage {
             (None, _) => Ok(()),
             (Some(first), 0) => Err(Failure::Other(first)),
             (Some(first), others) => {
-                Err(Failure::Other(format!("{first} (and {others} more damaged batches)")))
+                let others = count(others, "more damaged batch", "more damaged batches");
+                Err(Failure::Other(format!("{first} (and {others})")))
             }
         }
     }
@@ -81,16 +112,15 @@ impl Damage {
 
 /// The file, or the segment files of the partition in the order of their offsets.
 fn files(data: &Path, what: &Path) -> Result<Vec<PathBuf>, Failure> {
-    if what.is_file() {
-        return Ok(vec![what.to_owned()]);
-    }
-    let folder = if what.is_dir() { what.to_owned() } else { data.join(what) };
-    if !folder.is_dir() {
+    let Some(folder) = entries::find(data, what) else {
         return Err(Failure::Other(format!(
-            "there is neither a file {} nor a partition folder {}; a partition gets one with its first full batch, or when the folder is closed",
+            "there is neither a file {} nor a partition folder {}; a partition gets its folder with its first full batch, or when the data folder is closed",
             what.display(),
-            folder.display()
+            data.join(what).display()
         )));
+    };
+    if !folder.is_dir() {
+        return Ok(vec![folder]);
     }
     let mut files = list(&folder).map_err(|error| input::cannot_read(&folder, &error))?;
     // Their names are offsets of equal length.
@@ -145,10 +175,12 @@ impl Segment {
         }
         let damaged = |what: String| Stop::Damaged(position, what);
         let cut = |need: usize| {
-            damaged(format!("the file ends after {left} of the {need} bytes of the batch"))
+            damaged(format!("the file ends after {left} of the batch's {need} bytes"))
         };
         if left < HEADER_BYTES as u64 {
-            return Err(damaged(format!("the file ends after {left} bytes of its header")));
+            return Err(damaged(format!(
+                "the file ends after {left} of the header's {HEADER_BYTES} bytes"
+            )));
         }
         self.fill(0, HEADER_BYTES)?;
         let header = BatchHeader::parse(&self.buffer).map_err(|e| damaged(reason(&e)))?;

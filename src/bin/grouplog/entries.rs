@@ -8,8 +8,15 @@ use serde_json::{Map, Value};
 use crate::failure::Failure;
 use crate::output::Output;
 
-/// The file, if `what` names one of these: as it is, or in the folder.
-pub(crate) fn file(data: &Path, what: &Path) -> Option<PathBuf> {
+/// What `what` names: as it is, or in the folder.
+pub(crate) fn find(data: &Path, what: &Path) -> Option<PathBuf> {
+    // Not only regular files: the engine says what is wrong with others.
+    let is_there = |path: &PathBuf| path.symlink_metadata().is_ok();
+    [what.to_owned(), data.join(what)].into_iter().find(is_there)
+}
+
+/// Whether the engine reads this kind of file entry by entry.
+pub(crate) fn is_known(path: &Path) -> bool {
     const NAMES: [&str; 7] = [
         "checkpoint.a",
         "checkpoint.b",
@@ -20,13 +27,10 @@ pub(crate) fn file(data: &Path, what: &Path) -> Option<PathBuf> {
         "leader-epoch-checkpoint",
     ];
     const EXTENSIONS: [&str; 4] = ["journal", "index", "timeindex", "sums"];
-    let name = what.file_name()?.to_str()?;
-    let extension = what.extension().and_then(|extension| extension.to_str());
-    let known = NAMES.contains(&name) || extension.is_some_and(|e| EXTENSIONS.contains(&e));
-    // Not only regular files: the engine says what is wrong with others.
-    let is_there = |path: &PathBuf| path.symlink_metadata().is_ok();
-    let paths = [what.to_owned(), data.join(what)];
-    paths.into_iter().find(is_there).filter(|_| known)
+    let is_one_of = |names: &[&str], name: Option<&std::ffi::OsStr>| {
+        name.and_then(|name| name.to_str()).is_some_and(|name| names.contains(&name))
+    };
+    is_one_of(&NAMES, path.file_name()) || is_one_of(&EXTENSIONS, path.extension())
 }
 
 /// Prints every entry; damage is an error after those that are whole.

@@ -1,5 +1,5 @@
 use std::fmt;
-use std::io;
+use std::io::{self, Write as _};
 
 use grouplog::Error;
 
@@ -8,17 +8,19 @@ use grouplog::Error;
 pub(crate) enum Failure {
     /// The engine refused.
     Engine(Error),
-    /// Stdout could not be written. A broken pipe is nobody's fault.
+    /// A write to stdout failed. A broken pipe is no error: its reader has seen enough.
     Output(io::Error),
     /// Anything else, in full.
     Other(String),
+    /// What stderr has said already.
+    Reported,
 }
 
-impl Failure {
-    /// The message without line breaks, which names of files and topics may bring.
-    pub(crate) fn one_line(&self) -> String {
-        self.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-    }
+/// Says something on stderr, as one line: names of files and topics may hold line breaks.
+pub(crate) fn say(text: &str) {
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    // Where even stderr is gone, the exit code is all that is left.
+    let _nobody_listens = writeln!(io::stderr(), "grouplog: {line}");
 }
 
 impl fmt::Display for Failure {
@@ -28,8 +30,9 @@ impl fmt::Display for Failure {
                 fmt::Display::fmt(error, f)?;
                 f.write_str(what_to_do(error))
             }
-            Self::Output(error) => write!(f, "cannot write the output: {error}"),
+            Self::Output(error) => write!(f, "cannot write to stdout: {error}"),
             Self::Other(text) => f.write_str(text),
+            Self::Reported => f.write_str("reported before"),
         }
     }
 }
@@ -40,19 +43,22 @@ impl From<Error> for Failure {
     }
 }
 
-/// The way out, where the engine's own message does not name one for a user of the command line.
+/// What a user of the command line can do, where the engine's own message does not say so.
 fn what_to_do(error: &Error) -> &'static str {
     match error {
         Error::UnknownTopic { .. } => {
-            "; `grouplog topic list` names those that do, `grouplog topic create` makes one"
+            "; `grouplog topic list` shows the topics, `grouplog topic create` creates one"
         }
-        Error::UnknownGroup { .. } => "; `grouplog group list` names those that do",
-        Error::UnknownPartition { .. } => "; they are counted from 0",
+        Error::UnknownGroup { .. } => "; `grouplog group list` shows the groups",
+        Error::UnknownPartition { .. } => "; partitions are numbered from 0",
         Error::NotADatabase { .. } => "; name the folder with --data or GROUPLOG_DATA",
-        Error::DiskFull { .. } => "; make room and try again",
+        Error::DiskFull { .. } => "; free some space and try again",
         Error::LogTruncated { .. } => "; read with another group, or without one",
         Error::Corrupt(damage) if damage.path.extension().is_some_and(|ext| ext == "log") => {
-            "; `grouplog dump` shows what is whole"
+            "; `grouplog dump` shows what is intact, `grouplog consume --skip-damaged` continues after it"
+        }
+        Error::MissingSegment { .. } => {
+            "; restore it from a backup, or continue after it with `grouplog consume --skip-damaged`"
         }
         _ => "",
     }

@@ -21,11 +21,23 @@ pub(crate) fn with_writer<T>(
     work_and_close(Broker::open_with(data, BrokerConfig::new().create(false))?, work)
 }
 
-/// As [`with_writer`]; a folder that is not there is made.
+/// As [`with_writer`], but creates the folder if it does not exist. It does not create the folders above it:
+/// a mistyped path leaves nothing behind.
 pub(crate) fn with_new_writer<T>(
     data: &Path,
     work: impl FnOnce(&Broker) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
+    if data.symlink_metadata().is_ok() {
+        check_folder(data)?;
+    } else if let Some(parent) = data.parent().filter(|parent| !parent.as_os_str().is_empty())
+        && !parent.is_dir()
+    {
+        return Err(Failure::Other(format!(
+            "{} cannot be created: {} is not a folder; correct --data or GROUPLOG_DATA, or create that folder first",
+            data.display(),
+            parent.display()
+        )));
+    }
     work_and_close(Broker::open(data)?, work)
 }
 
@@ -46,7 +58,7 @@ pub(crate) fn check_folder(data: &Path) -> Result<(), Failure> {
     }
     let what = if data.exists() { "is not a folder" } else { "does not exist" };
     Err(Failure::Other(format!(
-        "{} {what}; name the folder with --data or GROUPLOG_DATA, or begin one with `grouplog topic create`",
+        "{} {what}; name the folder with --data or GROUPLOG_DATA, or create it with `grouplog topic create`",
         data.display()
     )))
 }

@@ -1,18 +1,18 @@
 //! Going on at the end of the log, which another process moves.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use grouplog::{Error, ReadOnlyBroker, TopicPartition};
 
 use crate::args::Consume;
+use crate::damage::Damage;
 use crate::failure::Failure;
 use crate::folder::open_read_only;
 use crate::from::From;
-use crate::read::{Printer, drain_to_end, partitions, positions, seek};
-use crate::turn::take_turn;
+use crate::read::{Printer, drain_to_end, partitions, positions, seek_all};
+use crate::stdout;
+use crate::turn::{Begin, Turn};
 
 /// Reads without a group, beside the writer; to the present end, or on and on.
 pub(crate) fn read(
@@ -20,68 +20,91 @@ pub(crate) fn read(
     command: &Consume,
     printer: &mut Printer<'_>,
 ) -> Result<(), Failure> {
-    let ticks = Ticks::new();
+    let mut damage = Damage::new(command.skip_damaged);
     let mut known: BTreeMap<TopicPartition, i64> = BTreeMap::new();
     // Partitions that come later are read from their beginning.
     let mut from = command.from;
     loop {
         let mut consumer = broker.consumer()?;
-        let partitions = partitions(&command.topics, |topic| broker.describe_topic(topic))?;
+        let partitions = partitions(command, &damage, |topic| broker.describe_topic(topic))?;
         consumer.assign(partitions.iter().cloned())?;
+        let mut fresh = Vec::new();
         for partition in &partitions {
             match known.get(partition) {
                 Some(position) => consumer.seek(partition, *position)?,
-                None => seek(&mut consumer, partition, from)?,
+                None => fresh.push(partition.clone()),
             }
         }
-        drain_to_end(&mut consumer, printer)?;
-        if !command.follow || printer.is_done() {
-            return Ok(());
+        seek_all(&mut consumer, &fresh, from, &mut damage)?;
+        drain_to_end(&mut consumer, printer, &mut damage)?;
+        let is_over = partitions.iter().all(|partition| damage.has_stopped(partition));
+        if !command.follow || printer.is_done() || is_over {
+            return damage.into_result();
         }
         printer.flush()?;
         known = positions(&mut consumer)?.into_iter().collect();
         from = From::Earliest;
-        ticks.wait();
+        wait()?;
         while !refresh(&mut broker)? {
-            ticks.wait();
+            wait()?;
         }
     }
 }
 
 /// Reads on as a group. The folder is taken only while there is something to read, so that others can
 /// append to it in between.
-pub(crate) fn as_group(
-    data: &Path,
-    command: &Consume,
-    group: &str,
-    printer: &mut Printer<'_>,
-) -> Result<(), Failure> {
-    let ticks = Ticks::new();
-    let mut broker = open_read_only(data)?;
-    // Whether there was more at the last look, which another one may have kept this one from taking.
+pub(crate) fn as_group(mut turn: Turn<'_, '_>) -> Result<(), Failure> {
+    let mut broker = open_read_only(turn.data)?;
+    turn.begin = Begin::At(begin(&broker, turn.command, &mut turn.damage)?);
+    // Whether there was more at the last look. At first there is: a group that is new begins here, even if
+    // there is nothing to read yet.
     let mut more = true;
-    while !printer.is_done() {
-        ticks.wait();
-        more = (refresh(&mut broker)? || more) && has_more(&broker, command, group)?;
-        if !more {
-            continue;
+    loop {
+        if more {
+            match turn.take() {
+                Ok(()) => more = false,
+                // Another process has the folder; it is waited for.
+                Err(Failure::Engine(Error::Locked { .. })) => {}
+                Err(failure) => return Err(failure),
+            }
         }
-        match take_turn(data, command, group, printer) {
-            // Whoever has it is waited for.
-            Err(Failure::Engine(Error::Locked { .. })) => {}
-            result => result?,
+        if turn.printer.is_done() || partitions_of(&broker, &turn)?.is_empty() {
+            return turn.damage.into_result();
+        }
+        wait()?;
+        if refresh(&mut broker)? {
+            more = has_more(&broker, &turn)?;
         }
     }
-    Ok(())
 }
 
-fn has_more(broker: &ReadOnlyBroker, command: &Consume, group: &str) -> Result<bool, Failure> {
-    let committed: BTreeMap<_, _> = match broker.describe_group(group) {
+/// Where `--from` points to now.
+fn begin(
+    broker: &ReadOnlyBroker,
+    command: &Consume,
+    damage: &mut Damage,
+) -> Result<BTreeMap<TopicPartition, i64>, Failure> {
+    let mut consumer = broker.consumer()?;
+    let partitions = partitions(command, damage, |topic| broker.describe_topic(topic))?;
+    consumer.assign(partitions.iter().cloned())?;
+    seek_all(&mut consumer, &partitions, command.from, damage)?;
+    Ok(positions(&mut consumer)?.into_iter().collect())
+}
+
+fn partitions_of(
+    broker: &ReadOnlyBroker,
+    turn: &Turn<'_, '_>,
+) -> Result<Vec<TopicPartition>, Failure> {
+    partitions(turn.command, &turn.damage, |topic| broker.describe_topic(topic))
+}
+
+fn has_more(broker: &ReadOnlyBroker, turn: &Turn<'_, '_>) -> Result<bool, Failure> {
+    let committed: BTreeMap<_, _> = match broker.describe_group(turn.group) {
         Ok(group) => group.offsets.into_iter().map(|at| (at.partition, at.committed)).collect(),
         Err(Error::UnknownGroup { .. }) => BTreeMap::new(),
         Err(error) => return Err(error.into()),
     };
-    for partition in partitions(&command.topics, |topic| broker.describe_topic(topic))? {
+    for partition in partitions_of(broker, turn)? {
         let (start, end) = broker.log_bounds(&partition)?;
         let position = committed.get(&partition).copied().flatten().unwrap_or(start);
         if position < end {
@@ -100,21 +123,10 @@ fn refresh(broker: &mut ReadOnlyBroker) -> Result<bool, Failure> {
     }
 }
 
-/// Waits from look to look. There is no event to wait on: the writer is another process.
-struct Ticks {
-    _never_sends: mpsc::Sender<()>,
-    receiver: mpsc::Receiver<()>,
-}
-
-impl Ticks {
-    fn new() -> Self {
-        let (sender, receiver) = mpsc::channel();
-        Self { _never_sends: sender, receiver }
-    }
-
-    fn wait(&self) {
-        let _timeout = self.receiver.recv_timeout(TICK);
-    }
+/// Waits from look to look. There is no event to wait on: the writer is another process. It is over when
+/// nobody reads the output any more.
+fn wait() -> Result<(), Failure> {
+    stdout::wait(TICK).map_err(Failure::Output)
 }
 
 const TICK: Duration = Duration::from_millis(200);

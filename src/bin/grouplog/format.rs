@@ -4,6 +4,7 @@ use grouplog::ConsumerRecord;
 use grouplog::record::RecordHeader;
 use serde_json::{Value, json};
 
+use crate::escape::escape;
 use crate::failure::Failure;
 use crate::output::{Output, json_bytes};
 
@@ -120,20 +121,8 @@ fn piece(letter: Option<char>) -> Result<Option<Piece>, String> {
         Some(other) => {
             return Err(format!("%{other} is not known: use %t %p %o %k %v %T %h or %%"));
         }
-        None => return Err("it ends with a single %: write %% for the sign itself".to_owned()),
+        None => return Err("a single % at the end: write %% for a percent sign".to_owned()),
     }))
-}
-
-fn escape(letter: Option<char>) -> Result<char, String> {
-    match letter {
-        Some('n') => Ok('\n'),
-        Some('t') => Ok('\t'),
-        Some('r') => Ok('\r'),
-        Some('0') => Ok('\0'),
-        Some('\\') => Ok('\\'),
-        Some(other) => Err(format!("\\{other} is not known: use \\n \\t \\r \\0 or \\\\")),
-        None => Err("it ends with a single \\: write \\\\ for the sign itself".to_owned()),
-    }
 }
 
 fn json_record(record: &ConsumerRecord<'_>) -> Value {

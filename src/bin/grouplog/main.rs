@@ -6,9 +6,12 @@
 //! do, with exit code 1, or 2 for bad usage.
 
 mod args;
+mod before;
 mod consume;
+mod damage;
 mod dump;
 mod entries;
+mod escape;
 mod failure;
 mod folder;
 mod follow;
@@ -16,24 +19,27 @@ mod format;
 mod from;
 mod group;
 mod input;
+mod kafka_files;
 mod output;
 mod produce;
 mod read;
+mod records;
 mod reset;
 mod reset_to;
 mod scope;
+mod stdout;
 mod time;
 mod topic;
 mod turn;
 mod verify;
 
-use std::io::{self, Write as _};
+use std::io;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
 use args::{Args, Command};
-use failure::Failure;
+use failure::{Failure, say};
 use output::Output;
 
 fn main() -> ExitCode {
@@ -44,9 +50,9 @@ fn main() -> ExitCode {
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
+        Err(Failure::Reported) => ExitCode::FAILURE,
         Err(failure) => {
-            // Where even stderr is gone, the exit code is all that is left to say.
-            let _nobody_listens = writeln!(io::stderr(), "grouplog: {}", failure.one_line());
+            say(&failure.to_string());
             ExitCode::FAILURE
         }
     }
@@ -54,15 +60,25 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Failure> {
     let mut out = Output::new(args.json);
+    // Before anything is changed or committed that nobody would hear of.
+    if prints(args) {
+        stdout::check_writable().map_err(Failure::Output)?;
+    }
     let result = match &args.command {
         Command::Topic(command) => topic::run(&args.data, command, &mut out),
         Command::Produce(command) => produce::run(&args.data, command, &mut out),
         Command::Consume(command) => consume::run(&args.data, command, &mut out),
         Command::Group(command) => group::run(&args.data, command, &mut out),
+        Command::Records(command) => records::run(&args.data, command, &mut out),
         Command::Dump(command) => dump::run(&args.data, command, &mut out),
         Command::Verify(command) => verify::run(&args.data, command, &mut out),
     };
     // What was printed before an error is shown.
     let flushed = out.flush();
     result.and(flushed.map_err(Failure::Output))
+}
+
+/// Whether the command prints to stdout. `produce` alone has nothing to say there.
+fn prints(args: &Args) -> bool {
+    args.json || !matches!(args.command, Command::Produce(_))
 }

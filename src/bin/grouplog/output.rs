@@ -1,20 +1,21 @@
 use std::borrow::Cow;
-use std::io::{self, BufWriter, StdoutLock, Write};
+use std::io::{self, BufWriter, Write as _};
 
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
+use crate::stdout::Stdout;
 
 /// Stdout, buffered, and whether JSON was asked for.
 #[derive(Debug)]
 pub(crate) struct Output {
-    writer: BufWriter<StdoutLock<'static>>,
+    writer: BufWriter<Stdout>,
     pub(crate) json: bool,
 }
 
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
-        Self { writer: BufWriter::with_capacity(BUFFER_BYTES, io::stdout().lock()), json }
+        Self { writer: BufWriter::with_capacity(BUFFER_BYTES, Stdout), json }
     }
 
     /// One JSON object as a line.
@@ -70,6 +71,11 @@ impl Table {
         }
         Ok(())
     }
+}
+
+/// A number of things in words: `1 record`, `2 records`.
+pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// A cell that may be empty.

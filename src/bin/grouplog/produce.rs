@@ -9,12 +9,13 @@ use serde_json::json;
 
 use crate::args::Produce;
 use crate::failure::Failure;
-use crate::folder::with_new_writer;
+use crate::folder::with_writer;
 use crate::input;
-use crate::output::Output;
+use crate::output::{Output, count};
+use crate::scope::check_partition;
 
 pub(crate) fn run(data: &Path, command: &Produce, out: &mut Output) -> Result<(), Failure> {
-    // The input first: a wrong name leaves no folder behind.
+    // The input first: the folder is not taken for a name that is wrong.
     let (reader, bar): (Box<dyn Read>, _) = if let Some(path) = &command.file {
         let (file, len) = input::open(path)?;
         (Box::new(file), file_bar(len))
@@ -22,8 +23,11 @@ pub(crate) fn run(data: &Path, command: &Produce, out: &mut Output) -> Result<()
         (Box::new(io::stdin().lock()), stdin_bar())
     };
     let reader = BufReader::with_capacity(READ_BYTES, reader);
-    let sent = with_new_writer(data, |broker| {
-        broker.describe_topic(&command.topic)?;
+    let sent = with_writer(data, |broker| {
+        let topic = broker.describe_topic(&command.topic)?;
+        if let Some(number) = command.partition {
+            check_partition(&topic, number)?;
+        }
         let config = ProducerConfig::new().acks(command.acks.acks());
         let clock = SystemClock::new();
         let mut lines =
@@ -76,7 +80,9 @@ impl Lines<'_> {
                 return if pending.is_empty() { Ok(()) } else { self.send_lines(&pending) };
             }
             if pending.len() > LINE_BYTES_MAX {
-                let what = format!("longer than {LINE_BYTES_MAX} bytes, which no topic takes");
+                let what = format!(
+                    "it is longer than {LINE_BYTES_MAX} bytes, the largest record of any topic"
+                );
                 return Err(self.refused(&what));
             }
             bar.inc(len as u64);
@@ -123,7 +129,9 @@ impl Lines<'_> {
         for line in lines {
             let Some(record) = record(self.command, line) else {
                 let separator = self.command.key_separator.as_deref().unwrap_or_default();
-                return Err(self.refused(&format!("there is no key separator {separator:?} in it")));
+                return Err(
+                    self.refused(&format!("it does not contain the key separator {separator:?}"))
+                );
             };
             match self.producer.send(record) {
                 Ok(_) => {}
@@ -142,15 +150,17 @@ impl Lines<'_> {
         let before = self.sent.records;
         let line = before + 1;
         Failure::Other(format!(
-            "line {line} of {} is refused: {why}; the {before} before it were appended",
-            self.input()
+            "line {line} of {} is refused: {why}; {}",
+            self.input(),
+            appended(before)
         ))
     }
 
     /// A failure that is not the line's.
     fn stopped(&self, failure: &Failure) -> Failure {
         let before = self.sent.records;
-        Failure::Other(format!("{failure}; {before} lines were appended"))
+        let lines = count(before, "line was", "lines were");
+        Failure::Other(format!("{failure}; {lines} appended"))
     }
 
     fn cannot_read(&self, error: &io::Error) -> Failure {
@@ -160,6 +170,15 @@ impl Lines<'_> {
     fn input(&self) -> String {
         let file = self.command.file.as_ref();
         file.map_or_else(|| "stdin".to_owned(), |path| path.display().to_string())
+    }
+}
+
+/// What is in the topic where a line is refused.
+fn appended(lines: u64) -> String {
+    match lines {
+        0 => "no line was appended".to_owned(),
+        1 => "the line before it was appended".to_owned(),
+        lines => format!("the {lines} lines before it were appended"),
     }
 }
 
@@ -191,7 +210,8 @@ fn summary(command: &Produce, sent: Sent, took: Duration, out: &mut Output) -> R
         }));
     }
     let Sent { records, bytes } = sent;
-    let text = format!("{records} records {acks}, {bytes} bytes, {seconds:.3} s, {rate} records/s");
+    let (records, bytes) = (count(records, "record", "records"), count(bytes, "byte", "bytes"));
+    let text = format!("{records} {acks}, {bytes}, {seconds:.3} s, {rate} records/s");
     // The records are in; that nobody reads stderr changes nothing.
     let _nobody_listens = writeln!(io::stderr(), "{text}");
     Ok(())

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use grouplog::{Consumer, ConsumerRecords, TopicDescription, TopicPartition};
 
-use crate::failure::Failure;
+use crate::args::Consume;
+use crate::damage::Damage;
+use crate::failure::{Failure, say};
 use crate::format::Format;
 use crate::from::From;
-use crate::output::Output;
+use crate::output::{Output, count};
+use crate::scope::check_partition;
 
 /// Stdout, and how many records it still gets.
 pub(crate) struct Printer<'a> {
@@ -46,25 +49,35 @@ pub(crate) enum Read {
     Some,
 }
 
-/// Hands everything up to the present end to `each`, until it says that it is enough.
+/// Prints everything up to the present end.
 pub(crate) fn drain_to_end(
     consumer: &mut Consumer,
     printer: &mut Printer<'_>,
+    damage: &mut Damage,
 ) -> Result<(), Failure> {
-    drain(consumer, |_, records| {
+    drain(consumer, damage, |_, records| {
         printer.print(records)?;
         Ok(!printer.is_done())
     })
     .map(|_| ())
 }
 
+/// Hands everything up to the present end to `each`, until that says that it is enough.
 pub(crate) fn drain(
     consumer: &mut Consumer,
+    damage: &mut Damage,
     mut each: impl FnMut(&mut Consumer, &ConsumerRecords) -> Result<bool, Failure>,
 ) -> Result<Read, Failure> {
     let mut before = positions(consumer)?;
     loop {
-        let records = consumer.poll(Duration::ZERO)?;
+        let records = match consumer.poll(Duration::ZERO) {
+            Ok(records) => records,
+            // Each time a position moves on or a partition is left out, so this comes to an end.
+            Err(error) => {
+                damage.pass(consumer, error)?;
+                continue;
+            }
+        };
         if !records.is_empty() {
             if !each(consumer, &records)? {
                 return Ok(Read::Some);
@@ -80,33 +93,73 @@ pub(crate) fn drain(
     }
 }
 
-/// The next offset of each partition.
+/// The next offset of each partition that is still read.
 pub(crate) fn positions(consumer: &mut Consumer) -> Result<Vec<(TopicPartition, i64)>, Failure> {
-    let mut positions = Vec::new();
+    let (mut positions, stopped) = (Vec::new(), consumer.paused());
     for partition in consumer.assignment() {
+        if stopped.contains(&partition) {
+            continue;
+        }
         let position = consumer.position(&partition)?.offset();
         positions.push((partition, position));
     }
     Ok(positions)
 }
 
-/// The partitions of the topics.
+/// The partitions that a command reads: all of its topics, or those that `--partition` names, but none that
+/// damage has stopped.
 pub(crate) fn partitions(
-    topics: &[String],
+    command: &Consume,
+    damage: &Damage,
     describe: impl Fn(&str) -> grouplog::Result<TopicDescription>,
 ) -> Result<Vec<TopicPartition>, Failure> {
     let mut partitions = Vec::new();
-    for topic in topics {
-        partitions.extend(describe(topic)?.partitions.into_iter().map(|p| p.partition));
+    for topic in &command.topics {
+        let topic = describe(topic)?;
+        for &number in &command.partition {
+            check_partition(&topic, number)?;
+        }
+        let is_wanted = |partition: &TopicPartition| {
+            let number = partition.partition();
+            (command.partition.is_empty() || command.partition.contains(&number))
+                && !damage.has_stopped(partition)
+        };
+        partitions.extend(topic.partitions.into_iter().map(|p| p.partition).filter(is_wanted));
     }
     Ok(partitions)
 }
 
-pub(crate) fn seek(
+/// Brings partitions to where reading begins. Where that is not the offset asked for, stderr says so.
+pub(crate) fn seek_all(
+    consumer: &mut Consumer,
+    partitions: &[TopicPartition],
+    from: From,
+    damage: &mut Damage,
+) -> Result<(), Failure> {
+    let mut elsewhere = Vec::new();
+    for partition in partitions {
+        match seek(consumer, partition, from) {
+            Ok(note) => elsewhere.extend(note),
+            // A time is looked for in the records.
+            Err(error) => damage.stop(consumer, error)?,
+        }
+    }
+    if let Some(first) = elsewhere.first() {
+        let others = match elsewhere.len() as u64 - 1 {
+            0 => String::new(),
+            more => format!("; {} likewise", count(more, "other partition", "other partitions")),
+        };
+        say(&format!("{first}{others}"));
+    }
+    Ok(())
+}
+
+/// Brings one partition to where reading begins; a note if that is not the offset asked for.
+fn seek(
     consumer: &mut Consumer,
     partition: &TopicPartition,
     from: From,
-) -> Result<(), Failure> {
+) -> grouplog::Result<Option<String>> {
     match from {
         From::Earliest => consumer.seek_to_beginning(partition)?,
         From::Latest => consumer.seek_to_end(partition)?,
@@ -114,8 +167,18 @@ pub(crate) fn seek(
             let start = consumer.beginning_offsets([partition])?[partition];
             let end = consumer.end_offsets([partition])?[partition];
             consumer.seek(partition, offset.min(end).max(start))?;
+            if offset > end {
+                return Ok(Some(format!(
+                    "{partition} ends at offset {end}: reading begins there, not at {offset}"
+                )));
+            }
+            if offset < start && offset > 0 {
+                return Ok(Some(format!(
+                    "{partition} starts at offset {start}: reading begins there, not at {offset}"
+                )));
+            }
         }
         From::Time(timestamp) => consumer.seek_to_timestamp(partition, timestamp)?,
     }
-    Ok(())
+    Ok(None)
 }

@@ -16,7 +16,8 @@ pub(crate) fn reset_to(text: &str) -> Result<ResetTo, String> {
         return timestamp(time).map(ResetTo::Timestamp);
     }
     if let Some(ago) = text.strip_prefix("ago:") {
-        let expected = || "expected ago: and a duration of d, h, m and s, as ago:1d12h".to_owned();
+        let expected =
+            || "expected ago: and a duration with d, h, m and s, such as ago:1d12h".to_owned();
         return duration(ago).map(ResetTo::Ago).ok_or_else(expected);
     }
     let expected = || {

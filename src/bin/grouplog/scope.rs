@@ -1,4 +1,4 @@
-use grouplog::{OffsetScope, TopicPartition};
+use grouplog::{Error, OffsetScope, TopicDescription, TopicPartition};
 
 /// The offsets that `--topic` and `--partition` name.
 pub(crate) fn scope(topic: Option<&str>, partitions: &[u32]) -> OffsetScope {
@@ -10,4 +10,14 @@ pub(crate) fn scope(topic: Option<&str>, partitions: &[u32]) -> OffsetScope {
             OffsetScope::Partitions(partitions.iter().map(partition).collect())
         }
     }
+}
+
+/// Refuses a partition that the topic does not have.
+pub(crate) fn check_partition(topic: &TopicDescription, number: u32) -> grouplog::Result<()> {
+    let partitions = topic.partitions.len() as u32;
+    if number < partitions {
+        return Ok(());
+    }
+    let partition = TopicPartition::new(topic.name.as_str(), number);
+    Err(Error::UnknownPartition { partition, partitions })
 }

@@ -8,7 +8,7 @@ use grouplog::Timestamp;
 pub(crate) fn timestamp(text: &str) -> Result<Timestamp, String> {
     let millis = text.parse().ok().filter(|&millis: &i64| millis >= 0);
     let millis = millis.or_else(|| utc_millis(text)).ok_or_else(|| {
-        "expected @ and milliseconds since 1970, or UTC as @2025-01-31T12:00:00".to_owned()
+        "expected @ and milliseconds since 1970, or UTC such as @2025-01-31T12:00:00".to_owned()
     })?;
     Ok(Timestamp::from_millis(millis))
 }

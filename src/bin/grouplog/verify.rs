@@ -8,19 +8,22 @@ use serde_json::json;
 use crate::args::Verify;
 use crate::failure::Failure;
 use crate::folder::check_folder;
-use crate::output::Output;
+use crate::output::{Output, count};
 
 pub(crate) fn run(data: &Path, command: &Verify, out: &mut Output) -> Result<(), Failure> {
     check_folder(data)?;
     let report = verify(data, command)?;
-    print(&report, out)?;
+    match print(&report, out).and_then(|()| out.flush().map_err(Failure::Output)) {
+        // A reader who has seen enough still wants the exit code.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        other => other?,
+    }
     let (damaged, repairable): (Vec<_>, Vec<_>) =
         report.findings.iter().partition(|finding| finding.kind == FindingKind::Damage);
     if !command.repair {
-        return conclude(damaged.len(), repairable.len());
+        return conclude(damaged.len() as u64, repairable.len() as u64);
     }
     if !repairable.is_empty() || report.torn_bytes > 0 {
-        out.flush().map_err(Failure::Output)?;
         announce(&repairable)?;
         if !command.yes && !agreed()? {
             return Err(Failure::Other("nothing was changed".to_owned()));
@@ -32,7 +35,7 @@ pub(crate) fn run(data: &Path, command: &Verify, out: &mut Output) -> Result<(),
     // What is left is what counts.
     let after = verify(data, command)?;
     let damaged = after.findings.iter().filter(|f| f.kind == FindingKind::Damage).count();
-    conclude(damaged, after.findings.len() - damaged)
+    conclude(damaged as u64, (after.findings.len() - damaged) as u64)
 }
 
 /// Checks the folder, with a bar on a terminal.
@@ -96,16 +99,16 @@ fn print(report: &VerifyReport, out: &mut Output) -> Result<(), Failure> {
     }
     let seconds = report.duration.as_secs_f64().max(0.001);
     out.text(&format!(
-        "checked {} partitions, {} segments, {} batches, {} records, {} bytes ({:.2} GB/s), {} journal frames, {} groups: {} findings\n",
-        report.partitions,
-        report.segments,
-        report.batches,
-        report.records,
-        report.bytes,
+        "checked {}, {}, {}, {}, {} ({:.2} GB/s), {}, {}: {}\n",
+        count(report.partitions, "partition", "partitions"),
+        count(report.segments, "segment", "segments"),
+        count(report.batches, "batch", "batches"),
+        count(report.records, "record", "records"),
+        count(report.bytes, "byte", "bytes"),
         report.bytes as f64 / seconds / 1e9,
-        report.frames,
-        report.groups,
-        report.findings.len(),
+        count(report.frames, "journal frame", "journal frames"),
+        count(report.groups, "group", "groups"),
+        count(report.findings.len() as u64, "finding", "findings"),
     ))
 }
 
@@ -118,16 +121,18 @@ fn announce(repairable: &[&Finding]) -> Result<(), Failure> {
         })?;
     }
     say(
-        "will open the folder, which replays the journal and drops a torn end, and close it, which writes both checkpoints",
+        "will open the folder, which replays the journal and drops its incomplete end, and then close it, which writes both checkpoints",
     )
 }
 
 fn agreed() -> Result<bool, Failure> {
     let mut stderr = io::stderr();
-    write!(stderr, "go on? [y/N] ").and_then(|()| stderr.flush()).map_err(Failure::Output)?;
+    write!(stderr, "continue? [y/N] ").and_then(|()| stderr.flush()).map_err(Failure::Output)?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(|error| {
-        Failure::Other(format!("cannot read the answer: {error}; give --yes instead"))
+        Failure::Other(format!(
+            "cannot read the answer: {error}; use --yes to repair without asking"
+        ))
     })?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
@@ -137,14 +142,17 @@ fn say(line: &str) -> Result<(), Failure> {
 }
 
 /// Findings are a failure of the run.
-fn conclude(damaged: usize, repairable: usize) -> Result<(), Failure> {
+fn conclude(damaged: u64, repairable: u64) -> Result<(), Failure> {
     match (damaged, repairable) {
         (0, 0) => Ok(()),
         (0, _) => Err(Failure::Other(format!(
-            "{repairable} findings, nothing is lost; `grouplog verify --repair` mends them"
+            "{}, but nothing is lost; `grouplog verify --repair` fixes that",
+            count(repairable, "finding", "findings")
         ))),
         (_, _) => Err(Failure::Other(format!(
-            "{damaged} places are damaged ({repairable} other findings); what is lost can only come from a backup"
+            "{} of damage, {}; only a backup can bring back what is lost, and `grouplog consume --skip-damaged` reads the rest",
+            count(damaged, "finding", "findings"),
+            count(repairable, "other finding", "other findings")
         ))),
     }
 }
