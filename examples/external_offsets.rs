@@ -2,9 +2,10 @@
 //! one transaction of SQLite, so that after a crash both are there or neither. No group is needed: the
 //! partitions are assigned, and the positions come from the database.
 //!
-//! Beside the offset goes the leader epoch of the record before it. Power loss can take back records that
-//! were only `Written`; should others get their offsets, `seek` says `LogTruncated` instead of going on in
-//! the wrong place.
+//! Beside the offset the database keeps the leader epoch of the record before it, and the topic's id. Power
+//! loss can take back records that were only `Written`; should others get their offsets, `seek` says
+//! `LogTruncated` instead of going on in the wrong place. Should the topic be deleted and created again,
+//! `seek` says `InconsistentTopicId`.
 //!
 //! ```text
 //! cargo run --example external_offsets
@@ -30,6 +31,7 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS balances (account TEXT PRIMARY KEY, cents INTEGER NOT NULL);
     CREATE TABLE IF NOT EXISTS offsets (
         topic TEXT, partition INTEGER, next_offset INTEGER NOT NULL, leader_epoch INTEGER,
+        topic_id TEXT,
         PRIMARY KEY (topic, partition)
     );";
 
@@ -107,7 +109,7 @@ fn apply(connection: &Connection, records: &ConsumerRecords) -> Result<()> {
          ON CONFLICT (account) DO UPDATE SET cents = cents + excluded.cents",
     )?;
     let mut store =
-        connection.prepare_cached("INSERT OR REPLACE INTO offsets VALUES (?1, ?2, ?3, ?4)")?;
+        connection.prepare_cached("INSERT OR REPLACE INTO offsets VALUES (?1, ?2, ?3, ?4, ?5)")?;
     for partition in records.partitions() {
         for record in records.records(partition) {
             let account = std::str::from_utf8(record.key().unwrap_or_default())?;
@@ -117,7 +119,8 @@ fn apply(connection: &Connection, records: &ConsumerRecords) -> Result<()> {
         let Some(last) = records.records(partition).last() else { continue };
         let next = last.next_position();
         let (topic, number) = (partition.topic(), partition.partition());
-        store.execute(params![topic, number, next.offset(), next.leader_epoch()])?;
+        let id = next.topic_id().map(|id| id.to_string());
+        store.execute(params![topic, number, next.offset(), next.leader_epoch(), id])?;
     }
     Ok(())
 }
@@ -125,13 +128,18 @@ fn apply(connection: &Connection, records: &ConsumerRecords) -> Result<()> {
 /// The position that the database holds for a partition.
 fn load(connection: &Connection, partition: &TopicPartition) -> Result<Option<Position>> {
     let row = connection.query_row(
-        "SELECT next_offset, leader_epoch FROM offsets WHERE topic = ?1 AND partition = ?2",
+        "SELECT next_offset, leader_epoch, topic_id FROM offsets WHERE topic = ?1 AND partition = ?2",
         params![partition.topic(), partition.partition()],
-        |row| Ok((row.get(0)?, row.get(1)?)),
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
     );
-    let row: Option<(i64, Option<i32>)> = row.optional()?;
-    Ok(row.map(|(offset, epoch)| {
-        let position = Position::new(offset);
-        epoch.map_or(position, |epoch| position.with_leader_epoch(epoch))
-    }))
+    let row: Option<(i64, Option<i32>, Option<String>)> = row.optional()?;
+    let Some((offset, epoch, id)) = row else { return Ok(None) };
+    let mut position = Position::new(offset);
+    if let Some(epoch) = epoch {
+        position = position.with_leader_epoch(epoch);
+    }
+    if let Some(id) = id {
+        position = position.with_topic_id(id.parse()?);
+    }
+    Ok(Some(position))
 }

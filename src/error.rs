@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub use corruption::{CorruptReason, Corruption};
 pub use serialization::{BoxError, RecordPart, SerializationFailure, SerializationPlace};
 
-use crate::types::{NameReason, TopicPartition};
+use crate::types::{NameReason, TopicId, TopicPartition};
 
 /// The result of every fallible call of the crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -81,6 +81,16 @@ pub enum Error {
         /// on from there returns what came instead.
         end: i64,
     },
+    /// A position or offset belongs to a topic that was deleted. Another topic has its name now, and the
+    /// offset says nothing about that one (KIP-516).
+    InconsistentTopicId {
+        /// The partition.
+        partition: TopicPartition,
+        /// The topic id of the position.
+        given: TopicId,
+        /// The log start offset of the topic that has the name now: reading on from there misses nothing.
+        start: i64,
+    },
     /// The offset is below the log start or above the log end, and `auto.offset.reset` is `none`.
     OffsetOutOfRange {
         /// The partition.
@@ -98,7 +108,7 @@ pub enum Error {
         /// The partition.
         partition: TopicPartition,
     },
-    /// The topic does not exist.
+    /// The topic does not exist, or not any more.
     UnknownTopic {
         /// Its name.
         topic: String,
@@ -343,6 +353,15 @@ impl Error {
                 f,
                 "position {position} of {partition} does not match the log: the record before it is gone or has another leader epoch; seek to offset {end} to read on"
             ),
+            Self::UnknownPartition { partition, partitions } => {
+                let unit = if *partitions == 1 { "partition" } else { "partitions" };
+                write!(f, "{partition} does not exist: the topic has {partitions} {unit}")
+            }
+            Self::InconsistentTopicId { partition, given, start } => write!(
+                f,
+                "the position of {partition} belongs to topic id {given}, which was deleted: \
+                 the topic of this name is another one now, and begins at offset {start}"
+            ),
             Self::OffsetOutOfRange { partition, requested, start, end } => write!(
                 f,
                 "offset {requested} of {partition} is out of range: the log holds {start} to {end}"
@@ -383,10 +402,6 @@ impl fmt::Display for Error {
                 write!(f, "{} is missing: offsets {first} to {last}", path.display())
             }
             Self::UnknownTopic { topic } => write!(f, "topic {topic:?} does not exist"),
-            Self::UnknownPartition { partition, partitions } => {
-                let unit = if *partitions == 1 { "partition" } else { "partitions" };
-                write!(f, "{partition} does not exist: the topic has {partitions} {unit}")
-            }
             Self::TopicExists { topic } => write!(f, "topic {topic:?} exists already"),
             Self::InvalidName { name, reason } => write!(f, "invalid name {name:?}: {reason}"),
             Self::InvalidConfig { key, value, expected } => {
@@ -398,7 +413,9 @@ impl fmt::Display for Error {
             Self::LimitExceeded { what, found, max } => {
                 write!(f, "{what} of {found} exceeds the limit of {max}")
             }
-            Self::LogTruncated { .. }
+            Self::UnknownPartition { .. }
+            | Self::LogTruncated { .. }
+            | Self::InconsistentTopicId { .. }
             | Self::OffsetOutOfRange { .. }
             | Self::NoOffsetForPartition { .. }
             | Self::UnknownGroup { .. }

@@ -1,12 +1,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::held::Held;
 use super::{Consumer, OffsetAndMetadata, Position, Source};
 use crate::config::Acks;
 use crate::error::{Error, Result};
 use crate::group::{CommittedOffset, OffsetChange, OffsetCommit};
 use crate::log::Log;
-use crate::types::{PartitionNumber, TopicPartition, planted};
+use crate::types::{PartitionNumber, TopicId, TopicPartition, planted};
 
 impl Consumer {
     /// Commits the positions: everything that was returned so far counts as done. It survives a
@@ -15,25 +16,32 @@ impl Consumer {
     /// it survives power loss when this returns.
     ///
     /// # Errors
-    /// `Fenced` if the member was evicted: others have its partitions, nothing was committed. `Misuse`
+    /// `Fenced` if the member was evicted: others have its partitions, nothing was committed.
+    /// `UnknownTopic`, or `InconsistentTopicId` if the topic was created again: records of a topic were
+    /// returned that was deleted before this commit. Nothing was committed, not for other topics either;
+    /// after the next poll the consumer has no position in that topic any more, and a commit succeeds.
+    /// After [`Consumer::assign`] that takes a topic that was created again, or another `assign`. `Misuse`
     /// without `group.id`. `Indeterminate` if the sync failed.
     pub fn commit(&mut self) -> Result<()> {
         self.check_not_poisoned()?;
         self.pause_interval();
-        let committed = self.commit_positions();
+        let committed = self.commit_positions(OfDeleted::Refuse);
         self.leave_engine();
         committed
     }
 
     /// Commits chosen offsets: for each partition the next offset to read, with its leader epoch and
-    /// metadata. An offset without epoch gets that of the record before it. Positions do not move.
+    /// metadata. An offset without epoch gets that of the record before it. An offset without topic id is
+    /// one of the topic that this consumer reads, or of the one that has the name now if it does not read
+    /// the partition. Positions do not move.
     ///
     /// Any offset from 0 on is accepted, in the log or not, as in Kafka. If it is outside the log when the
     /// partition is read from it, `auto.offset.reset` decides where reading begins.
     ///
     /// # Errors
-    /// As [`Consumer::commit`]; `UnknownTopic`, `UnknownPartition`; `Misuse` for a negative offset or
-    /// epoch; `LimitExceeded` for more than 4096 bytes of metadata. All or nothing is committed.
+    /// As [`Consumer::commit`]; `UnknownTopic`, `UnknownPartition`; `InconsistentTopicId` for an offset of a
+    /// topic that was deleted and created again; `Misuse` for a negative offset or epoch; `LimitExceeded`
+    /// for more than 4096 bytes of metadata. All or nothing is committed.
     ///
     /// ```
     /// use grouplog::{Broker, TopicConfig, TopicPartition};
@@ -56,8 +64,8 @@ impl Consumer {
         self.check_not_poisoned()?;
         let mut entries = Vec::new();
         for (partition, offset) in offsets {
-            let log = self.source.registry()?.log(&partition)?;
-            entries.push((log, offset.into()));
+            let offset = offset.into();
+            entries.push((self.log_of(&partition, offset.topic_id())?, offset));
         }
         self.pause_interval();
         let committed = self.commit_entries(&entries);
@@ -65,7 +73,26 @@ impl Consumer {
         committed
     }
 
-    /// What this consumer's group has committed for a partition; `None` if it has not.
+    /// The log that an offset belongs to.
+    fn log_of(&self, partition: &TopicPartition, topic_id: Option<TopicId>) -> Result<Arc<Log>> {
+        let read = self.held.iter().find(|held| held.partition() == partition);
+        let Some(given) = topic_id else {
+            return match read {
+                // That it was deleted is found when it is committed.
+                Some(held) => Ok(Arc::clone(&held.log)),
+                None => self.source.registry()?.log(partition),
+            };
+        };
+        let log = self.source.registry()?.log(partition)?;
+        if log.topic_id() != given {
+            let (partition, start) = (partition.clone(), log.start_offset());
+            return Err(Error::InconsistentTopicId { partition, given, start });
+        }
+        Ok(log)
+    }
+
+    /// What this consumer's group has committed for a partition of the topic that has the name now; `None`
+    /// if it has not. What was committed for a topic goes with it when it is deleted.
     ///
     /// # Errors
     /// `Misuse` without `group.id`; `UnknownTopic`, `UnknownPartition`.
@@ -75,15 +102,15 @@ impl Consumer {
         };
         let log = self.source.registry()?.log(partition)?;
         Ok(self.look_up_committed(group, log.number(), |committed| {
-            let position = Position::of(committed.offset, committed.leader_epoch);
+            let position = Position::of(committed.offset, committed.leader_epoch, log.topic_id());
             OffsetAndMetadata::from(position).with_metadata(&*committed.metadata)
         }))
     }
 
-    pub(super) fn committed_position(&self, number: PartitionNumber) -> Option<Position> {
+    pub(super) fn committed_position(&self, log: &Log) -> Option<Position> {
         let group = self.config.group.as_ref()?;
-        self.look_up_committed(group, number, |committed| {
-            Position::of(committed.offset, committed.leader_epoch)
+        self.look_up_committed(group, log.number(), |committed| {
+            Position::of(committed.offset, committed.leader_epoch, log.topic_id())
         })
     }
 
@@ -100,8 +127,8 @@ impl Consumer {
     }
 
     /// Commits the positions that are not what is committed, by whomever.
-    pub(super) fn commit_positions(&mut self) -> Result<()> {
-        let entries = self.uncommitted()?;
+    fn commit_positions(&mut self, of_deleted: OfDeleted) -> Result<()> {
+        let entries = self.uncommitted(of_deleted)?;
         self.commit_entries(&entries)?;
         for held in self.held.iter_mut().filter(|held| !held.log.is_deleted()) {
             if let Some(offset) = held.offset() {
@@ -112,11 +139,14 @@ impl Consumer {
     }
 
     /// The positions that differ from what is committed, all looked up under one lock.
-    fn uncommitted(&self) -> Result<Vec<(Arc<Log>, OffsetAndMetadata)>> {
+    fn uncommitted(&self, of_deleted: OfDeleted) -> Result<Vec<(Arc<Log>, OffsetAndMetadata)>> {
         let offsets = self.source.engine()?.offsets.lock();
         let group = self.config.group.as_deref().and_then(|group| offsets.store.group(group));
-        let held = self.held.iter().filter(|held| !held.log.is_deleted());
-        let changed = held.filter_map(|held| {
+        let counts = |held: &&Held| {
+            // What was committed went with the topic: only what was never committed is an error.
+            !held.log.is_deleted() || of_deleted == OfDeleted::Refuse && held.to_commit().is_some()
+        };
+        let changed = self.held.iter().filter(counts).filter_map(|held| {
             let position = held.position()?;
             let committed = group.and_then(|group| group.get(held.log.number()));
             let differs = committed.is_none_or(|committed| committed.offset != position.offset());
@@ -156,8 +186,8 @@ impl Consumer {
         }
         let commit =
             OffsetCommit { group: Arc::clone(group.name()), change: OffsetChange::Set(offsets) };
-        let partitions = entries.iter().map(|(log, _)| log.partition());
-        let lsn = engine.commit_offsets(&group, member, partitions, &commit)?;
+        let logs = entries.iter().map(|(log, _)| &**log);
+        let lsn = engine.commit_offsets(&group, member, logs, &commit)?;
         if self.config.commit_acks == Acks::Synced {
             engine.wait_synced(lsn)?;
         }
@@ -186,9 +216,23 @@ impl Consumer {
         if self.config.auto_commits() && self.source.is_live() {
             let now = self.source.clock().monotonic();
             self.next_auto_commit = now.saturating_add(self.config.auto_commit_interval);
-            let _tried_again = self.commit_positions();
+            let _tried_again = self.commit_positions(OfDeleted::LeaveOut);
         }
     }
+
+    /// Commits the positions for the last time, if `enable.auto.commit` is on.
+    pub(super) fn auto_commit_at_close(&mut self) -> Result<()> {
+        if self.config.auto_commits() { self.commit_positions(OfDeleted::LeaveOut) } else { Ok(()) }
+    }
+}
+
+/// What a commit does about positions in topics that were deleted. Nobody can go on from them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OfDeleted {
+    /// The program asked for the commit: it learns that it is too late.
+    Refuse,
+    /// The consumer commits by itself, and the other positions must not wait for these.
+    LeaveOut,
 }
 
 /// The epoch of the record before `offset`, if the log holds it: who commits an offset has read it.

@@ -5,9 +5,10 @@ use crate::config::OffsetReset;
 use crate::error::{Error, Result};
 use crate::log::{Cursor, FetchLimits, Fetched, Log, Wake};
 use crate::time::Clock;
-use crate::types::TopicPartition;
+use crate::types::{TopicPartition, planted};
 
-/// A partition that a consumer reads.
+/// A partition that a consumer reads. Everything in it belongs to this one log: where the topic was created
+/// again under its name, that is another log, and another `Held`.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) log: Arc<Log>,
@@ -34,6 +35,16 @@ impl Held {
         Self { log, cursor: None, epoch: None, committed: None, paused: false, sleeper: None }
     }
 
+    /// The same partition of the topic that has the name now: without a position, and paused if it was.
+    pub(super) fn renewed(&self, log: Arc<Log>) -> Self {
+        let mut renewed = Self::new(log);
+        renewed.paused = self.paused;
+        if planted("position_carried_over") {
+            renewed.cursor = self.offset().map(Cursor::new);
+        }
+        renewed
+    }
+
     pub(super) fn partition(&self) -> &TopicPartition {
         self.log.partition()
     }
@@ -45,7 +56,7 @@ impl Held {
 
     /// As `offset`, with the epoch of the record before it.
     pub(super) fn position(&self) -> Option<Position> {
-        self.offset().map(|offset| Position::of(offset, self.epoch))
+        self.offset().map(|offset| Position::of(offset, self.epoch, self.log.topic_id()))
     }
 
     /// The position, if there is something new to commit.

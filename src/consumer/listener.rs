@@ -65,7 +65,8 @@ pub trait RebalanceListener: Send {
 
     /// The member is about to give these partitions up; nobody else reads them before this returns. What
     /// is committed here is where the next owner begins. With `enable.auto.commit` the positions are
-    /// committed already.
+    /// committed already. Partitions of a topic that was deleted are revoked, too: a commit of their positions
+    /// is `UnknownTopic` then, or `InconsistentTopicId` if the topic was created again.
     ///
     /// # Errors
     /// What it returns comes out of `poll`; the partitions are given up.

@@ -169,6 +169,9 @@ impl Consumer {
     /// group are where it begins, and can be committed while the group has no members. Partitions that
     /// were assigned before keep their positions; with auto-commit the positions are committed first.
     ///
+    /// A partition is named by its topic. If that is deleted, `poll` returns `UnknownTopic` until a topic of
+    /// this name is created again, and then reads the new topic; see [`Consumer::poll`] for where it begins.
+    ///
     /// # Errors
     /// `Misuse` after `subscribe`; `UnknownTopic`, `UnknownPartition`.
     pub fn assign(&mut self, partitions: impl IntoIterator<Item = TopicPartition>) -> Result<()> {
@@ -213,7 +216,8 @@ impl Consumer {
         self.held.iter().map(|held| held.partition().clone()).collect()
     }
 
-    /// Commits the positions if `enable.auto.commit` is on, and leaves the group.
+    /// Commits the positions if `enable.auto.commit` is on, but for those in topics that were deleted, and
+    /// leaves the group.
     ///
     /// # Errors
     /// Those of [`Consumer::commit`], and what the [`RebalanceListener`] returns; the group is left all
@@ -228,7 +232,7 @@ impl Consumer {
     /// As [`Consumer::close`].
     pub fn close_with(mut self, operation: GroupMembershipOperation) -> Result<()> {
         self.check_not_poisoned()?;
-        let committed = if self.config.auto_commits() { self.commit_positions() } else { Ok(()) };
+        let committed = self.auto_commit_at_close();
         let told = self.give_up_all(operation);
         self.closed = true;
         committed.and(told)

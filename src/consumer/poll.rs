@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::held::Policy;
+use super::records::Origin;
 use super::{Consumer, ConsumerRecords};
 use crate::error::{Error, Result};
 use crate::log::{FetchLimits, Wake};
@@ -10,10 +11,15 @@ impl Consumer {
     /// Returns records as soon as there are some, at most `max.poll.records`, or none when `timeout` is
     /// over. The position moves behind what is returned.
     ///
+    /// Where a topic was deleted and created again, a consumer reads the new topic from the committed
+    /// offset in it, if there is one, or from where `auto.offset.reset` says; never from the offset that it
+    /// had reached in the old topic. The default, `Earliest`, misses no record of the new topic.
+    ///
     /// # Errors
     /// `Wakeup`; `Corrupt` for a damaged batch, whose partition stays where it is while the others go
     /// on; `Io` where a file cannot be read: nothing is lost by it, and the next poll reads again;
-    /// `LogTruncated`, `NoOffsetForPartition`, `OffsetOutOfRange`; `Misuse` before `subscribe` or
+    /// `LogTruncated`, `NoOffsetForPartition`, `OffsetOutOfRange`; `UnknownTopic`, `UnknownPartition` after
+    /// [`Consumer::assign`] while the partition is deleted, the others go on; `Misuse` before `subscribe` or
     /// `assign`; `Closed`; `Poisoned` after a panic of the [`RebalanceListener`](super::RebalanceListener),
     /// and whatever that returns.
     pub fn poll(&mut self, timeout: Duration) -> Result<ConsumerRecords> {
@@ -51,7 +57,7 @@ impl Consumer {
     /// Sleeps until there may be something to do; true when all of `left` has passed.
     fn sleep(&mut self, left: Duration) -> bool {
         let sleeper: Arc<dyn Wake> = Arc::clone(&self.event) as Arc<dyn Wake>;
-        if !self.held.iter_mut().all(|held| held.sleep_on(&sleeper)) {
+        if !self.held.iter_mut().all(|held| held.sleep_on(&sleeper)) || self.has_lost_topic() {
             return false;
         }
         let mut wait = left;
@@ -70,6 +76,12 @@ impl Consumer {
         }
         let woken = self.event.wait(wait);
         !woken && wait == left
+    }
+
+    /// Whether a partition that the program chose is gone. Nobody wakes who sleeps on it; one of a group
+    /// learns of it from the group.
+    fn has_lost_topic(&self) -> bool {
+        self.assigned && self.held.iter().any(|held| !held.paused && held.log.is_deleted())
     }
 
     fn fetch(&mut self) -> Result<ConsumerRecords> {
@@ -114,12 +126,11 @@ impl Consumer {
         if held.paused {
             return Ok(());
         }
-        if held.log.is_deleted() {
-            // A group takes the partition back by itself.
-            let topic = held.partition().topic().to_owned();
-            return if self.assigned { Err(Error::UnknownTopic { topic }) } else { Ok(()) };
+        if held.log.is_deleted() && !self.assigned {
+            // The group takes the partition back by itself.
+            return Ok(());
         }
-        if held.offset().is_none() {
+        if self.held_now(at)?.offset().is_none() {
             self.start(at)?;
         }
         let limits = self.limits(records.fetched.bytes);
@@ -129,7 +140,7 @@ impl Consumer {
         let index = records.partitions.len();
         let result = held.fetch(index, limits, policy, &mut records.fetched);
         if records.fetched.records.len() > before {
-            records.partitions.push(held.partition().clone());
+            records.partitions.push(Origin::of(&held.log));
         }
         result
     }
@@ -137,7 +148,7 @@ impl Consumer {
     /// Decides where a partition is read from.
     pub(super) fn start(&mut self, at: usize) -> Result<()> {
         let Some(held) = self.held.get(at) else { return Ok(()) };
-        let committed = self.committed_position(held.log.number());
+        let committed = self.committed_position(&held.log);
         let policy = Policy { reset: self.config.auto_offset_reset, clock: self.source.clock() };
         match self.held.get_mut(at) {
             Some(held) => held.start(committed, policy),

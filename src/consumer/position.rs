@@ -1,37 +1,57 @@
 //! Places in a partition, and what is kept beside a committed one.
 
-use crate::types::Timestamp;
+use crate::types::{Timestamp, TopicId};
 
-/// Where a consumer stands in a partition: the next offset to read, and the leader epoch of the record
-/// before it, if it is known.
+/// Where a consumer stands in a partition: the next offset to read; the leader epoch of the record
+/// before it, if it is known; and the id of the topic, if it is known.
 ///
-/// The epoch is what makes a stored position safe (KIP-320): after power loss another record may have
-/// the offset of one that was read, and [`Consumer::seek`](super::Consumer::seek) tells the two apart by
-/// it. Who keeps positions outside of the engine keeps both numbers.
+/// Epoch and id make a position safe to store outside of the engine:
+///
+/// * After power loss another record may have the offset of one that was read. The epoch tells the two
+///   apart (KIP-320).
+/// * A topic that was deleted and created again under its old name begins at offset 0 again, and may have
+///   the same epochs. The id tells the two topics apart (KIP-516).
+///
+/// [`Consumer::seek`](super::Consumer::seek) and
+/// [`Consumer::commit_offsets`](super::Consumer::commit_offsets) check both. Positions that the engine
+/// returns have the id. A program that stores positions stores all three parts. A position without id is
+/// taken for one of the topic that the consumer reads now under that name: it may skip records of a topic
+/// that was created again.
 ///
 /// ```
-/// use grouplog::Position;
+/// use grouplog::{Position, TopicId};
 ///
 /// let position = Position::new(42).with_leader_epoch(3);
 /// assert_eq!((position.offset(), position.leader_epoch()), (42, Some(3)));
 /// assert_eq!(Position::from(42), Position::new(42));
+///
+/// let id: TopicId = "AAAAAAAAAAAAAAAAAAAAAQ".parse().unwrap(); // as it was stored
+/// assert_eq!(position.topic_id(), None);
+/// assert_eq!(position.with_topic_id(id).topic_id(), Some(id));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[must_use]
 pub struct Position {
     offset: i64,
     leader_epoch: Option<i32>,
+    topic_id: Option<TopicId>,
 }
 
 impl Position {
     /// In front of the record at `offset`; negative offsets are refused where they are used.
     pub const fn new(offset: i64) -> Self {
-        Self { offset, leader_epoch: None }
+        Self { offset, leader_epoch: None, topic_id: None }
     }
 
     /// The leader epoch of the record before the offset.
     pub const fn with_leader_epoch(mut self, epoch: i32) -> Self {
         self.leader_epoch = Some(epoch);
+        self
+    }
+
+    /// The id of the topic that the offset belongs to.
+    pub const fn with_topic_id(mut self, id: TopicId) -> Self {
+        self.topic_id = Some(id);
         self
     }
 
@@ -45,8 +65,13 @@ impl Position {
         self.leader_epoch
     }
 
-    pub(super) const fn of(offset: i64, leader_epoch: Option<i32>) -> Self {
-        Self { offset, leader_epoch }
+    /// The id of the topic that the offset belongs to, if it is known.
+    pub const fn topic_id(self) -> Option<TopicId> {
+        self.topic_id
+    }
+
+    pub(super) const fn of(offset: i64, leader_epoch: Option<i32>, topic_id: TopicId) -> Self {
+        Self { offset, leader_epoch, topic_id: Some(topic_id) }
     }
 }
 
@@ -98,6 +123,13 @@ impl OffsetAndMetadata {
         self
     }
 
+    /// The id of the topic that the offset belongs to. With it a commit is refused if the topic was
+    /// deleted and created again meanwhile. [`Position`] says what an offset without id means.
+    pub const fn with_topic_id(mut self, id: TopicId) -> Self {
+        self.position = self.position.with_topic_id(id);
+        self
+    }
+
     /// A text of at most 4096 bytes (Kafka's `offset.metadata.max.bytes`).
     pub fn with_metadata(mut self, metadata: impl Into<String>) -> Self {
         self.metadata = metadata.into();
@@ -112,6 +144,11 @@ impl OffsetAndMetadata {
     /// The leader epoch of the record before it, if it is known.
     pub const fn leader_epoch(&self) -> Option<i32> {
         self.position.leader_epoch()
+    }
+
+    /// The id of the topic that the offset belongs to, if it is known.
+    pub const fn topic_id(&self) -> Option<TopicId> {
+        self.position.topic_id()
     }
 
     /// The text beside it; empty if there is none.
@@ -157,4 +194,7 @@ pub struct OffsetAndTimestamp {
     pub timestamp: Timestamp,
     /// The leader epoch of the record, if it is known.
     pub leader_epoch: Option<i32>,
+    /// The id of the topic. `Position::new(offset).with_topic_id(topic_id)` is the position in front of
+    /// the record.
+    pub topic_id: TopicId,
 }

@@ -1,7 +1,7 @@
 use super::Position;
-use crate::log::{Chunk, Fetched, FetchedRecord};
+use crate::log::{Chunk, Fetched, FetchedRecord, Log};
 use crate::record::Headers;
-use crate::types::{Timestamp, TopicPartition};
+use crate::types::{Timestamp, TopicId, TopicPartition};
 
 /// What one `poll` returned. It owns what its records lie in, so the consumer stays free to commit
 /// and seek while they are read.
@@ -26,7 +26,20 @@ use crate::types::{Timestamp, TopicPartition};
 pub struct ConsumerRecords {
     pub(super) fetched: Fetched,
     /// What `Chunk::partition` counts.
-    pub(super) partitions: Vec<TopicPartition>,
+    pub(super) partitions: Vec<Origin>,
+}
+
+/// A partition that records are from.
+#[derive(Debug)]
+pub(super) struct Origin {
+    partition: TopicPartition,
+    topic_id: TopicId,
+}
+
+impl Origin {
+    pub(super) fn of(log: &Log) -> Self {
+        Self { partition: log.partition().clone(), topic_id: log.topic_id() }
+    }
 }
 
 impl ConsumerRecords {
@@ -47,13 +60,13 @@ impl ConsumerRecords {
 
     /// The partitions that records are from.
     pub fn partitions(&self) -> impl ExactSizeIterator<Item = &TopicPartition> {
-        self.partitions.iter()
+        self.partitions.iter().map(|origin| &origin.partition)
     }
 
     /// The records of one partition, in the order of their offsets; none if there are none of it.
     pub fn records(&self, partition: &TopicPartition) -> Iter<'_> {
         let chunks = &self.fetched.chunks;
-        let number = self.partitions.iter().position(|known| known == partition);
+        let number = self.partitions.iter().position(|known| known.partition == *partition);
         // Chunks of a partition stand together, in the order of the partitions.
         let first = |number| chunks.partition_point(|chunk| chunk.partition < number);
         match number {
@@ -127,8 +140,8 @@ impl<'a> Iterator for Iter<'a> {
             if let Some(raw) = self.rest.next() {
                 self.left = self.left.saturating_sub(1);
                 let chunk = self.chunk?;
-                let partition = self.records.partitions.get(chunk.partition)?;
-                return Some(ConsumerRecord { partition, chunk, raw, bytes: self.bytes });
+                let origin = self.records.partitions.get(chunk.partition)?;
+                return Some(ConsumerRecord { origin, chunk, raw, bytes: self.bytes });
             }
             if !self.enter_chunk() {
                 return None;
@@ -165,7 +178,7 @@ impl ExactSizeIterator for Iter<'_> {}
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct ConsumerRecord<'a> {
-    partition: &'a TopicPartition,
+    origin: &'a Origin,
     chunk: &'a Chunk,
     raw: &'a FetchedRecord,
     bytes: &'a [u8],
@@ -174,17 +187,22 @@ pub struct ConsumerRecord<'a> {
 impl<'a> ConsumerRecord<'a> {
     /// The topic.
     pub fn topic(&self) -> &'a str {
-        self.partition.topic()
+        self.origin.partition.topic()
     }
 
     /// The partition.
     pub fn partition(&self) -> u32 {
-        self.partition.partition()
+        self.origin.partition.partition()
     }
 
     /// Topic and partition.
     pub fn topic_partition(&self) -> &'a TopicPartition {
-        self.partition
+        &self.origin.partition
+    }
+
+    /// The id of the topic. A topic that is created later under the same name has another one.
+    pub fn topic_id(&self) -> TopicId {
+        self.origin.topic_id
     }
 
     /// The offset.
@@ -194,7 +212,7 @@ impl<'a> ConsumerRecord<'a> {
     }
 
     /// The epoch of the writer that appended the record. Stored with the offset by those who keep
-    /// positions outside of the engine: [`ConsumerRecord::next_position`] has both.
+    /// positions outside of the engine: [`ConsumerRecord::next_position`] has both, and the topic id.
     pub fn leader_epoch(&self) -> i32 {
         self.chunk.epoch
     }
@@ -202,7 +220,7 @@ impl<'a> ConsumerRecord<'a> {
     /// The position behind this record: what is committed, or kept elsewhere, when it is done, and
     /// given to [`Consumer::seek`](super::Consumer::seek).
     pub fn next_position(&self) -> Position {
-        Position::new(self.offset().saturating_add(1)).with_leader_epoch(self.leader_epoch())
+        Position::of(self.offset().saturating_add(1), Some(self.leader_epoch()), self.topic_id())
     }
 
     /// The timestamp.

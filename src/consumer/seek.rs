@@ -3,19 +3,23 @@ use std::collections::BTreeMap;
 use super::held::Held;
 use super::{Consumer, OffsetAndTimestamp, Position};
 use crate::error::{Error, Result};
-use crate::types::{Timestamp, TopicPartition};
+use crate::types::{Timestamp, TopicId, TopicPartition, planted};
 
 impl Consumer {
     /// Goes on at a position in an assigned partition. Whether its offset is in the log is seen by the
     /// next poll, which applies `auto.offset.reset` if it is not.
     ///
-    /// A position that was kept outside of the engine is given with the leader epoch that
+    /// A position that was kept outside of the engine is given with the leader epoch and the topic id that
     /// [`Consumer::position`] or [`ConsumerRecord::next_position`](super::ConsumerRecord::next_position)
-    /// told: then a record that power loss took back is noticed (KIP-320).
+    /// told: then a record that power loss took back is noticed (KIP-320), and so is a topic that was
+    /// deleted and created again (KIP-516). [`Position`] says what a position without them means.
     ///
     /// # Errors
-    /// `Misuse` if the partition is not assigned to this consumer, or for a negative offset or epoch;
-    /// `LogTruncated` if the record before the position is not the one of that epoch any more.
+    /// The position stays where it was. `Misuse` if the partition is not assigned to this consumer, or for
+    /// a negative offset or epoch; `LogTruncated` if the record before the position is not the one of that
+    /// epoch any more; `InconsistentTopicId` if the position belongs to a topic that was deleted, and the name
+    /// to another one now: [`Consumer::seek_to_beginning`] goes on there. A position without id belongs to
+    /// the topic that this consumer reads. `UnknownTopic` if that topic was deleted.
     ///
     /// ```
     /// use grouplog::{Broker, ConsumerConfig, Record, TopicConfig, TopicPartition};
@@ -47,7 +51,9 @@ impl Consumer {
         if position.offset() < 0 || position.leader_epoch().is_some_and(|epoch| epoch < 0) {
             return Err(Error::Misuse("an offset to seek and its leader epoch are not negative"));
         }
-        let held = self.held_mut(partition)?;
+        let at = self.held(partition)?;
+        self.check_topic(at, position.topic_id())?;
+        let held = self.held.get_mut(at).ok_or(NOT_ASSIGNED)?;
         if position.leader_epoch().is_some() {
             held.check_not_truncated(position)?;
         }
@@ -55,12 +61,51 @@ impl Consumer {
         Ok(())
     }
 
-    /// Goes to the log start of an assigned partition.
+    /// Checks that a position belongs to the topic that is read. A consumer that chose its partitions goes
+    /// over to a topic that was created again, if that is the one the position belongs to.
+    fn check_topic(&mut self, at: usize, given: Option<TopicId>) -> Result<()> {
+        let held = self.held.get_mut(at).ok_or(NOT_ASSIGNED)?;
+        let given = given.filter(|_| !planted("topic_id_not_checked"));
+        let Some(given) = given.filter(|given| *given != held.log.topic_id()) else {
+            return if held.log.is_deleted() { Err(self.source.gone(&held.log)) } else { Ok(()) };
+        };
+        let now = self.source.registry()?.log(held.partition())?;
+        if now.topic_id() != given {
+            let (partition, start) = (held.partition().clone(), now.start_offset());
+            return Err(Error::InconsistentTopicId { partition, given, start });
+        }
+        if !self.assigned {
+            return Err(Error::Misuse(
+                "the partition of the topic created again is not assigned to this consumer yet: poll first",
+            ));
+        }
+        *held = held.renewed(now);
+        Ok(())
+    }
+
+    /// The partition as it is now. A consumer that chose its partitions goes over to a topic that was
+    /// created again; a group takes the partition of a deleted topic back by itself.
+    pub(super) fn held_now(&mut self, at: usize) -> Result<&mut Held> {
+        let held = self.held.get_mut(at).ok_or(NOT_ASSIGNED)?;
+        if held.log.is_deleted() {
+            if !self.assigned {
+                return Err(self.source.gone(&held.log));
+            }
+            *held = held.renewed(self.source.registry()?.log(held.partition())?);
+        }
+        Ok(held)
+    }
+
+    /// Goes to the log start of an assigned partition. If its topic was deleted and created again, a
+    /// consumer with [`Consumer::assign`] goes to the log start of the new topic.
     ///
     /// # Errors
-    /// `Misuse` if the partition is not assigned to this consumer.
+    /// `Misuse` if the partition is not assigned to this consumer; `UnknownTopic`, `UnknownPartition` if it
+    /// was deleted; `InconsistentTopicId` if the topic was created again and the group has not assigned
+    /// its partition yet, which the next poll does.
     pub fn seek_to_beginning(&mut self, partition: &TopicPartition) -> Result<()> {
-        let held = self.held_mut(partition)?;
+        let at = self.held(partition)?;
+        let held = self.held_now(at)?;
         held.seek(Position::new(held.log.start_offset()));
         Ok(())
     }
@@ -68,9 +113,10 @@ impl Consumer {
     /// Goes to the log end of an assigned partition: only records sent from now on are returned.
     ///
     /// # Errors
-    /// `Misuse` if the partition is not assigned to this consumer.
+    /// As [`Consumer::seek_to_beginning`].
     pub fn seek_to_end(&mut self, partition: &TopicPartition) -> Result<()> {
-        let held = self.held_mut(partition)?;
+        let at = self.held(partition)?;
+        let held = self.held_now(at)?;
         held.seek(Position::new(held.log.end_offset()));
         Ok(())
     }
@@ -79,28 +125,33 @@ impl Consumer {
     /// there is none.
     ///
     /// # Errors
-    /// `Misuse` if the partition is not assigned to this consumer; `Corrupt`, `Io` from looking.
+    /// As [`Consumer::seek_to_beginning`]; `Corrupt`, `Io` from looking.
     pub fn seek_to_timestamp(
         &mut self,
         partition: &TopicPartition,
         timestamp: Timestamp,
     ) -> Result<()> {
-        let held = self.held_mut(partition)?;
+        let at = self.held(partition)?;
+        let held = self.held_now(at)?;
         let offset = held.log.offset_since(timestamp)?;
         held.seek(Position::new(offset));
         Ok(())
     }
 
-    /// The next offset to return, and the leader epoch of the record before it if that is known.
+    /// The next offset to return, the leader epoch of the record before it if that is known, and the id of
+    /// the topic. If the topic was deleted, that is still where the consumer stands in it, until a poll.
     ///
     /// # Errors
-    /// `Misuse` if the partition is not assigned to this consumer; `NoOffsetForPartition`,
-    /// `LogTruncated` where the position is not decided yet and cannot be.
+    /// `Misuse` if the partition is not assigned to this consumer. Where the position is not decided yet
+    /// and cannot be: `NoOffsetForPartition`, `LogTruncated`, and those of [`Consumer::seek_to_beginning`].
     pub fn position(&mut self, partition: &TopicPartition) -> Result<Position> {
         // Where it begins may have to be looked up.
         self.source.registry()?;
         let at = self.held(partition)?;
-        self.start(at)?;
+        if self.held.get(at).is_some_and(|held| held.offset().is_none()) {
+            self.held_now(at)?;
+            self.start(at)?;
+        }
         self.held.get(at).and_then(Held::position).ok_or(NOT_ASSIGNED)
     }
 
@@ -112,7 +163,8 @@ impl Consumer {
     /// offsets that compaction left out.
     ///
     /// # Errors
-    /// Those of [`Consumer::position`].
+    /// Those of [`Consumer::position`]; `UnknownTopic`, `UnknownPartition`, `InconsistentTopicId` if the
+    /// topic was deleted.
     ///
     /// ```
     /// use grouplog::{Broker, Record, TopicConfig, TopicPartition};
@@ -128,7 +180,11 @@ impl Consumer {
     /// ```
     pub fn lag(&mut self, partition: &TopicPartition) -> Result<i64> {
         let position = self.position(partition)?;
-        let log = &self.held_mut(partition)?.log;
+        let at = self.held(partition)?;
+        let log = &self.held.get(at).ok_or(NOT_ASSIGNED)?.log;
+        if log.is_deleted() {
+            return Err(self.source.gone(log));
+        }
         Ok(log.lag(position.offset(), log.end_offset()))
     }
 
@@ -186,7 +242,8 @@ impl Consumer {
             }
             let log = self.source.registry()?.log(&partition)?;
             let first = log.offset_for_time(timestamp)?.map(|(offset, timestamp)| {
-                OffsetAndTimestamp { offset, timestamp, leader_epoch: log.epoch_of(offset) }
+                let (leader_epoch, topic_id) = (log.epoch_of(offset), log.topic_id());
+                OffsetAndTimestamp { offset, timestamp, leader_epoch, topic_id }
             });
             found.insert(partition, first);
         }

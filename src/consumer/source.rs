@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use crate::engine::{Engine, EngineHandle, Registry, Snapshot};
 use crate::error::{Error, Result};
+use crate::log::Log;
 use crate::time::Clock;
 
 /// Where a consumer reads: the engine of this process, or a folder as it was when it was looked at.
@@ -40,6 +41,20 @@ impl Source {
             Self::Snapshot(_) => {
                 Err(Error::Misuse("the folder is open for reading only: nothing can be committed"))
             }
+        }
+    }
+
+    /// Why a position in `log`, which was deleted, is of no use.
+    pub(super) fn gone(&self, log: &Log) -> Error {
+        let partition = log.partition();
+        match self.registry().and_then(|registry| registry.log(partition)) {
+            Ok(now) if now.topic_id() != log.topic_id() => Error::InconsistentTopicId {
+                partition: partition.clone(),
+                given: log.topic_id(),
+                start: now.start_offset(),
+            },
+            Ok(_) => Error::UnknownTopic { topic: partition.topic().to_owned() },
+            Err(error) => error,
         }
     }
 

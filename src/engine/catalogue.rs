@@ -130,7 +130,8 @@ impl Catalogue {
         }
     }
 
-    fn topic(&self, name: &str) -> Result<&TopicImage> {
+    /// The topic of this name.
+    pub(crate) fn topic(&self, name: &str) -> Result<&TopicImage> {
         self.topics.get(name).ok_or_else(|| Error::UnknownTopic { topic: name.to_owned() })
     }
 

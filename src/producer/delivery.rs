@@ -3,7 +3,7 @@ use std::sync::Arc;
 use crate::config::Acks;
 use crate::error::Result;
 use crate::log::{Log, Placed};
-use crate::types::{Lsn, Timestamp};
+use crate::types::{Lsn, Timestamp, TopicId};
 
 /// A record that was sent: it has its offset and is `Written`.
 ///
@@ -125,6 +125,12 @@ impl RecordMetadata {
     /// The topic.
     pub fn topic(&self) -> &str {
         self.log.partition().topic()
+    }
+
+    /// The id of the topic. A topic that is created later under the same name has another one, and there the
+    /// offset means another record: [`Position::with_topic_id`](crate::Position::with_topic_id).
+    pub fn topic_id(&self) -> TopicId {
+        self.log.topic_id()
     }
 
     /// The partition.

@@ -25,6 +25,7 @@ mod offsets;
 mod polls;
 mod produce;
 mod read_only;
+mod recreated;
 mod topics;
 mod typed;
 mod world;

@@ -44,12 +44,14 @@ fn a_position_knows_the_epoch_of_the_record_before_it() {
     }
     assert!(epochs.is_sorted_by(|a, b| a < b), "{epochs:?}");
     let partition = tp("t", 0);
+    let id = broker.describe_topic("t").unwrap().id;
     let mut consumer = assigned(&broker, in_group().max_poll_records(1));
-    assert_eq!(consumer.position(&partition).unwrap(), Position::new(0));
+    assert_eq!(consumer.position(&partition).unwrap(), Position::new(0).with_topic_id(id));
     for (n, epoch) in epochs.iter().enumerate() {
         let records = consumer.poll(Duration::ZERO).unwrap();
         let position = consumer.position(&partition).unwrap();
-        assert_eq!(position, Position::new(n as i64 + 1).with_leader_epoch(*epoch));
+        let expected = Position::new(n as i64 + 1).with_leader_epoch(*epoch).with_topic_id(id);
+        assert_eq!(position, expected);
         assert_eq!(records.iter().next().unwrap().next_position(), position);
         consumer.commit().unwrap();
         let committed = consumer.committed(&partition).unwrap().unwrap();
@@ -63,6 +65,7 @@ fn a_position_knows_the_epoch_of_the_record_before_it() {
     }
     let given = OffsetAndMetadata::new(2).with_leader_epoch(epochs[1]).with_metadata("noted");
     consumer.commit_offsets([(partition.clone(), given.clone())]).unwrap();
+    let given = given.with_topic_id(id);
     assert_eq!(consumer.committed(&partition).unwrap(), Some(given.clone()));
     drop(consumer);
     broker.close().unwrap();

@@ -40,6 +40,7 @@ checkpoint_above_e          crash:during_checkpoint
 checkpoint_not_synced       crash:commits
 checkpoint_wakes_early      model:a_checkpoint_reaches
 closed_once_is_closed       api:first_use
+commit_to_deleted           api:recreated
 commit_without_epoch        api:offsets
 cut_not_synced              lib:a_cut_is_durable
 cut_once                    crash:cut_short
@@ -86,6 +87,7 @@ one_offset_file             crash:commits
 only_waiters_sync           lib:journal::tests::syncing
 opening_needs_space         api:a_folder_opens_though
 panic_not_noticed           lib:panic_watch
+position_carried_over       simulation:seeds
 positions_without_epoch     api:offsets
 prefer_segments             model:a_reader_beside_a_roll
 publish_relaxed             model:readers_see_whole_records
@@ -115,6 +117,7 @@ synced_before_recovery      crash:synced_after
 take_foreign_folder         api:the_folder_of_another
 time_inside_is_silence      api:membership
 time_of_each_record         api:produce
+topic_id_not_checked        simulation:seeds
 truncation_not_noticed      api:offsets
 unlink_before_sync          crash:delete_and_recreate
 vouch_for_unsynced          crash:first_open

@@ -334,7 +334,7 @@ mod tests {
         let group = engine.groups.get("g").unwrap();
         let change = OffsetChange::Set(vec![(log.number(), Some(committed))]);
         let commit = OffsetCommit { group: Arc::clone(group.name()), change };
-        engine.commit_offsets(&group, None, [partition], &commit).unwrap();
+        engine.commit_offsets(&group, None, [&*log], &commit).unwrap();
     }
 
     /// H4: what comes while a checkpoint is written is not in it, however long that takes.

@@ -65,7 +65,7 @@ impl Engine {
         let logs = reset::scope(&self.registry, group, offsets.as_deref(), scope)?;
         let plan = reset::plan(&logs, offsets.as_deref(), to, now)?;
         let commit = reset::commit(group, &logs, &plan, now);
-        self.administer_offsets(&commit, |members| refuse_members(members, group))?;
+        self.administer_offsets(&commit, &logs, |members| refuse_members(members, group))?;
         Ok(plan)
     }
 
@@ -77,14 +77,14 @@ impl Engine {
         let logs = reset::scope(&self.registry, group, Some(&offsets), scope)?;
         let entries = logs.iter().map(|log| (log.number(), None)).collect();
         let commit = OffsetCommit { group: group.into(), change: OffsetChange::Set(entries) };
-        self.administer_offsets(&commit, |members| refuse_subscribed(members, group, &logs))
+        self.administer_offsets(&commit, &[], |members| refuse_subscribed(members, group, &logs))
     }
 
     /// Durable when it returns.
     pub(crate) fn delete_group(&self, group: &str) -> Result<()> {
         self.check_open()?;
         let commit = OffsetCommit { group: group.into(), change: OffsetChange::RemoveGroup };
-        self.administer_offsets(&commit, |members| {
+        self.administer_offsets(&commit, &[], |members| {
             refuse_members(members, group)?;
             // Asked under the group's lock, as the change is made: two deletions do not both succeed.
             let known = self.offsets_of(group).is_some();
@@ -92,9 +92,11 @@ impl Engine {
         })
     }
 
+    /// `logs`: the partitions that get an offset, which must be there still.
     fn administer_offsets(
         &self,
         commit: &OffsetCommit,
+        logs: &[Arc<Log>],
         check: impl FnOnce(&Group) -> Result<()>,
     ) -> Result<()> {
         if matches!(&commit.change, OffsetChange::Set(entries) if entries.is_empty()) {
@@ -102,7 +104,8 @@ impl Engine {
         }
         let group = self.groups.get(&commit.group)?;
         group.expire(self.clock().monotonic());
-        let lsn = self.change_offsets(&group, |members| check(members), commit)?;
+        let logs = logs.iter().map(|log| &**log);
+        let lsn = self.change_offsets(&group, |members| check(members), logs, commit)?;
         self.wait_synced(lsn)
     }
 

@@ -2,10 +2,11 @@
 
 use super::GroupHandle;
 use crate::engine::state::{Engine, Offsets};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::group::{Group, MemberEpoch, MemberId, OffsetCommit};
 use crate::journal::{Credit, SECTION_HEADER, SectionKind, section_header};
-use crate::types::{Lsn, TopicPartition};
+use crate::log::Log;
+use crate::types::{Lsn, planted};
 
 impl Engine {
     /// Journals a commit of offsets and applies it, if the group accepts it: as a member's, or as that
@@ -14,10 +15,11 @@ impl Engine {
         &self,
         group: &GroupHandle,
         member: Option<(&MemberId, MemberEpoch)>,
-        partitions: impl IntoIterator<Item = &'p TopicPartition>,
+        logs: impl IntoIterator<Item = &'p Log> + Clone,
         commit: &OffsetCommit,
     ) -> Result<Lsn> {
         let now = self.clock().monotonic();
+        let partitions = logs.clone().into_iter().map(Log::partition);
         self.change_offsets(
             group,
             |members| {
@@ -30,23 +32,50 @@ impl Engine {
                 }
                 .map_err(|refusal| refusal.into_error(group.name(), member.map(|(id, _)| id)))
             },
+            logs,
             commit,
         )
     }
 
-    /// Journals a change of a group's offsets and applies it, if `check` lets it pass under the lock that
-    /// a change of the group's members takes.
-    pub(in crate::engine) fn change_offsets(
+    /// Journals a change of a group's offsets and applies it, if `check` accepts it under the lock that a
+    /// change of the group's members takes. `logs` are the partitions that get an offset. The change is
+    /// refused if one of them was deleted, because a deletion removes the offsets, too.
+    pub(in crate::engine) fn change_offsets<'p>(
         &self,
         group: &GroupHandle,
         check: impl FnOnce(&mut Group) -> Result<()>,
+        logs: impl IntoIterator<Item = &'p Log>,
         commit: &OffsetCommit,
     ) -> Result<Lsn> {
         let (mut credit, body) = self.reserve_for(commit)?;
         let mut state = group.lock();
         check(&mut state.group)?;
         let mut offsets = self.offsets.lock();
+        self.check_exist(logs)?;
         self.journal_offsets(&mut credit, &mut offsets, &body, commit)
+    }
+
+    /// Checks that the topics of partitions exist. The caller holds the lock of the offsets, which a
+    /// deletion takes, too.
+    fn check_exist<'p>(&self, logs: impl IntoIterator<Item = &'p Log>) -> Result<()> {
+        if planted("commit_to_deleted") {
+            return Ok(());
+        }
+        let catalogue = self.catalogue.lock();
+        // Partitions of one topic mostly stand together.
+        let mut checked = None;
+        for log in logs {
+            if checked.replace(log.topic_id()) == Some(log.topic_id()) {
+                continue;
+            }
+            let partition = log.partition();
+            if catalogue.topic(partition.topic())?.id != log.topic_id() {
+                let start = self.registry.log(partition).map_or(0, |now| now.start_offset());
+                let (partition, given) = (partition.clone(), log.topic_id());
+                return Err(Error::InconsistentTopicId { partition, given, start });
+            }
+        }
+        Ok(())
     }
 
     /// The section of a change of offsets, and journal space for it.

@@ -39,7 +39,7 @@ impl Engine {
                 let now = self.clock().now().max(Timestamp::from_millis(0));
                 let change = OffsetChange::Active(now);
                 let commit = OffsetCommit { group: Arc::clone(group.name()), change };
-                self.change_offsets(&group, |_| Ok(()), &commit)?;
+                self.change_offsets(&group, |_| Ok(()), [], &commit)?;
             }
         }
         Ok(())
