@@ -11,6 +11,8 @@ pub(crate) enum Action {
     Flush,
     CreateTopic,
     DeleteTopic,
+    /// Deletes a topic and creates it again, before anybody polls.
+    RecreateTopic,
     Checkpoint,
     /// Reads everything, and compares.
     Look,
@@ -46,7 +48,7 @@ pub(crate) enum Action {
 use Action::*;
 
 /// All of them, with how often they come relative to each other, if at all.
-pub(crate) const ALL: [(Action, u32); 28] = [
+pub(crate) const ALL: [(Action, u32); 29] = [
     (Send, 40),
     (SendSynced, 12),
     (Wait, 6),
@@ -54,6 +56,7 @@ pub(crate) const ALL: [(Action, u32); 28] = [
     (Flush, 5),
     (CreateTopic, 4),
     (DeleteTopic, 2),
+    (RecreateTopic, 2),
     (Checkpoint, 3),
     (Look, 2),
     (LookBeside, 1),

@@ -2,7 +2,7 @@
 
 use grouplog::{Consumer, Error};
 
-use crate::member::{INTERVAL, Member, partition};
+use crate::member::{INTERVAL, Member, partition, place_of};
 use crate::oracle::{Change, Place};
 use crate::session::Session;
 use crate::world::{Step, World, violation};
@@ -46,6 +46,7 @@ impl World {
             Some(false) if !offsets.iter().all(holds) => None,
             fenced => fenced,
         };
+        let late = self.may_be_late(&session.members[at]);
         let mut refused = false;
         let had_failed = session.has_failed();
         let change = Change::Commit { group: group.to_owned(), offsets: offsets.to_vec() };
@@ -66,6 +67,12 @@ impl World {
                 refused = true;
                 self.take_back();
             }
+            // Nothing was committed of it, and nothing can be.
+            Err(Error::UnknownTopic { .. } | Error::InconsistentTopicId { .. }) if late => {
+                self.trace.tally.refusals += 1;
+                refused = true;
+                self.take_back();
+            }
             Err(Error::Indeterminate { .. }) => self.is_undecided(session),
             Err(_) => self.take_back(),
         }
@@ -81,6 +88,15 @@ impl World {
                 self.judge(&error, mark)
             }
         }
+    }
+
+    /// Whether the consumer stands in a topic that was deleted.
+    fn may_be_late(&self, member: &Member) -> bool {
+        let known = &member.positions;
+        let assigned = member.consumer.assignment();
+        self.is_uncertain()
+            || assigned.iter().any(|assigned| !self.exists(&place_of(assigned)))
+            || known.iter().any(|(place, (known, _))| *known != self.incarnation(place))
     }
 
     /// Whether all changes but the last one are acknowledged.

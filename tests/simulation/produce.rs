@@ -126,6 +126,10 @@ impl World {
 
     pub(crate) fn create_topic(&mut self, session: &mut Session) -> Step {
         let name = ["a", "b", "c"][self.below(3)];
+        self.create(session, name)
+    }
+
+    fn create(&mut self, session: &mut Session, name: &str) -> Step {
         let partitions = 1 + self.below(self.options.partitions_max as usize) as u32;
         let append_time = self.options.append_time_in as usize;
         let kind = if append_time > 0 && self.one_in(append_time) {
@@ -160,6 +164,7 @@ impl World {
             // Refused: one that may come back by a crash is still the one that it was.
             (self.incarnations, self.append_time) = before;
         }
+        self.note_topic_ids(&session.broker);
         if created.is_some() {
             self.history.synced();
         }
@@ -167,15 +172,38 @@ impl World {
     }
 
     pub(crate) fn delete_topic(&mut self, session: &mut Session) -> Step {
-        let Some((name, _)) = self.any_place() else { return Ok(()) };
+        match self.any_place() {
+            Some((name, _)) => self.delete(session, &name),
+            None => Ok(()),
+        }
+    }
+
+    fn delete(&mut self, session: &mut Session, name: &str) -> Step {
         self.note(format!("delete {name}"));
-        self.kept.retain(|kept| kept.place.0 != name);
-        let change = Change::Delete { topic: name.clone() };
-        let deleted = self.change(session, change, |session| session.broker.delete_topic(&name))?;
+        let change = Change::Delete { topic: name.to_owned() };
+        let deleted = self.change(session, change, |session| session.broker.delete_topic(name))?;
+        self.note_topic_ids(&session.broker);
         if deleted.is_some() {
             self.history.synced();
         }
         Ok(())
+    }
+
+    /// Consumers go on from positions that belong to another topic.
+    pub(crate) fn recreate_topic(&mut self, session: &mut Session) -> Step {
+        let Some((name, _)) = self.any_place() else { return Ok(()) };
+        self.delete(session, &name)?;
+        if self.is_uncertain() || self.history.state().topics.contains_key(&name) {
+            return Ok(());
+        }
+        self.create(session, &name)?;
+        if self.is_uncertain() {
+            return Ok(());
+        }
+        for _ in 0..self.below(8) {
+            self.send(session)?;
+        }
+        if self.is_uncertain() { Ok(()) } else { self.check_kept(&session.broker) }
     }
 
     /// A call that cannot succeed may fail for want of the disk first.

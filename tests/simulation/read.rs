@@ -57,14 +57,27 @@ impl World {
                 check_ownership(session)?;
                 Ok(true)
             }
-            // Somebody deleted what it had chosen.
-            Some(Err(Error::UnknownTopic { .. })) if !member.is_subscribed() => {
+            // Somebody deleted what it had chosen. Either it gives up, or it goes on when it is there again.
+            Some(Err(Error::UnknownTopic { .. } | Error::UnknownPartition { .. }))
+                if self.has_lost_a_partition(member) =>
+            {
                 self.note(format!("{} has lost its topic", member.name));
-                session.members.swap_remove(at);
+                if self.one_in(2) {
+                    session.members.swap_remove(at);
+                } else {
+                    self.take_up(member)?;
+                }
                 Ok(true)
             }
             other => violation(format!("{} polls {other:?}", member.name)),
         }
+    }
+
+    /// Whether it chose a partition that is not there.
+    pub(crate) fn has_lost_a_partition(&self, member: &Member) -> bool {
+        let chosen = member.consumer.assignment();
+        !member.is_subscribed()
+            && (self.is_uncertain() || chosen.iter().any(|chosen| !self.exists(&place_of(chosen))))
     }
 
     fn check_records(&mut self, member: &mut Member, records: &ConsumerRecords) -> Step {
@@ -85,9 +98,10 @@ impl World {
             let incarnation = self.incarnation(&place);
             let expected = match member.positions.get(&place) {
                 Some((known, next)) if *known == incarnation => *next,
-                _ => {
-                    member.paused.remove(&place);
-                    self.start_of(member, &place)
+                known => {
+                    self.trace.tally.renewals +=
+                        u64::from(known.is_some() && !member.is_subscribed());
+                    self.begin(member, &place)
                 }
             };
             // What may be committed or not may be where it begins or not.
@@ -104,6 +118,15 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Where a consumer begins in a topic that it did not know. What it chose stays paused, what a group
+    /// gives it is not.
+    fn begin(&self, member: &mut Member, place: &Place) -> i64 {
+        if member.is_subscribed() {
+            member.paused.remove(place);
+        }
+        self.start_of(member, place)
     }
 
     /// Where a consumer begins that has no position: at the committed offset, or where it is told to.
@@ -129,28 +152,28 @@ impl World {
         }
         for place in held {
             // One of a topic that was deleted is on its way out.
-            if self.history.state().topics.get(&place.0).is_none_or(|t| t.len() <= place.1 as usize)
-            {
+            if !self.exists(&place) {
                 if member.is_subscribed() {
                     member.positions.remove(&place);
                 }
                 continue;
             }
             let incarnation = self.incarnation(&place);
-            let known = member.positions.get(&place);
-            if !member.is_subscribed() && known.is_some_and(|(known, _)| *known != incarnation) {
-                // What it chose was deleted. Paused, it is not told before it resumes.
-                continue;
-            }
-            let expected = match known {
-                Some((known, next)) if *known == incarnation => *next,
-                _ => {
-                    member.paused.remove(&place);
-                    self.start_of(member, &place)
+            let position = member.consumer.position(&partition(&place));
+            let current = position.as_ref().is_ok_and(|at| self.is_current(&place, at));
+            let expected = match member.positions.get(&place).copied() {
+                Some((known, next)) if known == incarnation => next,
+                // What it chose is another topic now, and no poll has come to it yet.
+                Some((_, next)) if !member.is_subscribed() && !current => {
+                    if position.as_ref().is_ok_and(|position| position.offset() == next) {
+                        continue;
+                    }
+                    next
                 }
+                _ => self.begin(member, &place),
             };
-            match member.consumer.position(&partition(&place)) {
-                Ok(position) if position.offset() == expected => {}
+            match position {
+                Ok(position) if position.offset() == expected && current => {}
                 other => {
                     let name = &member.name;
                     return violation(format!(
@@ -241,12 +264,16 @@ impl World {
         Some((at, held[self.below(held.len())].clone()))
     }
 
-    /// Positions that were kept outside of the engine are good if their record is still there, and
-    /// `LogTruncated` if not (KIP-320).
+    /// Positions that were kept outside of the engine are good if their record is still there. Otherwise they
+    /// are refused: as `LogTruncated` (KIP-320), or as `InconsistentTopicId` where the topic is another one.
     pub(crate) fn check_kept(&mut self, broker: &Broker) -> Step {
         for kept in std::mem::take(&mut self.kept) {
             let log = self.history.state().topics.get(&kept.place.0);
-            let Some(log) = log.and_then(|logs| logs.get(kept.place.1 as usize)) else { continue };
+            let Some(log) = log.and_then(|logs| logs.get(kept.place.1 as usize)) else {
+                // There may be a topic of this name again.
+                self.kept.push(kept);
+                continue;
+            };
             let there = log.get(kept.position.offset() as usize - 1).is_some_and(|record| {
                 // Contents are never used twice.
                 record.is(&kept.record)
@@ -256,7 +283,13 @@ impl World {
             reader.assign([partition.clone()]).or_else(unexpected)?;
             match reader.seek(&partition, kept.position) {
                 Ok(()) if there => self.kept.push(kept),
-                Err(Error::LogTruncated { .. }) if !there => {}
+                Err(Error::LogTruncated { .. })
+                    if !there && self.is_current(&kept.place, &kept.position) => {}
+                Err(Error::InconsistentTopicId { .. })
+                    if !there && !self.is_current(&kept.place, &kept.position) =>
+                {
+                    self.trace.tally.refusals += 1;
+                }
                 other => return violation(format!("{kept:?}, there: {there}: {other:?}")),
             }
         }

@@ -51,6 +51,10 @@ pub(crate) struct Tally {
     pub(crate) read_faults: u64,
     pub(crate) failures: u64,
     pub(crate) evictions: u64,
+    /// Consumers that went on with a topic that was created again under the name of the one they chose.
+    pub(crate) renewals: u64,
+    /// Positions in deleted topics that were refused.
+    pub(crate) refusals: u64,
 }
 
 impl Tally {
@@ -75,6 +79,8 @@ impl Tally {
         self.read_faults += other.read_faults;
         self.failures += other.failures;
         self.evictions += other.evictions;
+        self.renewals += other.renewals;
+        self.refusals += other.refusals;
     }
 }
 
@@ -83,14 +89,16 @@ impl fmt::Display for Tally {
         write!(
             f,
             "{} lives, {} kills, {} power losses, {} faults set, {} of reads, {} brokers failed, \
-             {} evictions; ",
+             {} evictions, {} renewals, {} refusals; ",
             self.lives,
             self.kills,
             self.power_losses,
             self.faults,
             self.read_faults,
             self.failures,
-            self.evictions
+            self.evictions,
+            self.renewals,
+            self.refusals
         )?;
         let mut actions = self.actions.clone();
         actions.sort_by_key(|(action, _)| *action);

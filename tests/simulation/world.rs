@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use grouplog::storage::{Crash, Memory, Storage};
 use grouplog::time::{Clock, ManualClock, Random, SeededRandom};
-use grouplog::{Broker, BrokerConfig, Error, Timestamp};
+use grouplog::{Broker, BrokerConfig, Error, Position, Timestamp, TopicId};
 
 use crate::action::Action;
 use crate::disturb::Trouble;
@@ -52,6 +52,8 @@ pub(crate) struct World {
     pub(crate) kept: Vec<Kept>,
     /// How often each topic was created: what a consumer knows of an earlier one is of no use.
     pub(crate) incarnations: BTreeMap<String, u64>,
+    /// The ids of the topics that are there.
+    pub(crate) topic_ids: BTreeMap<String, TopicId>,
     /// The topics whose records get the broker's timestamps.
     pub(crate) append_time: BTreeSet<String>,
     /// So many changes at least are there when the folder is opened next, if fewer than the history says.
@@ -75,6 +77,7 @@ impl World {
             trace: Trace::default(),
             kept: Vec::new(),
             incarnations: BTreeMap::new(),
+            topic_ids: BTreeMap::new(),
             append_time: BTreeSet::new(),
             promised: usize::MAX,
             closed: false,
@@ -148,6 +151,7 @@ impl World {
             Action::Flush => self.flush(session),
             Action::CreateTopic => self.create_topic(session),
             Action::DeleteTopic => self.delete_topic(session),
+            Action::RecreateTopic => self.recreate_topic(session),
             Action::Checkpoint => self.checkpoint(session),
             Action::Look => self.look(session),
             Action::LookBeside => self.look_beside(session),
@@ -259,6 +263,7 @@ impl World {
             let files = least.div_ceil(FILE_BYTES);
             folder::check(&self.memory, &broker, files).map_err(End::Violation)?;
         }
+        self.note_topic_ids(&broker);
         self.check_kept(&broker)?;
         Session::new(broker).or_else(|error| violation(format!("no producer: {error:?}")))
     }
@@ -366,6 +371,24 @@ impl World {
     /// Whether something was tried of which nobody knows if it is there.
     pub(crate) fn is_uncertain(&self) -> bool {
         self.history.attempted() > self.history.promised(false)
+    }
+
+    /// Remembers which topics there are now.
+    pub(crate) fn note_topic_ids(&mut self, broker: &Broker) {
+        let topics = broker.list_topics().into_iter();
+        let ids = topics.filter_map(|name| Some((broker.describe_topic(&name).ok()?.id, name)));
+        self.topic_ids = ids.map(|(id, name)| (name, id)).collect();
+    }
+
+    /// Whether a position is one of the topic that has the name of the place now.
+    pub(crate) fn is_current(&self, place: &Place, position: &Position) -> bool {
+        position.topic_id() == self.topic_ids.get(&place.0).copied()
+    }
+
+    /// Whether a partition is there.
+    pub(crate) fn exists(&self, (topic, partition): &Place) -> bool {
+        let topics = &self.history.state().topics;
+        topics.get(topic).is_some_and(|logs| logs.len() > *partition as usize)
     }
 
     /// A partition of a topic that is there.
