@@ -126,8 +126,8 @@ impl Admin {
     /// A consumer that still wants a deleted record gets `OffsetOutOfRange`, or continues where
     /// `auto.offset.reset` says. Records that `poll` has returned stay readable.
     ///
-    /// Files go segment by segment with the next checkpoint, which is asked for: those that lie wholly below,
-    /// but for the last one.
+    /// The call asks for a checkpoint, which removes the segments that lie wholly below `before`. Deleting up to
+    /// the log end removes all of them. Deleted records in front of `before` in the same segment keep their space.
     ///
     /// # Errors
     /// `OffsetOutOfRange` beyond the log end; `UnknownTopic`, `UnknownPartition`.

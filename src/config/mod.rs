@@ -4,7 +4,7 @@
 //! | key | setting | default | range |
 //! |---|---|---|---|
 //! | `partitions` | [`TopicConfig::partitions`] | 1 | 1 to 100,000 |
-//! | `segment.bytes` | [`TopicConfig::segment_bytes`] | 1 GiB | 1 KiB to 2 GiB - 1 |
+//! | `segment.bytes` | [`TopicConfig::segment_bytes`] | 64 MiB | 1 KiB to 2 GiB - 1 |
 //! | `segment.ms` | [`TopicConfig::segment_ms`] | 7 days | 1 ms and more |
 //! | `index.interval.bytes` | [`TopicConfig::index_interval_bytes`] | 4096 | 0 to 2 GiB - 1 |
 //! | `max.message.bytes` | [`TopicConfig::max_message_bytes`] | 1048588 | 1 KiB to 16 MiB |

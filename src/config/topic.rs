@@ -32,7 +32,7 @@ impl Default for TopicConfig {
     fn default() -> Self {
         Self {
             partitions: 1,
-            segment_bytes: 1 << 30,
+            segment_bytes: 64 << 20,
             segment_ms: 7 * 24 * 3600 * 1000,
             index_interval_bytes: 4096,
             max_message_bytes: 1_048_588,
@@ -54,7 +54,8 @@ impl TopicConfig {
         self
     }
 
-    /// The size in bytes that a segment file may reach before the next one is begun.
+    /// The size in bytes that a segment file may reach before the next one is begun: 1 KiB to 2 GiB - 1, 64 MiB
+    /// by default. Deleting records gives space back in whole segments.
     pub fn segment_bytes(mut self, bytes: u32) -> Self {
         self.segment_bytes = bytes;
         self

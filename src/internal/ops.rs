@@ -40,6 +40,8 @@ enum Change {
     Delete(usize),
     /// Records of a topic, each with its partition and number.
     Append(usize, Vec<(u32, u64)>),
+    /// The records of a partition below an offset go.
+    DeleteRecords(usize, u32, usize),
     Commit(usize, u32, i64),
 }
 
@@ -74,12 +76,22 @@ impl State {
                     logs[*partition as usize].push(*number);
                 }
             }
+            Change::DeleteRecords(topic, partition, before) => {
+                let logs = self.topics.get_mut(topic).expect("it is there");
+                logs[*partition as usize]
+                    .iter_mut()
+                    .take(*before)
+                    .for_each(|number| *number = GONE);
+            }
             Change::Commit(topic, partition, offset) => {
                 self.offsets.insert((*topic, *partition), *offset);
             }
         }
     }
 }
+
+/// What stands for a record that was deleted; numbers begin at 1.
+const GONE: u64 = 0;
 
 struct World {
     memory: Memory,
@@ -176,6 +188,7 @@ impl World {
                 self.call(true, |broker| broker.producer()?.flush());
             }
             8 => self.create(topic, partition + 1),
+            9 if kind & 0x20 != 0 => self.delete_records(topic, partition, usize::from(input.u8())),
             9 => self.delete(topic),
             10 => self.look(),
             11 => {
@@ -289,6 +302,17 @@ impl World {
         }
     }
 
+    /// Deletes the records of a partition below an offset; every other time all of them.
+    fn delete_records(&mut self, topic: usize, partition: u32, before: usize) {
+        let Some(partition) = self.partition(topic, partition) else { return };
+        let end = State::of(&self.changes).topics[&topic][partition as usize].len();
+        let before = if before % 2 == 0 { end } else { before / 2 % (end + 1) };
+        self.change(Change::DeleteRecords(topic, partition, before), true, |broker| {
+            let at = TopicPartition::new(TOPICS[topic], partition);
+            broker.admin().delete_records(&at, before as i64).map(|_| ())
+        });
+    }
+
     /// What is seen must be what all changes made, but for one whose outcome is not known.
     fn look(&mut self) {
         let Some(broker) = &self.broker else { return };
@@ -342,7 +366,7 @@ fn observe(broker: &Broker) -> Result<State> {
         for partition in described.partitions {
             let mut reader = broker.consumer_with(ConsumerConfig::new())?;
             reader.assign([partition.partition.clone()])?;
-            let mut log = Vec::new();
+            let mut log = vec![GONE; partition.start_offset as usize];
             while (log.len() as i64) < partition.end_offset {
                 for record in &reader.poll(Duration::ZERO)? {
                     assert_eq!(record.offset(), log.len() as i64, "no gap");

@@ -3,13 +3,17 @@
 //! The log start moves under the append lock together with its frame, so a checkpoint captures it exactly at
 //! its position (L5). Segments that lie wholly below it leave the view, and then the folder, only when a
 //! checkpoint is durable that does not list them any more: no frame that is still needed speaks of them
-//! then, and what a crash leaves of their files is removed by the next opening. The last segment stays.
+//! then, and the next opening removes what a crash leaves of their files.
+//!
+//! The last segment goes like the others when all of it is deleted. No batch is added to such a segment: the
+//! next one begins a new segment. So a checkpoint that lists no segment can remove every segment below its
+//! log end, and no record that came meanwhile is in one of them.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use super::write_out::WriteOut;
-use super::{Log, SegmentImage, check_range};
+use super::{Log, LogImage, check_range};
 use crate::error::{CorruptReason, Result};
 use crate::segment::parse_file_name;
 use crate::sync::atomic::Ordering;
@@ -81,20 +85,26 @@ impl Log {
         Ok(())
     }
 
-    /// Removes the segments below those that a durable checkpoint lists. That they are gone is durable with
-    /// the next checkpoint. A file that cannot be removed stays until the folder is opened again, which
+    /// Removes the segments below those that a durable checkpoint lists. The next checkpoint makes the
+    /// removal durable. A file that cannot be removed stays until the folder is opened again: opening
     /// removes what no checkpoint lists.
-    pub(super) fn remove_unlisted(&self, out: &mut WriteOut, listed: &[SegmentImage]) {
-        let Some(first) = listed.first().map(|segment| segment.base_offset) else { return };
+    pub(super) fn remove_unlisted(&self, out: &mut WriteOut, listed: &LogImage) {
+        let first = listed.segments.first().map_or(listed.end_offset, |first| first.base_offset);
         let below = |base_offset: i64| base_offset < first;
         if self.view().segments.first().is_none_or(|segment| !below(segment.base_offset())) {
             return;
         }
+        let mut closed = Vec::new();
         self.swap_view(|view| {
             let segments = Arc::make_mut(&mut view.segments);
             let gone = segments.partition_point(|segment| below(segment.base_offset()));
-            segments.drain(..gone).for_each(|segment| segment.close_file());
+            for segment in segments.drain(..gone) {
+                closed.extend(segment.open_file());
+                segment.close_file();
+            }
         });
+        // An open handle would keep the space of a removed file.
+        out.forget_files(&closed);
         if !planted("removal_not_durable") {
             out.names_changed = true;
             self.mark_dirty();

@@ -55,7 +55,7 @@ pub(crate) use recover::LogImage;
 pub(crate) use section::{APPEND_HEADER_BYTES, AppendSection};
 pub(crate) use settle::read_topic_id;
 pub(crate) use verify::Verified;
-pub(crate) use write_out::{Captured, METADATA_FILE, SegmentImage};
+pub(crate) use write_out::{Captured, METADATA_FILE, SegmentImage, is_deleted};
 
 use append::Appender;
 use open_files::OpenFiles;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Cursor, FetchLimits, Fetched, Log, LogIdentity, LogShared, RecordData};
+use super::{Cursor, FetchLimits, Fetched, Log, LogIdentity, LogImage, LogShared, RecordData};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::Error;
 use crate::storage::Memory;
@@ -166,9 +166,10 @@ fn a_search_by_time_beside_retention_finds_a_record() {
 fn delete_below_2(log: &Log) {
     log.delete_records(2, |_| Ok(())).unwrap();
     log.lock_for_checkpoint().freeze();
-    let mut listed = log.capture().unwrap().segments;
-    listed.retain(|segment| segment.base_offset >= 2);
-    log.checkpointed(&listed);
+    let mut segments = log.capture().unwrap().segments;
+    segments.retain(|segment| segment.base_offset >= 2);
+    let (start_offset, end_offset) = (2, log.end_offset());
+    log.checkpointed(&LogImage { start_offset, end_offset, epochs: Vec::new(), segments });
 }
 
 /// Deletion: an append comes before it or is refused, a reader gets records or nothing, and no buffer stays

@@ -68,7 +68,13 @@ impl Log {
     pub(crate) fn check_files(&self) -> Result<Option<Error>> {
         let storage = &*self.shared.storage;
         let view = self.view();
-        let Some((active, sealed)) = view.segments.split_last() else { return Ok(None) };
+        let Some((active, sealed)) = view.segments.split_last() else {
+            if view.stored_end(self.end_offset()) > 0 {
+                // The next batch goes into this folder. It may be gone: it is made again then.
+                check_not_foreign(storage, self.dir(), self.topic_id())?;
+            }
+            return Ok(None);
+        };
         if storage.metadata(self.dir())?.is_none() {
             return Err(sealed.first().unwrap_or(active).missing());
         }
@@ -126,9 +132,11 @@ impl Log {
                 out.names_changed = true;
             }
         }
-        // The folder was being made when the crash came; it is made again with the first batch.
+        // The folder was being made when the crash came; it is made again with the first batch. A folder whose
+        // records are all deleted is whole.
         let metadata = self.dir().join(METADATA_FILE);
-        if view.segments.is_empty() && storage.metadata(&metadata)?.is_some() {
+        let was_being_made = view.segments.is_empty() && view.stored_end(self.end_offset()) == 0;
+        if was_being_made && storage.metadata(&metadata)?.is_some() {
             storage.remove(&metadata)?;
             out.names_changed = true;
         }

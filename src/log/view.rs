@@ -25,6 +25,12 @@ impl View {
         self.frozen.iter().chain(&self.open)
     }
 
+    /// The offset up to which records were written to segments, also to those that were deleted since;
+    /// `end` is the log end.
+    pub(super) fn stored_end(&self, end: i64) -> i64 {
+        self.batches().next().map_or(end, |first| first.base_offset)
+    }
+
     /// The batch in memory that holds `offset`, if the segments do not.
     pub(super) fn batch_of(&self, offset: i64) -> Option<&Arc<MemBatch>> {
         let frozen = self.frozen.partition_point(|batch| batch.base_offset <= offset);

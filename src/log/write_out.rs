@@ -8,7 +8,7 @@ use super::batch::MemBatch;
 use super::segment::{Segment, SegmentFolder};
 use super::settle::check_not_foreign;
 use super::view::View;
-use super::{Log, TopicConfig};
+use super::{Log, LogImage, TopicConfig};
 use crate::error::{Error, Result};
 use crate::record::Compression;
 use crate::storage::{OpenMode, StorageFile};
@@ -58,6 +58,13 @@ pub(super) struct WriteOut {
     captured: Option<Captured>,
     /// Scratch for compressed payloads.
     compressed: Vec<u8>,
+}
+
+impl WriteOut {
+    /// Drops the handles of files that are removed: nobody needs to sync them.
+    pub(super) fn forget_files(&mut self, removed: &[Arc<dyn StorageFile>]) {
+        self.unsynced.retain(|file| !is_in(removed, file));
+    }
 }
 
 impl Log {
@@ -119,8 +126,8 @@ impl Log {
         out.unsynced.retain(|file| !is_in(&synced, file) || is_in(&newer, file));
     }
 
-    /// The captured state is in a durable checkpoint, with these segments.
-    pub(crate) fn checkpointed(&self, listed: &[SegmentImage]) {
+    /// The captured state is in a durable checkpoint, which lists these segments.
+    pub(crate) fn checkpointed(&self, listed: &LogImage) {
         let mut out = self.out.lock();
         self.mark.store(-1, Ordering::Release);
         out.captured = None;
@@ -266,7 +273,10 @@ impl Log {
         let active = self.view.read().segments.last().cloned();
         if let Some(active) = active {
             let incoming = Incoming { bytes, end_offset, max_timestamp };
-            let roll = should_roll(&active.image(), &incoming, &self.config());
+            let active_image = active.image();
+            let roll = should_roll(&active_image, &incoming, &self.config())
+                || is_deleted(&active_image, self.start_offset())
+                    && !planted("append_to_deleted_segment");
             // Of a roll that failed half-way it is sealed already.
             if !roll && !active.is_sealed() && active.can_go_on()? {
                 return Ok(active);
@@ -365,6 +375,12 @@ fn should_roll(active: &SegmentImage, batch: &Incoming, config: &TopicConfig) ->
     full || aged || far
 }
 
+/// Whether a segment holds records, and all of them are below the log start. Checkpoints do not list it any
+/// more, so no batch may be added to it.
+pub(crate) fn is_deleted(segment: &SegmentImage, log_start: i64) -> bool {
+    segment.base_offset < segment.end_offset && segment.end_offset <= log_start
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -382,6 +398,14 @@ mod tests {
 
     fn incoming() -> Incoming {
         Incoming { bytes: 24, end_offset: 210, max_timestamp: 6_000 }
+    }
+
+    #[test]
+    fn a_segment_is_deleted_when_the_log_start_has_passed_it_whole() {
+        assert!(!is_deleted(&active(), 199));
+        assert!(is_deleted(&active(), 200));
+        // An empty one takes the next batch.
+        assert!(!is_deleted(&SegmentImage { end_offset: 100, len: 0, ..active() }, 100));
     }
 
     #[test]

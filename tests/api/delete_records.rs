@@ -4,7 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use grouplog::storage::Storage as _;
-use grouplog::{Broker, ConsumerConfig, Error, OffsetReset, Record, Timestamp, TopicConfig};
+use grouplog::{
+    Broker, ConsumerConfig, Error, OffsetReset, Record, Timestamp, TopicConfig, Verify,
+};
 
 use crate::world::{World, all, drain, reader, refused, tp};
 
@@ -74,8 +76,99 @@ fn what_is_deleted_is_gone_for_good_and_its_files_too() {
     broker.close().unwrap();
     let broker = world.open();
     assert_eq!(offsets(&broker), [40, 41, 42]);
-    assert_eq!(files(&world).len(), 2, "{:?}", files(&world));
+    assert_eq!(files(&world), [log_name(40)]);
     assert!(!broker.recovery_report().unclean);
+}
+
+fn log_name(base_offset: i64) -> String {
+    format!("{base_offset:020}.log")
+}
+
+/// Bytes of all files of the partition but for the text that says whose folder it is.
+fn bytes(world: &World) -> u64 {
+    let entries = world.storage.list(Path::new("t-0")).unwrap();
+    let names = entries.into_iter().map(|entry| entry.name);
+    let counted = names.filter(|name| name != "partition.metadata");
+    counted
+        .map(|name| world.storage.metadata(&Path::new("t-0").join(name)).unwrap().unwrap().1)
+        .sum()
+}
+
+#[test]
+fn a_partition_whose_records_are_all_deleted_keeps_no_bytes() {
+    for closes in [false, true] {
+        let world = World::new();
+        let mut broker = world.open();
+        broker.create_topic("t", TopicConfig::new()).unwrap();
+        send(&broker, 0, 40);
+        broker.checkpoint().unwrap();
+        assert_eq!(files(&world), [log_name(0)]);
+        assert!(bytes(&world) > 20_000);
+        assert_eq!(broker.admin().delete_records(&tp("t", 0), 40).unwrap(), 40);
+        broker.checkpoint().unwrap();
+        assert_eq!(bytes(&world), 0, "{:?}", files(&world));
+        let topic = broker.describe_topic("t").unwrap();
+        let partition = &topic.partitions[0];
+        assert_eq!((partition.start_offset, partition.end_offset), (40, 40));
+        assert_eq!((partition.segments, partition.bytes), (0, 0));
+        if closes {
+            broker.close().unwrap();
+            broker = world.open();
+        }
+        // An empty log that does not begin at 0 is one to read from, to append to and to close.
+        let mut early = reader(&broker, "t", 1);
+        assert!(early.poll(Duration::ZERO).unwrap().is_empty());
+        send(&broker, 40, 42);
+        assert_eq!(drain(&mut early).len(), 2);
+        broker.checkpoint().unwrap();
+        assert_eq!(files(&world), [log_name(40)]);
+        broker.close().unwrap();
+        let broker = world.open();
+        assert_eq!(offsets(&broker), [40, 41], "closes: {closes}");
+        assert!(!broker.recovery_report().unclean);
+    }
+}
+
+#[test]
+fn a_batch_behind_a_deleted_segment_begins_a_new_one() {
+    let world = World::new();
+    let broker = world.open();
+    broker.create_topic("t", TopicConfig::new()).unwrap();
+    send(&broker, 0, 4);
+    broker.checkpoint().unwrap();
+    broker.admin().delete_records(&tp("t", 0), 4).unwrap();
+    // Appended before the next checkpoint, and written out by it.
+    send(&broker, 4, 5);
+    broker.checkpoint().unwrap();
+    assert_eq!(files(&world), [log_name(4)]);
+    assert_eq!(offsets(&broker), [4]);
+}
+
+#[test]
+fn readers_from_outside_see_a_partition_without_segments() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let broker = Broker::open(&path).unwrap();
+    broker.create_topic("t", TopicConfig::new()).unwrap();
+    send(&broker, 0, 4);
+    broker.checkpoint().unwrap();
+    let mut beside = Broker::open_read_only(&path).unwrap();
+    let mut reader = beside.consumer().unwrap();
+    reader.assign([tp("t", 0)]).unwrap();
+    assert_eq!(drain(&mut reader).len(), 4);
+    broker.admin().delete_records(&tp("t", 0), 4).unwrap();
+    broker.checkpoint().unwrap();
+    for sent in [4, 6, 9] {
+        send(&broker, beside.log_bounds(&tp("t", 0)).unwrap().1 as usize, sent);
+        beside.refresh().unwrap();
+        assert_eq!(beside.log_bounds(&tp("t", 0)).unwrap(), (4, sent as i64));
+        let mut reader = beside.consumer().unwrap();
+        reader.assign([tp("t", 0)]).unwrap();
+        assert_eq!(drain(&mut reader).len(), sent - 4);
+        let checked = Verify::new().run(&path).unwrap();
+        assert!(checked.findings.is_empty(), "{checked:?}");
+        broker.checkpoint().unwrap();
+    }
 }
 
 #[test]

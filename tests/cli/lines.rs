@@ -178,7 +178,7 @@ fn every_printed_json_is_json() {
     assert_eq!((&listed["topic"], &listed["records"]), (&"orders".into(), &2.into()));
     let topic = object(&["topic", "describe", "orders", "--json"]);
     assert_eq!(topic["partitions"][1]["end_offset"], 2);
-    assert_eq!(topic["config"]["segment.bytes"], "1073741824");
+    assert_eq!(topic["config"]["segment.bytes"], "67108864");
     for (group, format) in [("a", &["--json"][..]), ("b", &["--format", "json"])] {
         let text = cli.ok_text(&[&["consume", "orders", "-g", group], format].concat());
         let records: Vec<Value> =

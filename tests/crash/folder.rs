@@ -75,10 +75,11 @@ fn check_folder(
     }
     let mut names: Vec<String> = list(memory, folder).into_iter().map(|entry| entry.name).collect();
     names.sort();
-    // Segments that lie wholly below the log start are gone, but for the last one.
+    // Segments that lie wholly below the log start are gone.
     let base = |name: &String| name.split('.').next().and_then(|base| base.parse::<i64>().ok());
     let logs = names.iter().filter(|name| extension(name) == "log");
-    let mut next = logs.filter_map(base).take_while(|&base| base <= start).last().unwrap_or(0);
+    let first = logs.filter_map(base).take_while(|&base| base <= start).last();
+    let mut next = first.unwrap_or(if start == end { end } else { 0 });
     let mut bases = Vec::new();
     for name in names.iter().filter(|name| extension(name) == "log") {
         if *name != format!("{next:020}.log") {

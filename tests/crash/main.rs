@@ -66,6 +66,7 @@ scripts! {
     groups_go: crate::script::groups_go();
     alter: crate::script::alter();
     delete_records: crate::script::delete_records();
+    delete_all_records: crate::script::delete_all_records();
     delete_and_recreate: crate::script::delete_and_recreate();
     recycle: crate::script::recycle();
     compressed: crate::script::compressed();
@@ -101,6 +102,7 @@ macro_rules! scripts_beside_a_checkpoint {
 
 scripts_beside_a_checkpoint! {
     during_checkpoint;
+    delete_during_checkpoint;
     recycle_during_checkpoint;
 }
 

@@ -135,6 +135,13 @@ impl State {
             })
     }
 
+    /// The log start offset of a partition.
+    #[allow(dead_code, reason = "the crash tests have no consumers that begin somewhere")]
+    pub(crate) fn start(&self, (topic, partition): &Place) -> i64 {
+        let log = self.topics.get(topic).and_then(|topic| topic.get(*partition as usize));
+        log.map_or(0, |log| log.iter().take_while(|record| **record == gone()).count() as i64)
+    }
+
     /// The log end offset of a partition.
     pub(crate) fn end(&self, (topic, partition): &Place) -> i64 {
         let log = self.topics.get(topic).and_then(|topic| topic.get(*partition as usize));

@@ -27,6 +27,7 @@ any_panic_counts            lib:panic_watch
 append_behind_damage        api:records_behind_a_damaged
 append_on_full_disk         api:a_full_disk_refuses
 append_to_deleted           model:a_deletion
+append_to_deleted_segment   api:a_batch_behind_a_deleted
 batch_checksum_not_checked  api:a_damaged_batch
 believe_cached_checkpoint   crash:first_open
 believe_cached_journal      api:a_topic_is_deleted_for_good

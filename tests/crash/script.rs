@@ -231,6 +231,30 @@ pub(crate) fn delete_records() -> Script {
     Script::new("delete_records", steps, second)
 }
 
+/// All records are deleted, so that no segment is left: with a checkpoint before the next records and without,
+/// and over a close.
+pub(crate) fn delete_all_records() -> Script {
+    let delete = |before| Step::DeleteRecords("a", 0, before);
+    let mut steps = vec![create("a", 1, 4096), Send("a", 0, 400), Send("a", 0, 900), Checkpoint];
+    steps.extend([delete(2), Checkpoint, Send("a", 0, 400), Flush, Checkpoint]);
+    steps.extend([delete(3), Send("a", 0, 900), Checkpoint, delete(4), Checkpoint, Reopen]);
+    steps.extend([Send("a", 0, 400), delete(5), Reopen, commit("a", 0), Send("a", 0, 400)]);
+    let mut second = second();
+    second.extend([Checkpoint, delete(1), Checkpoint, Send("a", 0, 400)]);
+    Script::new("delete_all_records", steps, second)
+}
+
+/// All records are deleted, and new ones come while the checkpoint that gives up the only segment is at its
+/// `pause`-th call.
+pub(crate) fn delete_during_checkpoint(pause: u32) -> Script {
+    let mut steps = vec![create("a", 1, 4096), Send("a", 0, 400), Send("a", 0, 900), Checkpoint];
+    steps.push(Step::DeleteRecords("a", 0, 2));
+    let inner = vec![Send("a", 0, 900), Send("a", 0, 900), Send("a", 0, 400), Flush];
+    steps.push(Step::DuringCheckpoint { pause, steps: inner });
+    steps.extend([Send("a", 0, 400), Checkpoint, commit("a", 0)]);
+    Script::new(&format!("delete_during_checkpoint:{pause}"), steps, second())
+}
+
 /// More than the journal holds: files are chained, checkpoints come by themselves, files are used again.
 pub(crate) fn recycle() -> Script {
     let mut steps = vec![create("a", 1, 64 << 10), create("b", 1, 64 << 10)];
@@ -337,6 +361,9 @@ pub(crate) fn recycle_during_checkpoint(pause: u32) -> Script {
 pub(crate) fn by_name(name: &str) -> Option<Script> {
     match name.split_once(':') {
         Some(("during_checkpoint", pause)) => return Some(during_checkpoint(pause.parse().ok()?)),
+        Some(("delete_during_checkpoint", pause)) => {
+            return Some(delete_during_checkpoint(pause.parse().ok()?));
+        }
         Some(("recycle_during_checkpoint", pause)) => {
             return Some(recycle_during_checkpoint(pause.parse().ok()?));
         }
@@ -350,6 +377,7 @@ pub(crate) fn by_name(name: &str) -> Option<Script> {
         groups_go(),
         alter(),
         delete_records(),
+        delete_all_records(),
         delete_and_recreate(),
         recycle(),
         compressed(),

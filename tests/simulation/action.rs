@@ -13,6 +13,8 @@ pub(crate) enum Action {
     DeleteTopic,
     /// Deletes a topic and creates it again, before anybody polls.
     RecreateTopic,
+    /// All records of a partition, or those below one of them.
+    DeleteRecords,
     Checkpoint,
     /// Reads everything, and compares.
     Look,
@@ -48,7 +50,7 @@ pub(crate) enum Action {
 use Action::*;
 
 /// All of them, with how often they come relative to each other, if at all.
-pub(crate) const ALL: [(Action, u32); 29] = [
+pub(crate) const ALL: [(Action, u32); 30] = [
     (Send, 40),
     (SendSynced, 12),
     (Wait, 6),
@@ -57,6 +59,7 @@ pub(crate) const ALL: [(Action, u32); 29] = [
     (CreateTopic, 4),
     (DeleteTopic, 2),
     (RecreateTopic, 2),
+    (DeleteRecords, 4),
     (Checkpoint, 3),
     (Look, 2),
     (LookBeside, 1),

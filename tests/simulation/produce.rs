@@ -6,6 +6,7 @@ use grouplog::time::{Clock, Random, SeededRandom};
 use grouplog::{Delivery, Error, Record, RecordMetadata, Timestamp, TimestampType, TopicConfig};
 
 use crate::disturb::Mark;
+use crate::member::partition;
 use crate::observe::observe;
 use crate::oracle::{Change, Place, RecordModel};
 use crate::session::Session;
@@ -204,6 +205,28 @@ impl World {
             self.send(session)?;
         }
         if self.is_uncertain() { Ok(()) } else { self.check_kept(&session.broker) }
+    }
+
+    /// Deletes records of a partition, most often all of them. Consumers that stand among them are not what is
+    /// tried here: nobody reads meanwhile.
+    pub(crate) fn delete_records(&mut self, session: &mut Session) -> Step {
+        let Some(place) = self.any_place() else { return Ok(()) };
+        if !session.members.is_empty() || self.is_uncertain() {
+            return Ok(());
+        }
+        let end = self.history.state().end(&place);
+        let all = end == 0 || self.below(4) > 0;
+        let before = if all { end } else { self.below(end as usize) as i64 };
+        self.note(format!("delete the records of {place:?} below {before}"));
+        self.kept.retain(|kept| kept.place != place);
+        let change = Change::DeleteRecords { place: place.clone(), before };
+        let deleted = self.change(session, change, |session| {
+            session.broker.admin().delete_records(&partition(&place), before)
+        })?;
+        if deleted.is_some() {
+            self.history.synced();
+        }
+        Ok(())
     }
 
     /// A call that cannot succeed may fail for want of the disk first.

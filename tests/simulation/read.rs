@@ -133,11 +133,12 @@ impl World {
     fn start_of(&self, member: &Member, place: &Place) -> i64 {
         let state = self.history.state();
         let group = member.group.unwrap_or_default().to_owned();
+        let start = state.start(place);
         let committed = state.offsets.get(&(group, place.clone()));
         match (committed, member.reset) {
-            (Some(offset), _) => *offset,
-            (None, OffsetReset::Latest) => state.end(place),
-            (None, _) => 0,
+            (Some(offset), _) if *offset >= start => *offset,
+            (_, OffsetReset::Latest) => state.end(place),
+            _ => start,
         }
     }
 
@@ -188,7 +189,8 @@ impl World {
 
     pub(crate) fn seek(&mut self, session: &mut Session) -> Step {
         let Some((at, place)) = self.any_held(session) else { return Ok(()) };
-        let offset = self.below(self.history.state().end(&place) as usize + 1) as i64;
+        let (start, end) = (self.history.state().start(&place), self.history.state().end(&place));
+        let offset = start + self.below((end - start) as usize + 1) as i64;
         self.move_to(&mut session.members[at], place, offset, |consumer, partition| {
             consumer.seek(partition, offset)
         })

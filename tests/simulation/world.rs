@@ -152,6 +152,7 @@ impl World {
             Action::CreateTopic => self.create_topic(session),
             Action::DeleteTopic => self.delete_topic(session),
             Action::RecreateTopic => self.recreate_topic(session),
+            Action::DeleteRecords => self.delete_records(session),
             Action::Checkpoint => self.checkpoint(session),
             Action::Look => self.look(session),
             Action::LookBeside => self.look_beside(session),

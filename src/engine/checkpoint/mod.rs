@@ -23,7 +23,7 @@ use crate::engine::files;
 use crate::engine::image::CheckpointImage;
 use crate::engine::state::Engine;
 use crate::error::{Error, Result};
-use crate::log::{Captured, FreezeGuard, Frozen, Log, LogImage};
+use crate::log::{Captured, FreezeGuard, Frozen, Log, LogImage, is_deleted};
 use crate::types::{PartitionNumber, planted};
 
 impl Engine {
@@ -132,9 +132,9 @@ impl Engine {
             Ok(()) => {
                 // From here on all that was replayed is durable (hazard H8).
                 self.journal.release_synced();
+                let unlisted = LogImage::default();
                 for (log, _) in &freeze.logs {
-                    let listed = state.logs.get(&log.number());
-                    log.checkpointed(listed.map_or(&[], |image| image.segments.as_slice()));
+                    log.checkpointed(state.logs.get(&log.number()).unwrap_or(&unlisted));
                 }
                 self.journal.checkpointed(freeze.end);
                 if !self.reserve.is_given_up() {
@@ -269,14 +269,12 @@ impl Engine {
                 start_offset = log.start_offset();
             }
             let mut segments = captured.segments;
-            let below = segments
-                .partition_point(|segment| segment.end_offset <= start_offset)
-                .min(segments.len().saturating_sub(1));
-            segments.drain(..below);
+            let deleted = segments.partition_point(|segment| is_deleted(segment, start_offset));
+            segments.drain(..deleted);
             let image =
                 LogImage { start_offset, end_offset, epochs: frozen.epochs.clone(), segments };
             if planted("remove_segments_early") {
-                log.checkpointed(&image.segments);
+                log.checkpointed(&image);
             }
             logs.insert(log.number(), image);
         }

@@ -122,6 +122,7 @@ fn nothing_is_captured_without_a_mark() {
     assert_eq!(captured.segments.last().unwrap().end_offset, 1);
     // A second look is the same, and after the checkpoint there is none again.
     assert_eq!(log.capture().unwrap().segments, captured.segments);
-    log.checkpointed(&captured.segments);
+    let listed = LogImage { end_offset: 1, segments: captured.segments, ..LogImage::default() };
+    log.checkpointed(&listed);
     assert!(matches!(log.capture(), Err(Error::Closed)));
 }
