@@ -8,8 +8,10 @@ use crate::types::Timestamp;
 
 /// Where the engine gets the time from.
 ///
-/// Wall time stamps records; monotonic time drives every timeout, so that a clock that is set back or
-/// forward evicts nobody and deletes nothing early.
+/// The wall clock stamps records: their timestamps are what it says, right or wrong. Monotonic time drives every
+/// timeout, and the ages of what expires. So a wall clock that is set back or forward while a folder is open evicts
+/// nobody and deletes nothing. Over a restart, it makes data older by a day at most; see
+/// [`BrokerConfig::offsets_retention`](crate::BrokerConfig::offsets_retention).
 pub trait Clock: Send + Sync + fmt::Debug {
     /// The wall clock.
     fn now(&self) -> Timestamp;

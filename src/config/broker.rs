@@ -167,7 +167,12 @@ impl BrokerConfig {
     }
 
     /// How long committed offsets are kept that nobody uses: those of a group without members, from when it
-    /// had members last, and those of topics that its members do not read. By the wall clock, as in Kafka.
+    /// had members last, and those of topics that its members do not read.
+    ///
+    /// A jump of the wall clock is not elapsed time. While the folder is open, its monotonic clock counts. When it
+    /// is opened, the time since it was closed counts, up to one day. The rest counts from the next opening on that
+    /// comes an hour or more later. So offsets may be kept for longer than this, but not for less, unless the wall
+    /// clock is wrong when the folder is opened: then for a day less.
     pub fn offsets_retention(mut self, retention: Duration) -> Self {
         self.offsets_retention = retention;
         self

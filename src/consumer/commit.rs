@@ -169,7 +169,7 @@ impl Consumer {
             // Nothing to write, but whoever was evicted must still learn of it.
             return group.check_commit(member);
         }
-        let commit_timestamp = engine.clock().now();
+        let commit_timestamp = engine.stamp();
         let mut offsets = Vec::with_capacity(entries.len());
         for (log, offset) in entries {
             let committed = CommittedOffset {

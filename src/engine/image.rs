@@ -18,6 +18,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::engine::age_clock::LastSeen;
 use crate::engine::catalogue::Catalogue;
 use crate::engine::codec::{Decoder, Encoder};
 use crate::error::CorruptReason;
@@ -60,6 +61,8 @@ pub(crate) struct CheckpointImage {
     /// Whether the writer closed the folder with it: appends were refused before it was frozen, so neither
     /// the journal nor any file got anything since from that writer.
     pub(crate) closed: bool,
+    /// The clocks when it was written; `None` if nobody knows.
+    pub(crate) last_seen: Option<LastSeen>,
     pub(crate) catalogue: Catalogue,
     /// Partitions that ever had a record.
     pub(crate) logs: BTreeMap<PartitionNumber, LogImage>,
@@ -153,7 +156,18 @@ impl CheckpointImage {
         if epoch < 0 || epoch == Epoch::MAX || i64::try_from(counted).is_err() {
             return Err(CorruptReason::Field.into());
         }
-        let image = Self { directory_id, generation, end, epoch, offsets, closed, catalogue, logs };
+        let last_seen = None;
+        let image = Self {
+            directory_id,
+            generation,
+            end,
+            epoch,
+            offsets,
+            closed,
+            last_seen,
+            catalogue,
+            logs,
+        };
         // One state has one form: what this version would not have written is damage, though its
         // checksum is right.
         if bytes.get(..HEADER_BYTES.saturating_add(body_len)) != Some(image.encode().as_slice()) {
@@ -267,6 +281,7 @@ mod tests {
             epoch: 3,
             offsets: Some(OffsetFile { slot: 1, generation: 5, crc: 9 }),
             closed: true,
+            last_seen: None,
             catalogue,
             logs: BTreeMap::from([(PartitionNumber(1), log)]),
         }

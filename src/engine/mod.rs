@@ -7,6 +7,7 @@
 //! The handles that a program holds import this module: `producer`, `consumer`, `broker`. The engine imports
 //! none of them.
 
+mod age_clock;
 mod append;
 mod apply;
 mod background;

@@ -10,7 +10,7 @@
 //! 6. `offsets`
 //! 7. `catalogue`
 //! 8. the dirty list
-//! 9. the journal's lock, then views, registry and events, which take no further lock
+//! 9. the journal's lock, then views, registry, events and the clock of ages, which take no further lock
 //!
 //! Nothing waits for journal space under locks 2 to 9, because a checkpoint makes that space (hazard H6).
 //! Nothing waits for a sync or a thread under locks 3 to 9. No user code runs under a lock.
@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use crate::config::BrokerConfig;
+use crate::engine::age_clock::{AgeClock, LastSeen};
 use crate::engine::background::Background;
 use crate::engine::catalogue::Catalogue;
 use crate::engine::checkpoint::CheckpointState;
@@ -36,7 +37,7 @@ use crate::journal::Journal;
 use crate::log::LogShared;
 use crate::storage::{Storage, StorageLock};
 use crate::time::{Clock, Random};
-use crate::types::{Epoch, Lsn, planted};
+use crate::types::{Epoch, Lsn, Timestamp, planted};
 
 /// The committed offsets, with a version that rises with every change.
 #[derive(Debug)]
@@ -64,6 +65,7 @@ pub(crate) struct Engine {
     pub(super) troubles: Troubles,
     pub(super) background: Background,
     pub(super) writer: Writer,
+    pub(super) ages: Mutex<AgeClock>,
     pub(super) lock: Mutex<Option<Box<dyn StorageLock>>>,
     pub(super) closed: AtomicBool,
     /// How many handles the program holds.
@@ -77,6 +79,21 @@ impl Engine {
 
     pub(crate) fn random(&self) -> &dyn Random {
         &*self.config.random
+    }
+
+    /// The time at which ages end: what is older than it may be by now expires.
+    pub(crate) fn now_for_ages(&self) -> Timestamp {
+        self.ages.lock().now(self.clock().now(), self.clock().monotonic())
+    }
+
+    /// The time to note for what is used now.
+    pub(crate) fn stamp(&self) -> Timestamp {
+        self.ages.lock().stamp(self.clock().now(), self.clock().monotonic())
+    }
+
+    /// What the next opening has to know of the clocks.
+    pub(super) fn last_seen(&self) -> LastSeen {
+        self.ages.lock().last_seen(self.clock().now(), self.clock().monotonic())
     }
 
     /// Refuses calls after `close`, and those of a forked child.

@@ -4,14 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use grouplog::storage::Storage as _;
+use grouplog::time::Clock as _;
 use grouplog::{
     Admin, Broker, BrokerConfig, Consumer, ConsumerConfig, Error, OffsetScope, Record, ResetTo,
-    TopicConfig,
+    Timestamp, TopicConfig,
 };
 
 use crate::world::{World, drain, refused, tp};
 
 const DAY: Duration = Duration::from_hours(24);
+/// Ten of them, in milliseconds.
+const YEARS: i64 = 3_650 * 24 * 3_600_000;
 
 fn world() -> (World, Broker) {
     let world = World::new();
@@ -189,4 +192,44 @@ fn ten_thousand_groups_are_one_small_file() {
     broker.close().unwrap();
     let broker = world.open();
     assert_eq!(broker.list_groups(), ["group 7"]);
+}
+
+/// The wall clock is set by somebody, for one round of maintenance.
+fn round_at(world: &World, broker: &Broker, wall: Timestamp) {
+    let before = world.clock.now();
+    world.clock.set_wall(wall);
+    broker.maintain().unwrap();
+    world.clock.set_wall(before);
+    broker.maintain().unwrap();
+}
+
+#[test]
+fn a_jump_of_the_wall_clock_is_not_elapsed_time() {
+    let (world, broker) = world();
+    let admin = broker.admin();
+    drop(member(&broker, "g", &["t", "u"]));
+    days(&world, &broker, 3);
+    round_at(&world, &broker, Timestamp::from_millis(world.clock.now().as_millis() + YEARS));
+    assert_eq!(committed(&admin, "g"), ["t-0", "u-0"]);
+    round_at(&world, &broker, Timestamp::from_millis(0));
+    assert_eq!(committed(&admin, "g"), ["t-0", "u-0"]);
+    // The group is in use until the first round; then a week passes as ever.
+    days(&world, &broker, 3);
+    assert_eq!(committed(&admin, "g"), ["t-0", "u-0"]);
+    days(&world, &broker, 2);
+    assert!(admin.list_groups().is_empty());
+}
+
+#[test]
+fn what_is_committed_while_the_clock_stands_in_1970_is_not_from_1970() {
+    let (world, broker) = world();
+    let right = world.clock.now();
+    world.clock.set_wall(Timestamp::from_millis(5));
+    drop(member(&broker, "g", &["t"]));
+    let scope = OffsetScope::Topic("t".to_owned());
+    broker.admin().reset_offsets("h", &scope, ResetTo::Latest).unwrap();
+    broker.maintain().unwrap();
+    world.clock.set_wall(right);
+    broker.maintain().unwrap();
+    assert_eq!(broker.list_groups(), ["g", "h"]);
 }

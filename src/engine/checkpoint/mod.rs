@@ -225,6 +225,7 @@ impl Engine {
             epoch: self.epoch,
             offsets,
             closed,
+            last_seen: Some(self.last_seen()),
             catalogue: freeze.catalogue.clone(),
             logs,
         };

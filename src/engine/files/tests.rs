@@ -8,6 +8,7 @@ const ID: [u8; 16] = [7; 16];
 
 fn image(generation: u64) -> CheckpointImage {
     CheckpointImage {
+        last_seen: None,
         directory_id: ID,
         generation,
         end: Lsn::new(1, 4096),

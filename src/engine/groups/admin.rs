@@ -64,7 +64,7 @@ impl Engine {
         let offsets = self.offsets_of(group);
         let logs = reset::scope(&self.registry, group, offsets.as_deref(), scope)?;
         let plan = reset::plan(&logs, offsets.as_deref(), to, now)?;
-        let commit = reset::commit(group, &logs, &plan, now);
+        let commit = reset::commit(group, &logs, &plan, self.stamp());
         self.administer_offsets(&commit, &logs, |members| refuse_members(members, group))?;
         Ok(plan)
     }

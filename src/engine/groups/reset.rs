@@ -152,7 +152,7 @@ pub(in crate::engine) fn commit(
     group: &str,
     logs: &[Arc<Log>],
     plan: &[ResetOffset],
-    now: Timestamp,
+    stamp: Timestamp,
 ) -> OffsetCommit {
     let entries = logs.iter().zip(plan).map(|(log, reset)| {
         // The epoch of the record before it, so that a loss of that record is noticed (KIP-320).
@@ -162,7 +162,7 @@ pub(in crate::engine) fn commit(
             offset: reset.target,
             leader_epoch,
             metadata: Arc::default(),
-            commit_timestamp: now,
+            commit_timestamp: stamp,
         };
         (log.number(), Some(offset))
     });

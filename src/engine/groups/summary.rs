@@ -119,7 +119,8 @@ pub struct GroupOffset {
     pub leader_epoch: Option<i32>,
     /// The metadata committed with it; empty if there is none.
     pub metadata: String,
-    /// When it was committed.
+    /// When it was committed. By the wall clock, unless that was set back: then by the time that the engine has
+    /// counted.
     pub commit_timestamp: Option<Timestamp>,
     /// The log end offset.
     pub end_offset: i64,

@@ -16,7 +16,7 @@ impl Engine {
     /// A round of `offsets.retention.check.interval.ms`; how many offsets expired.
     pub(crate) fn expire_offsets(&self) -> Result<usize> {
         self.note_active_groups()?;
-        let now = self.clock().now();
+        let now = self.now_for_ages();
         let store = self.offsets.lock().store.snapshot();
         let mut groups: Vec<_> = store.iter().collect();
         // An order that depends on nothing but the names, for runs that are to be the same.
@@ -35,9 +35,7 @@ impl Engine {
             // Silent members are evicted by who looks at the group, not here: that may take an assignor
             // of the program's own. Groups without offsets have nothing to keep.
             if group.take_active() && self.offsets.lock().store.group(group.name()).is_some() {
-                // The format has no time before 1970.
-                let now = self.clock().now().max(Timestamp::from_millis(0));
-                let change = OffsetChange::Active(now);
+                let change = OffsetChange::Active(self.stamp());
                 let commit = OffsetCommit { group: Arc::clone(group.name()), change };
                 self.change_offsets(&group, |_| Ok(()), [], &commit)?;
             }

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use super::check::cut_files;
 use super::load::Loaded;
 use crate::config::{BrokerConfig, JournalMode};
+use crate::engine::age_clock::AgeClock;
 use crate::engine::background::Background;
 use crate::engine::checkpoint::CheckpointState;
 use crate::engine::groups::Groups;
@@ -55,6 +56,7 @@ pub(super) fn start(
         Ok(()) => {}
         Err(error) => return Err(error),
     }
+    let (wall, monotonic) = (config.clock.now(), config.clock.monotonic());
     let engine = Arc::new(Engine {
         storage,
         reserve,
@@ -71,6 +73,7 @@ pub(super) fn start(
         groups: Groups::new(config.group_max_size),
         background,
         writer: Writer::new(),
+        ages: Mutex::new(AgeClock::resume(image.last_seen, wall, monotonic)),
         lock: Mutex::new(Some(lock)),
         closed: AtomicBool::new(false),
         handles: AtomicUsize::new(0),
