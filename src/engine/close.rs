@@ -1,11 +1,13 @@
 //! Ending the engine.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::engine::files;
 use crate::engine::state::Engine;
 use crate::error::Result;
+use crate::log::Log;
 
 impl Engine {
     /// Ends the engine: everything is written out, nothing is left to replay.
@@ -21,24 +23,61 @@ impl Engine {
         self.groups.close();
         // First, so that nothing can come after the last checkpoint, which says so.
         self.journal.stop_appends();
-        let written = self.last_checkpoint().and_then(|()| self.finish_files());
+        let written = self.write_all();
         let journal = self.journal.close();
         drop(self.lock.lock().take());
         written.and(journal)
     }
 
-    /// Last index entries, and Kafka's leader epoch files, of the partitions in use.
+    /// Writes everything out. The checkpoint that says that the folder is closed comes last: an opening after it
+    /// looks at no file.
+    fn write_all(&self) -> Result<()> {
+        let changed = self.logs.dirty.lock().clone();
+        if !changed.is_empty() {
+            self.checkpoint()?;
+        }
+        let finished = self.finish_files().and_then(|()| {
+            // Those that lost records, and were not in use otherwise.
+            let logs = changed.iter().filter_map(|number| self.registry.by_number(*number));
+            logs.into_iter().try_for_each(|log| {
+                files::mend_epochs(&*self.storage, &folder_of(&log), &log.epochs())
+            })
+        });
+        let last = if finished.is_ok() { self.last_checkpoint() } else { self.checkpoint() };
+        finished.and(last)
+    }
+
+    /// Writes the last index entries, and Kafka's leader epoch files, of the partitions in use. The latter are
+    /// durable when this returns. The next opening mends what an interrupted close leaves of them.
     fn finish_files(&self) -> Result<()> {
+        let mut in_use = Vec::new();
         for topic in self.registry.topics() {
             for log in &topic.logs {
                 if log.finish()? {
-                    let dir = PathBuf::from(log.partition().to_string());
-                    files::write_epochs(&*self.storage, &dir, &log.epochs())?;
+                    in_use.push(Arc::clone(log));
                 }
             }
         }
+        // As many at a time as may be open at a time.
+        for some in in_use.chunks(self.logs.open_files.at_once()) {
+            let (mut files, mut new) = (Vec::new(), Vec::new());
+            for log in some {
+                let dir = folder_of(log);
+                let (file, is_new) = files::write_epochs(&*self.storage, &dir, &log.epochs())?;
+                files.push(file);
+                if is_new {
+                    new.push(dir);
+                }
+            }
+            self.storage.sync_all(&files)?;
+            self.storage.sync_dirs(&new.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
+        }
         Ok(())
     }
+}
+
+fn folder_of(log: &Log) -> PathBuf {
+    PathBuf::from(log.partition().to_string())
 }
 
 impl Drop for Engine {

@@ -408,20 +408,45 @@ pub(super) fn remove_folders(storage: &dyn Storage, deletion: &Deletion) -> Resu
     storage.sync_dir(Path::new(""))
 }
 
-/// Writes Kafka's `leader-epoch-checkpoint` into a partition's folder: an export, never read here.
-pub(super) fn write_epochs(storage: &dyn Storage, dir: &Path, epochs: &[(i32, i64)]) -> Result<()> {
-    use std::fmt::Write as _;
-    if storage.metadata(dir)?.is_none() {
+/// Writes Kafka's `leader-epoch-checkpoint` into a partition's folder, which must be there. The file is an
+/// export: the engine never reads it. Returns the file, which is to be synced, and whether its name is new.
+pub(super) fn write_epochs(
+    storage: &dyn Storage,
+    dir: &Path,
+    epochs: &[(i32, i64)],
+) -> Result<(Arc<dyn StorageFile>, bool)> {
+    let text = epochs_text(epochs);
+    let (file, new) = open_or_create(storage, &dir.join(EPOCHS_FILE))?;
+    file.write_at(text.as_bytes(), 0)?;
+    if !new {
+        file.set_len(text.len() as u64)?;
+    }
+    Ok((file, new))
+}
+
+/// Writes the file of epochs again if it is there and is not what a close would write now: a close was
+/// interrupted, or came before the last records.
+pub(super) fn mend_epochs(storage: &dyn Storage, dir: &Path, epochs: &[(i32, i64)]) -> Result<()> {
+    let path = dir.join(EPOCHS_FILE);
+    let Some((FileKind::File, len)) = storage.metadata(&path)? else { return Ok(()) };
+    let expected = epochs_text(epochs);
+    let same_length = len == expected.len() as u64;
+    if same_length && read_all(&*storage.open(&path, OpenMode::Read)?, len)? == expected.as_bytes()
+    {
         return Ok(());
     }
+    let (file, _) = write_epochs(storage, dir, epochs)?;
+    file.sync_data()
+}
+
+fn epochs_text(epochs: &[(i32, i64)]) -> String {
+    use std::fmt::Write as _;
     let mut text = format!("0\n{}\n", epochs.len());
     for (epoch, start) in epochs {
         // Writing to a String cannot fail.
         let _ok = writeln!(text, "{epoch} {start}");
     }
-    let (file, _) = open_or_create(storage, &dir.join(EPOCHS_FILE))?;
-    file.write_at(text.as_bytes(), 0)?;
-    file.set_len(text.len() as u64)
+    text
 }
 
 fn open_or_create(storage: &dyn Storage, path: &Path) -> Result<(Arc<dyn StorageFile>, bool)> {

@@ -104,7 +104,10 @@ fn check_folder(
                 let text = read_file(memory, &folder.join(name));
                 String::from_utf8_lossy(&text) == format!("version: 0\ntopic_id: {id}\n")
             }
-            None => name == "leader-epoch-checkpoint",
+            None => {
+                name == "leader-epoch-checkpoint"
+                    && is_export(&read_file(memory, &folder.join(name)))
+            }
             Some(_) => false,
         };
         if !ours {
@@ -115,6 +118,14 @@ fn check_folder(
         return Err(format!("{} has no partition.metadata", folder.display()));
     }
     Ok(bases.len())
+}
+
+/// Whether that is Kafka's file of epochs: version, count, and a line for each epoch.
+fn is_export(text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(text);
+    let lines: Vec<&str> = text.lines().collect();
+    let count = lines.get(1).and_then(|count| count.parse().ok());
+    lines.first() == Some(&"0") && count == lines.len().checked_sub(2) && text.ends_with('\n')
 }
 
 fn extension(name: &str) -> &str {

@@ -173,16 +173,21 @@ fn the_folders_of_a_deleted_topic_go_but_not_what_others_put_there() {
 }
 
 #[test]
-fn epochs_are_exported_where_there_is_a_folder() {
+fn epochs_are_exported_and_mended() {
     let storage = Memory::new();
     let dir = Path::new("orders-0");
-    write_epochs(&storage, dir, &[(1, 0)]).unwrap();
-    assert!(storage.metadata(dir).unwrap().is_none());
     storage.create_dir(dir).unwrap();
+    mend_epochs(&storage, dir, &[(1, 0)]).unwrap();
+    assert_eq!(storage.list(dir).unwrap(), []);
     for (epochs, text) in
         [(&[(1, 0), (4, 70)][..], "0\n2\n1 0\n4 70\n"), (&[(5, 9)], "0\n1\n5 9\n")]
     {
         write_epochs(&storage, dir, epochs).unwrap();
+        let file = storage.open(&dir.join(EPOCHS_FILE), OpenMode::Write).unwrap();
+        file.write_at(b"9", 4).unwrap();
+        mend_epochs(&storage, dir, epochs).unwrap();
+        file.set_len(0).unwrap();
+        mend_epochs(&storage, dir, epochs).unwrap();
         let file = storage.open(&dir.join(EPOCHS_FILE), OpenMode::Read).unwrap();
         assert_eq!(read_all(&*file, file.len().unwrap()).unwrap(), text.as_bytes());
     }

@@ -1,5 +1,6 @@
 //! Checks and truncates segment files against the checkpoint.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::load::Loaded;
@@ -60,12 +61,22 @@ pub(super) fn check_files(
 ///
 /// The new journal file must exist. Its epoch tells the next opening that a truncation was in progress: after a
 /// kill, the truncation may exist only in the page cache.
-pub(super) fn cut_files(to_cut: &[Arc<Log>], loaded: &Loaded) -> Result<u64> {
+///
+/// Also writes the exported epochs again where a close was interrupted.
+pub(super) fn cut_files(
+    storage: &dyn Storage,
+    to_cut: &[Arc<Log>],
+    loaded: &Loaded,
+) -> Result<u64> {
     let again = loaded.replayed.last_epoch_seen > loaded.image.epoch;
     let again = again && !planted("cut_once");
     let mut cut: u64 = 0;
     for log in to_cut {
         cut = cut.saturating_add(log.cut_files(again)?);
+        if log.end_offset() > 0 {
+            let dir = PathBuf::from(log.partition().to_string());
+            files::mend_epochs(storage, &dir, &log.epochs())?;
+        }
     }
     Ok(cut)
 }

@@ -39,7 +39,7 @@ pub(super) fn start(
     let wake = Box::new(background.requester());
     let id = loaded.image.directory_id;
     let journal = start_journal(&storage, &config, id, epoch, &start, wake)?;
-    let cut = cut_files(to_cut, &loaded)?;
+    let cut = cut_files(&*storage, to_cut, &loaded)?;
     let Loaded { image, logs, registry, catalogue, offsets, .. } = loaded;
     // Replayed frames may exist only in the page cache. And until a checkpoint points into the new journal
     // file, a damaged header of that file would look like the end of the journal (hazard H12).

@@ -55,7 +55,8 @@ impl Repair<'_> {
             for log in &topic.logs {
                 let dir = PathBuf::from(log.partition().to_string());
                 if *path == self.storage.display_path(&dir.join(files::EPOCHS_FILE)) {
-                    files::write_epochs(self.storage, &dir, &log.epochs())?;
+                    let (file, _) = files::write_epochs(self.storage, &dir, &log.epochs())?;
+                    file.sync_data()?;
                     self.did("wrote", path);
                     return Ok(());
                 }
