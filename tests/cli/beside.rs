@@ -1,6 +1,7 @@
 //! Several processes at one folder.
 
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::Command;
 use std::thread::JoinHandle;
 
 use serde_json::Value;
@@ -74,6 +75,111 @@ fn a_group_follower_leaves_the_folder_to_others_in_between() {
     }
     assert!(reader.join().unwrap() == numbered(0, 40));
     assert_eq!(lines(&cli.ok(&["consume", "orders", "-g", "billing"])).len(), 0);
+}
+
+/// The next bytes of what a process prints.
+fn expect(running: &mut Running, expected: &[u8]) {
+    let mut seen = vec![0; expected.len()];
+    running.0.stdout.as_mut().unwrap().read_exact(&mut seen).unwrap();
+    assert_eq!(String::from_utf8_lossy(&seen), String::from_utf8_lossy(expected));
+}
+
+fn signal(running: &Running, signal: &str) {
+    let pid = running.0.id().to_string();
+    assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+}
+
+/// Runs a command again and again while the folder is somebody else's.
+fn insist(cli: &Cli, args: &[&str], input: &[u8]) {
+    while cli.feed(args, input).code != Some(0) {}
+}
+
+/// The numbers as lines.
+fn count(from: usize, to: usize) -> Vec<u8> {
+    let line = |n: usize| format!("{n}\n");
+    (from..to).map(line).collect::<String>().into_bytes()
+}
+
+#[test]
+fn a_follower_reads_all_of_a_topic_that_was_created_again_between_two_looks() {
+    let cli = Cli::new();
+    cli.ok(&["topic", "create", "t"]);
+    cli.produce("t", &count(1, 11));
+    let mut follower = cli.start(&["consume", "t", "--follow", "--max", "25"]);
+    expect(&mut follower, &count(1, 11));
+    signal(&follower, "-STOP");
+    cli.ok(&["topic", "delete", "t"]);
+    cli.ok(&["topic", "create", "t"]);
+    cli.produce("t", &count(101, 116));
+    signal(&follower, "-CONT");
+    assert!(read_all(follower).join().unwrap() == count(101, 116));
+}
+
+#[test]
+fn a_follower_waits_for_a_topic_that_it_finds_deleted() {
+    let cli = Cli::new();
+    for topic in ["t", "u"] {
+        cli.ok(&["topic", "create", topic]);
+    }
+    cli.produce("t", &count(1, 11));
+    let mut follower =
+        cli.start(&["consume", "t", "u", "--follow", "--from", "earliest", "--max", "27"]);
+    expect(&mut follower, &count(1, 11));
+    cli.ok(&["topic", "delete", "t"]);
+    // What it prints of the other topic says that it has looked meanwhile.
+    cli.produce("u", b"one\n");
+    expect(&mut follower, b"one\n");
+    cli.ok(&["topic", "create", "t"]);
+    cli.produce("u", b"two\n");
+    expect(&mut follower, b"two\n");
+    cli.produce("t", &count(101, 116));
+    assert!(read_all(follower).join().unwrap() == count(101, 116));
+    // Who begins with a topic that is not there has mistyped it.
+    assert!(cli.fails(&["consume", "t", "v", "--follow"]).contains("\"v\" does not exist"));
+}
+
+/// The files that it still wants to read go with the topic.
+#[test]
+fn a_follower_in_the_middle_of_a_topic_that_is_deleted_goes_on_with_the_new_one() {
+    let cli = Cli::new();
+    cli.ok(&["topic", "create", "t", "--config", "segment.bytes=16384"]);
+    // Far more than a pipe holds, so that it is in the middle while nobody reads.
+    let old = numbered(0, 20_000);
+    cli.produce("t", &old);
+    let mut follower = cli.start(&["consume", "t", "--follow"]);
+    expect(&mut follower, &old[..100]);
+    cli.ok(&["topic", "delete", "t"]);
+    cli.ok(&["topic", "create", "t"]);
+    let new = [&count(101, 116)[..], b"end\n"].concat();
+    cli.produce("t", &new);
+    let mut seen = old[..100].to_vec();
+    let mut output = BufReader::new(follower.0.stdout.take().unwrap());
+    while !seen.ends_with(b"\nend\n") {
+        let printed = output.read_until(b'\n', &mut seen).unwrap();
+        assert!(printed > 0, "it ends");
+    }
+    let rest = seen.strip_suffix(&new[..]).unwrap();
+    assert!(old.starts_with(rest) && rest.len() < old.len(), "{} bytes", rest.len());
+}
+
+#[test]
+fn a_group_follower_reads_all_of_a_topic_that_was_created_again() {
+    let cli = Cli::new();
+    for topic in ["t", "u"] {
+        cli.ok(&["topic", "create", topic]);
+    }
+    cli.produce("t", &count(1, 11));
+    let args = ["consume", "t", "u", "-g", "g", "--from", "latest", "--follow", "--max", "16"];
+    let mut follower = cli.start(&args);
+    // It begins at the end, where its first turn says that it was.
+    while cli.run(&["group", "describe", "g"]).code != Some(0) {}
+    insist(&cli, &["topic", "delete", "t"], b"");
+    insist(&cli, &["produce", "u"], b"one\n");
+    expect(&mut follower, b"one\n");
+    insist(&cli, &["topic", "create", "t"], b"");
+    insist(&cli, &["produce", "t"], &count(101, 116));
+    assert!(read_all(follower).join().unwrap() == count(101, 116));
+    assert_eq!(lines(&cli.ok(&["consume", "t", "-g", "g"])).len(), 0);
 }
 
 /// Waits for a process to end well; what it still printed.

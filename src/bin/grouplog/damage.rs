@@ -25,6 +25,11 @@ impl Damage {
         self.stopped.contains(partition)
     }
 
+    /// Whether damage ended the reading of any partition.
+    pub(crate) fn has_stopped_any(&self) -> bool {
+        !self.stopped.is_empty()
+    }
+
     /// Moves the consumer behind the damage if that was asked for, else stops the partition; says so on
     /// stderr. An error that is not damage of one partition is returned.
     pub(crate) fn pass(&mut self, consumer: &mut Consumer, error: Error) -> Result<(), Failure> {

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use grouplog::{Error, ReadOnlyBroker, TopicPartition};
+use grouplog::{Error, Position, ReadOnlyBroker, TopicPartition};
 
 use crate::args::Consume;
 use crate::damage::Damage;
 use crate::failure::Failure;
 use crate::folder::open_read_only;
 use crate::from::From;
-use crate::read::{Printer, drain_to_end, partitions, positions, seek_all};
+use crate::read::{Look, Printer, drain_to_end, partitions, positions, seek_all};
 use crate::stdout;
 use crate::turn::{Begin, Turn};
 
@@ -21,34 +21,67 @@ pub(crate) fn read(
     printer: &mut Printer<'_>,
 ) -> Result<(), Failure> {
     let mut damage = Damage::new(command.skip_damaged);
-    let mut known: BTreeMap<TopicPartition, i64> = BTreeMap::new();
+    let mut known: BTreeMap<TopicPartition, Position> = BTreeMap::new();
     // Partitions that come later are read from their beginning.
-    let mut from = command.from;
+    let (mut look, mut from) = (Look::First, command.from);
     loop {
         let mut consumer = broker.consumer()?;
-        let partitions = partitions(command, &damage, |topic| broker.describe_topic(topic))?;
+        let partitions = partitions(command, look, &damage, |topic| broker.describe_topic(topic))?;
         consumer.assign(partitions.iter().cloned())?;
         let mut fresh = Vec::new();
         for partition in &partitions {
-            match known.get(partition) {
-                Some(position) => consumer.seek(partition, *position)?,
-                None => fresh.push(partition.clone()),
+            match known.get(partition).map(|position| consumer.seek(partition, *position)) {
+                // The topic was deleted and created again.
+                Some(Err(Error::InconsistentTopicId { .. })) | None => {
+                    fresh.push(partition.clone())
+                }
+                Some(sought) => sought?,
             }
         }
         seek_all(&mut consumer, &fresh, from, &mut damage)?;
-        drain_to_end(&mut consumer, printer, &mut damage)?;
-        let is_over = partitions.iter().all(|partition| damage.has_stopped(partition));
+        let mut deleted = false;
+        drain_to_end(&mut consumer, printer, |consumer, error| {
+            // The files of a deleted topic are gone, too.
+            deleted = command.follow && was_deleted(&mut broker, &positions(consumer)?)?;
+            if !deleted {
+                damage.pass(consumer, error)?;
+            }
+            Ok(!deleted)
+        })?;
+        let all_stopped = partitions.iter().all(|partition| damage.has_stopped(partition));
+        let is_over = all_stopped && !partitions.is_empty();
         if !command.follow || printer.is_done() || is_over {
             return damage.into_result();
         }
         printer.flush()?;
-        known = positions(&mut consumer)?.into_iter().collect();
-        from = From::Earliest;
+        known.extend(positions(&mut consumer)?);
+        (look, from) = (Look::Later, From::Earliest);
+        if deleted {
+            // The broker has looked again already.
+            continue;
+        }
         wait()?;
         while !refresh(&mut broker)? {
             wait()?;
         }
     }
+}
+
+/// Looks at the folder again. Returns whether one of the topics was deleted.
+fn was_deleted(
+    broker: &mut ReadOnlyBroker,
+    reached: &[(TopicPartition, Position)],
+) -> Result<bool, Failure> {
+    while let Err(error) = broker.refresh() {
+        if !error.is_retryable() {
+            return Err(error.into());
+        }
+        wait()?;
+    }
+    Ok(reached.iter().any(|(partition, position)| {
+        let now = broker.describe_topic(partition.topic()).ok();
+        now.map(|topic| topic.id) != position.topic_id()
+    }))
 }
 
 /// Reads on as a group. The folder is taken only while there is something to read, so that others can
@@ -68,7 +101,9 @@ pub(crate) fn as_group(mut turn: Turn<'_, '_>) -> Result<(), Failure> {
                 Err(failure) => return Err(failure),
             }
         }
-        if turn.printer.is_done() || partitions_of(&broker, &turn)?.is_empty() {
+        if turn.printer.is_done()
+            || turn.damage.has_stopped_any() && partitions_of(&broker, &turn)?.is_empty()
+        {
             return turn.damage.into_result();
         }
         wait()?;
@@ -83,9 +118,10 @@ fn begin(
     broker: &ReadOnlyBroker,
     command: &Consume,
     damage: &mut Damage,
-) -> Result<BTreeMap<TopicPartition, i64>, Failure> {
+) -> Result<BTreeMap<TopicPartition, Position>, Failure> {
     let mut consumer = broker.consumer()?;
-    let partitions = partitions(command, damage, |topic| broker.describe_topic(topic))?;
+    let partitions =
+        partitions(command, Look::First, damage, |topic| broker.describe_topic(topic))?;
     consumer.assign(partitions.iter().cloned())?;
     seek_all(&mut consumer, &partitions, command.from, damage)?;
     Ok(positions(&mut consumer)?.into_iter().collect())
@@ -95,7 +131,7 @@ fn partitions_of(
     broker: &ReadOnlyBroker,
     turn: &Turn<'_, '_>,
 ) -> Result<Vec<TopicPartition>, Failure> {
-    partitions(turn.command, &turn.damage, |topic| broker.describe_topic(topic))
+    partitions(turn.command, Look::Later, &turn.damage, |topic| broker.describe_topic(topic))
 }
 
 fn has_more(broker: &ReadOnlyBroker, turn: &Turn<'_, '_>) -> Result<bool, Failure> {

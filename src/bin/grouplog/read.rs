@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use grouplog::{Consumer, ConsumerRecords, TopicDescription, TopicPartition};
+use grouplog::{Consumer, ConsumerRecords, Error, Position, TopicDescription, TopicPartition};
 
 use crate::args::Consume;
 use crate::damage::Damage;
@@ -49,23 +49,33 @@ pub(crate) enum Read {
     Some,
 }
 
-/// Prints everything up to the present end.
+/// Whether a topic that does not exist is an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// All topics must exist.
+    First,
+    /// The command follows its topics, and waits for one that was deleted.
+    Later,
+}
+
+/// Prints everything up to the present end. `failed` decides whether to continue after a poll that failed.
 pub(crate) fn drain_to_end(
     consumer: &mut Consumer,
     printer: &mut Printer<'_>,
-    damage: &mut Damage,
+    failed: impl FnMut(&mut Consumer, Error) -> Result<bool, Failure>,
 ) -> Result<(), Failure> {
-    drain(consumer, damage, |_, records| {
+    drain(consumer, failed, |_, records| {
         printer.print(records)?;
         Ok(!printer.is_done())
     })
     .map(|_| ())
 }
 
-/// Hands everything up to the present end to `each`, until that says that it is enough.
+/// Hands everything up to the present end to `each`, until that returns `false`. `failed` decides whether to
+/// continue after a poll that failed.
 pub(crate) fn drain(
     consumer: &mut Consumer,
-    damage: &mut Damage,
+    mut failed: impl FnMut(&mut Consumer, Error) -> Result<bool, Failure>,
     mut each: impl FnMut(&mut Consumer, &ConsumerRecords) -> Result<bool, Failure>,
 ) -> Result<Read, Failure> {
     let mut before = positions(consumer)?;
@@ -73,10 +83,10 @@ pub(crate) fn drain(
         let records = match consumer.poll(Duration::ZERO) {
             Ok(records) => records,
             // Each time a position moves on or a partition is left out, so this comes to an end.
-            Err(error) => {
-                damage.pass(consumer, error)?;
-                continue;
-            }
+            Err(error) => match failed(consumer, error)? {
+                true => continue,
+                false => return Ok(Read::Some),
+            },
         };
         if !records.is_empty() {
             if !each(consumer, &records)? {
@@ -93,14 +103,16 @@ pub(crate) fn drain(
     }
 }
 
-/// The next offset of each partition that is still read.
-pub(crate) fn positions(consumer: &mut Consumer) -> Result<Vec<(TopicPartition, i64)>, Failure> {
+/// The position in each partition that is still read.
+pub(crate) fn positions(
+    consumer: &mut Consumer,
+) -> Result<Vec<(TopicPartition, Position)>, Failure> {
     let (mut positions, stopped) = (Vec::new(), consumer.paused());
     for partition in consumer.assignment() {
         if stopped.contains(&partition) {
             continue;
         }
-        let position = consumer.position(&partition)?.offset();
+        let position = consumer.position(&partition)?;
         positions.push((partition, position));
     }
     Ok(positions)
@@ -110,12 +122,16 @@ pub(crate) fn positions(consumer: &mut Consumer) -> Result<Vec<(TopicPartition, 
 /// damage has stopped.
 pub(crate) fn partitions(
     command: &Consume,
+    look: Look,
     damage: &Damage,
     describe: impl Fn(&str) -> grouplog::Result<TopicDescription>,
 ) -> Result<Vec<TopicPartition>, Failure> {
     let mut partitions = Vec::new();
     for topic in &command.topics {
-        let topic = describe(topic)?;
+        let topic = match describe(topic) {
+            Err(Error::UnknownTopic { .. }) if look == Look::Later => continue,
+            described => described?,
+        };
         for &number in &command.partition {
             check_partition(&topic, number)?;
         }

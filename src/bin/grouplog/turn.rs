@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use grouplog::{Broker, Consumer, ConsumerConfig, TopicPartition};
+use grouplog::{Broker, Consumer, ConsumerConfig, Error, Position, TopicPartition};
 
 use crate::args::Consume;
 use crate::damage::Damage;
 use crate::failure::Failure;
 use crate::folder::with_writer;
 use crate::from::From;
-use crate::read::{Printer, Read, drain, partitions, seek_all};
+use crate::read::{Look, Printer, Read, drain, partitions, seek_all};
 
 /// Who reads, where it begins, and where the records go.
 pub(crate) struct Turn<'a, 'out> {
@@ -27,8 +27,8 @@ pub(crate) enum Begin {
     /// Where `--from` says, as the log is in this turn.
     From(From),
     /// Where `--from` pointed to when the command began. Partitions that came later are read from their
-    /// beginning.
-    At(BTreeMap<TopicPartition, i64>),
+    /// beginning, and so are those of a topic that was deleted and created again.
+    At(BTreeMap<TopicPartition, Position>),
 }
 
 impl Turn<'_, '_> {
@@ -57,8 +57,9 @@ impl Turn<'_, '_> {
             .enable_auto_commit(false)
             .max_poll_records(usize::try_from(records_max).unwrap_or(1));
         let mut consumer = broker.consumer_with(config)?;
+        let look = self.begin.look();
         let partitions =
-            partitions(self.command, &self.damage, |topic| broker.describe_topic(topic))?;
+            partitions(self.command, look, &self.damage, |topic| broker.describe_topic(topic))?;
         consumer.assign(partitions.iter().cloned())?;
         let mut fresh = Vec::new();
         for partition in partitions {
@@ -68,7 +69,9 @@ impl Turn<'_, '_> {
         }
         self.begin.seek(&mut consumer, &fresh, &mut self.damage)?;
         let printer = &mut *self.printer;
-        let end = drain(&mut consumer, &mut self.damage, |consumer, records| {
+        let damage = &mut self.damage;
+        let failed = |consumer: &mut Consumer, error| damage.pass(consumer, error).map(|()| true);
+        let end = drain(&mut consumer, failed, |consumer, records| {
             printer.print(records)?;
             // Printed first: a process that is killed in between prints again, and skips nothing.
             printer.flush()?;
@@ -83,6 +86,14 @@ impl Turn<'_, '_> {
 }
 
 impl Begin {
+    /// A command that knows where it began follows its topics.
+    fn look(&self) -> Look {
+        match self {
+            Self::From(_) => Look::First,
+            Self::At(_) => Look::Later,
+        }
+    }
+
     fn seek(
         &self,
         consumer: &mut Consumer,
@@ -94,9 +105,12 @@ impl Begin {
             Self::At(known) => known,
         };
         for partition in partitions {
-            match known.get(partition) {
-                Some(&offset) => consumer.seek(partition, offset)?,
-                None => consumer.seek_to_beginning(partition)?,
+            let known = known.get(partition).map(|position| consumer.seek(partition, *position));
+            match known {
+                Some(Err(Error::InconsistentTopicId { .. })) | None => {
+                    consumer.seek_to_beginning(partition)?;
+                }
+                Some(sought) => sought?,
             }
         }
         Ok(())
