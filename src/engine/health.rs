@@ -65,6 +65,12 @@ pub enum Problem {
     /// The disk is full: appends are refused with [`Error::DiskFull`] until there is space; deleting
     /// and committing go on. What is in the journal is safe.
     DiskFull,
+    /// No further journal file can be prepared; it is tried again. Appends go on until the files that
+    /// are ready are full, then they are refused with this cause.
+    Journal {
+        /// Why not.
+        cause: Error,
+    },
     /// The last checkpoint did not come about; it is tried again. Until one does, the journal is not
     /// given back, and appends stop when it is full.
     Checkpoint {
@@ -133,6 +139,12 @@ impl fmt::Display for Problem {
                 write!(f, "nothing is written any more, open the folder again: {cause}")
             }
             Self::DiskFull => f.write_str("the disk is full, appends wait for space"),
+            Self::Journal { cause } => {
+                write!(
+                    f,
+                    "no journal file can be prepared, appends end when those are full that are ready: {cause}"
+                )
+            }
             Self::Checkpoint { cause } => {
                 write!(f, "the last checkpoint failed and is tried again: {cause}")
             }
@@ -164,13 +176,16 @@ impl Engine {
         // Checkpoints fail for that reason, too.
         problems.extend(failed.or_else(stopped));
         let checkpoint = self.troubles.checkpoint.lock().clone().filter(|_| problems.is_empty());
+        let preparing = self.journal.preparation_failure().filter(|_| problems.is_empty());
         let full = |error: &Error| matches!(error, Error::DiskFull { .. });
         if self.reserve.is_given_up()
-            || self.journal.preparation_failure().as_ref().is_some_and(full)
+            || preparing.as_ref().is_some_and(full)
             || checkpoint.as_ref().is_some_and(full)
         {
             problems.push(Problem::DiskFull);
         }
+        let preparing = preparing.filter(|error| !full(error));
+        problems.extend(preparing.map(|cause| Problem::Journal { cause }));
         problems.extend(checkpoint.map(|cause| Problem::Checkpoint { cause }));
         for topic in self.registry.topics() {
             problems.extend(topic.logs.iter().filter_map(|log| {

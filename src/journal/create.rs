@@ -16,6 +16,7 @@ use super::prepare::Preparing;
 use super::slot::{FOLDER, Slot, erase_header, list, read_header, remove_unfinished, slot_path};
 use super::state::{Life, State};
 use super::sync::SyncState;
+use super::trouble::Trouble;
 use super::worker::Signal;
 use super::{JournalConfig, Shared, Start};
 
@@ -70,7 +71,7 @@ pub(super) fn create(
         parked: false,
         exclusive: false,
         half_full_told: false,
-        prepare_error: None,
+        trouble: Trouble::default(),
     };
     let shared = Shared {
         state: Mutex::new(state),
@@ -92,10 +93,8 @@ pub(super) fn create(
         clock,
         on_half_full,
     };
-    // A full disk must not stop the opening: what waits for space is told.
-    if let Err(error) = shared.prepare_one() {
-        shared.state.lock().prepare_error = Some(error);
-    }
+    // A full disk must not stop the opening. The failure is kept for `health`.
+    let _kept = shared.prepare_one();
     Ok(shared)
 }
 

@@ -41,6 +41,7 @@ mod state;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod trouble;
 mod worker;
 
 use std::fmt;
@@ -184,6 +185,8 @@ impl Journal {
     /// # Errors
     /// `LimitExceeded` for more than a quarter of `max_bytes`; `Timeout`, or `DiskFull` if the journal
     /// could not grow; `Failed`; `Closed`. Without a thread it never waits for a checkpoint: `Timeout`.
+    /// At once, without waiting to the end of `max_block`: why no file can be prepared, or why the last
+    /// checkpoint failed, if only a checkpoint makes space (see [`trouble`]).
     #[inline]
     pub(crate) fn reserve(&self, bytes: usize, max_block: Duration) -> Result<Credit<'_>> {
         self.shared.reserve(bytes, max_block)
@@ -236,7 +239,8 @@ impl Journal {
     /// everybody.
     ///
     /// # Errors
-    /// `Indeterminate` after a failure; `Timeout`, and the frame may still become durable.
+    /// `Indeterminate` after a failure, and while [`Journal::hold_synced`] is in force if a checkpoint
+    /// fails for good: nothing else would end the wait. `Timeout`: the frame may still become durable.
     pub(crate) fn wait_synced(&self, lsn: Lsn, timeout: Option<Duration>) -> Result<()> {
         self.shared.wait_synced(lsn, timeout)
     }
@@ -300,7 +304,13 @@ impl Journal {
 
     /// Why the last file could not be prepared, until one can.
     pub(crate) fn preparation_failure(&self) -> Option<Error> {
-        self.shared.state.lock().prepare_error.clone()
+        self.shared.state.lock().trouble.files.error().cloned()
+    }
+
+    /// A checkpoint failed. It is tried again, but threads that wait for what it would bring (space, or
+    /// `Synced` after recovery) learn of a failure that time does not mend.
+    pub(crate) fn checkpoint_failed(&self, error: &Error) {
+        self.shared.checkpoint_failed(error);
     }
 
     /// Fails the journal if the scope that holds the guard unwinds: what the scope was changing is half

@@ -51,8 +51,20 @@ impl Shared {
         state.can_recycle() || few && self.may_get_more(&state)
     }
 
-    /// Makes one more spare; `false` if the journal is as large as it may be and no slot is free.
+    /// Makes one more spare; `false` if the journal is as large as it may be and no slot is free. A
+    /// failure is kept, and ends the waits of those for whom it is final.
     pub(super) fn prepare_one(&self) -> Result<bool> {
+        let prepared = self.try_prepare_one();
+        if let Err(error) = &prepared {
+            self.state.lock().trouble.files.fail(error.clone());
+            if !error.is_retryable() {
+                self.space_freed.notify_all();
+            }
+        }
+        prepared
+    }
+
+    fn try_prepare_one(&self) -> Result<bool> {
         let mut preparing = self.prepare.lock();
         self.shrink(&mut preparing);
         let source = {
@@ -134,7 +146,7 @@ impl Shared {
         let life = Life::new(slot, &header);
         let sure = life.sure_bytes(self.config.frame_max());
         state.spares.push_back(life);
-        state.prepare_error = None;
+        state.trouble.files.succeed();
         state.slack += sure;
         drop(state);
         self.space_freed.notify_all();

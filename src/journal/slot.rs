@@ -157,10 +157,18 @@ fn fill(file: &dyn StorageFile, size: u32) -> Result<()> {
 }
 
 fn make(storage: &dyn Storage, unfinished: &Path, path: &Path, size: u32) -> Result<()> {
-    if storage.metadata(unfinished)?.is_some() {
-        storage.remove(unfinished)?;
-    }
-    fill(&*storage.open(unfinished, OpenMode::CreateNew)?, size)?;
+    let file = match storage.metadata(unfinished)? {
+        None => storage.open(unfinished, OpenMode::CreateNew)?,
+        // An attempt before this one failed, and so did its cleanup. What is wrong is told by the steps that
+        // follow; removing the file first would report that it cannot be removed.
+        Some(_) => {
+            let file = storage.open(unfinished, OpenMode::Write)?;
+            file.set_len(u64::from(size))?;
+            file
+        }
+    };
+    fill(&*file, size)?;
+    drop(file);
     storage.rename(unfinished, path)?;
     // Before a header makes the file one that replay may have to find.
     storage.sync_dir(Path::new(FOLDER))

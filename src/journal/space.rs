@@ -24,6 +24,7 @@ use super::frame::{FRAME_HEADER, frame_bytes};
 use super::header::FIRST_FRAME;
 use super::slot::sure_bytes;
 use super::state::State;
+use super::trouble::Wait;
 use super::{JournalConfig, Shared};
 
 /// Space set aside for frames. Dropping it gives back what was not used.
@@ -142,12 +143,11 @@ impl Shared {
         if bytes > max {
             return Err(Error::LimitExceeded { what: "journal frame", found: bytes, max });
         }
-        let deadline = self.clock.monotonic().saturating_add(max_block);
+        let mut wait = Wait::until(self.clock.monotonic().saturating_add(max_block));
         let _waiting = Waiting::new(self);
         if bytes > u64::from(self.config.frame_max()) {
-            return self.reserve_exclusive(bytes as u32, deadline);
+            return self.reserve_exclusive(bytes as u32, &mut wait);
         }
-        let mut stalled = false;
         loop {
             self.check_writable()?;
             let mut state = self.state.lock();
@@ -166,30 +166,36 @@ impl Shared {
                 }
                 continue;
             }
-            self.wait_for_space(state, &mut stalled, deadline, |state| {
-                state.slack - bytes as i64 >= leave
-            })?;
+            let deadline = wait.deadline;
+            let there = |state: &State| state.slack - bytes as i64 >= leave;
+            if !self.wait_for_space(state, &mut wait, deadline, there)? {
+                return Err(self.why_no_space());
+            }
         }
     }
 
-    /// Gets the thread to make space, then waits until something changes or `there` is true.
+    /// Gets the thread to make space, then waits until something changes or `there` is true; `false` if
+    /// nothing did by `deadline`. An error is final: more waiting would not help.
     fn wait_for_space(
         &self,
         mut state: MutexGuard<'_, State>,
-        stalled: &mut bool,
+        wait: &mut Wait,
         deadline: Duration,
         there: impl Fn(&State) -> bool,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         self.check_writable()?;
         if let Some(cause) = self.no_more_space(&state) {
             return Err(Error::Failed { cause: Arc::clone(cause) });
         }
         let gets_more = self.may_get_more(&state);
-        if !std::mem::replace(stalled, true) {
+        if let Some(error) = wait.ended_by(&state.trouble, gets_more) {
+            return Err(error.clone());
+        }
+        if !std::mem::replace(&mut wait.stalled, true) {
             let most = self.config.max_bytes / u64::from(self.config.file_bytes);
             state.spare_target = (state.spare_target * 2).min(most as usize);
         }
-        let checkpoint = !gets_more || state.prepare_error.is_some() || state.exclusive;
+        let checkpoint = !gets_more || state.trouble.files.error().is_some() || state.exclusive;
         MutexGuard::unlocked(&mut state, || {
             self.signal.wake();
             if checkpoint {
@@ -198,16 +204,33 @@ impl Shared {
         });
         // Whatever came while the lock was given back told nobody who waits below.
         let told = self.no_more_space(&state).is_some() || self.check_writable().is_err();
-        if there(&state) || told {
-            return Ok(());
+        let ended = wait.ended_by(&state.trouble, self.may_get_more(&state)).is_some();
+        if there(&state) || told || ended {
+            return Ok(true);
         }
         let left = deadline.saturating_sub(self.clock.monotonic());
-        if left.is_zero()
-            || self.space_freed.wait_for(&mut state, left).timed_out() && !there(&state)
-        {
-            return Err(state.prepare_error.clone().unwrap_or(NO_SPACE));
+        let late = left.is_zero() || self.space_freed.wait_for(&mut state, left).timed_out();
+        // What ended the wait in the last moment is a better answer than that it took too long.
+        let ended = wait.ended_by(&state.trouble, self.may_get_more(&state)).is_some();
+        Ok(!late || there(&state) || ended)
+    }
+
+    /// Why a wait for space took too long.
+    fn why_no_space(&self) -> Error {
+        let state = self.state.lock();
+        let files = state.trouble.files.error();
+        let checkpoints = state.trouble.checkpoints.error();
+        files.or(checkpoints.filter(|_| !self.may_get_more(&state))).cloned().unwrap_or(NO_SPACE)
+    }
+
+    pub(super) fn checkpoint_failed(&self, error: &Error) {
+        self.state.lock().trouble.checkpoints.fail(error.clone());
+        self.sync.lock().checkpoints.fail(error.clone());
+        // Who waits goes on waiting otherwise.
+        if !error.is_retryable() {
+            self.space_freed.notify_all();
+            self.sync_done.notify_all();
         }
-        Ok(())
     }
 
     /// Why there will be no more space, if no checkpoint will make some and the journal is as large as it
@@ -232,8 +255,8 @@ impl Shared {
         state.total_bytes + u64::from(self.config.file_bytes) <= self.config.max_bytes
     }
 
-    fn reserve_exclusive(&self, bytes: u32, deadline: Duration) -> Result<Credit<'_>> {
-        let mut stalled = true;
+    fn reserve_exclusive(&self, bytes: u32, wait: &mut Wait) -> Result<Credit<'_>> {
+        wait.stalled = true;
         loop {
             let mut state = self.state.lock();
             if !state.exclusive {
@@ -241,7 +264,7 @@ impl Shared {
                 state.slack -= BLOCK;
                 break;
             }
-            self.wait_exclusive(state, &mut stalled, deadline)?;
+            self.wait_exclusive(state, wait)?;
         }
         // From here on dropping it ends the exclusion.
         let credit = Credit { shared: self, bytes: bytes as usize, exclusive: true };
@@ -251,32 +274,31 @@ impl Shared {
             if alone || planted("large_frame_not_alone") {
                 break;
             }
-            self.wait_exclusive(state, &mut stalled, deadline)?;
+            self.wait_exclusive(state, wait)?;
         }
         loop {
             self.check_writable()?;
             if self.prepare_exclusive(bytes)? {
                 return Ok(credit);
             }
-            self.wait_exclusive(self.state.lock(), &mut stalled, deadline)?;
+            wait.needs_checkpoint = true;
+            self.wait_exclusive(self.state.lock(), wait)?;
         }
     }
 
-    fn wait_exclusive(
-        &self,
-        state: MutexGuard<'_, State>,
-        stalled: &mut bool,
-        deadline: Duration,
-    ) -> Result<()> {
+    fn wait_exclusive(&self, state: MutexGuard<'_, State>, wait: &mut Wait) -> Result<()> {
         if !self.config.background {
             return Err(NO_SPACE);
         }
         // Not all that may change is counted, so look again from time to time.
         let soon = self.clock.monotonic().saturating_add(RECHECK);
-        match self.wait_for_space(state, stalled, deadline.min(soon), |_| false) {
-            Err(Error::Timeout { .. }) if self.clock.monotonic() < deadline => Ok(()),
-            other => other,
+        let until = wait.deadline.min(soon);
+        if self.wait_for_space(state, wait, until, |_| false)?
+            || self.clock.monotonic() < wait.deadline
+        {
+            return Ok(());
         }
+        Err(self.why_no_space())
     }
 
     fn end_exclusive(&self) {

@@ -11,6 +11,7 @@ use super::frame::{FRAME_HEADER, FrameHeader, Kind, NEXT_BYTES, payload_crc};
 use super::header::{FIRST_FRAME, FileHeader};
 use super::slot::{Slot, room, sure_bytes};
 use super::space::Credit;
+use super::trouble::Trouble;
 use super::{JournalConfig, PanicGuard, Shared};
 
 /// A slot in one of its lives.
@@ -110,8 +111,7 @@ pub(super) struct State {
     /// A credit for a frame with a file of its own is out, or somebody waits for one.
     pub(super) exclusive: bool,
     pub(super) half_full_told: bool,
-    /// Why the last file could not be prepared.
-    pub(super) prepare_error: Option<Error>,
+    pub(super) trouble: Trouble,
 }
 
 impl State {

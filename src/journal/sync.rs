@@ -12,12 +12,15 @@ use crate::types::{Lsn, planted};
 
 use super::slot::rewrite;
 use super::state::Life;
+use super::trouble::Attempts;
 use super::{PanicGuard, Shared};
 
 #[derive(Debug, Default)]
 pub(super) struct SyncState {
     running: bool,
     held: bool,
+    /// Checkpoints, the first of which ends the hold.
+    pub(super) checkpoints: Attempts,
 }
 
 /// A file with unsynced frames below `position`.
@@ -79,6 +82,7 @@ impl Shared {
         reached: fn(&Self) -> Lsn,
     ) -> Result<()> {
         let mut sync = self.sync.lock();
+        let failed = sync.checkpoints.failed();
         loop {
             if lsn <= reached(self) {
                 return Ok(());
@@ -103,6 +107,13 @@ impl Shared {
                     self.sync_done.notify_all();
                 }
                 continue;
+            }
+            // Everything is synced, but it counts only from the checkpoint on that cannot be written.
+            if sync.held
+                && self.covered() >= lsn
+                && let Some(error) = sync.checkpoints.ended_after(failed)
+            {
+                return Err(Error::Indeterminate { cause: Arc::new(error.clone()) });
             }
             let Some(deadline) = deadline else {
                 self.sync_done.wait(&mut sync);
@@ -200,6 +211,11 @@ impl Shared {
                 }
             }
             state.half_full_told = false;
+            state.trouble.checkpoints.succeed();
+            if !self.config.background {
+                // Nobody tries again before somebody wants space.
+                state.trouble.files.succeed();
+            }
         }
         {
             let early = planted("checkpoint_wakes_early");

@@ -92,12 +92,12 @@ struct Pace {
 }
 
 impl Shared {
-    /// Prepares what is wanted, and keeps why it could not; whether it could. Where nothing is wanted any more,
-    /// nothing is wrong either.
+    /// Prepares what is wanted; whether it could. Where nothing is wanted any more, nothing is wrong either.
     pub(super) fn try_prepare(&self) -> bool {
-        let prepared = self.prepare_wanted();
-        let could = prepared.is_ok();
-        self.state.lock().prepare_error = prepared.err();
+        let could = self.prepare_wanted().is_ok();
+        if could {
+            self.state.lock().trouble.files.succeed();
+        }
         could
     }
 

@@ -16,7 +16,7 @@ use crate::fork::in_child;
 use crate::world::{all, drain, refused, tp};
 
 /// A file system of its own on a folder, for as long as the value lives.
-struct Mounted {
+pub(crate) struct Mounted {
     folder: tempfile::TempDir,
     /// A file system below, that holds the image of this one.
     _below: Option<Box<Mounted>>,
@@ -32,13 +32,13 @@ impl Mounted {
         Some(Self { folder, _below: below.map(Box::new) })
     }
 
-    fn tmpfs(size: &str) -> Option<Self> {
+    pub(crate) fn tmpfs(size: &str) -> Option<Self> {
         let options = format!("size={size}");
         Self::new(&["-t", "tmpfs", "-o", &options], Path::new("tmpfs"), None)
     }
 
     /// ext4 in an image of `bytes`, which lies in `below` and has holes.
-    fn ext4(bytes: u64, below: Self) -> Option<Self> {
+    pub(crate) fn ext4(bytes: u64, below: Self) -> Option<Self> {
         let image = below.path("image");
         #[expect(clippy::disallowed_types, reason = "an image is no file of the engine")]
         std::fs::File::create(&image).unwrap().set_len(bytes).unwrap();
@@ -48,8 +48,15 @@ impl Mounted {
         Self::new(&["-t", "ext4", "-o", "loop"], &image, Some(below))
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Makes an ext4 read-only under open files, as an error of its device does.
+    pub(crate) fn abort(&self) {
+        let mut mount = Command::new("mount");
+        // It says that it failed where it did what it was to do.
+        let _told = mount.args(["-o", "remount,abort"]).arg(self.folder.path()).output().unwrap();
     }
 
     fn remount(&self, options: &str) {

@@ -19,6 +19,7 @@ mod health;
 mod hostile;
 mod lag;
 mod last_handle;
+mod later_or_never;
 mod listener;
 mod membership;
 mod offsets;

@@ -122,6 +122,7 @@ topic_id_not_checked        simulation:seeds
 truncation_not_noticed      api:offsets
 unlink_before_sync          crash:delete_and_recreate
 vouch_for_unsynced          crash:first_open
+wait_for_never              api:later_or_never
 whole_checksum_not_checked  lib:log::tests
 writer_dies_silently        api:a_panic_in_the_writer
 zeros_not_synced            lib:journal::tests::crashing

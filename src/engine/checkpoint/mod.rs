@@ -159,6 +159,7 @@ impl Engine {
             Err(Failure::Retry(error) | Failure::Sync(error)) => {
                 put_back(freeze);
                 self.logs.write_failed.store(true, Ordering::Release);
+                self.journal.checkpoint_failed(&error);
                 Err(error)
             }
         }
