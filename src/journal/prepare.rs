@@ -2,8 +2,9 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::io;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::types::{Lsn, planted};
 
 use super::create::{SPARES_AT_FIRST, free_number, sequence_after};
@@ -131,10 +132,7 @@ impl Shared {
     /// anew at the next attempt, with another sequence, so that nothing hangs on what became of this one.
     fn make_spare(&self, preparing: &mut Preparing, source: Source) -> Result<()> {
         let slot = self.obtain(preparing, source)?;
-        let begun = self.next_header(slot.size).and_then(|header| {
-            slot.begin(&header)?;
-            Ok(header)
-        });
+        let begun = self.begin(&slot);
         let mut state = self.state.lock();
         let header = match begun {
             Ok(header) => header,
@@ -151,6 +149,17 @@ impl Shared {
         drop(state);
         self.space_freed.notify_all();
         Ok(())
+    }
+
+    /// Begins the slot's next life. A file that somebody removed would take everything and keep nothing.
+    fn begin(&self, slot: &Slot) -> Result<FileHeader> {
+        if self.storage.metadata(&slot_path(slot.number))?.is_none() {
+            let gone = io::ErrorKind::NotFound.into();
+            return Err(Error::io("find", slot.file.path(), gone));
+        }
+        let header = self.next_header(slot.size)?;
+        slot.begin(&header)?;
+        Ok(header)
     }
 
     fn next_header(&self, size: u32) -> Result<FileHeader> {

@@ -6,6 +6,7 @@ mod alter;
 mod consume;
 mod delete_records;
 mod deletion;
+mod descriptors;
 mod errors;
 mod expiry;
 mod extremes;
