@@ -40,7 +40,7 @@ use std::sync::Arc;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, Result};
 use crate::journal::Journal;
-use crate::storage::{ForkMark, Storage};
+use crate::storage::{ForkMark, Sparing, Storage};
 use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Mutex, OnceLock, RwLock};
 use crate::types::{Epoch, Lsn, PartitionNumber, TimestampType, TopicId, TopicPartition, planted};
@@ -55,7 +55,7 @@ pub(crate) use recover::LogImage;
 pub(crate) use section::{APPEND_HEADER_BYTES, AppendSection};
 pub(crate) use settle::read_topic_id;
 pub(crate) use verify::Verified;
-pub(crate) use write_out::{Captured, METADATA_FILE, SegmentImage, is_deleted};
+pub(crate) use write_out::{Capture, Captured, METADATA_FILE, SegmentImage, is_deleted};
 
 use append::Appender;
 use open_files::OpenFiles;
@@ -73,6 +73,7 @@ pub(crate) trait Wake: Send + Sync {
 /// What all partitions of a broker share.
 #[derive(Debug)]
 pub(crate) struct LogShared {
+    /// Closes what is open for reading when too many files are open.
     pub(crate) storage: Arc<dyn Storage>,
     /// The journal, once there is one: not during recovery, and never for a reader.
     pub(crate) journal: OnceLock<Arc<Journal>>,
@@ -105,10 +106,13 @@ impl LogShared {
     /// What the partitions of a folder share that is opened now, before its journal goes on.
     pub(crate) fn new(storage: Arc<dyn Storage>, epoch: Epoch, config: &BrokerConfig) -> Self {
         let batch_size = config.batch_size as usize;
-        let open_files = OpenFiles::new(config.max_open_files);
-        let reads = Reads::new(config.read_mode, open_files.for_reading());
+        let journal_files = config.journal_max_bytes / u64::from(config.journal_file_bytes.max(1));
+        let most = storage.max_open_files();
+        let open_files = OpenFiles::new(config.max_open_files, most, journal_files);
+        let reads = Arc::new(Reads::new(config.read_mode, open_files.for_reading()));
+        let cached = Arc::clone(&reads);
         Self {
-            storage,
+            storage: Arc::new(Sparing::new(storage, Box::new(move || cached.close_all()))),
             journal: OnceLock::new(),
             recovery: OnceLock::new(),
             epoch: AtomicI32::new(epoch),
@@ -117,7 +121,7 @@ impl LogShared {
             dirty: Mutex::default(),
             memory: AtomicU64::new(0),
             open_files: Arc::new(open_files),
-            reads: Arc::new(reads),
+            reads,
             write_failed: AtomicBool::new(false),
             left_over: AtomicBool::new(false),
             fork: ForkMark::new(),

@@ -166,7 +166,7 @@ fn a_search_by_time_beside_retention_finds_a_record() {
 fn delete_below_2(log: &Log) {
     log.delete_records(2, |_| Ok(())).unwrap();
     log.lock_for_checkpoint().freeze();
-    let mut segments = log.capture().unwrap().segments;
+    let mut segments = log.capture().unwrap().whole().segments;
     segments.retain(|segment| segment.base_offset >= 2);
     let (start_offset, end_offset) = (2, log.end_offset());
     log.checkpointed(&LogImage { start_offset, end_offset, epochs: Vec::new(), segments });

@@ -56,6 +56,18 @@ impl Reads {
         }
     }
 
+    /// Closes all that nobody is opening or reading at this moment: the process has no file left. Takes
+    /// no lock of a segment that is held.
+    pub(super) fn close_all(&self) {
+        let mut ring = self.ring.lock();
+        ring.segments.retain(|segment| {
+            segment.upgrade().is_some_and(|segment| {
+                segment.unmark();
+                !segment.close_reader()
+            })
+        });
+    }
+
     #[cfg(test)]
     pub(super) fn open(&self) -> usize {
         self.ring.lock().segments.len()

@@ -48,6 +48,43 @@ pub(crate) struct Captured {
     pub(crate) folder_created: bool,
 }
 
+/// Some of what a partition has to write, in files that are to be synced before more are opened.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) files: Vec<Arc<dyn StorageFile>>,
+    /// Everything below this offset is in them, or synced already.
+    end_offset: i64,
+}
+
+/// How far [`Log::capture`] came.
+#[derive(Debug)]
+pub(crate) enum Capture {
+    /// To the mark.
+    Whole(Captured),
+    /// Too many files are open. When these are synced, [`Log::written_synced`] closes them.
+    Part(Written),
+}
+
+#[cfg(test)]
+impl Capture {
+    /// What a test expects.
+    pub(crate) fn whole(self) -> Captured {
+        match self {
+            Self::Whole(captured) => captured,
+            Self::Part(part) => panic!("{part:?}"),
+        }
+    }
+}
+
+/// Which files may be opened by who writes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Opens {
+    /// Not more than the share of appends.
+    Some,
+    /// As a checkpoint, which syncs and closes them.
+    More,
+}
+
 /// What the write-out lock of a partition protects.
 #[derive(Debug, Default)]
 pub(super) struct WriteOut {
@@ -75,7 +112,8 @@ impl Log {
     pub(crate) fn write_out_some(&self) {
         let out = if self.is_behind() { Some(self.out.lock()) } else { self.out.try_lock() };
         let Some(mut out) = out else { return };
-        if (self.shared.open_files.is_full() && !self.is_open()) || self.drain(&mut out).is_err() {
+        let full = self.shared.open_files.is_full() && !self.is_open();
+        if full || !matches!(self.drain(&mut out, Opens::Some), Ok(true)) {
             self.shared.write_failed.store(true, Ordering::Release);
         }
     }
@@ -96,12 +134,14 @@ impl Log {
     }
 
     /// Writes out everything up to the mark that `FreezeGuard::freeze` set, and captures the state at
-    /// it. The mark stays until [`Log::checkpointed`] or [`Log::checkpoint_failed`].
-    pub(crate) fn capture(&self) -> Result<Captured> {
+    /// it, or a part of that. The mark stays until [`Log::checkpointed`] or [`Log::checkpoint_failed`].
+    pub(crate) fn capture(&self) -> Result<Capture> {
         let mut out = self.out.lock();
-        self.drain(&mut out)?;
+        if !self.drain(&mut out, Opens::More)? {
+            return Ok(Capture::Part(self.written_locked(&out)));
+        }
         self.capture_at_mark(&mut out)?;
-        out.captured.clone().ok_or(Error::Closed)
+        out.captured.clone().map(Capture::Whole).ok_or(Error::Closed)
     }
 
     /// What was captured is synced, though the checkpoint is not written yet: files with nothing newer
@@ -112,6 +152,30 @@ impl Log {
         let end = captured.segments.last().map_or(0, |segment| segment.end_offset);
         // Nobody syncs them again, and each is a handle.
         let synced = std::mem::take(&mut captured.files);
+        self.close_synced(&mut out, &synced, end);
+    }
+
+    /// What was written and is not synced.
+    pub(crate) fn written(&self) -> Written {
+        self.written_locked(&self.out.lock())
+    }
+
+    fn written_locked(&self, out: &WriteOut) -> Written {
+        let end = self.view().segments.last().map_or(0, |active| active.end_offset());
+        Written { files: out.unsynced.clone(), end_offset: end }
+    }
+
+    /// As [`Log::synced`], of a part.
+    pub(crate) fn written_synced(&self, part: &Written) {
+        let mut out = self.out.lock();
+        if let Some(captured) = &mut out.captured {
+            captured.files.retain(|file| !is_in(&part.files, file));
+        }
+        self.close_synced(&mut out, &part.files, part.end_offset);
+    }
+
+    /// `synced` files hold everything below `end`.
+    fn close_synced(&self, out: &mut WriteOut, synced: &[Arc<dyn StorageFile>], end: i64) {
         let view = self.view();
         let many = self.shared.open_files.are_many();
         let mut newer = Vec::new();
@@ -123,7 +187,7 @@ impl Log {
                 segment.close_file();
             }
         }
-        out.unsynced.retain(|file| !is_in(&synced, file) || is_in(&newer, file));
+        out.unsynced.retain(|file| !is_in(synced, file) || is_in(&newer, file));
     }
 
     /// The captured state is in a durable checkpoint, which lists these segments.
@@ -157,18 +221,21 @@ impl Log {
         }
     }
 
-    fn drain(&self, out: &mut MutexGuard<'_, WriteOut>) -> Result<()> {
+    /// Writes out all frozen batches; `false` if too many files are open for that.
+    fn drain(&self, out: &mut MutexGuard<'_, WriteOut>, opens: Opens) -> Result<bool> {
         loop {
-            let Some(batch) = self.view.read().frozen.first().cloned() else { return Ok(()) };
+            let Some(batch) = self.view.read().frozen.first().cloned() else { return Ok(true) };
             if self.is_deleted() {
-                return Ok(());
+                return Ok(true);
             }
             let mark = self.mark.load(Ordering::Acquire);
             let beyond = mark >= 0 && batch.base_offset >= mark;
             if beyond && !planted("checkpoint_above_e") {
                 self.capture_at_mark(out)?;
             }
-            self.write_batch(out, &batch)?;
+            if !self.write_batch(out, &batch, opens)? {
+                return Ok(false);
+            }
             self.release_memory(batch.capacity());
             if let Some(buffer) = MemBatch::reclaim(batch) {
                 self.shared.buffers.give_back(buffer);
@@ -193,22 +260,22 @@ impl Log {
         Ok(())
     }
 
-    fn write_batch(&self, out: &mut WriteOut, batch: &MemBatch) -> Result<()> {
+    fn write_batch(&self, out: &mut WriteOut, batch: &MemBatch, opens: Opens) -> Result<bool> {
         let remove = |view: &mut View| drop(view.frozen.remove(0));
         let before = planted("remove_before_write");
         if before {
             self.swap_view(remove);
         }
         let mut scratch = std::mem::take(&mut out.compressed);
-        let result = self.write_bytes(out, batch, &mut scratch);
+        let result = self.write_bytes(out, batch, &mut scratch, opens);
         out.compressed = scratch;
-        if !planted("forget_failed_batch") {
-            result?;
+        if !planted("forget_failed_batch") && !result? {
+            return Ok(false);
         }
         if !before {
             self.swap_view(remove);
         }
-        Ok(())
+        Ok(true)
     }
 
     fn write_bytes(
@@ -216,7 +283,8 @@ impl Log {
         out: &mut WriteOut,
         batch: &MemBatch,
         scratch: &mut Vec<u8>,
-    ) -> Result<()> {
+        opens: Opens,
+    ) -> Result<bool> {
         let bytes = if self.compress(batch, scratch)? {
             scratch.as_slice()
         } else {
@@ -224,18 +292,15 @@ impl Log {
         };
         let end_offset = batch.end_offset().ok_or(Error::Closed)?;
         let max_timestamp = batch.max_timestamp().ok_or(Error::Closed)?;
-        let segment = self.segment_for(
-            out,
-            bytes.len() as u64,
-            batch.base_offset,
-            end_offset,
-            max_timestamp,
-        )?;
+        let incoming = Incoming { bytes: bytes.len() as u64, end_offset, max_timestamp };
+        let Some(segment) = self.segment_for(out, batch.base_offset, &incoming, opens)? else {
+            return Ok(false);
+        };
         let file = segment.append(bytes, end_offset, max_timestamp)?;
         if !is_in(&out.unsynced, &file) {
             out.unsynced.push(file);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Puts header and compressed records into `scratch`; false if the topic does not compress, or it
@@ -260,26 +325,27 @@ impl Log {
     }
 
     /// The active segment, or a new one where the batch does not belong into it any more, or would be refused
-    /// with the damage that is in front of it.
+    /// with the damage that is in front of it. `None` if that needs one file too many.
     pub(super) fn segment_for(
         &self,
         out: &mut WriteOut,
-        bytes: u64,
         base_offset: i64,
-        end_offset: i64,
-        max_timestamp: i64,
-    ) -> Result<Arc<Segment>> {
+        incoming: &Incoming,
+        opens: Opens,
+    ) -> Result<Option<Arc<Segment>>> {
         // Not in the condition: the view would stay locked, and appends would wait for the roll's I/O.
         let active = self.view.read().segments.last().cloned();
         if let Some(active) = active {
-            let incoming = Incoming { bytes, end_offset, max_timestamp };
             let active_image = active.image();
-            let roll = should_roll(&active_image, &incoming, &self.config())
+            let roll = should_roll(&active_image, incoming, &self.config())
                 || is_deleted(&active_image, self.start_offset())
                     && !planted("append_to_deleted_segment");
             // Of a roll that failed half-way it is sealed already.
             if !roll && !active.is_sealed() && active.can_go_on()? {
-                return Ok(active);
+                return Ok(Some(active));
+            }
+            if self.opens_too_many(out, opens) {
+                return Ok(None);
             }
             active.finish()?;
             active.seal();
@@ -300,7 +366,17 @@ impl Log {
         let segment = Arc::new(segment);
         // In the view at once, so that a first write that fails finds its file again.
         self.swap_view(|view| Arc::make_mut(&mut view.segments).push(Arc::clone(&segment)));
-        Ok(segment)
+        Ok(Some(segment))
+    }
+
+    /// Whether some of the partition's files are to be synced and closed before it opens another one.
+    fn opens_too_many(&self, out: &WriteOut, opens: Opens) -> bool {
+        let files = &self.shared.open_files;
+        let many = match opens {
+            Opens::Some => files.is_full(),
+            Opens::More => files.is_overfull(),
+        };
+        many && out.unsynced.len() > 1 && !planted("all_files_are_ours")
     }
 
     pub(super) fn segment_folder(&self) -> Arc<SegmentFolder> {
@@ -353,10 +429,10 @@ pub(crate) fn metadata_text(id: crate::types::TopicId) -> String {
 
 /// A batch that is about to be written.
 #[derive(Debug, Clone, Copy)]
-struct Incoming {
-    bytes: u64,
-    end_offset: i64,
-    max_timestamp: i64,
+pub(super) struct Incoming {
+    pub(super) bytes: u64,
+    pub(super) end_offset: i64,
+    pub(super) max_timestamp: i64,
 }
 
 /// Kafka's `LogSegment.shouldRoll`, for a segment that holds something: by size, by record time, by

@@ -370,9 +370,12 @@ impl Storage for Disk {
 
     fn sync_dir(&self, path: &Path) -> Result<()> {
         check("sync", path)?;
-        self.open_dir(path)
-            .and_then(|dir| retry(|| rustix::fs::fsync(&dir)))
-            .map_err(|e| self.error("sync", path, e))
+        if path.as_os_str().is_empty() {
+            // It is open already.
+            return retry(|| rustix::fs::fsync(&self.dir)).map_err(|e| self.error("sync", path, e));
+        }
+        let dir = self.open_dir(path).map_err(|e| self.error("open", path, e))?;
+        retry(|| rustix::fs::fsync(&dir)).map_err(|e| self.error("sync", path, e))
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn StorageLock>> {
@@ -398,6 +401,10 @@ impl Storage for Disk {
         let stat =
             rustix::fs::fstatvfs(&self.dir).map_err(|e| self.error("look up", Path::new(""), e))?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn max_open_files(&self) -> Option<u64> {
+        rustix::process::getrlimit(rustix::process::Resource::Nofile).current
     }
 
     fn display_path(&self, path: &Path) -> PathBuf {

@@ -20,6 +20,7 @@ mod memory;
 mod path;
 mod read_only;
 mod seam;
+mod sparing;
 #[cfg(test)]
 mod tests;
 
@@ -30,3 +31,4 @@ pub use map::{ReadMap, WriteMap};
 pub use memory::{Crash, Memory};
 pub use read_only::ReadOnly;
 pub use seam::{DirEntry, FileKind, OpenMode, Storage, StorageFile, StorageLock};
+pub(crate) use sparing::Sparing;

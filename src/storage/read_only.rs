@@ -96,6 +96,10 @@ impl<S: Storage> Storage for ReadOnly<S> {
         self.inner.free_space()
     }
 
+    fn max_open_files(&self) -> Option<u64> {
+        self.inner.max_open_files()
+    }
+
     fn display_path(&self, path: &Path) -> PathBuf {
         self.inner.display_path(path)
     }

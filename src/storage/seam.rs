@@ -85,6 +85,11 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Bytes that can still be written, as far as the system tells.
     fn free_space(&self) -> Result<u64>;
 
+    /// How many files the process may have open, if there is a limit. The engine uses at most half of them.
+    fn max_open_files(&self) -> Option<u64> {
+        None
+    }
+
     /// The full path of a relative one, for messages.
     fn display_path(&self, path: &Path) -> std::path::PathBuf;
 

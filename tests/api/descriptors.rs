@@ -2,18 +2,20 @@
 
 use std::fs::read_dir;
 use std::path::Path;
+use std::sync::Arc;
 
 use grouplog::{
     Acks, Broker, BrokerConfig, Consumer, ProducerConfig, ReadMode, Record, TopicConfig, Verify,
 };
 
+use crate::faulty::{Act, Faulty};
 use crate::fork::in_child;
-use crate::world::{drain, reader, tp};
+use crate::world::{AT_ONCE, World, all, drain, reader, refused, tp};
 
 /// What `ulimit -n` says.
 const LIMIT: u64 = 256;
-/// 30 MB in segments of 64 KiB: more files than that.
-const RECORDS: usize = 30_000;
+/// 20 MB in segments of 64 KiB: more files than that.
+const RECORDS: usize = 20_000;
 
 fn limit_files(most: u64) {
     let limit = rustix::process::Rlimit { current: Some(most), maximum: Some(most) };
@@ -35,6 +37,12 @@ fn fill(broker: &Broker, records: usize) {
     for n in 0..records {
         producer.send(Record::to("t").partition(0).value(&[n as u8; 1000])).unwrap();
     }
+}
+
+fn commit(broker: &Broker) {
+    let mut member = broker.consumer("g").unwrap();
+    member.assign([tp("t", 0)]).unwrap();
+    member.commit_offsets([(tp("t", 0), 7)]).unwrap();
 }
 
 fn count(mut reader: Consumer) -> usize {
@@ -75,5 +83,73 @@ fn a_log_of_more_segments_than_files_may_be_open_is_written_and_read() {
             });
             assert!(done, "{mode:?}, background {background}");
         }
+    }
+}
+
+/// A folder with 20 segments, all of which were read just now and are open.
+fn read_by_calls() -> (World, Faulty, Broker, Consumer) {
+    let world = World::new().batch_size(1024);
+    let storage = Faulty::new(world.storage.clone());
+    let config = world.config.clone().read_mode(ReadMode::Pread);
+    let broker = Broker::open_storage(Arc::new(storage.clone()), config).unwrap();
+    broker.create_topic("t", TopicConfig::new().segment_bytes(2048)).unwrap();
+    fill(&broker, 40);
+    broker.checkpoint().unwrap();
+    let mut consumer = reader(&broker, "t", 1);
+    assert_eq!(drain(&mut consumer).len(), 40);
+    (world, storage, broker, consumer)
+}
+
+#[test]
+fn files_that_are_open_to_be_read_give_way_when_no_other_can_be_opened() {
+    let (_world, storage, broker, mut consumer) = read_by_calls();
+    // One at a time is what each of these takes, beside what it keeps open.
+    let open = storage.open_files();
+    assert!(open > 20, "{open}");
+    let mut closed = Vec::new();
+    let mut limited = |work: &mut dyn FnMut()| {
+        storage.limit_files(storage.open_files());
+        work();
+        closed.push(storage.open_files());
+        storage.heal();
+        assert_eq!(all(&broker, "t").len() % 40, 0);
+    };
+    limited(&mut || {
+        consumer.seek(&tp("t", 0), 0).and_then(|()| consumer.poll(AT_ONCE)).map(drop).unwrap()
+    });
+    limited(&mut || commit(&broker));
+    limited(&mut || broker.checkpoint().unwrap());
+    limited(&mut || broker.create_topic("u", TopicConfig::new()).unwrap());
+    limited(&mut || fill(&broker, 40));
+    limited(&mut || broker.checkpoint().unwrap());
+    limited(&mut || broker.delete_topic("u").unwrap());
+    assert!(closed.iter().any(|files| *files < open / 2), "{closed:?}");
+    assert!(broker.health().is_ok(), "{}", broker.health());
+    storage.limit_files(storage.open_files());
+    broker.close().unwrap();
+}
+
+/// Nothing gives way: then it is an error, of that call alone. A folder that could not be opened for its
+/// sync is not a sync that failed.
+#[test]
+fn a_checkpoint_that_may_open_no_file_is_tried_again() {
+    for op in ["open", "create", "sync"] {
+        let (_world, storage, broker, _consumer) = read_by_calls();
+        fill(&broker, 40);
+        commit(&broker);
+        let part = if op == "sync" { "t-0" } else { "" };
+        // The files are synced by their handles, which are open.
+        if op == "sync" {
+            storage.order_folder_sync(part, Act::Fail(24));
+        } else {
+            storage.order(op, part, Act::Fail(24));
+        }
+        let error = refused(broker.checkpoint());
+        assert!(error.to_string().contains("os error 24"), "{error}");
+        assert!(!error.is_fatal(), "{error}");
+        storage.heal();
+        broker.checkpoint().unwrap();
+        assert!(broker.health().is_ok(), "{}", broker.health());
+        assert_eq!(all(&broker, "t").len(), 80);
     }
 }

@@ -32,11 +32,17 @@ type Order = (&'static str, &'static str, Act);
 pub(crate) struct Faulty {
     inner: Arc<Mutex<Arc<dyn Storage>>>,
     orders: Arc<Mutex<Vec<Order>>>,
+    /// How many files are open, and how many may be.
+    files: Arc<Mutex<(usize, usize)>>,
 }
 
 impl Faulty {
     pub(crate) fn new(inner: impl Storage + 'static) -> Self {
-        Self { inner: Arc::new(Mutex::new(Arc::new(inner))), orders: Arc::default() }
+        Self {
+            inner: Arc::new(Mutex::new(Arc::new(inner))),
+            orders: Arc::default(),
+            files: Arc::new(Mutex::new((0, usize::MAX))),
+        }
     }
 
     /// What whoever has it open sees from now on, as if the machine had been started anew.
@@ -54,9 +60,29 @@ impl Faulty {
         self.orders.lock().unwrap().push((op, part, act));
     }
 
+    /// As `order`, for syncs of folders alone.
+    pub(crate) fn order_folder_sync(&self, part: &'static str, act: Act) {
+        self.order("sync folder", part, act);
+    }
+
+    /// How many files are open.
+    pub(crate) fn open_files(&self) -> usize {
+        self.files.lock().unwrap().0
+    }
+
+    /// Opening one more than `most` fails with EMFILE.
+    pub(crate) fn limit_files(&self, most: usize) {
+        self.files.lock().unwrap().1 = most;
+    }
+
     /// Everything works again.
     pub(crate) fn heal(&self) {
+        self.limit_files(usize::MAX);
         self.orders.lock().unwrap().clear();
+    }
+
+    fn closed(&self) {
+        self.files.lock().unwrap().0 -= 1;
     }
 
     fn check(&self, op: &'static str, path: &Path) -> Result<()> {
@@ -87,7 +113,15 @@ impl Faulty {
 impl Storage for Faulty {
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn StorageFile>> {
         self.check(if mode == OpenMode::CreateNew { "create" } else { "open" }, path)?;
-        let inner = self.inner().open(path, mode)?;
+        {
+            let mut files = self.files.lock().unwrap();
+            if files.0 >= files.1 {
+                let source = Arc::new(io::Error::from_raw_os_error(24));
+                return Err(Error::Io { op: "open", path: path.into(), position: None, source });
+            }
+            files.0 += 1;
+        }
+        let inner = self.inner().open(path, mode).inspect_err(|_| self.closed())?;
         Ok(Arc::new(FaultyFile { inner, storage: self.clone() }))
     }
 
@@ -123,6 +157,7 @@ impl Storage for Faulty {
 
     fn sync_dir(&self, path: &Path) -> Result<()> {
         self.check("sync", path)?;
+        self.check("sync folder", path)?;
         self.inner().sync_dir(path)
     }
 
@@ -147,6 +182,12 @@ impl Storage for Faulty {
 struct FaultyFile {
     inner: Arc<dyn StorageFile>,
     storage: Faulty,
+}
+
+impl Drop for FaultyFile {
+    fn drop(&mut self) {
+        self.storage.closed();
+    }
 }
 
 impl FaultyFile {

@@ -23,7 +23,7 @@ use crate::engine::files;
 use crate::engine::image::CheckpointImage;
 use crate::engine::state::Engine;
 use crate::error::{Error, Result};
-use crate::log::{Captured, FreezeGuard, Frozen, Log, LogImage, is_deleted};
+use crate::log::{Capture, Captured, FreezeGuard, Frozen, Log, LogImage, is_deleted};
 use crate::types::{PartitionNumber, planted};
 
 impl Engine {
@@ -209,7 +209,7 @@ impl Engine {
             }
             let (file, unsynced) = files::write_offsets(storage, id, &store, offsets)?;
             if !planted("offsets_not_synced") {
-                unsynced.sync(storage).map_err(Failure::Sync)?;
+                unsynced.sync(storage).map_err(Failure::of_sync)?;
             }
             offsets = Some(file);
         }
@@ -232,7 +232,7 @@ impl Engine {
         };
         let unsynced = files::write_checkpoint(storage, &image)?;
         if !planted("checkpoint_not_synced") {
-            unsynced.sync(storage).map_err(Failure::Sync)?;
+            unsynced.sync(storage).map_err(Failure::of_sync)?;
         }
         state.generation = image.generation;
         state.offsets = offsets;
@@ -243,20 +243,33 @@ impl Engine {
         Ok(())
     }
 
+    /// Writes out a partition. What needs more files than may be open at once is synced in parts.
+    fn capture(&self, log: &Log) -> Result<Captured, Failure> {
+        loop {
+            match log.capture()? {
+                Capture::Whole(captured) => return Ok(captured),
+                Capture::Part(part) => {
+                    self.storage.sync_all(&part.files).map_err(Failure::Sync)?;
+                    log.written_synced(&part);
+                }
+            }
+        }
+    }
+
     /// Writes out, syncs, and records some of the partitions that changed.
     fn write_segments(&self, some: &[&(Arc<Log>, Frozen)], logs: &mut Logs) -> Result<(), Failure> {
         let captured: Vec<Captured> =
-            some.iter().map(|(log, _)| log.capture()).collect::<Result<_>>()?;
+            some.iter().map(|(log, _)| self.capture(log)).collect::<Result<_, _>>()?;
         let files: Vec<_> = captured.iter().flat_map(|log| log.files.iter().cloned()).collect();
         if !files.is_empty() && !planted("segments_not_synced") {
             self.storage.sync_all(&files).map_err(Failure::Sync)?;
         }
         let folders: Vec<_> = captured.iter().filter_map(|log| log.folder.as_deref()).collect();
         if !folders.is_empty() && !planted("folder_not_synced") {
-            self.storage.sync_dirs(&folders).map_err(Failure::Sync)?;
+            self.storage.sync_dirs(&folders).map_err(Failure::of_sync)?;
         }
         if captured.iter().any(|log| log.folder_created) {
-            self.storage.sync_dir(Path::new("")).map_err(Failure::Sync)?;
+            self.storage.sync_dir(Path::new("")).map_err(Failure::of_sync)?;
         }
         for ((log, frozen), captured) in some.iter().zip(captured) {
             log.synced();
@@ -289,6 +302,13 @@ enum Failure {
     /// Something could not be opened or written, for lack of space or of file handles perhaps: it is
     /// tried again.
     Retry(Error),
+}
+
+impl Failure {
+    /// Of a call that opens something and syncs it. Where it could not be opened no sync failed.
+    fn of_sync(error: Error) -> Self {
+        if error.is_too_many_files() { Self::Retry(error) } else { Self::Sync(error) }
+    }
 }
 
 impl From<Error> for Failure {

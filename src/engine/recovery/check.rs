@@ -71,11 +71,21 @@ pub(super) fn cut_files(
     let again = loaded.replayed.last_epoch_seen > loaded.image.epoch;
     let again = again && !planted("cut_once");
     let mut cut: u64 = 0;
+    let mut open = Vec::new();
     for log in to_cut {
         cut = cut.saturating_add(log.cut_files(again)?);
         if log.end_offset() > 0 {
             let dir = PathBuf::from(log.partition().to_string());
             files::mend_epochs(storage, &dir, &log.epochs())?;
+        }
+        open.push(log);
+        if loaded.logs.open_files.is_overfull() {
+            // Every partition may have a file to cut. Only so many files may be open.
+            for log in open.drain(..) {
+                let written = log.written();
+                loaded.logs.storage.sync_all(&written.files)?;
+                log.written_synced(&written);
+            }
         }
     }
     Ok(cut)

@@ -59,6 +59,8 @@ pub(crate) fn open(
         create::create(&storage, &config)?;
     }
     let loaded = Loaded::read(&storage, &config)?;
+    // From here on, files that are open for reading are closed where others cannot be opened.
+    let storage = Arc::clone(&loaded.logs.storage);
     let mut report = RecoveryReport {
         unclean: loaded.replayed.frames > 0 || loaded.replayed.torn,
         frames_replayed: loaded.replayed.frames,

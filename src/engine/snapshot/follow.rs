@@ -36,6 +36,7 @@ pub(super) fn follow(storage: &Arc<dyn Storage>, before: &Snapshot) -> Result<Op
         apply(&mut news, &frame, &path).map(|_| ())
     })?;
     Ok(replayed.map(|replayed| Snapshot {
+        storage: Arc::clone(storage),
         registry: Arc::new(before.registry.with_logs(&news.logs)),
         offsets: news.offsets,
         clock: Arc::clone(&before.clock),

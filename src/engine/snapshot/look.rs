@@ -33,6 +33,7 @@ fn look(storage: &Arc<dyn Storage>, config: &BrokerConfig) -> Result<Snapshot> {
     let heads = files::checkpoint_heads(&**storage)?;
     let loaded = Loaded::read(storage, config)?;
     Ok(Snapshot {
+        storage: Arc::clone(&loaded.logs.storage),
         registry: loaded.registry,
         offsets: loaded.offsets,
         clock: Arc::clone(&config.clock),

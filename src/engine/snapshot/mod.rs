@@ -21,6 +21,8 @@ use crate::time::Clock;
 /// A folder at one moment.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
+    /// Reads the segments, and closes some of them where too many files are open.
+    storage: Arc<dyn Storage>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) offsets: OffsetStore,
     pub(crate) clock: Arc<dyn Clock>,
@@ -51,7 +53,7 @@ impl Snapshot {
     /// Returns the folder as it is now, or `None` if nothing was written since.
     pub(crate) fn refreshed(&self, storage: &Arc<dyn Storage>) -> Result<Option<Self>> {
         // Where following fails, loading everything either works or reports the reason.
-        follow::follow(storage, self).or_else(|_| look::load(storage).map(Some))
+        follow::follow(&self.storage, self).or_else(|_| look::load(storage).map(Some))
     }
 
     pub(crate) fn list_topics(&self) -> Vec<String> {

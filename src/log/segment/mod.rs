@@ -149,6 +149,11 @@ impl Segment {
         self.sealed.store(true, Ordering::Release);
     }
 
+    /// Forgets that it was used.
+    pub(super) fn unmark(&self) {
+        self.used.store(false, Ordering::Relaxed);
+    }
+
     /// Closes the segment for reading, unless it was used since the last time, or is being opened.
     pub(super) fn close_reader(&self) -> bool {
         if self.used.swap(false, Ordering::Relaxed) {

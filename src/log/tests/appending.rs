@@ -118,10 +118,10 @@ fn nothing_is_captured_without_a_mark() {
     assert!(matches!(log.capture(), Err(Error::Closed)));
     log.synced();
     log.lock_for_checkpoint().freeze();
-    let captured = log.capture().unwrap();
+    let captured = log.capture().unwrap().whole();
     assert_eq!(captured.segments.last().unwrap().end_offset, 1);
     // A second look is the same, and after the checkpoint there is none again.
-    assert_eq!(log.capture().unwrap().segments, captured.segments);
+    assert_eq!(log.capture().unwrap().whole().segments, captured.segments);
     let listed = LogImage { end_offset: 1, segments: captured.segments, ..LogImage::default() };
     log.checkpointed(&listed);
     assert!(matches!(log.capture(), Err(Error::Closed)));

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 
 use super::*;
+use crate::log::write_out::{Incoming, Opens};
 
 /// A segment of some blocks with damage in the last one, which the next batch would come into.
 fn damaged_at_its_end() -> World {
@@ -41,7 +42,9 @@ fn a_segment_that_was_given_up_takes_no_batch_though_the_next_could_not_be_made(
         let end = world.images[0].end_offset;
         let next = |log: &Log| {
             let mut out = log.out.lock();
-            log.segment_for(&mut out, 100, end, end + 1, 2000).map(|segment| segment.base_offset())
+            let batch = Incoming { bytes: 100, end_offset: end + 1, max_timestamp: 2000 };
+            let next = log.segment_for(&mut out, end, &batch, Opens::More);
+            next.map(|segment| segment.unwrap().base_offset())
         };
         world.storage.fail_at(world.storage.ops() + op, ErrorKind::Other, true);
         let failed = next(&log);

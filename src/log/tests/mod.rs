@@ -249,7 +249,7 @@ fn a_cut_is_durable_before_the_next_segment_begins() {
     guard.stage(&record, Timestamp::from_millis(5000)).unwrap();
     assert!(!guard.apply().wake());
     log.lock_for_checkpoint().freeze();
-    let captured = log.capture().unwrap();
+    let captured = log.capture().unwrap().whole();
     assert_eq!(captured.segments.len(), 2);
     captured.files.iter().for_each(|file| file.sync_data().unwrap());
 

@@ -170,7 +170,7 @@ fn a_damaged_segment_is_not_gone_on_with() {
         let log = world.log();
         append(&log, b"new").unwrap();
         log.lock_for_checkpoint().freeze();
-        let captured = log.capture().unwrap().segments;
+        let captured = log.capture().unwrap().whole().segments;
         let ends: Vec<_> = captured.iter().map(|s| (s.base_offset, s.end_offset)).collect();
         assert_eq!(ends, [(0, 3000), (3000, 3001)]);
         assert_eq!(captured[0], world.images[0]);
@@ -258,7 +258,7 @@ fn a_folder_of_our_own_is_gone_on_with() {
         let log = Log::new(identity(), shared(&storage));
         append(&log, b"value").unwrap();
         log.lock_for_checkpoint().freeze();
-        assert_eq!(log.capture().unwrap().segments.len(), 1);
+        assert_eq!(log.capture().unwrap().whole().segments.len(), 1);
         assert_eq!(read_topic_id(&storage, folder).unwrap(), Some(identity().topic_id));
     }
 }
