@@ -2,10 +2,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use grouplog::record::{Batch, BatchHeader};
-use grouplog::storage::{OpenMode, Storage};
+use grouplog::storage::{Crash, Memory, OpenMode, Storage};
+use grouplog::time::SeededRandom;
 use grouplog::{
-    Broker, BrokerConfig, ConsumerConfig, Error, HealthStatus, OffsetAndMetadata, Position, Record,
-    TopicConfig,
+    Acks, Broker, BrokerConfig, ConsumerConfig, CorruptReason, Error, HealthStatus,
+    OffsetAndMetadata, Position, ProducerConfig, Record, TopicConfig,
 };
 
 use crate::world::{Owned, World, all, drain, owned, reader, refused, tp};
@@ -331,4 +332,44 @@ fn records_behind_a_damaged_segment_are_kept_apart_from_it() {
         let values: Vec<_> = drain(&mut reader).into_iter().map(|record| record.value).collect();
         assert_eq!(values, [Some(b"behind".to_vec()), Some(b"later".to_vec())], "{what}");
     }
+}
+
+/// No crash makes a journal file shorter, so nobody knows what was in the missing part. The manual says what
+/// to do: filled up with zeros, the file is judged as one with a torn end.
+#[test]
+fn a_journal_file_that_was_cut_short_is_damage_until_it_is_filled_up() {
+    let mut world = World::on(Memory::crash_simulating(1));
+    let broker = world.open();
+    broker.create_topic("t", TopicConfig::new()).unwrap();
+    let producer = broker.producer_with(ProducerConfig::new().acks(Acks::Written)).unwrap();
+    for n in 0..10 {
+        producer.send(Record::to("t").value(&[n; 100])).unwrap();
+    }
+    world.storage = world.storage.crash(Crash::Kill, &SeededRandom::new(1));
+    drop((producer, broker));
+    let lengths = |world: &World| -> Vec<(PathBuf, u64)> {
+        let names = world.storage.list(Path::new("journal")).unwrap();
+        let paths = names.iter().map(|entry| Path::new("journal").join(&entry.name));
+        let length = |path: PathBuf| {
+            let (_, len) = world.storage.metadata(&path).unwrap().unwrap();
+            (path, len)
+        };
+        paths.map(length).collect()
+    };
+    let before = lengths(&world);
+    let set = |path: &Path, len: u64| {
+        let file = world.storage.open(path, OpenMode::Write).unwrap();
+        file.set_len(len).unwrap();
+    };
+    // All records lie in the front of the file that holds them.
+    before.iter().for_each(|(path, _)| set(path, 1200));
+    let cut = lengths(&world);
+    let Error::Corrupt(damage) = refused(world.try_open()) else { panic!() };
+    assert_eq!(damage.reason, CorruptReason::Short);
+    assert!(damage.path.to_string_lossy().contains("journal/"), "{damage:?}");
+    assert_eq!(lengths(&world), cut, "nothing was touched");
+    before.iter().for_each(|(path, len)| set(path, *len));
+    let broker = world.open();
+    let found = all(&broker, "t");
+    assert!((1..10).contains(&found.len()), "{}", found.len());
 }
