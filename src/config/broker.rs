@@ -120,8 +120,10 @@ impl BrokerConfig {
     }
 
     /// How many files of segments are open at once, at most: a quarter of them to be read (or as many
-    /// mapped), the others to be written. The journal has its own, one for each of its files. Keep it well
-    /// below the limit of the process (`ulimit -n`).
+    /// mapped), the others to be written. The journal has its own, one for each of its files.
+    ///
+    /// This is an upper limit. Where the process may open few files (`ulimit -n`, as it is when the folder is
+    /// opened), fewer are used: all files of the engine together take at most half of that limit.
     pub fn max_open_files(mut self, files: u32) -> Self {
         self.max_open_files = files;
         self

@@ -74,7 +74,8 @@ impl ProducerConfig {
     }
 
     /// Kafka's `max.block.ms`: how long `send` may wait for space before it fails with
-    /// [`Error::Timeout`].
+    /// [`Error::Timeout`]. The default is a minute. Only what time mends is waited for: a failure that waiting
+    /// does not mend, as of a folder that is gone, is returned at once.
     pub fn max_block(mut self, time: Duration) -> Self {
         self.max_block = time;
         self

@@ -22,6 +22,7 @@ work=$(cd "$work" && pwd)
 # Each with the tests that are to find it, `binary:filter`; `model:` are the models of concurrency.
 faults='
 ack_before_sync             crash:first_open
+all_files_are_ours          api:descriptors
 any_offset_file_taken       api:an_offset_file_of_another
 any_panic_counts            lib:panic_watch
 append_behind_damage        api:records_behind_a_damaged
@@ -111,6 +112,7 @@ sealed_before_prefix        model:a_sealed_buffer
 search_once                 model:a_search_by_time
 segments_not_synced         crash:seal_and_roll
 small_large_file            lib:no_file_is_smaller
+spare_no_files              api:descriptors
 sync_covers_later           model:who_waits
 sync_last_file_only         lib:journal::tests::crashing
 sync_wakes_nobody           model:who_waits
