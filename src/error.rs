@@ -161,9 +161,9 @@ pub enum Error {
     },
     /// Something is larger than a limit that is not the record size.
     LimitExceeded {
-        /// What: "decompressed batch", "records of one send_all", ...
+        /// What there is too much of: "bytes of a decompressed batch", "headers of one record", ...
         what: &'static str,
-        /// How large it is, or would at least be.
+        /// How much of it there is, or would be at least: counting ends above the limit.
         found: u64,
         /// The limit.
         max: u64,
@@ -234,7 +234,7 @@ pub enum Error {
     },
     /// A panic happened while this was being changed; it is not used any more.
     Poisoned {
-        /// What is poisoned: "partition orders-3", ...
+        /// What the panic stopped: "partition orders-3", "the journal thread", ...
         what: String,
     },
     /// Waiting took longer than the limit that the caller or `max.block.ms` set; nothing was applied.
@@ -367,10 +367,15 @@ impl Error {
                 "offset {requested} of {partition} is out of range: the log holds {start} to {end}"
             ),
             Self::NoOffsetForPartition { partition } => {
-                write!(f, "no committed offset for {partition}, and none is to be assumed")
+                write!(
+                    f,
+                    "the group has no committed offset for {partition}, and none may be assumed"
+                )
             }
             Self::UnknownGroup { group } => write!(f, "group {group:?} does not exist"),
-            Self::GroupNotEmpty { group } => write!(f, "group {group:?} has members; stop them"),
+            Self::GroupNotEmpty { group } => {
+                write!(f, "group {group:?} has members; stop them first")
+            }
             Self::Fenced { group, reason } => write!(f, "fenced from group {group:?}: {reason}"),
             Self::FencedInstanceId { group, instance_id } => write!(
                 f,
@@ -381,7 +386,10 @@ impl Error {
                 "cannot join group {group:?}: not all of its members have one of the assignors {proposed}"
             ),
             Self::GroupMaxSizeReached { group, max } => {
-                write!(f, "cannot join group {group:?}: it has group.max.size {max} members")
+                write!(
+                    f,
+                    "cannot join group {group:?}: it has {max} members, as many as group.max.size allows"
+                )
             }
             Self::InvalidPattern { pattern, reason } => {
                 write!(f, "invalid pattern {pattern:?} of topic names: {reason}")
@@ -399,7 +407,7 @@ impl fmt::Display for Error {
             }
             Self::Corrupt(corruption) => fmt::Display::fmt(corruption, f),
             Self::MissingSegment { path, offsets: (first, last) } => {
-                write!(f, "{} is missing: offsets {first} to {last}", path.display())
+                write!(f, "{} is missing, and with it offsets {first} to {last}", path.display())
             }
             Self::UnknownTopic { topic } => write!(f, "topic {topic:?} does not exist"),
             Self::TopicExists { topic } => write!(f, "topic {topic:?} exists already"),
@@ -408,10 +416,10 @@ impl fmt::Display for Error {
                 write!(f, "invalid value {value:?} for {key}: expected {expected}")
             }
             Self::RecordTooLarge { size, max } => {
-                write!(f, "record of {size} bytes is larger than max.message.bytes {max}")
+                write!(f, "a record of {size} bytes is larger than max.message.bytes allows: {max}")
             }
             Self::LimitExceeded { what, found, max } => {
-                write!(f, "{what} of {found} exceeds the limit of {max}")
+                write!(f, "too many {what}: {found} exceeds the limit of {max}")
             }
             Self::UnknownPartition { .. }
             | Self::LogTruncated { .. }
@@ -425,7 +433,9 @@ impl fmt::Display for Error {
             | Self::InconsistentGroupProtocol { .. }
             | Self::GroupMaxSizeReached { .. }
             | Self::InvalidPattern { .. } => self.fmt_of_consumer(f),
-            Self::DiskFull { path } => write!(f, "no space left for {}", path.display()),
+            Self::DiskFull { path } => {
+                write!(f, "the disk is full: no space is left for {}", path.display())
+            }
             Self::Io { op, path, position, source } => {
                 write!(f, "cannot {op} {}", path.display())?;
                 position.map_or(Ok(()), |at| write!(f, " at byte {at}"))?;
@@ -437,13 +447,13 @@ impl fmt::Display for Error {
             Self::Indeterminate { cause } => {
                 write!(f, "the outcome is not known until the folder is opened again: {cause}")
             }
-            Self::Poisoned { what } => write!(f, "{what} is unusable after a panic"),
+            Self::Poisoned { what } => write!(f, "a panic stopped {what}"),
             Self::Timeout { what } => write!(f, "timed out waiting for {what}"),
-            Self::Wakeup => f.write_str("woken up"),
+            Self::Wakeup => f.write_str("the wait was ended by a call of wakeup"),
             Self::Busy { path } => {
                 write!(f, "{} changes too fast to be read now; try again", path.display())
             }
-            Self::Closed => f.write_str("it is closed"),
+            Self::Closed => f.write_str("the broker or consumer is closed"),
             Self::ForkedChild => f.write_str(
                 "the folder was opened before the fork and belongs to the parent process",
             ),
@@ -474,6 +484,132 @@ mod tests {
     #[test]
     fn errors_stay_small() {
         assert!(size_of::<Error>() <= 64, "{}", size_of::<Error>());
+    }
+
+    /// What each error says, filled in as the engine fills it in.
+    #[test]
+    fn every_text_is_a_sentence() {
+        let partition = || TopicPartition::new("orders", 3);
+        let eio = || Arc::new(io::Error::from_raw_os_error(5));
+        let io = || Error::Io {
+            op: "open",
+            path: Path::new("d/x").into(),
+            position: None,
+            source: eio(),
+        };
+        let (topic, group) = ("orders".to_owned(), "billing".to_owned());
+        let texts = [
+            (
+                Error::Locked { path: "d/lock".into(), pid: Some(7) },
+                "d/lock is locked by process 7; close it first",
+            ),
+            (
+                Error::NotADatabase { path: "d".into(), reason: "it has no checkpoint" },
+                "d is not a grouplog folder: it has no checkpoint",
+            ),
+            (
+                Error::UnsupportedFormat { path: "d/x".into(), found: 9, max: 2 },
+                "d/x has format version 9, not 2; use a newer grouplog",
+            ),
+            (
+                Error::corrupt("d/x", 5, CorruptReason::Checksum),
+                "d/x is damaged at byte 5: checksum mismatch",
+            ),
+            (
+                Error::MissingSegment { path: "d/x".into(), offsets: (5, 9) },
+                "d/x is missing, and with it offsets 5 to 9",
+            ),
+            (
+                Error::OffsetOutOfRange { partition: partition(), requested: 1, start: 5, end: 9 },
+                "offset 1 of orders-3 is out of range: the log holds 5 to 9",
+            ),
+            (
+                Error::NoOffsetForPartition { partition: partition() },
+                "the group has no committed offset for orders-3, and none may be assumed",
+            ),
+            (Error::UnknownTopic { topic: topic.clone() }, "topic \"orders\" does not exist"),
+            (
+                Error::UnknownPartition { partition: partition(), partitions: 2 },
+                "orders-3 does not exist: the topic has 2 partitions",
+            ),
+            (Error::TopicExists { topic }, "topic \"orders\" exists already"),
+            (Error::UnknownGroup { group: group.clone() }, "group \"billing\" does not exist"),
+            (
+                Error::GroupNotEmpty { group: group.clone() },
+                "group \"billing\" has members; stop them first",
+            ),
+            (
+                Error::InvalidName { name: "a/b".into(), reason: NameReason::Empty },
+                "invalid name \"a/b\": it is empty",
+            ),
+            (
+                Error::InvalidConfig { key: "segment.ms", value: "x".into(), expected: "a number" },
+                "invalid value \"x\" for segment.ms: expected a number",
+            ),
+            (
+                Error::RecordTooLarge { size: 2000, max: 1024 },
+                "a record of 2000 bytes is larger than max.message.bytes allows: 1024",
+            ),
+            (
+                Error::LimitExceeded { what: "bytes of one send_all", found: 9, max: 8 },
+                "too many bytes of one send_all: 9 exceeds the limit of 8",
+            ),
+            (
+                Error::Fenced { group: group.clone(), reason: "its epoch is old" },
+                "fenced from group \"billing\": its epoch is old",
+            ),
+            (
+                Error::FencedInstanceId { group: group.clone(), instance_id: "a".into() },
+                "fenced from group \"billing\": another consumer has group.instance.id \"a\"",
+            ),
+            (
+                Error::InconsistentGroupProtocol { group: group.clone(), proposed: "range".into() },
+                "cannot join group \"billing\": not all of its members have one of the assignors range",
+            ),
+            (
+                Error::GroupMaxSizeReached { group, max: 4 },
+                "cannot join group \"billing\": it has 4 members, as many as group.max.size allows",
+            ),
+            (
+                Error::InvalidPattern { pattern: "(".into(), reason: "unclosed group".into() },
+                "invalid pattern \"(\" of topic names: unclosed group",
+            ),
+            (Error::DiskFull { path: "d/x".into() }, "the disk is full: no space is left for d/x"),
+            (io(), "cannot open d/x: Input/output error (os error 5)"),
+            (
+                Error::Failed { cause: Arc::new(io()) },
+                "an earlier failure stopped all writing, open the folder again: \
+                 cannot open d/x: Input/output error (os error 5)",
+            ),
+            (
+                Error::Indeterminate { cause: Arc::new(io()) },
+                "the outcome is not known until the folder is opened again: \
+                 cannot open d/x: Input/output error (os error 5)",
+            ),
+            (
+                Error::Poisoned { what: "partition orders-3".into() },
+                "a panic stopped partition orders-3",
+            ),
+            (Error::Timeout { what: "journal space" }, "timed out waiting for journal space"),
+            (Error::Wakeup, "the wait was ended by a call of wakeup"),
+            (Error::Busy { path: "d".into() }, "d changes too fast to be read now; try again"),
+            (Error::Closed, "the broker or consumer is closed"),
+            (
+                Error::ForkedChild,
+                "the folder was opened before the fork and belongs to the parent process",
+            ),
+            (
+                Error::UnsupportedCodec { codec: "lz4" },
+                "codec lz4 is not built in: enable the cargo feature \"lz4\"",
+            ),
+            (
+                Error::Misuse("poll needs subscribe or assign first"),
+                "poll needs subscribe or assign first",
+            ),
+        ];
+        for (error, expected) in &texts {
+            assert_eq!(error.to_string(), *expected);
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Managing a folder: topics, groups, offsets.
 
+use std::collections::BTreeMap;
+
 use crate::config::TopicConfig;
 use crate::engine::{
     DiskUsage, EngineHandle, GroupSummary, OffsetScope, ResetOffset, ResetTo, TopicDescription,
@@ -86,14 +88,19 @@ impl Admin {
         name: &str,
         settings: impl IntoIterator<Item = (K, V)>,
     ) -> Result<()> {
-        // The caller's code runs here, before any lock.
-        let settings: Vec<(K, V)> = settings.into_iter().collect();
+        // The caller's code runs here, before any lock. Of each key the last value counts, and only keys that
+        // exist are kept, so what is kept has an end though `settings` may have none.
+        let mut last = BTreeMap::new();
+        for (key, value) in settings {
+            let _valid = TopicConfig::new().set(key.as_ref(), value.as_ref())?;
+            last.insert(key.as_ref().to_owned(), value);
+        }
         self.engine.alter_topic(|catalogue| {
             catalogue.decide_alter(name, |config| {
-                let set = |config: TopicConfig, (key, value): &(K, V)| {
-                    config.set(key.as_ref(), value.as_ref())
+                let set = |config: TopicConfig, (key, value): (&String, &V)| {
+                    config.set(key, value.as_ref())
                 };
-                settings.iter().try_fold(config, set)
+                last.iter().try_fold(config, set)
             })
         })
     }

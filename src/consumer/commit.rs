@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,11 +63,14 @@ impl Consumer {
         offsets: impl IntoIterator<Item = (TopicPartition, O)>,
     ) -> Result<()> {
         self.check_not_poisoned()?;
-        let mut entries = Vec::new();
+        // Of each partition the last offset counts, so there are no more entries than partitions.
+        let mut last = BTreeMap::new();
         for (partition, offset) in offsets {
             let offset = offset.into();
-            entries.push((self.log_of(&partition, offset.topic_id())?, offset));
+            let log = self.log_of(&partition, offset.topic_id())?;
+            last.insert(log.number(), (log, offset));
         }
+        let entries: Vec<_> = last.into_values().collect();
         self.pause_interval();
         let committed = self.commit_entries(&entries);
         self.leave_engine();

@@ -13,7 +13,7 @@ mod source;
 mod typed;
 mod wakeup;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -180,16 +180,17 @@ impl Consumer {
         if self.membership.is_some() {
             return Err(Error::Misuse("subscribe and assign cannot be mixed: unsubscribe first"));
         }
-        let logs: Vec<_> = partitions
-            .into_iter()
-            .map(|partition| self.source.registry()?.log(&partition))
-            .collect::<Result<_>>()?;
+        // Each partition once: there are no more of them than the topics have.
+        let mut logs = BTreeMap::new();
+        for partition in partitions {
+            let log = self.source.registry()?.log(&partition)?;
+            logs.insert(log.number(), log);
+        }
         self.auto_commit_now();
         let mut held: Vec<Held> = Vec::with_capacity(logs.len());
-        for log in logs {
+        for log in logs.into_values() {
             match self.held.iter().position(|held| Arc::ptr_eq(&held.log, &log)) {
                 Some(at) => held.push(self.held.swap_remove(at)),
-                None if held.iter().any(|known| Arc::ptr_eq(&known.log, &log)) => {}
                 None => held.push(Held::new(log)),
             }
         }
@@ -242,7 +243,8 @@ impl Consumer {
         if !self.poisoned {
             return Ok(());
         }
-        Err(Error::Poisoned { what: "this consumer: its rebalance listener panicked".to_owned() })
+        let what = "this consumer (it happened in its rebalance listener)".to_owned();
+        Err(Error::Poisoned { what })
     }
 }
 

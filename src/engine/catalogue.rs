@@ -139,7 +139,11 @@ impl Catalogue {
     fn next_numbers(&self, count: u32) -> Result<Numbers> {
         if self.next_number.checked_add(count).is_none() {
             let max = u64::from(u32::MAX);
-            return Err(Error::LimitExceeded { what: "partition number", found: max + 1, max });
+            return Err(Error::LimitExceeded {
+                what: "partitions ever created",
+                found: max + 1,
+                max,
+            });
         }
         Ok(Numbers { first: self.next_number, count })
     }

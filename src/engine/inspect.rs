@@ -137,7 +137,11 @@ fn read(path: &Path, name: &str) -> Result<Vec<u8>> {
         Disk::open(parent.unwrap_or(Path::new(".")))?.open(Path::new(name), OpenMode::Read)?;
     let len = file.len()?;
     if len > MAX_BYTES {
-        return Err(Error::LimitExceeded { what: "file to be read", found: len, max: MAX_BYTES });
+        return Err(Error::LimitExceeded {
+            what: "bytes of a file to be read",
+            found: len,
+            max: MAX_BYTES,
+        });
     }
     let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
     let read = file.read_at(&mut bytes, 0)?;

@@ -157,13 +157,13 @@ impl Engine {
         let mut offsets = self.offsets.lock();
         let mut catalogue = self.catalogue.lock();
         let change = decide(&catalogue)?;
-        let _guard = self.journal.fail_on_panic("the catalogue");
+        let _guard = self.journal.fail_on_panic("a change of the catalogue");
         let body = change.encode();
         let header = section_header(SectionKind::CATALOGUE, body.len() as u32);
         let lsn = self.journal.append(credit, &[&header, &body])?;
         let topic = catalogue
             .apply(&change)
-            .map_err(|_| Error::Poisoned { what: "the catalogue".to_owned() })?;
+            .map_err(|_| Error::Poisoned { what: "a change of the catalogue".to_owned() })?;
         if matches!(change, CatalogueChange::Delete(_)) {
             let numbers: Vec<_> = topic.numbers().collect();
             offsets.store.remove_partitions(&numbers);

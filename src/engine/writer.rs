@@ -66,7 +66,7 @@ fn start(journal: Arc<Journal>) -> State {
 }
 
 fn run(filled: &Receiver<Arc<Log>>, journal: &Journal) {
-    let guard = journal.fail_on_panic("writer thread");
+    let guard = journal.fail_on_panic("the writer thread");
     let _guard = (!planted("writer_dies_silently")).then_some(guard);
     for log in filled {
         log.write_out_some();

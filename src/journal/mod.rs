@@ -351,7 +351,7 @@ impl Journal {
         if let Some(thread) = self.thread.lock().take()
             && thread.join().is_err()
         {
-            self.shared.fail(Arc::new(Error::Poisoned { what: "journal thread".into() }));
+            self.shared.fail(Arc::new(Error::Poisoned { what: "the journal thread".into() }));
         }
     }
 }

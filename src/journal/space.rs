@@ -141,7 +141,11 @@ impl Shared {
         let max = self.config.max_bytes / 4;
         let bytes = frame_bytes(payload as u64).unwrap_or(u64::MAX);
         if bytes > max {
-            return Err(Error::LimitExceeded { what: "journal frame", found: bytes, max });
+            return Err(Error::LimitExceeded {
+                what: "bytes of a journal frame",
+                found: bytes,
+                max,
+            });
         }
         let mut wait = Wait::until(self.clock.monotonic().saturating_add(max_block));
         let _waiting = Waiting::new(self);

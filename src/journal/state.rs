@@ -223,7 +223,7 @@ impl Shared {
     #[inline]
     fn append_frame(&self, space: Space<'_, '_>, payload: &Payload<'_>) -> Result<Option<Lsn>> {
         let frame = (payload.bytes + FRAME_HEADER).next_multiple_of(8);
-        let guard = PanicGuard::new(self, "journal");
+        let guard = PanicGuard::new(self, "the journal");
         let mut state = self.state.lock();
         self.check_writable()?;
         let enough = match &space {
@@ -302,7 +302,8 @@ impl Shared {
     fn switch_file(&self, state: &mut State, frame: u32) -> Result<i64> {
         let frame_max = self.config.frame_max();
         let Some(next) = state.spares.pop_front().filter(|next| next.room() >= frame) else {
-            let cause = Arc::new(Error::Poisoned { what: "journal space accounting".into() });
+            let cause =
+                Arc::new(Error::Poisoned { what: "the accounting of journal space".into() });
             self.fail_locked(Arc::clone(&cause));
             return Err(Error::Failed { cause });
         };

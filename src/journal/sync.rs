@@ -130,7 +130,7 @@ impl Shared {
     /// Syncs all files with unsynced frames, oldest first: should power fail in between, a later frame
     /// is never durable before an earlier one. `None` after a failure, which is final.
     fn run_sync(&self) -> Option<Lsn> {
-        let _guard = PanicGuard::new(self, "journal sync");
+        let _guard = PanicGuard::new(self, "a sync of the journal");
         let (end, dirty) = {
             let state = self.state.lock();
             let lives = state.sealed.iter().chain([&state.current]);

@@ -66,7 +66,7 @@ impl Signal {
 pub(super) fn start(shared: &Arc<Shared>) -> Result<JoinHandle<()>> {
     let for_thread = Arc::clone(shared);
     let body = move || {
-        let _guard = PanicGuard::new(&for_thread, "journal thread");
+        let _guard = PanicGuard::new(&for_thread, "the journal thread");
         let mut pace = Pace::default();
         let mut more = true;
         while more {

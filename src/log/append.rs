@@ -43,6 +43,11 @@ impl RecordData<'_> {
     pub(crate) fn bound(&self) -> usize {
         encoded_record_bytes(i64::MAX, i32::MAX, self.key, self.value, self.headers)
     }
+
+    /// The bytes that it takes as the only record of a batch.
+    pub(crate) fn bytes_alone(&self) -> usize {
+        encoded_record_bytes(0, 0, self.key, self.value, self.headers)
+    }
 }
 
 /// Where a record went.
@@ -202,7 +207,11 @@ impl AppendGuard<'_> {
         let appender = &mut *self.appender;
         let offset = appender.staged_end();
         if offset == i64::MAX {
-            return Err(Error::LimitExceeded { what: "offset", found: u64::MAX, max: u64::MAX });
+            return Err(Error::LimitExceeded {
+                what: "offsets of a partition",
+                found: i64::MAX as u64 + 1,
+                max: i64::MAX as u64,
+            });
         }
         let asked = match self.log.timestamp_type() {
             TimestampType::CreateTime => record.timestamp.unwrap_or(now).as_millis(),

@@ -65,7 +65,8 @@ impl Producer {
     ///
     /// # Errors
     /// Nothing was applied: `UnknownTopic`, `UnknownPartition`, `RecordTooLarge`, `LimitExceeded`,
-    /// `Timeout` (no journal space within `max.block.ms`), `DiskFull`, `Failed`, `Closed`.
+    /// `Timeout` (no journal space within `max.block.ms`), `DiskFull`, `Failed`, `Closed`; `Io`, at once, if
+    /// no journal space can be made, as in a folder that is gone or on a file system that is read-only.
     #[inline]
     #[expect(
         clippy::needless_pass_by_value,
@@ -91,10 +92,11 @@ impl Producer {
     /// Appends many records, of any topics and partitions, as one: after a crash either all of them
     /// are there or none.
     ///
-    /// They must fit into a quarter of `journal.max.bytes` together.
+    /// They must fit into a quarter of `journal.max.bytes` together. The sizes are summed while `records` is
+    /// gone through, so no more of it is taken, and held in memory, than fits.
     ///
     /// # Errors
-    /// As [`Producer::send`]; none of the records was applied then.
+    /// As [`Producer::send`]; none of the records was applied then. `LimitExceeded` if they do not fit.
     ///
     /// ```
     /// use grouplog::{Broker, Record, TopicConfig};
@@ -257,9 +259,15 @@ impl Inner {
 
     /// Chooses the partitions of many records.
     fn gather<'r>(&self, records: impl IntoIterator<Item = Record<'r>>) -> Result<Gathered<'r>> {
-        // The caller's code runs here, before anything is borrowed: it may send by this producer, too.
-        let records: Vec<_> = records.into_iter().map(|record| (0, record)).collect();
-        let mut gathered = Gathered { logs: Vec::new(), records, bytes: 0 };
+        // The caller's code runs here, before anything is borrowed: it may send by this producer, too. It may
+        // go on for ever, so the size is looked at with each record.
+        let mut size = FrameSize::new(&self.engine);
+        let mut taken = Vec::new();
+        for record in records {
+            size.add(record.data().bound())?;
+            taken.push((0, record));
+        }
+        let mut gathered = Gathered { logs: Vec::new(), records: taken, bytes: 0 };
         let mut places: Vec<(&str, u32)> = Vec::new();
         let mut last = 0;
         with_route(self.id, |route| {
@@ -285,6 +293,34 @@ impl Inner {
         })?;
         gathered.sort();
         Ok(gathered)
+    }
+}
+
+/// The size of the frame that records are gathered for.
+struct FrameSize {
+    batch_size: usize,
+    records_bytes: usize,
+    max: u64,
+}
+
+impl FrameSize {
+    fn new(engine: &Engine) -> Self {
+        let max = engine.config.journal_max_bytes / 4;
+        Self { batch_size: engine.logs.batch_size, records_bytes: 0, max }
+    }
+
+    /// Takes in a record of at most `bound` bytes, if one frame can hold it with those before.
+    fn add(&mut self, bound: usize) -> Result<()> {
+        self.records_bytes = self.records_bytes.saturating_add(bound);
+        let found = frame_bound(self.records_bytes, 1, self.batch_size) as u64;
+        if found > self.max {
+            return Err(Error::LimitExceeded {
+                what: "bytes of one send_all",
+                found,
+                max: self.max,
+            });
+        }
+        Ok(())
     }
 }
 

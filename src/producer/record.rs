@@ -97,10 +97,13 @@ impl<'a> Record<'a> {
                 max: MAX_HEADERS as u64,
             });
         }
-        let bound = self.data().bound();
-        let size = crate::record::HEADER_BYTES.saturating_add(bound);
-        if size > max_message_bytes {
-            return Err(Error::RecordTooLarge { size, max: max_message_bytes });
+        let data = self.data();
+        let bound = data.bound();
+        if bound > max_message_bytes.saturating_sub(crate::record::HEADER_BYTES) {
+            let size = crate::record::HEADER_BYTES.saturating_add(data.bytes_alone());
+            if size > max_message_bytes {
+                return Err(Error::RecordTooLarge { size, max: max_message_bytes });
+            }
         }
         Ok(bound)
     }

@@ -1,8 +1,9 @@
 use std::cell::Cell;
 use std::ops::{Deref, Range};
 
-use super::{Deliveries, Delivery, Producer, Record};
+use super::{Deliveries, Delivery, FrameSize, Producer, Record};
 use crate::error::{BoxError, Error, RecordPart, Result, SerializationFailure, SerializationPlace};
+use crate::log::RecordData;
 use crate::serialization::Serializer;
 use crate::types::Timestamp;
 
@@ -136,6 +137,7 @@ impl<K: Serializer, V: Serializer> TypedProducer<K, V> {
         K::Value: 'r,
         V::Value: 'r,
     {
+        let mut size = FrameSize::new(&self.producer.inner.engine);
         let mut bytes = Vec::new();
         let mut placed = Vec::new();
         for TypedRecord { record, key, value } in records {
@@ -143,6 +145,10 @@ impl<K: Serializer, V: Serializer> TypedProducer<K, V> {
             let key = key.map_err(failed(RecordPart::Key, record.topic))?;
             let value = value.map(|value| gather(&self.value, value, &mut bytes)).transpose();
             let value = value.map_err(failed(RecordPart::Value, record.topic))?;
+            let at =
+                |range: &Option<Range<usize>>| range.clone().and_then(|range| bytes.get(range));
+            let data = RecordData { key: at(&key), value: at(&value), ..record.data() };
+            size.add(data.bound())?;
             placed.push((record, key, value));
         }
         let at = |range: Option<Range<usize>>| range.and_then(|range| bytes.get(range));

@@ -51,7 +51,7 @@ impl DecodeError {
         match self {
             Self::Corrupt { reason, .. } => Error::corrupt(path, batch, reason),
             Self::LimitExceeded { max } => Error::LimitExceeded {
-                what: "decompressed batch",
+                what: "bytes of a decompressed batch",
                 found: (max as u64).saturating_add(1),
                 max: max as u64,
             },

@@ -156,3 +156,19 @@ fn a_sleeping_member_is_woken_for_a_new_partition() {
     broker.producer().unwrap().send(Record::to("t").partition(1).value("v")).unwrap();
     assert_eq!(asleep.join().unwrap(), 1);
 }
+
+#[test]
+fn of_a_setting_that_is_given_twice_the_last_value_counts_and_all_must_be_valid() {
+    let broker = World::new().open();
+    broker.create_topic("t", TopicConfig::new()).unwrap();
+    let admin = broker.admin();
+    let twice = [("segment.bytes", "4096"), ("segment.ms", "7000"), ("segment.bytes", "8192")];
+    admin.alter_topic("t", twice).unwrap();
+    let config = admin.describe_topic("t").unwrap().config;
+    assert!(config.contains(&("segment.bytes", "8192".to_owned())), "{config:?}");
+    let error = refused(admin.alter_topic("t", [("segment.ms", "x"), ("segment.ms", "9000")]));
+    assert!(matches!(error, Error::InvalidConfig { key: "segment.ms", .. }), "{error}");
+    // The first that is not allowed ends it, though more would follow.
+    let endless = std::iter::repeat(("no.such.key", "1"));
+    assert!(matches!(refused(admin.alter_topic("t", endless)), Error::InvalidConfig { .. }));
+}

@@ -215,7 +215,7 @@ fn a_panic_in_a_checkpoint_stops_all_writing_and_nobody_waits_for_ever() {
         Err(error) => error,
     };
     assert!(error.is_fatal(), "{error}");
-    assert!(problems(&broker).contains("after a panic"), "{}", problems(&broker));
+    assert!(problems(&broker).contains("a panic stopped"), "{}", problems(&broker));
 }
 
 #[test]

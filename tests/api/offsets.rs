@@ -368,3 +368,16 @@ fn offset_files_hold_what_is_committed_and_not_how_often() {
     });
     assert!(sizes[0] == sizes[1] && (1..1024).contains(&sizes[0]), "{sizes:?}");
 }
+
+#[test]
+fn of_a_partition_that_is_named_twice_the_last_offset_is_committed() {
+    let broker = World::new().open();
+    broker.create_topic("t", TopicConfig::new().partitions(2)).unwrap();
+    let mut consumer = broker.consumer("g").unwrap();
+    let (a, b) = (tp("t", 0), tp("t", 1));
+    consumer.assign([b.clone(), a.clone(), b.clone(), a.clone()]).unwrap();
+    assert_eq!(consumer.assignment(), [a.clone(), b.clone()]);
+    consumer.commit_offsets([(a.clone(), 1), (b.clone(), 2), (a.clone(), 3)]).unwrap();
+    assert_eq!(consumer.committed(&a).unwrap().unwrap().offset(), 3);
+    assert_eq!(consumer.committed(&b).unwrap().unwrap().offset(), 2);
+}

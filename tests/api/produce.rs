@@ -371,3 +371,50 @@ fn a_thread_can_send_until_it_is_gone() {
     }
     assert_eq!(broker.describe_topic("t").unwrap().partitions[0].end_offset, 7);
 }
+
+/// Gathering ends where the frame is full, however much would follow.
+#[test]
+fn a_send_all_without_an_end_is_refused_when_it_is_too_large() {
+    let broker = World::new().open();
+    broker.create_topic("t", TopicConfig::new()).unwrap();
+    let producer = broker.producer().unwrap();
+    let (mut empty, mut large) = (0, 0);
+    let endless = std::iter::repeat_with(|| {
+        empty += 1;
+        Record::to("t")
+    });
+    let refused_empty = refused(producer.send_all(endless));
+    let value = vec![7; 10_000];
+    let endless = std::iter::repeat_with(|| {
+        large += 1;
+        Record::to("t").value(&value)
+    });
+    let refused_large = refused(producer.send_all(endless));
+    // Of a journal of 1 MiB a frame is a quarter.
+    for error in [refused_empty, refused_large] {
+        assert!(
+            matches!(error, Error::LimitExceeded { found, max: 262_144, .. } if found > 262_144),
+            "{error}"
+        );
+    }
+    assert!((1_000..50_000).contains(&empty), "{empty}");
+    assert_eq!(large, 27);
+    // Nothing of it is there, and what fits goes on.
+    assert!(all(&broker, "t").is_empty());
+    producer.send_all((0..20).map(|_| Record::to("t").value(&value))).unwrap();
+    assert_eq!(all(&broker, "t").len(), 20);
+}
+
+#[test]
+fn a_record_that_is_too_large_is_told_with_its_own_size() {
+    let broker = World::new().open();
+    broker.create_topic("t", TopicConfig::new().max_message_bytes(1024)).unwrap();
+    let producer = broker.producer().unwrap();
+    let send = |bytes: usize| producer.send(Record::to("t").value(&vec![7; bytes])).map(|_| ());
+    let largest = (900..1024).rev().find(|bytes| send(*bytes).is_ok()).unwrap();
+    let Error::RecordTooLarge { size, max: 1024 } = refused(send(largest + 1)) else { panic!() };
+    assert_eq!(size, 1025, "one byte more than fits");
+    // It is what the batch takes in the segment.
+    broker.checkpoint().unwrap();
+    assert_eq!(broker.describe_topic("t").unwrap().partitions[0].bytes, 1024);
+}

@@ -135,3 +135,19 @@ fn a_serializer_may_send_by_itself() {
         all(&broker, "t").into_iter().map(|record| record.value.unwrap()).collect();
     assert_eq!(values, [b"80".to_vec(), b"8".to_vec()]);
 }
+
+#[test]
+fn a_typed_send_all_without_an_end_is_refused_when_it_is_too_large() {
+    let world = World::new();
+    let broker = world.open();
+    broker.create_topic("t", TopicConfig::new()).unwrap();
+    let producer = broker.producer().unwrap().typed_with(Bytes, Even(None));
+    let mut taken = 0;
+    let endless = std::iter::repeat_with(|| {
+        taken += 1;
+        TypedRecord::to("t").value(&2)
+    });
+    let error = refused(producer.send_all(endless));
+    assert!(matches!(error, Error::LimitExceeded { max: 262_144, .. }), "{error}");
+    assert!(taken < 50_000, "{taken}");
+}

@@ -96,7 +96,7 @@ impl Engine {
         body: &[u8],
         commit: &OffsetCommit,
     ) -> Result<Lsn> {
-        let _guard = self.journal.fail_on_panic("the committed offsets");
+        let _guard = self.journal.fail_on_panic("a commit of offsets");
         let header = section_header(SectionKind::GROUP_OFFSETS, body.len() as u32);
         let lsn = self.journal.append(credit, &[&header, body])?;
         offsets.store.apply(commit);

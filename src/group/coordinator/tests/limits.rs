@@ -20,7 +20,7 @@ fn a_full_group_takes_nobody_but_the_double_of_a_member() {
     group.leave(&x(4), GroupMembershipOperation::Default, S(0)).unwrap();
     let refused = group.join(&id(5), config(), names(&["t"]), &topics, S(0));
     let text = refused.unwrap_err().into_error("g", None).to_string();
-    assert_eq!(text, "cannot join group \"g\": it has group.max.size 2 members");
+    assert_eq!(text, "cannot join group \"g\": it has 2 members, as many as group.max.size allows");
     leave(&mut group, 1);
     join(&mut group, 5, &["t"], &topics);
 }
