@@ -361,8 +361,8 @@ fn a_journal_file_that_was_cut_short_is_damage_until_it_is_filled_up() {
         let file = world.storage.open(path, OpenMode::Write).unwrap();
         file.set_len(len).unwrap();
     };
-    // All records lie in the front of the file that holds them.
-    before.iter().for_each(|(path, _)| set(path, 1200));
+    // Frames begin at byte 4096: the topic is in front of the cut, most records are behind it.
+    before.iter().for_each(|(path, _)| set(path, 4096 + 1000));
     let cut = lengths(&world);
     let Error::Corrupt(damage) = refused(world.try_open()) else { panic!() };
     assert_eq!(damage.reason, CorruptReason::Short);

@@ -1,0 +1,172 @@
+//! What errors say.
+
+use super::*;
+
+#[test]
+fn errors_stay_small() {
+    assert!(size_of::<Error>() <= 64, "{}", size_of::<Error>());
+}
+
+/// Each must say what is expected, as it is filled in.
+fn check(texts: &[(Error, &str)]) {
+    for (error, expected) in texts {
+        assert_eq!(error.to_string(), *expected);
+    }
+}
+
+fn io() -> Error {
+    let source = Arc::new(io::Error::from_raw_os_error(5));
+    Error::Io { op: "open", path: Path::new("d/x").into(), position: None, source }
+}
+
+#[test]
+fn the_errors_of_a_folder_are_sentences() {
+    check(&[
+        (
+            Error::Locked { path: "d/lock".into(), pid: Some(7) },
+            "d/lock is locked by process 7; close it first",
+        ),
+        (
+            Error::NotADatabase { path: "d".into(), reason: "it has no checkpoint" },
+            "d is not a grouplog folder: it has no checkpoint",
+        ),
+        (
+            Error::UnsupportedFormat { path: "d/x".into(), found: 9, max: 2 },
+            "d/x has format version 9, not 2; use a newer grouplog",
+        ),
+        (
+            Error::corrupt("d/x", 5, CorruptReason::Checksum),
+            "d/x is damaged at byte 5: checksum mismatch",
+        ),
+        (
+            Error::MissingSegment { path: "d/x".into(), offsets: (5, 9) },
+            "d/x is missing, and with it offsets 5 to 9",
+        ),
+        (Error::DiskFull { path: "d/x".into() }, "the disk is full: no space is left for d/x"),
+        (io(), "cannot open d/x: Input/output error (os error 5)"),
+        (
+            Error::Failed { cause: Arc::new(io()) },
+            "an earlier failure stopped all writing, open the folder again: \
+             cannot open d/x: Input/output error (os error 5)",
+        ),
+        (
+            Error::Indeterminate { cause: Arc::new(io()) },
+            "the outcome is not known until the folder is opened again: \
+             cannot open d/x: Input/output error (os error 5)",
+        ),
+        (
+            Error::Poisoned { what: "partition orders-3".into() },
+            "a panic stopped partition orders-3",
+        ),
+        (Error::Busy { path: "d".into() }, "d changes too fast to be read now; try again"),
+        (Error::Closed, "the broker or consumer is closed"),
+        (
+            Error::ForkedChild,
+            "the folder was opened before the fork and belongs to the parent process",
+        ),
+        (
+            Error::UnsupportedCodec { codec: "lz4" },
+            "codec lz4 is not built in: enable the cargo feature \"lz4\"",
+        ),
+    ]);
+}
+
+#[test]
+fn the_errors_of_topics_and_calls_are_sentences() {
+    let partition = || TopicPartition::new("orders", 3);
+    check(&[
+        (Error::UnknownTopic { topic: "orders".into() }, "topic \"orders\" does not exist"),
+        (
+            Error::UnknownPartition { partition: partition(), partitions: 2 },
+            "orders-3 does not exist: the topic has 2 partitions",
+        ),
+        (Error::TopicExists { topic: "orders".into() }, "topic \"orders\" exists already"),
+        (
+            Error::InvalidName { name: "a/b".into(), reason: NameReason::Empty },
+            "invalid name \"a/b\": it is empty",
+        ),
+        (
+            Error::InvalidConfig { key: "segment.ms", value: "x".into(), expected: "a number" },
+            "invalid value \"x\" for segment.ms: expected a number",
+        ),
+        (
+            Error::RecordTooLarge { size: 2000, max: 1024 },
+            "a record of 2000 bytes is larger than max.message.bytes allows: 1024",
+        ),
+        (
+            Error::LimitExceeded { what: "bytes of one send_all", found: 9, max: 8 },
+            "too many bytes of one send_all: 9 exceeds the limit of 8",
+        ),
+        (Error::Timeout { what: "journal space" }, "timed out waiting for journal space"),
+        (Error::Wakeup, "the wait was ended by a call of wakeup"),
+        (
+            Error::Misuse("poll needs subscribe or assign first"),
+            "poll needs subscribe or assign first",
+        ),
+    ]);
+}
+
+#[test]
+fn the_errors_of_groups_are_sentences() {
+    let partition = || TopicPartition::new("orders", 3);
+    check(&[
+        (
+            Error::OffsetOutOfRange { partition: partition(), requested: 1, start: 5, end: 9 },
+            "offset 1 of orders-3 is out of range: the log holds 5 to 9",
+        ),
+        (
+            Error::NoOffsetForPartition { partition: partition() },
+            "the group has no committed offset for orders-3, and none may be assumed",
+        ),
+        (Error::UnknownGroup { group: "billing".into() }, "group \"billing\" does not exist"),
+        (
+            Error::GroupNotEmpty { group: "billing".into() },
+            "group \"billing\" has members; stop them first",
+        ),
+        (
+            Error::Fenced { group: "billing".into(), reason: "its epoch is old" },
+            "fenced from group \"billing\": its epoch is old",
+        ),
+        (
+            Error::FencedInstanceId { group: "billing".into(), instance_id: "a".into() },
+            "fenced from group \"billing\": another consumer has group.instance.id \"a\"",
+        ),
+        (
+            Error::InconsistentGroupProtocol { group: "billing".into(), proposed: "range".into() },
+            "cannot join group \"billing\": not all of its members have one of the assignors range",
+        ),
+        (
+            Error::GroupMaxSizeReached { group: "billing".into(), max: 4 },
+            "cannot join group \"billing\": it has 4 members, as many as group.max.size allows",
+        ),
+        (
+            Error::InvalidPattern { pattern: "(".into(), reason: "unclosed group".into() },
+            "invalid pattern \"(\" of topic names: unclosed group",
+        ),
+    ]);
+}
+
+#[test]
+fn a_full_disk_is_told_from_other_failures() {
+    let full = Error::io("write", "a", io::Error::from_raw_os_error(28));
+    assert!(matches!(full, Error::DiskFull { .. }));
+    assert!(full.is_retryable());
+    let other = Error::io("write", "a", io::Error::from_raw_os_error(5));
+    assert!(matches!(other, Error::Io { op: "write", .. }));
+    assert!(std::error::Error::source(&other).is_some());
+    let told = other.at_byte(7).to_string();
+    assert!(told.starts_with("cannot write a at byte 7: "), "{told}");
+}
+
+#[test]
+fn a_locked_folder_is_told_by_who_has_it() {
+    let text = |pid| Error::Locked { path: "data/lock".into(), pid }.to_string();
+    let own = std::process::id();
+    assert!(text(Some(own)).contains("this process has it open"), "{}", text(Some(own)));
+    assert!(!text(Some(own)).contains(&own.to_string()), "{}", text(Some(own)));
+    assert_eq!(
+        text(Some(own + 1)),
+        format!("data/lock is locked by process {}; close it first", own + 1)
+    );
+    assert_eq!(text(None), "data/lock is locked by another process; close it first");
+}
