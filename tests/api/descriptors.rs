@@ -73,16 +73,14 @@ fn many_segments(path: &Path, mode: ReadMode, background: bool) {
 
 #[test]
 fn a_log_of_more_segments_than_files_may_be_open_is_written_and_read() {
-    for mode in [ReadMode::Map, ReadMode::Pread] {
-        for background in [true, false] {
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("data");
-            let done = in_child(|| {
-                many_segments(&path, mode, background);
-                true
-            });
-            assert!(done, "{mode:?}, background {background}");
-        }
+    for (mode, background) in [(ReadMode::Map, true), (ReadMode::Pread, false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data");
+        let done = in_child(|| {
+            many_segments(&path, mode, background);
+            true
+        });
+        assert!(done, "{mode:?}, background {background}");
     }
 }
 
