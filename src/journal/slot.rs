@@ -157,15 +157,14 @@ fn fill(file: &dyn StorageFile, size: u32) -> Result<()> {
 }
 
 fn make(storage: &dyn Storage, unfinished: &Path, path: &Path, size: u32) -> Result<()> {
-    let file = match storage.metadata(unfinished)? {
-        None => storage.open(unfinished, OpenMode::CreateNew)?,
+    let file = if storage.metadata(unfinished)?.is_none() {
+        storage.open(unfinished, OpenMode::CreateNew)?
+    } else {
         // An attempt before this one failed, and so did its cleanup. What is wrong is told by the steps that
         // follow; removing the file first would report that it cannot be removed.
-        Some(_) => {
-            let file = storage.open(unfinished, OpenMode::Write)?;
-            file.set_len(u64::from(size))?;
-            file
-        }
+        let file = storage.open(unfinished, OpenMode::Write)?;
+        file.set_len(u64::from(size))?;
+        file
     };
     fill(&*file, size)?;
     drop(file);

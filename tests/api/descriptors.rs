@@ -113,7 +113,7 @@ fn files_that_are_open_to_be_read_give_way_when_no_other_can_be_opened() {
         assert_eq!(all(&broker, "t").len() % 40, 0);
     };
     limited(&mut || {
-        consumer.seek(&tp("t", 0), 0).and_then(|()| consumer.poll(AT_ONCE)).map(drop).unwrap()
+        consumer.seek(&tp("t", 0), 0).and_then(|()| consumer.poll(AT_ONCE)).map(drop).unwrap();
     });
     limited(&mut || commit(&broker));
     limited(&mut || broker.checkpoint().unwrap());

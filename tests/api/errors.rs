@@ -362,13 +362,17 @@ fn a_journal_file_that_was_cut_short_is_damage_until_it_is_filled_up() {
         file.set_len(len).unwrap();
     };
     // Frames begin at byte 4096: the topic is in front of the cut, most records are behind it.
-    before.iter().for_each(|(path, _)| set(path, 4096 + 1000));
+    for (path, _) in &before {
+        set(path, 4096 + 1000);
+    }
     let cut = lengths(&world);
     let Error::Corrupt(damage) = refused(world.try_open()) else { panic!() };
     assert_eq!(damage.reason, CorruptReason::Short);
     assert!(damage.path.to_string_lossy().contains("journal/"), "{damage:?}");
     assert_eq!(lengths(&world), cut, "nothing was touched");
-    before.iter().for_each(|(path, len)| set(path, *len));
+    for (path, len) in &before {
+        set(path, *len);
+    }
     let broker = world.open();
     let found = all(&broker, "t");
     assert!((1..10).contains(&found.len()), "{}", found.len());

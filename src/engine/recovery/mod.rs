@@ -60,6 +60,7 @@ pub(crate) fn open(
     }
     let loaded = Loaded::read(&storage, &config)?;
     // From here on, files that are open for reading are closed where others cannot be opened.
+    drop(storage);
     let storage = Arc::clone(&loaded.logs.storage);
     let mut report = RecoveryReport {
         unclean: loaded.replayed.frames > 0 || loaded.replayed.torn,
