@@ -58,9 +58,10 @@ impl Engine {
                 }
             }
         }
+        let mut new = Vec::new();
         // As many at a time as may be open at a time.
         for some in in_use.chunks(self.logs.open_files.at_once()) {
-            let (mut files, mut new) = (Vec::new(), Vec::new());
+            let mut files = Vec::new();
             for log in some {
                 let dir = folder_of(log);
                 let (file, is_new) = files::write_epochs(&*self.storage, &dir, &log.epochs())?;
@@ -70,9 +71,8 @@ impl Engine {
                 }
             }
             self.storage.sync_all(&files)?;
-            self.storage.sync_dirs(&new.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
         }
-        Ok(())
+        self.storage.sync_dirs(&new.iter().map(PathBuf::as_path).collect::<Vec<_>>())
     }
 }
 

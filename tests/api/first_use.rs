@@ -144,7 +144,7 @@ fn what_power_loss_leaves_of_a_later_writer_is_cut_although_the_folder_was_close
     let storage = Faulty::new(world.storage.clone());
     let before = lengths(&world.storage, "t-0");
     // The checkpoint of the closing stays the last one.
-    storage.order("write", "checkpoint.b", Act::Fail(28));
+    storage.order("write", "checkpoint.a", Act::Fail(28));
     let broker = open(&world, &storage).unwrap();
     let sender = producer(&broker);
     for _ in 0..10 {

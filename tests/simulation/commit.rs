@@ -19,7 +19,8 @@ impl World {
     pub(crate) fn commit_offsets(&mut self, session: &mut Session) -> Step {
         let Some(at) = self.any_of_group(session) else { return Ok(()) };
         let Some(place) = self.any_place() else { return Ok(()) };
-        let offset = self.below(self.history.state().end(&place) as usize + 1) as i64;
+        let (start, end) = (self.history.state().start(&place), self.history.state().end(&place));
+        let offset = start + self.below((end - start) as usize + 1) as i64;
         self.note(format!("{} commits {offset} of {place:?}", session.members[at].name));
         self.commit_as(session, at, &[(place.clone(), offset)], |consumer| {
             consumer.commit_offsets([(partition(&place), offset)])
