@@ -2,6 +2,10 @@
 //!
 //! A list of (epoch, first offset), both rising. It begins with the first append ever, and an epoch enters
 //! it with its first append; so every offset below the log end belongs to exactly one.
+//!
+//! As the log start moves, the epochs in front of it go: what is left begins with the one that the oldest batch
+//! on disk belongs to. So the list does not grow with each opening for ever. Kafka moves the start of that first
+//! epoch up to the log start; here it stays, since the batch that the log start lies in may begin before it.
 
 use crate::types::Epoch;
 
@@ -23,9 +27,30 @@ pub(super) fn end_of_epoch(
     Some((known, history.get(larger).map_or(log_end, |&(_, start)| start)))
 }
 
+/// The history of the offsets from `first` on: the epochs that end before it are gone.
+pub(crate) fn history_from(history: &[(Epoch, i64)], first: i64) -> &[(Epoch, i64)] {
+    let later = history.partition_point(|&(_, start)| start <= first);
+    history.get(later.saturating_sub(1)..).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn epochs_that_end_before_the_first_offset_are_gone() {
+        for (first, left) in [(-1, 0), (0, 0), (9, 0), (10, 1), (24, 1), (25, 2), (100, 2)] {
+            assert_eq!(history_from(&HISTORY, first), &HISTORY[left..], "{first}");
+            // The epochs of what is left are those they were.
+            for offset in first.max(0)..50 {
+                assert_eq!(
+                    epoch_at(history_from(&HISTORY, first), offset),
+                    epoch_at(&HISTORY, offset)
+                );
+            }
+        }
+        assert_eq!(history_from(&[], 5), &[]);
+    }
 
     const HISTORY: [(Epoch, i64); 3] = [(2, 0), (3, 10), (6, 25)];
 

@@ -50,6 +50,7 @@ pub(crate) use append::{
 };
 use buffers::Buffers;
 pub(crate) use delete_records::{LOG_START_SECTION_BYTES, LogStartSection};
+pub(crate) use epochs::history_from;
 pub(crate) use read::{Chunk, Cursor, FetchLimits, Fetched, FetchedRecord};
 pub(crate) use recover::LogImage;
 pub(crate) use section::{APPEND_HEADER_BYTES, AppendSection};
@@ -288,9 +289,11 @@ impl Log {
         end.saturating_sub(position.max(self.start_offset())).max(0)
     }
 
-    /// The epochs in which records were appended, each with its first offset.
+    /// The epochs of the records that are still there, each with its first offset.
     pub(crate) fn epochs(&self) -> Vec<(Epoch, i64)> {
-        self.appender.lock().epochs.clone()
+        let first = self.view().segments.first().map(|segment| segment.base_offset());
+        let first = first.unwrap_or_else(|| self.start_offset());
+        history_from(&self.appender.lock().epochs, first).to_vec()
     }
 
     /// The epoch of the record at `offset`, or the newest one for the log end.
@@ -314,7 +317,8 @@ impl Log {
             return None;
         }
         let known = epochs::end_of_epoch(history, epoch, end);
-        Some(known.map_or(self.start_offset(), |(_, ends)| ends.min(offset)))
+        let start = self.start_offset();
+        Some(known.map_or(start, |(_, ends)| ends.min(offset).max(start)))
     }
 
     /// Enters an epoch that begins at `first` into the history, before anybody sees that offset.

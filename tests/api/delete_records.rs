@@ -1,9 +1,10 @@
 //! Records that are deleted from the front of a partition.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use grouplog::storage::Storage as _;
+use grouplog::storage::{OpenMode, Storage};
 use grouplog::{
     Broker, ConsumerConfig, Error, OffsetReset, Record, Timestamp, TopicConfig, Verify,
 };
@@ -218,7 +219,7 @@ fn readers_beside_deletions_see_records_or_are_told_never_damage() {
     let world = World::new().batch_size(1024);
     let mut config = world.config.clone();
     config = config.background(true);
-    let broker = Broker::open_storage(std::sync::Arc::new(world.storage.clone()), config).unwrap();
+    let broker = Broker::open_storage(Arc::new(world.storage.clone()), config).unwrap();
     broker.create_topic("t", TopicConfig::new().segment_bytes(2048)).unwrap();
     send(&broker, 0, 400);
     broker.checkpoint().unwrap();
@@ -245,4 +246,43 @@ fn readers_beside_deletions_see_records_or_are_told_never_damage() {
         }
     });
     assert_eq!(drain(&mut reader(&broker, "t", 1)).len(), 400 - 392);
+}
+
+/// The length of the body of the newer checkpoint.
+fn checkpoint_bytes(world: &World) -> u32 {
+    let heads = ["checkpoint.a", "checkpoint.b"].map(|name| {
+        let file = world.storage.open(Path::new(name), OpenMode::Read).unwrap();
+        let mut head = [0; 44];
+        assert_eq!(file.read_at(&mut head, 0).unwrap(), 44);
+        let generation = u64::from_be_bytes(head[28..36].try_into().unwrap());
+        (generation, u32::from_be_bytes(head[36..40].try_into().unwrap()))
+    });
+    heads.into_iter().max().unwrap().1
+}
+
+/// Each opening that appends begins an epoch. Those of records that are gone are forgotten.
+#[test]
+fn epochs_of_records_that_are_gone_go_too() {
+    let world = World::new().batch_size(1024);
+    filled(&world, 0).close().unwrap();
+    let mut lengths = Vec::new();
+    for opening in 0..24 {
+        let broker = world.open();
+        send(&broker, opening * 10, (opening + 1) * 10);
+        let end = (opening as i64 + 1) * 10;
+        broker.checkpoint().unwrap();
+        assert_eq!(broker.admin().delete_records(&tp("t", 0), end - 2).unwrap(), end - 2);
+        assert_eq!(offsets(&broker), [end - 2, end - 1]);
+        broker.close().unwrap();
+        lengths.push(checkpoint_bytes(&world));
+        let storage: Arc<dyn Storage> = Arc::new(world.storage.clone());
+        let verified = Verify::new().run_storage(&storage).unwrap();
+        assert!(verified.findings.is_empty(), "{:?}", verified.findings);
+    }
+    assert_eq!(lengths.iter().max(), lengths[..3].iter().max(), "{lengths:?}");
+    let export = world.storage.open(Path::new("t-0/leader-epoch-checkpoint"), OpenMode::Read);
+    let mut text = [0; 100];
+    let read = export.unwrap().read_at(&mut text, 0).unwrap();
+    let text = std::str::from_utf8(&text[..read]).unwrap();
+    assert!(text.lines().count() <= 4, "{text}");
 }

@@ -23,7 +23,7 @@ use crate::engine::files;
 use crate::engine::image::CheckpointImage;
 use crate::engine::state::Engine;
 use crate::error::{Error, Result};
-use crate::log::{Capture, Captured, FreezeGuard, Frozen, Log, LogImage, is_deleted};
+use crate::log::{Capture, Captured, FreezeGuard, Frozen, Log, LogImage, history_from, is_deleted};
 use crate::types::{PartitionNumber, planted};
 
 impl Engine {
@@ -284,8 +284,9 @@ impl Engine {
             let mut segments = captured.segments;
             let deleted = segments.partition_point(|segment| is_deleted(segment, start_offset));
             segments.drain(..deleted);
-            let image =
-                LogImage { start_offset, end_offset, epochs: frozen.epochs.clone(), segments };
+            let first = segments.first().map_or(start_offset, |segment| segment.base_offset);
+            let epochs = history_from(&frozen.epochs, first).to_vec();
+            let image = LogImage { start_offset, end_offset, epochs, segments };
             if planted("remove_segments_early") {
                 log.checkpointed(&image);
             }
