@@ -2,6 +2,7 @@
 
 mod corruption;
 mod serialization;
+mod unreadable;
 
 use std::fmt;
 use std::io;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 pub use corruption::{CorruptReason, Corruption};
 pub use serialization::{BoxError, RecordPart, SerializationFailure, SerializationPlace};
+pub(crate) use unreadable::Unreadable;
 
 use crate::types::{NameReason, TopicId, TopicPartition};
 
@@ -48,13 +50,16 @@ pub enum Error {
         /// Why it is not one.
         reason: &'static str,
     },
-    /// The folder was written by a newer version; nothing was touched.
+    /// Another version of grouplog wrote the folder, and this build cannot read all of it. The folder is as
+    /// it was before the call.
     UnsupportedFormat {
         /// The file that says so.
         path: PathBuf,
-        /// The version it names.
+        /// What is not known: "format version", "journal section kind", ...
+        what: String,
+        /// The version or number in the file.
         found: u32,
-        /// The version this build reads.
+        /// The highest version or number that this build knows.
         max: u32,
     },
     /// Stored bytes are damaged. No record of the damaged part was delivered.
@@ -339,10 +344,10 @@ impl Error {
             Self::NotADatabase { path, reason } => {
                 write!(f, "{} is not a grouplog folder: {reason}", path.display())
             }
-            Self::UnsupportedFormat { path, found, max } => {
+            Self::UnsupportedFormat { path, what, found, max } => {
                 let age = if found > max { "a newer" } else { "an older" };
                 let path = path.display();
-                write!(f, "{path} has format version {found}, not {max}; use {age} grouplog")
+                write!(f, "{path} has {what} {found}, this build knows {max}; use {age} grouplog")
             }
             _ => Ok(()),
         }

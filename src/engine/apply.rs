@@ -3,11 +3,10 @@
 //! A frame is applied section by section, in order. [`Target`] finds the state that a section changes: opening
 //! changes state in place, while following builds a new state beside one that readers still use.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use crate::engine::catalogue::CatalogueChange;
-use crate::error::{CorruptReason, Error, Result};
+use crate::error::{CorruptReason, Result, Unreadable};
 use crate::group::{OffsetCommit, OffsetStore};
 use crate::journal::{Frame, SectionKind, sections};
 use crate::log::{AppendSection, Log, LogStartSection};
@@ -25,16 +24,17 @@ pub(super) trait Target {
     fn catalogue(&mut self, change: &CatalogueChange) -> Result<(), CorruptReason>;
 }
 
-/// Applies a frame and returns how many records it holds. `journal` names the journal in errors.
+/// Applies a frame and returns how many records it holds.
 ///
 /// # Errors
-/// `Corrupt` for a section that does not fit the state. The sections in front of it are applied.
-pub(super) fn apply(target: &mut impl Target, frame: &Frame<'_>, journal: &Path) -> Result<u64> {
+/// `Corrupt` for a section that does not fit the state, `UnsupportedFormat` for one of a newer version. The
+/// sections in front of it are applied.
+pub(super) fn apply(target: &mut impl Target, frame: &Frame<'_>) -> Result<u64> {
     let mut records = 0_u64;
     for section in sections(frame.payload) {
         let applied = section.and_then(|(kind, body)| apply_section(target, frame, kind, body));
-        let applied = applied
-            .map_err(|reason| Error::corrupt(journal, u64::from(frame.lsn.position()), reason))?;
+        let position = u64::from(frame.lsn.position());
+        let applied = applied.map_err(|cause| cause.at(frame.path, position))?;
         records = records.saturating_add(applied);
     }
     Ok(records)
@@ -45,7 +45,7 @@ fn apply_section(
     frame: &Frame<'_>,
     kind: u8,
     body: &[u8],
-) -> Result<u64, CorruptReason> {
+) -> Result<u64, Unreadable> {
     match kind {
         SectionKind::APPEND => {
             let (section, records) = AppendSection::decode(body)?;
@@ -60,7 +60,7 @@ fn apply_section(
         }
         SectionKind::GROUP_OFFSETS => target.offsets().apply(&OffsetCommit::decode(body)?),
         SectionKind::CATALOGUE => target.catalogue(&CatalogueChange::decode(body)?)?,
-        _ => return Err(CorruptReason::Field),
+        _ => return Err(CorruptReason::Field.into()),
     }
     Ok(0)
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::config::TopicConfig;
 use crate::engine::codec::{Decoder, Encoder};
-use crate::error::{CorruptReason, Error, Result};
+use crate::error::{CorruptReason, Error, Result, Unreadable};
 use crate::types::{NameReason, PartitionNumber, TopicId, check_topic_name, fold};
 
 /// A topic.
@@ -218,7 +218,10 @@ impl Catalogue {
 
 impl CatalogueChange {
     /// The body of the journal section.
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// `LimitExceeded` above [`MAX_CHANGE_BYTES`].
+    pub(crate) fn encode(&self) -> Result<Vec<u8>> {
         let mut out = Encoder::default();
         match self {
             Self::Create(topic) => {
@@ -241,11 +244,18 @@ impl CatalogueChange {
                 out.u32(numbers.count);
             }
         }
-        out.out
+        if out.out.len() > MAX_CHANGE_BYTES {
+            return Err(Error::LimitExceeded {
+                what: "number of bytes of a topic's name and settings",
+                found: out.out.len() as u64,
+                max: MAX_CHANGE_BYTES as u64,
+            });
+        }
+        Ok(out.out)
     }
 
     /// The inverse of [`CatalogueChange::encode`].
-    pub(crate) fn decode(body: &[u8]) -> Result<Self, CorruptReason> {
+    pub(crate) fn decode(body: &[u8]) -> Result<Self, Unreadable> {
         let mut input = Decoder::new(body);
         let change = match input.u8()? {
             1 => Self::Create(decode_topic(&mut input)?),
@@ -258,7 +268,8 @@ impl CatalogueChange {
                 let id = TopicId::from_bytes(input.array()?);
                 Self::AddPartitions(id, Numbers { first: input.u32()?, count: input.u32()? })
             }
-            _ => return Err(CorruptReason::Field),
+            0 => return Err(CorruptReason::Field.into()),
+            kind => return Err(Unreadable::unsupported("catalogue change kind", kind, 4_u32)),
         };
         input.finish()?;
         Ok(change)
@@ -266,19 +277,23 @@ impl CatalogueChange {
 }
 
 impl Catalogue {
-    /// Writes the catalogue into a checkpoint, `partition` after each topic's partitions in turn.
-    pub(super) fn encode(
-        &self,
-        out: &mut Encoder,
-        mut partition: impl FnMut(&mut Encoder, PartitionNumber),
-    ) {
+    /// Writes the catalogue into a checkpoint.
+    ///
+    /// ```text
+    /// size type
+    ///    4 u32  the next partition number
+    ///    4 u32  number of topics, then of each, by name: name, id (16), number of ranges (u32) of partition
+    ///           numbers and of each the first and how many (u32, u32), partitions (u32), number of settings
+    ///           (u32), then key and value of each
+    ///    4 u32  number of deletions, then of each: name, id (16), partitions (u32)
+    /// ```
+    ///
+    /// A text is its length (u32) and its bytes in UTF-8.
+    pub(super) fn encode(&self, out: &mut Encoder) {
         out.u32(self.next_number);
         out.count(self.topics.len());
         for topic in self.topics.values() {
             encode_topic(out, topic);
-            for number in topic.numbers() {
-                partition(out, number);
-            }
         }
         out.count(self.deletions.len());
         for deletion in &self.deletions {
@@ -288,11 +303,12 @@ impl Catalogue {
         }
     }
 
-    /// The inverse of [`Catalogue::encode`], validated.
+    /// The inverse of [`Catalogue::encode`], validated. `partition` reads what version 2 has behind each topic
+    /// for each of its partitions.
     pub(super) fn decode(
         input: &mut Decoder<'_>,
         mut partition: impl FnMut(&mut Decoder<'_>, PartitionNumber) -> Result<(), CorruptReason>,
-    ) -> Result<Self, CorruptReason> {
+    ) -> Result<Self, Unreadable> {
         let next_number = input.u32()?;
         let mut numbers = BTreeSet::new();
         let mut catalogue = Self { next_number, ..Self::default() };
@@ -302,11 +318,11 @@ impl Catalogue {
                 range.first.checked_add(range.count).is_some_and(|end| end <= next_number)
             };
             if !topic.ranges.iter().all(given) || !catalogue.folded.insert(fold(&topic.name)) {
-                return Err(CorruptReason::Field);
+                return Err(CorruptReason::Field.into());
             }
             for number in topic.numbers() {
                 if !numbers.insert(number) {
-                    return Err(CorruptReason::Field);
+                    return Err(CorruptReason::Field.into());
                 }
                 partition(input, number)?;
             }
@@ -317,7 +333,7 @@ impl Catalogue {
             let id = TopicId::from_bytes(input.array()?);
             let partitions = input.u32()?;
             if partitions > MAX_PARTITIONS {
-                return Err(CorruptReason::Count);
+                return Err(CorruptReason::Count.into());
             }
             catalogue.deletions.push(Deletion { name, id, partitions });
         }
@@ -346,7 +362,7 @@ fn encode_config(out: &mut Encoder, config: &TopicConfig) {
     }
 }
 
-fn decode_topic(input: &mut Decoder<'_>) -> Result<TopicImage, CorruptReason> {
+fn decode_topic(input: &mut Decoder<'_>) -> Result<TopicImage, Unreadable> {
     let name = decode_name(input)?;
     let id = TopicId::from_bytes(input.array()?);
     let mut ranges = Vec::new();
@@ -356,23 +372,35 @@ fn decode_topic(input: &mut Decoder<'_>) -> Result<TopicImage, CorruptReason> {
     let config = Arc::new(decode_config(input)?);
     let total = ranges.iter().map(|range| u64::from(range.count)).sum::<u64>();
     if total != u64::from(config.partitions) {
-        return Err(CorruptReason::Count);
+        return Err(CorruptReason::Count.into());
     }
     Ok(TopicImage { name, id, config, ranges })
 }
 
-fn decode_config(input: &mut Decoder<'_>) -> Result<TopicConfig, CorruptReason> {
+fn decode_config(input: &mut Decoder<'_>) -> Result<TopicConfig, Unreadable> {
     let mut config = TopicConfig::new().partitions(input.u32()?);
-    for _ in 0..input.count(8)? {
+    let count = input.count(8)?;
+    for number in 1..=count {
         let (key, value) = (input.text()?, input.text()?);
-        config = config.set(key, value).map_err(|_| CorruptReason::Field)?;
+        config = config.set(key, value).map_err(|_| unknown_setting(key, number))?;
     }
     // A codec that this build leaves out is no damage: sealing then leaves batches uncompressed.
     match config.validate() {
         Ok(()) | Err(Error::UnsupportedCodec { .. }) => {}
-        Err(_) => return Err(CorruptReason::Field),
+        Err(_) => return Err(CorruptReason::Field.into()),
     }
     Ok(config)
+}
+
+/// Why a setting cannot be taken: a newer version has one of this name, or the value is damaged.
+fn unknown_setting(key: &str, number: usize) -> Unreadable {
+    let known = TopicConfig::new().entries();
+    // The number of partitions stands in front of the settings and is none of them.
+    if known.iter().any(|(known, _)| *known == key) || key == "partitions" {
+        return CorruptReason::Field.into();
+    }
+    let what = format!("topic setting {key:?}, number");
+    Unreadable::unsupported(what, number as u32, known.len() as u32)
 }
 
 fn decode_name(input: &mut Decoder<'_>) -> Result<Arc<str>, CorruptReason> {
@@ -380,6 +408,10 @@ fn decode_name(input: &mut Decoder<'_>) -> Result<Arc<str>, CorruptReason> {
     check_topic_name(name).map_err(|_| CorruptReason::Field)?;
     Ok(name.into())
 }
+
+/// No change is larger: journal space for one is set aside before it is decided. Name and settings of a topic
+/// take some hundred bytes.
+pub(crate) const MAX_CHANGE_BYTES: usize = 4088;
 
 /// As in [`TopicConfig::partitions`].
 const MAX_PARTITIONS: u32 = 100_000;

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::engine::catalogue::Deletion;
-use crate::engine::image::{self, CheckpointImage, ImageError, OffsetFile};
-use crate::error::{CorruptReason, Error, Result};
-use crate::group::{OffsetStore, decode_image, encode_image, image_crc};
+use crate::engine::image::{self, CheckpointImage, OffsetFile};
+use crate::error::{CorruptReason, Error, Result, Unreadable};
+use crate::group::{OffsetStore, decode_image, encode_image, image_crc, offset_image_bytes};
+use crate::journal;
 use crate::log::read_topic_id;
 use crate::segment::{deleted_folder_name, folder_name};
 use crate::storage::{FileKind, OpenMode, Storage, StorageFile};
@@ -89,12 +90,13 @@ fn refuse(storage: &dyn Storage, path: &Path) -> Result<()> {
     Err(Error::Busy { path: storage.display_path(path) })
 }
 
-/// Refuses a folder whose files are no files, whose checkpoints are no checkpoints, or those of another
-/// version, before so much as a lock file is put into it.
+/// Refuses a folder whose files are no files, whose checkpoints are no checkpoints, or whose checkpoints or
+/// journal are another version's, before so much as a lock file is put into it.
 pub(super) fn check_format(storage: &dyn Storage) -> Result<()> {
     if !planted("follow_strangers") {
         check_kinds(storage)?;
     }
+    journal::check_versions(storage)?;
     for name in image::FILES {
         let path = Path::new(name);
         let mut head = [0; image::HEAD_BYTES];
@@ -102,7 +104,7 @@ pub(super) fn check_format(storage: &dyn Storage) -> Result<()> {
             None => true,
             Some((FileKind::File, _)) => {
                 let read = storage.open(path, OpenMode::Read)?.read_at(&mut head, 0)?;
-                read == head.len() && image::is_current(&head)
+                read == head.len() && image::is_readable(&head)
             }
             Some(_) => false,
         };
@@ -155,7 +157,7 @@ pub(super) fn write_first_checkpoint(storage: &dyn Storage, image: &CheckpointIm
         storage.remove(&new)?;
     }
     let file = storage.open(&new, OpenMode::CreateNew)?;
-    file.write_at(&image.encode(), 0)?;
+    file.write_at(&image.encode()?, 0)?;
     file.sync_data()?;
     storage.sync_dir(Path::new(""))?;
     storage.rename(&new, Path::new(name))?;
@@ -184,9 +186,11 @@ impl Unsynced {
 
 /// Writes a checkpoint over the older of the two files.
 pub(super) fn write_checkpoint(storage: &dyn Storage, image: &CheckpointImage) -> Result<Unsynced> {
+    // First, so that nothing is written where that is refused.
+    let bytes = image.encode()?;
     let slot = checkpoint_slot(image.generation);
     let (file, new) = open_or_create(storage, Path::new(image::FILES[slot]))?;
-    file.write_at(&image.encode(), 0)?;
+    file.write_at(&bytes, 0)?;
     Ok(Unsynced { file, new: new || is_first_of_its_file(image.generation) })
 }
 
@@ -201,27 +205,26 @@ pub(super) fn read_checkpoint(storage: &dyn Storage) -> Result<CheckpointImage> 
     let mut foreign = true;
     for name in image::FILES {
         let path = Path::new(name);
-        let Some((kind, len)) = storage.metadata(path)? else { continue };
+        let Some((kind, _)) = storage.metadata(path)? else { continue };
         let mut damaged = |reason| {
             foreign &= reason == CorruptReason::Magic;
             Error::corrupt(storage.display_path(path), 0, reason)
         };
-        if kind != FileKind::File || len > image::MAX_BYTES {
+        if kind != FileKind::File {
             failure = Some(damaged(CorruptReason::Length));
             continue;
         }
-        let bytes = read_all(&*storage.open(path, OpenMode::Read)?, len)?;
+        let bytes = read_checkpoint_file(storage, path)?;
         match CheckpointImage::decode(&bytes) {
             Ok(image) => {
                 if best.as_ref().is_none_or(|best| best.generation < image.generation) {
                     best = Some(image);
                 }
             }
-            Err(ImageError::Version(found)) => {
-                let path = storage.display_path(path);
-                return Err(Error::UnsupportedFormat { path, found, max: image::VERSION });
+            Err(newer @ Unreadable::Unsupported(_)) => {
+                return Err(newer.at(&storage.display_path(path), 0));
             }
-            Err(ImageError::Corrupt(reason)) => failure = Some(damaged(reason)),
+            Err(Unreadable::Corrupt(reason)) => failure = Some(damaged(reason)),
         }
     }
     match (best, failure) {
@@ -264,13 +267,9 @@ pub(super) fn other_checkpoint(
     let damaged = |reason| Some((path, Error::corrupt(storage.display_path(path), 0, reason)));
     match storage.metadata(path)? {
         None => Ok(None),
-        Some((FileKind::File, len)) if len <= image::MAX_BYTES => {
-            let bytes = read_all(&*storage.open(path, OpenMode::Read)?, len)?;
-            Ok(match CheckpointImage::decode(&bytes) {
-                Ok(_) => None,
-                Err(ImageError::Version(_)) => damaged(CorruptReason::Field),
-                Err(ImageError::Corrupt(reason)) => damaged(reason),
-            })
+        Some((FileKind::File, _)) => {
+            let decoded = CheckpointImage::decode(&read_checkpoint_file(storage, path)?);
+            Ok(decoded.err().map(|cause| (path, cause.at(&storage.display_path(path), 0))))
         }
         Some(_) => Ok(damaged(CorruptReason::Length)),
     }
@@ -297,9 +296,9 @@ fn checkpoint_slot(generation: u64) -> usize {
 /// the system alone, and what follows relies on it: were it lost, so would be what is acknowledged from
 /// here on. It is written again, because a sync may have failed before.
 pub(super) fn keep_checkpoint(storage: &dyn Storage, generation: u64) -> Result<()> {
-    let file =
-        storage.open(Path::new(image::FILES[checkpoint_slot(generation)]), OpenMode::Write)?;
-    let bytes = read_all(&*file, file.len()?)?;
+    let path = Path::new(image::FILES[checkpoint_slot(generation)]);
+    let bytes = read_checkpoint_file(storage, path)?;
+    let file = storage.open(path, OpenMode::Write)?;
     // The same bytes at the same place: no crash can tear them.
     file.write_at(&bytes, 0)?;
     file.sync_data()?;
@@ -328,6 +327,9 @@ pub(super) fn write_offsets(
     ))
 }
 
+/// More than the header of an offset file, which says how long the image is.
+const OFFSET_HEAD: u64 = 64;
+
 fn offset_path(slot: u8) -> &'static Path {
     Path::new(OFFSET_FILES.get(usize::from(slot)).copied().unwrap_or(OFFSET_FILES[0]))
 }
@@ -340,10 +342,12 @@ pub(super) fn read_offsets(
 ) -> Result<OffsetStore> {
     let path = offset_path(file.slot);
     let shown = storage.display_path(path);
-    let Some((FileKind::File, len)) = storage.metadata(path)? else {
+    let Some((FileKind::File, _)) = storage.metadata(path)? else {
         return Err(Error::corrupt(shown, 0, CorruptReason::Missing));
     };
-    let bytes = read_all(&*storage.open(path, OpenMode::Read)?, len)?;
+    let stored = storage.open(path, OpenMode::Read)?;
+    let head = read_all(&*stored, OFFSET_HEAD)?;
+    let bytes = read_all(&*stored, offset_image_bytes(&head))?;
     let decoded = decode_image(&bytes).map_err(|error| error.at(&shown))?;
     let other = decoded.generation != file.generation
         || decoded.directory_id != directory_id
@@ -456,12 +460,53 @@ fn open_or_create(storage: &dyn Storage, path: &Path) -> Result<(Arc<dyn Storage
     }
 }
 
+/// The image in a checkpoint file: what lies behind it is not read.
+fn read_checkpoint_file(storage: &dyn Storage, path: &Path) -> Result<Vec<u8>> {
+    let file = storage.open(path, OpenMode::Read)?;
+    let head = read_all(&*file, image::HEADER_BYTES as u64)?;
+    read_all(&*file, image::image_bytes(&head))
+}
+
+/// The first `len` bytes of a file, or all that there are. A length that the file does not have allocates
+/// nothing, and one that memory does not have is an error.
 fn read_all(file: &dyn StorageFile, len: u64) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+    let len = len.min(file.len()?);
+    let mut bytes = Vec::new();
+    let too_large = || Error::LimitExceeded {
+        what: "number of bytes to be read into memory",
+        found: len,
+        max: usize::MAX as u64,
+    };
+    let size = usize::try_from(len).map_err(|_| too_large())?;
+    bytes.try_reserve_exact(size).map_err(|_| too_large())?;
+    bytes.resize(size, 0);
     let read = file.read_at(&mut bytes, 0)?;
     bytes.truncate(read);
     Ok(bytes)
 }
+
+/// What the lock file says; `None` if there is none. Then nobody has the folder open for writing, since
+/// whoever does makes it.
+pub(super) fn lock_text(storage: &dyn Storage) -> Result<Option<Vec<u8>>> {
+    let path = Path::new(LOCK_FILE);
+    match storage.metadata(path)? {
+        Some((FileKind::File, len)) => {
+            let file = storage.open(path, OpenMode::Read)?;
+            read_all(&*file, len.min(MAX_LOCK_TEXT)).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Writes into the lock file what it said before this process took the lock, which it still holds.
+pub(super) fn restore_lock_text(storage: &dyn Storage, text: &[u8]) -> Result<()> {
+    let file = storage.open(Path::new(LOCK_FILE), OpenMode::Write)?;
+    file.write_at(text, 0)?;
+    file.set_len(text.len() as u64)
+}
+
+/// A process id and more.
+const MAX_LOCK_TEXT: u64 = 4096;
 
 #[cfg(test)]
 mod tests;

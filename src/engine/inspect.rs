@@ -4,11 +4,11 @@ use std::fmt;
 use std::path::Path;
 
 use crate::engine::catalogue::{Catalogue, CatalogueChange};
-use crate::engine::image::{CheckpointImage, ImageError};
-use crate::error::{CorruptReason, Error, Result};
+use crate::engine::image::CheckpointImage;
+use crate::error::{CorruptReason, Error, Result, Unreadable};
 use crate::group::{OffsetCommit, OffsetStore, decode_image};
 use crate::journal::{SectionKind, inspect_frames, inspect_header, sections};
-use crate::log::AppendSection;
+use crate::log::{AppendSection, LogStartSection};
 use crate::segment::{Extension, parse_file_name};
 use crate::storage::{Disk, OpenMode, Storage};
 use crate::types::{Lsn, TopicId};
@@ -92,16 +92,9 @@ impl Entry {
     pub fn visit(path: &Path, mut each: impl FnMut(Self)) -> Result<()> {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let bytes = read(path, name)?;
-        let corrupt = |position: u64, reason| Error::corrupt(path, position, reason);
         match name {
             "checkpoint.a" | "checkpoint.b" => {
-                let image = CheckpointImage::decode(&bytes).map_err(|error| match error {
-                    ImageError::Version(found) => {
-                        let max = crate::engine::image::VERSION;
-                        Error::UnsupportedFormat { path: path.to_owned(), found, max }
-                    }
-                    ImageError::Corrupt(reason) => corrupt(0, reason),
-                })?;
+                let image = CheckpointImage::decode(&bytes).map_err(|cause| cause.at(path, 0))?;
                 checkpoint(&image, &mut each);
             }
             "offsets.a" | "offsets.b" => {
@@ -223,11 +216,7 @@ fn offsets(store: &OffsetStore, each: &mut impl FnMut(Entry)) {
 }
 
 fn journal(path: &Path, bytes: &[u8], each: &mut impl FnMut(Entry)) -> Result<()> {
-    let header = inspect_header(bytes).map_err(|(found, max)| Error::UnsupportedFormat {
-        path: path.to_owned(),
-        found,
-        max,
-    })?;
+    let header = inspect_header(bytes).map_err(|cause| cause.at(path, 8))?;
     let Some(header) = header else {
         return Err(Error::corrupt(path, 0, CorruptReason::Magic));
     };
@@ -242,7 +231,7 @@ fn journal(path: &Path, bytes: &[u8], each: &mut impl FnMut(Entry)) -> Result<()
             .text("known_synced", lsn(header.known_synced)),
     );
     for frame in inspect_frames(bytes) {
-        let frame = frame.map_err(|(position, reason)| Error::corrupt(path, position, reason))?;
+        let frame = frame.map_err(|(position, cause)| cause.at(path, position))?;
         each(
             Entry::new(frame.kind)
                 .at(frame.position)
@@ -252,14 +241,14 @@ fn journal(path: &Path, bytes: &[u8], each: &mut impl FnMut(Entry)) -> Result<()
         if frame.is_data {
             for section in sections(frame.payload) {
                 let entry = section.and_then(|(kind, body)| describe(kind, body));
-                each(entry.map_err(|reason| Error::corrupt(path, frame.position, reason))?);
+                each(entry.map_err(|cause| cause.at(path, frame.position))?);
             }
         }
     }
     Ok(())
 }
 
-fn describe(kind: u8, body: &[u8]) -> Result<Entry, CorruptReason> {
+fn describe(kind: u8, body: &[u8]) -> Result<Entry, Unreadable> {
     match kind {
         SectionKind::APPEND => {
             let (section, records) = AppendSection::decode(body)?;
@@ -281,7 +270,13 @@ fn describe(kind: u8, body: &[u8]) -> Result<Entry, CorruptReason> {
             let change = CatalogueChange::decode(body)?;
             Ok(Entry::new("catalogue").text("change", format!("{change:?}")))
         }
-        _ => Err(CorruptReason::Field),
+        SectionKind::LOG_START => {
+            let section = LogStartSection::decode(body)?;
+            Ok(Entry::new("log_start")
+                .number("partition_number", section.partition.0)
+                .number("start_offset", section.start_offset))
+        }
+        _ => Err(CorruptReason::Field.into()),
     }
 }
 

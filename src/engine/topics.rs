@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use crate::config::TopicConfig;
-use crate::engine::catalogue::{Catalogue, CatalogueChange, Deletion, TopicImage};
+use crate::engine::catalogue::{
+    Catalogue, CatalogueChange, Deletion, MAX_CHANGE_BYTES, TopicImage,
+};
 use crate::engine::files;
 use crate::engine::registry::Topic;
 use crate::engine::state::{Engine, indeterminate};
 use crate::error::{Error, Result};
-use crate::journal::{Credit, SectionKind, section_header};
+use crate::journal::{Credit, SECTION_HEADER, SectionKind, section_header};
 use crate::types::{Lsn, TopicId, planted};
 
 impl Engine {
@@ -144,7 +146,7 @@ impl Engine {
 
     /// Reserves space for the largest change of the catalogue: the configuration of one topic.
     fn reserve_catalogue_change(&self) -> Result<Credit<'_>> {
-        self.reserve_urgent(MAX_CATALOGUE_CHANGE)
+        self.reserve_urgent(SECTION_HEADER + MAX_CHANGE_BYTES)
     }
 
     /// Journals a change of the catalogue and applies it. Returns the topic, the change, and the end of the
@@ -158,7 +160,7 @@ impl Engine {
         let mut catalogue = self.catalogue.lock();
         let change = decide(&catalogue)?;
         let _guard = self.journal.fail_on_panic("a change of the catalogue");
-        let body = change.encode();
+        let body = change.encode()?;
         let header = section_header(SectionKind::CATALOGUE, body.len() as u32);
         let lsn = self.journal.append(credit, &[&header, &body])?;
         let topic = catalogue
@@ -180,6 +182,3 @@ impl Engine {
         TopicId::from_bytes(bytes)
     }
 }
-
-/// An upper bound for the bytes of a topic's name and configuration as a section.
-const MAX_CATALOGUE_CHANGE: usize = 4096;

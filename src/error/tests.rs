@@ -31,8 +31,13 @@ fn the_errors_of_a_folder_are_sentences() {
             "d is not a grouplog folder: it has no checkpoint",
         ),
         (
-            Error::UnsupportedFormat { path: "d/x".into(), found: 9, max: 2 },
-            "d/x has format version 9, not 2; use a newer grouplog",
+            Error::UnsupportedFormat {
+                path: "d/x".into(),
+                what: "format version",
+                found: 9,
+                max: 2,
+            },
+            "d/x has format version 9, this build knows 2; use a newer grouplog",
         ),
         (
             Error::corrupt("d/x", 5, CorruptReason::Checksum),

@@ -31,7 +31,9 @@ pub(crate) use coordinator::{Group, Heartbeat, Reconcile, Refusal};
 pub(crate) use describe::{GroupDescription, GroupState, MemberDescription, MemberState};
 pub(crate) use expiry::expired;
 pub(crate) use member::{MemberConfig, MemberEpoch, MemberId};
-pub(crate) use offset_image::{decode_image, encode_image, image_crc};
+pub(crate) use offset_image::{
+    decode_image, encode_image, image_bytes as offset_image_bytes, image_crc,
+};
 pub(crate) use offsets::{CommittedOffset, GroupOffsets, OffsetChange, OffsetCommit, OffsetStore};
 pub(crate) use subscription::{Subscription, TopicPattern};
 pub(crate) use topics::{TopicInfo, Topics};

@@ -31,12 +31,14 @@ use std::sync::Arc;
 
 use super::offset_section::{Reader, put_entry, put_text};
 use super::offsets::{GroupOffsets, OffsetStore};
-use crate::error::{CorruptReason, Error};
+use crate::error::{CorruptReason, Error, Unreadable};
 use crate::types::Timestamp;
 
 const MAGIC: [u8; 8] = *b"GLOFFSET";
 const VERSION: u32 = 2;
 const HEADER_BYTES: usize = 52;
+/// Where the length of the body stands.
+const BODY_BYTES_AT: usize = 36;
 
 /// The least bytes of a group: name of one byte and one entry without metadata.
 const GROUP_MIN_BYTES: usize = 2 + 1 + 8 + 4 + ENTRY_MIN_BYTES;
@@ -81,7 +83,7 @@ impl ImageError {
         match self {
             Self::Corrupt { position, reason } => Error::corrupt(path, position, reason),
             Self::Version { found, max } => {
-                Error::UnsupportedFormat { path: path.to_path_buf(), found, max }
+                Unreadable::unsupported("format version", found, max).at(path, 8)
             }
         }
     }
@@ -126,6 +128,13 @@ pub(crate) fn image_crc(bytes: &[u8]) -> Option<u32> {
     bytes.get(..HEADER_BYTES)?.last_chunk().copied().map(u32::from_be_bytes)
 }
 
+/// The bytes of the image that a file begins with, as far as its first bytes tell.
+pub(crate) fn image_bytes(head: &[u8]) -> u64 {
+    let header = HEADER_BYTES as u64;
+    let body = head.get(BODY_BYTES_AT..).and_then(|rest| rest.first_chunk().copied());
+    body.map_or(header, |body| header.saturating_add(u64::from_be_bytes(body)))
+}
+
 /// Reads the image at the start of a file's bytes.
 pub(crate) fn decode_image(bytes: &[u8]) -> Result<DecodedImage, ImageError> {
     let header = decode_header(bytes)?;
@@ -134,7 +143,7 @@ pub(crate) fn decode_image(bytes: &[u8]) -> Result<DecodedImage, ImageError> {
     let body = usize::try_from(header.body_bytes)
         .ok()
         .and_then(|length| bytes.get(HEADER_BYTES..)?.get(..length))
-        .ok_or(corrupt(36, CorruptReason::Length))?;
+        .ok_or(corrupt(BODY_BYTES_AT, CorruptReason::Length))?;
     if crc32fast::hash(body) != header.body_crc {
         return Err(corrupt(HEADER_BYTES, CorruptReason::Checksum));
     }

@@ -29,7 +29,7 @@
 use std::sync::Arc;
 
 use super::offsets::{CommittedOffset, METADATA_MAX_BYTES, OffsetChange, OffsetCommit};
-use crate::error::CorruptReason;
+use crate::error::{CorruptReason, Unreadable};
 use crate::types::{PartitionNumber, Timestamp};
 
 const VERSION: u8 = 1;
@@ -77,10 +77,13 @@ impl OffsetCommit {
     }
 
     /// Reads a section that fills `bytes`.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, CorruptReason> {
+    ///
+    /// A version or kind that this build does not know is a newer version's: the frame's checksum is right.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
         let mut reader = Reader::new(bytes);
-        if reader.u8()? != VERSION {
-            return Err(CorruptReason::Field);
+        let version = reader.u8()?;
+        if version != VERSION {
+            return Err(Unreadable::unsupported("offset section version", version, VERSION));
         }
         let kind = reader.u8()?;
         let group = reader.name()?;
@@ -95,9 +98,12 @@ impl OffsetCommit {
             }
             KIND_REMOVE_GROUP => OffsetChange::RemoveGroup,
             KIND_ACTIVE => OffsetChange::Active(reader.time()?),
-            _ => return Err(CorruptReason::Field),
+            kind => return Err(Unreadable::unsupported("offset section kind", kind, KIND_ACTIVE)),
         };
-        if reader.rest.is_empty() { Ok(Self { group, change }) } else { Err(CorruptReason::Length) }
+        if !reader.rest.is_empty() {
+            return Err(CorruptReason::Length.into());
+        }
+        Ok(Self { group, change })
     }
 }
 
@@ -269,20 +275,25 @@ pub(super) mod tests {
     #[test]
     fn fields_out_of_their_range_are_told_apart() {
         let decode = OffsetCommit::decode;
-        assert_eq!(decode(&[]), Err(CorruptReason::Length));
-        assert_eq!(decode(&[2, 0, 0, 1, b'g']), Err(CorruptReason::Field));
-        assert_eq!(decode(&[1, 3, 0, 1, b'g']), Err(CorruptReason::Field));
+        assert_eq!(decode(&[]), Err(CorruptReason::Length.into()));
+        let version = Unreadable::unsupported("offset section version", 2_u32, 1_u32);
+        assert_eq!(decode(&[2, 0, 0, 1, b'g']), Err(version));
+        let kind = Unreadable::unsupported("offset section kind", 3_u32, 2_u32);
+        assert_eq!(decode(&[1, 3, 0, 1, b'g']), Err(kind));
         let active = |at: i64| decode(&[&[1, 2, 0, 1, b'g'], &at.to_be_bytes()[..]].concat());
-        assert_eq!(active(-1), Err(CorruptReason::Field));
+        assert_eq!(active(-1), Err(CorruptReason::Field.into()));
         let change = OffsetChange::Active(Timestamp::from_millis(7));
         assert_eq!(active(7), Ok(OffsetCommit { group: "g".into(), change }));
-        assert_eq!(decode(&[1, 1, 0, 0]), Err(CorruptReason::Length));
-        assert_eq!(decode(&[1, 1, 0, 1, 0xff]), Err(CorruptReason::Utf8));
-        assert_eq!(decode(&[1, 1, 0, 1, b'g', 0]), Err(CorruptReason::Length));
-        assert_eq!(decode(&[1, 0, 0, 1, b'g', 255, 255, 255, 255]), Err(CorruptReason::Count));
+        assert_eq!(decode(&[1, 1, 0, 0]), Err(CorruptReason::Length.into()));
+        assert_eq!(decode(&[1, 1, 0, 1, 0xff]), Err(CorruptReason::Utf8.into()));
+        assert_eq!(decode(&[1, 1, 0, 1, b'g', 0]), Err(CorruptReason::Length.into()));
+        assert_eq!(
+            decode(&[1, 0, 0, 1, b'g', 255, 255, 255, 255]),
+            Err(CorruptReason::Count.into())
+        );
         let mut negative = vec![1, 0, 0, 1, b'g', 0, 0, 0, 1, 0, 0, 0, 7];
         negative.extend((-2_i64).to_be_bytes());
-        assert_eq!(decode(&negative), Err(CorruptReason::Field));
+        assert_eq!(decode(&negative), Err(CorruptReason::Field.into()));
     }
 
     #[test]
@@ -300,7 +311,7 @@ pub(super) mod tests {
         assert_eq!(OffsetCommit::decode(&bytes), Ok(commit));
         bytes[length..length + 2].copy_from_slice(&(METADATA_MAX_BYTES as u16 + 1).to_be_bytes());
         bytes.push(b'x');
-        assert_eq!(OffsetCommit::decode(&bytes), Err(CorruptReason::Length));
+        assert_eq!(OffsetCommit::decode(&bytes), Err(CorruptReason::Length.into()));
     }
 
     proptest! {

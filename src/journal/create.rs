@@ -13,6 +13,7 @@ use crate::types::{Lsn, planted};
 
 use super::header::{Decoded, FIRST_FRAME, FileHeader};
 use super::prepare::Preparing;
+use super::replay::unsupported;
 use super::slot::{FOLDER, Slot, erase_header, list, read_header, remove_unfinished, slot_path};
 use super::state::{Life, State};
 use super::sync::SyncState;
@@ -183,7 +184,7 @@ fn survey(storage: &dyn Storage, config: &JournalConfig, start: &Start) -> Resul
                 erase_header(storage, number)?;
                 0
             }
-            Decoded::Newer(_) if !kept => 0,
+            Decoded::Unsupported(found) => return Err(unsupported(found).at(file.path(), 8)),
             _ => return Err(Error::corrupt(file.path(), 0, CorruptReason::Missing)),
         };
         survey.last_sequence = survey.last_sequence.max(sequence);

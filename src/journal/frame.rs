@@ -3,9 +3,9 @@
 //! ```text
 //! offset size field            big-endian; a frame begins at a multiple of 8
 //!      0    4 length           of the payload in bytes
-//!      4    1 kind             1 Data, 2 Next, 3 SyncMark
-//!      5    1 flags            0
-//!      6    2 reserved         0
+//!      4    1 kind             1 Data, 2 Next, 3 SyncMark; others are a newer version's
+//!      5    1 flags            0; a newer version may set some
+//!      6    2 reserved         0; a newer version may use them
 //!      8    8 LSN              sequence of the file and position of this frame in it
 //!     16    8 known synced     LSN <= this one; everything below it was durable when this was written
 //!     24    4 payload checksum CRC-32 of the payload
@@ -22,7 +22,7 @@
 //! salt; a look-alike inside a payload fails because its author knows no salt. With the salt 32 bytes are
 //! summed, two whole blocks of carry-less multiplication, which is faster than 28 with a seed.
 
-use crate::error::CorruptReason;
+use crate::error::{CorruptReason, Unreadable};
 use crate::types::{Lsn, planted};
 
 use super::field::{array, u32_at, u64_at};
@@ -83,12 +83,13 @@ impl FrameHeader {
 
     /// The header at the start of `bytes`, or `None` if there is no valid one for the position `lsn`.
     ///
-    /// An error means a valid checksum over a value that this version does not write.
-    pub(super) fn decode(bytes: &[u8], lsn: Lsn, salt: u32) -> Result<Option<Self>, CorruptReason> {
+    /// An error means a valid checksum over a value that this version does not write: another kind, flags or
+    /// reserved bytes are a newer version's.
+    pub(super) fn decode(bytes: &[u8], lsn: Lsn, salt: u32) -> Result<Option<Self>, Unreadable> {
         Self::parse(bytes, lsn, salt).transpose()
     }
 
-    fn parse(bytes: &[u8], lsn: Lsn, salt: u32) -> Option<Result<Self, CorruptReason>> {
+    fn parse(bytes: &[u8], lsn: Lsn, salt: u32) -> Option<Result<Self, Unreadable>> {
         // The position first: it differs for nearly all bytes that are no frame, and costs nothing.
         if u64_at(bytes, LSN_AT)? != lsn.to_u64() {
             return None;
@@ -100,15 +101,23 @@ impl FrameHeader {
             return None;
         }
         let known_synced = Lsn::from_u64(u64_at(&bytes, 16)?);
-        let kind = match bytes.get(4..8)? {
+        let kind = match u32_at(&bytes, 4)?.to_be_bytes() {
             [1, 0, 0, 0] => Kind::Data,
             [2, 0, 0, 0] => Kind::Next,
             [3, 0, 0, 0] => Kind::SyncMark,
-            _ => return Some(Err(CorruptReason::Field)),
+            [0, ..] => return Some(Err(CorruptReason::Field.into())),
+            [kind, 0, 0, 0] => {
+                let max = Kind::SyncMark as u8;
+                return Some(Err(Unreadable::unsupported("journal frame kind", kind, max)));
+            }
+            [_, a, b, c] => {
+                let found = u32::from_be_bytes([0, a, b, c]);
+                return Some(Err(Unreadable::unsupported("journal frame flags", found, 0_u32)));
+            }
         };
         // A frame can only vouch for what lies before it.
         if known_synced > lsn {
-            return Some(Err(CorruptReason::Field));
+            return Some(Err(CorruptReason::Field.into()));
         }
         Some(Ok(Self {
             payload_bytes: u32_at(&bytes, 0)?,
@@ -184,7 +193,7 @@ mod tests {
             prop_assume!(header.lsn.to_u64() < u64::MAX - 1_000);
             let known_synced = Lsn::from_u64(header.lsn.to_u64() + beyond);
             let bytes = FrameHeader { known_synced, ..header }.encode(5);
-            prop_assert_eq!(FrameHeader::decode(&bytes, header.lsn, 5), Err(CorruptReason::Field));
+            prop_assert_eq!(FrameHeader::decode(&bytes, header.lsn, 5), Err(CorruptReason::Field.into()));
         }
 
         #[test]
@@ -212,6 +221,26 @@ mod tests {
             let (left, right) = bytes.split_at(at.index(bytes.len() + 1));
             prop_assert_eq!(payload_crc(&[left, right]), payload_crc(&[&bytes]));
         }
+    }
+
+    #[test]
+    fn an_unknown_kind_or_flag_with_a_right_checksum_is_a_newer_version_s() {
+        let lsn = Lsn::new(3, 4096);
+        let decoded = |word: [u8; 4]| {
+            let (payload_bytes, kind, known_synced) = (0, Kind::SyncMark, Lsn::ZERO);
+            let header = FrameHeader { payload_bytes, kind, lsn, known_synced, payload_crc: 0 };
+            let mut bytes = header.encode_salted(5);
+            bytes[4..8].copy_from_slice(&word);
+            let sums = header.checksums(&bytes);
+            bytes[SUMS_AT..].copy_from_slice(&sums);
+            FrameHeader::decode(&bytes, lsn, 5)
+        };
+        assert!(matches!(decoded([3, 0, 0, 0]), Ok(Some(_))));
+        let kind = Unreadable::unsupported("journal frame kind", 4_u32, 3_u32);
+        assert_eq!(decoded([4, 0, 0, 0]), Err(kind));
+        let flags = Unreadable::unsupported("journal frame flags", 1_u32 << 16, 0_u32);
+        assert_eq!(decoded([1, 1, 0, 0]), Err(flags));
+        assert_eq!(decoded([0, 0, 0, 0]), Err(CorruptReason::Field.into()));
     }
 
     #[test]

@@ -18,8 +18,12 @@
 //!
 //! Frames begin at byte 4096, so a header write and a frame never share a page. The header lies within
 //! one 512-byte sector. It is made durable before the first frame goes in: an invalid header of a file
-//! that must follow is therefore damage, never "an empty file". Magic, version and checksum keep their
-//! places in every version.
+//! that must follow is therefore damage, never "an empty file".
+//!
+//! Magic, version and checksum keep their places in every version, so each build can tell a file of a newer
+//! version from a damaged one: it answers `UnsupportedFormat` and changes nothing. The version rises when a
+//! field of this header or of a frame gets another meaning. A new kind of section needs no new version: the
+//! kind itself says whether a reader may skip it (`section`).
 
 use crate::error::CorruptReason;
 use crate::types::{Epoch, Lsn, planted};
@@ -44,8 +48,8 @@ pub(super) enum Decoded {
     Valid(FileHeader),
     /// Never written, half written or damaged.
     Invalid,
-    /// Valid, and written by a newer version.
-    Newer(u32),
+    /// Intact, and of a version that this build does not know.
+    Unsupported(u32),
 }
 
 impl FileHeader {
@@ -76,8 +80,8 @@ impl FileHeader {
             return None;
         }
         let version = u32_at(&bytes, 8)?;
-        if version > VERSION {
-            return Some(Decoded::Newer(version));
+        if version != VERSION {
+            return Some(Decoded::Unsupported(version));
         }
         let header = Self {
             size: u32_at(&bytes, 12)?,
@@ -153,7 +157,7 @@ mod tests {
         assert_eq!(FileHeader::decode(&bytes), Decoded::Invalid);
         let crc = crc32fast::hash(&bytes[..CRC_AT]);
         bytes[CRC_AT..].copy_from_slice(&crc.to_be_bytes());
-        assert_eq!(FileHeader::decode(&bytes), Decoded::Newer(2));
+        assert_eq!(FileHeader::decode(&bytes), Decoded::Unsupported(2));
     }
 
     #[test]

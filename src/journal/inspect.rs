@@ -1,10 +1,11 @@
 //! What a journal file holds, for people to look at.
 
-use crate::error::CorruptReason;
+use crate::error::Unreadable;
 use crate::types::{Epoch, Lsn};
 
 use super::frame::{FRAME_HEADER, FrameHeader, Kind, frame_bytes, payload_crc};
-use super::header::{Decoded, FIRST_FRAME, FileHeader, MAX_VERSION};
+use super::header::{Decoded, FIRST_FRAME, FileHeader};
+use super::replay::unsupported;
 
 /// The header of a journal file.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +30,7 @@ pub(crate) struct InspectedFrame<'a> {
 }
 
 /// The header of a journal file; `None` if it never got a valid one.
-pub(crate) fn inspect_header(bytes: &[u8]) -> Result<Option<InspectedHeader>, (u32, u32)> {
+pub(crate) fn inspect_header(bytes: &[u8]) -> Result<Option<InspectedHeader>, Unreadable> {
     match FileHeader::decode(bytes) {
         Decoded::Valid(header) => Ok(Some(InspectedHeader {
             size: header.size,
@@ -39,7 +40,7 @@ pub(crate) fn inspect_header(bytes: &[u8]) -> Result<Option<InspectedHeader>, (u
             continues_from: header.continues_from,
             known_synced: header.known_synced,
         })),
-        Decoded::Newer(found) => Err((found, MAX_VERSION)),
+        Decoded::Unsupported(found) => Err(unsupported(found)),
         Decoded::Invalid => Ok(None),
     }
 }
@@ -47,10 +48,10 @@ pub(crate) fn inspect_header(bytes: &[u8]) -> Result<Option<InspectedHeader>, (u
 /// The frames of a journal file, up to the first that is not valid.
 pub(crate) fn inspect_frames(
     bytes: &[u8],
-) -> impl Iterator<Item = Result<InspectedFrame<'_>, (u64, CorruptReason)>> {
+) -> impl Iterator<Item = Result<InspectedFrame<'_>, (u64, Unreadable)>> {
     let header = match FileHeader::decode(bytes) {
         Decoded::Valid(header) => Some(header),
-        Decoded::Newer(_) | Decoded::Invalid => None,
+        Decoded::Unsupported(_) | Decoded::Invalid => None,
     };
     let mut position = FIRST_FRAME;
     std::iter::from_fn(move || {

@@ -58,7 +58,7 @@ use crate::types::{Epoch, Lsn, PanicWatch, planted};
 
 pub(crate) use inspect::{inspect_frames, inspect_header};
 pub(crate) use mark::{Mark, replay_on};
-pub(crate) use replay::{Frame, Replayed, replay};
+pub(crate) use replay::{Frame, Replayed, check_versions, replay};
 pub(crate) use section::{SECTION_HEADER, SectionKind, section_header, sections};
 pub(crate) use space::Credit;
 

@@ -24,7 +24,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::{CorruptReason, Error, Result};
+use crate::error::{CorruptReason, Error, Result, Unreadable};
 use crate::storage::{OpenMode, Storage, StorageFile};
 use crate::types::{Epoch, Lsn, planted};
 
@@ -37,6 +37,8 @@ use super::slot::{FOLDER, list, read_header, slot_path};
 /// A Data frame.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Frame<'a> {
+    /// The file that it lies in.
+    pub(crate) path: &'a Path,
     /// Where it begins.
     pub(crate) lsn: Lsn,
     /// Where it ends; the state after it is the state at this position.
@@ -77,7 +79,7 @@ pub(crate) struct Replayed {
 /// # Errors
 /// - `Corrupt`: see the module docs; `Missing` if the file of `from` or a file that must follow is not
 ///   there, has an invalid header or that of another folder; `Field` for two files of one sequence.
-/// - `UnsupportedFormat`: a file was written by a newer version.
+/// - `UnsupportedFormat`: a newer version wrote a file or a frame.
 /// - `Busy`: a live writer was faster; read the checkpoint again and start over.
 /// - What `visit` returns.
 pub(crate) fn replay(
@@ -151,10 +153,7 @@ pub(super) fn scan(storage: &dyn Storage, directory_id: [u8; 16]) -> Result<Vec<
     for (slot, _) in list(storage)? {
         let file = storage.open(&slot_path(slot), OpenMode::Read)?;
         match read_header(&*file)? {
-            Decoded::Newer(found) => {
-                let path = file.path().to_owned();
-                return Err(Error::UnsupportedFormat { path, found, max: MAX_VERSION });
-            }
+            Decoded::Unsupported(found) => return Err(unsupported(found).at(file.path(), 8)),
             Decoded::Valid(header)
                 if header.directory_id == directory_id || planted("replay_foreign_file") =>
             {
@@ -169,6 +168,27 @@ pub(super) fn scan(storage: &dyn Storage, directory_id: [u8; 16]) -> Result<Vec<
         return Err(second.corrupt(0, CorruptReason::Field));
     }
     Ok(files)
+}
+
+/// Refuses a journal of a version that this build does not know, by the headers of its files. Needs no lock
+/// and changes nothing. A file that cannot be read, since the writer has just removed it perhaps, is left to the
+/// replay.
+///
+/// # Errors
+/// `UnsupportedFormat`.
+pub(crate) fn check_versions(storage: &dyn Storage) -> Result<()> {
+    for (slot, _) in list(storage).unwrap_or_default() {
+        let Ok(file) = storage.open(&slot_path(slot), OpenMode::Read) else { continue };
+        if let Ok(Decoded::Unsupported(found)) = read_header(&*file) {
+            return Err(unsupported(found).at(file.path(), 8));
+        }
+    }
+    Ok(())
+}
+
+/// A journal file of another version.
+pub(super) fn unsupported(found: u32) -> Unreadable {
+    Unreadable::unsupported("format version", found, MAX_VERSION)
 }
 
 /// How the walk through one file ended.
@@ -255,6 +275,7 @@ impl Walk<'_> {
                     let end = Lsn::new(file.header.sequence, end);
                     let epoch = file.header.epoch;
                     (self.visit)(Frame {
+                        path: &self.copy.path,
                         lsn: header.lsn,
                         #[cfg(any(test, feature = "__internal"))]
                         end,
@@ -273,7 +294,7 @@ impl Walk<'_> {
     fn judge(&mut self, file: &Found, position: u32) -> Result<()> {
         let invalid = Lsn::new(file.header.sequence, position);
         let mut discarded = u64::from(self.copy.torn_header(position));
-        let mut witness = self.copy.look_on(position, &mut discarded);
+        let mut witness = self.copy.look_on(position, &mut discarded)?;
         let later: Vec<Found> = self
             .files
             .iter()
@@ -285,7 +306,7 @@ impl Walk<'_> {
             if !self.is_still_blank(&other)? {
                 self.copy.load(&other, FIRST_FRAME)?;
                 let before = discarded;
-                witness = witness.max(self.copy.look_on(FIRST_FRAME, &mut discarded));
+                witness = witness.max(self.copy.look_on(FIRST_FRAME, &mut discarded)?);
                 if discarded > before {
                     continue;
                 }
@@ -395,8 +416,8 @@ impl Copy {
 
     /// The frame at `position`, or `None` if there is no valid one.
     fn frame(&self, position: u32) -> Result<Option<(FrameHeader, &[u8])>> {
-        let corrupt = |reason| Error::corrupt(&self.path, u64::from(position), reason);
-        let Some(header) = self.header(position).map_err(corrupt)? else {
+        let place = |cause: Unreadable| cause.at(&self.path, u64::from(position));
+        let Some(header) = self.header(position).map_err(place)? else {
             return Ok(None);
         };
         let payload = self
@@ -409,7 +430,7 @@ impl Copy {
         Ok(payload.map(|payload| (header, payload)))
     }
 
-    fn header(&self, position: u32) -> Result<Option<FrameHeader>, CorruptReason> {
+    fn header(&self, position: u32) -> Result<Option<FrameHeader>, Unreadable> {
         FrameHeader::decode(self.from(position), Lsn::new(self.sequence, position), self.salt)
     }
 
@@ -431,7 +452,10 @@ impl Copy {
 
     /// The highest synced position that a valid frame header from `position` on knows. Adds the bytes
     /// of the frames found to `discarded`.
-    fn look_on(&self, position: u32, discarded: &mut u64) -> Lsn {
+    ///
+    /// # Errors
+    /// `UnsupportedFormat` for a frame of a newer version: it may know more than can be read here.
+    fn look_on(&self, position: u32, discarded: &mut u64) -> Result<Lsn> {
         let mut known = Lsn::ZERO;
         let mut counted = position;
         let (words, _) = self.from(position).as_chunks::<8>();
@@ -440,7 +464,14 @@ impl Copy {
             if u64::from_be_bytes(*word) != Lsn::new(self.sequence, at).to_u64() {
                 continue;
             }
-            if let Ok(Some(header)) = self.header(at) {
+            let header = match self.header(at) {
+                Err(newer @ Unreadable::Unsupported(_)) => {
+                    return Err(newer.at(&self.path, u64::from(at)));
+                }
+                Ok(header) => header,
+                Err(Unreadable::Corrupt(_)) => None,
+            };
+            if let Some(header) = header {
                 known = known.max(header.known_synced);
                 // Payloads are searched too: a length is not to be trusted alone. Count them once.
                 let frame_end = self.end_of(&header, at);
@@ -449,7 +480,7 @@ impl Copy {
                 counted = counted.max(frame_end);
             }
         }
-        known
+        Ok(known)
     }
 
     fn from(&self, position: u32) -> &[u8] {

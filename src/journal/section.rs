@@ -7,10 +7,19 @@
 //!      4    4 length    of the body in bytes
 //!      8    n body      belongs to the module that owns the kind
 //! ```
+//!
+//! Kind and length keep their places in every version. What a reader does with a section that a newer
+//! version wrote depends on the kind:
+//!
+//! - **1 to 127: must be understood.** Skipping it would lose a change. A reader that does not know the
+//!   kind, or finds a reserved byte that is not 0, answers `UnsupportedFormat`.
+//! - **128 to 255: may be skipped.** A reader that does not know the kind passes over it. State that a reader
+//!   relies on never depends on such a section. No version has written one so far.
+//! - **0** is no kind. The frame is damaged.
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
-use crate::error::CorruptReason;
+use crate::error::{CorruptReason, Unreadable};
 
 use super::field::u32_at;
 
@@ -27,6 +36,8 @@ impl SectionKind {
     pub(crate) const CATALOGUE: u8 = 3;
     /// The log start of a partition moved.
     pub(crate) const LOG_START: u8 = 4;
+    /// From here on a reader that does not know the kind may skip the section.
+    const SKIPPABLE: u8 = 128;
 }
 
 /// The header of a section whose body has `body_bytes` bytes.
@@ -36,26 +47,50 @@ pub(crate) fn section_header(kind: u8, body_bytes: u32) -> [u8; SECTION_HEADER] 
     [kind, 0, 0, 0, a, b, c, d]
 }
 
-/// The sections of a payload. Stops after the first error.
-pub(crate) fn sections(payload: &[u8]) -> impl Iterator<Item = Result<(u8, &[u8]), CorruptReason>> {
+/// The sections of a payload, without those that may be skipped and are not known. Stops after the first
+/// error.
+pub(crate) fn sections(payload: &[u8]) -> impl Iterator<Item = Result<(u8, &[u8]), Unreadable>> {
     let mut rest = payload;
     std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
+        loop {
+            if rest.is_empty() {
+                return None;
+            }
+            match split(rest) {
+                Ok((kind, body, left)) => {
+                    rest = left;
+                    if kind < SectionKind::SKIPPABLE {
+                        return Some(Ok((kind, body)));
+                    }
+                }
+                Err(error) => {
+                    rest = &[];
+                    return Some(Err(error));
+                }
+            }
         }
-        let section = split(rest);
-        rest = section.as_ref().map_or(&[], |(_, _, rest)| *rest);
-        Some(section.map(|(kind, body, _)| (kind, body)))
     })
 }
 
-/// The first section and what follows it. An unknown kind is an error: skipping it would lose a change.
-fn split(bytes: &[u8]) -> Result<(u8, &[u8], &[u8]), CorruptReason> {
+/// The first section and what follows it.
+fn split(bytes: &[u8]) -> Result<(u8, &[u8], &[u8]), Unreadable> {
     let (header, rest) =
         bytes.split_first_chunk::<SECTION_HEADER>().ok_or(CorruptReason::Length)?;
-    let [kind @ SectionKind::APPEND..=SectionKind::LOG_START, 0, 0, 0, ..] = *header else {
-        return Err(CorruptReason::Field);
-    };
+    let [kind, reserved @ .., _, _, _, _] = *header;
+    match kind {
+        0 => return Err(CorruptReason::Field.into()),
+        SectionKind::SKIPPABLE.. => {}
+        SectionKind::APPEND..=SectionKind::LOG_START if reserved == [0; 3] => {}
+        SectionKind::APPEND..=SectionKind::LOG_START => {
+            let [a, b, c] = reserved;
+            let found = u32::from_be_bytes([0, a, b, c]);
+            return Err(Unreadable::unsupported("journal section flags", found, 0_u32));
+        }
+        _ => {
+            let max = SectionKind::LOG_START;
+            return Err(Unreadable::unsupported("journal section kind", kind, max));
+        }
+    }
     let length = u32_at(header, 4).ok_or(CorruptReason::Length)?;
     let (body, rest) = rest.split_at_checked(length as usize).ok_or(CorruptReason::Length)?;
     Ok((kind, body, rest))
@@ -94,13 +129,32 @@ mod tests {
     #[test]
     fn a_section_beyond_the_payload_is_refused() {
         for bytes in [&section_header(1, u32::MAX)[..], &[1, 0]] {
-            assert_eq!(sections(bytes).next(), Some(Err(CorruptReason::Length)));
+            assert_eq!(sections(bytes).next(), Some(Err(CorruptReason::Length.into())));
             assert_eq!(sections(bytes).count(), 1);
         }
     }
 
     #[test]
-    fn an_unknown_kind_is_refused() {
-        assert_eq!(sections(&section_header(5, 0)).next(), Some(Err(CorruptReason::Field)));
+    fn an_unknown_kind_that_must_be_understood_is_a_newer_version_s() {
+        for kind in [5, 127] {
+            let newer = Unreadable::unsupported("journal section kind", kind, 4_u32);
+            assert_eq!(sections(&section_header(kind, 0)).next(), Some(Err(newer)));
+        }
+        let newer = Unreadable::unsupported("journal section flags", 0x0001_0000_u32, 0_u32);
+        assert_eq!(sections(&[1, 1, 0, 0, 0, 0, 0, 0]).next(), Some(Err(newer)));
+        let none = section_header(0, 0);
+        assert_eq!(sections(&none).next(), Some(Err(CorruptReason::Field.into())));
+    }
+
+    #[test]
+    fn an_unknown_kind_that_may_be_skipped_is_passed_over() {
+        let skipped = [128, 7, 0, 9, 0, 0, 0, 2, 1, 1];
+        let known = section_header(4, 0);
+        let last = [255, 0, 0, 0, 0, 0, 0, 0];
+        let payload = [&skipped[..], &known, &last].concat();
+        assert_eq!(sections(&payload).collect::<Vec<_>>(), [Ok((4, &[][..]))]);
+        // Its length still counts.
+        let torn = sections(&skipped[..9]).next();
+        assert_eq!(torn, Some(Err(CorruptReason::Length.into())));
     }
 }

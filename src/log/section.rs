@@ -8,15 +8,15 @@
 //!     16    8 i64  base timestamp of the open batch, ms
 //!     24    8 i64  largest timestamp of these records, ms
 //!     32    4 u32  offset delta of the first record
-//!     36    1 u8   flags: bit 0 = LogAppendTime
-//!     37    3      zero
+//!     36    1 u8   flags: bit 0 = LogAppendTime; others are a newer version's
+//!     37    3      zero; a newer version may use them
 //!     40   ..      records, as they stand in the batch
 //! ```
 //!
 //! Big-endian. The frame's CRC-32 covers it. A section never crosses the border of a batch, so replay
 //! seals at the same borders and rebuilds the same bytes.
 
-use crate::error::CorruptReason;
+use crate::error::{CorruptReason, Unreadable};
 use crate::journal::{SECTION_HEADER, SectionKind, section_header};
 use crate::types::{PartitionNumber, TimestampType};
 
@@ -63,7 +63,7 @@ impl AppendSection {
     }
 
     /// Reads a section body: the fixed part, checked, and the records.
-    pub(crate) fn decode(body: &[u8]) -> Result<(Self, &[u8]), CorruptReason> {
+    pub(crate) fn decode(body: &[u8]) -> Result<(Self, &[u8]), Unreadable> {
         let (fixed, records) =
             body.split_first_chunk::<APPEND_SECTION_BYTES>().ok_or(CorruptReason::Length)?;
         let section = Self {
@@ -73,10 +73,13 @@ impl AppendSection {
             base_timestamp: i64::from_be_bytes(field(fixed, 16)),
             max_timestamp: i64::from_be_bytes(field(fixed, 24)),
             first_delta: u32::from_be_bytes(field(fixed, 32)),
-            timestamp_type: match fixed[36] {
-                0 => TimestampType::CreateTime,
-                1 => TimestampType::LogAppendTime,
-                _ => return Err(CorruptReason::Field),
+            timestamp_type: match field(fixed, 36) {
+                [0, 0, 0, 0] => TimestampType::CreateTime,
+                [1, 0, 0, 0] => TimestampType::LogAppendTime,
+                flags => {
+                    let found = u32::from_le_bytes(flags);
+                    return Err(Unreadable::unsupported("append section flags", found, 1_u32));
+                }
             },
         };
         let last_delta = section.first_delta.checked_add(section.count.saturating_sub(1));
@@ -84,11 +87,11 @@ impl AppendSection {
             count > 0 && count.checked_mul(MIN_RECORD_BYTES).is_some_and(|n| n <= records.len())
         });
         if !counted || last_delta.is_none_or(|delta| delta > i32::MAX as u32) {
-            return Err(CorruptReason::Count);
+            return Err(CorruptReason::Count.into());
         }
         let end = last_delta.and_then(|delta| section.base_offset.checked_add(i64::from(delta)));
         if section.base_offset < 0 || end.is_none_or(|end| end == i64::MAX) {
-            return Err(CorruptReason::Offsets);
+            return Err(CorruptReason::Offsets.into());
         }
         Ok((section, records))
     }
@@ -138,15 +141,16 @@ mod tests {
             change(&mut section);
             AppendSection::decode(&body(&section)).unwrap_err()
         };
-        assert_eq!(refused(&|s| s.count = 0), CorruptReason::Count);
-        assert_eq!(refused(&|s| s.count = 3), CorruptReason::Count);
-        assert_eq!(refused(&|s| s.count = u32::MAX), CorruptReason::Count);
-        assert_eq!(refused(&|s| s.first_delta = i32::MAX as u32), CorruptReason::Count);
-        assert_eq!(refused(&|s| s.base_offset = -1), CorruptReason::Offsets);
-        assert_eq!(refused(&|s| s.base_offset = i64::MAX - 3), CorruptReason::Offsets);
-        assert_eq!(AppendSection::decode(&[0; 39]).unwrap_err(), CorruptReason::Length);
+        assert_eq!(refused(&|s| s.count = 0), CorruptReason::Count.into());
+        assert_eq!(refused(&|s| s.count = 3), CorruptReason::Count.into());
+        assert_eq!(refused(&|s| s.count = u32::MAX), CorruptReason::Count.into());
+        assert_eq!(refused(&|s| s.first_delta = i32::MAX as u32), CorruptReason::Count.into());
+        assert_eq!(refused(&|s| s.base_offset = -1), CorruptReason::Offsets.into());
+        assert_eq!(refused(&|s| s.base_offset = i64::MAX - 3), CorruptReason::Offsets.into());
+        assert_eq!(AppendSection::decode(&[0; 39]).unwrap_err(), CorruptReason::Length.into());
         let mut body = body(&section());
         body[36] = 2;
-        assert_eq!(AppendSection::decode(&body).unwrap_err(), CorruptReason::Field);
+        let newer = Unreadable::unsupported("append section flags", 2_u32, 1_u32);
+        assert_eq!(AppendSection::decode(&body).unwrap_err(), newer);
     }
 }

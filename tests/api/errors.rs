@@ -54,7 +54,7 @@ fn a_newer_format_is_refused_and_not_touched() {
     for name in names {
         let Ok(file) = world.storage.open(Path::new(name), OpenMode::Write) else { continue };
         let mut bytes = contents(&world, name);
-        bytes[8..12].copy_from_slice(&3u32.to_be_bytes());
+        bytes[8..12].copy_from_slice(&4u32.to_be_bytes());
         let body = u32::from_be_bytes(bytes[36..40].try_into().unwrap()) as usize;
         let mut crc = crc32fast::Hasher::new();
         crc.update(&bytes[..40]);
@@ -64,7 +64,7 @@ fn a_newer_format_is_refused_and_not_touched() {
         changed.push((name, bytes));
     }
     match refused(world.try_open()) {
-        Error::UnsupportedFormat { path, found: 3, max: 2 } => {
+        Error::UnsupportedFormat { path, found: 4, max: 3, .. } => {
             assert!(path.to_string_lossy().contains("checkpoint"), "{path:?}");
         }
         other => panic!("{other}"),

@@ -77,7 +77,7 @@ fn the_newer_of_the_sound_checkpoints_counts() {
         assert!(other_checkpoint(&storage, generation).unwrap().is_none());
     }
     // Generation 3 lies in the second file.
-    put(&storage, image::FILES[1], &image(3).encode()[..40]);
+    put(&storage, image::FILES[1], &image(3).encode().unwrap()[..40]);
     assert_eq!(read_checkpoint(&storage).unwrap().generation, 2);
     let (path, damage) = other_checkpoint(&storage, 2).unwrap().unwrap();
     assert_eq!(path, Path::new(image::FILES[1]));
@@ -101,7 +101,7 @@ fn without_a_sound_checkpoint_it_is_said_what_there_is() {
     }
     write_meta(&storage, TopicId::from_bytes(ID)).unwrap();
     assert_eq!(reason(read_checkpoint(&storage)), CorruptReason::Magic);
-    put(&storage, image::FILES[0], &image(2).encode()[..40]);
+    put(&storage, image::FILES[0], &image(2).encode().unwrap()[..40]);
     assert_eq!(reason(read_checkpoint(&storage)), CorruptReason::Length);
 }
 
@@ -191,4 +191,34 @@ fn epochs_are_exported_and_mended() {
         let file = storage.open(&dir.join(EPOCHS_FILE), OpenMode::Read).unwrap();
         assert_eq!(read_all(&*file, file.len().unwrap()).unwrap(), text.as_bytes());
     }
+}
+
+/// What lies behind an image is left from a longer one: it is not read, however much it is.
+#[test]
+fn a_long_file_with_a_short_image_is_read() {
+    let temp = tempfile::tempdir().unwrap();
+    let disk = crate::storage::Disk::open(temp.path()).unwrap();
+    write_checkpoint(&disk, &image(2)).unwrap().sync(&disk).unwrap();
+    let (named, unsynced) = write_offsets(&disk, ID, &OffsetStore::new(), None).unwrap();
+    unsynced.sync(&disk).unwrap();
+    for name in [image::FILES[0], OFFSET_FILES[usize::from(named.slot)]] {
+        // Sparse: 8 TiB take no space.
+        disk.open(Path::new(name), OpenMode::Write).unwrap().set_len(8 << 40).unwrap();
+    }
+    assert_eq!(read_checkpoint(&disk).unwrap().generation, 2);
+    keep_checkpoint(&disk, 2).unwrap();
+    write_checkpoint(&disk, &image(3)).unwrap().sync(&disk).unwrap();
+    assert!(other_checkpoint(&disk, 3).unwrap().is_none());
+    assert_eq!(read_offsets(&disk, ID, named).unwrap(), OffsetStore::new());
+}
+
+/// A checkpoint that could not be read is not written, and the one before stays.
+#[test]
+fn what_cannot_be_read_is_not_written() {
+    let storage = Memory::new();
+    write_checkpoint(&storage, &image(2)).unwrap().sync(&storage).unwrap();
+    let last = CheckpointImage { epoch: i32::MAX, ..image(4) };
+    let refused = write_checkpoint(&storage, &last).map(|_| ());
+    assert!(matches!(refused, Err(Error::LimitExceeded { .. })), "{refused:?}");
+    assert_eq!(read_checkpoint(&storage).unwrap().generation, 2);
 }

@@ -1,6 +1,5 @@
 //! Loads a folder into memory: checkpoint and offset file, with the journal replayed on top.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::BrokerConfig;
@@ -50,10 +49,9 @@ impl Loaded {
         let logs = Arc::new(LogShared::new(Arc::clone(storage), image.epoch, config));
         let registry = Registry::load(&image.catalogue, &logs, |number| image.logs.get(&number));
         let mut replay = Replay { catalogue: image.catalogue.clone(), registry, offsets, logs };
-        let path = storage.display_path(Path::new(files::JOURNAL_DIR));
         let mut records: u64 = 0;
         let replayed = journal::replay(&**storage, image.directory_id, image.end, &mut |frame| {
-            records = records.saturating_add(apply(&mut replay, &frame, &path)?);
+            records = records.saturating_add(apply(&mut replay, &frame)?);
             Ok(())
         })?;
         Ok(Self {

@@ -29,6 +29,7 @@ use crate::engine::files::{self, FolderState};
 use crate::engine::handle::EngineHandle;
 use crate::engine::report::RecoveryReport;
 use crate::error::{Error, Result};
+use crate::journal;
 use crate::storage::Storage;
 use crate::types::planted;
 
@@ -39,7 +40,7 @@ pub(crate) fn open(
 ) -> Result<(EngineHandle, RecoveryReport)> {
     config.validate()?;
     let began = config.clock.monotonic();
-    // A foreign folder must not get even a lock file.
+    // A foreign folder, and one of a newer version, must not get even a lock file.
     let mut state = files::classify(&*storage)?;
     if state == FolderState::New && !config.create {
         return Err(Error::NotADatabase {
@@ -47,8 +48,16 @@ pub(crate) fn open(
             reason: "it is empty, and was not to be created",
         });
     }
-    if state == FolderState::Existing {
-        files::check_format(&*storage)?;
+    let told = files::lock_text(&*storage)?;
+    match state {
+        // Creation replaces the files of a creation that was cut short, but not those of a newer version.
+        FolderState::New => journal::check_versions(&*storage)?,
+        FolderState::Existing => {
+            files::check_format(&*storage)?;
+            if told.is_none() {
+                check_sections(&storage, &config)?;
+            }
+        }
     }
     let lock = storage.lock(Path::new(files::LOCK_FILE))?;
     // Another process may have created the folder in between.
@@ -58,7 +67,15 @@ pub(crate) fn open(
     if state == FolderState::New {
         create::create(&storage, &config)?;
     }
-    let loaded = Loaded::read(&storage, &config)?;
+    let loaded = Loaded::read(&storage, &config).map_err(|error| match (error, &told) {
+        (error @ Error::UnsupportedFormat { .. }, Some(told)) => {
+            // The lock file holds the id of this process. Nothing at all must change; where restoring the text
+            // fails, only that id stays.
+            let _left = files::restore_lock_text(&*storage, told);
+            error
+        }
+        (error, _) => error,
+    })?;
     // From here on, files that are open for reading are closed where others cannot be opened.
     drop(storage);
     let storage = Arc::clone(&loaded.logs.storage);
@@ -77,4 +94,13 @@ pub(crate) fn open(
     report.segment_bytes_cut = cut;
     report.duration = engine.clock().monotonic().saturating_sub(began);
     Ok((EngineHandle::new(engine), report))
+}
+
+/// Refuses what a newer version wrote into checkpoint or journal, without a lock. Only a folder without a lock
+/// file needs this, such as a copy. Every other error is left to the opening that holds the lock.
+fn check_sections(storage: &Arc<dyn Storage>, config: &BrokerConfig) -> Result<()> {
+    match Loaded::read(storage, config) {
+        Err(error @ Error::UnsupportedFormat { .. }) => Err(error),
+        _ => Ok(()),
+    }
 }

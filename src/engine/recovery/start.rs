@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::journal::{self, Journal, JournalConfig, Start};
 use crate::log::{Log, Recovery};
 use crate::storage::Storage;
-use crate::types::planted;
+use crate::types::{Epoch, planted};
 
 /// Starts the engine on loaded state. Returns it with the number of bytes cut from segments.
 pub(super) fn start(
@@ -32,7 +32,7 @@ pub(super) fn start(
     lock: Box<dyn crate::storage::StorageLock>,
 ) -> Result<(Arc<Engine>, u64)> {
     let last = loaded.image.epoch.max(loaded.replayed.last_epoch_seen);
-    let epoch = if planted("reuse_epoch") { last } else { last.saturating_add(1) };
+    let epoch = if planted("reuse_epoch") { last } else { epoch_after(last)? };
     loaded.logs.epoch.store(epoch, std::sync::atomic::Ordering::Release);
     let background = Background::new();
     let start = Start::after(&loaded.replayed);
@@ -108,6 +108,16 @@ pub(super) fn start(
         }
     }
     Ok((engine, cut))
+}
+
+/// Returns the epoch of the next writer, unless a checkpoint could not hold it.
+fn epoch_after(last: Epoch) -> Result<Epoch> {
+    let next = last.checked_add(1).filter(|next| *next < Epoch::MAX);
+    next.ok_or(Error::LimitExceeded {
+        what: "number of openings of the folder",
+        found: u64::from(Epoch::MAX.unsigned_abs()),
+        max: u64::from(Epoch::MAX.unsigned_abs()) - 1,
+    })
 }
 
 /// Begins a new journal file in the mode that the settings and the storage allow.

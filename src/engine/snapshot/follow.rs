@@ -30,10 +30,9 @@ pub(super) fn follow(storage: &Arc<dyn Storage>, before: &Snapshot) -> Result<Op
     if !same && !planted("follow_past_checkpoint") {
         return Err(Error::Busy { path: storage.display_path(Path::new("")) });
     }
-    let path = storage.display_path(Path::new(files::JOURNAL_DIR));
     let mut news = News { before, logs: BTreeMap::new(), offsets: before.offsets.snapshot() };
     let replayed = journal::replay_on(&**storage, *directory_id, mark, &mut |frame| {
-        apply(&mut news, &frame, &path).map(|_| ())
+        apply(&mut news, &frame).map(|_| ())
     })?;
     Ok(replayed.map(|replayed| Snapshot {
         storage: Arc::clone(storage),

@@ -75,7 +75,7 @@ impl Check<'_> {
             self.add(FindingKind::Derived, path, error);
         }
         self.meta(&image)?;
-        let (registry, catalogue, clean) = self.replay(&image, config);
+        let (registry, catalogue, clean) = self.replay(&image, config)?;
         self.partitions(verify, &registry, clean)?;
         self.leftovers(&registry, &catalogue)?;
         Ok(Some(image.generation))
@@ -94,14 +94,15 @@ impl Check<'_> {
         &mut self,
         image: &CheckpointImage,
         config: &BrokerConfig,
-    ) -> (Arc<Registry>, Catalogue, bool) {
-        match Loaded::read(self.storage, config) {
+    ) -> Result<(Arc<Registry>, Catalogue, bool)> {
+        Ok(match Loaded::read(self.storage, config) {
             Ok(loaded) => {
                 self.report.frames = loaded.replayed.frames;
                 self.report.torn_bytes = loaded.replayed.discarded_bytes;
                 self.report.groups = loaded.offsets.iter().count() as u64;
                 (loaded.registry, loaded.catalogue, loaded.replayed.frames == 0)
             }
+            Err(error @ Error::UnsupportedFormat { .. }) => return Err(error),
             Err(error) => {
                 let path = path_of(&error, Path::new(files::JOURNAL_DIR));
                 self.add(FindingKind::Damage, &path, error);
@@ -112,7 +113,7 @@ impl Check<'_> {
                 let registry = Registry::load(&image.catalogue, &Arc::new(logs), of_log);
                 (Arc::new(registry), image.catalogue.clone(), false)
             }
-        }
+        })
     }
 
     fn partitions(&mut self, verify: &Verify, registry: &Registry, clean: bool) -> Result<()> {

@@ -1,0 +1,180 @@
+//! The sections of a checkpoint's body.
+//!
+//! To add one: give it a tag in [`Tag`] and [`Tag::ALL`], its contents in [`Tag::encode`] and [`Tag::decode`], and
+//! a line in the table of `image`. A folder without the section must still open: checkpoints of earlier builds
+//! lack it. If a build that does not know the section may open the folder all the same, return 0 for it from
+//! [`Tag::flags`].
+
+use std::collections::BTreeMap;
+
+use crate::engine::age_clock::LastSeen;
+use crate::engine::catalogue::Catalogue;
+use crate::engine::codec::{Decoder, Encoder};
+use crate::error::{CorruptReason, Result, Unreadable};
+use crate::log::LogImage;
+use crate::types::{Lsn, PartitionNumber, Timestamp};
+
+use super::{CheckpointImage, OffsetFile, log, section_length};
+
+/// What a section holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tag {
+    State = 1,
+    Offsets = 2,
+    Catalogue = 3,
+    Logs = 4,
+    Clock = 5,
+}
+
+/// Whoever does not know the tag cannot read the checkpoint.
+const MUST_UNDERSTAND: u16 = 1;
+/// In the flags of the state.
+const CLOSED: u8 = 1;
+const HEADER_BYTES: usize = 8;
+
+impl Tag {
+    /// All of them, in the order of the file.
+    pub(super) const ALL: [Self; 5] =
+        [Self::State, Self::Offsets, Self::Catalogue, Self::Logs, Self::Clock];
+
+    /// The flags that this build writes.
+    fn flags(self) -> u16 {
+        match self {
+            Self::State | Self::Offsets | Self::Catalogue | Self::Logs => MUST_UNDERSTAND,
+            // Without it ages are counted from the opening on: they are too short then, never too long.
+            Self::Clock => 0,
+        }
+    }
+
+    /// Appends the section, or nothing where the image has nothing to say.
+    pub(super) fn write(self, image: &CheckpointImage, out: &mut Encoder) -> Result<()> {
+        let header = out.out.len();
+        out.u32((self as u32) << 16 | u32::from(self.flags()));
+        out.u32(0);
+        let contents = out.out.len();
+        if !self.encode(image, out) {
+            out.out.truncate(header);
+            return Ok(());
+        }
+        let length = section_length(out.out.len().saturating_sub(contents))?;
+        out.out[contents.saturating_sub(4)..contents].copy_from_slice(&length.to_be_bytes());
+        Ok(())
+    }
+
+    /// Appends the contents; whether there are any.
+    fn encode(self, image: &CheckpointImage, out: &mut Encoder) -> bool {
+        match self {
+            Self::State => {
+                out.u64(image.end.to_u64());
+                out.i32(image.epoch);
+                out.u8(if image.closed { CLOSED } else { 0 });
+            }
+            Self::Offsets => {
+                let Some(file) = image.offsets else { return false };
+                out.u8(file.slot);
+                out.u64(file.generation);
+                out.u32(file.crc);
+            }
+            Self::Catalogue => image.catalogue.encode(out),
+            Self::Logs => encode_logs(&image.logs, out),
+            Self::Clock => {
+                let Some(last_seen) = image.last_seen else { return false };
+                out.i64(last_seen.count.as_millis());
+                out.i64(last_seen.wall.as_millis());
+            }
+        }
+        true
+    }
+
+    /// Reads the contents into an image.
+    pub(super) fn decode(
+        self,
+        input: &mut Decoder<'_>,
+        image: &mut CheckpointImage,
+    ) -> Result<(), Unreadable> {
+        match self {
+            Self::State => {
+                image.end = Lsn::from_u64(input.u64()?);
+                image.epoch = input.i32()?;
+                image.closed = match input.u8()? {
+                    0 => false,
+                    CLOSED => true,
+                    flags => {
+                        return Err(Unreadable::unsupported("checkpoint flags", flags, CLOSED));
+                    }
+                };
+            }
+            Self::Offsets => {
+                let (slot, generation, crc) = (input.u8()?, input.u64()?, input.u32()?);
+                if slot > 1 {
+                    return Err(CorruptReason::Field.into());
+                }
+                image.offsets = Some(OffsetFile { slot, generation, crc });
+            }
+            Self::Catalogue => image.catalogue = Catalogue::decode(input, |_, _| Ok(()))?,
+            Self::Logs => image.logs = decode_logs(input)?,
+            Self::Clock => {
+                let (count, wall) = (input.i64()?, input.i64()?);
+                image.last_seen = Some(LastSeen {
+                    count: Timestamp::from_millis(count),
+                    wall: Timestamp::from_millis(wall),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn encode_logs(logs: &BTreeMap<PartitionNumber, LogImage>, out: &mut Encoder) {
+    let empty = LogImage::default();
+    let logs = || logs.iter().filter(|(_, log)| **log != empty);
+    out.count(logs().count());
+    for (number, log) in logs() {
+        out.u32(number.0);
+        log::encode(out, log);
+    }
+}
+
+fn decode_logs(
+    input: &mut Decoder<'_>,
+) -> Result<BTreeMap<PartitionNumber, LogImage>, CorruptReason> {
+    let mut logs = BTreeMap::new();
+    for _ in 0..input.count(28)? {
+        let number = PartitionNumber(input.u32()?);
+        logs.insert(number, log::decode(input)?);
+    }
+    Ok(logs)
+}
+
+/// The first section of some bytes.
+pub(super) struct Section<'a> {
+    /// `None` for one that is not known and may be ignored.
+    pub(super) tag: Option<Tag>,
+    /// All of it.
+    pub(super) bytes: &'a [u8],
+    pub(super) contents: &'a [u8],
+    /// What follows it.
+    pub(super) rest: &'a [u8],
+}
+
+/// The first section of `body`, and what follows it.
+pub(super) fn split(body: &[u8]) -> Result<Section<'_>, Unreadable> {
+    let mut input = Decoder::new(body);
+    let word = input.u32()?;
+    let (number, flags) = (word >> 16, word as u16);
+    let length = input.u32()? as usize;
+    let end = HEADER_BYTES.checked_add(length).ok_or(CorruptReason::Length)?;
+    let (bytes, rest) = body.split_at_checked(end).ok_or(CorruptReason::Length)?;
+    let tag = Tag::ALL.into_iter().find(|tag| *tag as u32 == number);
+    let must = flags & MUST_UNDERSTAND != 0;
+    if tag.is_none() && must {
+        let max = Tag::ALL.into_iter().map(|tag| tag as u32).max().unwrap_or(0);
+        return Err(Unreadable::unsupported("checkpoint section tag", number, max));
+    }
+    if (tag.is_some() || must) && flags & !MUST_UNDERSTAND != 0 {
+        let what = "checkpoint section flags";
+        return Err(Unreadable::unsupported(what, flags, MUST_UNDERSTAND));
+    }
+    let contents = bytes.get(HEADER_BYTES..).unwrap_or_default();
+    Ok(Section { tag, bytes, contents, rest })
+}
