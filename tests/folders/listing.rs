@@ -1,0 +1,121 @@
+//! What a folder holds, as text: topics with their settings, records, committed offsets.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use grouplog::{
+    Broker, Consumer, ConsumerConfig, GroupSummary, ReadOnlyBroker, Result, TopicDescription,
+    TopicPartition,
+};
+
+/// Both kinds of brokers.
+pub(crate) trait Look {
+    fn topics(&self) -> Vec<String>;
+    fn topic(&self, name: &str) -> Result<TopicDescription>;
+    fn groups(&self) -> Vec<String>;
+    fn group(&self, name: &str) -> Result<GroupSummary>;
+    fn reader(&self) -> Result<Consumer>;
+}
+
+impl Look for Broker {
+    fn topics(&self) -> Vec<String> {
+        self.list_topics()
+    }
+    fn topic(&self, name: &str) -> Result<TopicDescription> {
+        self.describe_topic(name)
+    }
+    fn groups(&self) -> Vec<String> {
+        self.list_groups()
+    }
+    fn group(&self, name: &str) -> Result<GroupSummary> {
+        self.describe_group(name)
+    }
+    fn reader(&self) -> Result<Consumer> {
+        self.consumer_with(ConsumerConfig::new())
+    }
+}
+
+impl Look for ReadOnlyBroker {
+    fn topics(&self) -> Vec<String> {
+        self.list_topics()
+    }
+    fn topic(&self, name: &str) -> Result<TopicDescription> {
+        self.describe_topic(name)
+    }
+    fn groups(&self) -> Vec<String> {
+        self.list_groups()
+    }
+    fn group(&self, name: &str) -> Result<GroupSummary> {
+        self.describe_group(name)
+    }
+    fn reader(&self) -> Result<Consumer> {
+        self.consumer()
+    }
+}
+
+/// What the folder holds, a line each.
+pub(crate) fn of(broker: &impl Look) -> String {
+    let mut out = String::new();
+    for name in broker.topics() {
+        let topic = broker.topic(&name).unwrap();
+        writeln!(out, "topic {name} {}", topic.id).unwrap();
+        for (key, value) in &topic.config {
+            writeln!(out, "config {name} {key}={value}").unwrap();
+        }
+        for partition in &topic.partitions {
+            let (start, end) = (partition.start_offset, partition.end_offset);
+            let epoch = partition.leader_epoch;
+            writeln!(out, "partition {} {start}..{end} epoch {epoch:?}", partition.partition)
+                .unwrap();
+            records(broker, &partition.partition, &mut out);
+        }
+    }
+    for name in broker.groups() {
+        for offset in broker.group(&name).unwrap().offsets {
+            let at = offset.commit_timestamp.map(grouplog::Timestamp::as_millis);
+            writeln!(
+                out,
+                "offset {name} {} {:?} epoch {:?} at {at:?} {:?}",
+                offset.partition, offset.committed, offset.leader_epoch, offset.metadata
+            )
+            .unwrap();
+        }
+    }
+    out
+}
+
+fn records(broker: &impl Look, partition: &TopicPartition, out: &mut String) {
+    let mut reader = broker.reader().unwrap();
+    reader.assign([partition.clone()]).unwrap();
+    reader.seek_to_beginning(partition).unwrap();
+    loop {
+        let records = reader.poll(Duration::ZERO).unwrap();
+        if records.is_empty() {
+            return;
+        }
+        for record in &records {
+            let text = |bytes: Option<&[u8]>| bytes.map(|b| String::from_utf8(b.to_vec()).unwrap());
+            let (key, value) = (text(record.key()), text(record.value()));
+            let (offset, at) = (record.offset(), record.timestamp().as_millis());
+            write!(out, "record {partition} {offset} at {at} {key:?} {value:?}").unwrap();
+            for header in record.headers() {
+                write!(out, " {:?}={:?}", header.name().unwrap(), text(header.value())).unwrap();
+            }
+            out.push('\n');
+        }
+    }
+}
+
+/// The listing without settings that the other one does not know: later builds have more of them.
+pub(crate) fn known_to(listing: &str, other: &str) -> String {
+    let settings = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| line.starts_with("config "));
+        lines.map(|line| line.split_once('=').unwrap().0.to_owned()).collect()
+    };
+    let known = settings(other);
+    let is_known = |line: &&str| {
+        !line.starts_with("config ")
+            || known.iter().any(|name| line.split_once('=').is_some_and(|(key, _)| key == name))
+    };
+    listing.lines().filter(is_known).fold(String::new(), |out, line| out + line + "\n")
+}

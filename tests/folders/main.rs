@@ -1,0 +1,12 @@
+//! Folders that earlier builds wrote, which every later build opens, and folders of a newer one, which it
+//! refuses without changing anything. `tests/README.md` says how folders are added.
+
+#![expect(clippy::disallowed_methods, reason = "fixtures are read from the source tree")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
+mod container;
+mod craft;
+mod listing;
+mod make;
+mod newer;
+mod old;

@@ -1,0 +1,140 @@
+//! Makes folders with the code that it is built with. It uses the public interface alone, so that it also
+//! builds with earlier versions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use grouplog::record::Compression;
+use grouplog::storage::{Crash, Memory};
+use grouplog::time::{ManualClock, SeededRandom};
+use grouplog::{
+    Broker, BrokerConfig, OffsetAndMetadata, Record, Timestamp, TopicConfig, TopicPartition,
+};
+
+use crate::{container, listing};
+
+/// A program's life in one folder.
+pub(crate) struct Life {
+    pub(crate) storage: Memory,
+    pub(crate) clock: Arc<ManualClock>,
+    random: Arc<SeededRandom>,
+}
+
+impl Life {
+    pub(crate) fn new(storage: Memory) -> Self {
+        let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_700_000_000_000)));
+        Self { storage, clock, random: Arc::new(SeededRandom::new(11)) }
+    }
+
+    pub(crate) fn config(&self) -> BrokerConfig {
+        BrokerConfig::new()
+            .background(false)
+            .journal_file_bytes(64 << 10)
+            .journal_max_bytes(256 << 10)
+            .batch_size(1024)
+            .clock(Arc::clone(&self.clock) as _)
+            .random(Arc::clone(&self.random) as _)
+    }
+
+    pub(crate) fn open(&self) -> Broker {
+        Broker::open_storage(Arc::new(self.storage.clone()), self.config()).unwrap()
+    }
+}
+
+fn small() -> TopicConfig {
+    TopicConfig::new().segment_bytes(2048).index_interval_bytes(256)
+}
+
+fn topics(broker: &Broker) {
+    broker.create_topic("plain", small().partitions(2)).unwrap();
+    broker.create_topic("packed", small().compression(Compression::Zstd)).unwrap();
+    let stamped = TopicConfig::new().set("message.timestamp.type", "LogAppendTime").unwrap();
+    broker.create_topic("stamped", stamped).unwrap();
+    broker.create_topic("empty", TopicConfig::new()).unwrap();
+    broker.create_topic("gone", small()).unwrap();
+}
+
+fn work(life: &Life, broker: &Broker, rounds: std::ops::Range<u32>) {
+    let producer = broker.producer().unwrap();
+    let mut group = broker.consumer("readers").unwrap();
+    for round in rounds {
+        life.clock.advance(Duration::from_millis(250));
+        let value = format!("{round} {}", "abcdefgh".repeat(30));
+        let places = [("plain", 0), ("plain", 1), ("packed", 0), ("packed", 0), ("stamped", 0)];
+        for (topic, partition) in places {
+            let key = format!("key {round}");
+            let record = Record::to(topic).partition(partition).key(&key).value(&value);
+            producer.send(record.header("round", "x")).unwrap();
+        }
+        producer.send(Record::to("plain").partition(1).key("tombstone")).unwrap();
+        let offset = OffsetAndMetadata::from(i64::from(round)).with_metadata("as far as this");
+        group.commit_offsets([(TopicPartition::new("plain", 0), offset)]).unwrap();
+    }
+    let mut other = broker.consumer("others").unwrap();
+    other.commit_offsets([(TopicPartition::new("packed", 0), 3)]).unwrap();
+}
+
+fn first_life(life: &Life) -> Broker {
+    let broker = life.open();
+    topics(&broker);
+    work(life, &broker, 0..12);
+    let producer = broker.producer().unwrap();
+    producer.send(Record::to("gone").value("not for long")).unwrap();
+    broker.delete_topic("gone").unwrap();
+    broker
+}
+
+fn second_life(life: &Life) -> Broker {
+    let broker = life.open();
+    let admin = broker.admin();
+    assert_eq!(admin.delete_records(&TopicPartition::new("plain", 0), 7).unwrap(), 7);
+    admin.add_partitions("empty", 3).unwrap();
+    work(life, &broker, 12..20);
+    broker
+}
+
+fn kill(life: Life) -> Life {
+    let storage = life.storage.crash(Crash::Kill, &SeededRandom::new(0));
+    Life { storage, ..life }
+}
+
+/// All folders, by name.
+pub(crate) fn all() -> Vec<(&'static str, Life)> {
+    let new = || Life::new(Memory::crash_simulating(3));
+    let fresh = new();
+    fresh.open().close().unwrap();
+
+    let closed = new();
+    first_life(&closed).close().unwrap();
+    second_life(&closed).close().unwrap();
+
+    let journal_only = new();
+    let broker = first_life(&journal_only);
+    let journal_only = kill(journal_only);
+    drop(broker);
+
+    let killed = new();
+    first_life(&killed).close().unwrap();
+    let broker = second_life(&killed);
+    broker.checkpoint().unwrap();
+    work(&killed, &broker, 20..24);
+    broker.delete_topic("stamped").unwrap();
+    broker.create_topic("stamped", small()).unwrap();
+    let killed = kill(killed);
+    drop(broker);
+    vec![("fresh", fresh), ("closed", closed), ("journal-only", journal_only), ("killed", killed)]
+}
+
+/// Writes the folders, and beside each what it holds, to the folder that `GROUPLOG_MAKE_FOLDERS` names.
+#[test]
+fn make() {
+    let Some(to) = std::env::var_os("GROUPLOG_MAKE_FOLDERS") else { return };
+    let to = std::path::PathBuf::from(to);
+    std::fs::create_dir_all(&to).unwrap();
+    for (name, life) in all() {
+        let packed = container::pack(&container::files_of(&life.storage));
+        std::fs::write(to.join(format!("{name}.folder.zst")), packed).unwrap();
+        let reader = Broker::open_storage_read_only(Arc::new(life.storage.clone())).unwrap();
+        std::fs::write(to.join(format!("{name}.txt")), listing::of(&reader)).unwrap();
+    }
+}

@@ -1,0 +1,113 @@
+//! What earlier builds wrote is read as they read it, and can be worked on.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use grouplog::storage::{Disk, Memory, Storage};
+use grouplog::{Broker, Record, TopicConfig};
+
+use crate::container::{self, Files, fill};
+use crate::listing;
+use crate::make::Life;
+
+/// A folder of an earlier build: its name, its files, and what that build read in it.
+pub(crate) struct Old {
+    pub(crate) name: String,
+    pub(crate) files: Files,
+    expected: String,
+}
+
+/// All folders, sorted by name.
+pub(crate) fn all() -> Vec<Old> {
+    let builds = std::fs::read_dir(container::root()).unwrap().map(|entry| entry.unwrap().path());
+    let builds: Vec<PathBuf> = builds.filter(|path| path.is_dir()).collect();
+    let mut folders = Vec::new();
+    for path in builds.iter().flat_map(|build| std::fs::read_dir(build).unwrap()) {
+        let path = path.unwrap().path();
+        let Some(name) = path.to_str().unwrap().strip_suffix(".folder.zst") else { continue };
+        let expected = std::fs::read_to_string(format!("{name}.txt")).unwrap();
+        let files = container::unpack(&std::fs::read(&path).unwrap());
+        folders.push(Old { name: name.to_owned(), files, expected });
+    }
+    folders.sort_by(|a, b| a.name.cmp(&b.name));
+    folders
+}
+
+/// The folder of this name.
+pub(crate) fn named(name: &str) -> Old {
+    let mut folders = all().into_iter().filter(|old| old.name.ends_with(&format!("/{name}")));
+    folders.next().unwrap()
+}
+
+impl Old {
+    #[track_caller]
+    fn assert_listed(&self, listing: &str, when: &str) {
+        let known = listing::known_to(listing, &self.expected);
+        for (number, (found, expected)) in known.lines().zip(self.expected.lines()).enumerate() {
+            assert_eq!(found, expected, "{}, {when}: line {number}", self.name);
+        }
+        assert_eq!(known.len(), self.expected.len(), "{}, {when}: lines are missing", self.name);
+    }
+}
+
+#[test]
+fn there_are_folders_of_all_kinds() {
+    let names: Vec<String> = all().into_iter().map(|old| old.name).collect();
+    for kind in ["fresh", "closed", "journal-only", "killed"] {
+        let name = format!("/v0.1-d34d46c/{kind}");
+        assert!(names.iter().any(|path| path.ends_with(&name)), "{name} of {names:?}");
+    }
+}
+
+#[test]
+fn a_reader_finds_what_was_written_and_changes_nothing() {
+    for old in all() {
+        let temp = tempfile::tempdir().unwrap();
+        let disk = Disk::open(temp.path()).unwrap();
+        fill(&disk, &old.files);
+        let reader = Broker::open_read_only(temp.path()).unwrap();
+        old.assert_listed(&listing::of(&reader), "beside no writer");
+        assert!(container::files_of(&disk) == old.files, "{}", old.name);
+    }
+}
+
+#[test]
+fn a_writer_finds_it_too_and_goes_on() {
+    for old in all() {
+        let storage = Memory::crash_simulating(1);
+        fill(&storage, &old.files);
+        let life = Life::new(storage);
+        let broker = life.open();
+        old.assert_listed(&listing::of(&broker), "opened");
+        broker.checkpoint().unwrap();
+        old.assert_listed(&listing::of(&broker), "after a checkpoint");
+        broker.create_topic("more", TopicConfig::new()).unwrap();
+        let producer = broker.producer().unwrap();
+        for topic in broker.list_topics() {
+            producer.send(Record::to(&topic).partition(0).value("new")).unwrap();
+        }
+        let before = listing::of(&broker);
+        drop(producer);
+        broker.close().unwrap();
+        let again = life.open();
+        assert_eq!(listing::of(&again), before, "{}", old.name);
+        drop(again);
+        let reader = Broker::open_storage_read_only(Arc::new(life.storage)).unwrap();
+        assert_eq!(listing::of(&reader), before, "{}", old.name);
+    }
+}
+
+#[test]
+fn a_writer_on_a_real_disk_opens_and_closes_it_without_a_change_of_what_it_holds() {
+    for old in all() {
+        let temp = tempfile::tempdir().unwrap();
+        let disk: Arc<dyn Storage> = Arc::new(Disk::open(temp.path()).unwrap());
+        fill(&*disk, &old.files);
+        let config = Life::new(Memory::new()).config();
+        let broker = Broker::open_with(temp.path(), config.clone()).unwrap();
+        old.assert_listed(&listing::of(&broker), "opened");
+        broker.close().unwrap();
+        let again = Broker::open_with(temp.path(), config).unwrap();
+        old.assert_listed(&listing::of(&again), "opened again");
+    }
+}
