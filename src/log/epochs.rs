@@ -7,7 +7,7 @@
 //! on disk belongs to. So the list does not grow with each opening for ever. Kafka moves the start of that first
 //! epoch up to the log start; here it stays, since the batch that the log start lies in may begin before it.
 
-use crate::types::Epoch;
+use crate::types::{Epoch, planted};
 
 /// The epoch of the record at `offset`, or the newest one for the log end.
 pub(super) fn epoch_at(history: &[(Epoch, i64)], offset: i64) -> Option<Epoch> {
@@ -30,7 +30,9 @@ pub(super) fn end_of_epoch(
 /// The history of the offsets from `first` on: the epochs that end before it are gone.
 pub(crate) fn history_from(history: &[(Epoch, i64)], first: i64) -> &[(Epoch, i64)] {
     let later = history.partition_point(|&(_, start)| start <= first);
-    history.get(later.saturating_sub(1)..).unwrap_or_default()
+    let ended = if planted("epoch_ends_early") { later } else { later.saturating_sub(1) };
+    let ended = if planted("epochs_stay") { 0 } else { ended };
+    history.get(ended..).unwrap_or_default()
 }
 
 #[cfg(test)]

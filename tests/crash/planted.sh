@@ -51,7 +51,9 @@ dead_frames_live            lib:journal::tests::replaying
 deletion_needs_space        api:a_topic_is_deleted_for_good
 end_before_frame            model:frames_are_complete
 end_before_records          model:a_reader_at_the_tip
+epoch_ends_early            api:epochs_of_records
 epochs_not_checked          lib:a_batch_of_another_epoch
+epochs_stay                 api:epochs_of_records
 failed_sync_is_known        api:health
 failure_wakes_early         model:a_failure_reaches
 folder_not_restored         crash:delete_and_recreate
@@ -76,6 +78,8 @@ log_start_above_e           lib:a_checkpoint_holds_what
 log_start_not_dirty         crash:delete_records
 longer_segment_taken        lib:log::tests::reading
 name_not_synced_again       api:a_file_that_a_failed
+newer_gets_a_lock_file      folders:newer
+newer_gets_a_pid            folders:newer
 no_reserve                  api:a_full_disk_refuses
 no_salt                     lib:a_payload_of_look_alikes
 no_witness                  lib:journal::tests::syncing
@@ -111,6 +115,7 @@ reuse_sequences             lib:journal::tests::replaying
 sealed_before_prefix        model:a_sealed_buffer
 search_once                 model:a_search_by_time
 segments_not_synced         crash:seal_and_roll
+skip_newer_sections         folders:newer
 small_large_file            lib:no_file_is_smaller
 spare_no_files              api:descriptors
 sync_covers_later           model:who_waits

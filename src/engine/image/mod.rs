@@ -379,7 +379,7 @@ pub(super) mod tests {
 
     fn with_sections(sections: &[Vec<u8>]) -> Vec<u8> {
         let mut bytes = image().encode().unwrap()[..HEADER_BYTES].to_vec();
-        sections.iter().for_each(|section| bytes.extend(section));
+        bytes.extend(sections.concat());
         reseal(&mut bytes);
         bytes
     }
