@@ -33,7 +33,7 @@ fn the_errors_of_a_folder_are_sentences() {
         (
             Error::UnsupportedFormat {
                 path: "d/x".into(),
-                what: "format version",
+                what: "format version".into(),
                 found: 9,
                 max: 2,
             },
