@@ -17,7 +17,8 @@ impl Consumer {
     ///
     /// # Errors
     /// `Wakeup`; `Corrupt` for a damaged batch, whose partition stays where it is while the others go
-    /// on; `Io` where a file cannot be read: nothing is lost by it, and the next poll reads again;
+    /// on: a seek behind the last of [`Corruption::offsets`](crate::Corruption::offsets) reads on; `Io` where
+    /// a file cannot be read: nothing is lost by it, and the next poll reads again;
     /// `LogTruncated`, `NoOffsetForPartition`, `OffsetOutOfRange`; `UnknownTopic`, `UnknownPartition` after
     /// [`Consumer::assign`] while the partition is deleted, the others go on; `Misuse` before `subscribe` or
     /// `assign`; `Closed`; `Poisoned` after a panic of the [`RebalanceListener`](super::RebalanceListener),

@@ -19,8 +19,8 @@ pub(super) const JOURNAL_DIR: &str = "journal";
 pub(super) const RESERVE_FILE: &str = "reserve";
 /// Kafka's file of leader epochs: an export.
 pub(super) const EPOCHS_FILE: &str = "leader-epoch-checkpoint";
-const OFFSET_FILES: [&str; 2] = ["offsets.a", "offsets.b"];
-const NEW_SUFFIX: &str = ".new";
+pub(super) const OFFSET_FILES: [&str; 2] = ["offsets.a", "offsets.b"];
+pub(super) const NEW_SUFFIX: &str = ".new";
 
 /// What the root folder holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

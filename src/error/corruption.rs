@@ -13,7 +13,11 @@ pub struct Corruption {
     pub position: u64,
     /// The partition, where the file belongs to one.
     pub partition: Option<TopicPartition>,
-    /// The offsets that are lost by it, first and last inclusive, as far as they are known.
+    /// The offsets that are lost by it, first and last inclusive; `None` where none are.
+    ///
+    /// They come from what surrounds the damage, never from the damaged bytes: the checkpoint, the index,
+    /// the nearest sound batches. The range may be larger than what was written over, never smaller. A
+    /// reader that seeks behind it reads on.
     pub offsets: Option<(i64, i64)>,
     /// What is wrong.
     pub reason: CorruptReason,
@@ -51,6 +55,10 @@ pub enum CorruptReason {
     BelowSynced,
     /// An index entry points to no batch, or entries are out of order.
     Index,
+    /// The block sums of a segment are not those of its log.
+    Sums,
+    /// A file that is made from others is not there.
+    Absent,
     /// A field holds a value that its format does not know.
     Field,
     /// The topic id is not that of the topic.
@@ -59,7 +67,11 @@ pub enum CorruptReason {
 
 impl fmt::Display for Corruption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is damaged at byte {}: {}", self.path.display(), self.position, self.reason)?;
+        let path = self.path.display();
+        if self.reason == CorruptReason::Absent {
+            return write!(f, "{path} is missing");
+        }
+        write!(f, "{path} is damaged at byte {}: {}", self.position, self.reason)?;
         if let Some(partition) = &self.partition {
             write!(f, " (partition {partition}")?;
             if let Some((first, last)) = self.offsets {
@@ -88,6 +100,8 @@ impl fmt::Display for CorruptReason {
             Self::Missing => "what must follow is missing",
             Self::BelowSynced => "an invalid frame below a synced position",
             Self::Index => "the index does not match the log",
+            Self::Sums => "the block sums do not match the log",
+            Self::Absent => "the file is missing",
             Self::Field => "a field holds an unknown value",
             Self::TopicId => "the topic id is another topic's",
         })

@@ -29,7 +29,11 @@ fn decode(data: &[u8]) {
     assert!(batch.bytes().len() <= data.len());
     assert_eq!(batch.header().encode(), batch.bytes()[..crate::record::HEADER_BYTES]);
     check_limit(&batch);
-    let Ok(records) = batch.records(LIMIT) else { return };
+    let records = batch.records(LIMIT);
+    if batch.verify_crc().is_ok() {
+        assert_eq!(batch.verify(LIMIT).err(), records.as_ref().err().copied(), "one verdict");
+    }
+    let Ok(records) = records else { return };
     assert_eq!(records.len(), usize::try_from(batch.header().count).unwrap_or(usize::MAX));
     let mut previous = None;
     for record in records.iter() {

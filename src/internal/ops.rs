@@ -306,7 +306,7 @@ impl World {
     fn delete_records(&mut self, topic: usize, partition: u32, before: usize) {
         let Some(partition) = self.partition(topic, partition) else { return };
         let end = State::of(&self.changes).topics[&topic][partition as usize].len();
-        let before = if before % 2 == 0 { end } else { before / 2 % (end + 1) };
+        let before = if before.is_multiple_of(2) { end } else { before / 2 % (end + 1) };
         self.change(Change::DeleteRecords(topic, partition, before), true, |broker| {
             let at = TopicPartition::new(TOPICS[topic], partition);
             broker.admin().delete_records(&at, before as i64).map(|_| ())

@@ -209,7 +209,7 @@ impl AppendGuard<'_> {
         if offset == i64::MAX {
             return Err(Error::LimitExceeded {
                 what: "offsets of a partition",
-                found: i64::MAX as u64 + 1,
+                found: 1 << 63,
                 max: i64::MAX as u64,
             });
         }

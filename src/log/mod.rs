@@ -80,6 +80,8 @@ pub(crate) struct LogShared {
     pub(crate) journal: OnceLock<Arc<Journal>>,
     /// Set where no thread does it, once the folder is open.
     pub(crate) recovery: OnceLock<Recovery>,
+    /// Set where another process writes the folder.
+    pub(crate) present: OnceLock<Present>,
     /// The epoch that new batches carry.
     pub(crate) epoch: AtomicI32,
     /// The size at which an open batch is sealed, in bytes, header included.
@@ -107,7 +109,8 @@ impl LogShared {
     /// What the partitions of a folder share that is opened now, before its journal goes on.
     pub(crate) fn new(storage: Arc<dyn Storage>, epoch: Epoch, config: &BrokerConfig) -> Self {
         let batch_size = config.batch_size as usize;
-        let journal_files = config.journal_max_bytes / u64::from(config.journal_file_bytes.max(1));
+        let journal_files =
+            config.journal_max_bytes.checked_div(u64::from(config.journal_file_bytes)).unwrap_or(0);
         let most = storage.max_open_files();
         let open_files = OpenFiles::new(config.max_open_files, most, journal_files);
         let reads = Arc::new(Reads::new(config.read_mode, open_files.for_reading()));
@@ -116,6 +119,7 @@ impl LogShared {
             storage: Arc::new(Sparing::new(storage, Box::new(move || cached.close_all()))),
             journal: OnceLock::new(),
             recovery: OnceLock::new(),
+            present: OnceLock::new(),
             epoch: AtomicI32::new(epoch),
             batch_size,
             buffers: Buffers::new(batch_size),
@@ -150,6 +154,17 @@ pub(crate) struct Recovery(pub(crate) Box<dyn Fn() -> Result<()> + Send + Sync>)
 impl fmt::Debug for Recovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Recovery")
+    }
+}
+
+/// Finds out where a partition starts by now, if that can be told. The error says that it is gone.
+pub(crate) struct Present(pub(crate) Box<Look>);
+
+type Look = dyn Fn(&Log) -> Result<Option<i64>> + Send + Sync;
+
+impl fmt::Debug for Present {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Present")
     }
 }
 
@@ -289,6 +304,22 @@ impl Log {
         end.saturating_sub(position.max(self.start_offset())).max(0)
     }
 
+    /// What looks damaged or missing may be what the folder's writer has deleted since this process looked
+    /// at it. If so, the log start moves to where it is by now, and no further than the end that is known.
+    ///
+    /// # Errors
+    /// `UnknownTopic` if the writer has deleted the topic.
+    fn look_again(&self, error: &Error) -> Result<()> {
+        if error.is_corruption()
+            && !planted("deletions_not_noticed")
+            && let Some(Present(look)) = self.shared.present.get()
+            && let Some(start) = look(self)?
+        {
+            self.start.fetch_max(start.min(self.end_offset()), Ordering::AcqRel);
+        }
+        Ok(())
+    }
+
     /// The epochs of the records that are still there, each with its first offset.
     pub(crate) fn epochs(&self) -> Vec<(Epoch, i64)> {
         let first = self.view().segments.first().map(|segment| segment.base_offset());
@@ -350,13 +381,12 @@ impl Log {
         self.view().segments.iter().map(|segment| segment.base_offset()).collect()
     }
 
-    /// Makes the indexes and block sums of the segment anew that `path` is one of; whether there is one.
+    /// Makes the indexes and block sums again of the segment that `path` is one of; whether it did.
     /// Only while nobody else has the folder.
     pub(crate) fn rebuild_side_files(&self, path: &Path) -> Result<bool> {
         for segment in self.view().segments.iter() {
             if segment.has_side_file(path) {
-                segment.rebuild_side_files()?;
-                return Ok(true);
+                return segment.rebuild_side_files();
             }
         }
         Ok(false)

@@ -20,7 +20,7 @@ impl OpenFiles {
     /// the engine's, the journal's `journal_files` included: the rest is the program's.
     pub(super) fn new(max_open_files: u32, most: Option<u64>, journal_files: u64) -> Self {
         let half = most.unwrap_or(u64::MAX) / 2;
-        let ours = half - journal_files.min(half / 2);
+        let ours = half.saturating_sub(journal_files.min(half / 2));
         let ours = if planted("all_files_are_ours") { u64::MAX } else { ours };
         let limit = u64::from(max_open_files).min(ours).max(LIMIT_MIN);
         Self { open: AtomicUsize::new(0), limit: limit as usize }

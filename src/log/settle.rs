@@ -88,6 +88,9 @@ impl Log {
     /// checkpoint, before anything is acknowledged as `Synced`. `again`: an opening that did so before was cut
     /// short, and what is right by now may be so in the cache of the system alone.
     pub(crate) fn cut_files(&self, again: bool) -> Result<u64> {
+        if let Some(active) = self.view().segments.last() {
+            active.set_unfinished();
+        }
         self.cut_locked(&mut self.out.lock(), again)
     }
 

@@ -49,7 +49,12 @@ impl Log {
             let start = self.start_offset();
             match look() {
                 Err(error) if planted("search_once") => return Err(error),
-                Err(_) if self.start_offset() > start => {}
+                Err(error) => {
+                    self.look_again(&error)?;
+                    if self.start_offset() == start {
+                        return Err(error);
+                    }
+                }
                 found => return found,
             }
         }
@@ -60,7 +65,9 @@ impl Log {
         let end = self.end_offset();
         let view = self.view();
         for segment in view.segments.iter() {
-            if segment.max_timestamp() < target {
+            // A snapshot of the folder may still list what its writer has deleted.
+            let deleted = segment.end_offset() <= self.start_offset();
+            if deleted || segment.max_timestamp() < target {
                 continue;
             }
             if let Some(found) = self.in_segment(segment, &view.epochs, target)? {

@@ -75,10 +75,40 @@ impl<'a> Batch<'a> {
         }
     }
 
+    /// Whether the batch is whole: the checksum matches, the payload decompresses to at most `limit`
+    /// bytes, and the records are exactly those that the header describes ([`decode_records`]).
+    ///
+    /// This is the one verdict on a stored batch. `Consumer::poll`, `Verify` and `grouplog dump` all
+    /// use it. Timestamps are no part of it, as in Kafka: a maximum that is too low damages no record.
+    ///
+    /// # Errors
+    /// `Corrupt` where it is not. `LimitExceeded` and `UnsupportedCodec` leave the question open.
+    ///
+    /// ```
+    /// use grouplog::record::{Batch, BatchHeader, encode_record, seal};
+    ///
+    /// let mut records = [0; 64];
+    /// let size = encode_record(&mut records, 0, 0, None, Some(b"hello"), &[]).unwrap();
+    /// // The checksum is right, but there is one record and the header says none.
+    /// let header = BatchHeader { count: 0, ..BatchHeader::default() };
+    /// let bytes = [&seal(&header, &records[..size]).unwrap()[..], &records[..size]].concat();
+    /// let batch = Batch::parse(&bytes)?;
+    /// assert!(batch.verify_crc().is_ok());
+    /// assert!(batch.verify(1 << 20).is_err());
+    /// # Ok::<(), grouplog::record::DecodeError>(())
+    /// ```
+    pub fn verify(&self, limit: usize) -> Result<(), DecodeError> {
+        self.verify_crc()?;
+        let bytes = self.decompressed(limit)?;
+        check_records(&self.header, &bytes).map_err(|e| e.shifted(HEADER_BYTES))
+    }
+
     /// The encoded records: borrowed, or decompressed to at most `limit` bytes.
     pub fn decompressed(&self, limit: usize) -> Result<Cow<'a, [u8]>, DecodeError> {
         let codec = self.header.attributes.compression();
-        if codec == Compression::None {
+        // A batch that compaction emptied may keep its codec, and holds no stream.
+        let is_emptied = self.header.count == 0 && self.payload().is_empty();
+        if codec == Compression::None || is_emptied {
             return Ok(Cow::Borrowed(self.payload()));
         }
         let mut out = Vec::new();
@@ -110,24 +140,36 @@ pub fn decode_records(
     out: &mut Vec<RawRecord>,
 ) -> Result<(), DecodeError> {
     let before = out.len();
-    let result = decode_into(header, bytes, out);
+    out.reserve(count_of(header, bytes)?);
+    let result = each_record(header, bytes, |record, _| out.push(record));
     if result.is_err() {
         out.truncate(before);
     }
     result
 }
 
-fn decode_into(
+/// As [`decode_records`], for callers that only ask whether the records are whole.
+pub(crate) fn check_records(header: &BatchHeader, bytes: &[u8]) -> Result<(), DecodeError> {
+    each_record(header, bytes, |_, _| ())
+}
+
+/// The count of the header, if there are bytes for as many records.
+fn count_of(header: &BatchHeader, bytes: &[u8]) -> Result<usize, DecodeError> {
+    usize::try_from(header.count)
+        .ok()
+        .filter(|count| *count <= bytes.len() / MIN_RECORD_BYTES)
+        .ok_or(DecodeError::corrupt(CorruptReason::Count, 0))
+}
+
+/// As [`decode_records`], for callers that keep records in their own way: `each` is given every record, and
+/// the position behind it. What it was given counts only if all are whole.
+#[inline]
+pub(crate) fn each_record(
     header: &BatchHeader,
     bytes: &[u8],
-    out: &mut Vec<RawRecord>,
+    mut each: impl FnMut(RawRecord, usize),
 ) -> Result<(), DecodeError> {
-    // A count is believed only as far as there are bytes for it.
-    let count = usize::try_from(header.count).unwrap_or(usize::MAX);
-    if count > bytes.len() / MIN_RECORD_BYTES {
-        return Err(DecodeError::corrupt(CorruptReason::Count, 0));
-    }
-    out.reserve(count);
+    let count = count_of(header, bytes)?;
     let mut at = 0;
     let mut previous = -1;
     for _ in 0..count {
@@ -136,7 +178,7 @@ fn decode_into(
             return Err(DecodeError::corrupt(CorruptReason::Offsets, at));
         }
         previous = record.offset_delta;
-        out.push(record);
+        each(record, next);
         at = next;
     }
     if at == bytes.len() { Ok(()) } else { Err(DecodeError::corrupt(CorruptReason::Count, at)) }

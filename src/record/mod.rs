@@ -25,8 +25,9 @@
 //! batch that is cut short has fewer bytes than its length says.
 //!
 //! Reading goes in three steps that callers can stop between: [`Batch::parse`] looks at the header,
-//! [`Batch::verify_crc`] at the checksum, [`Batch::records`] at each record. Nothing that is read is
-//! trusted: lengths and counts are believed only as far as there are bytes for them.
+//! [`Batch::verify_crc`] at the checksum, [`Batch::records`] at each record. [`Batch::verify`] takes the
+//! last two together: it alone decides whether a batch is whole. Nothing that is read is trusted:
+//! lengths and counts are believed only as far as there are bytes for them.
 
 mod batch;
 mod bounded;
@@ -46,6 +47,7 @@ mod snappy;
 pub(crate) mod varint;
 
 pub use batch::{Batch, DEFAULT_MAX_DECOMPRESSED_BYTES, RecordView, Records, decode_records};
+pub(crate) use batch::{check_records, each_record};
 pub use codec::{compress, decompress};
 pub use compression::Compression;
 pub use control::{ControlType, EndTransactionMarker};

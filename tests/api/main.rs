@@ -4,6 +4,7 @@
 mod admin;
 mod alter;
 mod consume;
+mod damage;
 mod delete_records;
 mod deletion;
 mod descriptors;

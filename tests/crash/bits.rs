@@ -129,10 +129,30 @@ impl Folder {
                 Err(error) => {
                     assert!(is_typed(&error), "{}: {error:?}", place());
                     noticed = true;
+                    let reached = from + seen.len() as i64;
+                    self.read_behind(&broker, &error, reached, &place());
                 }
             }
         }
         noticed
+    }
+}
+
+impl Folder {
+    /// Damage of a partition names the offsets that are lost. Behind them are those records that were
+    /// written, up to the end.
+    fn read_behind(&self, broker: &Broker, error: &Error, reached: i64, place: &str) {
+        let Error::Corrupt(damage) = error else { return };
+        let Some((first, last)) = damage.offsets.filter(|_| damage.partition.is_some()) else {
+            return;
+        };
+        assert!((first..=last).contains(&reached), "{place}: {error} at {reached}");
+        let end = self.records.len() as i64;
+        assert!(first >= 0 && last < end, "{place}: {error}");
+        let mut seen = Vec::new();
+        let behind = read(broker, last + 1, &mut seen);
+        assert!(behind.is_ok(), "{place}: behind {error}: {behind:?}");
+        assert!(seen == self.records[last as usize + 1..], "{place}: other data behind {error}");
     }
 }
 

@@ -44,11 +44,13 @@ checkpoint_wakes_early      model:a_checkpoint_reaches
 closed_once_is_closed       api:first_use
 commit_to_deleted           api:recreated
 commit_without_epoch        api:offsets
+counts_not_checked          lib:log::tests::lies
 cut_not_synced              lib:a_cut_is_durable
 cut_once                    crash:cut_short
 damage_is_torn_tail         lib:journal::tests::replaying
 dead_frames_live            lib:journal::tests::replaying
 deletion_needs_space        api:a_topic_is_deleted_for_good
+deletions_not_noticed       api:damage
 end_before_frame            model:frames_are_complete
 end_before_records          model:a_reader_at_the_tip
 epoch_ends_early            api:epochs_of_records

@@ -83,9 +83,10 @@ pub(crate) enum Command {
     /// Prints one line per finding, and exits with code 1 if there are any. Without --repair it changes
     /// nothing, and also works while an application has the folder open.
     ///
-    /// There are three kinds of findings. `derived` files can be written again from other files, and
-    /// `leftover` files are not needed: nothing is lost, and --repair fixes both. `damage` means that records
-    /// or offsets are lost; only a backup can bring them back.
+    /// There are four kinds of findings. `derived` files can be written again from other files, and
+    /// `leftover` files are not needed: nothing is lost, and --repair fixes both. `foreign` files belong to
+    /// no topic, and --repair leaves them alone. `damage` means that records or offsets are lost; only a
+    /// backup can bring them back.
     Verify(Verify),
 }
 

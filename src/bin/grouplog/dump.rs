@@ -225,7 +225,8 @@ fn print_batch(
     out: &mut Output,
 ) -> Result<Result<(), String>, Failure> {
     let header = batch.header();
-    let intact = batch.verify_crc().map_err(|error| reason(&error));
+    let crc_is_right = batch.verify_crc().is_ok();
+    let intact = batch.verify(DEFAULT_MAX_DECOMPRESSED_BYTES).map_err(|error| reason(&error));
     let time = match header.attributes.timestamp_type() {
         TimestampType::CreateTime => "CreateTime",
         TimestampType::LogAppendTime => "LogAppendTime",
@@ -249,7 +250,8 @@ fn print_batch(
             "producer_epoch": header.producer_epoch,
             "base_sequence": header.base_sequence,
             "crc": header.crc,
-            "crc_ok": intact.is_ok(),
+            "crc_ok": crc_is_right,
+            "whole": intact.is_ok(),
             "flags": flags,
         }))?;
         return Ok(intact);
@@ -264,7 +266,7 @@ fn print_batch(
         header.leader_epoch,
         header.base_timestamp,
         header.max_timestamp,
-        if intact.is_ok() { "ok" } else { "wrong" },
+        if crc_is_right { "ok" } else { "wrong" },
     ))?;
     Ok(intact)
 }

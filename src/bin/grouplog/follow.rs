@@ -33,7 +33,7 @@ pub(crate) fn read(
             match known.get(partition).map(|position| consumer.seek(partition, *position)) {
                 // The topic was deleted and created again.
                 Some(Err(Error::InconsistentTopicId { .. })) | None => {
-                    fresh.push(partition.clone())
+                    fresh.push(partition.clone());
                 }
                 Some(sought) => sought?,
             }

@@ -83,10 +83,12 @@ pub(crate) fn drain(
         let records = match consumer.poll(Duration::ZERO) {
             Ok(records) => records,
             // Each time a position moves on or a partition is left out, so this comes to an end.
-            Err(error) => match failed(consumer, error)? {
-                true => continue,
-                false => return Ok(Read::Some),
-            },
+            Err(error) => {
+                if failed(consumer, error)? {
+                    continue;
+                }
+                return Ok(Read::Some);
+            }
         };
         if !records.is_empty() {
             if !each(consumer, &records)? {

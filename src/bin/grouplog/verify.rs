@@ -18,11 +18,11 @@ pub(crate) fn run(data: &Path, command: &Verify, out: &mut Output) -> Result<(),
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
         other => other?,
     }
-    let (damaged, repairable): (Vec<_>, Vec<_>) =
-        report.findings.iter().partition(|finding| finding.kind == FindingKind::Damage);
     if !command.repair {
-        return conclude(damaged.len() as u64, repairable.len() as u64);
+        return conclude(&report);
     }
+    let repairable: Vec<_> =
+        report.findings.iter().filter(|finding| finding.kind.is_repairable()).collect();
     if !repairable.is_empty() || report.torn_bytes > 0 {
         announce(&repairable)?;
         if !command.yes && !agreed()? {
@@ -34,8 +34,7 @@ pub(crate) fn run(data: &Path, command: &Verify, out: &mut Output) -> Result<(),
     }
     // What is left is what counts.
     let after = verify(data, command)?;
-    let damaged = after.findings.iter().filter(|f| f.kind == FindingKind::Damage).count();
-    conclude(damaged as u64, (after.findings.len() - damaged) as u64)
+    conclude(&after)
 }
 
 /// Checks the folder, with a bar on a terminal.
@@ -142,17 +141,28 @@ fn say(line: &str) -> Result<(), Failure> {
 }
 
 /// Findings are a failure of the run.
-fn conclude(damaged: u64, repairable: u64) -> Result<(), Failure> {
+fn conclude(report: &VerifyReport) -> Result<(), Failure> {
+    let number = |is: fn(FindingKind) -> bool| {
+        report.findings.iter().filter(|finding| is(finding.kind)).count() as u64
+    };
+    let damaged = number(|kind| kind == FindingKind::Damage);
+    let repairable = number(FindingKind::is_repairable);
+    let others = report.findings.len() as u64 - damaged;
     match (damaged, repairable) {
-        (0, 0) => Ok(()),
+        (0, 0) if others == 0 => Ok(()),
+        (0, 0) => Err(Failure::Other(format!(
+            "{}, but nothing is lost; these files belong to no topic: look at them, and move them elsewhere",
+            count(others, "finding", "findings")
+        ))),
         (0, _) => Err(Failure::Other(format!(
-            "{}, but nothing is lost; `grouplog verify --repair` fixes that",
-            count(repairable, "finding", "findings")
+            "{}, but nothing is lost; `grouplog verify --repair` fixes {}",
+            count(others, "finding", "findings"),
+            if repairable == others { "that".to_owned() } else { format!("{repairable} of them") }
         ))),
         (_, _) => Err(Failure::Other(format!(
             "{} of damage, {}; only a backup can bring back what is lost, and `grouplog consume --skip-damaged` reads the rest",
             count(damaged, "finding", "findings"),
-            count(repairable, "other finding", "other findings")
+            count(others, "other finding", "other findings")
         ))),
     }
 }

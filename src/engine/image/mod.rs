@@ -189,7 +189,7 @@ impl CheckpointImage {
             return Err(Error::LimitExceeded {
                 what: "number of openings of the folder",
                 found: u64::from(self.epoch.unsigned_abs()),
-                max: Epoch::MAX as u64 - 1,
+                max: u64::from((Epoch::MAX - 1).unsigned_abs()),
             });
         }
         Ok(())

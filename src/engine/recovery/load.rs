@@ -33,7 +33,7 @@ impl Loaded {
     ///
     /// A later writer shows by its epoch: its first journal header is durable before it changes anything else.
     /// Power loss may take all its other changes.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         let Replayed { frames, torn, last_epoch_seen, .. } = self.replayed;
         let untouched = frames == 0 && !torn && last_epoch_seen <= self.image.epoch;
         self.image.closed && (untouched || planted("closed_once_is_closed"))

@@ -93,7 +93,14 @@ pub(super) fn start(
         engine.background.request_recovery();
         return Ok((engine, cut));
     }
-    let weak = Arc::downgrade(&engine);
+    recover_without_thread(&engine, early)?;
+    Ok((engine, cut))
+}
+
+/// Writes the recovery checkpoint where no thread does it. On a full disk, the first caller that waits for
+/// `Synced` tries it again.
+fn recover_without_thread(engine: &Arc<Engine>, early: bool) -> Result<()> {
+    let weak = Arc::downgrade(engine);
     let finish = move || {
         let checkpoint = weak.upgrade().map_or(Err(Error::Closed), |engine| engine.checkpoint());
         // The frames of the callers that wait are in the journal all the same.
@@ -101,13 +108,13 @@ pub(super) fn start(
     };
     let first = engine.logs.recovery.set(Recovery(Box::new(finish))).is_ok();
     debug_assert!(first, "a folder is started once");
-    if !early {
-        match engine.finish_recovery() {
-            Ok(()) | Err(Error::DiskFull { .. }) => {}
-            Err(error) => return Err(error),
-        }
+    if early {
+        return Ok(());
     }
-    Ok((engine, cut))
+    match engine.finish_recovery() {
+        Ok(()) | Err(Error::DiskFull { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Returns the epoch of the next writer, unless a checkpoint could not hold it.
@@ -116,7 +123,7 @@ fn epoch_after(last: Epoch) -> Result<Epoch> {
     next.ok_or(Error::LimitExceeded {
         what: "number of openings of the folder",
         found: u64::from(Epoch::MAX.unsigned_abs()),
-        max: u64::from(Epoch::MAX.unsigned_abs()) - 1,
+        max: u64::from((Epoch::MAX - 1).unsigned_abs()),
     })
 }
 

@@ -8,6 +8,7 @@ use crate::config::BrokerConfig;
 use crate::engine::files;
 use crate::engine::recovery::Loaded;
 use crate::error::{Error, Result};
+use crate::log::{Log, Present};
 use crate::storage::Storage;
 
 /// How often a folder is read again when its writer overtook the reader.
@@ -15,10 +16,15 @@ const ATTEMPTS: usize = 10;
 
 pub(super) fn load(storage: &Arc<dyn Storage>) -> Result<Snapshot> {
     let config = BrokerConfig::new();
+    attempt(storage, || look(storage, &config))
+}
+
+/// Reads a folder that its writer may be changing, and again if the writer overtook the reader.
+fn attempt<T>(storage: &Arc<dyn Storage>, read: impl Fn() -> Result<T>) -> Result<T> {
     let mut last = None;
     for _ in 0..ATTEMPTS {
-        match look(storage, &config) {
-            Ok(snapshot) => return Ok(snapshot),
+        match read() {
+            Ok(found) => return Ok(found),
             // The writer may have moved to another checkpoint or journal file meanwhile. What looks like damage
             // counts only if it stays.
             Err(error @ (Error::Busy { .. } | Error::Corrupt(_))) => last = Some(error),
@@ -32,6 +38,9 @@ fn look(storage: &Arc<dyn Storage>, config: &BrokerConfig) -> Result<Snapshot> {
     // Read first, so that a checkpoint written meanwhile is noticed later.
     let heads = files::checkpoint_heads(&**storage)?;
     let loaded = Loaded::read(storage, config)?;
+    let folder = Arc::clone(storage);
+    // It was made just now, so nobody has set it.
+    let _first = loaded.logs.present.set(Present(Box::new(move |log| start_now(&folder, log))));
     Ok(Snapshot {
         storage: Arc::clone(&loaded.logs.storage),
         registry: loaded.registry,
@@ -39,4 +48,14 @@ fn look(storage: &Arc<dyn Storage>, config: &BrokerConfig) -> Result<Snapshot> {
         clock: Arc::clone(&config.clock),
         seen: Seen::new(heads, loaded.image.directory_id, loaded.replayed.mark),
     })
+}
+
+/// Returns where a partition of an earlier look starts by now, or `None` if the folder cannot be read.
+fn start_now(storage: &Arc<dyn Storage>, log: &Log) -> Result<Option<i64>> {
+    let config = BrokerConfig::new();
+    let Ok(loaded) = attempt(storage, || Loaded::read(storage, &config)) else { return Ok(None) };
+    let now = loaded.registry.by_number(log.number());
+    let now = now.filter(|now| now.topic_id() == log.topic_id());
+    let topic = || log.partition().topic().to_owned();
+    Ok(Some(now.ok_or_else(|| Error::UnknownTopic { topic: topic() })?.start_offset()))
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use super::strays::{Listed, State};
 use super::{Finding, FindingKind, Verify, VerifyReport};
 use crate::config::BrokerConfig;
 use crate::engine::catalogue::Catalogue;
@@ -13,7 +14,6 @@ use crate::engine::recovery::Loaded;
 use crate::engine::registry::Registry;
 use crate::error::{CorruptReason, Error, Result};
 use crate::log::{Log, LogShared, Verified, read_topic_id};
-use crate::segment::{deleted_folder_name, folder_name, parse_file_name};
 use crate::storage::{FileKind, OpenMode, Storage};
 use crate::types::Epoch;
 
@@ -75,9 +75,9 @@ impl Check<'_> {
             self.add(FindingKind::Derived, path, error);
         }
         self.meta(&image)?;
-        let (registry, catalogue, clean) = self.replay(&image, config)?;
-        self.partitions(verify, &registry, clean)?;
-        self.leftovers(&registry, &catalogue)?;
+        let (registry, catalogue, state) = self.replay(&image, config)?;
+        self.partitions(verify, &registry, state)?;
+        self.strays(&Listed { registry: &registry, catalogue: &catalogue, state }, config)?;
         Ok(Some(image.generation))
     }
 
@@ -89,18 +89,20 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Committed offsets and journal; what there is after them, and whether the journal was empty.
+    /// Committed offsets and journal; what there is after them, and how the folder was left.
     fn replay(
         &mut self,
         image: &CheckpointImage,
         config: &BrokerConfig,
-    ) -> Result<(Arc<Registry>, Catalogue, bool)> {
+    ) -> Result<(Arc<Registry>, Catalogue, State)> {
         Ok(match Loaded::read(self.storage, config) {
             Ok(loaded) => {
                 self.report.frames = loaded.replayed.frames;
                 self.report.torn_bytes = loaded.replayed.discarded_bytes;
                 self.report.groups = loaded.offsets.iter().count() as u64;
-                (loaded.registry, loaded.catalogue, loaded.replayed.frames == 0)
+                let state =
+                    State { is_empty: loaded.replayed.frames == 0, is_closed: loaded.is_closed() };
+                (loaded.registry, loaded.catalogue, state)
             }
             Err(error @ Error::UnsupportedFormat { .. }) => return Err(error),
             Err(error) => {
@@ -111,28 +113,31 @@ impl Check<'_> {
                 let logs = LogShared::new(storage, image.epoch, config);
                 let of_log = |number| image.logs.get(&number);
                 let registry = Registry::load(&image.catalogue, &Arc::new(logs), of_log);
-                (Arc::new(registry), image.catalogue.clone(), false)
+                let state = State { is_empty: false, is_closed: false };
+                (Arc::new(registry), image.catalogue.clone(), state)
             }
         })
     }
 
-    fn partitions(&mut self, verify: &Verify, registry: &Registry, clean: bool) -> Result<()> {
+    fn partitions(&mut self, verify: &Verify, registry: &Registry, state: State) -> Result<()> {
         let logs: Vec<Arc<Log>> =
             registry.topics().iter().flat_map(|topic| topic.logs.iter().cloned()).collect();
         for log in &logs {
             add(&mut self.report.partitions, 1);
             if log.segment_count() > 0 {
-                self.identity(log, clean)?;
+                self.identity(log, state)?;
             }
         }
-        for verified in verify_all(verify, &logs) {
+        for verified in verify_all(verify, &logs, state.is_closed) {
             add(&mut self.report.segments, verified.segments);
             add(&mut self.report.batches, verified.batches);
             add(&mut self.report.records, verified.records);
             add(&mut self.report.bytes, verified.bytes);
             for error in verified.findings {
-                let derived = matches!(&error, Error::Corrupt(corruption)
-                    if corruption.reason == CorruptReason::Index);
+                let derived = matches!(&error, Error::Corrupt(damage) if matches!(
+                    damage.reason,
+                    CorruptReason::Index | CorruptReason::Sums | CorruptReason::Absent
+                ));
                 let kind = if derived { FindingKind::Derived } else { FindingKind::Damage };
                 let path = path_of(&error, Path::new(""));
                 self.report.findings.push(Finding { kind, path, cause: error });
@@ -142,7 +147,7 @@ impl Check<'_> {
     }
 
     /// The folder's topic id, and the epochs exported for Kafka's tools.
-    fn identity(&mut self, log: &Log, clean: bool) -> Result<()> {
+    fn identity(&mut self, log: &Log, state: State) -> Result<()> {
         let dir = PathBuf::from(log.partition().to_string());
         if !matches!(self.storage.metadata(&dir)?, Some((FileKind::Dir, _))) {
             // Its segments are missing, and each is reported.
@@ -153,14 +158,18 @@ impl Check<'_> {
             self.corrupt(FindingKind::Damage, &path, CorruptReason::TopicId);
         }
         let path = dir.join(files::EPOCHS_FILE);
-        if let Some((FileKind::File, len)) = self.storage.metadata(&path)? {
+        let there = self.storage.metadata(&path)?;
+        if there.is_none() && state.is_closed {
+            self.corrupt(FindingKind::Derived, &path, CorruptReason::Absent);
+        }
+        if let Some((FileKind::File, len)) = there {
             let file = self.storage.open(&path, OpenMode::Read)?;
             let mut text = vec![0; usize::try_from(len.min(MAX_EXPORT)).unwrap_or(0)];
             let read = file.read_at(&mut text, 0)?;
             text.truncate(read);
             let exported = parse_epochs(&text);
             // It is written at a close: before the next one it may say less.
-            let stale = !clean;
+            let stale = !state.is_empty;
             let told = |found: &Vec<(Epoch, i64)>| {
                 if stale { log.epochs().starts_with(found) } else { *found == log.epochs() }
             };
@@ -171,50 +180,23 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Files of steps that a crash cut short. What a writer is making now looks the same, so each is
-    /// one whose step must be over: opening for writing would have removed it.
-    fn leftovers(&mut self, registry: &Registry, catalogue: &Catalogue) -> Result<()> {
-        let going: Vec<String> = catalogue
-            .deletions()
-            .iter()
-            .flat_map(|gone| {
-                (0..gone.partitions).map(|number| deleted_folder_name(&gone.name, number, gone.id))
-            })
-            .collect();
-        for entry in self.storage.list(Path::new(""))? {
-            let is_going = entry.name.ends_with("-delete") && !going.contains(&entry.name);
-            if entry.kind == FileKind::Dir && is_going {
-                self.leftover(Path::new(&entry.name));
-            }
+    /// What nothing refers to.
+    fn strays(&mut self, listed: &Listed<'_>, config: &BrokerConfig) -> Result<()> {
+        let mut strays = listed.strays(&**self.storage)?;
+        // A writer may have made them since its journal was read.
+        if !strays.is_empty()
+            && !listed.state.is_closed
+            && let Ok(now) = Loaded::read(self.storage, config)
+        {
+            let (registry, catalogue) = (&now.registry, &now.catalogue);
+            let listed = Listed { registry, catalogue, state: listed.state };
+            let still = listed.strays(&**self.storage)?;
+            strays.retain(|stray| still.contains(stray));
         }
-        for topic in registry.topics() {
-            for (number, log) in topic.logs.iter().enumerate() {
-                self.leftovers_in(&PathBuf::from(folder_name(&topic.name, number as u32)), log)?;
-            }
+        for (kind, path) in strays {
+            self.corrupt(kind, &path, CorruptReason::Field);
         }
         Ok(())
-    }
-
-    fn leftovers_in(&mut self, dir: &Path, log: &Log) -> Result<()> {
-        if !matches!(self.storage.metadata(dir)?, Some((FileKind::Dir, _))) {
-            return Ok(());
-        }
-        let segments = log.segment_offsets();
-        let end = segments.last().copied();
-        for entry in self.storage.list(dir)? {
-            let Some(name) = parse_file_name(&entry.name) else { continue };
-            // One behind the last was begun after the checkpoint.
-            let listed = segments.contains(&name.base_offset);
-            let begun = end.is_none_or(|end| name.base_offset > end);
-            if name.suffix.is_some() || !listed && !begun {
-                self.leftover(&dir.join(&entry.name));
-            }
-        }
-        Ok(())
-    }
-
-    fn leftover(&mut self, path: &Path) {
-        self.corrupt(FindingKind::Leftover, path, CorruptReason::Field);
     }
 }
 
@@ -223,7 +205,7 @@ fn add(sum: &mut u64, more: u64) {
 }
 
 /// Verifies logs on several threads; the results in the order of the logs.
-fn verify_all(verify: &Verify, logs: &[Arc<Log>]) -> Vec<Verified> {
+fn verify_all(verify: &Verify, logs: &[Arc<Log>], closed: bool) -> Vec<Verified> {
     let total: u64 = logs.iter().map(|log| log.stored_bytes()).sum();
     let (next, done) = (AtomicUsize::new(0), AtomicU64::new(0));
     let work = || {
@@ -237,7 +219,7 @@ fn verify_all(verify: &Verify, logs: &[Arc<Log>]) -> Vec<Verified> {
                     progress(done, total);
                 }
             };
-            verified.push((number, log.verify(&mut progress)));
+            verified.push((number, log.verify(closed, &mut progress)));
         }
         verified
     };

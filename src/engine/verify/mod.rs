@@ -2,6 +2,7 @@
 
 mod check;
 mod repair;
+mod strays;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,8 +13,10 @@ use crate::error::{Error, Result};
 use crate::storage::{Disk, ReadOnly, Storage};
 
 /// Checks everything that is stored in a folder: both checkpoints, the committed offsets, every frame of
-/// the journal, every byte of the segments against their checksums, each batch, the chain of offsets, the
-/// leader epochs, the indexes, the identity of folders, and files that nothing refers to.
+/// the journal, every byte of the segments against their checksums, each batch and its records, the chain of
+/// offsets, the leader epochs, the indexes and block sums, the identity of folders, and files that nothing
+/// refers to. What it calls damaged is what [`Consumer::poll`](crate::Consumer::poll) refuses, with the same
+/// offsets.
 ///
 /// It takes no lock and changes nothing. Beside a running writer it checks what the writer's last
 /// checkpoint and the journal say; where the writer went on meanwhile, what looks wrong is looked at again
@@ -115,20 +118,25 @@ pub enum FindingKind {
     Derived,
     /// A file that nothing refers to, of a step that a crash cut short.
     Leftover,
+    /// A file or folder that is not grouplog's, or of a topic that this folder does not have. It is in
+    /// nobody's way, and repair leaves it alone, since it may be the only copy of something: look at it, and
+    /// move it elsewhere. Names that begin with a dot, and `lost+found`, are not reported.
+    Foreign,
 }
 
 impl FindingKind {
     /// Whether [`Verify::repair`] mends it.
     pub fn is_repairable(self) -> bool {
-        self != Self::Damage
+        matches!(self, Self::Derived | Self::Leftover)
     }
 
-    /// Its name: `damage`, `derived` or `leftover`.
+    /// Its name: `damage`, `derived`, `leftover` or `foreign`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Damage => "damage",
             Self::Derived => "derived",
             Self::Leftover => "leftover",
+            Self::Foreign => "foreign",
         }
     }
 }
@@ -138,6 +146,9 @@ impl fmt::Display for Finding {
         match (self.kind, &self.cause) {
             (FindingKind::Leftover, _) => {
                 write!(f, "leftover: nothing refers to {}", self.path.display())
+            }
+            (FindingKind::Foreign, _) => {
+                write!(f, "foreign: {} belongs to no topic of this folder", self.path.display())
             }
             (kind, cause) => write!(f, "{}: {cause}", kind.name()),
         }

@@ -20,7 +20,7 @@ pub(super) fn run(storage: &Arc<dyn Storage>, findings: &[Finding]) -> Result<Ve
         let mut repair = Repair { storage: &**storage, loaded: &loaded, done: &mut done };
         for finding in findings {
             match finding.kind {
-                FindingKind::Damage => {}
+                FindingKind::Damage | FindingKind::Foreign => {}
                 FindingKind::Derived => repair.derive(&finding.path)?,
                 FindingKind::Leftover => repair.remove(&finding.path)?,
             }

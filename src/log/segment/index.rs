@@ -32,7 +32,12 @@ impl Segment {
         offset: i64,
         history: History<'_>,
     ) -> Result<u64> {
-        self.with_indexes(history, |offsets, _, log| offsets.locate(log, offset))
+        let found = self.with_indexes(history, |offsets, _, log| offsets.locate(log, offset));
+        match found {
+            Ok(Some(position)) => Ok(position),
+            Ok(None) => self.end_of_batches(offset, history),
+            Err(met) => self.locate_behind(met, offset, history),
+        }
     }
 
     /// The position of the first batch with a record of this timestamp or a later one.
@@ -41,7 +46,13 @@ impl Segment {
         timestamp: i64,
         history: History<'_>,
     ) -> Result<u64> {
-        self.with_indexes(history, |offsets, times, log| times.locate(offsets, log, timestamp))
+        let ask = |offsets: &OffsetIndex, times: &TimeIndex, log: &Batches<'_>| {
+            times.locate(offsets, log, timestamp)
+        };
+        match self.with_indexes(history, ask) {
+            Ok(found) => Ok(found.unwrap_or(self.len())),
+            Err(error) => Err(self.with_range(error, history)),
+        }
     }
 
     /// Asks the indexes; where they turn out to be wrong they are made anew and asked again.
@@ -49,10 +60,10 @@ impl Segment {
         self: &Arc<Self>,
         history: History<'_>,
         ask: impl Fn(&OffsetIndex, &TimeIndex, &Batches<'_>) -> Result<Option<(u64, T)>>,
-    ) -> Result<u64> {
+    ) -> Result<Option<u64>> {
         let log = Batches { segment: self, len: self.len(), history };
         if log.len == 0 {
-            return Ok(0);
+            return Ok(None);
         }
         let mut slot = self.load_indexes()?;
         let mut found = ask(slot.builder.offsets(), slot.builder.times(), &log);
@@ -60,7 +71,7 @@ impl Segment {
             *slot = self.rebuild_indexes(&log)?;
             found = ask(slot.builder.offsets(), slot.builder.times(), &log);
         }
-        Ok(found?.map_or(log.len, |(position, _)| position))
+        Ok(found?.map(|(position, _)| position))
     }
 
     /// The indexes, read from their files, or made anew where those do not fit the log.

@@ -1,6 +1,7 @@
 //! One segment's files: written in order, mapped for reading, indexed, vouched for by checksums.
 
 mod evidence;
+mod extent;
 mod index;
 mod read;
 mod settle;
@@ -23,7 +24,8 @@ use evidence::Running;
 use index::Indexes;
 use read::Reader;
 
-pub(super) use read::Stored;
+pub(super) use extent::Judge;
+pub(super) use read::{History, Stored};
 
 /// Where a segment's files are.
 #[derive(Debug)]
@@ -55,6 +57,8 @@ pub(super) struct Segment {
     found: (u64, u32),
     /// Set when nothing is added any more.
     sealed: AtomicBool,
+    /// Set when a crash may have kept its side files from getting their last entries.
+    unfinished: AtomicBool,
     reader: RwLock<Option<Arc<Reader>>>,
     /// Whether it was read since the cache of open segments looked last.
     used: AtomicBool,
@@ -102,6 +106,7 @@ impl Segment {
             file: Mutex::new(None),
             found: (image.len, image.checksum),
             sealed: AtomicBool::new(false),
+            unfinished: AtomicBool::new(false),
             reader: RwLock::new(None),
             used: AtomicBool::new(false),
             indexes: Mutex::new(None),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::Segment;
 use crate::error::{CorruptReason, Corruption, Error, Result};
 use crate::log::epochs::epoch_at;
-use crate::record::{Batch, BatchHeader, DecodeError, HEADER_BYTES};
+use crate::record::{BatchHeader, DecodeError, HEADER_BYTES};
 use crate::segment::{BLOCK_BYTES, Extension, Headers, Sums};
 use crate::storage::{OpenMode, ReadMap, StorageFile};
 use crate::sync::Mutex;
@@ -35,6 +35,8 @@ pub(super) struct Reader {
     evidence: Arc<Sums>,
     /// Whether it was made of a segment that nothing is added to.
     sealed: bool,
+    /// The length of the file, if that is shorter than the segment: somebody cut it.
+    cut: Option<u64>,
     /// One bit for each block of a map that was compared.
     checked: Box<[AtomicU64]>,
 }
@@ -66,6 +68,8 @@ impl Reader {
     fn reaches(&self, len: u64, sealed: bool) -> bool {
         self.sealed == sealed
             && match &self.bytes {
+                // What is not in the file must not be touched in the map.
+                _ if self.cut.is_some() => true,
                 Bytes::Map(map) => map.extend_readable(len) >= len,
                 Bytes::File { .. } => true,
             }
@@ -103,14 +107,18 @@ impl Segment {
         position: u64,
         history: History<'_>,
     ) -> Result<Stored> {
-        let header = self.header_at(position, self.len(), history)?;
-        let next = position.saturating_add(header.total_bytes() as u64);
-        let window = self.window(position..next, history)?;
-        Ok(Stored { header, window, start: position, next })
+        let stored = || {
+            let header = self.header_at(position, self.len(), history)?;
+            let next = position.saturating_add(header.total_bytes() as u64);
+            let window = self.window(position..next, history)?;
+            Ok(Stored { header, window, start: position, next })
+        };
+        stored().map_err(|error| self.with_range(error, history))
     }
 
-    /// The header of the batch at a position, compared with the bounds of the segment.
-    fn header_at(
+    /// The header of the batch at a position, compared with the bounds of the segment. Damage comes
+    /// without the offsets that are lost by it ([`Segment::with_range`] finds them).
+    pub(super) fn header_at(
         self: &Arc<Self>,
         position: u64,
         len: u64,
@@ -119,25 +127,27 @@ impl Segment {
         let range = position..len.min(position.saturating_add(HEADER_BYTES as u64));
         let window = self.window(range.clone(), history)?;
         let header = BatchHeader::parse(window.slice(&range).unwrap_or_default())
-            .map_err(|error| self.decode_failed(position, None, error))?;
-        match self.refuted(position, len, &header, history) {
-            Some(reason) => Err(self.damaged(position, Some(&header), reason)),
+            .map_err(|error| self.not_decoded(position, error))?;
+        let bounds = (len, self.end_offset());
+        match self.refuted(position, bounds, &header, history) {
+            Some(reason) => Err(self.corrupt(position, None, reason)),
             None => Ok(header),
         }
     }
 
-    /// What a header says that cannot be true of a batch at this position.
-    fn refuted(
+    /// What a header says that cannot be true of a batch at this position of a segment that ends at these
+    /// `bounds`: a length and an offset.
+    pub(super) fn refuted(
         &self,
         position: u64,
-        len: u64,
+        (len, end_offset): (u64, i64),
         header: &BatchHeader,
         history: History<'_>,
     ) -> Option<CorruptReason> {
         if position.saturating_add(header.total_bytes() as u64) > len {
             return Some(CorruptReason::Length);
         }
-        if header.base_offset < self.base_offset || header.next_offset() > self.end_offset() {
+        if header.base_offset < self.base_offset || header.next_offset() > end_offset {
             return Some(CorruptReason::Offsets);
         }
         let epoch = history.map(|history| epoch_at(history, header.base_offset));
@@ -148,27 +158,21 @@ impl Segment {
         None
     }
 
-    /// A batch that could not be decoded.
+    /// A batch that could not be decoded, with the offsets that are lost by it.
     pub(in crate::log) fn decode_failed(
         &self,
         position: u64,
-        header: Option<&BatchHeader>,
         error: DecodeError,
+        history: History<'_>,
     ) -> Error {
-        match error {
-            DecodeError::Corrupt { reason, .. } => self.damaged(position, header, reason),
-            other => other.into_error(&self.log_path(), position),
-        }
+        self.with_range(self.not_decoded(position, error), history)
     }
 
-    pub(in crate::log) fn damaged(
-        &self,
-        position: u64,
-        header: Option<&BatchHeader>,
-        reason: CorruptReason,
-    ) -> Error {
-        let offsets = header.map(|header| (header.base_offset, header.last_offset()));
-        self.corrupt(position, offsets, reason)
+    fn not_decoded(&self, position: u64, error: DecodeError) -> Error {
+        match error {
+            DecodeError::Corrupt { reason, .. } => self.corrupt(position, None, reason),
+            other => other.into_error(&self.log_path(), position),
+        }
     }
 
     /// Damage that all offsets of the segment may be lost by.
@@ -177,7 +181,12 @@ impl Segment {
         self.corrupt(position, Some((self.base_offset, last)), reason)
     }
 
-    fn corrupt(&self, position: u64, offsets: Option<(i64, i64)>, reason: CorruptReason) -> Error {
+    pub(super) fn corrupt(
+        &self,
+        position: u64,
+        offsets: Option<(i64, i64)>,
+        reason: CorruptReason,
+    ) -> Error {
         Error::Corrupt(Box::new(Corruption {
             path: self.log_path(),
             position,
@@ -215,8 +224,8 @@ impl Headers for Batches<'_> {
                 Ok(header) if expected.is_none_or(|offset| offset == header.base_offset) => header,
                 result => {
                     position = self.len;
-                    return Some(result.and_then(|header| {
-                        Err(self.segment.damaged(at, Some(&header), CorruptReason::Offsets))
+                    return Some(result.and_then(|_| {
+                        Err(self.segment.corrupt(at, None, CorruptReason::Offsets))
                     }));
                 }
             };
@@ -227,7 +236,7 @@ impl Headers for Batches<'_> {
     }
 
     fn false_index(&self, position: u64) -> Error {
-        self.segment.damaged(position, None, CorruptReason::Index)
+        self.segment.corrupt(position, None, CorruptReason::Index)
     }
 
     fn is_damage(error: &Error) -> bool {
@@ -259,6 +268,9 @@ impl Segment {
     /// At least the bytes of `range`, which were published, checked.
     fn window(self: &Arc<Self>, range: Range<u64>, history: History<'_>) -> Result<Window> {
         let reader = self.reader(range.end, history)?;
+        if reader.cut.is_some_and(|cut| cut < range.end) {
+            return Err(self.corrupt(range.start, None, CorruptReason::Short));
+        }
         match &reader.bytes {
             Bytes::Map(map) => {
                 let window = Window { map: Arc::clone(map), start: 0 };
@@ -296,11 +308,12 @@ impl Segment {
         let end = range.end.max(start.saturating_add(READ_BYTES));
         let end =
             end.checked_next_multiple_of(BLOCK_BYTES).map_or(self.len(), |end| end.min(self.len()));
-        let len = end.saturating_sub(start);
-        let mut bytes = vec![0; len as usize];
-        let read = file.read_at(&mut bytes, start)? as u64;
-        if read < len {
-            return Err(self.lost(start.saturating_add(read), CorruptReason::Short));
+        let mut bytes = vec![0; end.saturating_sub(start) as usize];
+        let read = file.read_at(&mut bytes, start)?;
+        bytes.truncate(read);
+        let end = start.saturating_add(read as u64);
+        if end < range.end {
+            return Err(self.corrupt(range.start, None, CorruptReason::Short));
         }
         let window = Window { map: Arc::new(ReadMap::from_bytes(bytes)), start };
         for block in blocks_of(&(start..end)) {
@@ -369,9 +382,7 @@ impl Segment {
         let file = self.open_to_read()?;
         let published = self.len();
         let there = file.len()?;
-        if there < published {
-            return Err(self.lost(there, CorruptReason::Short));
-        }
+        let cut = (there < published).then_some(there);
         if sealed && there > published && !planted("longer_segment_taken") {
             return Err(self.lost(published, CorruptReason::Length));
         }
@@ -383,12 +394,16 @@ impl Segment {
         let bytes = if self.folder.reads.maps() {
             // Mapped ahead of what is written, so that a growing segment is mapped a few times only.
             let capacity = if sealed { len } else { len.saturating_mul(2).max(1 << 20) };
-            Bytes::Map(Arc::new(file.map(published, capacity.max(published))?))
+            Bytes::Map(Arc::new(match cut {
+                Some(0) => ReadMap::from_bytes(Vec::new()),
+                Some(cut) => file.map(cut, cut)?,
+                None => file.map(published, capacity.max(published))?,
+            }))
         } else {
             Bytes::File { file, last: Mutex::default() }
         };
         let checked = (0..blocks.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        Ok(Reader { bytes, evidence, sealed, checked })
+        Ok(Reader { bytes, evidence, sealed, cut, checked })
     }
 
     /// The sums of what was there before this process, or of all once nothing is added: what this process
@@ -405,63 +420,6 @@ impl Segment {
             None if self.explained(&(0..len), history)? => Ok(Sums::new()),
             None => Err(self.lost(0, CorruptReason::Checksum)),
         }
-    }
-
-    /// Whether some batch that reaches into `range` is damaged by itself. By plain reads.
-    fn explained(&self, range: &Range<u64>, history: History<'_>) -> Result<bool> {
-        let (offsets, _) = self.stored_indexes(true)?;
-        let entry = offsets.ok().and_then(|index| {
-            index.entries().take_while(|(_, position)| *position <= range.start).last()
-        });
-        let file = self.open_to_read()?;
-        let walk = Judge { segment: self, file: &*file, history };
-        if let Some((last_offset, position)) = entry
-            && let Some(header) = walk.sound(position, None)?
-            && header.last_offset() == last_offset
-        {
-            return walk.finds_damage(position..range.end, header.base_offset);
-        }
-        walk.finds_damage(0..range.end, self.base_offset)
-    }
-}
-
-/// Looks at batches without their blocks' sums.
-struct Judge<'a> {
-    segment: &'a Segment,
-    file: &'a dyn StorageFile,
-    history: History<'a>,
-}
-
-impl Judge<'_> {
-    fn finds_damage(&self, range: Range<u64>, base_offset: i64) -> Result<bool> {
-        let (mut position, mut expected) = (range.start, base_offset);
-        while position < range.end {
-            let Some(header) = self.sound(position, Some(expected))? else { return Ok(true) };
-            position = position.saturating_add(header.total_bytes() as u64);
-            expected = header.next_offset();
-        }
-        Ok(false)
-    }
-
-    /// The header of the batch at a position, if nothing speaks against it.
-    fn sound(&self, position: u64, expected: Option<i64>) -> Result<Option<BatchHeader>> {
-        let len = self.segment.len();
-        let mut bytes = vec![0; HEADER_BYTES];
-        let read = self.file.read_at(&mut bytes, position)?;
-        let Ok(header) = BatchHeader::parse(bytes.get(..read).unwrap_or_default()) else {
-            return Ok(None);
-        };
-        if self.segment.refuted(position, len, &header, self.history).is_some()
-            || expected.is_some_and(|offset| offset != header.base_offset)
-        {
-            return Ok(None);
-        }
-        // Not more than the segment holds: that was compared.
-        bytes.resize(header.total_bytes(), 0);
-        let read = self.file.read_at(&mut bytes, position)?;
-        let batch = Batch::parse(bytes.get(..read).unwrap_or_default());
-        let whole = batch.is_ok_and(|batch| batch.verify_crc().is_ok());
-        Ok(whole.then_some(header))
     }
 }
 

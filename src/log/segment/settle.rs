@@ -15,15 +15,7 @@ impl Segment {
         match self.folder.storage.metadata(&path)? {
             None => Err(self.missing()),
             Some((FileKind::File, len)) if len >= self.len() => Ok(()),
-            Some((FileKind::File, len)) => {
-                Err(Error::Corrupt(Box::new(crate::error::Corruption {
-                    path: self.log_path(),
-                    position: len,
-                    partition: Some(self.folder.partition.clone()),
-                    offsets: Some((self.base_offset, self.end_offset().saturating_sub(1))),
-                    reason: CorruptReason::Short,
-                })))
-            }
+            Some((FileKind::File, len)) => Err(self.cut_short(len)),
             Some(_) => Err(Error::corrupt(self.log_path(), 0, CorruptReason::Field)),
         }
     }
@@ -47,9 +39,18 @@ impl Segment {
         SIDE_FILES.iter().any(|extension| self.side_path(*extension) == path)
     }
 
-    /// Removes the files that are made from the log, and makes them anew.
-    pub(in crate::log) fn rebuild_side_files(self: &Arc<Self>) -> Result<()> {
-        self.check_file()?;
+    /// Whether one of its files is there.
+    pub(in crate::log) fn has_file(&self, extension: Extension) -> Result<bool> {
+        Ok(self.folder.storage.metadata(&self.path(extension))?.is_some())
+    }
+
+    /// Removes the files that are made from the log, and makes them again; false if the log is gone or too
+    /// short for that.
+    pub(in crate::log) fn rebuild_side_files(self: &Arc<Self>) -> Result<bool> {
+        match self.check_file() {
+            Err(error) if error.is_corruption() => return Ok(false),
+            other => other?,
+        }
         for extension in SIDE_FILES {
             let path = self.path(extension);
             if self.folder.storage.metadata(&path)?.is_some() {
@@ -65,7 +66,8 @@ impl Segment {
             Err(error) if error.is_corruption() => {}
             Err(error) => return Err(error),
         }
-        self.flush_side_files()
+        self.flush_side_files()?;
+        Ok(true)
     }
 }
 

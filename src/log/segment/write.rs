@@ -106,12 +106,26 @@ impl Segment {
         if there.is_some_and(|there| there > end) { file.set_len(end) } else { Ok(()) }
     }
 
+    /// A crash came while it was written to: its side files are completed at the next roll or close even if
+    /// nothing is added.
+    pub(in crate::log) fn set_unfinished(&self) {
+        self.unfinished.store(true, Ordering::Relaxed);
+    }
+
     /// At a roll and at a clean close, of a segment that was written to: Kafka's last time entry, and
     /// space that was kept ahead goes back. Whether there was anything to do.
-    pub(in crate::log) fn finish(&self) -> Result<bool> {
+    pub(in crate::log) fn finish(self: &Arc<Self>) -> Result<bool> {
         if self.running.lock().is_none() {
-            return Ok(false);
+            if !self.unfinished.load(Ordering::Relaxed) || self.len() == 0 {
+                return Ok(false);
+            }
+            match self.load_side_files() {
+                // What is damaged is told when it is read; nothing is made from it.
+                Err(error) if error.is_corruption() => return Ok(false),
+                loaded => loaded?,
+            }
         }
+        self.unfinished.store(false, Ordering::Relaxed);
         if let Some(indexes) = &mut *self.indexes.lock() {
             indexes.builder.finish();
         }
@@ -122,5 +136,11 @@ impl Segment {
             file.trim()?;
         }
         Ok(true)
+    }
+
+    fn load_side_files(self: &Arc<Self>) -> Result<()> {
+        self.check_file()?;
+        drop(self.load_indexes()?);
+        self.running().map(drop)
     }
 }

@@ -1,7 +1,9 @@
 //! One partition over a storage in memory: what is written, damaged, and read again.
 
 mod appending;
+mod damage;
 mod going_on;
+mod lies;
 mod positions;
 mod reading;
 mod recovering;
@@ -117,7 +119,7 @@ impl World {
     fn findings(&self) -> Vec<Error> {
         let log = self.log();
         let mut told = 0;
-        let verified = log.verify(&mut |bytes| told += bytes);
+        let verified = log.verify(true, &mut |bytes| told += bytes);
         assert_eq!(told, verified.bytes.max(told));
         verified.findings
     }

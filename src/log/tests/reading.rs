@@ -158,12 +158,15 @@ fn a_missing_short_or_long_segment_is_told_with_its_offsets_and_the_others_are_r
         let world = World::of(&[10, 10, 10], 100);
         let len = world.images[1].len;
         let config = BrokerConfig::new().read_mode(mode);
-        for (cut, reason) in [(len - 1, CorruptReason::Short), (len + 1, CorruptReason::Length)] {
+        let last = len - batch(190, 10, 100).len() as u64;
+        for (cut, reason, position, first) in
+            [(len - 1, CorruptReason::Short, last, 190), (len + 1, CorruptReason::Length, len, 100)]
+        {
             world.file(100, Extension::Log).set_len(cut).unwrap();
             let log = world.log_with(&config);
             let (seen, error) = read(&log, 0);
-            assert_eq!(seen, expected(0..100));
-            assert_eq!(damage(error), (reason, cut.min(len), Some((100, 199))));
+            assert_eq!(seen, expected(0..first));
+            assert_eq!(damage(error), (reason, position, Some((first, 199))));
             assert_eq!(read(&log, 200).0, expected(200..300));
         }
         let path = Path::new("t-0").join(file_name(100, Extension::Log));

@@ -6,7 +6,7 @@ use super::*;
 fn a_sound_log_has_no_findings() {
     let world = World::of(&[300, 2, 40], 100);
     let log = world.log();
-    let verified = log.verify(&mut |_| {});
+    let verified = log.verify(true, &mut |_| {});
     assert!(verified.findings.is_empty(), "{:?}", verified.findings);
     assert_eq!((verified.segments, verified.batches, verified.records), (3, 342, 3420));
     assert_eq!(verified.bytes, world.images.iter().map(|image| image.len).sum::<u64>());
@@ -86,7 +86,8 @@ fn a_missing_short_or_long_segment_is_found_with_its_offsets() {
     let world = World::of(&[10, 10, 10], 100);
     let len = world.images[1].len;
     world.file(100, Extension::Log).set_len(len - 1).unwrap();
-    assert_eq!(world.finding(), (CorruptReason::Short, len - 1, Some((100, 199))));
+    let last = len - batch(190, 10, 100).len() as u64;
+    assert_eq!(world.finding(), (CorruptReason::Short, last, Some((190, 199))));
     world.file(100, Extension::Log).set_len(len + 1).unwrap();
     assert_eq!(world.finding(), (CorruptReason::Length, len, Some((100, 199))));
     // The last one is written to: what lies behind its end is no finding.
@@ -96,7 +97,7 @@ fn a_missing_short_or_long_segment_is_found_with_its_offsets() {
 }
 
 #[test]
-fn side_files_that_are_wrong_are_found_and_missing_ones_are_not() {
+fn side_files_that_are_wrong_or_missing_are_found() {
     for extension in [Extension::Index, Extension::TimeIndex, Extension::Sums] {
         let world = World::of(&[200, 1], 100);
         let bytes = world.bytes(0, extension);
@@ -106,15 +107,47 @@ fn side_files_that_are_wrong_are_found_and_missing_ones_are_not() {
             assert!(!findings.is_empty(), "byte {at} of {extension:?}");
             for finding in &findings {
                 let Error::Corrupt(found) = finding else { panic!("{finding:?}") };
-                assert_eq!(found.reason, CorruptReason::Index);
+                let sums = extension == Extension::Sums;
+                let reason = if sums { CorruptReason::Sums } else { CorruptReason::Index };
+                assert_eq!(found.reason, reason);
                 assert!(found.path.ends_with(file_name(0, extension)));
             }
             world.flip(0, extension, at);
         }
         let path = Path::new("t-0").join(file_name(0, extension));
         world.storage.remove(&path).unwrap();
-        assert!(world.findings().is_empty(), "without {extension:?}");
+        assert_eq!(world.finding(), (CorruptReason::Absent, 0, None), "without {extension:?}");
+        let log = world.log();
+        assert!(log.rebuild_side_files(&world.storage.display_path(&path)).unwrap());
+        assert!(world.findings().is_empty(), "rebuilt {extension:?}");
     }
+}
+
+/// The files of the last segment are not written yet while it grows, and a small one needs none.
+#[test]
+fn side_files_that_need_not_be_there_yet_are_not_missed() {
+    let world = World::of(&[1, 200], 100);
+    for extension in [Extension::Index, Extension::TimeIndex, Extension::Sums] {
+        let path = Path::new("t-0").join(file_name(10, extension));
+        world.storage.remove(&path).unwrap();
+    }
+    assert!(world.log().verify(false, &mut |_| {}).findings.is_empty());
+    assert_eq!(world.log().verify(true, &mut |_| {}).findings.len(), 3);
+}
+
+/// A crash leaves the side files of the last segment as the last checkpoint wrote them, or not at all.
+#[test]
+fn what_a_crash_kept_from_the_side_files_is_written_at_the_next_close() {
+    let world = World::of(&[1, 200], 100);
+    for extension in [Extension::Index, Extension::TimeIndex, Extension::Sums] {
+        let path = Path::new("t-0").join(file_name(10, extension));
+        world.storage.remove(&path).unwrap();
+    }
+    let log = world.log();
+    assert!(!log.finish().unwrap());
+    log.cut_files(false).unwrap();
+    assert!(log.finish().unwrap());
+    assert!(world.findings().is_empty(), "{:?}", world.findings());
 }
 
 /// Files are read by a MiB at a time: batches lie across that border, headers and all.
@@ -128,7 +161,7 @@ fn batches_across_the_pieces_that_are_read_are_whole() {
     for value in [1_000, in_header] {
         let world = World::of(&[300], value);
         let log = world.log();
-        let verified = log.verify(&mut |_| {});
+        let verified = log.verify(true, &mut |_| {});
         assert!(verified.findings.is_empty(), "{:?}", verified.findings);
         assert_eq!((verified.batches, verified.records), (300, 3_000));
         let size = size_of(value);

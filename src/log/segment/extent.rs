@@ -1,0 +1,364 @@
+//! How far damage reaches: which batches of a segment are sound, and which offsets are lost between them.
+//!
+//! A damaged header says nothing about itself. What can be trusted is around it:
+//!
+//! * The checkpoint knows the segment's length, its first offset, and the offset behind its last.
+//! * A batch is sound if its checksum, its leader epoch, and the bounds of the segment agree with it.
+//!   Kafka's checksum does not cover the base offset, so that needs a second witness.
+//! * An entry of the offset index is true if a sound batch with that last offset begins there. The entry is
+//!   the second witness. So is the chain: nothing is ever taken out of a segment, so each batch begins with
+//!   the offset behind the one before.
+//!
+//! The offsets that are lost begin where the chain from the nearest trusted batch in front of the damage
+//! breaks, and end in front of the nearest trusted batch behind it, or with the segment. Readers,
+//! `verify` and opening all ask here, so they report the same range, and a seek behind it reads on.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::Segment;
+use super::read::{Batches, History};
+use crate::error::{CorruptReason, Corruption, Error, Result};
+use crate::record::header::{LAST_OFFSET_DELTA_AT, LENGTH_AT, LOG_OVERHEAD, MIN_LENGTH};
+use crate::record::{Batch, BatchHeader, HEADER_BYTES};
+use crate::segment::Headers;
+use crate::storage::StorageFile;
+
+/// The damage that holds a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::log) struct Extent {
+    /// Where the first damaged batch begins.
+    pub(in crate::log) position: u64,
+    /// The first offset that is lost.
+    pub(in crate::log) first: i64,
+    /// Where the next sound batch begins, or the end of the segment.
+    pub(in crate::log) next: u64,
+    /// The first offset of that batch, or the end offset of the segment.
+    pub(in crate::log) resume: i64,
+}
+
+impl Extent {
+    /// The offsets that are lost, first and last.
+    pub(in crate::log) fn offsets(&self) -> (i64, i64) {
+        (self.first, self.resume.saturating_sub(1).max(self.first))
+    }
+}
+
+// Damage, with the offsets that are lost by it.
+impl Segment {
+    /// Damage at a position that a reader came to.
+    pub(in crate::log) fn damaged(
+        &self,
+        position: u64,
+        reason: CorruptReason,
+        history: History<'_>,
+    ) -> Error {
+        self.with_range(self.corrupt(position, None, reason), history)
+    }
+
+    /// Adds to damage of the log that comes without them the offsets that are lost by it. Where the file
+    /// cannot be read, that is the error.
+    pub(super) fn with_range(&self, error: Error, history: History<'_>) -> Error {
+        let Error::Corrupt(mut damage) = error else { return error };
+        if damage.offsets.is_none() && damage.reason != CorruptReason::Index {
+            match self.extent(damage.position, history) {
+                Ok(extent) => {
+                    damage.position = extent.position;
+                    damage.offsets = Some(extent.offsets());
+                }
+                Err(error) => return error,
+            }
+        }
+        Error::Corrupt(damage)
+    }
+
+    fn extent(&self, position: u64, history: History<'_>) -> Result<Extent> {
+        let file = self.open_to_read()?;
+        Judge::new(self, &*file, history)?.extent(position)
+    }
+
+    /// Damage of a file that ends early: the batches behind the last one that is whole are lost.
+    pub(in crate::log) fn cut_short(&self, len: u64) -> Error {
+        self.damaged(len.min(self.len().saturating_sub(1)), CorruptReason::Short, None)
+    }
+
+    /// Whether some batch that reaches into `range` is damaged by itself. By plain reads.
+    pub(super) fn explained(&self, range: &Range<u64>, history: History<'_>) -> Result<bool> {
+        let file = self.open_to_read()?;
+        let judge = Judge::new(self, &*file, history)?;
+        let (mut at, mut offset) = judge.anchor(range.start.saturating_add(1))?;
+        loop {
+            let (lost, first) = judge.follow(at, offset, range.end)?;
+            if lost >= range.end || !judge.is_ours(at..lost)? {
+                return Ok(false);
+            }
+            (at, offset) = judge.resume(lost, first)?;
+            if at > range.start {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Where to read on for `offset`, if it is not lost by the damage that the way there met, or by what
+    /// follows.
+    pub(super) fn locate_behind(
+        self: &Arc<Self>,
+        met: Error,
+        offset: i64,
+        history: History<'_>,
+    ) -> Result<u64> {
+        match met {
+            Error::Corrupt(damage)
+                if damage.offsets.is_none() && damage.reason != CorruptReason::Index =>
+            {
+                self.locate_past(&damage, offset, history)
+            }
+            other => Err(other),
+        }
+    }
+
+    /// As `locate_behind`, of damage of this segment's log.
+    pub(in crate::log) fn locate_past(
+        self: &Arc<Self>,
+        met: &Corruption,
+        offset: i64,
+        history: History<'_>,
+    ) -> Result<u64> {
+        let (mut position, mut reason) = (met.position, met.reason);
+        loop {
+            let extent = self.extent(position, history)?;
+            if offset < extent.resume {
+                return Err(self.corrupt(extent.position, Some(extent.offsets()), reason));
+            }
+            let log = Batches { segment: self, len: self.len(), history };
+            let mut walk = log.walk(extent.resume, extent.next);
+            let found = walk.find(|batch| {
+                !batch.as_ref().is_ok_and(|(_, header)| header.last_offset() < offset)
+            });
+            match found {
+                None => return self.end_of_batches(offset, history),
+                Some(Ok((position, _))) => return Ok(position),
+                Some(Err(Error::Corrupt(damage))) if damage.offsets.is_none() => {
+                    (position, reason) = (damage.position, damage.reason);
+                }
+                Some(Err(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// The end of the segment, where no batch claims to hold `offset` or a later one. If it should, one of
+    /// them claims too little.
+    pub(super) fn end_of_batches(&self, offset: i64, history: History<'_>) -> Result<u64> {
+        let len = self.len();
+        if offset < self.end_offset() {
+            return Err(self.damaged(len.saturating_sub(1), CorruptReason::Offsets, history));
+        }
+        Ok(len)
+    }
+}
+
+/// Looks at batches by plain reads, without their blocks' sums.
+pub(in crate::log) struct Judge<'a> {
+    segment: &'a Segment,
+    file: &'a dyn StorageFile,
+    history: History<'a>,
+    /// The length of the segment, and the offset behind its last.
+    bounds: (u64, i64),
+    /// The offset index as it is stored: to be believed only where a batch agrees.
+    entries: Vec<(i64, u64)>,
+}
+
+impl<'a> Judge<'a> {
+    pub(super) fn new(
+        segment: &'a Segment,
+        file: &'a dyn StorageFile,
+        history: History<'a>,
+    ) -> Result<Self> {
+        // The offset after the length: it is published first.
+        let bounds = (segment.len(), segment.end_offset());
+        Self::within(segment, file, history, bounds)
+    }
+
+    /// Of a segment as it was when it ended at these bounds: a length and an offset.
+    pub(in crate::log) fn within(
+        segment: &'a Segment,
+        file: &'a dyn StorageFile,
+        history: History<'a>,
+        bounds: (u64, i64),
+    ) -> Result<Self> {
+        let (offsets, _) = segment.stored_indexes(true)?;
+        let entries = offsets.map(|index| index.entries().collect()).unwrap_or_default();
+        Ok(Self { segment, file, history, bounds, entries })
+    }
+
+    /// The damage that holds `position`, or that misled whoever came there: a wrong length leads into the
+    /// middle of a sound batch.
+    pub(in crate::log) fn extent(&self, position: u64) -> Result<Extent> {
+        let mut until = position;
+        loop {
+            let (start, base_offset) = self.anchor(until)?;
+            if let Some(extent) = self.last_damage(start, base_offset, until, position)? {
+                return Ok(extent);
+            }
+            if start == 0 {
+                // No damage leads there: nothing in the segment is certain.
+                let (next, resume) = self.bounds;
+                return Ok(Extent { position, first: self.segment.base_offset, next, resume });
+            }
+            // All is sound from there on, so whoever came to `position` was misled further in front.
+            until = start;
+        }
+    }
+
+    /// The last damage between a trusted batch and `until`. That is `position`, which is damaged unless it
+    /// lies inside of a sound batch, or another trusted batch in front of it.
+    fn last_damage(
+        &self,
+        start: u64,
+        base_offset: i64,
+        until: u64,
+        position: u64,
+    ) -> Result<Option<Extent>> {
+        let (mut at, mut offset, mut last) = (start, base_offset, None);
+        loop {
+            let (lost, first) = self.follow(at, offset, until)?;
+            if lost > until || lost == until && until < position {
+                return Ok(last);
+            }
+            (at, offset) = self.resume(lost, first)?;
+            last = Some(Extent { position: lost, first, next: at, resume: offset });
+            let behind = at > until || at == until && until < position;
+            if behind || at >= self.bounds.0 {
+                return Ok(last);
+            }
+        }
+    }
+
+    /// Whether the index agrees with the sound batches of a range. Where it does not, and the sums do not
+    /// either, the batches are another file's.
+    fn is_ours(&self, range: Range<u64>) -> Result<bool> {
+        let behind = self.entries.partition_point(|(_, at)| *at <= range.start);
+        let inside = self.entries.iter().skip(behind).take_while(|(_, at)| *at < range.end);
+        for (last_offset, at) in inside {
+            if self.named(*at, *last_offset)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The nearest batch in front of `position` that an index entry vouches for, or the first one: where it
+    /// begins, and its first offset.
+    fn anchor(&self, position: u64) -> Result<(u64, i64)> {
+        let before = self.entries.partition_point(|(_, at)| *at < position);
+        for (last_offset, at) in self.entries.iter().take(before).rev() {
+            if let Some(header) = self.named(*at, *last_offset)? {
+                return Ok((*at, header.base_offset));
+            }
+        }
+        Ok((0, self.segment.base_offset))
+    }
+
+    /// Follows the chain of sound batches as far as `until`: where it ends, and with which offset it would
+    /// go on.
+    fn follow(&self, position: u64, base_offset: i64, until: u64) -> Result<(u64, i64)> {
+        let (mut at, mut offset) = (position, base_offset);
+        while at < until
+            && let Some(header) = self.sound(at, Some(offset))?
+        {
+            at = at.saturating_add(header.total_bytes() as u64);
+            offset = header.next_offset();
+        }
+        Ok((at, offset))
+    }
+
+    /// The nearest trusted batch behind the damaged one at `lost`, or the end of the segment: where it
+    /// begins, and its first offset, which lies behind `first`.
+    fn resume(&self, lost: u64, first: i64) -> Result<(u64, i64)> {
+        let neighbour = self.neighbour(lost, first)?;
+        let behind = self.entries.partition_point(|(_, at)| *at <= lost);
+        for (last_offset, at) in self.entries.iter().skip(behind) {
+            if let Some(neighbour) = neighbour.filter(|(next, _)| next <= at) {
+                return Ok(neighbour);
+            }
+            if let Some(header) = self.named(*at, *last_offset)?
+                && header.base_offset > first
+            {
+                return Ok((*at, header.base_offset));
+            }
+        }
+        Ok(neighbour.unwrap_or(self.bounds))
+    }
+
+    /// The batch that follows by the length that the damaged one claims. It is believed if it begins with
+    /// the offset that the damaged one claims too, or if the chain leads from it to an index entry or to the
+    /// end of the segment.
+    fn neighbour(&self, lost: u64, first: i64) -> Result<Option<(u64, i64)>> {
+        let Some((bytes, last_offset_delta)) = self.claims(lost)? else { return Ok(None) };
+        let at = lost.saturating_add(bytes);
+        let Some(header) = self.sound(at, None)?.filter(|header| header.base_offset > first) else {
+            return Ok(None);
+        };
+        let base_offset = header.base_offset;
+        let claimed = first.saturating_add(i64::from(last_offset_delta)).saturating_add(1);
+        let agreed = base_offset == claimed;
+        let proven = agreed || self.leads_to_anchor(at, base_offset)?;
+        Ok(proven.then_some((at, base_offset)))
+    }
+
+    /// Length and last offset delta as the header at a position has them, right or wrong.
+    fn claims(&self, position: u64) -> Result<Option<(u64, i32)>> {
+        let mut bytes = [0; HEADER_BYTES];
+        if self.file.read_at(&mut bytes, position)? < HEADER_BYTES {
+            return Ok(None);
+        }
+        let field = |at: usize| {
+            bytes.get(at..).and_then(|bytes| bytes.first_chunk()).copied().map(i32::from_be_bytes)
+        };
+        let (Some(length), Some(delta)) = (field(LENGTH_AT), field(LAST_OFFSET_DELTA_AT)) else {
+            return Ok(None);
+        };
+        Ok((length >= MIN_LENGTH)
+            .then(|| ((length as u64).saturating_add(LOG_OVERHEAD as u64), delta)))
+    }
+
+    fn leads_to_anchor(&self, position: u64, base_offset: i64) -> Result<bool> {
+        let behind = self.entries.partition_point(|(_, at)| *at < position);
+        let entry = self.entries.get(behind).copied();
+        let until = entry.map_or(self.bounds.0, |(_, at)| at);
+        let (at, offset) = self.follow(position, base_offset, until)?;
+        Ok(match entry {
+            None => (at, offset) == self.bounds,
+            Some((last_offset, entry)) => {
+                let named = self.named(entry, last_offset)?;
+                at == entry && named.is_some_and(|header| header.base_offset == offset)
+            }
+        })
+    }
+
+    /// The sound batch that an index entry names.
+    fn named(&self, position: u64, last_offset: i64) -> Result<Option<BatchHeader>> {
+        let header = self.sound(position, None)?;
+        Ok(header.filter(|header| header.last_offset() == last_offset))
+    }
+
+    /// The header of the batch at a position, if nothing speaks against it.
+    fn sound(&self, position: u64, expected: Option<i64>) -> Result<Option<BatchHeader>> {
+        let mut bytes = vec![0; HEADER_BYTES];
+        let read = self.file.read_at(&mut bytes, position)?;
+        let Ok(header) = BatchHeader::parse(bytes.get(..read).unwrap_or_default()) else {
+            return Ok(None);
+        };
+        if self.segment.refuted(position, self.bounds, &header, self.history).is_some()
+            || expected.is_some_and(|offset| offset != header.base_offset)
+        {
+            return Ok(None);
+        }
+        // Not more than the segment holds: that was compared.
+        bytes.resize(header.total_bytes(), 0);
+        let read = self.file.read_at(&mut bytes, position)?;
+        let batch = Batch::parse(bytes.get(..read).unwrap_or_default());
+        let whole = batch.is_ok_and(|batch| batch.verify_crc().is_ok());
+        Ok(whole.then_some(header))
+    }
+}
