@@ -206,7 +206,11 @@ impl Run {
                     at = at.with_leader_epoch(*epoch);
                 }
                 match self.consumer.seek(&p, at) {
-                    Ok(()) => assert_eq!(self.consumer.position(&p).unwrap(), at),
+                    Ok(()) => {
+                        let now = self.consumer.position(&p).unwrap();
+                        assert_eq!(now.offset(), at.offset());
+                        assert_eq!(now.leader_epoch(), at.leader_epoch());
+                    }
                     Err(Error::Misuse(_)) => assert!(*offset < 0 || epoch.unwrap_or(0) < 0),
                     Err(Error::LogTruncated { .. }) => assert!(epoch.is_some()),
                     Err(error) => panic!("{step:?}: {error}"),

@@ -187,7 +187,7 @@ fn a_line_that_is_refused_is_named_and_those_before_it_are_in() {
     let ran = cli.feed(&["produce", "orders"], &input);
     assert_eq!(ran.code, Some(1));
     assert!(ran.stderr.starts_with("grouplog: line 1501 of stdin is refused"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("max.message.bytes 2000"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("max.message.bytes allows: 2000"), "{}", ran.stderr);
     assert!(ran.stderr.contains("the 1500 lines before it were appended"), "{}", ran.stderr);
     assert!(cli.ok(&["consume", "orders"]) == before);
 

@@ -71,7 +71,8 @@ pub(crate) fn of(broker: &impl Look) -> String {
         }
     }
     for name in broker.groups() {
-        for offset in broker.group(&name).unwrap().offsets {
+        let offsets = broker.group(&name).unwrap().offsets;
+        for offset in offsets.iter().filter(|offset| offset.committed.is_some()) {
             let at = offset.commit_timestamp.map(grouplog::Timestamp::as_millis);
             writeln!(
                 out,
