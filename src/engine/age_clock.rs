@@ -21,6 +21,7 @@
 
 use std::time::Duration;
 
+use crate::time::Clock;
 use crate::types::Timestamp;
 
 const MINUTE: i64 = 60_000;
@@ -51,11 +52,11 @@ pub(crate) struct AgeClock {
 
 impl AgeClock {
     /// The clock of a folder that is opened now.
-    pub(crate) fn resume(
-        last_seen: Option<LastSeen>,
-        wall: Timestamp,
-        monotonic: Duration,
-    ) -> Self {
+    pub(crate) fn resume(last_seen: Option<LastSeen>, clock: &dyn Clock) -> Self {
+        Self::at(last_seen, clock.now(), clock.monotonic())
+    }
+
+    fn at(last_seen: Option<LastSeen>, wall: Timestamp, monotonic: Duration) -> Self {
         let wall = wall.as_millis();
         let (base, added) = last_seen.map_or((wall, 0), |last| opened(last, wall));
         Self { base, since: monotonic, added, wall, monotonic }
@@ -122,7 +123,7 @@ fn opened(last: LastSeen, wall: i64) -> (i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::{Clock, ManualClock};
+    use crate::time::ManualClock;
 
     /// Far from 1970, and from the end of time.
     const START: i64 = 20_000 * DAY;
@@ -142,7 +143,7 @@ mod tests {
     impl Machine {
         fn new() -> Self {
             let clock = ManualClock::at(Timestamp::from_millis(START));
-            let ages = AgeClock::resume(None, clock.now(), clock.monotonic());
+            let ages = AgeClock::resume(None, &clock);
             Self { clock, ages }
         }
 
@@ -165,7 +166,7 @@ mod tests {
             self.clock.advance(time);
             self.set_by(set_by);
             let clock = ManualClock::at(self.clock.now());
-            self.ages = AgeClock::resume(Some(last), clock.now(), clock.monotonic());
+            self.ages = AgeClock::resume(Some(last), &clock);
             self.clock = clock;
         }
     }
@@ -295,7 +296,7 @@ mod tests {
     fn a_count_that_is_ahead_comes_back_to_a_clock_that_is_right() {
         let mut machine = Machine::new();
         machine.set_by(YEARS);
-        machine.ages = AgeClock::resume(None, machine.clock.now(), machine.clock.monotonic());
+        machine.ages = AgeClock::resume(None, &machine.clock);
         machine.closed_for(days(1), -YEARS);
         machine.closed_for(days(1), 0);
         let used = machine.used();
@@ -320,7 +321,7 @@ mod tests {
             for wall in [i64::MIN, -1, 0, i64::MAX] {
                 let [last, wall] = [last, wall].map(Timestamp::from_millis);
                 let last = LastSeen { count: last, wall: last };
-                let mut ages = AgeClock::resume(Some(last), wall, Duration::MAX);
+                let mut ages = AgeClock::at(Some(last), wall, Duration::MAX);
                 for wall in [i64::MAX, i64::MIN, 0].map(Timestamp::from_millis) {
                     assert!(ages.now(wall, Duration::MAX) <= wall);
                     assert!(ages.stamp(wall, Duration::ZERO) >= wall);

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use grouplog::storage::{Memory, Storage};
 use grouplog::time::{ManualClock, Random, SeededRandom};
@@ -58,6 +59,9 @@ pub(crate) struct Setup {
 pub(crate) fn config(setup: Setup, seed: u64) -> BrokerConfig {
     config_with(setup, seed, &Arc::new(clock()))
 }
+
+/// In milliseconds.
+const WEEK: u64 = 7 * 24 * 3_600_000;
 
 /// The clock of all lives.
 fn clock() -> ManualClock {
@@ -334,13 +338,18 @@ impl Life {
     fn expire(&mut self) -> Result<(), End> {
         let groups: BTreeSet<String> =
             self.history.state().offsets.keys().map(|(group, _)| group.clone()).collect();
+        // Stamps may lie ahead of the wall clock, which is set back after each week.
+        let stamps = groups.iter().filter_map(|group| self.broker.describe_group(group).ok());
+        let stamps = stamps.flat_map(|group| group.offsets).filter_map(|row| row.commit_timestamp);
+        let last = stamps.map(Timestamp::as_millis).max().unwrap_or(NOW);
         for group in groups {
             self.history.attempt(Change::Forget { group, place: None });
         }
         let Some(clock) = self.clock.clone() else {
             return Err(End::Violation("the time of this life cannot be moved".into()));
         };
-        clock.set_wall(Timestamp::from_millis(NOW + 7 * 24 * 3_600_000));
+        clock.advance(Duration::from_millis((last - NOW) as u64 + WEEK));
+        clock.set_wall(Timestamp::from_millis(last + WEEK as i64));
         let done = self.broker.maintain();
         clock.set_wall(Timestamp::from_millis(NOW));
         done.map_err(unexpected)?;

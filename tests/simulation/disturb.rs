@@ -181,7 +181,7 @@ impl World {
     }
 
     /// Whether a change of files was made to fail since the folder was opened.
-    fn has_ever_failed(&self) -> bool {
+    pub(crate) fn has_ever_failed(&self) -> bool {
         self.trouble.has_fired || self.change_failed_since(Mark::default())
     }
 

@@ -10,7 +10,7 @@ use grouplog::time::{Clock, ManualClock, Random, SeededRandom};
 use grouplog::{Broker, BrokerConfig, Error, Position, Timestamp, TopicId};
 
 use crate::action::Action;
-use crate::disturb::Trouble;
+use crate::disturb::{Mark, Trouble};
 use crate::folder;
 use crate::member::Kept;
 use crate::observe::observe;
@@ -319,7 +319,8 @@ impl World {
     /// The folder was closed: everything is durable, and nothing is left to repair.
     pub(crate) fn was_closed(&mut self) {
         self.history.synced();
-        self.closed = true;
+        // A file of a deleted segment that could not be removed is left to the next opening.
+        self.closed = !self.has_ever_failed() && !self.read_failed_since(Mark::default());
     }
 
     /// Notes a change and tries it; what it gave, or `None` if it was refused for a good reason.

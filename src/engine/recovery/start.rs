@@ -37,8 +37,7 @@ pub(super) fn start(
     let background = Background::new();
     let start = Start::after(&loaded.replayed);
     let wake = Box::new(background.requester());
-    let id = loaded.image.directory_id;
-    let journal = start_journal(&storage, &config, id, epoch, &start, wake)?;
+    let journal = start_journal(&storage, &config, loaded.image.directory_id, epoch, &start, wake)?;
     let cut = cut_files(&*storage, to_cut, &loaded)?;
     let Loaded { image, logs, registry, catalogue, offsets, .. } = loaded;
     // Replayed frames may exist only in the page cache. And until a checkpoint points into the new journal
@@ -56,7 +55,6 @@ pub(super) fn start(
         Ok(()) => {}
         Err(error) => return Err(error),
     }
-    let (wall, monotonic) = (config.clock.now(), config.clock.monotonic());
     let engine = Arc::new(Engine {
         storage,
         reserve,
@@ -73,7 +71,7 @@ pub(super) fn start(
         groups: Groups::new(config.group_max_size),
         background,
         writer: Writer::new(),
-        ages: Mutex::new(AgeClock::resume(image.last_seen, wall, monotonic)),
+        ages: Mutex::new(AgeClock::resume(image.last_seen, &*config.clock)),
         lock: Mutex::new(Some(lock)),
         closed: AtomicBool::new(false),
         handles: AtomicUsize::new(0),
