@@ -10,6 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+#[path = "layering/cycles.rs"]
+mod cycles;
+#[path = "layering/scan.rs"]
+mod scan;
+
+use cycles::Graph;
+use scan::{blank, tokens};
+
 /// Modules of the crate and their ranks. A module may import only lower ranks.
 const TABLE: &[(&str, u32)] = &[
     ("types", 0),
@@ -50,7 +58,7 @@ struct Source {
 }
 
 fn sources(folder: &str) -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let root = root(folder);
     let mut paths = Vec::new();
     collect(&root, &mut paths);
     paths.sort();
@@ -59,6 +67,10 @@ fn sources(folder: &str) -> Vec<Source> {
         code: blank(&std::fs::read_to_string(path).unwrap()),
     };
     paths.iter().map(read).collect()
+}
+
+fn root(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)
 }
 
 fn collect(folder: &Path, out: &mut Vec<PathBuf>) {
@@ -70,78 +82,6 @@ fn collect(folder: &Path, out: &mut Vec<PathBuf>) {
             out.push(path);
         }
     }
-}
-
-/// The text with comments, strings and character literals replaced by spaces.
-fn blank(text: &str) -> String {
-    let chars: Vec<char> = text.chars().collect();
-    let at = |i: usize| chars.get(i).copied().unwrap_or('\0');
-    let mut out = String::with_capacity(text.len());
-    let mut i = 0;
-    while i < chars.len() {
-        let end = literal_end(&chars, i);
-        if end == i {
-            out.push(at(i));
-            i += 1;
-        } else {
-            out.extend((i..end).map(|j| if at(j) == '\n' { '\n' } else { ' ' }));
-            i = end;
-        }
-    }
-    out
-}
-
-/// The end of the comment or literal that begins at `i`; `i` if none does.
-fn literal_end(chars: &[char], i: usize) -> usize {
-    let at = |i: usize| chars.get(i).copied().unwrap_or('\0');
-    let word = |c: char| c.is_alphanumeric() || c == '_';
-    match (at(i), at(i + 1)) {
-        ('/', '/') => (i..chars.len()).find(|&j| at(j) == '\n').unwrap_or(chars.len()),
-        ('/', '*') => {
-            (i + 2..chars.len()).find(|&j| (at(j), at(j + 1)) == ('*', '/')).map_or(i, |j| j + 2)
-        }
-        ('r', '"' | '#') if i == 0 || !word(at(i - 1)) || at(i - 1) == 'b' => {
-            let hashes = (i + 1..chars.len()).take_while(|&j| at(j) == '#').count();
-            if at(i + 1 + hashes) != '"' {
-                return i; // A raw identifier.
-            }
-            let closes = |j: &usize| at(*j) == '"' && (1..=hashes).all(|k| at(j + k) == '#');
-            let close = (i + 2 + hashes..chars.len()).find(closes);
-            close.map_or(chars.len(), |j| j + 1 + hashes)
-        }
-        ('"', _) => {
-            let mut j = i + 1;
-            while j < chars.len() && at(j) != '"' {
-                j += if at(j) == '\\' { 2 } else { 1 };
-            }
-            j + 1
-        }
-        // A character, not a lifetime.
-        ('\'', '\\') => (i + 3..chars.len()).find(|&j| at(j) == '\'').map_or(i, |j| j + 1),
-        ('\'', _) if at(i + 2) == '\'' => i + 3,
-        _ => i,
-    }
-    .min(chars.len())
-}
-
-/// The words and single signs of blanked code; `::` is one sign.
-fn tokens(code: &str) -> Vec<&str> {
-    let mut out = Vec::new();
-    let mut rest = code.trim_start();
-    while let Some(first) = rest.chars().next() {
-        let word = |c: char| c.is_alphanumeric() || c == '_';
-        let len = if word(first) {
-            rest.find(|c| !word(c)).unwrap_or(rest.len())
-        } else if rest.starts_with("::") {
-            2
-        } else {
-            first.len_utf8()
-        };
-        let (token, tail) = rest.split_at(len);
-        out.push(token);
-        rest = tail.trim_start();
-    }
-    out
 }
 
 /// How deep below the crate's root the module of a file is: 1 for `group/mod.rs`, 2 for `group/member.rs`.
@@ -295,6 +235,11 @@ fn modules_import_only_what_lies_below_them() {
 }
 
 #[test]
+fn files_do_not_import_each_other_in_circles() {
+    assert_none(&Graph::of(&sources("src")).cycles(), "import cycles between files");
+}
+
+#[test]
 fn the_binary_uses_the_public_api_alone() {
     let mut binary = sources("src");
     binary.retain(|source| source.path.starts_with("bin/"));
@@ -365,4 +310,44 @@ fn the_scanner_sees_every_form_of_an_import() {
     assert_eq!(found("broker/mod.rs", "use crate::consumer::Source;"), 0, "handles make handles");
     assert_eq!(found("engine/state.rs", "use crate::consumer::Source;"), 1, "against the table");
     assert_eq!(found("novel/mod.rs", ""), 1, "not in the table");
+}
+
+/// The rule on circles holds only if it sees every form of an import.
+#[test]
+fn the_graph_sees_every_circle_and_no_other() {
+    let circles = |files: &[(&str, &str)]| {
+        let source =
+            |(path, text): &(&str, &str)| Source { path: (*path).into(), code: blank(text) };
+        Graph::of(&files.iter().map(source).collect::<Vec<_>>()).cycles().len()
+    };
+    let module =
+        ("group/mod.rs", "mod a; mod b; pub(crate) use a::A; pub(crate) use b::B; struct C;");
+    for (a, b) in [
+        ("use super::b::B;", "use super::a::A;"),
+        ("use super::B;", "use crate::group::A;"),
+        ("use super::{C, b::{self, B}};", "use super::{a, C};"),
+        ("fn f() { super::b::f() }", "fn f() -> super::a::A { A }"),
+        ("use super::b::*;", "mod tests { use super::super::a::A; }"),
+        ("use crate::group::B as Other;", "use crate::{group::A, error::Error};"),
+    ] {
+        assert_eq!(circles(&[module, ("group/a.rs", a), ("group/b.rs", b)]), 1, "{a} / {b}");
+        assert_eq!(
+            circles(&[module, ("group/a.rs", a), ("group/b.rs", "use super::C;")]),
+            0,
+            "{a}"
+        );
+    }
+    // A longer one, through a folder's module and a re-export of a re-export.
+    let lib = ("lib.rs", "pub use group::A;");
+    let log = ("log/mod.rs", "mod inner; pub use inner::Log;");
+    let inner = ("log/inner.rs", "use crate::A; pub struct Log;");
+    assert_eq!(circles(&[lib, module, log, inner, ("group/a.rs", "use crate::log::Log;")]), 1);
+    // Its own folder's module, visibility, other crates and comments make none.
+    let own =
+        ("group/a.rs", "use super::C; pub(in crate::group) struct A; use std::b::B; // super::b");
+    assert_eq!(circles(&[module, own, ("group/b.rs", "use super::a::A;")]), 0);
+    // A file below a folder that names what the folder's parent defines is no exception.
+    let below = ("group/b/inner.rs", "use crate::group::C;");
+    let parent = ("group/mod.rs", "mod b; use b::inner::I; struct C;");
+    assert_eq!(circles(&[parent, ("group/b/mod.rs", "mod inner;"), below]), 1);
 }

@@ -11,11 +11,13 @@ use crate::sync::{Condvar, Mutex, OnceLock};
 use crate::time::{Clock, Random};
 use crate::types::{Lsn, planted};
 
-use super::header::{Decoded, FIRST_FRAME, FileHeader};
+use super::header::{Decoded, FIRST_FRAME, FileHeader, sequence_after};
 use super::prepare::Preparing;
-use super::replay::unsupported;
-use super::slot::{FOLDER, Slot, erase_header, list, read_header, remove_unfinished, slot_path};
-use super::state::{Life, State};
+use super::scan::unsupported;
+use super::slot::{
+    FOLDER, Slot, erase_header, free_number, list, read_header, remove_unfinished, slot_path,
+};
+use super::state::{Life, SPARES_AT_FIRST, State};
 use super::sync::SyncState;
 use super::trouble::Trouble;
 use super::worker::Signal;
@@ -121,11 +123,6 @@ fn first_slot(storage: &dyn Storage, config: &JournalConfig, found: &mut Survey)
     Slot::create(storage, number, config.file_bytes, config.mode)
 }
 
-/// The lowest slot number that is not taken.
-pub(super) fn free_number(numbers: &BTreeSet<u32>) -> u32 {
-    (0..u32::MAX).find(|number| !numbers.contains(number)).unwrap_or(u32::MAX)
-}
-
 fn check(config: &JournalConfig) -> Result<()> {
     if !config.file_bytes.is_multiple_of(4096) || config.file_bytes < FILE_BYTES_MIN {
         return Err(Error::InvalidConfig {
@@ -200,15 +197,6 @@ fn survey(storage: &dyn Storage, config: &JournalConfig, start: &Start) -> Resul
     Ok(survey)
 }
 
-pub(super) fn sequence_after(sequence: u32) -> Result<u32> {
-    sequence.checked_add(1).ok_or(Error::LimitExceeded {
-        what: "journal files ever begun",
-        found: u64::from(u32::MAX) + 1,
-        max: u64::from(u32::MAX),
-    })
-}
-
-pub(super) const SPARES_AT_FIRST: usize = 2;
 const FILE_BYTES_MIN: u32 = 16 << 10;
 /// A quarter of it is a frame, whose positions are `u32`.
 const MAX_BYTES_MAX: u64 = 8 << 30;

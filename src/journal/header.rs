@@ -25,7 +25,7 @@
 //! field of this header or of a frame gets another meaning. A new kind of section needs no new version: the
 //! kind itself says whether a reader may skip it (`section`).
 
-use crate::error::CorruptReason;
+use crate::error::{CorruptReason, Error, Result};
 use crate::types::{Epoch, Lsn, planted};
 
 use super::field::{array, u32_at, u64_at};
@@ -120,6 +120,18 @@ pub(super) const HEADER_BYTES: usize = 72;
 pub(super) const MAX_VERSION: u32 = VERSION;
 /// Where the first frame of a file lies.
 pub(super) const FIRST_FRAME: u32 = 4096;
+
+/// Returns the next sequence number.
+///
+/// # Errors
+/// `LimitExceeded` after 4,294,967,295 files.
+pub(super) fn sequence_after(sequence: u32) -> Result<u32> {
+    sequence.checked_add(1).ok_or(Error::LimitExceeded {
+        what: "journal files ever begun",
+        found: u64::from(u32::MAX) + 1,
+        max: u64::from(u32::MAX),
+    })
+}
 
 #[cfg(test)]
 mod tests {

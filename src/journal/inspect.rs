@@ -5,7 +5,7 @@ use crate::types::{Epoch, Lsn};
 
 use super::frame::{FRAME_HEADER, FrameHeader, Kind, frame_bytes, payload_crc};
 use super::header::{Decoded, FIRST_FRAME, FileHeader};
-use super::replay::unsupported;
+use super::scan::unsupported;
 
 /// The header of a journal file.
 #[derive(Debug, Clone, Copy)]

@@ -17,16 +17,11 @@
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
-use std::path::Path;
-
-use crate::error::{Error, Result};
-use crate::storage::Storage;
+use crate::error::Result;
 use crate::types::{Lsn, planted};
 
 use super::frame::{FRAME_HEADER, claims};
-use super::header::FileHeader;
-use super::replay::{Found, Frame, Replayed, scan, walk};
-use super::slot::FOLDER;
+use super::scan::{Found, Life};
 
 /// Where a replay ended, and what it found there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,35 +37,6 @@ pub(crate) struct Mark {
     pub(super) blank: Vec<Life>,
 }
 
-/// One life of a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Life {
-    pub(super) slot: u32,
-    pub(super) header: FileHeader,
-}
-
-/// Visits the Data frames behind a mark, as [`replay`](super::replay) would after those in front of it;
-/// `None`, without a look at any frame, if there is nothing new.
-///
-/// # Errors
-/// Those of `replay`; `Busy` also where the journal does not lead on from the mark. The caller starts over from
-/// the checkpoint then, which says what is wrong, if anything is.
-pub(crate) fn replay_on(
-    storage: &dyn Storage,
-    directory_id: [u8; 16],
-    mark: &Mark,
-    visit: &mut dyn FnMut(Frame<'_>) -> Result<()>,
-) -> Result<Option<Replayed>> {
-    let files = scan(storage, directory_id)?;
-    if mark.is_the_end_of(&files)? {
-        return Ok(None);
-    }
-    if !mark.leads_on_in(&files) {
-        return Err(Error::Busy { path: storage.display_path(Path::new(FOLDER)) });
-    }
-    walk(storage, directory_id, files, mark.end, mark.blank.clone(), visit).map(Some)
-}
-
 impl Mark {
     pub(super) fn new(files: impl Iterator<Item = Life>) -> Self {
         let (end, stop) = (Lsn::ZERO, Lsn::ZERO);
@@ -84,7 +50,7 @@ impl Mark {
     }
 
     /// M3.
-    fn is_the_end_of(&self, files: &[Found]) -> Result<bool> {
+    pub(super) fn is_the_end_of(&self, files: &[Found]) -> Result<bool> {
         let unchanged = files.iter().map(Found::life).eq(self.files.iter().copied());
         let file = files.iter().find(|file| file.life().header.sequence == self.stop.sequence());
         let begun = claims(&self.bytes, self.stop) && !planted("half_a_frame_is_none");
@@ -97,7 +63,7 @@ impl Mark {
     }
 
     /// M2.
-    fn leads_on_in(&self, files: &[Found]) -> bool {
+    pub(super) fn leads_on_in(&self, files: &[Found]) -> bool {
         let mut known = self.files.iter();
         let own = known.find(|life| life.header.sequence == self.end.sequence());
         let is_there = own.is_some_and(|own| files.iter().any(|file| file.life() == *own));

@@ -24,6 +24,7 @@
 //! `state` (what an append touches; never held during a sync) -> `sync`; `signal` and `thread` are taken
 //! alone. The journal calls back (`on_half_full`) under none of them.
 
+mod append;
 mod create;
 mod field;
 mod frame;
@@ -34,6 +35,7 @@ mod mark;
 mod models;
 mod prepare;
 mod replay;
+mod scan;
 mod section;
 mod slot;
 mod space;
@@ -57,8 +59,9 @@ use crate::time::{Clock, Random};
 use crate::types::{Epoch, Lsn, PanicWatch, planted};
 
 pub(crate) use inspect::{inspect_frames, inspect_header};
-pub(crate) use mark::{Mark, replay_on};
-pub(crate) use replay::{Frame, Replayed, check_versions, replay};
+pub(crate) use mark::Mark;
+pub(crate) use replay::{Frame, Replayed, replay, replay_on};
+pub(crate) use scan::check_versions;
 pub(crate) use section::{SECTION_HEADER, SectionKind, section_header, sections};
 pub(crate) use space::Credit;
 

@@ -7,11 +7,10 @@ use std::io;
 use crate::error::{Error, Result};
 use crate::types::{Lsn, planted};
 
-use super::create::{SPARES_AT_FIRST, free_number, sequence_after};
 use super::frame::NEXT_BYTES;
-use super::header::{FIRST_FRAME, FileHeader};
-use super::slot::{Slot, slot_path};
-use super::state::{Life, State, Unneeded};
+use super::header::{FIRST_FRAME, FileHeader, sequence_after};
+use super::slot::{Slot, free_number, slot_path};
+use super::state::{Life, SPARES_AT_FIRST, State, Unneeded};
 use super::{JournalConfig, Shared};
 
 /// What the one thread that prepares files keeps.

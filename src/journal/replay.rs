@@ -22,17 +22,17 @@
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use crate::error::{CorruptReason, Error, Result, Unreadable};
-use crate::storage::{OpenMode, Storage, StorageFile};
+use crate::storage::Storage;
 use crate::types::{Epoch, Lsn, planted};
 
 use super::field::u32_at;
 use super::frame::{FRAME_HEADER, FrameHeader, Kind, claims, frame_bytes, payload_crc};
-use super::header::{Decoded, FIRST_FRAME, FileHeader, MAX_VERSION};
-use super::mark::{Life, Mark};
-use super::slot::{FOLDER, list, read_header, slot_path};
+use super::header::{Decoded, FIRST_FRAME};
+use super::mark::Mark;
+use super::scan::{Found, Life, scan};
+use super::slot::{FOLDER, read_header};
 
 /// A Data frame.
 #[derive(Debug, Clone, Copy)]
@@ -92,8 +92,30 @@ pub(crate) fn replay(
     walk(storage, directory_id, files, from, Vec::new(), visit)
 }
 
+/// Visits the Data frames behind a mark, as [`replay`] would after those in front of it;
+/// `None`, without a look at any frame, if there is nothing new.
+///
+/// # Errors
+/// Those of `replay`; `Busy` also where the journal does not lead on from the mark. The caller starts over from
+/// the checkpoint then, which says what is wrong, if anything is.
+pub(crate) fn replay_on(
+    storage: &dyn Storage,
+    directory_id: [u8; 16],
+    mark: &Mark,
+    visit: &mut dyn FnMut(Frame<'_>) -> Result<()>,
+) -> Result<Option<Replayed>> {
+    let files = scan(storage, directory_id)?;
+    if mark.is_the_end_of(&files)? {
+        return Ok(None);
+    }
+    if !mark.leads_on_in(&files) {
+        return Err(Error::Busy { path: storage.display_path(Path::new(FOLDER)) });
+    }
+    walk(storage, directory_id, files, mark.end, mark.blank.clone(), visit).map(Some)
+}
+
 /// As [`replay`], of these files, of which some are known to have held no frame.
-pub(super) fn walk(
+fn walk(
     storage: &dyn Storage,
     directory_id: [u8; 16],
     files: Vec<Found>,
@@ -123,72 +145,6 @@ pub(super) fn walk(
     walk.chain(from)?;
     walk.result.mark.end = walk.result.end;
     Ok(walk.result)
-}
-
-/// A file with a valid header.
-#[derive(Debug, Clone)]
-pub(super) struct Found {
-    slot: u32,
-    pub(super) file: Arc<dyn StorageFile>,
-    header: FileHeader,
-}
-
-impl Found {
-    pub(super) fn life(&self) -> Life {
-        Life { slot: self.slot, header: self.header }
-    }
-
-    fn corrupt(&self, position: u32, reason: CorruptReason) -> Error {
-        Error::corrupt(self.file.path(), u64::from(position), reason)
-    }
-}
-
-/// All files with valid headers, by sequence.
-///
-/// Files with invalid headers, or those of another folder, are left out: a crash may have left one that
-/// was being prepared, in disk blocks of a file that was removed. Where one of them should follow, its
-/// absence is noticed.
-pub(super) fn scan(storage: &dyn Storage, directory_id: [u8; 16]) -> Result<Vec<Found>> {
-    let mut files: Vec<Found> = Vec::new();
-    for (slot, _) in list(storage)? {
-        let file = storage.open(&slot_path(slot), OpenMode::Read)?;
-        match read_header(&*file)? {
-            Decoded::Unsupported(found) => return Err(unsupported(found).at(file.path(), 8)),
-            Decoded::Valid(header)
-                if header.directory_id == directory_id || planted("replay_foreign_file") =>
-            {
-                files.push(Found { slot, file, header });
-            }
-            Decoded::Invalid | Decoded::Valid(_) => {}
-        }
-    }
-    files.sort_by_key(|file| file.header.sequence);
-    let twice = files.array_windows().find(|[a, b]| a.header.sequence == b.header.sequence);
-    if let Some([_, second]) = twice {
-        return Err(second.corrupt(0, CorruptReason::Field));
-    }
-    Ok(files)
-}
-
-/// Refuses a journal of a version that this build does not know, by the headers of its files. Needs no lock
-/// and changes nothing. A file that cannot be read, since the writer has just removed it perhaps, is left to the
-/// replay.
-///
-/// # Errors
-/// `UnsupportedFormat`.
-pub(crate) fn check_versions(storage: &dyn Storage) -> Result<()> {
-    for (slot, _) in list(storage).unwrap_or_default() {
-        let Ok(file) = storage.open(&slot_path(slot), OpenMode::Read) else { continue };
-        if let Ok(Decoded::Unsupported(found)) = read_header(&*file) {
-            return Err(unsupported(found).at(file.path(), 8));
-        }
-    }
-    Ok(())
-}
-
-/// A journal file of another version.
-pub(super) fn unsupported(found: u32) -> Unreadable {
-    Unreadable::unsupported("format version", found, MAX_VERSION)
 }
 
 /// How the walk through one file ended.

@@ -4,6 +4,7 @@
 //! header (sequence, salt). A file is opened once and its descriptor kept until the journal is dropped:
 //! a failed write-back is reported once per descriptor, and must not be lost by closing it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -228,6 +229,11 @@ pub(super) fn list(storage: &dyn Storage) -> Result<Vec<(u32, u64)>> {
     }
     slots.sort_unstable();
     Ok(slots)
+}
+
+/// The lowest slot number that is not taken.
+pub(super) fn free_number(numbers: &BTreeSet<u32>) -> u32 {
+    (0..u32::MAX).find(|number| !numbers.contains(number)).unwrap_or(u32::MAX)
 }
 
 pub(super) fn slot_path(number: u32) -> PathBuf {

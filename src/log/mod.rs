@@ -19,6 +19,8 @@ mod batch;
 mod buffers;
 mod delete_records;
 mod epochs;
+mod folder;
+mod image;
 #[cfg(all(test, loom))]
 mod models;
 mod open_files;
@@ -51,12 +53,12 @@ pub(crate) use append::{
 use buffers::Buffers;
 pub(crate) use delete_records::{LOG_START_SECTION_BYTES, LogStartSection};
 pub(crate) use epochs::history_from;
+pub(crate) use folder::{METADATA_FILE, read_topic_id};
+pub(crate) use image::{LogImage, SegmentImage, is_deleted};
 pub(crate) use read::{Chunk, Cursor, FetchLimits, Fetched, FetchedRecord};
-pub(crate) use recover::LogImage;
 pub(crate) use section::{APPEND_HEADER_BYTES, AppendSection};
-pub(crate) use settle::read_topic_id;
 pub(crate) use verify::Verified;
-pub(crate) use write_out::{Capture, Captured, METADATA_FILE, SegmentImage, is_deleted};
+pub(crate) use write_out::{Capture, Captured};
 
 use append::Appender;
 use open_files::OpenFiles;

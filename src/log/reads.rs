@@ -1,11 +1,20 @@
 //! Which segments are open for reading: the least recently used ones are closed when there are too many.
 
-use std::sync::{Arc, Weak};
+use std::fmt;
+use std::sync::Weak;
 
-use super::segment::Segment;
 use crate::config::ReadMode;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
+
+/// What the cache holds: something that is open for reading.
+pub(super) trait Evict: Send + Sync + fmt::Debug {
+    /// Forgets that it was used.
+    fn unmark(&self);
+
+    /// Closes it, unless it was used since the last call, or is being opened. Returns whether it is closed.
+    fn close_reader(&self) -> bool;
+}
 
 /// The segments that are open for reading, at most `limit` (the clock algorithm: a hand goes round, and
 /// closes those that were not used since it came by last).
@@ -21,7 +30,7 @@ pub(super) struct Reads {
 
 #[derive(Debug, Default)]
 struct Ring {
-    segments: Vec<Weak<Segment>>,
+    segments: Vec<Weak<dyn Evict>>,
     hand: usize,
 }
 
@@ -45,9 +54,9 @@ impl Reads {
     }
 
     /// Takes in a segment that was opened, and closes others for it. Called without its locks.
-    pub(super) fn admit(&self, segment: &Arc<Segment>) {
+    pub(super) fn admit(&self, segment: Weak<dyn Evict>) {
         let mut ring = self.ring.lock();
-        ring.segments.push(Arc::downgrade(segment));
+        ring.segments.push(segment);
         // Twice round at most: the first time takes the marks.
         let mut steps = ring.segments.len().saturating_mul(2);
         while ring.segments.len() > self.limit && steps > 0 {

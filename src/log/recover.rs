@@ -4,23 +4,14 @@ use std::sync::Arc;
 
 use super::append::Appender;
 use super::batch::{OpenBatch, OpenFields};
+use super::image::LogImage;
 use super::segment::Segment;
 use super::view::View;
-use super::write_out::SegmentImage;
 use super::{AppendSection, Log, LogIdentity, LogShared};
 use crate::error::CorruptReason;
 use crate::record::HEADER_BYTES;
 use crate::sync::atomic::Ordering;
 use crate::types::{Epoch, planted};
-
-/// A partition as a checkpoint records it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct LogImage {
-    pub(crate) start_offset: i64,
-    pub(crate) end_offset: i64,
-    pub(crate) epochs: Vec<(Epoch, i64)>,
-    pub(crate) segments: Vec<SegmentImage>,
-}
 
 impl Log {
     /// The partition as the checkpoint knows it. No file is touched.

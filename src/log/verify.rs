@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use super::Log;
 use super::epochs::epoch_at;
+use super::image::SegmentImage;
 use super::segment::{Judge, Segment};
-use super::write_out::SegmentImage;
 use crate::error::{CorruptReason, Corruption, Error, Result};
 use crate::record::{
     Batch, BatchHeader, DEFAULT_MAX_DECOMPRESSED_BYTES, DecodeError, HEADER_BYTES,

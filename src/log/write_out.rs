@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::batch::MemBatch;
+use super::folder::{METADATA_FILE, check_not_foreign};
+use super::image::{LogImage, SegmentImage, is_deleted};
 use super::segment::{Segment, SegmentFolder};
-use super::settle::check_not_foreign;
 use super::view::View;
-use super::{Log, LogImage, TopicConfig};
+use super::{Log, TopicConfig};
 use crate::error::{Error, Result};
 use crate::record::Compression;
 use crate::storage::{OpenMode, StorageFile};
@@ -18,23 +19,6 @@ use crate::types::planted;
 
 /// How many frozen batches of a partition may wait before an append waits for whoever writes them out.
 const MAX_WAITING: usize = 64;
-
-/// A segment as a checkpoint records it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SegmentImage {
-    /// The offset in the file's name.
-    pub(crate) base_offset: i64,
-    /// The offset after the last batch.
-    pub(crate) end_offset: i64,
-    /// The hard length: bytes that are synced and hold exactly the batches up to `end_offset`.
-    pub(crate) len: u64,
-    /// The CRC-32 of these bytes.
-    pub(crate) checksum: u32,
-    /// The largest timestamp of the first batch, for rolling by time; -1 if there is none.
-    pub(crate) first_timestamp: i64,
-    /// The largest timestamp of all, -1 if there is none.
-    pub(crate) max_timestamp: i64,
-}
 
 /// What a checkpoint needs of a partition, at exactly the marked offset (L5).
 #[derive(Debug, Clone)]
@@ -419,9 +403,6 @@ fn is_in(files: &[Arc<dyn StorageFile>], file: &Arc<dyn StorageFile>) -> bool {
     files.iter().any(|known| Arc::ptr_eq(known, file))
 }
 
-/// The name of Kafka's file that says whose folder it is.
-pub(crate) const METADATA_FILE: &str = "partition.metadata";
-
 /// The content of `partition.metadata`.
 pub(crate) fn metadata_text(id: crate::types::TopicId) -> String {
     format!("version: 0\ntopic_id: {id}\n")
@@ -449,12 +430,6 @@ fn should_roll(active: &SegmentImage, batch: &Incoming, config: &TopicConfig) ->
     let last = batch.end_offset.saturating_sub(1);
     let far = last.saturating_sub(active.base_offset) > i64::from(i32::MAX);
     full || aged || far
-}
-
-/// Whether a segment holds records, and all of them are below the log start. Checkpoints do not list it any
-/// more, so no batch may be added to it.
-pub(crate) fn is_deleted(segment: &SegmentImage, log_start: i64) -> bool {
-    segment.base_offset < segment.end_offset && segment.end_offset <= log_start
 }
 
 #[cfg(test)]

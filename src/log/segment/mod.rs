@@ -10,9 +10,9 @@ mod write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::image::SegmentImage;
 use super::open_files::OpenFiles;
-use super::reads::Reads;
-use super::write_out::SegmentImage;
+use super::reads::{Evict, Reads};
 use crate::error::Result;
 use crate::segment::{Extension, IndexBuilder, file_name};
 use crate::storage::{OpenMode, Storage, StorageFile};
@@ -154,28 +154,6 @@ impl Segment {
         self.sealed.store(true, Ordering::Release);
     }
 
-    /// Forgets that it was used.
-    pub(super) fn unmark(&self) {
-        self.used.store(false, Ordering::Relaxed);
-    }
-
-    /// Closes the segment for reading, unless it was used since the last time, or is being opened.
-    pub(super) fn close_reader(&self) -> bool {
-        if self.used.swap(false, Ordering::Relaxed) {
-            return false;
-        }
-        let Some(mut reader) = self.reader.try_write() else { return false };
-        *reader = None;
-        // Those of a segment that is written to may be ahead of their files.
-        if let Some(running) = self.running.try_lock()
-            && running.is_none()
-            && let Some(mut indexes) = self.indexes.try_lock()
-        {
-            *indexes = None;
-        }
-        true
-    }
-
     #[cfg(test)]
     pub(super) fn has_reader(&self) -> bool {
         self.reader.read().is_some()
@@ -222,6 +200,28 @@ impl Segment {
         if self.file.lock().take().is_some() {
             self.folder.open_files.closed();
         }
+    }
+}
+
+impl Evict for Segment {
+    fn unmark(&self) {
+        self.used.store(false, Ordering::Relaxed);
+    }
+
+    fn close_reader(&self) -> bool {
+        if self.used.swap(false, Ordering::Relaxed) {
+            return false;
+        }
+        let Some(mut reader) = self.reader.try_write() else { return false };
+        *reader = None;
+        // Those of a segment that is written to may be ahead of their files.
+        if let Some(running) = self.running.try_lock()
+            && running.is_none()
+            && let Some(mut indexes) = self.indexes.try_lock()
+        {
+            *indexes = None;
+        }
+        true
     }
 }
 

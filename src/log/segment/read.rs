@@ -9,7 +9,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::Segment;
 use crate::error::{CorruptReason, Corruption, Error, Result};
@@ -367,7 +367,8 @@ impl Segment {
         let first = slot.replace(Arc::clone(&reader)).is_none();
         drop(slot);
         if first {
-            self.folder.reads.admit(self);
+            let segment: Weak<Self> = Arc::downgrade(self);
+            self.folder.reads.admit(segment);
         }
         Ok(reader)
     }

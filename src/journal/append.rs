@@ -1,0 +1,191 @@
+//! Appending frames: under the state lock, without I/O but the stores or the write of the frame itself.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::sync::atomic::Ordering;
+use crate::types::{Lsn, planted};
+
+use super::frame::{FRAME_HEADER, FrameHeader, Kind, NEXT_BYTES, payload_crc};
+use super::space::Credit;
+use super::state::State;
+use super::{PanicGuard, Shared};
+
+/// Payloads up to this size are summed under the lock.
+const SMALL_PAYLOAD: usize = 256;
+
+/// What is to be done after an append, without the lock.
+#[derive(Default)]
+struct After {
+    wake: bool,
+    half_full: bool,
+}
+
+/// Where the space for a frame comes from.
+enum Space<'a, 'c> {
+    Credit(&'a mut Credit<'c>),
+    /// What nobody has a credit for, if enough of it is left.
+    Free,
+}
+
+/// A frame's payload.
+struct Payload<'a> {
+    kind: Kind,
+    bytes: usize,
+    /// `None`: not summed yet.
+    crc: Option<u32>,
+    parts: &'a [&'a [u8]],
+}
+
+impl Shared {
+    #[inline]
+    pub(super) fn append(&self, credit: &mut Credit<'_>, parts: &[&[u8]]) -> Result<Lsn> {
+        let end = self.append_data(Space::Credit(credit), parts)?;
+        end.ok_or(Error::Misuse("a journal frame larger than the space reserved for it"))
+    }
+
+    #[inline]
+    pub(super) fn try_append(&self, parts: &[&[u8]]) -> Result<Option<Lsn>> {
+        self.append_data(Space::Free, parts)
+    }
+
+    #[inline]
+    fn append_data(&self, space: Space<'_, '_>, parts: &[&[u8]]) -> Result<Option<Lsn>> {
+        let bytes: usize = parts.iter().map(|part| part.len()).sum();
+        // A long one takes long to be summed, so that is not done under the lock. For a short one there
+        // is no better place: taking the lock waits for the stores that made it in any case, and before
+        // that they are slow to load.
+        let crc = (bytes > SMALL_PAYLOAD).then(|| payload_crc(parts));
+        self.append_frame(space, &Payload { kind: Kind::Data, bytes, crc, parts })
+    }
+
+    /// A frame that says nothing but what is synced, if there is space for it.
+    pub(super) fn append_mark(&self) -> Result<Option<Lsn>> {
+        let payload = Payload { kind: Kind::SyncMark, bytes: 0, crc: None, parts: &[] };
+        self.append_frame(Space::Free, &payload)
+    }
+
+    /// `None` if the space does not suffice; nothing happened then.
+    #[inline]
+    fn append_frame(&self, space: Space<'_, '_>, payload: &Payload<'_>) -> Result<Option<Lsn>> {
+        let frame = (payload.bytes + FRAME_HEADER).next_multiple_of(8);
+        let guard = PanicGuard::new(self, "the journal");
+        let mut state = self.state.lock();
+        self.check_writable()?;
+        let enough = match &space {
+            Space::Credit(credit) => frame <= credit.bytes(),
+            Space::Free => {
+                frame <= self.config.frame_max() as usize
+                    && state.slack - frame as i64 >= self.config.held_back()
+            }
+        };
+        if !enough {
+            return Ok(None);
+        }
+        let mut after = After::default();
+        let sure = if frame as u32 > state.current.room() {
+            after.wake = true;
+            self.switch_file(&mut state, frame as u32)?
+        } else {
+            state.current.sure_bytes(self.config.frame_max())
+        };
+        let header = FrameHeader {
+            payload_bytes: payload.bytes as u32,
+            kind: payload.kind,
+            lsn: state.current.end(),
+            known_synced: self.synced(),
+            payload_crc: payload.crc.unwrap_or_else(|| payload_crc(payload.parts)),
+        };
+        if planted("end_before_frame") {
+            let end = Lsn::new(state.current.sequence, state.current.position + frame as u32);
+            self.end.store(end.to_u64(), Ordering::Release);
+        }
+        // Any part of the frame may be in the file, even all of it.
+        self.put(&mut state, &header, payload.parts)
+            .map_err(|cause| Error::Indeterminate { cause })?;
+        state.current.position += frame as u32;
+        let end = state.current.end();
+        if payload.kind == Kind::Data {
+            state.data_end = end;
+        }
+        state.last_witness = header.known_synced;
+        self.end.store(end.to_u64(), Ordering::Release);
+
+        // The files surely take less by the frame now, mostly; a credit was taken out of that before.
+        state.slack -= sure - state.current.sure_bytes(self.config.frame_max());
+        if let Space::Credit(credit) = space {
+            state.slack += credit.spend(frame);
+        }
+        if after.wake || state.parked || state.waiters > 0 {
+            self.follow_up(&mut state, &mut after);
+        }
+        drop(state);
+        drop(guard);
+        if after.wake {
+            self.signal.wake();
+        }
+        if after.half_full {
+            (self.on_half_full)();
+        }
+        Ok(Some(end))
+    }
+
+    #[cold]
+    fn follow_up(&self, state: &mut State, after: &mut After) {
+        after.wake |= std::mem::take(&mut state.parked);
+        if !state.half_full_told && state.is_half_full(&self.config) {
+            state.half_full_told = true;
+            after.half_full = true;
+        }
+        if state.waiters > 0 {
+            self.space_freed.notify_all();
+        }
+    }
+
+    /// Seals the current file by a Next frame and goes on in the first spare that takes `frame` bytes.
+    /// What the files in question surely took before.
+    #[cold]
+    fn switch_file(&self, state: &mut State, frame: u32) -> Result<i64> {
+        let frame_max = self.config.frame_max();
+        let Some(next) = state.spares.pop_front().filter(|next| next.room() >= frame) else {
+            let cause =
+                Arc::new(Error::Poisoned { what: "the accounting of journal space".into() });
+            self.fail_locked(Arc::clone(&cause));
+            return Err(Error::Failed { cause });
+        };
+        let sure = state.current.sure_bytes(frame_max) + next.sure_bytes(frame_max);
+        let payload = next.sequence.to_be_bytes();
+        let header = FrameHeader {
+            payload_bytes: payload.len() as u32,
+            kind: Kind::Next,
+            lsn: state.current.end(),
+            known_synced: self.synced(),
+            payload_crc: payload_crc(&[&payload]),
+        };
+        // Of the frame that was to follow nothing was written.
+        self.put(state, &header, &[&payload]).map_err(|cause| Error::Failed { cause })?;
+        state.current.position += NEXT_BYTES;
+        let sealed = std::mem::replace(&mut state.current, next);
+        state.sealed.push_back(sealed);
+        Ok(sure)
+    }
+
+    /// Writes a frame, or fails the journal; the failure.
+    #[inline]
+    fn put(
+        &self,
+        state: &mut State,
+        header: &FrameHeader,
+        parts: &[&[u8]],
+    ) -> Result<(), Arc<Error>> {
+        let current = &state.current;
+        let (position, salt) = (current.position, current.salt);
+        current.slot.write_frame(position, header, salt, parts, &mut state.scratch).map_err(
+            |error| {
+                let cause = Arc::new(error);
+                self.fail_locked(Arc::clone(&cause));
+                cause
+            },
+        )
+    }
+}

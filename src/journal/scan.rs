@@ -1,0 +1,85 @@
+//! Finds the journal files with valid headers.
+
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use crate::error::{CorruptReason, Error, Result, Unreadable};
+use crate::storage::{OpenMode, Storage, StorageFile};
+use crate::types::planted;
+
+use super::header::{Decoded, FileHeader, MAX_VERSION};
+use super::slot::{list, read_header, slot_path};
+
+/// One life of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Life {
+    pub(super) slot: u32,
+    pub(super) header: FileHeader,
+}
+
+/// A file with a valid header.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub(super) slot: u32,
+    pub(super) file: Arc<dyn StorageFile>,
+    pub(super) header: FileHeader,
+}
+
+impl Found {
+    pub(super) fn life(&self) -> Life {
+        Life { slot: self.slot, header: self.header }
+    }
+
+    pub(super) fn corrupt(&self, position: u32, reason: CorruptReason) -> Error {
+        Error::corrupt(self.file.path(), u64::from(position), reason)
+    }
+}
+
+/// All files with valid headers, by sequence.
+///
+/// Files with invalid headers, or those of another folder, are left out: a crash may have left one that
+/// was being prepared, in disk blocks of a file that was removed. Where one of them should follow, its
+/// absence is noticed.
+pub(super) fn scan(storage: &dyn Storage, directory_id: [u8; 16]) -> Result<Vec<Found>> {
+    let mut files: Vec<Found> = Vec::new();
+    for (slot, _) in list(storage)? {
+        let file = storage.open(&slot_path(slot), OpenMode::Read)?;
+        match read_header(&*file)? {
+            Decoded::Unsupported(found) => return Err(unsupported(found).at(file.path(), 8)),
+            Decoded::Valid(header)
+                if header.directory_id == directory_id || planted("replay_foreign_file") =>
+            {
+                files.push(Found { slot, file, header });
+            }
+            Decoded::Invalid | Decoded::Valid(_) => {}
+        }
+    }
+    files.sort_by_key(|file| file.header.sequence);
+    let twice = files.array_windows().find(|[a, b]| a.header.sequence == b.header.sequence);
+    if let Some([_, second]) = twice {
+        return Err(second.corrupt(0, CorruptReason::Field));
+    }
+    Ok(files)
+}
+
+/// Refuses a journal of a version that this build does not know, by the headers of its files. Needs no lock
+/// and changes nothing. A file that cannot be read, since the writer has just removed it perhaps, is left to the
+/// replay.
+///
+/// # Errors
+/// `UnsupportedFormat`.
+pub(crate) fn check_versions(storage: &dyn Storage) -> Result<()> {
+    for (slot, _) in list(storage).unwrap_or_default() {
+        let Ok(file) = storage.open(&slot_path(slot), OpenMode::Read) else { continue };
+        if let Ok(Decoded::Unsupported(found)) = read_header(&*file) {
+            return Err(unsupported(found).at(file.path(), 8));
+        }
+    }
+    Ok(())
+}
+
+/// A journal file of another version.
+pub(super) fn unsupported(found: u32) -> Unreadable {
+    Unreadable::unsupported("format version", found, MAX_VERSION)
+}

@@ -1,0 +1,35 @@
+//! What a checkpoint records of a partition.
+
+use crate::types::Epoch;
+
+/// A partition as a checkpoint records it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct LogImage {
+    pub(crate) start_offset: i64,
+    pub(crate) end_offset: i64,
+    pub(crate) epochs: Vec<(Epoch, i64)>,
+    pub(crate) segments: Vec<SegmentImage>,
+}
+
+/// A segment as a checkpoint records it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SegmentImage {
+    /// The offset in the file's name.
+    pub(crate) base_offset: i64,
+    /// The offset after the last batch.
+    pub(crate) end_offset: i64,
+    /// The hard length: bytes that are synced and hold exactly the batches up to `end_offset`.
+    pub(crate) len: u64,
+    /// The CRC-32 of these bytes.
+    pub(crate) checksum: u32,
+    /// The largest timestamp of the first batch, for rolling by time; -1 if there is none.
+    pub(crate) first_timestamp: i64,
+    /// The largest timestamp of all, -1 if there is none.
+    pub(crate) max_timestamp: i64,
+}
+
+/// Whether a segment holds records, and all of them are below the log start. Checkpoints do not list it any
+/// more, so no batch may be added to it.
+pub(crate) fn is_deleted(segment: &SegmentImage, log_start: i64) -> bool {
+    segment.base_offset < segment.end_offset && segment.end_offset <= log_start
+}
