@@ -233,3 +233,39 @@ fn what_is_committed_while_the_clock_stands_in_1970_is_not_from_1970() {
     broker.maintain().unwrap();
     assert_eq!(broker.list_groups(), ["g", "h"]);
 }
+
+#[test]
+fn a_jump_over_a_restart_ages_by_a_day_at_most() {
+    let (world, broker) = world();
+    drop(member(&broker, "g", &["t"]));
+    broker.maintain().unwrap();
+    broker.close().unwrap();
+    let right = world.clock.now().as_millis();
+    // Ahead at each start, until somebody sets it right; and in 1970 at others.
+    for wall in [right + YEARS, right + YEARS + 60_000, 5, right + 2 * YEARS] {
+        world.clock.set_wall(Timestamp::from_millis(wall));
+        let broker = world.open();
+        broker.maintain().unwrap();
+        world.clock.set_wall(Timestamp::from_millis(right));
+        broker.maintain().unwrap();
+        assert_eq!(broker.list_groups(), ["g"], "{wall}");
+        broker.close().unwrap();
+    }
+    // Time that passes counts as ever.
+    let broker = world.open();
+    days(&world, &broker, 8);
+    assert!(broker.list_groups().is_empty());
+}
+
+#[test]
+fn short_runs_once_a_day_expire_what_nobody_uses() {
+    let (world, mut broker) = world();
+    drop(member(&broker, "g", &["t"]));
+    for day in 1..=8 {
+        broker.close().unwrap();
+        world.clock.advance(DAY);
+        broker = world.open();
+        broker.maintain().unwrap();
+        assert_eq!(broker.list_groups().is_empty(), day >= 7, "{day}");
+    }
+}
