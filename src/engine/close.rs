@@ -58,10 +58,9 @@ impl Engine {
                 }
             }
         }
-        let mut new = Vec::new();
-        // As many at a time as may be open at a time.
-        for some in in_use.chunks(self.logs.open_files.at_once()) {
-            let mut files = Vec::new();
+        // Many at a time, since a sync of many files costs little more than that of one.
+        for some in in_use.chunks(4 * self.logs.open_files.at_once()) {
+            let (mut files, mut new) = (Vec::new(), Vec::new());
             for log in some {
                 let dir = folder_of(log);
                 let (file, is_new) = files::write_epochs(&*self.storage, &dir, &log.epochs())?;
@@ -71,8 +70,9 @@ impl Engine {
                 }
             }
             self.storage.sync_all(&files)?;
+            new.iter().try_for_each(|dir| self.storage.sync_dir(dir))?;
         }
-        self.storage.sync_dirs(&new.iter().map(PathBuf::as_path).collect::<Vec<_>>())
+        Ok(())
     }
 }
 

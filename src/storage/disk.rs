@@ -230,22 +230,6 @@ impl Disk {
         Ok((file, full))
     }
 
-    /// Syncs the whole file system, if that is as good as a sync of each of `count` files or folders, and faster.
-    #[cfg(target_os = "linux")]
-    fn sync_at_once(&self, count: usize) -> Option<Result<()>> {
-        let as_good = self.syncfs_reports_errors && !self.other_device.load(Ordering::Relaxed);
-        (count > SYNCFS_FROM && as_good).then(|| {
-            retry(|| rustix::fs::syncfs(&self.dir))
-                .map_err(|e| self.error("sync", Path::new(""), e))
-        })
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    #[expect(clippy::unused_self, reason = "on Linux it is the folder that is synced")]
-    fn sync_at_once(&self, _count: usize) -> Option<Result<()>> {
-        None
-    }
-
     /// Runs a call on a name relative to the folder that holds it.
     fn in_parent<T>(
         &self,
@@ -384,17 +368,15 @@ impl Storage for Disk {
     }
 
     fn sync_all(&self, files: &[Arc<dyn StorageFile>]) -> Result<()> {
-        match self.sync_at_once(files.len()) {
-            Some(synced) => synced,
-            None => files.iter().try_for_each(|file| file.sync_data()),
+        #[cfg(target_os = "linux")]
+        if files.len() > SYNCFS_FROM
+            && self.syncfs_reports_errors
+            && !self.other_device.load(Ordering::Relaxed)
+        {
+            return retry(|| rustix::fs::syncfs(&self.dir))
+                .map_err(|e| self.error("sync", Path::new(""), e));
         }
-    }
-
-    fn sync_dirs(&self, paths: &[&Path]) -> Result<()> {
-        match self.sync_at_once(paths.len()) {
-            Some(synced) => synced,
-            None => paths.iter().try_for_each(|path| self.sync_dir(path)),
-        }
+        files.iter().try_for_each(|file| file.sync_data())
     }
 
     fn free_space(&self) -> Result<u64> {

@@ -77,11 +77,6 @@ pub trait Storage: Send + Sync + fmt::Debug {
         files.iter().try_for_each(|file| file.sync_data())
     }
 
-    /// As [`sync_dir`](Self::sync_dir) on each of `paths`, in fewer steps where the system can.
-    fn sync_dirs(&self, paths: &[&Path]) -> Result<()> {
-        paths.iter().try_for_each(|path| self.sync_dir(path))
-    }
-
     /// Bytes that can still be written, as far as the system tells.
     fn free_space(&self) -> Result<u64>;
 

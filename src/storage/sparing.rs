@@ -67,10 +67,6 @@ impl Storage for Sparing {
         self.call(|inner| inner.sync_dir(path))
     }
 
-    fn sync_dirs(&self, paths: &[&Path]) -> Result<()> {
-        self.call(|inner| inner.sync_dirs(paths))
-    }
-
     fn lock(&self, path: &Path) -> Result<Box<dyn StorageLock>> {
         self.call(|inner| inner.lock(path))
     }

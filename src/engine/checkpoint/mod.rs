@@ -264,9 +264,11 @@ impl Engine {
         if !files.is_empty() && !planted("segments_not_synced") {
             self.storage.sync_all(&files).map_err(Failure::Sync)?;
         }
-        let folders: Vec<_> = captured.iter().filter_map(|log| log.folder.as_deref()).collect();
-        if !folders.is_empty() && !planted("folder_not_synced") {
-            self.storage.sync_dirs(&folders).map_err(Failure::of_sync)?;
+        for folder in captured.iter().filter_map(|log| log.folder.as_deref()) {
+            if planted("folder_not_synced") {
+                continue;
+            }
+            self.storage.sync_dir(folder).map_err(Failure::of_sync)?;
         }
         if captured.iter().any(|log| log.folder_created) {
             self.storage.sync_dir(Path::new("")).map_err(Failure::of_sync)?;
