@@ -1,9 +1,11 @@
-//! What appending costs: records of 100 bytes without a key, beside plain files on the same disk.
+//! Cost of appending records of 100 bytes without a key, compared with plain files on the same
+//! disk.
 //!
-//! `Written` is compared with plain writes that nobody syncs: one `pwrite` for each record, and one for
-//! 64 KiB of them, which is what a program with a buffer of its own would reach at best. `Synced` is
-//! compared with `pwrite` and `fdatasync` for each record: one file and thread, and 16 of each. The
-//! plain files grow, as a program's log would; the engine's runs include all checkpoints that fall due.
+//! The bench compares `Written` with plain writes without a sync: one `pwrite` per record, and one
+//! per 64 KiB, which is the best that a program with its own buffer could reach. It compares
+//! `Synced` with `pwrite` and `fdatasync` per record: one file and thread, and 16 of each. The
+//! plain files grow, as a program's log would. The engine's runs include all checkpoints that fall
+//! due.
 
 #![allow(clippy::disallowed_methods, reason = "the clocks that the engine is measured with")]
 #![allow(clippy::unwrap_used, reason = "a bench that cannot run ends")]
@@ -87,7 +89,7 @@ fn written(c: &mut Criterion, summary: &mut Summary) {
     group.finish();
 }
 
-/// Runs `one` n times and notes how long each took.
+/// Runs `one` n times and records the duration of each run.
 fn each(n: u64, latencies: &mut Vec<Duration>, mut one: impl FnMut()) -> Duration {
     let begin = Instant::now();
     let mut last = begin;

@@ -1,7 +1,7 @@
-//! What the record codec costs: records of 100 bytes without a key, 64 KiB batches of them.
+//! Cost of the record codec: records of 100 bytes without a key, in batches of 64 KiB.
 //!
-//! `memcpy` moves the same bytes and is the limit that nothing can pass. All numbers are per batch;
-//! criterion divides them into records and bytes per second.
+//! `memcpy` moves the same bytes and is the upper limit. All numbers are per batch. criterion
+//! converts them into records and bytes per second.
 
 use std::hint::black_box;
 
@@ -81,7 +81,7 @@ fn per_record(c: &mut Criterion) {
     }
 }
 
-/// Text-like input: random bytes do not shrink, and repeated ones shrink too well.
+/// Text-like input: random bytes do not compress, and repeated ones compress too well.
 fn text() -> Vec<u8> {
     let words = ["offset ", "commit ", "group ", "lag ", "partition ", "alpha ", "beta ", "42 "];
     let mut state = 1_u64;

@@ -1,8 +1,9 @@
-//! What a commit of offsets costs: the call alone, one at a time.
+//! Cost of committing offsets: the call alone, one at a time.
 //!
 //! * `Written`, of a member's position in one partition and in 16;
-//! * `Synced`, alone, and beside threads that send `Synced`: all share the journal's syncs;
-//! * how large the offset files are after a million commits.
+//! * `Synced`, alone, and concurrently with threads that send `Synced`: all share the journal's
+//!   syncs;
+//! * the size of the offset files after a million commits.
 //!
 //! ```text
 //! cargo bench --bench commit
@@ -27,7 +28,7 @@ const COMMITS: usize = 200_000;
 const SYNCED_COMMITS: usize = 3_000;
 const MILLION: i64 = 1_000_000;
 
-/// A member that holds all partitions of the topic, and stands at their starts.
+/// Returns a member that holds all partitions of the topic, with its positions at their starts.
 fn member(broker: &Broker, group: &str, acks: Acks) -> (Consumer, Vec<TopicPartition>) {
     let config = ConsumerConfig::new().group(group).enable_auto_commit(false).commit_acks(acks);
     let mut member = broker.consumer_with(config.max_poll_records(1)).unwrap();
@@ -37,11 +38,11 @@ fn member(broker: &Broker, group: &str, acks: Acks) -> (Consumer, Vec<TopicParti
     (member, partitions)
 }
 
-/// Moves every partition on and commits the positions; how long each commit took.
+/// Moves every position and commits the positions. Returns the duration of each commit.
 fn commits(member: &mut Consumer, partitions: &[TopicPartition], count: usize) -> Vec<Duration> {
     let mut taken = Vec::with_capacity(count);
     for n in 0..count {
-        // Two places in turn, so that there is always something new to commit.
+        // Alternates between two positions, so that there is always something new to commit.
         for partition in partitions {
             member.seek(partition, (n % 2) as i64).unwrap();
         }
@@ -108,7 +109,7 @@ fn synced(senders: u32) {
     report(&format!("Synced, {senders} thread(s) send Synced"), taken);
     if senders > 0 {
         let rate = sent.load(Ordering::Relaxed) as f64 / elapsed.as_secs_f64();
-        println!("    beside it {rate:.0} records/s were sent");
+        println!("    {rate:.0} records/s were sent meanwhile");
     }
     broker.close().unwrap();
 }

@@ -1,9 +1,9 @@
-//! From `send` to `poll`: one thread sends (`Written`), another polls as the member of a group, until
-//! all records of 100 bytes have arrived. Both begin together; the consumer is never far behind, so most
-//! records are read from the open batch or from a batch that was just sealed.
+//! From `send` to `poll`. One thread sends (`Written`) and another polls as the member of a group,
+//! until all records of 100 bytes have arrived. Both begin together. The consumer is never far
+//! behind, so it reads most records from the open batch or from one that was just sealed.
 //!
-//! The limit is two threads with a plain file: one writes 64 KiB, the other is told, reads them with
-//! `pread` and looks at every byte.
+//! The limit is two threads with a plain file. One writes 64 KiB at a time and notifies the other,
+//! which reads them with `pread` and checks every byte.
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot run ends")]
 #![allow(missing_docs, reason = "criterion_group makes a public function")]
@@ -20,7 +20,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use grouplog::{Acks, Consumer, Producer, ProducerConfig, Record, TopicConfig};
 
 const BYTES: u64 = VALUE.len() as u64;
-/// The records of one round.
+/// The number of records per round.
 const RECORDS: u64 = 500_000;
 const IN_ONE: u64 = 100;
 
@@ -36,7 +36,7 @@ fn receive(consumer: &mut Consumer) {
     black_box(sum);
 }
 
-/// A round: `send` in one thread, polls in this one.
+/// Runs a round: `send` in one thread, polls in this one.
 fn round(consumer: &mut Consumer, send: impl FnOnce() + Send) -> Duration {
     time(|| {
         std::thread::scope(|scope| {

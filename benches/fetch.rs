@@ -1,8 +1,8 @@
-//! What reading costs: a group polls a log that is in the page cache, 100 bytes a record, 500 records a
-//! poll (the default), each value looked at.
+//! Cost of reading: a group polls a log in the page cache, with 100 bytes a record and 500 records
+//! a poll (the default), and reads each value.
 //!
-//! The limit is to map the same files and add up all their bytes, with no notion of records. For zstd
-//! the batches are decompressed first, one after the other, into one buffer.
+//! The limit is to map the same files and add up all their bytes, without decoding records. For
+//! zstd the batches are first decompressed, one after the other, into one buffer.
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot run ends")]
 #![allow(clippy::print_stdout, reason = "a bench reports")]
@@ -24,7 +24,7 @@ const RECORDS: u64 = 1_000_000;
 const IN_ONE: u64 = 1000;
 const BYTES: u64 = 100;
 
-/// Values that a codec shrinks about as well as text: some words, and digits that differ.
+/// Makes values that compress about as well as text: some words, and digits that differ.
 fn value(state: &mut u64, out: &mut [u8; BYTES as usize]) {
     let words = [*b"offset: ", *b"commit: ", *b"group 7 ", *b"region: "];
     for chunk in out.chunks_mut(16) {

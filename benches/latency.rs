@@ -1,10 +1,12 @@
-//! How long a record takes from `send` (`Written`) in one thread to the end of `poll` in another: to a
-//! consumer that is asleep, and to one that polls without waiting. One record is under way at a time.
+//! Time of a record from `send` (`Written`) in one thread to the end of `poll` in another: to a
+//! sleeping consumer, and to one that polls without waiting. One record is in flight at a time.
 //!
-//! And what a poll costs that finds nothing: of 64 partitions, and of one in a group of 64 members.
+//! Also the cost of a poll that finds nothing: of 64 partitions, and of one in a group of 64
+//! members.
 //!
-//! Beside each latency stands the same between two threads without an engine: a condition variable, and an
-//! atomic that is read in a loop. What they take is the machine's; the difference is the engine's.
+//! Next to each latency stands the same between two threads without an engine: by a condition
+//! variable, and by an atomic that is read in a loop. Those times belong to the machine. The
+//! difference belongs to the engine.
 //!
 //! ```text
 //! cargo bench --bench latency [-- RECORDS]
@@ -27,7 +29,7 @@ use common::{broker, folder};
 use grouplog::{Acks, Broker, ConsumerConfig, ProducerConfig, Record, TopicConfig};
 
 const LONG: Duration = Duration::from_secs(10);
-/// Records in front of those that are counted.
+/// Records before those that are counted.
 const WARM_UP: usize = 200;
 
 /// How the receiver waits.
@@ -38,7 +40,8 @@ enum Wait {
 }
 
 impl Wait {
-    /// Between two records: long enough to fall asleep in, where that is what is measured.
+    /// Returns the pause between two records: long enough for the receiver to fall asleep, if that
+    /// is measured.
     fn pause(self) {
         match self {
             Self::Asleep => std::thread::sleep(Duration::from_micros(200)),
@@ -52,7 +55,7 @@ impl Wait {
     }
 }
 
-/// Counts what the receiver has seen, so that one record is under way at a time.
+/// Counts what the receiver has seen, so that one record is in flight at a time.
 #[derive(Default)]
 struct Seen(AtomicU64);
 
@@ -68,7 +71,7 @@ impl Seen {
     }
 }
 
-/// Sends `records` stamps by `send` and takes the time to where `receive` returns each of them.
+/// Sends `records` stamps with `send` and measures the time until `receive` returns each of them.
 fn measure(
     records: usize,
     wait: Wait,
@@ -100,7 +103,7 @@ fn measure(
     taken
 }
 
-/// Through the engine, to a member of a group.
+/// Measures through the engine, to a member of a group.
 fn engine(broker: &Broker, records: usize, wait: Wait) -> Vec<Duration> {
     let producer = broker.producer_with(ProducerConfig::new().acks(Acks::Written)).unwrap();
     let config = ConsumerConfig::new().group(if wait == Wait::Busy { "busy" } else { "asleep" });
@@ -121,7 +124,7 @@ fn engine(broker: &Broker, records: usize, wait: Wait) -> Vec<Duration> {
     measure(records, wait, send, receive)
 }
 
-/// The least that waking a thread takes.
+/// Measures the least time that waking a thread takes.
 fn condvar(records: usize) -> Vec<Duration> {
     let (slot, changed) = (Mutex::new(None), Condvar::new());
     let send = |stamp| {
@@ -135,7 +138,7 @@ fn condvar(records: usize) -> Vec<Duration> {
     measure(records, Wait::Asleep, send, receive)
 }
 
-/// The least that a word takes from one core to another.
+/// Measures the least time that a word takes from one core to another.
 fn atomic(records: usize) -> Vec<Duration> {
     let slot = AtomicU64::new(0);
     let send = |stamp| slot.store(stamp, Ordering::Release);
@@ -149,7 +152,7 @@ fn atomic(records: usize) -> Vec<Duration> {
     measure(records, Wait::Busy, send, receive)
 }
 
-/// What a poll that finds nothing costs, to a member of a group of so many.
+/// Measures a poll that finds nothing, by one member of a group of `members`.
 fn empty_poll(broker: &Broker, group: &str, members: usize) -> Vec<Duration> {
     const AT_ONCE: u32 = 100;
     let join = |_| {

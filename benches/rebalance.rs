@@ -1,9 +1,9 @@
-//! What a rebalance costs: the time in which a member leaves its group, the assignor computes the new
-//! target, and it is published to all other members. That is what `drop` of a consumer takes; the members
-//! then move their partitions in their own polls.
+//! Cost of a rebalance: a member leaves its group, the assignor computes the new target, and the
+//! group publishes it to all other members. Dropping a consumer takes this time. The members then
+//! move their partitions in their own polls.
 //!
-//! Groups grow in partitions and in members, so that the table shows how the cost grows: per partition it
-//! should stay about the same.
+//! Groups grow in partitions and in members, so the table shows how the cost grows. The cost per
+//! partition should stay about the same.
 //!
 //! ```text
 //! cargo bench --bench rebalance
@@ -61,7 +61,7 @@ impl Group {
         self.members.push(member);
     }
 
-    /// One round to give up, one to take, and again where a target had to wait for that.
+    /// One round to give up, one to take, and another one if a target had to wait for that.
     fn settle(&mut self) {
         while self.broker.describe_group("g").unwrap().state != "Stable" {
             for member in &mut self.members {
@@ -70,7 +70,8 @@ impl Group {
         }
     }
 
-    /// A member leaves: how long that took. Then another one comes, and the group settles.
+    /// Removes a member and returns how long that took. Then another one joins, and the group
+    /// settles.
     fn replace_one(&mut self) -> Duration {
         let leaver = self.members.remove(self.members.len() / 2);
         let begin = Instant::now();
@@ -115,7 +116,7 @@ fn print(table: &[(AssignmentStrategy, usize, u32, Vec<Duration>)]) {
     if table.is_empty() {
         return; // Filtered out, or only listed.
     }
-    println!("\nOne member leaves: assigned anew and published");
+    println!("\nOne member leaves: the new assignment is computed and published");
     println!("| assignor | members | partitions | median | slowest | per partition |");
     println!("|---|---|---|---|---|---|");
     for (strategy, members, partitions, times) in table {

@@ -1,9 +1,10 @@
 //! Opening a folder whose writer was killed: `cargo bench --bench reopen -- [GiB]` (1 by default).
 //!
-//! A second process appends records of 100 bytes with `Written` to four partitions and is killed with
-//! SIGKILL when the folder has grown to the size; then this one opens it with default settings, reads the
-//! first record and appends one with `Written`. Five times over the same folder, which grows each time.
-//! What was acknowledged before the kill is counted again afterwards.
+//! A second process appends records of 100 bytes with `Written` to four partitions. It is killed
+//! with SIGKILL when the folder has grown to the given size. Then this process opens the folder
+//! with default settings, reads the first record and appends one with `Written`. It does so five
+//! times with the same folder, which grows each time. Afterwards it checks that every record
+//! acknowledged before the kill still exists.
 
 #![allow(clippy::disallowed_methods, reason = "the clocks that the engine is measured with")]
 #![allow(clippy::unwrap_used, reason = "a bench that cannot run ends")]
@@ -21,7 +22,7 @@ use grouplog::{Acks, Broker, ConsumerConfig, ProducerConfig, Record, TopicConfig
 
 const PARTITIONS: u32 = 4;
 const ROUNDS: usize = 5;
-/// The child says how far it is after so many records.
+/// The child reports its progress after this number of records.
 const STEP: u64 = 100_000;
 /// Added in each round after the first.
 const MORE_BYTES: u64 = 64 << 20;
@@ -45,7 +46,8 @@ fn fill(data: &str) {
     }
 }
 
-/// Runs `fill` in a process of its own and kills it when so many bytes were acknowledged; the records.
+/// Runs `fill` in a separate process and kills it once `bytes` bytes were acknowledged. Returns the
+/// number of records.
 fn fill_and_kill(data: &Path, bytes: u64) -> u64 {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .env(CHILD, data)
@@ -103,7 +105,7 @@ fn main() {
         let bytes = if round == 0 { gib << 30 } else { MORE_BYTES };
         let acknowledged = fill_and_kill(&data, bytes);
         let reopened = reopen(&data);
-        // One was appended by `reopen` itself.
+        // `reopen` itself appended one.
         assert!(reopened.records > there + acknowledged, "acknowledged records are missing");
         there = reopened.records;
         println!(

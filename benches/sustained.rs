@@ -1,14 +1,15 @@
-//! A load that lasts: `cargo bench --bench sustained -- [seconds]` (10 by default).
+//! A lasting load: `cargo bench --bench sustained -- [seconds]` (10 by default).
 //!
-//! Sends records of 100 bytes with `Written` for that long while the segments grow, with all the
-//! checkpoints that fall due, then writes as many bytes to a plain file in blocks of 64 KiB, which
-//! nobody syncs, and then syncs it once. Before each part the disk is left to finish what the one before
-//! it began. Writes that nobody syncs go to memory, up to a fifth of it, until the kernel slows them down;
-//! so the second half of a long run says more, and the synced figure is what the disk takes at any length.
+//! Sends records of 100 bytes with `Written` for that time while the segments grow, with all the
+//! checkpoints that fall due. Then writes the same number of bytes to a plain file in blocks of 64
+//! KiB without a sync, and syncs it once. Before each part the bench waits until the disk has
+//! finished the writes of the part before. Unsynced writes go to memory, up to a fifth of it, until
+//! the kernel slows them down. So the second half of a long run says more, and the synced figure is
+//! what the disk takes at any length.
 //!
-//! Then it counts what `Synced` appends cost the device: by what the kernel charges this process
-//! (`/proc/self/io`, pages made dirty) and by what the device wrote (`/proc/diskstats`; other processes
-//! are in it too), beside a plain file that is written and synced for each record.
+//! Then it measures what `Synced` appends cost the device: what the kernel charges this process
+//! (`/proc/self/io`, pages made dirty) and what the device wrote (`/proc/diskstats`, which includes
+//! other processes). A plain file that is written and synced for each record is the comparison.
 
 #![allow(clippy::disallowed_methods, reason = "the clocks that the engine is measured with")]
 #![allow(clippy::unwrap_used, reason = "a bench that cannot run ends")]
@@ -25,18 +26,18 @@ use grouplog::{Acks, Broker, ProducerConfig, Record, TopicConfig};
 
 const SYNCED_APPENDS: u64 = 5_000;
 
-/// What a run wrote.
+/// The result of a run.
 struct Load {
     bytes: u64,
     elapsed: Duration,
-    /// The longest call.
+    /// The duration of the longest call.
     longest: Duration,
     /// Bytes in each second.
     per_second: Vec<u64>,
 }
 
 impl Load {
-    /// Calls `one`, which writes `bytes` bytes, for as long as `more` says so.
+    /// Calls `one`, which writes `bytes` bytes, for as long as `more` returns true.
     fn run(bytes: u64, more: impl Fn(&Self) -> bool, mut one: impl FnMut(u64)) -> Self {
         let begin = Instant::now();
         let mut load = Self {
@@ -57,12 +58,12 @@ impl Load {
         load
     }
 
-    /// MB/s.
+    /// Returns MB/s.
     fn rate(&self) -> f64 {
         self.bytes as f64 / self.elapsed.as_secs_f64() / 1e6
     }
 
-    /// MB/s in the second half of the whole seconds.
+    /// Returns MB/s in the second half of the whole seconds.
     fn steady(&self) -> f64 {
         let whole = &self.per_second[..self.per_second.len() - 1];
         let half = &whole[whole.len() / 2..];
@@ -92,7 +93,7 @@ fn send_for(broker: &Broker, duration: Duration) -> Load {
     )
 }
 
-/// The number of the newest checkpoint: bytes 28 to 36 of the newer checkpoint file.
+/// Returns the number of the newest checkpoint: bytes 28 to 36 of the newer checkpoint file.
 fn checkpoints(data: &Path) -> u64 {
     let generation = |name| {
         let mut bytes = [0; 8];
@@ -103,13 +104,13 @@ fn checkpoints(data: &Path) -> u64 {
     generation("checkpoint.a").max(generation("checkpoint.b"))
 }
 
-/// Bytes that this process has made dirty.
+/// Returns the number of bytes that this process has made dirty.
 fn charged() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/io").ok()?;
     text.lines().find_map(|line| line.strip_prefix("write_bytes: "))?.parse().ok()
 }
 
-/// Bytes that the device under `folder` has written.
+/// Returns the number of bytes that the device under `folder` has written.
 fn device_bytes(folder: &Path) -> Option<u64> {
     let device = std::fs::metadata(folder).ok()?.dev();
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
@@ -120,7 +121,7 @@ fn device_bytes(folder: &Path) -> Option<u64> {
     Some(own[9].parse::<u64>().ok()? * 512)
 }
 
-/// Runs `one` for each append and says what each cost.
+/// Runs `one` for each append and prints the cost of each.
 fn cost(name: &str, folder: &Path, mut one: impl FnMut(u64)) {
     rustix::fs::sync();
     let before = (charged(), device_bytes(folder));

@@ -1,7 +1,7 @@
-//! A consumer group at work: three members join one after the other and leave again, each in a thread of
-//! its own, while records keep coming. A listener prints every hand-over and commits what was processed
-//! before a partition goes to its next owner; so each record is processed exactly once, and no partition
-//! ever has two owners.
+//! A consumer group at work. Three members join one after the other and leave again, each in its
+//! own thread, while another thread sends records. A listener prints every hand-over. It commits
+//! what was processed before a partition goes to its next owner. So each record is processed
+//! exactly once, and no partition ever has two owners.
 //!
 //! ```text
 //! cargo run --example consumer_group
@@ -24,14 +24,14 @@ const PARTITIONS: u32 = 6;
 const ROUND: usize = 300;
 const LONG: Duration = Duration::from_mins(1);
 
-/// What the members tell the main thread.
+/// The events that members send to the main thread.
 enum Event {
     Assigned(&'static str, Vec<TopicPartition>),
     Revoked(&'static str, Vec<TopicPartition>),
     Processed(u32, i64),
 }
 
-/// Tells of hand-overs, from the thread of the member, inside its `poll` or `close`.
+/// Reports hand-overs, from the thread of the member, inside its `poll` or `close`.
 struct HandOver {
     name: &'static str,
     events: Sender<Event>,
@@ -58,13 +58,13 @@ impl RebalanceListener for HandOver {
         partitions: &[TopicPartition],
         consumer: &mut Rebalance<'_>,
     ) -> Result<()> {
-        consumer.commit()?; // all that `poll` returned is processed: the next owner begins behind it
+        consumer.commit()?; // everything that `poll` returned is processed: the next owner starts after it
         self.tell(Event::Revoked(self.name, partitions.to_vec()));
         Ok(())
     }
 }
 
-/// A member in its thread.
+/// A member in its own thread.
 struct Member {
     thread: JoinHandle<Result<()>>,
     wakeup: WakeupHandle,
@@ -103,7 +103,7 @@ fn process(mut consumer: Consumer, events: &Sender<Event>) -> Result<()> {
     }
 }
 
-/// The group, seen from outside through what its members tell.
+/// The group as its members report it.
 struct Group {
     events: Receiver<Event>,
     owners: BTreeMap<TopicPartition, &'static str>,
@@ -144,7 +144,7 @@ impl Group {
         println!("   -> {members:?} own {share} partition(s) each");
     }
 
-    /// Sends a round of records, and waits until all are processed.
+    /// Sends a round of records and waits until all are processed.
     fn work(&mut self, producer: &Producer) -> Result<()> {
         let due = self.processed.len() + ROUND;
         for n in 0..ROUND {

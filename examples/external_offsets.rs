@@ -1,11 +1,11 @@
-//! Exactly once into a database of your own: the results and the offsets they come from are stored in
-//! one transaction of SQLite, so that after a crash both are there or neither. No group is needed: the
-//! partitions are assigned, and the positions come from the database.
+//! Exactly once into your own database: one SQLite transaction stores the results and the offsets
+//! they come from. After a crash both exist or neither. This needs no group: the program assigns
+//! the partitions itself and reads the positions from the database.
 //!
-//! Beside the offset the database keeps the leader epoch of the record before it, and the topic's id. Power
-//! loss can take back records that were only `Written`; should others get their offsets, `seek` says
-//! `LogTruncated` instead of going on in the wrong place. Should the topic be deleted and created again,
-//! `seek` says `InconsistentTopicId`.
+//! The database also stores the topic's id, and the leader epoch of the record before each offset.
+//! Power loss can take back records that were only `Written`. If other records then get their
+//! offsets, `seek` fails with `LogTruncated` instead of continuing in the wrong place. If the topic
+//! was deleted and created again, `seek` fails with `InconsistentTopicId`.
 //!
 //! ```text
 //! cargo run --example external_offsets
@@ -47,7 +47,7 @@ fn main() -> Result<()> {
     }
     producer.flush()?;
 
-    // The program is interrupted again and again, each time with a transaction half done.
+    // The program is interrupted repeatedly, each time in the middle of a transaction.
     let mut runs = 1;
     while run(&broker, &database, Some(runs * 40))? == Outcome::Interrupted {
         runs += 1;
@@ -71,8 +71,8 @@ enum Outcome {
     Finished,
 }
 
-/// One life of the program: goes on where the database says, until everything is read, or until it is
-/// interrupted behind so many records, in the middle of a transaction.
+/// One life of the program. Continues where the database says until everything is read, or until it
+/// is interrupted after `interrupt` records, in the middle of a transaction.
 fn run(broker: &Broker, database: &Path, mut interrupt: Option<usize>) -> Result<Outcome> {
     let mut connection = Connection::open(database)?;
     connection.execute_batch(SCHEMA)?;
@@ -102,7 +102,7 @@ fn run(broker: &Broker, database: &Path, mut interrupt: Option<usize>) -> Result
     }
 }
 
-/// The results of some records, and the positions behind them.
+/// Applies the results of some records and stores the positions after them.
 fn apply(connection: &Connection, records: &ConsumerRecords) -> Result<()> {
     let mut pay = connection.prepare_cached(
         "INSERT INTO balances VALUES (?1, ?2)
@@ -125,7 +125,7 @@ fn apply(connection: &Connection, records: &ConsumerRecords) -> Result<()> {
     Ok(())
 }
 
-/// The position that the database holds for a partition.
+/// Returns the position that the database stores for a partition.
 fn load(connection: &Connection, partition: &TopicPartition) -> Result<Option<Position>> {
     let row = connection.query_row(
         "SELECT next_offset, leader_epoch, topic_id FROM offsets WHERE topic = ?1 AND partition = ?2",

@@ -1,13 +1,14 @@
-//! The whole way of data through a folder: one thread sends the lines of a file into four partitions,
-//! three members of a group count the words of each key, one of them leaves half-way and its partition
-//! moves to another one; in the end every line was counted exactly once.
+//! The whole way of data through a folder. One thread sends the lines of a file into four
+//! partitions, and three members of a group count the words of each key. One of them leaves
+//! half-way, and its partition moves to another one. In the end every line was counted exactly
+//! once.
 //!
 //! ```text
 //! cargo run --release --example pipeline -- [FILE] [--data DIR]
 //! ```
 //!
-//! Run it again over the same folder: the group goes on where it was, and counts only what is new. Kill
-//! it in the middle: the next run counts what was sent and not yet counted, too.
+//! Run it again with the same folder: the group continues where it was and counts only new lines.
+//! Kill it in the middle: the next run also counts what was sent and not yet counted.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it shows what it found")]
 
 use std::collections::BTreeMap;
@@ -26,13 +27,14 @@ use grouplog::{
 const TOPIC: &str = "lines";
 const GROUP: &str = "counters";
 const PARTITIONS: u32 = 4;
-/// The key of a line is its fifth word: in the log that comes with the crate mostly the package.
+/// The key of a line is its fifth word. In the log that comes with the crate that is mostly the
+/// package.
 const KEY_WORD: usize = 4;
 
-/// Words by key.
+/// The number of words by key.
 type Counts = BTreeMap<Vec<u8>, u64>;
 
-/// What one member did: words by key, lines by partition.
+/// The work of one member: words by key, lines by partition.
 #[derive(Default)]
 struct Tally {
     words: Counts,
@@ -86,7 +88,8 @@ fn run(text: &str, data: &Path) -> Result<()> {
         Err(error) => return Err(error),
     }
 
-    // What must come out, counted without the engine: the file, and what an earlier run left behind.
+    // The expected result, counted without the engine: the file, and what an earlier run left
+    // uncounted.
     let mut expected = backlog(&broker)?;
     let due = expected.total() + lines.len() as u64;
     for line in &lines {
@@ -108,7 +111,7 @@ fn run(text: &str, data: &Path) -> Result<()> {
     let stop = || handles.iter().for_each(WakeupHandle::wakeup);
     let (sent, tallies) = std::thread::scope(|scope| {
         let sender = scope.spawn(|| send(&producer, &lines, &clock).inspect_err(|_| stop()));
-        // The third member leaves when it has done about half of its part.
+        // The third member leaves after about half of its part.
         let work = |(member, leave_at)| {
             let done = |lines| {
                 if counted.fetch_add(lines, SeqCst) + lines == due {
@@ -136,7 +139,7 @@ fn run(text: &str, data: &Path) -> Result<()> {
     broker.close()
 }
 
-/// Sends every line, keyed; returns the seconds until all of them were safe on disk.
+/// Sends every line with its key. Returns the seconds until all of them were safe on disk.
 fn send(producer: &Producer, lines: &[&str], clock: &SystemClock) -> Result<f64> {
     let bar = indicatif::ProgressBar::new(lines.len() as u64);
     for line in lines {
@@ -148,10 +151,10 @@ fn send(producer: &Producer, lines: &[&str], clock: &SystemClock) -> Result<f64>
     Ok(clock.monotonic().as_secs_f64())
 }
 
-/// A member: counts until it is woken up because all is counted, or until it leaves.
+/// Runs a member, which counts until it is woken because all is counted, or until it leaves.
 ///
-/// It commits what it has counted before it polls again or leaves, and a partition that moves is given
-/// up inside `poll`: the next owner begins exactly where this one ended.
+/// It commits what it has counted before it polls again or leaves. It gives up a partition that
+/// moves inside `poll`. So the next owner starts exactly where this one ended.
 fn work(mut member: Consumer, leave_at: u64, done: impl Fn(u64)) -> Result<Tally> {
     let mut tally = Tally::default();
     while tally.total() < leave_at {
@@ -166,7 +169,7 @@ fn work(mut member: Consumer, leave_at: u64, done: impl Fn(u64)) -> Result<Tally
     Ok(tally) // `member` is dropped here: it leaves the group, and its partitions go to the others.
 }
 
-/// What the group has not counted yet: nothing, unless an earlier run was interrupted.
+/// Returns what the group has not counted yet: nothing, unless an earlier run was interrupted.
 fn backlog(broker: &Broker) -> Result<Tally> {
     let mut left = Tally::default();
     let mut reader =
@@ -216,7 +219,7 @@ usage: pipeline [FILE] [--data DIR]
   --data DIR  a folder that stays; by default a temporary one
 ";
 
-/// The text file, and the folder if one is named; or the text to end with.
+/// Returns the text file and the folder, if one is named. Otherwise returns the text to end with.
 fn arguments(
     mut arguments: impl Iterator<Item = OsString>,
 ) -> std::result::Result<(PathBuf, Option<PathBuf>), String> {

@@ -1,7 +1,7 @@
 //! The program of the README: a folder, a topic, a producer, a member of a consumer group.
 //!
-//! Run it twice: the second run finds the topic, and the group goes on where the first run stopped.
-//! Without an argument it takes a folder of its own and removes it at the end.
+//! Run it twice: the second run finds the topic, and the group continues where the first run
+//! stopped. Without an argument it uses a temporary folder and removes it at the end.
 #![allow(clippy::print_stdout, reason = "it shows what it found")]
 
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Reading an event log again: from a point in time, from the start, and only what is new, while the
-//! group that does the daily work stays where it is.
+//! Reading an event log again: from a point in time, from the start, and only new records.
+//! Meanwhile the group that does the daily work keeps its place.
 //!
 //! ```text
 //! cargo run --example replay
@@ -36,8 +36,8 @@ fn main() -> Result<()> {
     assert_eq!(read(&mut daily)?, (0..READINGS).collect::<Vec<_>>());
     daily.commit()?;
 
-    // Once more from 18:00 on. No group is needed for that: a consumer that is assigned its partitions
-    // commits nothing and disturbs nobody.
+    // Once more from 18:00 on. That needs no group: a consumer with assigned partitions commits
+    // nothing and disturbs no other consumer.
     let mut again = broker.consumer_with(ConsumerConfig::new())?;
     again.assign([partition.clone()])?;
     again.seek_to_timestamp(&partition, at(18 * 60))?;
@@ -45,7 +45,7 @@ fn main() -> Result<()> {
     assert_eq!(evening, (18 * 60..READINGS).collect::<Vec<_>>());
     println!("from 18:00 on   {:>5} readings", evening.len());
 
-    // A piece in the middle: where it begins and ends is looked up without moving anything.
+    // A range in the middle: look up where it begins and ends, without moving any position.
     let bounds = |minutes| again.offsets_for_times([(partition.clone(), at(minutes))]);
     let (from, to) = (bounds(6 * 60)?[&partition], bounds(7 * 60)?[&partition]);
     let (from, to) = (from.expect("a reading").offset, to.expect("a reading").offset);
@@ -55,13 +55,13 @@ fn main() -> Result<()> {
     assert_eq!(hour, (6 * 60..7 * 60).collect::<Vec<_>>());
     println!("06:00 to 07:00  {:>5} readings", hour.len());
 
-    // Everything, and then only what comes from now on.
+    // Everything, and then only new records.
     again.seek_to_beginning(&partition)?;
     assert_eq!(read(&mut again)?.len(), READINGS as usize);
     again.seek_to_end(&partition)?;
     assert!(read(&mut again)?.is_empty());
 
-    // A new group that begins with what is not older than 12 hours. The readings are far older than
+    // A new group that begins with records of the last 12 hours. The readings are far older than
     // that by now, so it begins at the end.
     let reset = OffsetReset::ByDuration(Duration::from_hours(12));
     let config = ConsumerConfig::new().group("alarm").auto_offset_reset(reset);
@@ -71,14 +71,14 @@ fn main() -> Result<()> {
     producer.send(Record::to(TOPIC).value("1440"))?;
     assert_eq!(read(&mut alarm)?, [READINGS]);
 
-    // The daily group saw none of this: it goes on behind what it had read.
+    // None of this affected the daily group: it continues after what it had read.
     assert_eq!(read(&mut daily)?, [READINGS]);
     println!("the daily group goes on where it was");
     daily.close()?;
     broker.close()
 }
 
-/// Everything from the position to the end.
+/// Reads everything from the position to the end.
 fn read(consumer: &mut Consumer) -> Result<Vec<i64>> {
     let mut readings = Vec::new();
     loop {

@@ -1,5 +1,5 @@
-//! Orders as a Rust type, JSON in the log: what one line each makes of a producer and a consumer, and how
-//! a record that cannot be read is set aside while the others go on.
+//! Orders as a Rust type, JSON in the log. One line each makes a typed producer and consumer. The
+//! example also skips a record that cannot be read and continues with the others.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn main() -> grouplog::Result<()> {
         let order = Order { item: item.to_owned(), count };
         orders.send(TypedRecord::to("orders").key(who).value(&order))?;
         if who == "bob" {
-            // Somebody else writes to the topic, too.
+            // Another program writes to the topic too.
             orders.raw().send(Record::to("orders").key("eve").value("no JSON"))?;
         }
     }

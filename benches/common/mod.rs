@@ -1,7 +1,7 @@
-//! What the benches share: a folder on a real disk, plain files to compare with, and a summary that sets
-//! each rate beside the limit that was measured in the same run.
+//! Code that the benches share: a folder on a real disk, plain files to compare with, and a summary
+//! that shows each rate next to the limit measured in the same run.
 //!
-//! A run in which the machine is busy otherwise still gives honest ratios, not honest rates.
+//! On a busy machine a run still gives correct ratios, but not correct rates.
 
 #![allow(dead_code, reason = "each bench uses a part of it")]
 #![allow(
@@ -22,35 +22,36 @@ use grouplog::{Broker, TopicConfig};
 
 /// The value of every record.
 pub(crate) const VALUE: [u8; 100] = [b'v'; 100];
-/// What a buffered writer would write at once; also the engine's batch size.
+/// The block size of a buffered writer, and the engine's batch size.
 pub(crate) const BLOCK_BYTES: usize = 64 << 10;
 
-/// A folder on the disk that holds the build, removed when dropped. A folder in memory would flatter.
+/// Creates a folder on the disk that holds the build, removed when dropped. A folder in memory
+/// would flatter the results.
 pub(crate) fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
 
-/// A broker with default settings and a topic `t`.
+/// Opens a broker with default settings and a topic `t`.
 pub(crate) fn broker(folder: &Path, config: TopicConfig) -> Broker {
     let broker = Broker::open(folder.join("data")).unwrap();
     broker.create_topic("t", config).unwrap();
     broker
 }
 
-/// A plain file in `folder`.
+/// Creates a plain file in `folder`.
 pub(crate) fn plain_file(folder: &Path, name: &str) -> File {
     let path = folder.join(name);
     File::options().read(true).write(true).create(true).truncate(true).open(path).unwrap()
 }
 
-/// How long `work` takes.
+/// Returns how long `work` takes.
 pub(crate) fn time(work: impl FnOnce()) -> Duration {
     let begin = Instant::now();
     work();
     begin.elapsed()
 }
 
-/// What runs of one bench binary found, in order.
+/// The results of all runs of one bench binary, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Summary {
     lines: Vec<Line>,
@@ -67,8 +68,8 @@ struct Line {
 }
 
 impl Summary {
-    /// Measures `run`, which is told how many times to do it and says how long that took; each time is
-    /// `records` records of `bytes` bytes. `limit` names the line that it is compared with.
+    /// Measures `run`, which gets a number of repetitions and returns the time they took. Each
+    /// repetition is `records` records of `bytes` bytes. `limit` names the line to compare with.
     pub(crate) fn measure(
         &mut self,
         group: &mut BenchmarkGroup<'_, WallTime>,
@@ -126,7 +127,8 @@ impl Summary {
     }
 }
 
-/// A group with few, short samples: the work is I/O, and a whole binary must end within a minute.
+/// Creates a group with few, short samples: the work is I/O, and a whole binary must end within a
+/// minute.
 pub(crate) fn group<'c>(
     criterion: &'c mut Criterion,
     name: &str,
