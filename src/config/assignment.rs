@@ -5,12 +5,13 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::types::Assignor;
 
-/// How the partitions of a group are spread over its members: one entry of Kafka's
+/// How a group spreads partitions over its members: one entry of Kafka's
 /// `partition.assignment.strategy`, under Kafka's names.
 ///
-/// Each member proposes some. Those that all members propose are candidates; each member votes for the
-/// first candidate of its list, and most votes win; among equals the vote of the member with the lowest id.
-/// Racks are left out: all members live in one process.
+/// Each member proposes a list. The candidates are the strategies that all members propose. Each
+/// member votes for the first candidate of its list, and the candidate with most votes wins. In a
+/// tie, the vote of the member with the lowest id decides. There are no racks: all members live in
+/// one process.
 ///
 /// ```
 /// use grouplog::AssignmentStrategy;
@@ -23,24 +24,25 @@ use crate::types::Assignor;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum AssignmentStrategy {
-    /// `range`: each topic's partitions in consecutive ranges, the first members one more. Topics with
-    /// equal numbers of partitions are cut alike, so that they can be joined. Not sticky.
+    /// `range`: each topic's partitions in consecutive ranges. The first members get one more if
+    /// the numbers do not divide. Topics with equal numbers of partitions are divided alike, so
+    /// that they can be joined. Not sticky.
     Range,
-    /// `roundrobin`: all partitions of all topics in turn. Not sticky.
+    /// `roundrobin`: deals out all partitions of all topics in turn. Not sticky.
     RoundRobin,
-    /// `sticky`: as balanced as the subscriptions allow, and then moving as little as possible.
+    /// `sticky`: as balanced as the subscriptions allow, then with as few moves as possible.
     Sticky,
-    /// `cooperative-sticky`: as `sticky`; what moves is in no member's target until its owner has given
-    /// it up.
+    /// `cooperative-sticky`: as `sticky`, but a partition that moves is in no member's target until
+    /// its owner has given it up.
     CooperativeSticky,
-    /// `uniform`: balanced and sticky by the rules of KIP-848's server.
+    /// `uniform`: balanced and sticky by the rules of KIP-848's server side.
     Uniform,
-    /// The program's own.
+    /// The program's own assignor.
     Own(Arc<dyn Assignor>),
 }
 
 impl AssignmentStrategy {
-    /// The name by which the members of a group agree.
+    /// Returns the name by which the members of a group agree on a strategy.
     pub fn name(&self) -> &str {
         match self {
             Self::Range => "range",
@@ -53,7 +55,7 @@ impl AssignmentStrategy {
     }
 }
 
-/// By name, as the members of a group compare them.
+/// Compares names, as the members of a group do.
 impl PartialEq for AssignmentStrategy {
     fn eq(&self, other: &Self) -> bool {
         self.name() == other.name()

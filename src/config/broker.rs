@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::storage::Access;
 use crate::time::{Clock, Random, SeededRandom, SystemClock};
 
-/// How frames are written to the journal.
+/// How the engine writes frames to the journal.
 ///
 /// ```
 /// assert_eq!(grouplog::JournalMode::default(), grouplog::JournalMode::Auto);
@@ -15,17 +15,18 @@ use crate::time::{Clock, Random, SeededRandom, SystemClock};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum JournalMode {
-    /// `Map` where a mapped store can fail only with the disk (ext4 and tmpfs on Linux), else `Write`.
+    /// `Map` where a mapped store can fail only if the disk fails (ext4 and tmpfs on Linux), else
+    /// `Write`.
     #[default]
     Auto,
-    /// Through a shared map, without a system call. A dying disk can end the process by SIGBUS,
-    /// which loses nothing acknowledged.
+    /// Writes through a shared map, without a system call. A dying disk can end the process by
+    /// SIGBUS, which loses nothing acknowledged.
     Map,
-    /// By `pwrite`.
+    /// Writes with `pwrite`.
     Write,
 }
 
-/// How segments are read.
+/// How the engine reads segments.
 ///
 /// ```
 /// assert_eq!(grouplog::ReadMode::default(), grouplog::ReadMode::Map);
@@ -33,15 +34,16 @@ pub enum JournalMode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum ReadMode {
-    /// Through maps, without a system call or a copy. A disk that dies under a map can end the process by
-    /// SIGBUS, which loses nothing acknowledged.
+    /// Reads through maps, without a system call or a copy. A disk that dies under a map can end
+    /// the process by SIGBUS, which loses nothing acknowledged.
     #[default]
     Map,
-    /// By `pread`: slower, and a disk that cannot be read is an [`Error::Io`](crate::Error::Io).
+    /// Reads with `pread`. Slower, but a disk that cannot be read is an
+    /// [`Error::Io`](crate::Error::Io).
     Pread,
 }
 
-/// The settings of a broker: an open folder.
+/// The settings of a broker, that is, of an open folder.
 ///
 /// ```
 /// use grouplog::{Broker, BrokerConfig, JournalMode};
@@ -102,130 +104,146 @@ impl Default for BrokerConfig {
 }
 
 impl BrokerConfig {
-    /// The defaults.
+    /// Creates the default settings.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How the journal is written.
+    /// Sets how the engine writes the journal. Default [`JournalMode::Auto`].
     pub fn journal_mode(mut self, mode: JournalMode) -> Self {
         self.journal_mode = mode;
         self
     }
 
-    /// How segments are read.
+    /// Sets how the engine reads segments. Default [`ReadMode::Map`].
     pub fn read_mode(mut self, mode: ReadMode) -> Self {
         self.read_mode = mode;
         self
     }
 
-    /// How many files of segments are open at once, at most: a quarter of them to be read (or as many
-    /// mapped), the others to be written. The journal has its own, one for each of its files.
+    /// Sets the maximum number of open segment files. Default 512, at least 64.
     ///
-    /// This is an upper limit. Where the process may open few files (`ulimit -n`, as it is when the folder is
-    /// opened), fewer are used: all files of the engine together take at most half of that limit.
+    /// A quarter of them are for reading (or as many maps), the others for writing. The journal's
+    /// files do not count: each of them is open as well.
+    ///
+    /// This is an upper limit. The engine uses fewer files if the process may open only a few
+    /// (`ulimit -n`, read when the folder is opened). All files of the engine together take at most
+    /// half of that limit.
     pub fn max_open_files(mut self, files: u32) -> Self {
         self.max_open_files = files;
         self
     }
 
-    /// The size of one journal file in bytes. A journal that has to grow under load grows by files four
-    /// times as large.
+    /// Sets the size of one journal file in bytes. Default 4 MiB.
+    ///
+    /// A journal that must grow under load grows by files four times as large.
     pub fn journal_file_bytes(mut self, bytes: u32) -> Self {
         self.journal_file_bytes = bytes;
         self
     }
 
-    /// The size that all journal files may reach together, in bytes. A checkpoint begins when half of
-    /// it is used; recovery never has more to read. One `send_all` is limited to a quarter of it.
+    /// Sets the size in bytes that all journal files may reach together. Default 128 MiB.
+    ///
+    /// A checkpoint begins when half of it is in use, and recovery never has more to read. One
+    /// `send_all` is limited to a quarter of it.
     pub fn journal_max_bytes(mut self, bytes: u64) -> Self {
         self.journal_max_bytes = bytes;
         self
     }
 
-    /// The size in bytes at which a partition's open batch is sealed.
+    /// Sets the size in bytes at which a partition's open batch is sealed. Default 64 KiB.
     pub fn batch_size(mut self, bytes: u32) -> Self {
         self.batch_size = bytes;
         self
     }
 
-    /// The memory in bytes that the open batches of all partitions may take together.
+    /// Sets the memory in bytes that the open batches of all partitions may take together. Default
+    /// 64 MiB.
     pub fn open_batches_max_bytes(mut self, bytes: u64) -> Self {
         self.open_batches_max_bytes = bytes;
         self
     }
 
-    /// How long a record sent with [`Acks::Written`](crate::Acks::Written) stays without a sync.
+    /// Sets how long a record sent with [`Acks::Written`](crate::Acks::Written) may stay without a
+    /// sync. Default one second.
     pub fn sync_interval(mut self, interval: Duration) -> Self {
         self.sync_interval = interval;
         self
     }
 
-    /// Kafka's `group.max.size`: how many members a group may have. One more is refused with
-    /// [`Error::GroupMaxSizeReached`](crate::Error::GroupMaxSizeReached).
+    /// Sets Kafka's `group.max.size`: the maximum number of members of a group. A further member
+    /// gets [`Error::GroupMaxSizeReached`](crate::Error::GroupMaxSizeReached).
     pub fn group_max_size(mut self, members: u32) -> Self {
         self.group_max_size = members;
         self
     }
 
-    /// How long committed offsets are kept that nobody uses: those of a group without members, from when it
-    /// had members last, and those of topics that its members do not read.
+    /// Sets how long unused committed offsets are kept. Default 7 days.
     ///
-    /// A jump of the wall clock is not elapsed time. While the folder is open, its monotonic clock counts. When it
-    /// is opened, the time since it was closed counts, up to one day. The rest counts from the next opening on that
-    /// comes an hour or more later. So offsets may be kept for longer than this, but not for less, unless the wall
-    /// clock is wrong when the folder is opened: then for a day less.
+    /// Those are the offsets of a group without members, counted from when it last had members, and
+    /// the offsets of topics that its members do not read.
+    ///
+    /// A jump of the wall clock does not count as elapsed time. While the folder is open, its
+    /// monotonic clock counts. An opening adds the time since the folder was closed, up to one day.
+    /// The rest of that time counts from the next opening that comes an hour or more later. So
+    /// offsets may be kept for longer than this, but not for less, unless the wall clock is wrong
+    /// when the folder is opened: then for up to a day less.
     pub fn offsets_retention(mut self, retention: Duration) -> Self {
         self.offsets_retention = retention;
         self
     }
 
-    /// How often it is looked for offsets that are kept for too long. A group's last use is recorded as
-    /// often.
+    /// Sets how often the engine checks for offsets past their retention. Default 10 minutes. The
+    /// engine records a group's last use at the same interval.
     pub fn offsets_retention_check_interval(mut self, interval: Duration) -> Self {
         self.offsets_retention_check_interval = interval;
         self
     }
 
-    /// Whether threads of its own do what can be done later: checkpoints, journal files ahead of
-    /// need, syncs nobody waits for. Without them the calling threads do it when it must be done,
-    /// which makes every run the same, for tests.
+    /// Sets whether background threads do the deferred work: checkpoints, journal files ahead of
+    /// need, and syncs that no caller waits for. Default true.
+    ///
+    /// Without them the calling threads do this work when it becomes necessary. Every run is then
+    /// the same, which tests need.
     pub fn background(mut self, background: bool) -> Self {
         self.background = background;
         self
     }
 
-    /// Whether a folder that does not exist or is empty becomes a new one; otherwise opening it is
-    /// an error.
+    /// Sets whether to create a folder that does not exist or is empty. Default true. Otherwise
+    /// opening such a folder is an error.
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
         self
     }
 
-    /// Whether a partition whose files are damaged or gone makes opening fail. Otherwise the folder
-    /// opens, the partition takes no appends, and [`RecoveryReport`](crate::RecoveryReport) and
-    /// [`Health`](crate::Health) name it. Opening then looks at the files of all partitions, also in a folder
-    /// that was closed: of 10,000 partitions 0.2 s, and two seconds when the system has not cached them.
+    /// Sets whether opening fails if a partition's files are damaged or missing. Default false.
+    ///
+    /// Without it the folder opens and the partition rejects appends.
+    /// [`RecoveryReport`](crate::RecoveryReport) and [`Health`](crate::Health) name the partition.
+    /// With it opening checks the files of all partitions, even in a folder that was closed
+    /// cleanly. For 10,000 partitions that takes 0.2 s, or two seconds if the system has not cached
+    /// the files.
     pub fn strict(mut self, strict: bool) -> Self {
         self.strict = strict;
         self
     }
 
-    /// Who may read the files that are created, beside the owner. It widens nothing that is there: a
-    /// folder that was created for the owner alone stays so.
+    /// Sets who besides the owner may read created files. An existing folder is not widened: one
+    /// that was created for the owner alone stays so.
     #[cfg(unix)]
     pub fn access(mut self, access: Access) -> Self {
         self.access = access;
         self
     }
 
-    /// Where the time comes from.
+    /// Sets the clock.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Where random numbers come from.
+    /// Sets the source of random numbers.
     pub fn random(mut self, random: Arc<dyn Random>) -> Self {
         self.random = random;
         self

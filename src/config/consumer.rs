@@ -8,7 +8,7 @@ use crate::types::OffsetReset;
 impl std::str::FromStr for OffsetReset {
     type Err = Error;
 
-    /// Reads `earliest`, `latest`, `none` or `by_duration:PnDTnHnMn.nS`.
+    /// Parses `earliest`, `latest`, `none` or `by_duration:PnDTnHnMn.nS`.
     ///
     /// ```
     /// use grouplog::OffsetReset;
@@ -34,12 +34,12 @@ impl std::str::FromStr for OffsetReset {
     }
 }
 
-/// Which records of transactions are returned: Kafka's `isolation.level`.
+/// Which records of transactions a consumer returns: Kafka's `isolation.level`.
 ///
-/// A transaction of this engine is one frame of the journal, so a record is committed when it is
-/// visible: both levels read the same. In segments that Kafka wrote, transactions end with control
-/// batches: those are passed over, and the records of an aborted transaction are returned at either
-/// level, which is not what `read_committed` means there.
+/// A transaction of this engine is one frame of the journal. So a record is committed when it
+/// becomes visible, and both levels read the same records. In segments that Kafka wrote,
+/// transactions end with control batches. The engine skips these and returns the records of an
+/// aborted transaction at either level. That differs from what `read_committed` means in Kafka.
 ///
 /// ```
 /// use grouplog::IsolationLevel;
@@ -53,7 +53,7 @@ pub enum IsolationLevel {
     /// All records.
     #[default]
     ReadUncommitted,
-    /// Only those whose transaction is committed.
+    /// Only records whose transaction is committed.
     ReadCommitted,
 }
 
@@ -93,7 +93,7 @@ pub struct ConsumerConfig {
     pub(crate) client_id: String,
     pub(crate) auto_offset_reset: OffsetReset,
     pub(crate) isolation_level: IsolationLevel,
-    /// `None`: not set, which is on with a group and off without one.
+    /// `None` if not set: then auto-commit is on with a group and off without one.
     pub(crate) enable_auto_commit: Option<bool>,
     pub(crate) auto_commit_interval: Duration,
     pub(crate) commit_acks: Acks,
@@ -131,110 +131,122 @@ impl Default for ConsumerConfig {
 }
 
 impl ConsumerConfig {
-    /// The defaults, without a group.
+    /// Creates the default settings, without a group.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Kafka's `group.id`: 1 to 249 bytes of any text without control characters. Without one, only `assign`
-    /// can be used and nothing can be committed.
+    /// Sets Kafka's `group.id`: 1 to 249 bytes of any text without control characters. Without one,
+    /// only `assign` works and nothing can be committed.
     pub fn group(mut self, group: impl Into<String>) -> Self {
         self.group = Some(group.into());
         self
     }
 
-    /// Kafka's `client.id`: shown in descriptions, and the first part of the member id.
+    /// Sets Kafka's `client.id`: shown in descriptions, and the first part of the member id.
     pub fn client_id(mut self, client_id: impl Into<String>) -> Self {
         self.client_id = client_id.into();
         self
     }
 
-    /// Kafka's `auto.offset.reset`.
+    /// Sets Kafka's `auto.offset.reset`.
     pub fn auto_offset_reset(mut self, reset: OffsetReset) -> Self {
         self.auto_offset_reset = reset;
         self
     }
 
-    /// Kafka's `isolation.level`.
+    /// Sets Kafka's `isolation.level`.
     pub fn isolation_level(mut self, level: IsolationLevel) -> Self {
         self.isolation_level = level;
         self
     }
 
-    /// Kafka's `enable.auto.commit`: `poll` commits what earlier polls returned, every
-    /// `auto.commit.interval.ms`; so do giving up a partition, `assign`, and `close`. On by default
-    /// with a group; switching it on without one is refused, as by Kafka.
+    /// Sets Kafka's `enable.auto.commit`.
+    ///
+    /// With auto-commit, `poll` commits what earlier polls returned, every
+    /// `auto.commit.interval.ms`. Giving up a partition, `assign` and `close` commit as well. On by
+    /// default with a group. Switching it on without a group is an error, as in Kafka.
     pub fn enable_auto_commit(mut self, enable: bool) -> Self {
         self.enable_auto_commit = Some(enable);
         self
     }
 
-    /// Kafka's `auto.commit.interval.ms`.
+    /// Sets Kafka's `auto.commit.interval.ms`. Default 5 s.
     pub fn auto_commit_interval(mut self, interval: Duration) -> Self {
         self.auto_commit_interval = interval;
         self
     }
 
-    /// What a commit must have reached when it returns. `Written`, the default, survives a killed
-    /// process and costs no system call; `Synced` survives power loss and waits for one sync of the
-    /// journal, which appends and other commits share. Auto-commit waits for it too.
+    /// Sets what a commit must have reached when it returns.
+    ///
+    /// `Written`, the default, survives a killed process and costs no system call. `Synced`
+    /// survives power loss and waits for one sync of the journal, which appends and other commits
+    /// share. Auto-commit waits for it too.
     pub fn commit_acks(mut self, acks: Acks) -> Self {
         self.commit_acks = acks;
         self
     }
 
-    /// Kafka's `max.poll.records`: how many records one `poll` returns at most.
+    /// Sets Kafka's `max.poll.records`: the maximum number of records that one `poll` returns.
+    /// Default 500.
     pub fn max_poll_records(mut self, records: usize) -> Self {
         self.max_poll_records = records;
         self
     }
 
-    /// Kafka's `fetch.max.bytes`: about how many bytes of records one `poll` returns at most. The
-    /// record that passes the limit is still returned, so that a large one never blocks a partition.
+    /// Sets Kafka's `fetch.max.bytes`: the approximate maximum of record bytes that one `poll`
+    /// returns. Default 50 MiB.
+    ///
+    /// The record that exceeds the limit is still returned, so a large record never blocks a
+    /// partition.
     pub fn fetch_max_bytes(mut self, bytes: u32) -> Self {
         self.fetch_max_bytes = bytes;
         self
     }
 
-    /// Kafka's `max.partition.fetch.bytes`: as [`ConsumerConfig::fetch_max_bytes`], for one partition.
+    /// Sets Kafka's `max.partition.fetch.bytes`: as [`ConsumerConfig::fetch_max_bytes`], for one
+    /// partition. Default 1 MiB.
     pub fn max_partition_fetch_bytes(mut self, bytes: u32) -> Self {
         self.max_partition_fetch_bytes = bytes;
         self
     }
 
-    /// Kafka's `max.poll.interval.ms`: how long a member may stay away from `poll` before its
-    /// partitions are given to others.
+    /// Sets Kafka's `max.poll.interval.ms`: how long a member may go without a `poll` before others
+    /// get its partitions. Default 5 minutes.
     pub fn max_poll_interval(mut self, interval: Duration) -> Self {
         self.max_poll_interval = interval;
         self
     }
 
-    /// Kafka's `session.timeout.ms`: how long a member may be silent, that is neither poll nor commit, before
-    /// its partitions are given to others. And how long a static member may be away, see
-    /// [`ConsumerConfig::group_instance_id`].
+    /// Sets Kafka's `session.timeout.ms`: how long a member may be silent before others get its
+    /// partitions.
     ///
-    /// Kafka's consumers have a thread that beats for them while they work, and their processes die. Here
-    /// `poll` is the heartbeat and nobody dies alone; so only who sets this is judged by it, beside
-    /// `max.poll.interval.ms`. Unset, it is Kafka's 45 seconds for static members that are away.
+    /// A silent member neither polls nor commits. The timeout also limits how long a static member
+    /// may be away, see [`ConsumerConfig::group_instance_id`].
+    ///
+    /// Kafka's consumers have a thread that sends heartbeats while they work, because their
+    /// processes can die. Here `poll` is the heartbeat, and no member dies alone. So the timeout
+    /// applies to live members only if it is set, in addition to `max.poll.interval.ms`. If it is
+    /// not set, static members may be away for Kafka's 45 seconds.
     pub fn session_timeout(mut self, timeout: Duration) -> Self {
         self.session_timeout = Some(timeout);
         self
     }
 
-    /// Kafka's `group.instance.id`: makes a static member (KIP-345).
+    /// Sets Kafka's `group.instance.id`, which makes this a static member (KIP-345).
     ///
-    /// When it is closed or dropped its place in the group is kept for `session.timeout.ms`: a consumer
-    /// that comes back under the same instance id takes over the same partitions, and no other member
-    /// notices. It is evicted when it has not polled for `max.poll.interval.ms` and `session.timeout.ms`
-    /// together. A second consumer under the same id takes the place from the first, whose calls then
-    /// fail with [`Error::FencedInstanceId`].
+    /// When the consumer is closed or dropped, the group keeps its place for `session.timeout.ms`.
+    /// A consumer that returns under the same instance id takes over the same partitions, and no
+    /// other member notices. The member is evicted if it does not poll for the sum
+    /// of `max.poll.interval.ms` and `session.timeout.ms`. A second consumer under the same id
+    /// takes the place from the first, whose calls then fail with [`Error::FencedInstanceId`].
     pub fn group_instance_id(mut self, id: impl Into<String>) -> Self {
         self.group_instance_id = Some(id.into());
         self
     }
 
-    /// Kafka's `partition.assignment.strategy`: the assignors that this member proposes, in the order
-    /// of its preference. See [`AssignmentStrategy`] for how the members of a group agree.
+    /// Sets Kafka's `partition.assignment.strategy`: the assignors that this member proposes, in
+    /// order of preference. See [`AssignmentStrategy`] for how the members of a group agree.
     pub fn assignment_strategies(
         mut self,
         strategies: impl IntoIterator<Item = AssignmentStrategy>,
@@ -243,7 +255,7 @@ impl ConsumerConfig {
         self
     }
 
-    /// Whether positions are committed without being asked.
+    /// Returns whether `poll` commits positions automatically.
     pub(crate) fn auto_commits(&self) -> bool {
         self.enable_auto_commit.unwrap_or(true) && self.group.is_some()
     }
@@ -262,7 +274,7 @@ impl ConsumerConfig {
             return Err(Error::InvalidConfig {
                 key: "partition.assignment.strategy",
                 value: String::new(),
-                expected: "one assignor or more",
+                expected: "one or more assignors",
             });
         }
         let session = self.session_timeout.map_or(1, |timeout| timeout.as_millis());

@@ -1,9 +1,9 @@
-//! Durations as Kafka writes them in settings: ISO 8601, as Java's `Duration.parse` reads it.
+//! Durations as Kafka writes them in settings: ISO 8601, as Java's `Duration.parse` accepts it.
 
 use std::time::Duration;
 
-/// Reads `PnDTnHnMn.nS`: any part may be left out, but not all; a day is 24 hours. `None` for anything
-/// else, a sign too.
+/// Parses `PnDTnHnMn.nS`. Any part may be absent, but not all of them. A day is 24 hours. Returns
+/// `None` for anything else, including a sign.
 pub(super) fn parse_iso(text: &str) -> Option<Duration> {
     let text = text.strip_prefix(['P', 'p'])?;
     let (days, time) = match text.split_once(['T', 't']) {
@@ -35,7 +35,7 @@ fn whole(count: &str, seconds: u64) -> Option<Duration> {
     Some(Duration::from_secs(digits(count)?.checked_mul(seconds)?))
 }
 
-/// Seconds with up to nine digits behind the point.
+/// Parses seconds with up to nine digits after the point.
 fn fraction(count: &str) -> Option<Duration> {
     let Some((seconds, behind)) = count.split_once('.') else { return whole(count, 1) };
     let places = u32::try_from(behind.len()).ok().filter(|places| *places <= 9)?;
@@ -43,7 +43,7 @@ fn fraction(count: &str) -> Option<Duration> {
     Some(Duration::new(digits(seconds)?, u32::try_from(nanos).ok()?))
 }
 
-/// A number without a sign, which `str::parse` would take.
+/// Parses a number without a sign, which `str::parse` would accept.
 fn digits(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }

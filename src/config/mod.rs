@@ -1,5 +1,5 @@
-//! Typed settings. Each has Kafka's key behind it, a default and a range; opening, creating or
-//! subscribing validates and names the key that is wrong.
+//! Typed settings. Each has a Kafka key, a default and a range. Opening, creating and subscribing
+//! validate them, and the error names the invalid key.
 //!
 //! | key | setting | default | range |
 //! |---|---|---|---|
@@ -54,7 +54,7 @@ pub use crate::types::OffsetReset;
 
 use crate::error::{Error, Result};
 
-/// Refuses a value outside `range` by naming its key.
+/// Rejects a value outside `range` with an error that names its key.
 fn in_range<T>(
     key: &'static str,
     value: T,
@@ -71,7 +71,7 @@ where
     }
 }
 
-/// Reads a number from its text form.
+/// Parses a number from its text form.
 fn number<T: std::str::FromStr>(
     key: &'static str,
     value: &str,

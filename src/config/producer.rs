@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
-/// What must have happened before an acknowledgement is given.
+/// What must have happened before the engine acknowledges a record.
 ///
 /// ```
 /// use grouplog::Acks;
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Acks {
-    /// The record survives when the process is killed; power loss may take back the newest ones.
+    /// The record survives a killed process. Power loss may take back the newest records.
     Written,
     /// The record survives power loss.
     #[default]
@@ -23,7 +23,7 @@ pub enum Acks {
 impl std::str::FromStr for Acks {
     type Err = Error;
 
-    /// Reads `written` or `synced`, or Kafka's `0`, `1` and `all` (`-1`).
+    /// Parses `written` or `synced`, or Kafka's `0`, `1` and `all` (`-1`).
     fn from_str(text: &str) -> Result<Self> {
         match text {
             "written" | "0" | "1" => Ok(Self::Written),
@@ -62,20 +62,23 @@ impl Default for ProducerConfig {
 }
 
 impl ProducerConfig {
-    /// The defaults.
+    /// Creates the default settings.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Kafka's `acks`: what `Delivery::wait` and `flush` wait for.
+    /// Sets Kafka's `acks`: the level that `Delivery::wait` and `flush` wait for. Default
+    /// [`Acks::Synced`].
     pub fn acks(mut self, acks: Acks) -> Self {
         self.acks = acks;
         self
     }
 
-    /// Kafka's `max.block.ms`: how long `send` may wait for space before it fails with
-    /// [`Error::Timeout`]. The default is a minute. Only what time mends is waited for: a failure that waiting
-    /// does not mend, as of a folder that is gone, is returned at once.
+    /// Sets Kafka's `max.block.ms`: how long `send` may wait for space before it fails with
+    /// [`Error::Timeout`]. Default 60 s.
+    ///
+    /// `send` waits only if time can help. It returns any other failure at once, such as a folder
+    /// that was removed.
     pub fn max_block(mut self, time: Duration) -> Self {
         self.max_block = time;
         self

@@ -43,58 +43,58 @@ impl Default for TopicConfig {
 }
 
 impl TopicConfig {
-    /// The defaults.
+    /// Creates the default settings.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many partitions the topic has.
+    /// Sets the number of partitions. Default 1.
     pub fn partitions(mut self, partitions: u32) -> Self {
         self.partitions = partitions;
         self
     }
 
-    /// The size in bytes that a segment file may reach before the next one is begun: 1 KiB to 2 GiB - 1, 64 MiB
-    /// by default. Deleting records gives space back in whole segments.
+    /// Sets the size in bytes at which the log starts the next segment file: 1 KiB to 2 GiB - 1.
+    /// Default 64 MiB. Deleting records frees space in whole segments.
     pub fn segment_bytes(mut self, bytes: u32) -> Self {
         self.segment_bytes = bytes;
         self
     }
 
-    /// How long, in record time, a segment is written to before the next one is begun.
+    /// Sets how much record time a segment may cover before the log rolls. Default 7 days.
     pub fn segment_ms(mut self, time: Duration) -> Self {
         self.segment_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         self
     }
 
-    /// How many bytes of batches lie between two entries of the offset index.
+    /// Sets how many bytes of batches lie between two entries of the offset index. Default 4096.
     pub fn index_interval_bytes(mut self, bytes: u32) -> Self {
         self.index_interval_bytes = bytes;
         self
     }
 
-    /// The largest batch, in bytes before compression, that one record may make.
+    /// Sets the largest batch, in bytes before compression, that one record may make.
     pub fn max_message_bytes(mut self, bytes: u32) -> Self {
         self.max_message_bytes = bytes;
         self
     }
 
-    /// How batches are compressed when they are sealed.
+    /// Sets the codec that compresses batches when they are sealed. Default none.
     pub fn compression(mut self, compression: Compression) -> Self {
         self.compression = compression;
         self
     }
 
-    /// Where timestamps come from.
+    /// Sets the source of timestamps. Default [`TimestampType::CreateTime`].
     pub fn timestamp_type(mut self, timestamp_type: TimestampType) -> Self {
         self.timestamp_type = timestamp_type;
         self
     }
 
-    /// Sets a value by Kafka's key.
+    /// Sets a value by its Kafka key.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] for an unknown key or a value that cannot be read.
+    /// [`Error::InvalidConfig`] if the key is unknown or the value cannot be parsed.
     ///
     /// ```
     /// let config = grouplog::TopicConfig::new().set("segment.bytes", "1048576")?;
@@ -149,7 +149,8 @@ impl TopicConfig {
         Ok(self)
     }
 
-    /// All values but the number of partitions, by Kafka's keys, in the order of the table.
+    /// Returns all values except the number of partitions, by their Kafka keys, in the order of the
+    /// table.
     pub fn entries(&self) -> Vec<(&'static str, String)> {
         let timestamp_type = match self.timestamp_type {
             TimestampType::CreateTime => "CreateTime",

@@ -1,5 +1,5 @@
-//! Callbacks of `send_with`: one thread per producer that uses them, so that user code never runs on a
-//! thread of the engine.
+//! Callbacks of `send_with`. Each producer that uses them has one thread, so user code never runs
+//! on a thread of the engine.
 
 use std::sync::Arc;
 use std::sync::Weak;
@@ -15,17 +15,17 @@ use crate::types::Lsn;
 
 type Done = Box<dyn FnOnce(Result<RecordMetadata>) + Send>;
 
-/// A record whose callback is to be called.
+/// A record whose callback has not been called yet.
 pub(super) struct Pending {
     metadata: RecordMetadata,
     wait: Option<Lsn>,
     done: Done,
 }
 
-/// How many callbacks may be outstanding; `send_with` waits for room beyond that.
+/// The maximum number of outstanding callbacks. Beyond it `send_with` waits for room.
 const MAX_OUTSTANDING: usize = 10_000;
 
-/// The thread, started with the first callback.
+/// The callback thread, started with the first callback.
 #[derive(Debug, Default)]
 pub(super) struct Completion {
     thread: Mutex<Option<Running>>,
@@ -36,7 +36,7 @@ pub(super) struct Completion {
 struct Running {
     sender: Sender<Pending>,
     handle: JoinHandle<()>,
-    /// The process that it runs in: a forked child has no such thread.
+    /// The process in which the thread runs. A forked child has no such thread.
     pid: u32,
 }
 
@@ -47,7 +47,7 @@ struct Outstanding {
 }
 
 impl Completion {
-    /// Has `done` called on the thread behind `sender`, which [`Completion::start`] gave.
+    /// Passes `done` to the thread behind `sender`, which [`Completion::start`] returned.
     pub(super) fn push(
         &self,
         sender: &Sender<Pending>,
@@ -65,7 +65,7 @@ impl Completion {
         })
     }
 
-    /// Waits until every callback has returned. Called from a callback it returns at once.
+    /// Waits until every callback has returned. Returns at once if called from a callback.
     pub(super) fn wait(&self) {
         let thread = self.thread.lock().as_ref().map(|running| running.handle.thread().id());
         if thread == Some(std::thread::current().id()) {
@@ -77,7 +77,7 @@ impl Completion {
         }
     }
 
-    /// The way to the thread, which is started if there is none.
+    /// Returns the channel to the thread, and starts the thread if necessary.
     pub(super) fn start(&self, engine: &Arc<Engine>) -> Result<Sender<Pending>> {
         let mut thread = self.thread.lock();
         if let Some(running) = &*thread {
@@ -90,7 +90,7 @@ impl Completion {
             .name("grouplog-callbacks".to_owned())
             .spawn(move || {
                 for pending in receiver {
-                    // A callback that panics ends neither the thread nor those that wait for it.
+                    // A callback that panics ends neither the thread nor the waits for it.
                     let counted = CountDown(&outstanding);
                     complete(&engine_ref, pending);
                     drop(counted);
@@ -108,11 +108,11 @@ fn complete(engine: &Weak<Engine>, pending: Pending) {
     let result = match (wait, engine.upgrade()) {
         (None, _) => Ok(metadata),
         (Some(lsn), Some(engine)) => engine.wait_synced(lsn).map(|()| metadata),
-        // The engine synced everything when it was closed, or told its closer that it could not.
+        // Closing the engine synced everything, or reported to its caller that it could not.
         (Some(_), None) => Err(Error::Closed),
     };
     let call = std::panic::AssertUnwindSafe(move || done(result));
-    // The panic hook has reported it; the callback is the user's, and so is its panic.
+    // The panic hook has reported it. The callback belongs to the user, and so does its panic.
     let _reported = std::panic::catch_unwind(call);
 }
 
@@ -139,7 +139,7 @@ impl Drop for Completion {
         let Some(Running { sender, handle, pid }) = self.thread.lock().take() else { return };
         drop(sender);
         if pid == std::process::id() && handle.thread().id() != std::thread::current().id() {
-            // The thread ends when the channel is empty; its callbacks' panics were caught.
+            // The thread ends when the channel is empty. It has caught the panics of its callbacks.
             let _ended = handle.join();
         }
     }

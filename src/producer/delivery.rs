@@ -5,10 +5,10 @@ use crate::error::Result;
 use crate::log::{Log, Placed};
 use crate::types::{Lsn, Timestamp, TopicId};
 
-/// A record that was sent: it has its offset and is `Written`.
+/// A sent record: it has its offset and is `Written`.
 ///
-/// Dropping it is fine: the record is on its way to the producer's ack level all the same, and
-/// `flush` or `close` report if it does not get there.
+/// Dropping it is fine. The record still reaches the producer's ack level, and `flush` or `close`
+/// report if it does not.
 ///
 /// ```
 /// use grouplog::{Broker, Record, TopicConfig};
@@ -29,12 +29,12 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Where the record went; known at once.
+    /// Returns where the record went. Known at once.
     pub fn metadata(&self) -> &RecordMetadata {
         &self.metadata
     }
 
-    /// Waits until the producer's ack level is reached: at once for [`Acks::Written`].
+    /// Waits until the record has the producer's ack level. Returns at once for [`Acks::Written`].
     ///
     /// # Errors
     /// [`Error::Indeterminate`](crate::Error::Indeterminate) if the sync failed.
@@ -46,7 +46,7 @@ impl Delivery {
     }
 }
 
-/// The records of one [`Producer::send_all`](crate::Producer::send_all): all are `Written`.
+/// The records of one [`Producer::send_all`](crate::Producer::send_all). All of them are `Written`.
 ///
 /// ```
 /// use grouplog::{Broker, Record, TopicConfig};
@@ -71,24 +71,25 @@ pub struct Deliveries {
 }
 
 impl Deliveries {
-    /// How many records were sent.
+    /// Returns the number of records sent.
     pub fn len(&self) -> usize {
         self.placed.len()
     }
 
-    /// Whether no records were given.
+    /// Returns whether no records were sent.
     pub fn is_empty(&self) -> bool {
         self.placed.is_empty()
     }
 
-    /// Where the records went, in the order in which they were given.
+    /// Returns where the records went, in the order in which the caller passed them.
     pub fn metadata(&self) -> impl Iterator<Item = RecordMetadata> + '_ {
         self.placed.iter().filter_map(|(at, placed)| {
             self.logs.get(*at).map(|log| RecordMetadata { log: Arc::clone(log), placed: *placed })
         })
     }
 
-    /// Waits until the producer's ack level is reached: at once for [`Acks::Written`].
+    /// Waits until the records have the producer's ack level. Returns at once for
+    /// [`Acks::Written`].
     ///
     /// # Errors
     /// [`Error::Indeterminate`](crate::Error::Indeterminate) if the sync failed.
@@ -100,7 +101,7 @@ impl Deliveries {
     }
 }
 
-/// Where a record was put.
+/// Where the engine placed a record.
 ///
 /// ```
 /// use grouplog::{Broker, Record, Timestamp, TopicConfig};
@@ -122,28 +123,29 @@ pub struct RecordMetadata {
 }
 
 impl RecordMetadata {
-    /// The topic.
+    /// Returns the topic.
     pub fn topic(&self) -> &str {
         self.log.partition().topic()
     }
 
-    /// The id of the topic. A topic that is created later under the same name has another one, and there the
-    /// offset means another record: [`Position::with_topic_id`](crate::Position::with_topic_id).
+    /// Returns the id of the topic. A topic that is created later under the same name has another
+    /// id, and there the offset means another record:
+    /// [`Position::with_topic_id`](crate::Position::with_topic_id).
     pub fn topic_id(&self) -> TopicId {
         self.log.topic_id()
     }
 
-    /// The partition.
+    /// Returns the partition.
     pub fn partition(&self) -> u32 {
         self.log.partition().partition()
     }
 
-    /// The offset.
+    /// Returns the offset.
     pub fn offset(&self) -> i64 {
         self.placed.offset
     }
 
-    /// The timestamp that the record was stored with.
+    /// Returns the timestamp with which the record was stored.
     pub fn timestamp(&self) -> Timestamp {
         self.placed.timestamp
     }

@@ -24,8 +24,9 @@ use route::{Route, with_route};
 
 /// Sends records. Cheap to clone, and may be shared between threads.
 ///
-/// `send` returns when the record has its offset and is in the journal (`Written`): no system call, no
-/// other thread. What [`Acks`] say decides what [`Delivery::wait`] and [`Producer::flush`] wait for.
+/// `send` returns when the record has its offset and is in the journal (`Written`). It needs no
+/// system call and no other thread. [`Acks`] decide what [`Delivery::wait`] and [`Producer::flush`]
+/// wait for.
 ///
 /// ```
 /// use grouplog::{Broker, Record, TopicConfig};
@@ -48,7 +49,7 @@ pub struct Producer {
 struct Inner {
     engine: EngineHandle,
     config: ProducerConfig,
-    /// Tells producers apart in what threads remember of them.
+    /// Identifies the producer in the state that each thread remembers.
     id: u64,
     completion: Completion,
 }
@@ -64,13 +65,14 @@ impl Producer {
     /// Appends one record.
     ///
     /// # Errors
-    /// Nothing was applied: `UnknownTopic`, `UnknownPartition`, `RecordTooLarge`, `LimitExceeded`,
-    /// `Timeout` (no journal space within `max.block.ms`), `DiskFull`, `Failed`, `Closed`; `Io`, at once, if
-    /// no journal space can be made, as in a folder that is gone or on a file system that is read-only.
+    /// `UnknownTopic`, `UnknownPartition`, `RecordTooLarge`, `LimitExceeded`, `Timeout` (no journal
+    /// space within `max.block.ms`), `DiskFull`, `Failed` or `Closed`. `Io`, at once, if the engine
+    /// cannot make journal space, as in a removed folder or on a read-only file system. The record
+    /// was not appended in any of these cases.
     #[inline]
     #[expect(
         clippy::needless_pass_by_value,
-        reason = "a record is made for one send and spent by it"
+        reason = "a record is made for one send, which consumes it"
     )]
     pub fn send(&self, record: Record<'_>) -> Result<Delivery> {
         let inner = &*self.inner;
@@ -89,14 +91,15 @@ impl Producer {
         Ok(Delivery { metadata: RecordMetadata { log, placed }, acks, lsn })
     }
 
-    /// Appends many records, of any topics and partitions, as one: after a crash either all of them
-    /// are there or none.
+    /// Appends many records, of any topics and partitions, as one unit. After a crash either all of
+    /// them exist or none.
     ///
-    /// They must fit into a quarter of `journal.max.bytes` together. The sizes are summed while `records` is
-    /// gone through, so no more of it is taken, and held in memory, than fits.
+    /// Together they must fit into a quarter of `journal.max.bytes`. The producer sums the sizes while
+    /// it iterates over `records`, so it takes and holds no more of them than fit.
     ///
     /// # Errors
-    /// As [`Producer::send`]; none of the records was applied then. `LimitExceeded` if they do not fit.
+    /// The errors of [`Producer::send`], and `LimitExceeded` if the records do not fit. None of them
+    /// was appended then.
     ///
     /// ```
     /// use grouplog::{Broker, Record, TopicConfig};
@@ -137,9 +140,11 @@ impl Producer {
         Ok(Deliveries { logs: gathered.logs, placed, acks, lsn })
     }
 
-    /// Appends one record and calls `done` when the producer's ack level is reached or missed, from a
-    /// thread of the producer, in the order of the calls. An error of `send_with` itself means that
-    /// `done` is never called.
+    /// Appends one record and calls `done` when the record has reached or missed the producer's ack
+    /// level.
+    ///
+    /// A thread of the producer calls the callbacks, in the order of the calls of `send_with`. If
+    /// `send_with` itself returns an error, it never calls `done`.
     ///
     /// ```
     /// use grouplog::{Broker, Record, TopicConfig};
@@ -160,7 +165,7 @@ impl Producer {
         done: impl FnOnce(Result<RecordMetadata>) + Send + 'static,
     ) -> Result<()> {
         let Inner { engine, completion, .. } = &*self.inner;
-        // First: an error must mean that the record was not appended.
+        // First, because an error must mean that the record was not appended.
         let callbacks = completion.start(engine)?;
         let delivery = self.send(record)?;
         let (metadata, lsn) = (delivery.metadata, delivery.lsn);
@@ -187,16 +192,16 @@ impl Producer {
 
 /// The records of a `send_all`, each with its partition.
 struct Gathered<'r> {
-    /// The partitions, each once, ordered by number: the order of the locks.
+    /// The partitions, each once, ordered by number: the order in which they are locked.
     logs: Vec<Arc<Log>>,
     /// Each record with the index of its partition in `logs`.
     records: Vec<(usize, Record<'r>)>,
-    /// The most bytes that the encoded records can take.
+    /// An upper bound for the size of the encoded records in bytes.
     bytes: usize,
 }
 
 impl Inner {
-    /// The partition that the record goes to, and the most bytes that it takes there.
+    /// Returns the partition of the record and an upper bound for its size there in bytes.
     #[inline]
     fn choose(&self, record: &Record<'_>) -> Result<(Arc<Log>, usize)> {
         with_route(self.id, |route| {
@@ -209,7 +214,7 @@ impl Inner {
     #[inline]
     fn place(&self, route: &mut Route, record: &Record<'_>) -> Result<(u32, usize)> {
         self.place_as_known(route, record).or_else(|_| {
-            // That may be said of a topic that is not there any more.
+            // The error may concern a topic that no longer exists.
             route.forget(record.topic);
             self.place_as_known(route, record)
         })
@@ -223,8 +228,8 @@ impl Inner {
         Ok((topic.partition(record, bound, batch_size, self.engine.random())?, bound))
     }
 
-    /// The partition where the record was placed just now. If the topic is another one by now, the
-    /// record is placed anew: it may have other partitions and limits.
+    /// Returns the partition where `place` put the record. If the topic has been replaced since,
+    /// places the record again: the new topic may have other partitions and limits.
     #[inline]
     fn resolve(
         &self,
@@ -243,7 +248,7 @@ impl Inner {
         log.map(|log| (log, partition, bound)).ok_or_else(gone)
     }
 
-    /// As `append_one`, after waiting for the space that it found missing.
+    /// Appends one record after waiting for journal space. Slow path of `append_one`.
     #[cold]
     fn append_one_reserved(
         &self,
@@ -254,13 +259,13 @@ impl Inner {
         let bytes = frame_bound(bound, 1, self.engine.logs.batch_size);
         let mut credit = self.engine.reserve(bytes, self.config.max_block)?;
         append_one(&self.engine, log, Some(&mut credit), record)?
-            .ok_or(Error::Misuse("a record larger than the space reserved for it"))
+            .ok_or(Error::Misuse("a record is larger than the space reserved for it"))
     }
 
     /// Chooses the partitions of many records.
     fn gather<'r>(&self, records: impl IntoIterator<Item = Record<'r>>) -> Result<Gathered<'r>> {
-        // The caller's code runs here, before anything is borrowed: it may send by this producer, too. It may
-        // go on for ever, so the size is looked at with each record.
+        // The caller's iterator runs here, before anything is borrowed: it may use this producer
+        // too. It may also be endless, so each record's size is checked at once.
         let mut size = FrameSize::new(&self.engine);
         let mut taken = Vec::new();
         for record in records {
@@ -274,7 +279,7 @@ impl Inner {
             for (at, record) in &mut gathered.records {
                 let (partition, mut bound) = self.place(route, record)?;
                 let place = (record.topic, partition);
-                // Records often go where the one before went.
+                // Consecutive records often go to the same partition.
                 if places.get(last) != Some(&place) {
                     let known = places.iter().position(|known| *known == place);
                     last = known.unwrap_or(places.len());
@@ -296,7 +301,7 @@ impl Inner {
     }
 }
 
-/// The size of the frame that records are gathered for.
+/// The size of the frame for which records are gathered, as a bound.
 struct FrameSize {
     batch_size: usize,
     records_bytes: usize,
@@ -309,7 +314,8 @@ impl FrameSize {
         Self { batch_size: engine.logs.batch_size, records_bytes: 0, max }
     }
 
-    /// Takes in a record of at most `bound` bytes, if one frame can hold it with those before.
+    /// Adds a record of at most `bound` bytes. Fails if one frame cannot hold it together with the
+    /// earlier ones.
     fn add(&mut self, bound: usize) -> Result<()> {
         self.records_bytes = self.records_bytes.saturating_add(bound);
         let found = frame_bound(self.records_bytes, 1, self.batch_size) as u64;
@@ -325,7 +331,7 @@ impl FrameSize {
 }
 
 impl Gathered<'_> {
-    /// Puts the partitions into the order in which their locks are taken.
+    /// Sorts the partitions into the order in which they are locked.
     fn sort(&mut self) {
         if self.logs.is_sorted_by_key(|log| log.number()) {
             return;
@@ -345,8 +351,9 @@ impl Gathered<'_> {
     }
 }
 
-/// Stages, journals and publishes one record under its partition's append lock. Without a credit `None`
-/// means that there is no space just now; nothing happened then.
+/// Stages, journals and publishes one record under its partition's append lock.
+///
+/// Without a credit, `None` means that there is no journal space now. Nothing has happened then.
 #[inline]
 fn append_one(
     engine: &Engine,
@@ -355,7 +362,7 @@ fn append_one(
     record: &Record<'_>,
 ) -> Result<Option<(Placed, Lsn, Afterwards)>> {
     let now = match (record.timestamp, log.timestamp_type()) {
-        // The clock is not read where its answer is not used.
+        // Read the clock only if its result is used.
         (Some(timestamp), TimestampType::CreateTime) => timestamp,
         _ => engine.clock().now(),
     };
@@ -374,15 +381,15 @@ fn append_one(
     Ok(Some((placed, lsn, guard.apply())))
 }
 
-/// Stages records of several partitions, whose append locks are taken by number, and journals them as
-/// one frame.
+/// Stages records of several partitions and journals them as one frame. Takes the append locks in
+/// the order of the partition numbers.
 #[expect(clippy::type_complexity, reason = "taken apart at once by the only caller")]
 fn append_all(
     engine: &Engine,
     gathered: &Gathered<'_>,
     credit: &mut Credit<'_>,
 ) -> Result<(Vec<(usize, Placed)>, Lsn, Vec<Afterwards>)> {
-    // Before the first lock is taken: it may look at files.
+    // Before the first lock is taken, because it may read files.
     gathered.logs.iter().try_for_each(|log| log.settle())?;
     let now = engine.clock().now();
     let mut guards: Vec<AppendGuard<'_>> =

@@ -3,7 +3,7 @@ use crate::log::RecordData;
 use crate::record::Header;
 use crate::types::Timestamp;
 
-/// A record to be sent. It borrows everything; `send` copies it once, into the open batch.
+/// A record to send. It borrows everything. `send` copies it once, into the open batch.
 ///
 /// ```
 /// use grouplog::{Broker, Record, TopicConfig};
@@ -28,7 +28,8 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// A record for `topic`, without key, value (which makes it a tombstone) and headers.
+    /// Creates a record for `topic` without key, headers or value. A record without value is a
+    /// tombstone.
     pub fn to(topic: &'a str) -> Self {
         Self {
             topic,
@@ -40,37 +41,37 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// The key. Records of equal keys go to one partition, the one that Kafka would choose.
+    /// Sets the key. Records with equal keys go to one partition, the one that Kafka would choose.
     pub fn key<K: AsRef<[u8]> + ?Sized>(mut self, key: &'a K) -> Self {
         self.key = Some(key.as_ref());
         self
     }
 
-    /// The value.
+    /// Sets the value.
     pub fn value<V: AsRef<[u8]> + ?Sized>(mut self, value: &'a V) -> Self {
         self.value = Some(value.as_ref());
         self
     }
 
-    /// One more header; names may repeat, and their order is kept.
+    /// Adds a header. Names may repeat, and their order is kept.
     pub fn header<V: AsRef<[u8]> + ?Sized>(mut self, name: &'a str, value: &'a V) -> Self {
         self.headers.push(Header { name, value: Some(value.as_ref()) });
         self
     }
 
-    /// One more header without a value.
+    /// Adds a header without a value.
     pub fn null_header(mut self, name: &'a str) -> Self {
         self.headers.push(Header { name, value: None });
         self
     }
 
-    /// The partition, instead of one chosen by the key.
+    /// Sets the partition, instead of one chosen by the key.
     pub fn partition(mut self, partition: u32) -> Self {
         self.partition = Some(partition);
         self
     }
 
-    /// The timestamp, instead of the time of `send`. Not negative.
+    /// Sets the timestamp, instead of the time of `send`. Must not be negative.
     pub fn timestamp(mut self, timestamp: Timestamp) -> Self {
         self.timestamp = Some(timestamp);
         self
@@ -85,7 +86,8 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Refuses what Kafka's producer refuses, and what no batch could hold.
+    /// Rejects records that Kafka's producer rejects, and those that fit into no batch. Returns an
+    /// upper bound for the encoded size in bytes.
     pub(super) fn check(&self, max_message_bytes: usize) -> Result<usize> {
         if self.timestamp.is_some_and(|timestamp| timestamp.as_millis() < 0) {
             return Err(Error::Misuse("a record's timestamp must not be negative"));
@@ -109,5 +111,5 @@ impl<'a> Record<'a> {
     }
 }
 
-/// No record has more headers.
+/// The maximum number of headers of a record.
 const MAX_HEADERS: usize = 1024;

@@ -1,9 +1,9 @@
-//! Which partition a record goes to.
+//! Chooses the partition of a record.
 //!
-//! What a thread remembers from one record to the next is its own: the topic, so that it need not be
-//! looked up, and the sticky partition of records without key. So threads that share a producer do not
-//! meet before they meet at a partition. It holds nothing alive: a topic that was deleted, or whose
-//! broker is gone, is looked up again.
+//! Each thread remembers its own state from one record to the next: the topic, to avoid a lookup,
+//! and the sticky partition of records without key. So threads that share a producer do not contend
+//! before they reach the same partition. The state keeps nothing alive: a topic that was deleted,
+//! or whose broker is gone, is looked up again.
 
 use std::cell::Cell;
 use std::sync::{Arc, Weak};
@@ -20,14 +20,15 @@ thread_local! {
     static ROUTES: Cell<Vec<Route>> = const { Cell::new(Vec::new()) };
 }
 
-/// How many producers, and topics of each, a thread remembers.
+/// The maximum number of producers, and of topics of each, that a thread remembers.
 const MAX_REMEMBERED: usize = 64;
 
-/// Runs `with` on what this thread remembers of the producer `id`. Meanwhile the thread remembers nothing.
+/// Runs `with` on this thread's state for the producer `id`. Meanwhile the thread remembers
+/// nothing.
 #[inline]
 pub(super) fn with_route<T>(id: u64, with: impl FnOnce(&mut Route) -> T) -> T {
-    // Taken out and put back: what a closure inside `LocalKey::with` returns is copied several times.
-    // While the thread ends there is nothing to remember it in.
+    // Taken out and put back, because the result of a closure inside `LocalKey::with` is copied
+    // several times. A thread that is ending has no place to remember it.
     let mut routes = ROUTES.try_with(Cell::take).unwrap_or_default();
     if routes.first().is_none_or(|first| first.producer != id) {
         bring_to_front(&mut routes, id);
@@ -51,22 +52,22 @@ fn bring_to_front(routes: &mut Vec<Route>, id: u64) {
     routes.insert(0, route);
 }
 
-/// What a thread remembers of a producer: its topics, the one of the last record first.
+/// A thread's state for one producer: its topics, that of the last record first.
 #[derive(Debug)]
 pub(super) struct Route {
     producer: u64,
     topics: Vec<Known>,
 }
 
-/// A topic that records went to.
+/// A topic to which records went.
 #[derive(Debug)]
 pub(super) struct Known {
     name: Arc<str>,
-    /// The partitions, each with its revision when it was looked up.
+    /// The partitions, each with its revision at the time of the lookup.
     logs: Vec<(Weak<Log>, u32)>,
     pub(super) max_message_bytes: usize,
     sticky: Option<u32>,
-    /// Bytes that went to the sticky partition.
+    /// The number of bytes that went to the sticky partition.
     bytes: usize,
 }
 
@@ -75,7 +76,7 @@ impl Route {
         Self { producer, topics: Vec::new() }
     }
 
-    /// The topic of this name.
+    /// Returns the topic of this name.
     #[inline]
     pub(super) fn topic(
         &mut self,
@@ -88,13 +89,13 @@ impl Route {
         self.topics.first_mut().ok_or_else(|| Error::UnknownTopic { topic: name.to_owned() })
     }
 
-    /// A partition of the topic that was asked for last, if it is still there.
+    /// Returns a partition of the topic that was requested last, if it still exists.
     #[inline]
     pub(super) fn log(&self, partition: u32) -> Option<Arc<Log>> {
         self.topics.first()?.log(partition)
     }
 
-    /// Forgets the topic: it may not be what it was.
+    /// Forgets the topic: it may have changed.
     #[cold]
     pub(super) fn forget(&mut self, name: &str) {
         self.topics.retain(|known| *known.name != *name);
@@ -122,7 +123,7 @@ impl Known {
         }
     }
 
-    /// The partition for a record: the one it names, that of its key, or the sticky one.
+    /// Returns the partition for a record: the one it names, that of its key, or the sticky one.
     #[inline]
     pub(super) fn partition(
         &mut self,
@@ -150,8 +151,9 @@ impl Known {
         log.upgrade().filter(|log| log.is_at(*revision))
     }
 
-    /// KIP-480 and KIP-794: records without key stay in one partition for about a batch, then go to
-    /// another one, chosen at random; over many records the bytes even out.
+    /// Returns the sticky partition (KIP-480 and KIP-794). Records without key stay in one
+    /// partition for about a batch, then move to another one, chosen at random. Over many records
+    /// the bytes even out.
     fn stick(&mut self, bytes: usize, batch_size: usize, random: &dyn Random) -> u32 {
         let partition = match self.sticky {
             Some(partition) if self.bytes < batch_size => partition,

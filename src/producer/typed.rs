@@ -7,7 +7,7 @@ use crate::log::RecordData;
 use crate::serialization::Serializer;
 use crate::types::Timestamp;
 
-/// A producer of keys and values of certain types; from [`Producer::typed`]. It is a [`Producer`] otherwise.
+/// A [`Producer`] of keys and values of certain types. Created by [`Producer::typed`].
 ///
 /// ```
 /// use grouplog::serialization::{Number, Text};
@@ -27,7 +27,7 @@ pub struct TypedProducer<K, V> {
     value: V,
 }
 
-/// A record with key and value of certain types; as [`Record`] otherwise.
+/// A [`Record`] with a key and a value of certain types.
 ///
 /// ```
 /// use grouplog::serialization::{Bytes, Number};
@@ -49,42 +49,43 @@ pub struct TypedRecord<'a, K: ?Sized, V: ?Sized> {
 }
 
 impl<'a, K: ?Sized, V: ?Sized> TypedRecord<'a, K, V> {
-    /// A record for `topic`, without key, value (which makes it a tombstone) and headers.
+    /// Creates a record for `topic` without key, headers or value. A record without value is a
+    /// tombstone.
     pub fn to(topic: &'a str) -> Self {
         Self { record: Record::to(topic), key: None, value: None }
     }
 
-    /// The key. Records whose keys have the same bytes go to one partition.
+    /// Sets the key. Records whose keys have the same bytes go to one partition.
     pub fn key(mut self, key: &'a K) -> Self {
         self.key = Some(key);
         self
     }
 
-    /// The value.
+    /// Sets the value.
     pub fn value(mut self, value: &'a V) -> Self {
         self.value = Some(value);
         self
     }
 
-    /// As [`Record::header`].
+    /// Adds a header, as [`Record::header`].
     pub fn header<H: AsRef<[u8]> + ?Sized>(mut self, name: &'a str, value: &'a H) -> Self {
         self.record = self.record.header(name, value);
         self
     }
 
-    /// As [`Record::null_header`].
+    /// Adds a header without a value, as [`Record::null_header`].
     pub fn null_header(mut self, name: &'a str) -> Self {
         self.record = self.record.null_header(name);
         self
     }
 
-    /// As [`Record::partition`].
+    /// Sets the partition, as [`Record::partition`].
     pub fn partition(mut self, partition: u32) -> Self {
         self.record = self.record.partition(partition);
         self
     }
 
-    /// As [`Record::timestamp`].
+    /// Sets the timestamp, as [`Record::timestamp`].
     pub fn timestamp(mut self, timestamp: Timestamp) -> Self {
         self.record = self.record.timestamp(timestamp);
         self
@@ -92,23 +93,23 @@ impl<'a, K: ?Sized, V: ?Sized> TypedRecord<'a, K, V> {
 }
 
 impl Producer {
-    /// This producer, for keys and values of certain types.
+    /// Converts this producer into one of keys and values of certain types.
     pub fn typed<K: Serializer + Default, V: Serializer + Default>(self) -> TypedProducer<K, V> {
         self.typed_with(K::default(), V::default())
     }
 
-    /// As [`Producer::typed`], by serializers that hold something.
+    /// Converts this producer as [`Producer::typed`], with given serializers.
     pub fn typed_with<K: Serializer, V: Serializer>(self, key: K, value: V) -> TypedProducer<K, V> {
         TypedProducer { producer: self, key, value }
     }
 }
 
 impl<K: Serializer, V: Serializer> TypedProducer<K, V> {
-    /// As [`Producer::send`].
+    /// Appends one record, as [`Producer::send`].
     ///
     /// # Errors
-    /// `Serialization` if the key or value cannot be made into bytes, and those of [`Producer::send`];
-    /// nothing was sent.
+    /// `Serialization` if the key or value cannot be serialized, and the errors of
+    /// [`Producer::send`]. The record was not appended in any of these cases.
     pub fn send(&self, record: TypedRecord<'_, K::Value, V::Value>) -> Result<Delivery> {
         with_buffers(|key_buffer, value_buffer| {
             let TypedRecord { mut record, key, value } = record;
@@ -124,11 +125,11 @@ impl<K: Serializer, V: Serializer> TypedProducer<K, V> {
         })
     }
 
-    /// As [`Producer::send_all`].
+    /// Appends many records as one unit, as [`Producer::send_all`].
     ///
     /// # Errors
-    /// `Serialization` if a key or value cannot be made into bytes, and those of [`Producer::send_all`];
-    /// none of the records was sent.
+    /// `Serialization` if a key or value cannot be serialized, and the errors of
+    /// [`Producer::send_all`]. None of the records was appended then.
     pub fn send_all<'r>(
         &self,
         records: impl IntoIterator<Item = TypedRecord<'r, K::Value, V::Value>>,
@@ -160,7 +161,7 @@ impl<K: Serializer, V: Serializer> TypedProducer<K, V> {
 }
 
 impl<K, V> TypedProducer<K, V> {
-    /// The producer of bytes beneath.
+    /// Returns the underlying producer of bytes.
     pub fn raw(&self) -> &Producer {
         &self.producer
     }
@@ -174,7 +175,7 @@ impl<K, V> Deref for TypedProducer<K, V> {
     }
 }
 
-/// Appends the bytes of a value; where they are.
+/// Appends the bytes of a value. Returns where they are.
 fn gather<S: Serializer>(
     serializer: &S,
     value: &S::Value,
@@ -196,16 +197,16 @@ fn failed(part: RecordPart, topic: &str) -> impl FnOnce(BoxError) -> Error {
 }
 
 thread_local! {
-    /// Kept for their allocations; empty between calls, and missing during one.
+    /// Kept for their allocations. Empty between calls, and absent during one.
     static BUFFERS: Cell<(Vec<u8>, Vec<u8>)> = const { Cell::new((Vec::new(), Vec::new())) };
 }
 
-/// A large value once must not hold its memory for ever.
+/// One large value must not hold its memory forever.
 const KEPT_CAPACITY: usize = 64 << 10;
 
-/// Runs `with` on two empty buffers. A serializer that sends by itself finds others.
+/// Runs `with` on two empty buffers. A serializer that itself sends gets others.
 fn with_buffers<T>(with: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>) -> T) -> T {
-    // While the thread ends none are kept any more.
+    // A thread that is ending keeps none.
     let (mut key, mut value) = BUFFERS.try_with(Cell::take).unwrap_or_default();
     let result = with(&mut key, &mut value);
     for buffer in [&mut key, &mut value] {
