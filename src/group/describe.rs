@@ -7,44 +7,44 @@ use crate::types::{OffsetReset, TopicPartition};
 /// The state of a group, with Kafka's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GroupState {
-    /// It has no members.
+    /// The group has no members.
     Empty,
-    /// Its target is being computed.
+    /// The target is being computed.
     Assigning,
-    /// Some member does not yet hold exactly what it is to hold.
+    /// Some member does not hold exactly its target yet.
     Reconciling,
-    /// Every member holds what it is to hold.
+    /// Every member holds its target.
     Stable,
 }
 
-/// How far a member is on its way to the target, with Kafka's names.
+/// How close a member is to its target, with Kafka's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MemberState {
-    /// It holds what it is to hold.
+    /// It holds its target.
     Stable,
     /// It holds partitions that it must give up in its next poll.
     UnrevokedPartitions,
-    /// It is to get partitions that others hold, or that it has not fetched by a poll.
+    /// Its target contains partitions that others hold, or that it has not taken in a poll yet.
     UnreleasedPartitions,
 }
 
-/// A group as it is at one moment.
+/// A group at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GroupDescription {
-    /// Its name.
+    /// The name.
     pub(crate) name: Arc<str>,
-    /// Its state.
+    /// The state.
     pub(crate) state: GroupState,
-    /// Its epoch.
+    /// The epoch.
     pub(crate) epoch: MemberEpoch,
-    /// The name of its assignor.
+    /// The name of the assignor.
     pub(crate) assignor: String,
-    /// Its members in the order of their ids.
+    /// The members in the order of their ids.
     pub(crate) members: Vec<MemberDescription>,
 }
 
 impl GroupDescription {
-    /// A group that has never had a member since the broker was opened.
+    /// Returns the description of a group that has had no member since the broker was opened.
     pub(crate) fn empty(name: &str) -> Self {
         Self {
             name: name.into(),
@@ -56,7 +56,7 @@ impl GroupDescription {
     }
 }
 
-/// A member as it is at one moment.
+/// A member at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MemberDescription {
     /// Its id.
@@ -67,13 +67,13 @@ pub(crate) struct MemberDescription {
     pub(crate) instance_id: Option<Arc<str>>,
     /// Its state.
     pub(crate) state: MemberState,
-    /// The epoch it has reconciled to; -2 of a static member that is away.
+    /// The epoch to which it has reconciled, or -2 for a static member that is away.
     pub(crate) epoch: MemberEpoch,
     /// The topics it subscribes to.
     pub(crate) subscription: BTreeSet<Arc<str>>,
-    /// What it holds, sorted.
+    /// The partitions it holds, sorted.
     pub(crate) owned: Vec<TopicPartition>,
-    /// What it is to hold, sorted.
+    /// The partitions it should hold, sorted.
     pub(crate) target: Vec<TopicPartition>,
     /// `auto.offset.reset`.
     pub(crate) offset_reset: OffsetReset,

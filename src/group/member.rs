@@ -7,9 +7,10 @@ use super::silence::Silence;
 use super::subscription::Subscription;
 use crate::types::{Assignor, OffsetReset, TopicId, TopicPartition};
 
-/// The identity of a member: `<client.id>-<number>`, or `<group.instance.id>-<number>` of a static one.
+/// The identity of a member: `<client.id>-<number>`, or `<group.instance.id>-<number>` for a static
+/// one.
 ///
-/// Ordered as text, as Kafka orders member ids: `m-1 < m-10 < m-2`.
+/// Compares as text, as Kafka's member ids do: `m-1 < m-10 < m-2`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct MemberId {
     text: Arc<str>,
@@ -17,12 +18,12 @@ pub(crate) struct MemberId {
 }
 
 impl MemberId {
-    /// The id of member `number` of the process; the caller never gives a number twice.
+    /// Creates the id of member `number` of the process. The caller never uses a number twice.
     pub(crate) fn new(client_id: &str, number: u64) -> Self {
         Self { text: format!("{client_id}-{number}").into(), is_static: false }
     }
 
-    /// As [`MemberId::new`], of a static member (KIP-345).
+    /// Creates the id of a static member (KIP-345). See [`MemberId::new`].
     pub(crate) fn of_instance(instance_id: &str, number: u64) -> Self {
         Self { text: format!("{instance_id}-{number}").into(), is_static: true }
     }
@@ -31,13 +32,14 @@ impl MemberId {
         &self.text
     }
 
-    /// `group.instance.id` of a static member.
+    /// Returns the `group.instance.id` of a static member.
     pub(crate) fn instance_id(&self) -> Option<&str> {
         let (instance_id, _number) = self.text.rsplit_once('-')?;
         self.is_static.then_some(instance_id)
     }
 
-    /// The number in the process: of two members that had one instance id the newer one has the higher.
+    /// Returns the number in the process. Of two members that had one instance id, the newer one
+    /// has the higher number.
     pub(super) fn number(&self) -> Option<u64> {
         self.text.rsplit_once('-').and_then(|(_, number)| number.parse().ok())
     }
@@ -59,22 +61,22 @@ impl fmt::Debug for MemberId {
     }
 }
 
-/// The epoch of a group, and the one up to which a member has reconciled; 0 is before the first.
+/// The epoch of a group, or the one to which a member has reconciled. 0 precedes the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub(crate) struct MemberEpoch(pub(crate) i32);
 
 impl MemberEpoch {
-    /// Of a static member that left and may come back: KIP-848's number for it.
+    /// The epoch of a static member that left and may return: KIP-848's number.
     pub(super) const AWAY: Self = Self(-2);
 
-    /// The next epoch. The last one stays: two thousand million changes of one group within the life
-    /// of a process; unknown members are still fenced then.
+    /// Returns the next epoch. The last one stays: reaching it takes two thousand million changes
+    /// of one group within the life of a process. Unknown members are still fenced then.
     pub(super) fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
 }
 
-/// What a member brings along when it joins.
+/// The settings with which a member joins.
 #[derive(Debug, Clone)]
 pub(crate) struct MemberConfig {
     /// `client.id`.
@@ -83,9 +85,9 @@ pub(crate) struct MemberConfig {
     pub(crate) max_poll_interval: Duration,
     /// `session.timeout.ms`, if the program set it.
     pub(crate) session_timeout: Option<Duration>,
-    /// `partition.assignment.strategy`: what it proposes, best first; not empty.
+    /// `partition.assignment.strategy`: the assignors it proposes, best first. Not empty.
     pub(crate) assignors: Vec<Arc<dyn Assignor>>,
-    /// `auto.offset.reset`; the group does not use it, those who describe the group do.
+    /// `auto.offset.reset`. The group does not use it. Descriptions of the group report it.
     pub(crate) offset_reset: OffsetReset,
 }
 
@@ -93,12 +95,12 @@ impl MemberConfig {
     /// Kafka's default of `session.timeout.ms`.
     const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
 
-    /// How long the place of a static member is kept while it is away.
+    /// Returns how long the group keeps the place of a static member while it is away.
     pub(super) fn absence(&self) -> Duration {
         self.session_timeout.unwrap_or(Self::SESSION_TIMEOUT)
     }
 
-    /// Whether both propose the same.
+    /// Returns whether both propose the same assignors.
     pub(super) fn proposes_as(&self, other: &Self) -> bool {
         let names = |config: &Self| -> Vec<String> {
             config.assignors.iter().map(|assignor| assignor.name().to_owned()).collect()
@@ -112,17 +114,19 @@ impl MemberConfig {
 pub(super) struct Member {
     pub(super) config: MemberConfig,
     pub(super) subscription: Subscription,
-    /// The names that the subscription stands for; shared by members that subscribe to the same.
+    /// The topic names that the subscription resolves to. Members with equal subscriptions share
+    /// them.
     pub(super) topics: Arc<BTreeSet<Arc<str>>>,
-    /// The epoch it has reconciled to; 0 until then.
+    /// The epoch to which it has reconciled, or 0 before.
     pub(super) epoch: MemberEpoch,
     /// The epoch of the last answer to a heartbeat, `<= epoch`.
     pub(super) told_epoch: MemberEpoch,
-    /// What it holds: from the answer that gave it until the member acknowledged its revocation.
+    /// The partitions it holds: from the answer that assigned them until it acknowledged their
+    /// revocation.
     pub(super) owned: BTreeMap<TopicPartition, Owned>,
-    /// What it is to hold, sorted.
+    /// The partitions it should hold, sorted.
     pub(super) target: Vec<TopicPartition>,
-    /// Rises whenever a heartbeat would tell the member something new.
+    /// Rises whenever a heartbeat would return something new to the member.
     pub(super) version: u64,
     pub(super) silence: Silence,
 }
@@ -130,11 +134,12 @@ pub(super) struct Member {
 /// A partition that a member holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Owned {
-    /// The epoch in which it was given to the member.
+    /// The epoch in which the member got it.
     pub(super) since: MemberEpoch,
-    /// The topic it was given of: one created later under the same name is another topic.
+    /// The id of its topic. A topic created later under the same name is another topic.
     pub(super) topic: TopicId,
-    /// The member was told to give it up, and from then on it must: it may have begun already.
+    /// Set once the member was told to give it up. From then on it must, because it may have begun
+    /// already.
     pub(super) revoking: bool,
 }
 
@@ -146,7 +151,7 @@ impl Member {
         topics: Arc<BTreeSet<Arc<str>>>,
         now: Duration,
     ) -> Self {
-        // As in Kafka, where a static member that does not poll stops its heartbeats but does not leave.
+        // As in Kafka: a static member that does not poll stops its heartbeats but does not leave.
         let grace = id.instance_id().map_or(Duration::ZERO, |_| config.absence());
         let interval = config.max_poll_interval.saturating_add(grace);
         let silence = Silence::new(interval, config.session_timeout, now);
@@ -163,7 +168,7 @@ impl Member {
         }
     }
 
-    /// Whether it left for now: its place is kept, but nobody is there.
+    /// Returns whether the member left temporarily, so that the group keeps its place.
     pub(super) fn is_away(&self) -> bool {
         self.epoch == MemberEpoch::AWAY
     }

@@ -1,8 +1,9 @@
-//! Consumer groups: who reads which partition, and how far each group has read.
+//! Consumer groups: which member reads which partition, and how far each group has read.
 //!
-//! Everything in this folder is pure: no files, no clock, no threads, no locks. The shell above holds
-//! a [`Group`] in a lock, passes the monotonic time in, runs the assignor outside of the lock, wakes
-//! the members named by [`Group::take_news`], and journals each [`OffsetCommit`] before it applies it.
+//! Everything in this folder is pure: no files, no clock, no threads, no locks. The shell above
+//! keeps a [`Group`] in a lock and passes the monotonic time in. It runs the assignor outside of
+//! the lock, wakes the members named by [`Group::take_news`], and journals each [`OffsetCommit`]
+//! before it applies it.
 
 #[expect(
     clippy::arithmetic_side_effects,

@@ -3,16 +3,16 @@ use std::sync::Arc;
 
 use crate::types::TopicPartition;
 
-/// A map from partitions: a tree of topics, and a list of the numbers of each.
+/// A map keyed by partition: a tree of topics, each with a list of partition numbers.
 ///
-/// Groups of ten thousands of partitions are assigned anew with every change, so a look-up must not cost a
-/// comparison of names for each level of a large tree.
+/// Groups with tens of thousands of partitions are reassigned with every change. So a lookup must
+/// not compare names at each level of a large tree.
 #[derive(Debug, Clone)]
 pub(super) struct PartitionMap<V> {
     topics: BTreeMap<Arc<str>, Numbers<V>>,
 }
 
-/// The entries of one topic; there is at least one.
+/// The entries of one topic. Never empty.
 #[derive(Debug, Clone)]
 struct Numbers<V> {
     slots: Vec<Option<V>>,
@@ -33,7 +33,7 @@ impl<V> PartitionMap<V> {
         self.get(partition).is_some()
     }
 
-    /// Puts a value in and returns the one that was there.
+    /// Inserts a value and returns the previous one.
     pub(super) fn insert(&mut self, partition: &TopicPartition, value: V) -> Option<V> {
         if !self.topics.contains_key(partition.topic()) {
             let none = Numbers { slots: Vec::new(), used: 0 };

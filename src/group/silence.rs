@@ -1,23 +1,23 @@
 use std::time::Duration;
 
-/// How long a member has been silent.
+/// Measures how long a member has been silent.
 ///
-/// Runs only while the program has control. Time blocked inside the engine is not silence: `poll`
-/// starts the interval anew, other calls stop it and let it go on when they return.
+/// Counts only the time during which the program has control. Time blocked inside the engine is not
+/// silence: `poll` restarts the interval, and other calls pause it until they return.
 ///
-/// Two clocks run: `max.poll.interval.ms` from the last poll, and `session.timeout.ms`, where the program
-/// set it, from the last call of any kind.
+/// There are two timers: `max.poll.interval.ms` since the last poll, and `session.timeout.ms`, if
+/// the program set it, since the last call of any kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Silence {
     interval: Duration,
-    /// What is left of the interval at `outside_since`.
+    /// The rest of the interval at `outside_since`.
     left: Duration,
-    /// When the program got control; `None` while a call is inside the engine.
+    /// When the program got control. `None` while a call is inside the engine.
     outside_since: Option<Duration>,
     session: Option<Duration>,
-    /// When the last call of any kind was made.
+    /// The time of the last call of any kind.
     heard: Duration,
-    /// Until when the place of a member that went away is kept.
+    /// Until when the group keeps the place of a member that is away.
     away_until: Option<Duration>,
 }
 
@@ -33,45 +33,47 @@ impl Silence {
         }
     }
 
-    /// A poll was made: the interval begins anew.
+    /// Records a poll, which restarts the interval.
     pub(super) fn refresh(&mut self, now: Duration) {
         self.left = self.interval;
-        // Readings taken before a lock was had may come late; the clock never runs backwards here.
+        // A time read before the lock was taken may arrive late. The clock never runs backwards
+        // here.
         self.outside_since = self.outside_since.map(|since| since.max(now));
         self.heard(now);
     }
 
-    /// A call that is not a poll was made.
+    /// Records a call that is not a poll.
     pub(super) fn heard(&mut self, now: Duration) {
         self.heard = self.heard.max(now);
     }
 
-    /// A call went into the engine.
+    /// Records that a call entered the engine.
     pub(super) fn enter(&mut self, now: Duration) {
         if let Some(since) = self.outside_since.take() {
             self.left = self.left.saturating_sub(now.saturating_sub(since));
         }
     }
 
-    /// The call returned to the program.
+    /// Records that the call returned to the program.
     pub(super) fn exit(&mut self, now: Duration) {
         self.outside_since = Some(self.outside_since.map_or(now, |since| since.max(now)));
         self.heard(now);
     }
 
-    /// The member went away, and is waited for.
+    /// Records that the member went away, and that the group keeps its place.
     pub(super) fn go_away(&mut self, now: Duration, absence: Duration) {
         self.away_until = Some(now.saturating_add(absence));
     }
 
-    /// When the member may be silent for too long, at the earliest: one inside the engine may come out of
-    /// it at once.
+    /// Returns the earliest time at which the member can have been silent for too long. A member
+    /// inside the engine may leave it at any moment.
     pub(super) fn earliest(&self, now: Duration) -> Duration {
         let shortest = self.session.map_or(self.interval, |session| session.min(self.interval));
         self.deadline().unwrap_or(now.saturating_add(shortest))
     }
 
-    /// When the member is silent for too long; `None` while it is inside the engine.
+    /// Returns when the member has been silent for too long, or `None` while it is inside the
+    /// engine.
     pub(super) fn deadline(&self) -> Option<Duration> {
         if self.away_until.is_some() {
             return self.away_until;
@@ -89,7 +91,7 @@ mod tests {
     const S: fn(u64) -> Duration = Duration::from_secs;
 
     #[test]
-    fn a_poll_starts_the_interval_anew_and_time_inside_it_does_not_count() {
+    fn a_poll_restarts_the_interval_and_time_inside_it_does_not_count() {
         let mut timer = Silence::new(S(10), None, S(0));
         assert_eq!(timer.deadline(), Some(S(10)));
         timer.enter(S(9));
@@ -100,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_stops_the_interval_without_starting_it_anew() {
+    fn a_commit_pauses_the_interval_without_restarting_it() {
         let mut timer = Silence::new(S(10), None, S(0));
         timer.enter(S(4));
         assert_eq!(timer.deadline(), None);
@@ -130,7 +132,7 @@ mod tests {
         timer.refresh(S(9));
         assert_eq!(timer.deadline(), Some(S(13)));
         timer.enter(S(9));
-        assert_eq!(timer.deadline(), None, "inside the engine nothing is silence");
+        assert_eq!(timer.deadline(), None, "time inside the engine is not silence");
         assert_eq!(timer.earliest(S(20)), S(24));
         timer.exit(S(50));
         assert_eq!(timer.deadline(), Some(S(54)));
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_away_is_waited_for_until_then_and_no_longer() {
+    fn an_absent_member_keeps_its_place_for_the_given_time() {
         let mut timer = Silence::new(S(10), Some(S(4)), S(0));
         timer.go_away(S(3), S(45));
         assert_eq!(timer.deadline(), Some(S(48)));

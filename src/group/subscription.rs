@@ -7,17 +7,17 @@ use regex_lite::Regex;
 use super::topics::Topics;
 use crate::error::{Error, Result};
 
-/// What a member subscribes to.
+/// The subscription of a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Subscription {
     /// Topics by name, whether they exist or not.
     Topics(BTreeSet<Arc<str>>),
-    /// All topics whose names match, those created later too.
+    /// All topics whose names match, including those created later.
     Pattern(TopicPattern),
 }
 
 impl Subscription {
-    /// The names it stands for now.
+    /// Returns the topic names it resolves to now.
     pub(super) fn resolve(&self, topics: &dyn Topics) -> BTreeSet<Arc<str>> {
         match self {
             Self::Topics(names) => names.clone(),
@@ -30,8 +30,8 @@ impl Subscription {
 
 /// A regular expression that a topic's whole name must match, as in Kafka.
 ///
-/// The syntax is that of the crate `regex-lite`: no look-around and no back references, so that matching
-/// takes linear time. Topic names are ASCII, and so are the classes.
+/// The syntax is that of the crate `regex-lite`, without look-around and back references, so that
+/// matching takes linear time. Topic names are ASCII, and so are the character classes.
 #[derive(Clone)]
 pub(crate) struct TopicPattern {
     text: Arc<str>,
@@ -42,19 +42,19 @@ impl TopicPattern {
     /// Compiles a pattern.
     ///
     /// # Errors
-    /// `InvalidPattern`.
+    /// `InvalidPattern` if the pattern is not a valid regular expression.
     pub(crate) fn new(pattern: &str) -> Result<Self> {
         let invalid = |error: regex_lite::Error| Error::InvalidPattern {
             pattern: pattern.to_owned(),
             reason: error.to_string(),
         };
-        // By itself first: `a)|(b` is a pattern only between the parentheses added here.
+        // Compiled alone first: `a)|(b` is a valid pattern only between the parentheses added here.
         Regex::new(pattern).map_err(invalid)?;
         let regex = Regex::new(&format!("^(?:{pattern})$")).map_err(invalid)?;
         Ok(Self { text: pattern.into(), regex })
     }
 
-    /// Whether the whole name matches.
+    /// Returns whether the whole name matches.
     pub(crate) fn matches(&self, name: &str) -> bool {
         self.regex.is_match(name)
     }
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pattern_is_refused_by_name() {
+    fn an_invalid_pattern_is_refused_by_name() {
         for text in ["(", "a)|(b", "[", "*", "(?x)a # b", "\\", "(?P<n", "a{1001}{1001}{1001}"] {
             match TopicPattern::new(text) {
                 Err(Error::InvalidPattern { pattern, reason }) => {

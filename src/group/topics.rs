@@ -3,21 +3,22 @@ use std::sync::Arc;
 
 use crate::types::TopicId;
 
-/// What a group must know of a topic.
+/// The facts about a topic that a group needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TopicInfo {
-    /// Tells a topic from an earlier one of the same name.
+    /// Distinguishes a topic from an earlier one of the same name.
     pub(crate) id: TopicId,
-    /// How many partitions it has.
+    /// The number of partitions.
     pub(crate) partitions: u32,
 }
 
-/// Where a group looks topics up.
+/// Where a group looks up topics.
 pub(crate) trait Topics {
-    /// The topic of this name, if it exists.
+    /// Returns the topic with this name, if it exists.
     fn topic(&self, name: &str) -> Option<TopicInfo>;
 
-    /// The names of all topics, in any order; asked for only where somebody subscribes to a pattern.
+    /// Returns the names of all topics, in any order. Called only if a member subscribes to a
+    /// pattern.
     fn names(&self) -> Vec<Arc<str>>;
 }
 

@@ -2,31 +2,34 @@ use std::sync::Arc;
 
 use crate::types::{Assignment, GroupSubscription, MemberSubscription, TopicPartition};
 
-/// A group by numbers: members in their order, partitions through all topics in the order of names.
+/// A group by numbers: members in their order, and partitions through all topics in the order of
+/// names.
 ///
-/// An assignor looks at each partition many times; comparing numbers and not names is what keeps it
-/// linear with a small factor.
+/// An assignor reads each partition many times. It stays linear with a small factor because it
+/// compares numbers instead of names.
 #[derive(Debug)]
 pub(super) struct Layout<'a> {
     group: &'a GroupSubscription,
-    /// The first partition of each topic, and behind them the number of all.
+    /// The first partition of each topic, followed by the number of all partitions.
     starts: Vec<usize>,
     /// The topic of each partition.
     topics: Vec<usize>,
-    /// Who subscribes to each topic, in the order of the layout; shared where all members subscribe alike.
+    /// The subscribers of each topic, in the order of the layout. Shared if all members subscribe
+    /// alike.
     subscribers: Vec<Arc<[usize]>>,
-    /// Whether all members subscribe to the same topics.
+    /// Set if all members subscribe to the same topics.
     pub(super) is_homogeneous: bool,
 }
 
 impl<'a> Layout<'a> {
-    /// Subscribers in the order of member ids.
+    /// Creates a layout with the subscribers in the order of member ids.
     pub(super) fn new(group: &'a GroupSubscription) -> Self {
         Self::ordered(group, &(0..group.members().len()).collect::<Vec<_>>())
     }
 
-    /// Subscribers in the order of `range` and `roundrobin`: those with an instance id first, by it; then
-    /// by member id. Returns that order of all members too.
+    /// Creates a layout with the subscribers in the order of `range` and `roundrobin`: members with
+    /// an instance id first, by instance id, then the others by member id. Also returns that order
+    /// of all members.
     pub(super) fn statics_first(group: &'a GroupSubscription) -> (Self, Vec<usize>) {
         let mut order: Vec<usize> = (0..group.members().len()).collect();
         // Stable, so equals stay in the order of ids; `false < true`.
@@ -74,7 +77,7 @@ impl<'a> Layout<'a> {
         self.subscribers.len()
     }
 
-    /// The partitions of a topic, in order.
+    /// Returns the partitions of a topic, in order.
     pub(super) fn of_topic(&self, topic: usize) -> std::ops::Range<usize> {
         let bound = |at| self.starts.get(at).copied().unwrap_or(self.topics.len());
         bound(topic)..bound(topic + 1)
@@ -84,12 +87,12 @@ impl<'a> Layout<'a> {
         self.topics.get(partition).copied().unwrap_or_default()
     }
 
-    /// The number of a partition within its topic.
+    /// Returns the number of a partition within its topic.
     pub(super) fn number(&self, partition: usize) -> usize {
         partition - self.of_topic(self.topic_of(partition)).start
     }
 
-    /// Who subscribes to a topic, in the order of the layout.
+    /// Returns the subscribers of a topic, in the order of the layout.
     pub(super) fn subscribers(&self, topic: usize) -> &[usize] {
         self.subscribers.get(topic).map_or(&[], |list| &**list)
     }
@@ -101,12 +104,12 @@ impl<'a> Layout<'a> {
         self.group.members().get(member).is_some_and(|member| member.topics().contains(name))
     }
 
-    /// What a member owned, of what exists.
+    /// Returns the existing partitions that a member owned.
     pub(super) fn owned(&self, member: usize) -> impl Iterator<Item = usize> {
         let owned = self.group.members().get(member).map(MemberSubscription::owned);
         let mut last: Option<(&TopicPartition, usize)> = None;
         owned.unwrap_or_default().iter().filter_map(move |partition| {
-            // Partitions mostly come topic by topic.
+            // Consecutive partitions mostly belong to the same topic.
             let topic = match last {
                 Some((known, topic)) if known.topic() == partition.topic() => topic,
                 _ => self.find(partition.topic())?,
@@ -118,7 +121,8 @@ impl<'a> Layout<'a> {
         })
     }
 
-    /// The generation of a member's claims; without one the oldest of all, as in Kafka.
+    /// Returns the generation of a member's claims. A member without one counts as the oldest, as
+    /// in Kafka.
     pub(super) fn generation(&self, member: usize) -> i32 {
         self.group.members().get(member).and_then(MemberSubscription::generation).unwrap_or(-1)
     }
@@ -127,7 +131,7 @@ impl<'a> Layout<'a> {
         self.group.topics().binary_search_by(|(name, _)| (**name).cmp(topic)).ok()
     }
 
-    /// The lists of partitions by number, in words.
+    /// Converts lists of partition numbers to lists of partitions.
     pub(super) fn assignment(&self, lists: Vec<Vec<usize>>) -> Assignment {
         let name = |at: usize| {
             let (topic, _) = self.group.topics().get(self.topic_of(at))?;

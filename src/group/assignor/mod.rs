@@ -1,12 +1,13 @@
 //! The built-in assignors: pure functions from subscriptions to assignments, with Kafka's results.
 //!
-//! All walk members in the order of their ids and topics in the order of their names, where Kafka walks
-//! hash maps: the same group always gets the same assignment. Racks are left out.
+//! Each assignor walks members in the order of their ids and topics in the order of their names,
+//! where Kafka walks hash maps. So the same group always gets the same assignment. There are no
+//! racks.
 
 mod layout;
 mod range;
 mod round_robin;
-// For share groups, which are to come; until then its examples alone use it.
+// For share groups, which do not exist yet. Until then only Kafka's examples use it.
 #[cfg(test)]
 mod simple;
 mod sticky;

@@ -1,4 +1,5 @@
-//! What all assignors must do with any group, and what the sticky ones promise beyond Kafka's examples.
+//! Properties of all assignors for any group, and the promises of the sticky ones beyond Kafka's
+//! examples.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +8,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::types::{Assignment, Assignor, GroupSubscription, MemberSubscription, TopicPartition};
 
-/// Topics with their partitions; for each member the topics it subscribes to, and what it claims.
+/// Topics with their numbers of partitions. For each member, the topics it subscribes to and its
+/// claims.
 type Plan = (Vec<u32>, Vec<(BTreeSet<usize>, BTreeSet<(usize, u32)>)>);
 
 fn plans() -> impl Strategy<Value = Plan> {
@@ -22,7 +24,7 @@ fn topic(number: usize) -> String {
     format!("t{number}")
 }
 
-/// What two members claim, the first one has.
+/// Builds the group. If two members claim a partition, the first one owns it.
 fn group((topics, members): &Plan) -> GroupSubscription {
     let mut claimed = BTreeSet::new();
     let members = members.iter().enumerate().map(|(at, (subscribed, owned))| {
@@ -53,8 +55,8 @@ fn with_owned(group: &GroupSubscription, assignment: &Assignment) -> GroupSubscr
     GroupSubscription::new(topics, members)
 }
 
-/// The assignment in the end: what `cooperative-sticky` withholds is given up, and assigned again; then
-/// something else may have to move, but not for long.
+/// Returns the final assignment. Owners give up what `cooperative-sticky` withholds, and it is
+/// assigned again. That may move other partitions, but only for a few rounds.
 fn settle(assignor: &dyn Assignor, group: &GroupSubscription) -> Assignment {
     let mut assignment = assignor.assign(group);
     if assignor.name() == "cooperative-sticky" {
@@ -65,7 +67,7 @@ fn settle(assignor: &dyn Assignor, group: &GroupSubscription) -> Assignment {
     assignment
 }
 
-/// By partition: who has it, once, and only if it subscribes.
+/// Returns the owner of each partition. Checks that there is only one and that it subscribes.
 fn owners(group: &GroupSubscription, assignment: &Assignment) -> BTreeMap<TopicPartition, usize> {
     let mut owners = BTreeMap::new();
     for (member, list) in assignment.iter().enumerate() {

@@ -3,9 +3,10 @@ use crate::types::{Assignment, Assignor, GroupSubscription};
 
 /// Kafka's `range`: each topic's partitions in consecutive ranges.
 ///
-/// Per topic, of n partitions and k subscribed members each gets n/k, the first n mod k one more.
-/// Members with an instance id come first, by it; then by member id. Partitions of the same number of
-/// topics with equal counts go to the same member, so they can be joined. Not sticky.
+/// For n partitions of a topic and k subscribed members, each member gets n/k, and the first n mod
+/// k get one more. Members with an instance id come first, by instance id, then the others by
+/// member id. Partitions with the same number, in topics with equal counts, go to the same member,
+/// so they can be joined. Not sticky.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct RangeAssignor;
 
@@ -32,7 +33,7 @@ impl Assignor for RangeAssignor {
     }
 }
 
-/// `0..partitions` in `members` consecutive ranges, the longer ones first.
+/// Divides `0..partitions` into `members` consecutive ranges, the longer ones first.
 fn ranges(partitions: usize, members: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     let members = members.max(1);
     let (quota, extras) = (partitions / members, partitions % members);

@@ -1,10 +1,10 @@
 use super::layout::Layout;
 use crate::types::{Assignment, Assignor, GroupSubscription};
 
-/// Kafka's `roundrobin`: all partitions of all topics, one after the other, to the members in turn.
+/// Kafka's `roundrobin`: deals all partitions of all topics to the members in turn.
 ///
-/// Members stand in a circle: those with an instance id first, by it; then by member id. Who does not
-/// subscribe to the topic is passed over. Not sticky.
+/// The members form a circle: those with an instance id first, by instance id, then the others by
+/// member id. A member that does not subscribe to the topic is skipped. Not sticky.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct RoundRobinAssignor;
 
@@ -22,12 +22,12 @@ impl Assignor for RoundRobinAssignor {
             }
         }
         let mut lists = vec![Vec::new(); order.len()];
-        // The place whose turn it is.
+        // The place of the next member.
         let mut turn = 0;
         for topic in 0..layout.topic_count() {
             let subscribers = layout.subscribers(topic);
             let place = |member: &usize| place.get(*member).copied().unwrap_or_default();
-            // Subscribers come in the order of their places.
+            // Subscribers are in the order of their places.
             let mut next = subscribers.partition_point(|member| place(member) < turn);
             for partition in layout.of_topic(topic) {
                 let Some(member) = subscribers.get(next).or_else(|| subscribers.first()) else {

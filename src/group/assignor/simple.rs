@@ -1,12 +1,12 @@
 use super::layout::Layout;
 use crate::types::{Assignment, Assignor, GroupSubscription};
 
-/// Kafka's `simple` of share groups (KIP-932, as of 4.2): a partition goes to several members, so that all
-/// have the same to do though there are more members than partitions.
+/// Kafka's `simple` of share groups (KIP-932, as of 4.2). A partition goes to several members, so
+/// that all members have equal work even if there are more members than partitions.
 ///
-/// Of P partitions and M members each partition is shared by s = ceil(M / P), and the members get s * P / M
-/// each, spread so that they differ by one at most. As far as that allows it they keep what they had. Where
-/// members subscribe to different topics, each topic is shared by itself.
+/// Of P partitions and M members, s = ceil(M / P) members share each partition. The members get s *
+/// P / M each, and their numbers differ by one at most. Within that bound members keep what they
+/// had. If members subscribe to different topics, each topic is shared separately.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct SimpleAssignor;
 
@@ -33,21 +33,21 @@ impl Assignor for SimpleAssignor {
     }
 }
 
-/// Partitions that are shared among members.
+/// Partitions shared among members.
 #[derive(Debug)]
 struct Pool<'a> {
     members: &'a [usize],
     partitions: Vec<usize>,
-    /// By place among the members: the places of the partitions that they have.
+    /// By place among the members: the places of the partitions that each member has.
     has: Vec<Vec<usize>>,
-    /// By place among the members: how many more they are to get.
+    /// By place among the members: how many more partitions each member should get.
     wants: Vec<usize>,
-    /// By place among the partitions: how many more members they are to have.
+    /// By place among the partitions: how many more members each partition should get.
     needs: Vec<usize>,
 }
 
 impl<'a> Pool<'a> {
-    /// With what the members had and may keep.
+    /// Starts with what the members had and may keep.
     fn new(layout: &Layout<'_>, members: &'a [usize], partitions: Vec<usize>) -> Self {
         let (m, p) = (members.len(), partitions.len());
         let sharers = if p == 0 { 0 } else { m.div_ceil(p) };
@@ -72,13 +72,13 @@ impl<'a> Pool<'a> {
         pool
     }
 
-    /// Deals out what is missing, to who wants most.
+    /// Deals out the missing places, each to the member that wants most.
     fn share(mut self, lists: &mut [Vec<usize>]) {
         for partition in 0..self.partitions.len() {
             while self.needs.get(partition) > Some(&0) {
                 let wanting = (0..self.members.len())
                     .filter(|&at| self.wants.get(at) > Some(&0) && !self.holds(at, partition));
-                // The first of equals.
+                // `rev` makes the first of equals win.
                 match wanting.rev().max_by_key(|&at| self.wants.get(at)) {
                     Some(at) => self.give(at, partition),
                     None if self.exchange(partition) => {}
@@ -94,9 +94,10 @@ impl<'a> Pool<'a> {
         }
     }
 
-    /// All who want more have the partition already: one of them gets another one, whose member gets this.
+    /// Resolves the case that all members that want more have the partition already. One of them
+    /// gets another partition, whose member gets this one.
     ///
-    /// There is one: a partition that needs nobody has more members than this one has.
+    /// Such a partition exists: one that needs no members has more of them than this one has.
     fn exchange(&mut self, partition: usize) -> bool {
         for at in (0..self.members.len()).filter(|&at| self.wants.get(at) > Some(&0)) {
             for other in (0..self.partitions.len()).filter(|&other| !self.holds(at, other)) {

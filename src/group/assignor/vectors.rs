@@ -89,8 +89,8 @@ fn the_results_are_kafkas() {
     assert_eq!(count, 80);
 }
 
-/// Kafka deals them out in the order of a hash map, so how many a member gets of each topic and how many
-/// members share each partition is all there is to compare.
+/// Kafka deals them out in the order of a hash map. So the test compares only how many partitions
+/// of each topic a member gets, and how many members share each partition.
 #[test]
 fn share_groups_have_the_numbers_of_kafka() {
     let numbers = |lists: &BTreeMap<String, BTreeSet<String>>| {

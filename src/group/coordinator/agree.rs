@@ -8,7 +8,8 @@ use crate::group::member::{Member, MemberConfig, MemberId};
 use crate::types::Assignor;
 
 impl Group {
-    /// Whether the newcomer proposes an assignor that all members but `except` propose too (G10).
+    /// Checks that the newcomer proposes an assignor that all members but `except` propose too
+    /// (G10).
     pub(super) fn check_agreement(
         &self,
         newcomer: &MemberConfig,
@@ -24,10 +25,10 @@ impl Group {
         Ok(())
     }
 
-    /// The assignor that the members vote for; `None` in a group without members.
+    /// Returns the assignor that the members vote for, or `None` in a group without members.
     ///
-    /// Each member votes for the first candidate of its list. Most votes win, among equals the vote of
-    /// the member with the lowest id, whose own implementation is taken.
+    /// Each member votes for the first candidate of its list, and most votes win. In a tie, the
+    /// member with the lowest id decides, and its implementation is used.
     pub(super) fn elect(&self) -> Option<Arc<dyn Assignor>> {
         let candidates = candidates(self.members.values().map(|member| &member.config));
         let vote = |member: &Member| {
@@ -45,7 +46,7 @@ impl Group {
     }
 }
 
-/// The names that all of them propose.
+/// Returns the names that all of them propose.
 fn candidates<'a>(configs: impl IntoIterator<Item = &'a MemberConfig>) -> BTreeSet<&'a str> {
     let mut configs = configs.into_iter();
     let Some(first) = configs.next() else { return BTreeSet::new() };

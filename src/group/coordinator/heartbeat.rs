@@ -11,9 +11,9 @@ use crate::types::TopicPartition;
 /// The answer to a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Heartbeat {
-    /// Nothing that the member was not told before.
+    /// No news since the last answer.
     Unchanged,
-    /// What the member must do now.
+    /// The member must take a step.
     Reconcile(Reconcile),
 }
 
@@ -22,18 +22,20 @@ pub(crate) enum Heartbeat {
 pub(crate) struct Reconcile {
     /// The epoch for the member's commits from now on.
     pub(crate) epoch: MemberEpoch,
-    /// The version of the member that this answer brings it up to.
+    /// The version of the member after this answer.
     pub(crate) version: u64,
-    /// What it must give up, and then acknowledge by [`Group::revoked`]. If not empty, `assign` is.
+    /// Partitions that it must give up and then acknowledge by [`Group::revoked`]. If not empty,
+    /// `assign` is.
     pub(crate) revoke: Vec<TopicPartition>,
-    /// What it holds from now on in addition.
+    /// Partitions that it holds from now on in addition.
     pub(crate) assign: Vec<TopicPartition>,
 }
 
 impl Group {
-    /// A poll of the member: starts its interval anew and says what it must do next.
+    /// Records a poll of the member: restarts its interval and returns what it must do next.
     ///
-    /// A `revoke` is repeated until it is acknowledged; an `assign` is said once, the member holds it.
+    /// The answer repeats a `revoke` until the member acknowledges it. It contains an `assign` only
+    /// once, because the member then holds the partitions.
     pub(crate) fn heartbeat(&mut self, id: &MemberId, now: Duration) -> Result<Heartbeat, Refusal> {
         let member = self.member(id)?;
         let revoke: Vec<_> = self.pending_revocation(id, member).cloned().collect();
@@ -72,9 +74,10 @@ impl Group {
         }))
     }
 
-    /// The member gave these partitions up: others may have them now.
+    /// Records that the member gave these partitions up. Others may have them now.
     ///
-    /// What it does not hold is passed over; what it was not asked to give up it may get again.
+    /// Ignores partitions that it does not hold. It may get a partition back that it was not asked
+    /// to give up.
     pub(crate) fn revoked(
         &mut self,
         id: &MemberId,
@@ -94,7 +97,7 @@ impl Group {
         for next in waiting.iter().filter(|next| *next != id) {
             self.announce(next, false);
         }
-        // The member itself may have reached the epoch, or go on to what it is to get.
+        // The member itself may have reached the epoch, or can now get further partitions.
         self.announce(id, true);
         if withheld {
             self.raise();
@@ -102,7 +105,7 @@ impl Group {
         Ok(())
     }
 
-    /// The member's `poll` went into the engine: its interval starts anew and stands still.
+    /// Records that the member's `poll` entered the engine: restarts and pauses its interval.
     pub(crate) fn enter_poll(&mut self, id: &MemberId, now: Duration) -> Result<(), Refusal> {
         let member = self.member_mut(id)?;
         member.silence.enter(now);
@@ -110,25 +113,25 @@ impl Group {
         Ok(())
     }
 
-    /// Another call of the member went into the engine: its interval stands still.
+    /// Records that another call of the member entered the engine: pauses its interval.
     pub(crate) fn enter(&mut self, id: &MemberId, now: Duration) -> Result<(), Refusal> {
         self.member_mut(id)?.silence.enter(now);
         Ok(())
     }
 
-    /// The member's program got control at `now`.
+    /// Records that the call returned to the member's program at `now`.
     pub(crate) fn exit(&mut self, id: &MemberId, now: Duration) -> Result<(), Refusal> {
         self.member_mut(id)?.silence.exit(now);
         Ok(())
     }
 
-    /// The member made a call that is not a poll, as a commit: its session goes on.
+    /// Records a call other than `poll`, such as a commit: restarts its session.
     pub(crate) fn heard(&mut self, id: &MemberId, now: Duration) -> Result<(), Refusal> {
         self.member_mut(id)?.silence.heard(now);
         Ok(())
     }
 
-    /// What the member holds and must give up (G5, G6).
+    /// Returns what the member holds and must give up (G5, G6).
     pub(super) fn pending_revocation<'a>(
         &'a self,
         id: &'a MemberId,
@@ -147,7 +150,7 @@ impl Group {
             .map(|(partition, _)| partition)
     }
 
-    /// What the member is to hold and nobody holds (G1), as far as it exists.
+    /// Returns what the member should hold and no member holds (G1), as far as it exists.
     pub(super) fn assignable<'a>(
         &'a self,
         member: &'a Member,
@@ -162,22 +165,22 @@ impl Group {
             .filter_map(|partition| Some((partition, self.existing(partition)?)))
     }
 
-    /// The topic of a partition, if somebody subscribes to it and the partition exists.
+    /// Returns the topic of a partition if a member subscribes to it and the partition exists.
     pub(super) fn existing(&self, partition: &TopicPartition) -> Option<TopicInfo> {
         let topic = self.topics.get(partition.topic()).copied();
         topic.filter(|topic| partition.partition() < topic.partitions)
     }
 
-    /// Whether a partition that somebody should read is in nobody's target, as those that move by
-    /// the assignor `cooperative-sticky`.
+    /// Returns whether a partition with subscribers is in no member's target, such as one that
+    /// `cooperative-sticky` is moving.
     pub(super) fn is_withheld(&self, partition: &TopicPartition) -> bool {
         self.existing(partition).is_some() && !self.targets.contains(partition)
     }
 
     /// Raises the member's version if there is news for it (G7).
     ///
-    /// A member that has nothing to give up and nothing to get is at the target: it takes the new epoch
-    /// without being woken, and learns of it whenever it polls.
+    /// A member with nothing to give up and nothing to get has reached the target. It takes the new
+    /// epoch without being woken and learns of it in its next poll.
     pub(super) fn announce(&mut self, id: &MemberId, new_epoch: bool) {
         let Ok(member) = self.member(id) else { return };
         let revoke = self.pending_revocation(id, member).next().is_some();

@@ -1,4 +1,4 @@
-//! Who is a member.
+//! Members that join, change, leave and expire.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,11 +11,12 @@ use crate::group::topics::{Topics, TopicsView};
 use crate::types::GroupMembershipOperation;
 
 impl Group {
-    /// Adds a member; it gets partitions by its next heartbeat.
+    /// Adds a member, which gets partitions by its next heartbeat.
     ///
-    /// An id that is a member already joins from scratch: what it held is free (KIP-848's epoch 0). A
-    /// static member takes the place of the one with its instance id, be it away or not: that one is
-    /// fenced, and is refused when it tries again. With the same subscription and assignors nothing else changes, and no epoch rises (G9).
+    /// If the id is already a member, it joins from scratch: everything it held becomes free
+    /// (KIP-848's epoch 0). A static member takes the place of the one with its instance id,
+    /// whether that one is away or not. The old one is fenced, and its next calls are refused. With
+    /// the same subscription and assignors nothing else changes, and no epoch rises (G9).
     pub(crate) fn join(
         &mut self,
         id: &MemberId,
@@ -85,7 +86,7 @@ impl Group {
         Ok(())
     }
 
-    /// Removes a member, or keeps its place for a while; what it held is free at once.
+    /// Removes a member, or keeps its place for a while. Everything it held is free at once.
     pub(crate) fn leave(
         &mut self,
         id: &MemberId,
@@ -109,15 +110,15 @@ impl Group {
         Ok(())
     }
 
-    /// Asks for a new target though nothing changed, as Kafka's `enforceRebalance`: for assignors that
-    /// look at more than the group.
+    /// Requests a new target without a change, as Kafka's `enforceRebalance`. For assignors that
+    /// depend on more than the group.
     pub(crate) fn enforce_rebalance(&mut self, id: &MemberId) -> Result<(), Refusal> {
         self.member(id)?;
         self.raise();
         Ok(())
     }
 
-    /// Topics were created or deleted, or partitions added.
+    /// Records that topics were created or deleted, or that partitions were added.
     pub(crate) fn metadata_changed(&mut self, topics: &dyn Topics) {
         let matched = self.match_patterns(topics);
         if self.look_up(topics) || matched {
@@ -127,7 +128,7 @@ impl Group {
 
     /// Evicts the members that were silent or away for too long, and returns them.
     ///
-    /// Their versions are gone with them: the shell makes their next poll ask the group, which
+    /// Their versions disappear with them. So the shell makes their next poll ask the group, which
     /// answers [`Refusal::UnknownMember`].
     pub(crate) fn expire(&mut self, now: Duration) -> Vec<MemberId> {
         let silent = |member: &Member| member.silence.deadline().is_some_and(|at| at <= now);
@@ -148,19 +149,19 @@ impl Group {
         evicted
     }
 
-    /// When [`Group::expire`] may have something to do: to sleep until then is safe, even for a thread
-    /// that is not told when others come out of the engine and fall silent.
+    /// Returns the earliest time at which [`Group::expire`] may have work. A thread may sleep until
+    /// then even if it is not notified when other threads leave the engine and fall silent.
     pub(crate) fn next_expiry(&self, now: Duration) -> Option<Duration> {
         self.members.values().map(|member| member.silence.earliest(now)).min()
     }
 
-    /// When [`Group::expire`] has something to do, if nothing happens until then.
+    /// Returns the time at which [`Group::expire`] has work, if nothing happens until then.
     #[cfg(test)]
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
         self.members.values().filter_map(|member| member.silence.deadline()).min()
     }
 
-    /// Nobody is there any more, but what the member was to hold is kept for it.
+    /// Marks a static member as away. Its target is kept for it.
     fn go_away(&mut self, id: &MemberId, now: Duration, absence: Duration) {
         self.news.remove(id);
         let Some(mut member) = self.members.remove(id) else { return };
@@ -174,17 +175,18 @@ impl Group {
         }
     }
 
-    /// The newcomer is to hold what was meant for the one whose place it takes.
+    /// Gives the newcomer the target of the member whose place it takes.
     fn inherit(&mut self, member: &mut Member, id: &MemberId, place: Member) {
         for partition in &place.target {
             self.targets.insert(partition, id.clone());
         }
         member.target = place.target;
-        // Versions go on, so that nothing said to the predecessor can be taken for news or old.
+        // Versions continue, so no answer to the predecessor looks like news or like an old answer.
         member.version = place.version;
     }
 
-    /// Takes the member out of all maps but that of its instance id; the epoch is the caller's.
+    /// Removes the member from all maps, and the instance id if it is still this member's. The
+    /// caller raises the epoch.
     fn remove(&mut self, id: &MemberId) {
         if let Some(member) = self.take_out(id) {
             self.free(&member);
@@ -201,8 +203,8 @@ impl Group {
         self.members.remove(id)
     }
 
-    /// What the member held is held by nobody, and those who waited for it are told; whether some of it
-    /// is in nobody's target, so that it takes a new one.
+    /// Frees everything the member held, and announces that to the members waiting for it. Returns
+    /// whether some of it is in no member's target, which requires a new target.
     fn free(&mut self, member: &Member) -> bool {
         let mut withheld = false;
         let mut waiting = BTreeSet::new();
@@ -217,13 +219,14 @@ impl Group {
         withheld
     }
 
-    /// The set, shared with a member that subscribes to the same: comparing those is cheap then.
+    /// Returns the set, shared with a member that has an equal one. Shared sets are cheap to
+    /// compare.
     fn share(&self, names: BTreeSet<Arc<str>>) -> Arc<BTreeSet<Arc<str>>> {
         let same = self.members.values().find(|member| *member.topics == names);
         same.map_or_else(|| Arc::new(names), |member| Arc::clone(&member.topics))
     }
 
-    /// Matches all patterns anew; whether a member's topics changed by it.
+    /// Matches all patterns again. Returns whether a member's topics changed.
     fn match_patterns(&mut self, topics: &dyn Topics) -> bool {
         let mut changed = false;
         let by_pattern = |member: &Member| matches!(member.subscription, Subscription::Pattern(_));
@@ -247,7 +250,7 @@ impl Group {
         changed
     }
 
-    /// Reads the subscribed topics; whether something changed.
+    /// Looks the subscribed topics up. Returns whether something changed.
     fn look_up(&mut self, topics: &dyn Topics) -> bool {
         let found: TopicsView = self
             .subscribed()
@@ -270,7 +273,7 @@ impl Group {
         let mut names = BTreeSet::new();
         let mut last: Option<&Arc<BTreeSet<Arc<str>>>> = None;
         for member in self.members.values() {
-            // Most members of a group subscribe to the same.
+            // Most members of a group subscribe to the same topics.
             if !last.is_some_and(|last| Arc::ptr_eq(last, &member.topics)) {
                 names.extend(&*member.topics);
             }

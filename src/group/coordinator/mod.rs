@@ -1,7 +1,7 @@
 //! The coordinator of one group: a state machine without clock, lock or thread (the model of KIP-848).
 //!
-//! Every change of members, subscriptions or topics raises the group epoch, and asks for a new target
-//! assignment. Members are moved towards it one by one, each in its own `poll`:
+//! Every change of members, subscriptions or topics raises the group epoch and requests a new
+//! target assignment. Members then move towards it one by one, each in its own `poll`:
 //!
 //! ```text
 //!   join, subscribe, leave, expire, metadata_changed, enforce_rebalance: group epoch raised
@@ -13,29 +13,31 @@
 //!          no:  Reconcile { assign: target - held, less what others still hold }, epoch := target epoch
 //! ```
 //!
-//! After each change the shell runs `next_assignment` and `publish` until there is none, and then passes
-//! on `take_news`. Its poll is a loop: `heartbeat` until `Unchanged`, acknowledging each `revoke` by
-//! `revoked`.
+//! After each change the shell runs `next_assignment` and `publish` until there is no task left,
+//! then delivers `take_news`. A poll of the shell is a loop: it calls `heartbeat` until the answer
+//! is `Unchanged`, and acknowledges each `revoke` by `revoked`.
 //!
 //! Invariants:
-//! - **G1** No partition is held by two members. A member holds a partition from the answer that
-//!   assigns it until it calls `revoked`, leaves, is evicted, or is fenced by its double.
-//! - **G2** In a `Stable` group every partition of every existing topic that somebody subscribes to is
-//!   held, or kept for a static member that is away; and nothing else is. (Unless the assignor gives
-//!   partitions to nobody.)
-//! - **G3** The group epoch never falls; a member's epoch never falls while it is a member, and never
-//!   passes the target's, which never passes the group's.
+//! - **G1** No two members hold the same partition. A member holds a partition from the answer that
+//!   assigns it until it calls `revoked`, leaves, is evicted, or is fenced by a member with the
+//!   same instance id.
+//! - **G2** In a `Stable` group every partition of every existing, subscribed topic is held, or
+//!   kept for a static member that is away. No other partition is held. (Unless the assignor leaves
+//!   partitions unassigned.)
+//! - **G3** The group epoch never falls. A member's epoch never falls while it is a member, and
+//!   never exceeds the target's, which never exceeds the group's.
 //! - **G4** A refused call changes nothing.
-//! - **G5** What a member was told to give up it can only get back after it gave it up: it may have
-//!   begun to.
-//! - **G6** A partition of a topic that was deleted and created again is revoked before it is assigned
-//!   anew, so that no position is carried over.
-//! - **G7** If a heartbeat of a member would tell it something new, then its version has risen since
-//!   the last one; if it would move a partition, the member is in the news to be woken.
+//! - **G5** A member that was told to give a partition up can get it back only after it gave it up,
+//!   because it may have begun to.
+//! - **G6** A partition of a topic that was deleted and created again is revoked before it is
+//!   assigned again, so that no position carries over.
+//! - **G7** If a heartbeat of a member would return something new, its version has risen since the
+//!   last heartbeat. If the heartbeat would move a partition, the news names the member as one to
+//!   wake.
 //! - **G8** A member inside the engine is not evicted.
-//! - **G9** A static member that leaves for now and comes back in time moves no partition and raises no
-//!   epoch.
-//! - **G10** All assignors that the members agree on are proposed by every member.
+//! - **G9** A static member that leaves temporarily and returns in time moves no partition and
+//!   raises no epoch.
+//! - **G10** Every member proposes all assignors that the members agree on.
 
 mod agree;
 mod heartbeat;
@@ -59,46 +61,47 @@ use super::member::{Member, MemberEpoch, MemberId};
 use super::partition_map::PartitionMap;
 use super::topics::TopicsView;
 
-/// One group; see the module for its invariants.
+/// One group. The module documentation lists its invariants.
 #[derive(Debug, Clone)]
 pub(crate) struct Group {
     name: Arc<str>,
     /// `group.max.size`.
     max_size: u32,
     epoch: MemberEpoch,
-    /// The epoch that the target was computed for.
+    /// The epoch for which the target was computed.
     target_epoch: MemberEpoch,
     /// The name of the assignor that computed it.
     assignor: Arc<str>,
     members: BTreeMap<MemberId, Member>,
     /// The static members, by `group.instance.id`.
     statics: BTreeMap<Arc<str>, MemberId>,
-    /// The subscribed topics that exist, as of the last change.
+    /// The existing subscribed topics, as of the last change.
     topics: TopicsView,
-    /// Who holds a partition: the inverse of `Member::owned` (G1).
+    /// The holder of each partition: the inverse of `Member::owned` (G1).
     owners: PartitionMap<MemberId>,
-    /// Who is to hold a partition: the inverse of `Member::target`; may name members that are gone
-    /// while a new target is asked for.
+    /// The member that should hold each partition: the inverse of `Member::target`. May name
+    /// removed members while a new target is pending.
     targets: PartitionMap<MemberId>,
-    /// Members whose version rose since `take_news`, and whether they are to be woken.
+    /// Members whose version rose since `take_news`, and whether to wake them.
     news: BTreeMap<MemberId, bool>,
     /// Members that were evicted or fenced since `take_news`.
     gone: Vec<MemberId>,
 }
 
-/// What a member is to be told.
+/// News for one member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct News {
     /// The member.
     pub(crate) member: MemberId,
-    /// Its version now, for the number that its polls compare; `None` if it is no member any more.
+    /// Its current version, which its polls compare. `None` if it is no longer a member.
     pub(crate) version: Option<u64>,
-    /// Whether a poll would move partitions, so that it is worth waking. If not, only the epoch rose.
+    /// Whether a poll would move partitions, so that waking the member is worthwhile. If not, only
+    /// the epoch rose.
     pub(crate) wake: bool,
 }
 
 impl Group {
-    /// A group without members, that may have as many as `group.max.size` says.
+    /// Creates a group without members, which may have up to `max_size` (`group.max.size`) of them.
     pub(crate) fn new(name: impl Into<Arc<str>>, max_size: u32) -> Self {
         Self {
             name: name.into(),
@@ -116,7 +119,7 @@ impl Group {
         }
     }
 
-    /// What there is to tell since the last call.
+    /// Returns the news since the last call.
     pub(crate) fn take_news(&mut self) -> Vec<News> {
         let gone = std::mem::take(&mut self.gone);
         let gone = gone.into_iter().map(|member| News { member, version: None, wake: true });
@@ -128,7 +131,7 @@ impl Group {
         gone.chain(risen).collect()
     }
 
-    /// The member of this id, which must be there and not away.
+    /// Returns the member with this id, which must exist and not be away.
     fn member(&self, id: &MemberId) -> Result<&Member, Refusal> {
         match self.members.get(id) {
             Some(member) if !member.is_away() => Ok(member),
@@ -141,7 +144,8 @@ impl Group {
         self.members.get_mut(id).ok_or(Refusal::UnknownMember)
     }
 
-    /// Who is no member: evicted, or fenced by a member of the same instance id.
+    /// Returns the refusal for an id that is no member: evicted, or fenced by a member of the same
+    /// instance id.
     fn stranger(&self, id: &MemberId) -> Refusal {
         let current = id.instance_id().and_then(|instance| self.statics.get(instance));
         match current {

@@ -1,4 +1,4 @@
-//! What a group can be asked.
+//! Questions that a group answers without changing.
 
 use std::sync::Arc;
 
@@ -8,17 +8,17 @@ use crate::group::member::{Member, MemberEpoch, MemberId};
 use crate::types::TopicPartition;
 
 impl Group {
-    /// Its epoch.
+    /// Returns the group epoch.
     #[cfg(test)]
     pub(crate) fn epoch(&self) -> MemberEpoch {
         self.epoch
     }
 
-    /// Whether the member may commit offsets of these partitions under this epoch.
+    /// Checks whether the member may commit offsets of these partitions under this epoch.
     ///
-    /// As in Kafka (4.2 and later), its own epoch is good for any partition, held or not; an older one
-    /// is good for what it holds and had been given by then. One partition refused refuses all: a
-    /// commit is one change.
+    /// As in Kafka (4.2 and later), the member's own epoch is valid for any partition, held or not.
+    /// An older epoch is valid for partitions that the member holds and had been given by then. A
+    /// commit is one change: if one partition is refused, all are.
     pub(crate) fn check_commit<'a>(
         &self,
         id: &MemberId,
@@ -32,12 +32,12 @@ impl Group {
         if fresh { Ok(()) } else { Err(Refusal::StaleEpoch { current: member.epoch }) }
     }
 
-    /// Whether offsets may be committed or changed by somebody who is no member.
+    /// Checks whether a caller that is no member may commit or change offsets.
     pub(crate) fn check_simple_commit(&self) -> Result<(), Refusal> {
         if self.members.is_empty() { Ok(()) } else { Err(Refusal::HasMembers) }
     }
 
-    /// Its state.
+    /// Returns the state of the group.
     pub(crate) fn state(&self) -> GroupState {
         let stable = |(id, member)| self.member_state(id, member) == MemberState::Stable;
         if self.members.is_empty() {
@@ -64,7 +64,7 @@ impl Group {
         }
     }
 
-    /// Everything about it that a user may see.
+    /// Returns everything about the group that a user may see.
     pub(crate) fn describe(&self) -> GroupDescription {
         let members = self.members.iter().map(|(id, member)| MemberDescription {
             id: id.clone(),

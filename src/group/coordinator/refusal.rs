@@ -4,20 +4,22 @@ use crate::group::member::{MemberEpoch, MemberId};
 /// Why a group refuses a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// The member was evicted or left; it holds nothing any more and must join again.
+    /// The member was evicted or left. It holds nothing any more and must join again.
     UnknownMember,
-    /// Another member has this one's instance id; it holds nothing any more and must not join again.
+    /// Another member has this one's instance id. It holds nothing any more and must not join
+    /// again.
     FencedInstanceId,
-    /// The commit's epoch is not the member's, and older than the assignment of a partition in it.
+    /// The commit's epoch is not the member's, and it is older than the assignment of a partition
+    /// in the commit.
     StaleEpoch {
         /// The member's epoch.
         current: MemberEpoch,
     },
-    /// The call is only for groups without members.
+    /// The call is only allowed for groups without members.
     HasMembers,
     /// No assignor would be proposed by all members.
     InconsistentGroupProtocol {
-        /// The names of those that the newcomer proposes.
+        /// The names of the assignors that the newcomer proposes.
         proposed: String,
     },
     /// The group has `group.max.size` members.
@@ -28,7 +30,8 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// The error for the caller of a consumer; `id` is its member's, if it is one.
+    /// Converts into the error for the caller of a consumer. `id` is that of the caller's member,
+    /// if it has one.
     pub(crate) fn into_error(self, group: &str, id: Option<&MemberId>) -> Error {
         let group = group.to_owned();
         let fenced = |group, reason| Error::Fenced { group, reason };
@@ -39,7 +42,7 @@ impl Refusal {
                  session.timeout.ms without any call",
             ),
             Self::StaleEpoch { .. } => {
-                fenced(group, "the member epoch is stale: the group has rebalanced since")
+                fenced(group, "the member epoch is stale because the group has rebalanced")
             }
             Self::HasMembers => fenced(group, "the group has active members"),
             Self::FencedInstanceId => {

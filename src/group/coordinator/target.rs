@@ -1,9 +1,10 @@
-//! How a target comes to be: asked for under the group's lock, computed outside of it, published under it.
+//! How the group gets a target: it requests one under its lock, the shell computes it outside of
+//! the lock, and the group publishes it under the lock.
 //!
-//! The assignor may be the program's own, and user code never runs under a lock of the engine. So the
-//! group may have changed again when the target is there. It is published all the same, as in KIP-848:
-//! what has gone since is left out, and the next target follows at once. A group that changes faster than
-//! its target is computed still moves on.
+//! The assignor may be the program's own, and user code never runs under a lock of the engine. So
+//! the group may have changed again by the time the target arrives. The group publishes it anyway,
+//! as in KIP-848. It leaves out what has disappeared since, and the next target follows at once. So
+//! a group that changes faster than its targets are computed still makes progress.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use super::Group;
 use crate::group::member::{Member, MemberEpoch, MemberId};
 use crate::types::{Assignment, Assignor, GroupSubscription, MemberSubscription, TopicPartition};
 
-/// A target that is to be computed; holds all that it takes.
+/// A target to compute, with all inputs.
 #[derive(Debug)]
 pub(crate) struct AssignmentTask {
     epoch: MemberEpoch,
@@ -21,7 +22,7 @@ pub(crate) struct AssignmentTask {
 }
 
 impl AssignmentTask {
-    /// Computes it. May run the program's own code: not under a lock.
+    /// Computes the target. May run the program's own code, so call it without a lock.
     pub(crate) fn run(self) -> TargetAssignment {
         let assignment = self.assignor.assign(&self.subscription);
         let Self { epoch, assignor, members, subscription } = self;
@@ -35,19 +36,19 @@ impl AssignmentTask {
     }
 }
 
-/// A target that was computed, for [`Group::publish`].
+/// A computed target, for [`Group::publish`].
 #[derive(Debug)]
 pub(crate) struct TargetAssignment {
     epoch: MemberEpoch,
     pub(in crate::group) assignor: Arc<str>,
-    /// The members that the lists of the assignment are for.
+    /// The members to which the lists of the assignment belong, in the same order.
     members: Vec<MemberId>,
     pub(in crate::group) subscription: GroupSubscription,
     pub(in crate::group) assignment: Assignment,
 }
 
 impl Group {
-    /// Something changed: the target must be computed anew.
+    /// Raises the group epoch after a change, which requests a new target.
     pub(super) fn raise(&mut self) {
         self.epoch = self.epoch.next();
         if self.members.is_empty() {
@@ -56,7 +57,7 @@ impl Group {
         }
     }
 
-    /// What must be computed next, if anything.
+    /// Returns the next target to compute, if any.
     pub(crate) fn next_assignment(&self) -> Option<AssignmentTask> {
         if self.target_epoch == self.epoch {
             return None;
@@ -69,7 +70,7 @@ impl Group {
         Some(AssignmentTask { epoch: self.epoch, assignor, members, subscription })
     }
 
-    /// A member, as assignors see it.
+    /// Returns the member as assignors see it.
     fn see(&self, id: &MemberId, member: &Member) -> MemberSubscription {
         let seen = MemberSubscription::shared(Arc::clone(id.text()), Arc::clone(&member.topics))
             .with_owned(self.previous(id, member))
@@ -80,8 +81,9 @@ impl Group {
         }
     }
 
-    /// What the member would keep if nothing moved: what it holds and was not told to give up; and of
-    /// its target what nobody else holds in this sense. No partition is kept by two.
+    /// Returns what the member would keep if nothing moved. That is what it holds and was not told
+    /// to give up, plus the part of its target that no other member holds in this sense. No two
+    /// members keep the same partition.
     fn previous(&self, id: &MemberId, member: &Member) -> Vec<TopicPartition> {
         let keeps = |member: &Member, partition: &TopicPartition| {
             let held = member.owned.get(partition);
@@ -99,8 +101,8 @@ impl Group {
         held.chain(member.target.iter().filter(free)).cloned().collect()
     }
 
-    /// Makes a computed target the one that members move to, and tells them. One that is older than
-    /// the target now is left out.
+    /// Makes a computed target the current one and announces it to the members. Ignores a target
+    /// that is older than the current one.
     pub(crate) fn publish(&mut self, target: TargetAssignment) {
         if target.epoch <= self.target_epoch {
             return;
@@ -116,7 +118,7 @@ impl Group {
             for partition in partitions {
                 let topic = self.topics.get(partition.topic());
                 let exists = topic.is_some_and(|topic| partition.partition() < topic.partitions);
-                // Given twice: the first keeps it.
+                // If a partition is assigned twice, the first member keeps it.
                 if exists
                     && member.topics.contains(partition.topic())
                     && !self.targets.contains(&partition)
@@ -136,15 +138,15 @@ impl Group {
         }
     }
 
-    /// Whether the assignor withheld a partition for the sake of an owner that has it no more, or that is
-    /// away: then nobody's call would ask for the next target. One that the assignor leaves to nobody has
-    /// no owner the next time, so this ends.
+    /// Returns whether the assignor withheld a partition because of an owner that no longer has it
+    /// or that is away. Then no call of a member would request the next target. A partition that
+    /// the assignor always leaves unassigned has no owner the next time, so this ends.
     fn waits_for_nobody(&self, subscription: &GroupSubscription) -> bool {
         let mut claimed = subscription.members().iter().flat_map(MemberSubscription::owned);
         claimed.any(|partition| self.is_withheld(partition) && !self.owners.contains(partition))
     }
 
-    /// Computes and publishes until nothing is left to do: for who holds no lock.
+    /// Computes and publishes until there is no task left. For callers that hold no lock.
     #[cfg(test)]
     pub(in crate::group) fn assign(&mut self) {
         while let Some(task) = self.next_assignment() {

@@ -1,4 +1,4 @@
-//! What happens.
+//! The events of a simulated life.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::types::{
 
 impl World {
     pub(super) fn join(&mut self) {
-        // Evicted members come back under their old id, now and then.
+        // Evicted members sometimes return under their old id.
         let back = if self.below(3) == 0 { self.gone.pop_first().map(|(id, _)| id) } else { None };
         let id = back.unwrap_or_else(|| self.new_id());
         let (config, subscription) = (self.member_config(), self.subscription());
@@ -36,7 +36,7 @@ impl World {
         MemberId::of_instance(instance, self.next_member)
     }
 
-    /// Who has this instance id now, present or away.
+    /// Returns the member that has this instance id now, present or away.
     pub(super) fn holder(&self, id: &MemberId) -> Option<MemberId> {
         let same = |other: &&MemberId| {
             id.instance_id().is_some() && other.instance_id() == id.instance_id()
@@ -70,7 +70,7 @@ impl World {
         self.consumers.insert(id.clone(), consumer);
     }
 
-    /// A consumer with the instance id of another one that is still there.
+    /// Adds a consumer with the instance id of another one that is still present.
     pub(super) fn join_as_a_double(&mut self) {
         let instances: Vec<Arc<str>> =
             self.consumers.keys().filter_map(|id| id.instance_id()).map(Into::into).collect();
@@ -80,7 +80,8 @@ impl World {
         self.join_as(&id, config, subscription);
     }
 
-    /// G9: who comes back in time, as it was, disturbs nobody and gets what it had.
+    /// G9: a member that returns in time and unchanged disturbs no other member and gets what it
+    /// had.
     pub(super) fn come_back(&mut self) {
         let Some(id) = self.away.keys().find(|id| id.instance_id().is_some()).cloned() else {
             return;
@@ -103,7 +104,7 @@ impl World {
         assert!(news.iter().all(|news| news.member == new || news.version.is_none()), "{news:?}");
     }
 
-    /// With an assignor that nobody else has (G10), and with a group that is full.
+    /// Joins with an assignor that no other member has (G10), and into a full group.
     pub(super) fn join_in_vain(&mut self) {
         if self.consumers.len() + self.away.len() >= MAX_SIZE {
             return self.join();
@@ -151,7 +152,7 @@ impl World {
         self.consumers.get_mut(&id).unwrap().subscription = subscription;
     }
 
-    /// One poll; `acknowledge` says whether it gets through with what it must give up.
+    /// Polls once. `acknowledge` says whether the member finishes giving up its partitions.
     pub(super) fn poll(&mut self, id: &MemberId, acknowledge: bool) {
         let consumer = self.consumers.get_mut(id).unwrap();
         consumer.polled = self.now;
@@ -172,10 +173,10 @@ impl World {
         self.group.exit(id, self.now).unwrap();
     }
 
-    /// What a consumer does with an answer; false if it is stuck in its listener.
+    /// Applies an answer in the consumer. Returns false if its listener is stuck.
     fn follow(&mut self, id: &MemberId, step: Reconcile, acknowledge: bool) -> bool {
         assert!(step.revoke.is_empty() || step.assign.is_empty());
-        // Who has to give up has not reconciled to the newest epoch.
+        // A member that must give partitions up has not reconciled to the newest epoch.
         assert!(step.revoke.is_empty() || step.epoch < self.group.epoch());
         let Self { consumers, topics, logs, .. } = self;
         let consumer = consumers.get_mut(id).unwrap();
@@ -187,7 +188,7 @@ impl World {
             let position = logs.entry((topic, partition.clone())).or_default().committed;
             let holding = Holding { topic, since: step.epoch, position };
             let before = consumer.holds.insert(partition, holding);
-            assert_eq!(before, None, "assigned what it holds");
+            assert_eq!(before, None, "it was assigned a partition that it holds");
         }
         for partition in &consumer.revoking {
             assert!(step.revoke.contains(partition), "G5: {partition:?} was taken back");
@@ -203,13 +204,17 @@ impl World {
         acknowledge
     }
 
-    /// The listener commits, and gives up the first `count` of what the member was told to give up.
+    /// The listener commits and gives up the first `count` partitions of those that the member must
+    /// give up.
     fn acknowledge(&mut self, id: &MemberId, count: usize) {
         self.commit(id);
         let consumer = self.consumers.get_mut(id).unwrap();
         let revoked: Vec<_> = consumer.revoking.drain(..count).collect();
         for partition in &revoked {
-            assert!(consumer.holds.remove(partition).is_some(), "revoked what it does not hold");
+            assert!(
+                consumer.holds.remove(partition).is_some(),
+                "it revoked a partition that it does not hold"
+            );
         }
         self.group.revoked(id, &revoked).unwrap();
     }
@@ -221,7 +226,7 @@ impl World {
         }
     }
 
-    /// A listener that took long has come to its end, for some of the partitions.
+    /// A slow listener finishes, for some of the partitions.
     pub(super) fn acknowledge_somebody(&mut self) {
         let Some(id) = self.pick() else { return };
         let count = self.consumers[&id].revoking.len();
@@ -256,7 +261,7 @@ impl World {
         }
     }
 
-    /// Everything that the member holds and was not told to give up is read to the end.
+    /// Reads everything of the partitions that the member holds and was not told to give up.
     fn read(&mut self, id: &MemberId) {
         let Self { consumers, logs, .. } = self;
         let consumer = consumers.get_mut(id).unwrap();
@@ -275,7 +280,8 @@ impl World {
         self.check_refused_commits(&id);
     }
 
-    /// Commits the positions: what a member holds it may always commit, with the epoch it was last told.
+    /// Commits the positions. A member may always commit what it holds, with the epoch of its last
+    /// answer.
     fn commit(&mut self, id: &MemberId) {
         let Self { consumers, logs, group, now, .. } = self;
         let consumer = consumers.get_mut(id).unwrap();
@@ -285,7 +291,7 @@ impl World {
         for (partition, holding) in &consumer.holds {
             let log = logs.get_mut(&(holding.topic, partition.clone())).unwrap();
             assert!(holding.position >= log.committed, "{id} takes {partition} back");
-            assert!(holding.position <= log.read, "what nobody has read is not done");
+            assert!(holding.position <= log.read, "a position is beyond what has been read");
             log.committed = holding.position;
         }
     }
@@ -308,7 +314,7 @@ impl World {
         due.extend(self.consumers.iter().filter_map(silent));
         let deadline = self.group.next_deadline();
         assert_eq!(deadline.is_some_and(|at| at <= now), !due.is_empty());
-        // G8, and nobody else either.
+        // G8, and no other member is evicted either.
         assert!(self.group.expire(now).iter().eq(&due));
         for id in due {
             match self.consumers.remove(&id).or(self.away.remove(&id).map(|(c, _)| c)) {
@@ -318,7 +324,7 @@ impl World {
         }
     }
 
-    /// G4: those that are no members any more change nothing.
+    /// G4: calls of former members change nothing.
     pub(super) fn call_from_beyond(&mut self) {
         self.publish();
         let before = self.group.describe();
@@ -345,7 +351,8 @@ impl World {
         assert!(self.group.take_news().is_empty());
     }
 
-    /// Commits that must be refused: of the future, of before the partition was given, of strangers.
+    /// Makes commits that must be refused: of a future epoch, of one before the partition was
+    /// assigned, of strangers.
     fn check_refused_commits(&mut self, id: &MemberId) {
         let consumer = &self.consumers[id];
         let stale = |refused| matches!(refused, Err(Refusal::StaleEpoch { .. }));
@@ -359,7 +366,7 @@ impl World {
     }
 }
 
-/// An assignor that nobody else proposes.
+/// An assignor that no other member proposes.
 #[derive(Debug)]
 struct Foreign;
 

@@ -1,4 +1,4 @@
-//! Whether a new target is balanced, and moves no more than balance needs.
+//! Checks that a new target is balanced and moves no more than balance requires.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,8 @@ use crate::group::member::MemberId;
 use crate::types::{GroupSubscription, TopicPartition};
 
 impl World {
-    /// Computes a target and judges it by what the assignor was told; and that by what members hold.
+    /// Computes a target. Checks it against the assignor's input, and that input against what
+    /// members hold.
     pub(super) fn run(&self, task: AssignmentTask) -> TargetAssignment {
         let target = task.run();
         self.check_claims(&target.subscription);
@@ -16,7 +17,8 @@ impl World {
         target
     }
 
-    /// What a member holds and was not told to give up, the assignor knows of, and no claim twice.
+    /// Checks that the assignor knows what each member holds and was not told to give up, and that
+    /// no claim occurs twice.
     fn check_claims(&self, subscription: &GroupSubscription) {
         let mut claims = BTreeSet::new();
         for member in subscription.members() {
@@ -37,7 +39,7 @@ impl World {
     }
 }
 
-/// Where all members subscribe alike, the numbers say what is balanced, and how much must move.
+/// Checks the balance and the number of moves by arithmetic, if all members subscribe alike.
 fn check_target(target: &TargetAssignment) {
     let sticky = ["sticky", "cooperative-sticky", "uniform"];
     let members = target.subscription.members();
@@ -55,7 +57,7 @@ fn check_target(target: &TargetAssignment) {
     let kept = given - new;
     let (quota, extra) = (all / members.len(), all % members.len());
     if &*target.assignor == "cooperative-sticky" {
-        // What moves is in nobody's list, and nobody is beyond balance.
+        // A partition that moves is in no member's list, and no member exceeds the balance.
         assert!(counts.iter().all(|count| *count <= quota + usize::from(extra > 0)), "{target:?}");
     } else {
         assert_eq!(given, all, "{target:?}");

@@ -1,4 +1,4 @@
-//! What must hold after every step.
+//! The invariants that must hold after every step.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ impl World {
         }
     }
 
-    /// G7: whoever has partitions to move sleeps no longer.
+    /// G7: a member with partitions to move is not asleep.
     fn check_sleepers(&self) {
         for (id, consumer) in &self.consumers {
             if !consumer.woken {
@@ -59,7 +59,7 @@ impl World {
         }
     }
 
-    /// G7: a poll that did not ask has missed nothing.
+    /// G7: a poll that did not ask the group has missed nothing.
     pub(super) fn check_missed_nothing(&self, id: &MemberId, has_news: bool) {
         if !has_news && self.group.state() != GroupState::Assigning {
             let answer = self.group.clone().heartbeat(id, self.now).unwrap();

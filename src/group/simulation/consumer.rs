@@ -12,24 +12,24 @@ pub(super) struct Consumer {
     pub(super) subscription: Subscription,
     pub(super) holds: BTreeMap<TopicPartition, Holding>,
     pub(super) epoch: MemberEpoch,
-    /// The version that it has acted upon.
+    /// The version on which it has acted.
     pub(super) seen: u64,
     /// The version that the shell has published for it.
     pub(super) published: u64,
     pub(super) woken: bool,
-    /// Told to give up, not acknowledged yet.
+    /// Partitions that it must give up and has not acknowledged yet.
     pub(super) revoking: Vec<TopicPartition>,
     pub(super) inside: bool,
     pub(super) polled: Duration,
-    /// The last call of any kind.
+    /// The time of the last call of any kind.
     pub(super) heard: Duration,
 }
 
-/// A partition that a consumer believes to hold.
+/// A partition that a consumer believes it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Holding {
     pub(super) topic: TopicId,
-    /// The epoch in which it got it.
+    /// The epoch in which the consumer got it.
     pub(super) since: MemberEpoch,
     /// The next offset to read.
     pub(super) position: i64,
@@ -42,7 +42,7 @@ impl Consumer {
             subscription,
             holds: BTreeMap::new(),
             epoch: MemberEpoch(0),
-            // Some number that is no version: the first poll always asks.
+            // A number that is no version: the first poll always asks the group.
             seen: u64::MAX,
             published: 0,
             woken: true,
@@ -53,14 +53,16 @@ impl Consumer {
         }
     }
 
-    /// When it is evicted if it goes on as now; `grace` is what a static member has beyond its interval.
+    /// Returns when it is evicted if it makes no further call. `grace` is a static member's time
+    /// beyond its interval.
     pub(super) fn deadline(&self, grace: Duration) -> Option<Duration> {
         let polled = self.polled + self.config.max_poll_interval + grace;
         let heard = self.config.session_timeout.map(|session| self.heard + session);
         (!self.inside).then(|| heard.map_or(polled, |heard| heard.min(polled)))
     }
 
-    /// What it would do in a poll: act if its version says so, or if it has not finished the last time.
+    /// Returns whether a poll would act: because of its version, or because it has not finished the
+    /// last step.
     pub(super) fn has_news(&self) -> bool {
         self.seen != self.published || !self.revoking.is_empty()
     }

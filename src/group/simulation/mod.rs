@@ -1,14 +1,15 @@
-//! Random lives of a group, judged from the members' own view.
+//! Random lives of a group, checked from the members' own view.
 //!
-//! The model is what the members themselves believe to hold, and nothing of the coordinator's inside:
-//! a member adds what an answer assigns, and drops what it was told to revoke when it acknowledges it,
-//! perhaps much later. Members join, leave, come back, stall, are fenced by their doubles; topics come,
-//! grow and go; targets are computed while the group goes on; commits race. What must hold (G1 to G10 of
-//! the coordinator) is checked after every step. In the end everybody who is woken polls: the group must
-//! settle, and everything that was written must be read.
+//! The model is what the members themselves believe they hold, and nothing from inside the
+//! coordinator. A member adds what an answer assigns. It drops what it must revoke when it
+//! acknowledges that, perhaps much later. Members join, leave, return, stall and are fenced by
+//! others with the same instance id. Topics appear, grow and disappear. Targets are computed while
+//! the group changes, and commits race. After every step the invariants (G1 to G10 of the
+//! coordinator) are checked. In the end every member that is woken polls: the group must settle,
+//! and every written record must be read.
 //!
-//! `GROUPLOG_SIMULATION=1000000 cargo test --release --lib simulation` runs so many seeds instead of
-//! 10,000; `GROUPLOG_SIMULATION_SEED=N` runs one.
+//! `GROUPLOG_SIMULATION=1000000 cargo test --release --lib simulation` runs that many seeds instead
+//! of 10,000. `GROUPLOG_SIMULATION_SEED=N` runs one.
 
 mod act;
 mod balance;

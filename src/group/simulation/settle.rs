@@ -1,4 +1,4 @@
-//! The end of a life: nothing more happens, and only those poll that the shell would make poll.
+//! The end of a life: nothing more happens, and only those members poll that the shell would wake.
 
 use super::world::World;
 use crate::group::coordinator::Heartbeat;
@@ -11,8 +11,9 @@ impl World {
         self.finish_assigning();
         self.publish();
         let ids: Vec<MemberId> = self.consumers.keys().cloned().collect();
-        // One round to give up, one to take; `cooperative-sticky` asks for a new target in between, which
-        // may have somebody else give up. A further one would be a wait that nobody ends.
+        // One round to give up and one to take. `cooperative-sticky` requests a new target in
+        // between, which may make another member give up. If a further round were necessary, a
+        // member would wait forever.
         let rounds = if self.group.describe().assignor == "cooperative-sticky" { 4 } else { 2 };
         for _ in 0..rounds {
             for id in &ids {
@@ -37,7 +38,7 @@ impl World {
         self.check_stickiness();
     }
 
-    /// What is written to a settled group is read by one poll of whoever holds the partition.
+    /// Checks that one poll by the holder of a partition reads what is written to a settled group.
     fn check_progress(&mut self, ids: &[MemberId]) {
         for _ in 0..4 {
             self.write();
@@ -54,8 +55,8 @@ impl World {
         }
     }
 
-    /// A settled group that is assigned anew for no reason moves nothing: with any assignor, since all
-    /// decide by the group alone.
+    /// Checks that a settled group that is reassigned without a change moves nothing. That holds
+    /// for every assignor here, because each decides by the group alone.
     fn check_stickiness(&mut self) {
         let Some(id) = self.consumers.keys().next().cloned() else { return };
         let targets = |world: &Self| -> Vec<(MemberId, Vec<TopicPartition>)> {

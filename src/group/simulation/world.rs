@@ -13,13 +13,13 @@ use crate::group::topics::{TopicInfo, TopicsView};
 use crate::types::{Assignor, OffsetReset, TopicId, TopicPartition};
 
 pub(super) const INTERVAL: Duration = Duration::from_secs(10);
-/// How long static members may be away, and how long some may make no call.
+/// How long static members may be away, and how long some members may make no call.
 pub(super) const SESSION: Duration = Duration::from_secs(6);
 pub(super) const MAX_SIZE: usize = 6;
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 pub(super) const INSTANCES: [&str; 3] = ["x", "y", "z"];
 
-/// A partition of one life of its topic.
+/// The key of a partition within one life of its topic.
 pub(super) type LogKey = (TopicId, TopicPartition);
 
 /// What has been written to a partition, and how far the group has read it.
@@ -27,7 +27,7 @@ pub(super) type LogKey = (TopicId, TopicPartition);
 pub(super) struct Log {
     pub(super) end: i64,
     pub(super) committed: i64,
-    /// Everything below was returned to some member.
+    /// Every offset below it was returned to some member.
     pub(super) read: i64,
 }
 
@@ -39,13 +39,13 @@ pub(super) struct World {
     ids: u8,
     pub(super) logs: BTreeMap<LogKey, Log>,
     pub(super) consumers: BTreeMap<MemberId, Consumer>,
-    /// Those that left, were evicted or fenced, with what they believed at last.
+    /// Members that left, were evicted or were fenced, with their last beliefs.
     pub(super) gone: BTreeMap<MemberId, Consumer>,
-    /// Static members that left for now, and until when they are waited for.
+    /// Static members that left temporarily, and until when the group keeps their places.
     pub(super) away: BTreeMap<MemberId, (Consumer, Duration)>,
     pub(super) next_member: u64,
     pub(super) group_epoch: MemberEpoch,
-    /// What everybody proposes; some put a second one before it.
+    /// The assignor that all members propose. Some propose a second one before it.
     assignor: Arc<dyn Assignor>,
     /// A target that is being computed outside of the group's lock.
     pub(super) computed: Option<TargetAssignment>,
@@ -124,7 +124,7 @@ impl World {
         self.check();
     }
 
-    /// Names, or a pattern; most members of one group want the same.
+    /// Returns names or a pattern. Most members of one group want the same.
     pub(super) fn subscription(&mut self) -> Subscription {
         match self.below(8) {
             0..=3 => Subscription::Topics(["a".into(), "b".into()].into()),
@@ -153,7 +153,7 @@ impl World {
         }
     }
 
-    /// Creates, grows, deletes, or deletes and creates a topic.
+    /// Creates, grows, deletes, or deletes and recreates a topic.
     pub(super) fn change_topic(&mut self) {
         let name = NAMES[self.below(NAMES.len())];
         self.ids = self.ids.wrapping_add(1);
@@ -167,7 +167,8 @@ impl World {
         }
     }
 
-    /// What the shell does after a change; sometimes its thread is slow, and the group goes on.
+    /// Does the shell's work after a change. Sometimes its thread is slow, and the group changes
+    /// meanwhile.
     fn assign(&mut self) {
         if let Some(target) = self.computed.take() {
             if self.below(3) > 0 {
@@ -186,7 +187,7 @@ impl World {
         }
     }
 
-    /// The slow thread comes to its end, and nothing is left to compute.
+    /// Lets the slow thread finish, until there is no target left to compute.
     pub(super) fn finish_assigning(&mut self) {
         if let Some(target) = self.computed.take() {
             self.group.publish(target);
@@ -197,7 +198,7 @@ impl World {
         }
     }
 
-    /// What the shell does after each call.
+    /// Does the shell's work after each call.
     pub(super) fn publish(&mut self) {
         for news in self.group.take_news() {
             match (self.consumers.get_mut(&news.member), news.version) {

@@ -1,10 +1,10 @@
 use crate::group::assignor::layout::Layout;
 
-/// Who owned which partition, by the members' own word.
+/// Which member owned which partition, as the members claim.
 #[derive(Debug)]
 pub(super) struct Claims {
     claims: Vec<Option<Claim>>,
-    /// By partition: who owned it in an older generation than the newest of all.
+    /// By partition: the last owner in a generation older than the newest of all members.
     older: Vec<Option<(i32, usize)>>,
 }
 
@@ -12,12 +12,12 @@ pub(super) struct Claims {
 struct Claim {
     member: usize,
     generation: i32,
-    /// Two members claim it in the same generation: both lose it.
+    /// Set if two members claim the partition in the same generation. Then both lose it.
     disputed: bool,
 }
 
 impl Claims {
-    /// Of two claims the one of the higher generation counts.
+    /// Collects the claims. Of two claims, the one with the higher generation counts.
     pub(super) fn new(layout: &Layout<'_>) -> Self {
         let mut claims: Vec<Option<Claim>> = vec![None; layout.partitions()];
         let mut older: Vec<Option<(i32, usize)>> = vec![None; layout.partitions()];
@@ -44,18 +44,19 @@ impl Claims {
         Self { claims, older }
     }
 
-    /// The member that owned the partition and may keep it.
+    /// Returns the member that owned the partition and may keep it.
     pub(super) fn owner(&self, partition: usize) -> Option<usize> {
         let claim = self.claims.get(partition).copied().flatten()?;
         (!claim.disputed).then_some(claim.member)
     }
 
-    /// Who owned the partition in an older generation, though it may have been given on since.
+    /// Returns the member that owned the partition in an older generation. Another member may have
+    /// owned it since.
     pub(super) fn older_owner(&self, partition: usize) -> Option<usize> {
         self.older.get(partition).copied().flatten().map(|(_, member)| member)
     }
 
-    /// Whether the partition cannot go to this member before somebody else has given it up.
+    /// Returns whether another member must give the partition up before this member can get it.
     pub(super) fn is_in_transfer(&self, partition: usize, member: usize) -> bool {
         let claim = self.claims.get(partition).copied().flatten();
         claim.is_some_and(|claim| claim.disputed || claim.member != member)

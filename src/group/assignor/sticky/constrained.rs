@@ -1,13 +1,14 @@
-//! All members subscribe to the same topics, so that numbers alone decide who keeps what.
+//! The case that all members subscribe to the same topics: numbers alone decide which member keeps
+//! what.
 
 use std::collections::VecDeque;
 
 use super::claims::Claims;
 use crate::group::assignor::layout::Layout;
 
-/// Of P partitions and M members, P mod M get one more than P / M.
+/// Assigns P partitions to M members. P mod M members get one more than P / M.
 ///
-/// Linear but for sorting what each member owned.
+/// Linear, except for sorting what each member owned.
 pub(super) fn assign(layout: &Layout<'_>, claims: &Claims) -> Vec<Vec<usize>> {
     let mut kept = keep(layout, claims);
     let mut is_kept = vec![false; layout.partitions()];
@@ -16,13 +17,13 @@ pub(super) fn assign(layout: &Layout<'_>, claims: &Claims) -> Vec<Vec<usize>> {
             *is_kept = true;
         }
     }
-    // Topics that nobody subscribes to are nobody's.
+    // A topic without subscribers has no owner.
     let mut unassigned = (0..layout.topic_count())
         .filter(|&topic| !layout.subscribers(topic).is_empty())
         .flat_map(|topic| layout.of_topic(topic))
         .filter(|&partition| !is_kept.get(partition).copied().unwrap_or_default());
 
-    // One each per round for those below the quota; then one more each for those at it.
+    // One partition per round for each member below the quota, then one more for each at it.
     let mut turn = 0;
     for partition in unassigned.by_ref() {
         if turn >= kept.below.len() {
@@ -47,15 +48,15 @@ pub(super) fn assign(layout: &Layout<'_>, claims: &Claims) -> Vec<Vec<usize>> {
     kept.lists
 }
 
-/// What the members keep, and who is to get more.
+/// What the members keep, and which of them should get more.
 #[derive(Debug)]
 struct Kept {
-    /// What everybody gets at least.
+    /// The least number of partitions that every member gets.
     quota: usize,
     lists: Vec<Vec<usize>>,
-    /// Members that have less than the quota.
+    /// Members below the quota.
     below: Vec<usize>,
-    /// Members that have just the quota, and may get one more.
+    /// Members at the quota, which may get one more.
     at_quota: VecDeque<usize>,
 }
 
@@ -92,7 +93,7 @@ fn keep(layout: &Layout<'_>, claims: &Claims) -> Kept {
     Kept { quota, lists, below, at_quota }
 }
 
-/// How many partitions everybody gets, and how many members one more.
+/// Returns how many partitions every member gets, and how many members get one more.
 fn quota(layout: &Layout<'_>) -> (usize, usize) {
     let partitions: usize = (0..layout.topic_count())
         .filter(|&topic| !layout.subscribers(topic).is_empty())

@@ -1,15 +1,15 @@
-//! Members subscribe to different topics.
+//! The case that members subscribe to different topics.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::claims::Claims;
 use crate::group::assignor::layout::Layout;
 
-/// Keeps what is still subscribed, gives the rest to the least loaded, and then moves single partitions
-/// to subscribers that have at least two fewer than the owner, until there are none.
+/// Keeps what is still subscribed and gives the rest to the least loaded members. Then moves single
+/// partitions to subscribers that have at least two fewer than the owner, until there are none.
 ///
-/// Each move lowers the sum of the squared loads, so it ends; and none makes the balance worse, so the
-/// result never has to be taken back, as Kafka's does.
+/// Each move lowers the sum of the squared loads, so the loop ends. No move makes the balance
+/// worse, so the result never has to be reverted, as Kafka's does.
 pub(super) fn assign(layout: &Layout<'_>, claims: &Claims) -> Vec<Vec<usize>> {
     let mut state = State {
         layout,
@@ -26,7 +26,7 @@ pub(super) fn assign(layout: &Layout<'_>, claims: &Claims) -> Vec<Vec<usize>> {
             state.give(partition, member);
         }
     }
-    // What only one member subscribes to stays with it.
+    // A partition with one subscriber stays with it.
     let movable = |partition: &usize| layout.subscribers(layout.topic_of(*partition)).len() > 1;
     new.retain(movable);
     let all: Vec<usize> = all.into_iter().filter(movable).collect();
@@ -37,7 +37,7 @@ pub(super) fn assign(layout: &Layout<'_>, claims: &Claims) -> Vec<Vec<usize>> {
     state.lists()
 }
 
-/// All partitions: topics by number of subscribers, then name.
+/// Returns all partitions: topics by number of subscribers, then by name.
 fn by_subscribers(layout: &Layout<'_>) -> Vec<usize> {
     let mut topics: Vec<usize> = (0..layout.topic_count()).collect();
     topics.sort_by_key(|&topic| layout.subscribers(topic).len());
@@ -53,7 +53,8 @@ struct State<'a> {
 }
 
 impl State<'_> {
-    /// Gives everybody what it owned and subscribes to; whether somebody lost something by its subscription.
+    /// Gives every member what it owned and subscribes to. Returns whether a member lost a
+    /// partition by its subscription.
     fn keep(&mut self, claims: &Claims) -> bool {
         let mut revoked = false;
         for partition in 0..self.layout.partitions() {
@@ -77,7 +78,8 @@ impl State<'_> {
         }
     }
 
-    /// Moves the partition, or one of its topic in its stead, if a subscriber has at least two fewer.
+    /// Moves the partition, or another one of its topic instead, if a subscriber has at least two
+    /// fewer.
     fn improve(&mut self, partition: usize, claims: &Claims) -> bool {
         let Some(owner) = self.owner(partition) else { return false };
         let load = self.load(owner);
@@ -91,7 +93,7 @@ impl State<'_> {
         let Some(to) = to else { return false };
         let topic = self.layout.topic_of(partition);
         let instead = self.moves.reverse(topic, partition, owner, to);
-        // Only where it improves the balance as well.
+        // Only if that improves the balance as well.
         let instead = instead.filter(|&other| {
             self.owner(other).is_some_and(|owner| self.load(to) + 1 < self.load(owner))
         });
@@ -125,7 +127,8 @@ impl State<'_> {
         self.loads.get(member).copied().unwrap_or_default()
     }
 
-    /// The subscriber with the fewest partitions, and how many; the first of equals.
+    /// Returns the subscriber with the fewest partitions and their number. The first of equals
+    /// wins.
     fn least_loaded(&self, partition: usize) -> Option<(usize, usize)> {
         let subscribers = self.layout.subscribers(self.layout.topic_of(partition));
         let loads = subscribers.iter().map(|&member| (member, self.load(member)));
@@ -143,19 +146,19 @@ impl State<'_> {
     }
 }
 
-/// The moves made so far, each from where the partition was first.
+/// The moves made so far, each with the partition's first owner.
 ///
-/// If one partition of a topic went from A to B, then none of that topic goes from B to A: the first
-/// one is taken back, and both members keep what they had.
+/// If a partition of a topic moved from A to B, no partition of that topic moves from B to A.
+/// Instead the first move is reverted, and both members keep what they had.
 #[derive(Debug, Default)]
 struct Moves {
     of_partition: BTreeMap<usize, (usize, usize)>,
-    /// By topic, source and destination.
+    /// The moved partitions by topic, source and destination.
     by_pair: BTreeMap<(usize, usize, usize), BTreeSet<usize>>,
 }
 
 impl Moves {
-    /// A partition that went the other way.
+    /// Returns a partition that moved in the opposite direction.
     fn reverse(&self, topic: usize, partition: usize, from: usize, to: usize) -> Option<usize> {
         let from = self.of_partition.get(&partition).map_or(from, |(source, _)| *source);
         self.by_pair.get(&(topic, to, from))?.first().copied()

@@ -1,4 +1,5 @@
-//! Kafka's sticky assignors: as balanced as the subscriptions allow, and then moving as little as possible.
+//! Kafka's sticky assignors: as balanced as the subscriptions allow, then with as few moves as
+//! possible.
 
 mod claims;
 mod constrained;
@@ -10,8 +11,8 @@ use claims::Claims;
 
 /// Kafka's `sticky` (KIP-54).
 ///
-/// If all members subscribe to the same topics, no two of them differ by more than one partition. If
-/// they do not, no partition could move to a subscriber that has two fewer than its owner.
+/// If all members subscribe to the same topics, their numbers of partitions differ by one at most.
+/// Otherwise no partition could move to a subscriber that has two fewer than its owner.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct StickyAssignor;
 
@@ -27,11 +28,12 @@ impl Assignor for StickyAssignor {
     }
 }
 
-/// Kafka's `cooperative-sticky` (KIP-429): as `sticky`, but a partition that was owned and is to go to
-/// another member is in nobody's list until its owner has given it up.
+/// Kafka's `cooperative-sticky` (KIP-429). As `sticky`, but a partition that moves is in no
+/// member's list until its owner has given it up.
 ///
-/// The coordinator waits for owners whatever the assignor, so the outcome is that of `sticky`; what
-/// differs is who decides in between: here a new assignment is asked for once a partition is free.
+/// The coordinator waits for owners with every assignor, so the outcome is that of `sticky`. The
+/// difference is in between: here the coordinator requests a new assignment once a partition is
+/// free.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct CooperativeStickyAssignor;
 
@@ -50,7 +52,7 @@ impl Assignor for CooperativeStickyAssignor {
     }
 }
 
-/// The assignment by numbers, and who claimed what before.
+/// Returns the assignment by numbers and the previous claims.
 fn assign(layout: &Layout<'_>) -> (Vec<Vec<usize>>, Claims) {
     let claims = Claims::new(layout);
     let lists = if layout.members() == 0 {

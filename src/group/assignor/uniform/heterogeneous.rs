@@ -1,12 +1,14 @@
-//! Members subscribe to different topics.
+//! The case that members subscribe to different topics.
 
 use super::owners;
 use crate::group::assignor::layout::Layout;
 
-/// Kafka's bound: balancing one topic may unbalance another one, so it might go on for long.
+/// Kafka's bound on the rounds: balancing one topic may unbalance another, so many rounds are
+/// possible.
 const ROUNDS: usize = 16;
 
-/// Keeps what is still subscribed, gives the rest to the least loaded, and then balances topic by topic.
+/// Keeps what is still subscribed, gives the rest to the least loaded members, then balances topic
+/// by topic.
 pub(super) fn assign(layout: &Layout<'_>) -> Vec<Vec<usize>> {
     let mut owners = owners(layout);
     for (partition, owner) in owners.iter_mut().enumerate() {
@@ -34,15 +36,15 @@ pub(super) fn assign(layout: &Layout<'_>) -> Vec<Vec<usize>> {
     state.lists()
 }
 
-/// Those with the most partitions for each subscriber first, then those with the fewest subscribers, then
-/// by name (Kafka: by id).
+/// Returns the topics in the order of processing: most partitions per subscriber first, then fewest
+/// subscribers, then by name (Kafka: by id).
 fn in_order(layout: &Layout<'_>) -> Vec<usize> {
     let subscribers = |topic: &usize| layout.subscribers(*topic).len();
     let mut topics: Vec<usize> =
         (0..layout.topic_count()).filter(|topic| subscribers(topic) > 0).collect();
     topics.sort_by(|a, b| {
         let (p, q) = (layout.of_topic(*a).len(), layout.of_topic(*b).len());
-        // p / subscribers(a) against q / subscribers(b), without fractions; descending.
+        // Compares p / subscribers(a) with q / subscribers(b), without fractions; descending.
         let share = (q * subscribers(a)).cmp(&(p * subscribers(b)));
         share.then(subscribers(a).cmp(&subscribers(b))).then(a.cmp(b))
     });
@@ -57,7 +59,7 @@ struct State<'a> {
 }
 
 impl State<'_> {
-    /// Gives each partition of the topic that nobody has to the least loaded subscriber.
+    /// Gives each unassigned partition of the topic to the least loaded subscriber.
     fn fill(&mut self, topic: usize) {
         for partition in self.layout.of_topic(topic) {
             if self.owner(partition).is_none()
@@ -68,8 +70,9 @@ impl State<'_> {
         }
     }
 
-    /// Moves the topic's partitions, highest numbers first, from the most loaded to the least loaded
-    /// subscriber until they differ by one at most; whether one moved.
+    /// Moves the topic's partitions, highest numbers first, from the most loaded to the least
+    /// loaded subscriber, until their loads differ by one at most. Returns whether a partition
+    /// moved.
     fn balance(&mut self, topic: usize) -> bool {
         if self.layout.subscribers(topic).len() < 2 {
             return false;
@@ -85,7 +88,7 @@ impl State<'_> {
         loop {
             let has_some = |member: &&usize| of_member.get(**member).is_some_and(|l| !l.is_empty());
             let holders = self.layout.subscribers(topic).iter().filter(has_some);
-            // The last of equals, and below the first.
+            // The last of equals here, and the first of equals below.
             let most = holders.copied().max_by_key(|&member| self.load(member));
             let (Some(most), Some(least)) = (most, self.least_loaded(topic)) else { break };
             if self.load(most) <= self.load(least) + 1 {
@@ -118,7 +121,7 @@ impl State<'_> {
         self.loads.get(member).copied().unwrap_or_default()
     }
 
-    /// The subscriber with the fewest partitions, the first of equals.
+    /// Returns the subscriber with the fewest partitions. The first of equals wins.
     fn least_loaded(&self, topic: usize) -> Option<usize> {
         self.layout.subscribers(topic).iter().copied().min_by_key(|&member| self.load(member))
     }

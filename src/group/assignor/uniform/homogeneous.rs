@@ -1,10 +1,10 @@
-//! All members subscribe to the same topics.
+//! The case that all members subscribe to the same topics.
 
 use super::owners;
 use crate::group::assignor::layout::Layout;
 
-/// One pass over the members: each keeps what fits into its quota; what is left is dealt out, each member
-/// filled up before the next. Linear.
+/// Assigns in one pass over the members. Each keeps what fits into its quota. Then the rest is
+/// dealt out, filling one member before the next. Linear.
 pub(super) fn assign(layout: &Layout<'_>) -> Vec<Vec<usize>> {
     let subscribed = |&topic: &usize| !layout.subscribers(topic).is_empty();
     let topics: Vec<usize> = (0..layout.topic_count()).filter(subscribed).collect();
@@ -22,14 +22,14 @@ pub(super) fn assign(layout: &Layout<'_>) -> Vec<Vec<usize>> {
         }
     }
 
-    // Partitions are in the order of topics, then numbers: what fits is what comes first.
+    // Partitions are in the order of topics, then numbers. A member keeps the first ones that fit.
     let mut missing = Vec::new();
     for (member, list) in owned.iter_mut().enumerate() {
         let mut has_extra = extra > 0;
         let quota = quota + usize::from(has_extra);
         unassigned.extend(list.drain(list.len().min(quota)..));
         let mut left = quota - list.len();
-        // As long as more members come than extras are left, one that owns them has the better claim.
+        // While more members remain than extras, a member that owned an extra has the better claim.
         if left > 0 && has_extra && members - member > extra {
             has_extra = false;
             left -= 1;

@@ -6,9 +6,9 @@ mod homogeneous;
 use super::layout::Layout;
 use crate::types::{Assignment, Assignor, GroupSubscription};
 
-/// Kafka's `uniform`, the first choice of its new coordinator: balanced and sticky.
+/// Kafka's `uniform`, the default of its new coordinator: balanced and sticky.
 ///
-/// If all members subscribe to the same topics, no two of them differ by more than one partition.
+/// If all members subscribe to the same topics, their numbers of partitions differ by one at most.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct UniformAssignor;
 
@@ -30,7 +30,8 @@ impl Assignor for UniformAssignor {
     }
 }
 
-/// By partition: who owned it; of two claims the one of the member with the lower id counts.
+/// Returns the previous owner of each partition. Of two claims, that of the member with the lower
+/// id counts.
 fn owners(layout: &Layout<'_>) -> Vec<Option<usize>> {
     let mut owners = vec![None; layout.partitions()];
     for member in 0..layout.members() {

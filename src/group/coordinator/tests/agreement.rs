@@ -32,7 +32,8 @@ fn elected(lists: &[&str]) -> String {
 fn most_votes_win_among_what_all_propose() {
     assert_eq!(elected(&["r"]), "range");
     assert_eq!(elected(&["rs", "sr", "sr"]), "sticky");
-    // Only what everybody has is voted for: `roundrobin` has most first places and is no candidate.
+    // Only assignors that every member has can win: `roundrobin` has most first places but is no
+    // candidate.
     assert_eq!(elected(&["or", "or", "ro", "r"]), "range");
     assert_eq!(elected(&["ous", "uso", "sou", "us"]), "uniform");
 }
@@ -45,7 +46,7 @@ fn among_equals_the_member_with_the_lowest_id_decides() {
 }
 
 #[test]
-fn the_choice_is_made_anew_when_members_change() {
+fn members_elect_again_when_members_change() {
     let mut group = group();
     join_with(&mut group, 1, "sr").unwrap();
     assert_eq!(group.describe().assignor, "sticky");
@@ -56,7 +57,7 @@ fn the_choice_is_made_anew_when_members_change() {
 }
 
 #[test]
-fn who_proposes_nothing_that_all_have_cannot_join() {
+fn a_member_without_a_common_assignor_cannot_join() {
     let mut group = group();
     join_with(&mut group, 1, "rs").unwrap();
     join_with(&mut group, 2, "so").unwrap();
@@ -69,11 +70,11 @@ fn who_proposes_nothing_that_all_have_cannot_join() {
         refusal.into_error("g", Some(&id(3))).to_string(),
         "cannot join group \"g\": not all of its members have one of the assignors range, roundrobin"
     );
-    // Without the one that stood against it, it can.
+    // It can join once the member that lacked its assignor has left.
     leave(&mut group, 2);
     join_with(&mut group, 3, "ro").unwrap();
     assert_eq!(group.describe().assignor, "range");
-    // A member that joins again is not measured against itself.
+    // The check of a member that joins again ignores its own earlier proposals.
     leave(&mut group, 3);
     join_with(&mut group, 1, "o").unwrap();
     assert_eq!(group.describe().assignor, "roundrobin");

@@ -4,7 +4,7 @@ use super::*;
 use crate::group::subscription::TopicPattern;
 
 #[test]
-fn a_full_group_takes_nobody_but_the_double_of_a_member() {
+fn a_full_group_accepts_only_a_replacement_of_a_static_member() {
     let topics = topics(&[("t", 1, 2)]);
     let mut group = Group::new("g", 2);
     join(&mut group, 1, &["t"], &topics);
@@ -16,7 +16,7 @@ fn a_full_group_takes_nobody_but_the_double_of_a_member() {
     assert_eq!(refused, Err(Refusal::GroupMaxSizeReached { max: 2 }));
     assert_eq!(group.describe(), before);
     group.join(&x(4), config(), names(&["t"]), &topics, S(0)).unwrap();
-    // The place of who is away counts.
+    // A member that is away still takes a place.
     group.leave(&x(4), GroupMembershipOperation::Default, S(0)).unwrap();
     let refused = group.join(&id(5), config(), names(&["t"]), &topics, S(0));
     let text = refused.unwrap_err().into_error("g", None).to_string();
@@ -26,7 +26,7 @@ fn a_full_group_takes_nobody_but_the_double_of_a_member() {
 }
 
 #[test]
-fn a_session_ends_without_calls_and_goes_on_with_commits() {
+fn a_session_ends_without_calls_and_continues_with_commits() {
     let topics = topics(&[("t", 1, 2)]);
     let mut group = group();
     let config = MemberConfig { session_timeout: Some(S(10)), ..config() };
@@ -38,7 +38,7 @@ fn a_session_ends_without_calls_and_goes_on_with_commits() {
     assert!(expire(&mut group, 18).is_empty());
     assert_eq!(expire(&mut group, 19), [id(1)]);
     assert_eq!(group.heard(&id(1), S(19)), Err(Refusal::UnknownMember));
-    // The other one has set none: only its polls are asked for.
+    // The other member has set no session timeout: only its polls count.
     assert_eq!(group.next_deadline(), Some(S(300)));
     let news: Vec<_> = group.take_news();
     let gone: Vec<_> = news.iter().filter(|news| news.version.is_none()).collect();
@@ -46,7 +46,7 @@ fn a_session_ends_without_calls_and_goes_on_with_commits() {
 }
 
 #[test]
-fn a_pattern_takes_topics_in_as_they_come_and_lets_them_go() {
+fn a_pattern_adds_matching_topics_and_drops_deleted_ones() {
     let mut group = group();
     let pattern = || Subscription::Pattern(TopicPattern::new("t.*").unwrap());
     group.join(&id(1), config(), pattern(), &topics(&[("u", 1, 1)]), S(0)).unwrap();

@@ -80,7 +80,7 @@ fn subscribe(group: &mut Group, number: u64, subscription: &[&str], topics: &Top
     group.assign();
 }
 
-/// The next step of a member as text: `epoch -revoked +assigned`, or nothing if unchanged.
+/// Returns the next step of a member as text: `epoch -revoked +assigned`, or nothing if unchanged.
 fn step(group: &mut Group, number: u64) -> String {
     let Heartbeat::Reconcile(step) = group.heartbeat(&id(number), S(0)).unwrap() else {
         return String::new();
@@ -99,7 +99,7 @@ fn revoked(group: &mut Group, number: u64, partitions: &[(&str, u32)]) {
     group.assign();
 }
 
-/// The members in the news; those to be woken with `!`.
+/// Returns the members in the news, with `!` after those to wake.
 fn news(group: &mut Group) -> Vec<String> {
     let mark = |wake| if wake { "!" } else { "" };
     group.take_news().iter().map(|n| format!("{}{}", n.member, mark(n.wake))).collect()
@@ -118,7 +118,7 @@ fn a_partition_moves_only_after_its_owner_gave_it_up() {
 
     join(&mut group, 2, &["t"], &topics);
     assert_eq!(news(&mut group), ["m-1!", "m-2"]);
-    // It takes the epoch at once, and gets nothing yet.
+    // It takes the epoch at once and gets nothing yet.
     assert_eq!(step(&mut group, 2), "2");
     assert_eq!(step(&mut group, 2), "");
     let states: Vec<_> = group.describe().members.iter().map(|m| m.state).collect();
@@ -137,7 +137,7 @@ fn a_partition_moves_only_after_its_owner_gave_it_up() {
 }
 
 #[test]
-fn what_a_leaver_or_an_evicted_member_held_is_free_at_once() {
+fn partitions_of_a_leaving_or_evicted_member_are_free_at_once() {
     let topics = topics(&[("t", 1, 2)]);
     let mut group = group();
     join(&mut group, 1, &["t"], &topics);
@@ -186,7 +186,7 @@ fn a_member_that_is_not_concerned_takes_the_epoch_without_being_woken() {
     join(&mut group, 2, &["b"], &topics);
     assert_eq!(news(&mut group), ["m-1", "m-2!"]);
     assert_eq!(group.describe().members[0].epoch, MemberEpoch(2));
-    // It still knows epoch 1, which is good for what it held then, and for nothing else.
+    // It still knows epoch 1, which is valid only for what it held then.
     let check =
         |topic| group.check_commit(&id(1), MemberEpoch(1), [&TopicPartition::new(topic, 0)]);
     assert_eq!(check("a"), Ok(()));
@@ -207,7 +207,8 @@ fn commits_follow_kafkas_checks() {
     let check = |group: &Group, member, epoch, partitions: &[&TopicPartition]| {
         group.check_commit(&id(member), MemberEpoch(epoch), partitions.iter().copied())
     };
-    // While it revokes it still commits; with its own epoch, even what it does not hold.
+    // While it revokes it can still commit, with its own epoch even for partitions it does not
+    // hold.
     assert_eq!(step(&mut group, 1), "1 -t-1");
     assert_eq!(check(&group, 1, 1, &[&t1, &TopicPartition::new("x", 9)]), Ok(()));
     revoked(&mut group, 1, &[("t", 1)]);
@@ -234,14 +235,14 @@ fn an_old_life_of_a_member_cannot_commit_what_the_new_one_holds() {
     assert_eq!(step(&mut group, 1), "3 +t-0");
     let old = group.check_commit(&id(1), MemberEpoch(1), [&TopicPartition::new("t", 0)]);
     assert_eq!(old, Err(Refusal::StaleEpoch { current: MemberEpoch(3) }));
-    // Joining while it is a member is a new life too.
+    // A member that joins again starts from scratch too.
     join(&mut group, 1, &["t"], &topics);
     assert!(group.describe().members[0].owned.is_empty());
     assert_eq!(step(&mut group, 1), "4 +t-0");
 }
 
 #[test]
-fn what_was_told_to_go_goes_even_if_the_target_brings_it_back() {
+fn an_announced_revocation_happens_even_if_the_target_changes_back() {
     let topics = topics(&[("t", 1, 2)]);
     let mut group = group();
     join(&mut group, 1, &["t"], &topics);
@@ -252,14 +253,14 @@ fn what_was_told_to_go_goes_even_if_the_target_brings_it_back() {
     assert_eq!(step(&mut group, 1), "1 -t-1");
     revoked(&mut group, 1, &[("t", 1)]);
     assert_eq!(step(&mut group, 1), "3 +t-1");
-    // What it was never told it keeps without a word.
+    // It keeps partitions whose revocation no answer has announced yet.
     join(&mut group, 2, &["t"], &topics);
     leave(&mut group, 2);
     assert_eq!(step(&mut group, 1), "5");
 }
 
 #[test]
-fn topics_that_come_grow_and_go_are_followed() {
+fn created_grown_and_deleted_topics_are_followed() {
     let mut group = group();
     join(&mut group, 1, &["t"], &topics(&[]));
     assert_eq!(group.state(), GroupState::Stable);
@@ -270,7 +271,7 @@ fn topics_that_come_grow_and_go_are_followed() {
     assert_eq!(step(&mut group, 1), "", "nobody subscribes to the other one");
     metadata_changed(&mut group, &topics(&[("t", 1, 2)]));
     assert_eq!(step(&mut group, 1), "3 +t-1");
-    // Another topic of the same name: given up first, so that no position is carried over.
+    // Another topic with the same name: the member gives it up first, so no position carries over.
     metadata_changed(&mut group, &topics(&[("t", 7, 1)]));
     assert_eq!(news(&mut group), ["m-1!"]);
     assert_eq!(step(&mut group, 1), "3 -t-0 -t-1");
@@ -318,7 +319,7 @@ fn strangers_commit_only_to_a_group_without_members() {
     assert_eq!(group.state(), GroupState::Empty);
 }
 
-/// Gives everything to everybody, and what does not exist.
+/// Assigns everything to every member, including partitions that do not exist.
 #[derive(Debug)]
 struct Careless;
 
@@ -330,7 +331,7 @@ impl Assignor for Careless {
     fn assign(&self, group: &GroupSubscription) -> Assignment {
         let all = [("t", 0), ("t", 1), ("t", 2), ("t", 0), ("x", 0)];
         let all: Vec<_> = all.into_iter().map(|(t, p)| TopicPartition::new(t, p)).collect();
-        // One more than there are members.
+        // One list more than there are members.
         vec![all; group.members().len() + 1]
     }
 }

@@ -16,7 +16,7 @@ fn go_away(group: &mut Group, number: u64, now: u64) {
     group.assign();
 }
 
-/// As `step`, of the static member.
+/// As `step`, for the static member.
 fn step_static(group: &mut Group, number: u64) -> String {
     match group.heartbeat(&x(number), S(0)).unwrap() {
         Heartbeat::Unchanged => String::new(),
@@ -26,12 +26,12 @@ fn step_static(group: &mut Group, number: u64) -> String {
     }
 }
 
-/// A settled group of a static member, which has t-2 and t-3, and one that is not.
+/// Returns a settled group of a static member, which has t-2 and t-3, and a dynamic one.
 fn settled(topics: &TopicsView) -> Group {
     let mut group = group();
     join(&mut group, 1, &["t"], topics);
     join_static(&mut group, 2, topics, 0);
-    // With an instance id comes first.
+    // Members with an instance id come first.
     assert_eq!(step_static(&mut group, 2), "2 -[] +[t-0, t-1]");
     assert_eq!(step(&mut group, 1), "2 +t-2 +t-3");
     news(&mut group);
@@ -67,13 +67,13 @@ fn a_static_member_that_stays_away_is_given_up() {
     go_away(&mut group, 2, 0);
     assert_eq!(expire(&mut group, 45), [x(2)]);
     assert_eq!(step(&mut group, 1), "3 +t-0 +t-1");
-    // Back too late, it is a member like another.
+    // If it returns too late, it is treated as any new member.
     join_static(&mut group, 3, &topics, 46);
     assert_eq!(step_static(&mut group, 3), "4 -[] +[]");
 }
 
 #[test]
-fn one_that_leaves_for_good_is_not_waited_for_and_any_member_may_remain() {
+fn a_static_member_can_leave_for_good_and_any_member_can_remain() {
     let topics = topics(&[("t", 1, 4)]);
     let mut group = settled(&topics);
     group.leave(&x(2), GroupMembershipOperation::LeaveGroup, S(0)).unwrap();
@@ -82,13 +82,13 @@ fn one_that_leaves_for_good_is_not_waited_for_and_any_member_may_remain() {
     join(&mut group, 4, &["t"], &topics);
     group.leave(&id(1), GroupMembershipOperation::RemainInGroup, S(10)).unwrap();
     group.assign();
-    assert_eq!(step(&mut group, 4), "4 +t-2 +t-3", "of its own half at once");
+    assert_eq!(step(&mut group, 4), "4 +t-2 +t-3", "it gets its own half at once");
     assert_eq!(expire(&mut group, 55), [id(1)]);
     assert_eq!(step(&mut group, 4), "5 +t-0 +t-1");
 }
 
 #[test]
-fn a_double_takes_the_place_and_fences_the_first() {
+fn a_second_consumer_with_the_instance_id_fences_the_first() {
     let topics = topics(&[("t", 1, 4)]);
     let mut group = settled(&topics);
     join_static(&mut group, 3, &topics, 0);
@@ -102,7 +102,7 @@ fn a_double_takes_the_place_and_fences_the_first() {
     assert_eq!(group.check_commit(&x(2), MemberEpoch(2), [&t0]), Err(fenced.clone()));
     assert_eq!(group.heartbeat(&x(2), S(0)), Err(fenced.clone()));
     assert_eq!(group.revoked(&x(2), &[t0]), Err(fenced.clone()));
-    // It cannot push its way back in.
+    // The fenced member cannot take its place back.
     let again = group.join(&x(2), config(), names(&["t"]), &topics, S(0));
     assert_eq!(again, Err(fenced.clone()));
     match fenced.into_error("g", Some(&x(2))) {
@@ -111,14 +111,14 @@ fn a_double_takes_the_place_and_fences_the_first() {
         }
         other => panic!("{other}"),
     }
-    // When the double is gone for good, it can.
+    // It can once the other one has left for good.
     group.leave(&x(3), GroupMembershipOperation::LeaveGroup, S(0)).unwrap();
     assert_eq!(group.heartbeat(&x(2), S(0)), Err(Refusal::UnknownMember));
     join_static(&mut group, 2, &topics, 0);
 }
 
 #[test]
-fn a_double_that_wants_something_else_has_the_group_assigned_anew() {
+fn a_replacement_with_another_subscription_causes_a_new_target() {
     let topics = topics(&[("t", 1, 4), ("u", 2, 1)]);
     let mut group = settled(&topics);
     go_away(&mut group, 2, 0);
@@ -129,12 +129,12 @@ fn a_double_that_wants_something_else_has_the_group_assigned_anew() {
 }
 
 #[test]
-fn what_a_member_that_went_away_was_to_give_up_is_free() {
+fn pending_revocations_of_an_absent_member_are_free() {
     let topics = topics(&[("t", 1, 4)]);
     let mut group = settled(&topics);
     join(&mut group, 0, &["t"], &topics);
     assert_eq!(step(&mut group, 0), "3");
-    // x keeps t-0 and t-1; m-1, which is to give t-2 up to m-0, remains for now.
+    // x keeps t-0 and t-1. m-1, which should give t-2 up to m-0, stays for now.
     group.leave(&id(1), GroupMembershipOperation::RemainInGroup, S(0)).unwrap();
     group.assign();
     assert_eq!(news(&mut group).last().map(String::as_str), Some("x-2"));
@@ -143,7 +143,7 @@ fn what_a_member_that_went_away_was_to_give_up_is_free() {
 }
 
 #[test]
-fn a_static_member_that_does_not_poll_has_its_session_on_top() {
+fn a_silent_static_member_gets_its_session_timeout_in_addition() {
     let topics = topics(&[("t", 1, 4)]);
     let mut group = settled(&topics);
     assert_eq!(expire(&mut group, 300), [id(1)]);

@@ -1,4 +1,4 @@
-//! How targets are computed while the group goes on.
+//! Targets that are computed while the group changes.
 
 use super::*;
 use crate::group::assignor::CooperativeStickyAssignor;
@@ -10,7 +10,7 @@ fn cooperative(group: &mut Group, number: u64, topics: &TopicsView) {
 }
 
 #[test]
-fn what_is_withheld_is_given_on_when_its_owner_gave_it_up() {
+fn a_withheld_partition_moves_once_its_owner_gave_it_up() {
     let topics = topics(&[("t", 1, 3)]);
     let mut group = group();
     cooperative(&mut group, 1, &topics);
@@ -30,14 +30,15 @@ fn what_is_withheld_is_given_on_when_its_owner_gave_it_up() {
 }
 
 #[test]
-fn what_is_withheld_from_an_owner_that_leaves_or_gave_it_up_meanwhile_is_given_on() {
+fn a_withheld_partition_moves_if_its_owner_leaves_or_gave_it_up_meanwhile() {
     let topics = topics(&[("t", 1, 3)]);
     let mut group = group();
     cooperative(&mut group, 1, &topics);
     step(&mut group, 1);
     cooperative(&mut group, 2, &topics);
     assert_eq!(step(&mut group, 1), "1 -t-2");
-    // The next target is computed from what m-1 still has, and published when it has it no more.
+    // The next target is computed from what m-1 still holds, and published after it has given that
+    // up.
     group.enforce_rebalance(&id(2)).unwrap();
     let task = group.next_assignment().unwrap();
     revoked_unassigned(&mut group, 1, 2);
@@ -45,7 +46,7 @@ fn what_is_withheld_from_an_owner_that_leaves_or_gave_it_up_meanwhile_is_given_o
     group.assign();
     assert_eq!(step(&mut group, 2).split_once(' ').map(|(_, step)| step), Some("+t-2"));
 
-    // And from who went away.
+    // The same with a member that went away.
     cooperative(&mut group, 3, &topics);
     group.leave(&id(1), GroupMembershipOperation::RemainInGroup, S(0)).unwrap();
     group.assign();
@@ -58,7 +59,7 @@ fn revoked_unassigned(group: &mut Group, number: u64, partition: u32) {
 }
 
 #[test]
-fn a_target_that_comes_late_leaves_out_what_has_gone_and_the_next_one_follows() {
+fn a_late_target_omits_removed_members_and_topics_and_the_next_one_follows() {
     let old = topics(&[("t", 1, 4), ("u", 2, 2)]);
     let mut group = group();
     for number in 1..=2 {
@@ -104,7 +105,7 @@ fn an_enforced_rebalance_asks_the_assignor_again() {
     assert_eq!(group.enforce_rebalance(&id(9)), Err(Refusal::UnknownMember));
 }
 
-/// Leaves the last partition of the topic to nobody.
+/// Leaves the last partition of the topic unassigned.
 #[derive(Debug)]
 struct AllButOne;
 
@@ -121,7 +122,7 @@ impl Assignor for AllButOne {
 }
 
 #[test]
-fn what_an_assignor_leaves_to_nobody_is_read_by_nobody_and_asked_for_no_more() {
+fn unassigned_partitions_stay_unread_and_cause_no_further_targets() {
     let topics = topics(&[("t", 1, 3)]);
     let mut group = group();
     join(&mut group, 1, &["t"], &topics);
@@ -131,7 +132,7 @@ fn what_an_assignor_leaves_to_nobody_is_read_by_nobody_and_asked_for_no_more() {
     group.join(&id(2), config, names(&["t"]), &topics, S(0)).unwrap();
     group.assign();
     assert_eq!(step(&mut group, 2), "3 +t-0 +t-1");
-    // Range first, then all but one again: what has to go goes, and that is all.
+    // Range first, then all but one again: only the partitions that must go are given up.
     join(&mut group, 1, &["t"], &topics);
     leave(&mut group, 1);
     step(&mut group, 2);
