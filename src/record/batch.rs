@@ -11,10 +11,10 @@ use super::{
 use crate::error::CorruptReason;
 use crate::types::{Timestamp, TimestampType};
 
-/// What a compressed batch may decompress to where nothing else is asked for: 64 MiB.
+/// The default limit for the decompressed size of a batch: 64 MiB.
 pub const DEFAULT_MAX_DECOMPRESSED_BYTES: usize = 64 << 20;
 
-/// A batch in borrowed bytes: its header, decoded, and its payload, not yet looked at.
+/// A batch in borrowed bytes: its decoded header and its payload, not decoded yet.
 ///
 /// ```
 /// use grouplog::record::{Batch, BatchHeader, DEFAULT_MAX_DECOMPRESSED_BYTES, encode_record, seal};
@@ -35,13 +35,13 @@ pub const DEFAULT_MAX_DECOMPRESSED_BYTES: usize = 64 << 20;
 #[derive(Debug, Clone, Copy)]
 pub struct Batch<'a> {
     header: BatchHeader,
-    /// The whole batch, header included, and nothing behind it.
+    /// The whole batch, header included, without the bytes after it.
     bytes: &'a [u8],
 }
 
 impl<'a> Batch<'a> {
-    /// Reads the batch at the front of `bytes`; more bytes may follow it. The checksum is left to
-    /// [`Batch::verify_crc`].
+    /// Parses the batch at the start of `bytes`, which may be longer. Does not check the checksum;
+    /// see [`Batch::verify_crc`].
     pub fn parse(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let header = BatchHeader::parse(bytes)?;
         match bytes.get(..header.total_bytes()) {
@@ -50,22 +50,23 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// The header.
+    /// Returns the header.
     pub const fn header(&self) -> &BatchHeader {
         &self.header
     }
 
-    /// The whole batch as it is stored.
+    /// Returns the whole batch as it is stored.
     pub const fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// The records as they are stored: encoded one after the other, or one compressed stream.
+    /// Returns the records as they are stored: encoded one after the other, or one compressed
+    /// stream.
     pub fn payload(&self) -> &'a [u8] {
         self.bytes.get(HEADER_BYTES..).unwrap_or_default()
     }
 
-    /// Whether the checksum matches. It covers all but base offset, length, leader epoch and magic.
+    /// Checks the checksum. It covers everything but base offset, length, leader epoch and magic.
     pub fn verify_crc(&self) -> Result<(), DecodeError> {
         let covered = self.bytes.get(ATTRIBUTES_AT..).unwrap_or_default();
         if crc32c(covered) == self.header.crc {
@@ -75,14 +76,16 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Whether the batch is whole: the checksum matches, the payload decompresses to at most `limit`
-    /// bytes, and the records are exactly those that the header describes ([`decode_records`]).
+    /// Verifies that the batch is intact: the checksum matches, the payload decompresses to at most
+    /// `limit` bytes, and the records are exactly those that the header describes
+    /// ([`decode_records`]).
     ///
     /// This is the one verdict on a stored batch. `Consumer::poll`, `Verify` and `grouplog dump` all
-    /// use it. Timestamps are no part of it, as in Kafka: a maximum that is too low damages no record.
+    /// use it. As in Kafka, it does not cover timestamps: a maximum that is too low damages no record.
     ///
     /// # Errors
-    /// `Corrupt` where it is not. `LimitExceeded` and `UnsupportedCodec` leave the question open.
+    /// `Corrupt` if the batch is not intact. `LimitExceeded` and `UnsupportedCodec` leave the question
+    /// open.
     ///
     /// ```
     /// use grouplog::record::{Batch, BatchHeader, encode_record, seal};
@@ -103,10 +106,10 @@ impl<'a> Batch<'a> {
         check_records(&self.header, &bytes).map_err(|e| e.shifted(HEADER_BYTES))
     }
 
-    /// The encoded records: borrowed, or decompressed to at most `limit` bytes.
+    /// Returns the encoded records: borrowed, or decompressed to at most `limit` bytes.
     pub fn decompressed(&self, limit: usize) -> Result<Cow<'a, [u8]>, DecodeError> {
         let codec = self.header.attributes.compression();
-        // A batch that compaction emptied may keep its codec, and holds no stream.
+        // A batch that compaction emptied may keep its codec, but contains no stream.
         let is_emptied = self.header.count == 0 && self.payload().is_empty();
         if codec == Compression::None || is_emptied {
             return Ok(Cow::Borrowed(self.payload()));
@@ -116,10 +119,10 @@ impl<'a> Batch<'a> {
         Ok(Cow::Owned(out))
     }
 
-    /// Decodes every record, a compressed payload to at most `limit` bytes
-    /// ([`DEFAULT_MAX_DECOMPRESSED_BYTES`] where nothing speaks against it).
+    /// Decodes every record. Decompresses a compressed payload to at most `limit` bytes, usually
+    /// [`DEFAULT_MAX_DECOMPRESSED_BYTES`].
     ///
-    /// All or nothing: where any record is damaged, none is returned.
+    /// All or nothing: if any record is damaged, none is returned.
     pub fn records(&self, limit: usize) -> Result<Records<'a>, DecodeError> {
         let bytes = self.decompressed(limit)?;
         let mut raw = Vec::new();
@@ -128,12 +131,13 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Decodes the records of a batch from `bytes`, its decompressed payload, and appends them to `out`.
+/// Decodes the records of a batch from `bytes`, its decompressed payload, and appends them to
+/// `out`.
 ///
-/// There must be exactly as many as the header says, nothing may follow them, and their offset deltas
-/// must rise and not exceed the last offset delta. On an error `out` is as it was.
+/// The number of records must match the header, and nothing may follow them. Their offset deltas
+/// must rise and not exceed the last offset delta. On an error `out` is unchanged.
 ///
-/// This is [`Batch::records`] for callers that keep the bytes and the vector themselves.
+/// This is [`Batch::records`] for callers that provide the bytes and the vector.
 pub fn decode_records(
     header: &BatchHeader,
     bytes: &[u8],
@@ -148,12 +152,12 @@ pub fn decode_records(
     result
 }
 
-/// As [`decode_records`], for callers that only ask whether the records are whole.
+/// Checks that the records are intact, as [`decode_records`] does, without returning them.
 pub(crate) fn check_records(header: &BatchHeader, bytes: &[u8]) -> Result<(), DecodeError> {
     each_record(header, bytes, |_, _| ())
 }
 
-/// The count of the header, if there are bytes for as many records.
+/// Returns the count of the header. Fails if there are not enough bytes for that many records.
 fn count_of(header: &BatchHeader, bytes: &[u8]) -> Result<usize, DecodeError> {
     usize::try_from(header.count)
         .ok()
@@ -161,8 +165,8 @@ fn count_of(header: &BatchHeader, bytes: &[u8]) -> Result<usize, DecodeError> {
         .ok_or(DecodeError::corrupt(CorruptReason::Count, 0))
 }
 
-/// As [`decode_records`], for callers that keep records in their own way: `each` is given every record, and
-/// the position behind it. What it was given counts only if all are whole.
+/// Decodes as [`decode_records`] does, and passes each record to `each` with the position after it.
+/// The caller must discard these records if the result is an error.
 #[inline]
 pub(crate) fn each_record(
     header: &BatchHeader,
@@ -184,7 +188,7 @@ pub(crate) fn each_record(
     if at == bytes.len() { Ok(()) } else { Err(DecodeError::corrupt(CorruptReason::Count, at)) }
 }
 
-/// The records of one batch, all checked.
+/// The records of one batch, all of them checked.
 #[derive(Debug, Clone)]
 pub struct Records<'a> {
     header: BatchHeader,
@@ -193,38 +197,38 @@ pub struct Records<'a> {
 }
 
 impl Records<'_> {
-    /// How many there are.
+    /// Returns the number of records.
     pub const fn len(&self) -> usize {
         self.raw.len()
     }
 
-    /// Whether there are none, as in a batch that compaction has emptied.
+    /// Returns whether there are no records, as in a batch that compaction has emptied.
     pub const fn is_empty(&self) -> bool {
         self.raw.is_empty()
     }
 
-    /// The record at `index`, counted from 0 inside the batch.
+    /// Returns the record at `index`, counted from 0 inside the batch.
     pub fn get(&self, index: usize) -> Option<RecordView<'_>> {
         self.raw.get(index).map(|raw| RecordView::new(&self.header, &self.bytes, *raw))
     }
 
-    /// The records in order of their offsets.
+    /// Iterates over the records in the order of their offsets.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = RecordView<'_>> {
         self.raw.iter().map(|raw| RecordView::new(&self.header, &self.bytes, *raw))
     }
 
-    /// The encoded records, decompressed.
+    /// Returns the encoded records, decompressed.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Where the fields of the records lie in [`Records::bytes`].
+    /// Returns where the fields of the records lie in [`Records::bytes`].
     pub fn raw(&self) -> &[RawRecord] {
         &self.raw
     }
 }
 
-/// One record of a batch, with what it takes from the batch's header.
+/// One record of a batch, with the fields it takes from the batch's header.
 #[derive(Debug, Clone, Copy)]
 pub struct RecordView<'a> {
     header: &'a BatchHeader,
@@ -233,49 +237,49 @@ pub struct RecordView<'a> {
 }
 
 impl<'a> RecordView<'a> {
-    /// The record `raw`, which was read from `bytes`, of the batch with this header.
+    /// Creates a view of `raw`, which was read from `bytes`, in the batch with this header.
     #[inline]
     pub const fn new(header: &'a BatchHeader, bytes: &'a [u8], raw: RawRecord) -> Self {
         Self { header, bytes, raw }
     }
 
-    /// Its offset.
+    /// Returns the offset.
     #[inline]
     pub const fn offset(&self) -> i64 {
         self.header.base_offset.saturating_add(self.raw.offset_delta as i64)
     }
 
-    /// Its timestamp: the batch's append time on a topic with `LogAppendTime`, else the one that the
-    /// producer gave it.
+    /// Returns the timestamp: the batch's append time on a topic with `LogAppendTime`, else the
+    /// time set by the producer.
     #[inline]
     pub const fn timestamp(&self) -> Timestamp {
         Timestamp::from_millis(match self.header.attributes.timestamp_type() {
             TimestampType::LogAppendTime => self.header.max_timestamp,
-            // Wraps as Kafka's does; a delta that overflows was made by no writer.
+            // Wraps as Kafka's does. No writer makes a delta that overflows.
             TimestampType::CreateTime => {
                 self.header.base_timestamp.wrapping_add(self.raw.timestamp_delta)
             }
         })
     }
 
-    /// Its sequence number, -1 if it has none.
+    /// Returns the sequence number, or -1 if there is none.
     pub const fn sequence(&self) -> i32 {
         self.header.sequence_at(self.raw.offset_delta)
     }
 
-    /// Its key.
+    /// Returns the key.
     #[inline]
     pub fn key(&self) -> Option<&'a [u8]> {
         self.raw.key.get(self.bytes)
     }
 
-    /// Its value; `None` deletes the key on a compacted topic.
+    /// Returns the value. `None` deletes the key on a compacted topic.
     #[inline]
     pub fn value(&self) -> Option<&'a [u8]> {
         self.raw.value.get(self.bytes)
     }
 
-    /// Its headers.
+    /// Returns the headers.
     #[inline]
     pub fn headers(&self) -> Headers<'a> {
         self.raw.headers(self.bytes)
@@ -291,7 +295,7 @@ mod tests {
 
     const LIMIT: usize = DEFAULT_MAX_DECOMPRESSED_BYTES;
 
-    /// Encoded records with these offset deltas; timestamps and values follow from them.
+    /// Encodes records with these offset deltas. Timestamps and values follow from them.
     fn encode(deltas: &[i32]) -> Vec<u8> {
         let mut out = Vec::new();
         for &delta in deltas {

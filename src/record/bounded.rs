@@ -1,4 +1,4 @@
-//! Decompressing no more than a limit allows, whatever the compressed bytes claim.
+//! Decompression up to a limit, whatever size the compressed bytes claim.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
 use std::io::{self, Read};
@@ -6,13 +6,13 @@ use std::io::{self, Read};
 use super::DecodeError;
 use crate::error::CorruptReason;
 
-/// The one way in which a payload is reported that a codec refuses; where in it, codecs do not say.
+/// The error for every payload that a codec rejects. Codecs do not report the position.
 pub(super) const DAMAGED: DecodeError = DecodeError::corrupt(CorruptReason::Compression, 0);
 
-/// Reads `reader` to its end and appends the bytes to `out`, but not more than `limit`.
+/// Reads `reader` to its end and appends at most `limit` bytes to `out`.
 ///
-/// The first guess is a multiple of `input`, the size of what is read from; then the buffer doubles,
-/// never beyond what the limit allows.
+/// The first buffer size is a multiple of `input`, the size of the compressed bytes. Then the
+/// buffer doubles, but never beyond the limit.
 pub(super) fn read_bounded(
     mut reader: impl Read,
     input: usize,
@@ -23,7 +23,7 @@ pub(super) fn read_bounded(
     let start = out.len();
     loop {
         let produced = out.len().saturating_sub(start);
-        // One byte of room beyond the limit tells "exactly the limit" from "more".
+        // One byte of room beyond the limit distinguishes "exactly the limit" from "more".
         let room = limit.saturating_sub(produced).saturating_add(1);
         let wanted = if produced == 0 { input.saturating_mul(4) } else { produced };
         let step = wanted.max(SMALLEST).min(room);

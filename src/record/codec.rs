@@ -1,16 +1,16 @@
 //! The codecs of compressed batches.
 //!
-//! | id | codec | form that is written | feature |
+//! | id | codec | written form | feature |
 //! |---|---|---|---|
 //! | 0 | none | | |
 //! | 1 | gzip | one member, level 6 | `gzip` |
 //! | 2 | snappy | xerial framing, blocks of 32 KiB | `snappy` |
 //! | 3 | lz4 | one frame, independent blocks of 64 KiB, no checksums, no size | `lz4` |
-//! | 4 | zstd | one frame, level 3 | always there |
+//! | 4 | zstd | one frame, level 3 | always built in |
 //!
-//! Decompression is bounded three times over: output ends at the caller's limit, the output buffer
-//! grows as bytes come out and not as a stream claims, and what a codec keeps for itself is a
-//! constant (zstd windows up to 8 MiB, lz4 blocks up to 4 MiB).
+//! Three bounds limit decompression. The output ends at the caller's limit. The output buffer grows
+//! as bytes arrive, not as a stream claims. The memory inside a codec is a constant (zstd windows
+//! up to 8 MiB, lz4 blocks up to 4 MiB).
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
 use std::io;
@@ -19,11 +19,11 @@ use super::bounded::{DAMAGED, read_bounded};
 use super::{Compression, DecodeError};
 use crate::error::{Error, Result};
 
-/// Appends `input`, compressed, to `out`.
+/// Compresses `input` and appends the result to `out`.
 ///
-/// `level` is the codec's own: 1 to 9 for gzip, -131072 to 22 for zstd; `None` is Kafka's default.
-/// Levels out of range are brought into it. Snappy has no levels, and lz4 is always written by the
-/// fast compressor. On an error `out` is as it was.
+/// `level` is the codec's own: 1 to 9 for gzip, -131072 to 22 for zstd. `None` is Kafka's default.
+/// Levels outside the range are clamped. Snappy has no levels, and the fast compressor always
+/// writes lz4. On an error `out` is unchanged.
 pub fn compress(
     codec: Compression,
     level: Option<i32>,
@@ -52,7 +52,7 @@ pub fn compress(
     })
 }
 
-/// Appends `input`, decompressed, to `out`: at most `limit` bytes. On an error `out` is as it was.
+/// Decompresses `input` and appends at most `limit` bytes to `out`. On an error `out` is unchanged.
 pub fn decompress(
     codec: Compression,
     input: &[u8],
@@ -84,14 +84,14 @@ pub fn decompress(
 
 /// Kafka's default (`compression.zstd.level`).
 const ZSTD_LEVEL: i32 = 3;
-/// The largest window of a frame that is read: 8 MiB, which level 19 uses on endless input. Frames
-/// that know their size have no larger window than that, whatever their level.
+/// The largest window of an accepted frame: 8 MiB, which level 19 uses on endless input. Frames
+/// with a known size have no larger window, whatever their level.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
 fn compress_zstd(level: Option<i32>, input: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
     let range = zstd::compression_level_range();
     let level = level.unwrap_or(ZSTD_LEVEL).clamp(*range.start(), *range.end());
-    // A frame of its own size in one call: no window larger than the input, nothing to flush.
+    // One call makes a frame with a known size: no window larger than the input, nothing to flush.
     let start = out.len();
     let bound = zstd::zstd_safe::compress_bound(input.len());
     out.resize(start.saturating_add(bound), 0);

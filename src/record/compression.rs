@@ -3,7 +3,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
-/// How the records of a batch are compressed: Kafka's `compression.type`.
+/// The codec that compresses the records of a batch: Kafka's `compression.type`.
 ///
 /// ```
 /// use grouplog::record::Compression;
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     #[default]
     None,
     /// RFC 1952; cargo feature `gzip`.
@@ -28,10 +28,10 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// Every codec, in order of the ids.
+    /// Every codec, in the order of the ids.
     pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
 
-    /// Kafka's number of the codec, as the attributes of a batch hold it.
+    /// Returns Kafka's number of the codec, as in the attributes of a batch.
     pub const fn id(self) -> u8 {
         match self {
             Self::None => 0,
@@ -42,7 +42,7 @@ impl Compression {
         }
     }
 
-    /// The codec with this number.
+    /// Returns the codec with this number.
     pub const fn from_id(id: u8) -> Option<Self> {
         match id {
             0 => Some(Self::None),
@@ -54,7 +54,7 @@ impl Compression {
         }
     }
 
-    /// Kafka's name of the codec.
+    /// Returns Kafka's name of the codec.
     pub const fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -65,7 +65,7 @@ impl Compression {
         }
     }
 
-    /// Whether this build has the codec.
+    /// Returns whether this build includes the codec.
     pub const fn is_built_in(self) -> bool {
         match self {
             Self::None | Self::Zstd => true,

@@ -1,4 +1,4 @@
-//! Control records, which brokers write between those of producers.
+//! Control records, which brokers write between the records of producers.
 //!
 //! ```text
 //! key                                        value of ABORT and COMMIT (EndTransactionMarker)
@@ -6,15 +6,15 @@
 //! 2  2  i16  type                            2  4  i32  epoch of the transaction coordinator
 //! ```
 //!
-//! A higher version may append fields, which are ignored; a negative version is damage. grouplog
-//! writes none of them: its transactions are one journal frame. They occur in segments that a Kafka
-//! broker wrote, are not delivered, and still take an offset.
+//! A higher version may append fields, which the parser ignores. A negative version is damage.
+//! grouplog writes no control records: its transactions are one journal frame. They occur in
+//! segments that a Kafka broker wrote. Consumers do not get them, but each takes an offset.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
 use super::DecodeError;
 use crate::error::CorruptReason;
 
-/// What a control record says (`ControlRecordType`).
+/// The type of a control record (`ControlRecordType`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ControlType {
@@ -22,7 +22,7 @@ pub enum ControlType {
     Abort,
     /// The transaction of the batch's producer is committed.
     Commit,
-    /// A new leader was elected; only in the metadata log, as the following ones.
+    /// A new leader was elected. Like the following types, only in the metadata log.
     LeaderChange,
     /// A snapshot begins.
     SnapshotHeader,
@@ -32,12 +32,12 @@ pub enum ControlType {
     KraftVersion,
     /// The set of voters changed.
     KraftVoters,
-    /// A type that this version does not know; to be skipped.
+    /// A type that this version does not know. Readers skip it.
     Unknown(i16),
 }
 
 impl ControlType {
-    /// Reads the type from the key of a control record.
+    /// Parses the type from the key of a control record.
     pub fn parse(key: &[u8]) -> Result<Self, DecodeError> {
         let (_, rest) = read_version(key)?;
         let Some(kind) = rest.first_chunk() else {
@@ -65,7 +65,7 @@ pub struct EndTransactionMarker {
 }
 
 impl EndTransactionMarker {
-    /// Reads the value of an ABORT or COMMIT record.
+    /// Parses the value of an ABORT or COMMIT record.
     pub fn parse(value: &[u8]) -> Result<Self, DecodeError> {
         let (_, rest) = read_version(value)?;
         let Some(epoch) = rest.first_chunk() else {

@@ -1,17 +1,17 @@
 //! CRC-32C (Castagnoli, "CRC-32/ISCSI"), the checksum of Kafka's batches and producer snapshots.
 //!
-//! Polynomial 0x1EDC6F41, reflected, initial value and final xor all ones. Large input runs at
-//! memory speed, so a checksum per batch costs next to nothing.
+//! Polynomial 0x1EDC6F41, reflected, initial value and final xor all ones. Large input is processed
+//! at memory speed, so a checksum per batch costs next to nothing.
 
 use crc_fast::{CrcAlgorithm, Digest};
 
-/// The checksum of bytes that lie together.
+/// Returns the checksum of contiguous bytes.
 #[inline]
 pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes)
 }
 
-/// The checksum of bytes that lie apart, as a header and its records, without copying them.
+/// The checksum of bytes in several places, such as a header and its records, without copying them.
 #[derive(Debug, Clone)]
 pub(crate) struct Crc32c(Digest);
 
@@ -20,12 +20,12 @@ impl Crc32c {
         Self(Digest::new(CrcAlgorithm::Crc32Iscsi))
     }
 
-    /// Goes on with `bytes`.
+    /// Adds `bytes` to the checksum.
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// The checksum of everything given so far.
+    /// Returns the checksum of all bytes added so far.
     pub(crate) fn value(&self) -> u32 {
         self.0.finalize() as u32
     }

@@ -6,34 +6,34 @@ use crate::error::{CorruptReason, Error};
 
 /// Why bytes are not a batch, a record or a compressed payload.
 ///
-/// Small and `Copy`, since the functions that return it run once per record. It knows no file:
-/// callers that do turn it into an [`Error`].
+/// Small and `Copy`, because the functions that return it run once per record. It contains no file
+/// name. A caller that knows the file converts it into an [`Error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DecodeError {
     /// The bytes are damaged.
     Corrupt {
         /// What is wrong.
         reason: CorruptReason,
-        /// Where, in bytes from the start of the slice that was given.
+        /// The position in bytes from the start of the given slice.
         position: usize,
     },
-    /// A payload decompresses to more than the limit that was given.
+    /// A payload decompresses to more than the given limit.
     LimitExceeded {
         /// The limit, in bytes.
         max: usize,
     },
-    /// The payload is compressed with a codec that this build leaves out.
+    /// The payload is compressed with a codec that this build omits.
     UnsupportedCodec(Compression),
 }
 
 impl DecodeError {
-    /// Damage at `position`.
+    /// Creates the error for damage at `position`.
     #[inline]
     pub(crate) const fn corrupt(reason: CorruptReason, position: usize) -> Self {
         Self::Corrupt { reason, position }
     }
 
-    /// The same damage, seen from a slice that starts `bytes` earlier.
+    /// Returns the same damage relative to a slice that starts `bytes` earlier.
     pub(crate) const fn shifted(self, bytes: usize) -> Self {
         match self {
             Self::Corrupt { reason, position } => {
@@ -43,10 +43,10 @@ impl DecodeError {
         }
     }
 
-    /// The error of the crate for a batch that begins at byte `batch` of the file `path`.
+    /// Converts into the crate's error for a batch that begins at byte `batch` of the file `path`.
     ///
-    /// The position inside the batch is dropped: [`crate::Corruption::position`] names the batch,
-    /// which is what can be looked at, cut or skipped.
+    /// Drops the position inside the batch. [`crate::Corruption::position`] names the batch, which
+    /// is the unit that can be inspected, truncated or skipped.
     pub(crate) fn into_error(self, path: &Path, batch: u64) -> Error {
         match self {
             Self::Corrupt { reason, .. } => Error::corrupt(path, batch, reason),

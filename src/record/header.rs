@@ -5,7 +5,7 @@ use super::{Compression, DecodeError};
 use crate::error::CorruptReason;
 use crate::types::TimestampType;
 
-// Each offset is the previous field's offset plus its size.
+// Each position is the previous field's position plus its size.
 pub(crate) const BASE_OFFSET_AT: usize = 0;
 pub(crate) const LENGTH_AT: usize = BASE_OFFSET_AT + 8;
 pub(crate) const LEADER_EPOCH_AT: usize = LENGTH_AT + 4;
@@ -20,20 +20,21 @@ pub(crate) const PRODUCER_EPOCH_AT: usize = PRODUCER_ID_AT + 8;
 pub(crate) const BASE_SEQUENCE_AT: usize = PRODUCER_EPOCH_AT + 2;
 pub(crate) const COUNT_AT: usize = BASE_SEQUENCE_AT + 4;
 
-/// The bytes of a batch before its records.
+/// The number of bytes of a batch before its records.
 pub const HEADER_BYTES: usize = COUNT_AT + 4;
 const _: () = assert!(HEADER_BYTES == 61);
 
-/// The bytes that a batch's length field does not count: base offset and the field itself.
+/// The number of bytes that a batch's length field does not count: base offset and the field
+/// itself.
 pub(crate) const LOG_OVERHEAD: usize = LEADER_EPOCH_AT;
 
-/// The only magic number (format version) that is read and written.
+/// The only supported magic number (format version).
 pub const MAGIC: i8 = 2;
 
-/// The smallest value of the length field: a header without records.
+/// The smallest value of the length field: that of a header without records.
 pub(crate) const MIN_LENGTH: i32 = (HEADER_BYTES - LOG_OVERHEAD) as i32;
 
-/// No record takes fewer bytes: seven fields of one byte each. It bounds a count that is read.
+/// The smallest size of a record: seven fields of one byte each. Bounds a count read from a file.
 pub(crate) const MIN_RECORD_BYTES: usize = 7;
 
 /// The attribute bits of a batch. A value always names a known codec.
@@ -56,8 +57,8 @@ impl Attributes {
     const CONTROL: i16 = 0x20;
     const DELETE_HORIZON: i16 = 0x40;
 
-    /// The attributes with these bits, or `None` where they name an unknown codec. Unused bits are
-    /// kept and mean nothing.
+    /// Returns the attributes with these bits, or `None` if they name an unknown codec. Keeps
+    /// unused bits, which have no meaning.
     pub const fn from_bits(bits: i16) -> Option<Self> {
         match Compression::from_id((bits & Self::CODEC) as u8) {
             Some(_) => Some(Self(bits)),
@@ -65,21 +66,21 @@ impl Attributes {
         }
     }
 
-    /// The bits as they are stored.
+    /// Returns the bits as they are stored.
     pub const fn bits(self) -> i16 {
         self.0
     }
 
-    /// The codec of the records.
+    /// Returns the codec of the records.
     pub const fn compression(self) -> Compression {
         match Compression::from_id((self.0 & Self::CODEC) as u8) {
             Some(codec) => codec,
-            // Not reached: no constructor lets an unknown codec in.
+            // Unreachable: no constructor accepts an unknown codec.
             None => Compression::None,
         }
     }
 
-    /// Where the timestamps come from.
+    /// Returns the source of the timestamps.
     pub const fn timestamp_type(self) -> TimestampType {
         if self.0 & Self::LOG_APPEND_TIME == 0 {
             TimestampType::CreateTime
@@ -88,46 +89,46 @@ impl Attributes {
         }
     }
 
-    /// Whether the records belong to a transaction.
+    /// Returns whether the records belong to a transaction.
     pub const fn is_transactional(self) -> bool {
         self.0 & Self::TRANSACTIONAL != 0
     }
 
-    /// Whether this is a control batch, whose one record is not delivered to consumers.
+    /// Returns whether this is a control batch, whose one record consumers do not get.
     pub const fn is_control(self) -> bool {
         self.0 & Self::CONTROL != 0
     }
 
-    /// Whether the base timestamp is the time from which compaction may drop tombstones.
+    /// Returns whether the base timestamp is the time from which compaction may drop tombstones.
     pub const fn has_delete_horizon(self) -> bool {
         self.0 & Self::DELETE_HORIZON != 0
     }
 
-    /// With this codec.
+    /// Sets the codec.
     #[must_use]
     pub const fn with_compression(self, codec: Compression) -> Self {
         Self(self.0 & !Self::CODEC | codec.id() as i16)
     }
 
-    /// With this timestamp type.
+    /// Sets the timestamp type.
     #[must_use]
     pub const fn with_timestamp_type(self, kind: TimestampType) -> Self {
         self.with(Self::LOG_APPEND_TIME, matches!(kind, TimestampType::LogAppendTime))
     }
 
-    /// With or without the transactional bit.
+    /// Sets or clears the transactional bit.
     #[must_use]
     pub const fn with_transactional(self, on: bool) -> Self {
         self.with(Self::TRANSACTIONAL, on)
     }
 
-    /// With or without the control bit.
+    /// Sets or clears the control bit.
     #[must_use]
     pub const fn with_control(self, on: bool) -> Self {
         self.with(Self::CONTROL, on)
     }
 
-    /// With or without the delete-horizon bit.
+    /// Sets or clears the delete-horizon bit.
     #[must_use]
     pub const fn with_delete_horizon(self, on: bool) -> Self {
         self.with(Self::DELETE_HORIZON, on)
@@ -138,16 +139,16 @@ impl Attributes {
     }
 }
 
-/// The header of a batch, field by field in the order in which they are stored.
+/// The header of a batch. The fields are in the order in which they are stored.
 ///
 /// The default value is an empty batch at offset 0 with Kafka's "none" (-1) everywhere else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchHeader {
-    /// Offset of the first record as originally written; compaction keeps it.
+    /// Offset of the first record as originally written. Compaction keeps it.
     pub base_offset: i64,
     /// Bytes of the batch after this field, at least 49.
     pub length: i32,
-    /// Epoch of the writer that appended the batch, -1 if not known.
+    /// Epoch of the writer that appended the batch, or -1 if unknown.
     pub leader_epoch: i32,
     /// Format version, always [`MAGIC`].
     pub magic: i8,
@@ -155,9 +156,9 @@ pub struct BatchHeader {
     pub crc: u32,
     /// Codec, timestamp type and kind of the batch.
     pub attributes: Attributes,
-    /// Offset of the last record as originally written, less `base_offset`.
+    /// Offset of the last record as originally written, minus `base_offset`.
     pub last_offset_delta: i32,
-    /// Timestamp of the first record, or the delete horizon; -1 in an empty batch.
+    /// Timestamp of the first record, or the delete horizon. -1 in an empty batch.
     pub base_timestamp: i64,
     /// The largest timestamp of the records, or the append time.
     pub max_timestamp: i64,
@@ -167,7 +168,7 @@ pub struct BatchHeader {
     pub producer_epoch: i16,
     /// Sequence number of the first record, -1 if none.
     pub base_sequence: i32,
-    /// How many records there are; after compaction fewer than there are offsets.
+    /// The number of records. After compaction there are fewer records than offsets.
     pub count: i32,
 }
 
@@ -192,13 +193,13 @@ impl Default for BatchHeader {
 }
 
 impl BatchHeader {
-    /// Reads the header at the front of `bytes` and checks every field that limits another:
+    /// Parses the header at the start of `bytes` and checks every field that limits another:
     ///
     /// - magic 2, length >= 49, a known codec;
     /// - 0 <= base offset, 0 <= last offset delta, and the next offset fits an `i64`;
     /// - 0 <= count <= last offset delta + 1, and an uncompressed payload has room for the count.
     ///
-    /// The checksum is not looked at, and the records need not be there.
+    /// Does not check the checksum. The records may be missing.
     pub fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
         let corrupt = |reason, at| Err(DecodeError::corrupt(reason, at));
         let Some(raw) = bytes.first_chunk::<HEADER_BYTES>() else {
@@ -258,7 +259,7 @@ impl BatchHeader {
         Ok(())
     }
 
-    /// The header as it is stored.
+    /// Returns the header as it is stored.
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut raw = [0; HEADER_BYTES];
         put::<BASE_OFFSET_AT, 8>(&mut raw, self.base_offset.to_be_bytes());
@@ -277,23 +278,27 @@ impl BatchHeader {
         raw
     }
 
-    /// Offset of the last record as originally written. [`BatchHeader::parse`] has refused headers
-    /// where it does not exist; on others it stops at the largest offset.
+    /// Returns the offset of the last record as originally written.
+    ///
+    /// [`BatchHeader::parse`] rejects headers for which it does not exist. On others it saturates
+    /// at the largest offset.
     pub const fn last_offset(&self) -> i64 {
         self.base_offset.saturating_add(self.last_offset_delta as i64)
     }
 
-    /// The offset after the batch, where a reader goes on even if its last records are gone.
+    /// Returns the offset after the batch, where a reader continues even if the batch's last
+    /// records are gone.
     pub const fn next_offset(&self) -> i64 {
         self.last_offset().saturating_add(1)
     }
 
-    /// The sequence number of the last record, -1 if there are none. Sequence numbers wrap to 0.
+    /// Returns the sequence number of the last record, or -1 if there are none. Sequence numbers
+    /// wrap to 0.
     pub const fn last_sequence(&self) -> i32 {
         self.sequence_at(self.last_offset_delta)
     }
 
-    /// The sequence number of the record with this offset delta, -1 if there are none.
+    /// Returns the sequence number of the record with this offset delta, or -1 if there are none.
     pub(crate) const fn sequence_at(&self, offset_delta: i32) -> i32 {
         if self.base_sequence < 0 {
             return -1;
@@ -301,18 +306,18 @@ impl BatchHeader {
         self.base_sequence.wrapping_add(offset_delta) & i32::MAX
     }
 
-    /// The bytes of the whole batch, header included; 0 payload bytes for a length that no batch
-    /// has.
+    /// Returns the size in bytes of the whole batch, header included. Counts 0 payload bytes if the
+    /// length is invalid.
     pub const fn total_bytes(&self) -> usize {
         let length = if self.length < MIN_LENGTH { MIN_LENGTH } else { self.length };
         (length as usize).saturating_add(LOG_OVERHEAD)
     }
 }
 
-/// Makes the header of a batch whose payload is `records`: the length and the checksum are computed,
-/// the magic is 2, all other fields are taken from `header`.
+/// Makes the header of a batch whose payload is `records`. Computes the length and the checksum,
+/// sets the magic to 2, and takes all other fields from `header`.
 ///
-/// `None` where the payload is larger than the length field can say (2 GiB).
+/// Returns `None` if the payload exceeds the length field's maximum (2 GiB).
 pub fn seal(header: &BatchHeader, records: &[u8]) -> Option<[u8; HEADER_BYTES]> {
     let length = i32::try_from(records.len()).ok()?.checked_add(MIN_LENGTH)?;
     let mut raw = BatchHeader { length, magic: MAGIC, ..*header }.encode();

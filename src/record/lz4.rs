@@ -9,8 +9,9 @@
 //! ..  4  0             end mark; behind it the content checksum if FLG says so
 //! ```
 //!
-//! Read is everything that Kafka's `Lz4BlockInputStream` reads: checksums, a content size, blocks up
-//! to 4 MiB. Like it, dependent blocks, dictionaries and a second frame are refused.
+//! The decoder accepts everything that Kafka's `Lz4BlockInputStream` accepts: checksums, a content
+//! size, blocks up to 4 MiB. Like that class, it rejects dependent blocks, dictionaries and a
+//! second frame.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
 use std::io::{self, Write};
@@ -39,7 +40,7 @@ pub(super) fn decompress(input: &[u8], limit: usize, out: &mut Vec<u8>) -> Resul
     if !input.starts_with(&MAGIC) || flags & INDEPENDENT == 0 {
         return Err(DAMAGED);
     }
-    // The decoder takes an input that ends between two blocks for a whole frame.
+    // The decoder accepts an input that ends between two blocks as a whole frame.
     let checksum = if flags & CONTENT_CHECKSUM == 0 { 0 } else { 4 };
     let end = input.len().checked_sub(checksum).and_then(|end| input.get(..end));
     if !end.is_some_and(|frame| frame.ends_with(&END_MARK)) {
@@ -47,7 +48,7 @@ pub(super) fn decompress(input: &[u8], limit: usize, out: &mut Vec<u8>) -> Resul
     }
     let mut decoder = FrameDecoder::new(input);
     read_bounded(&mut decoder, input.len(), limit, out)?;
-    // It stops behind the first end mark: what is left would be a second frame.
+    // The decoder stops after the first end mark. Any bytes left would be a second frame.
     if decoder.get_ref().is_empty() { Ok(()) } else { Err(DAMAGED) }
 }
 

@@ -20,14 +20,14 @@
 //! 61     records, or one compressed stream of them   0x20 control   0x40 delete horizon
 //! ```
 //!
-//! The checksum does not cover base offset, length, leader epoch and magic, so that offsets can be
-//! given without computing it again; damage there shows in the chain of offsets, or not at all. A
-//! batch that is cut short has fewer bytes than its length says.
+//! The checksum does not cover base offset, length, leader epoch and magic. So the engine can
+//! assign offsets without computing it again. Damage in these fields shows in the chain of offsets,
+//! or not at all. A truncated batch has fewer bytes than its length says.
 //!
-//! Reading goes in three steps that callers can stop between: [`Batch::parse`] looks at the header,
-//! [`Batch::verify_crc`] at the checksum, [`Batch::records`] at each record. [`Batch::verify`] takes the
-//! last two together: it alone decides whether a batch is whole. Nothing that is read is trusted:
-//! lengths and counts are believed only as far as there are bytes for them.
+//! Reading has three steps, and callers can stop after each: [`Batch::parse`] checks the header,
+//! [`Batch::verify_crc`] the checksum, [`Batch::records`] each record. [`Batch::verify`] combines the
+//! last two: it alone decides whether a batch is intact. The code trusts no input: it believes
+//! lengths and counts only as far as there are bytes for them.
 
 mod batch;
 mod bounded;

@@ -1,15 +1,15 @@
-//! The hash by which Kafka's default partitioner spreads keys (`Utils.murmur2`, seed 0x9747b28c), so
-//! that a key goes to the same partition here as with Kafka's own clients.
+//! The hash by which Kafka's default partitioner distributes keys (`Utils.murmur2`, seed
+//! 0x9747b28c). With it a key gets the same partition here as with Kafka's own clients.
 
 const SEED: u32 = 0x9747_b28c;
 const M: u32 = 0x5bd1_e995;
 
-/// Kafka's 32-bit murmur2 of `bytes`.
+/// Returns Kafka's 32-bit murmur2 of `bytes`.
 pub fn murmur2(bytes: &[u8]) -> i32 {
     let mut hash = SEED ^ bytes.len() as u32;
     let (words, tail) = bytes.as_chunks::<4>();
     for word in words {
-        // Little-endian, unlike everything else of Kafka: it is an input of the hash, not stored.
+        // Little-endian, unlike the rest of Kafka: these are an input of the hash, not stored.
         let mut k = u32::from_le_bytes(*word).wrapping_mul(M);
         k ^= k >> 24;
         hash = hash.wrapping_mul(M) ^ k.wrapping_mul(M);
@@ -23,8 +23,8 @@ pub fn murmur2(bytes: &[u8]) -> i32 {
     (hash ^ (hash >> 15)) as i32
 }
 
-/// The partition, of `partitions` many, that Kafka's default partitioner chooses for `key`; 0 where
-/// there are none.
+/// Returns the partition, of `partitions` many, that Kafka's default partitioner chooses for `key`.
+/// Returns 0 if there are none.
 ///
 /// ```
 /// assert_eq!(grouplog::record::partition_for_key(b"", 10), 1);

@@ -5,8 +5,8 @@ use std::str::Utf8Error;
 use super::{DecodeError, varint};
 use crate::error::CorruptReason;
 
-/// Where a key or value lies: 8 bytes instead of a slice, so that it can be stored beside the
-/// buffer it points into.
+/// The place of a key or value. Takes 8 bytes instead of a slice, so it can be stored next to the
+/// buffer it refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     start: u32,
@@ -15,8 +15,8 @@ pub struct Span {
 }
 
 impl Span {
-    /// The bytes, or `None` for null. `bytes` must be what the record was read from; with other
-    /// bytes the answer means nothing.
+    /// Returns the bytes, or `None` for null. `bytes` must be the bytes that the record was read
+    /// from. With other bytes the result is meaningless.
     #[inline(always)]
     pub fn get(self, bytes: &[u8]) -> Option<&[u8]> {
         let start = self.start as usize;
@@ -24,32 +24,32 @@ impl Span {
         bytes.get(start..start.checked_add(len)?)
     }
 
-    /// Whether there are no bytes, not even zero of them: a null key, or the null value that deletes
-    /// a key of a compacted topic.
+    /// Returns whether this is null: a null key, or the null value that deletes a key of a
+    /// compacted topic.
     #[inline]
     pub const fn is_null(self) -> bool {
         self.len < 0
     }
 
-    /// How many bytes there are, 0 for null.
+    /// Returns the number of bytes, 0 for null.
     #[inline]
     pub const fn len(self) -> usize {
         if self.len < 0 { 0 } else { self.len as usize }
     }
 
-    /// Whether there are no bytes.
+    /// Returns whether there are no bytes.
     #[inline]
     pub const fn is_empty(self) -> bool {
         self.len <= 0
     }
 }
 
-/// A decoded record without its bytes: 40 bytes that say where everything lies.
+/// A decoded record without its bytes. Its 40 bytes say where everything lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RawRecord {
-    /// Timestamp less the batch's base timestamp.
+    /// Timestamp minus the batch's base timestamp.
     pub timestamp_delta: i64,
-    /// Offset less the batch's base offset.
+    /// Offset minus the batch's base offset.
     pub offset_delta: i32,
     /// The key.
     pub key: Span,
@@ -60,24 +60,24 @@ pub struct RawRecord {
 }
 
 impl RawRecord {
-    /// The headers; `bytes` must be what the record was read from.
+    /// Returns the headers. `bytes` must be the bytes that the record was read from.
     #[inline]
     pub fn headers<'a>(&self, bytes: &'a [u8]) -> Headers<'a> {
         Headers { bytes, at: self.headers_start as usize, left: self.header_count }
     }
 
-    /// How many headers there are.
+    /// Returns the number of headers.
     #[inline]
     pub const fn header_count(&self) -> usize {
         self.header_count as usize
     }
 }
 
-/// Reads the record that starts at byte `at` of `bytes`; returns it and the position after it.
+/// Reads the record that starts at byte `at` of `bytes`. Returns it and the position after it.
 ///
-/// Everything in the record is checked, headers included, so that what is read through the result
-/// later is there. Only the names of headers may be any bytes: Kafka's broker does not check that
-/// they are UTF-8 either, and a record that it has accepted must stay readable.
+/// Checks everything in the record, headers included, so later reads through the result cannot
+/// fail. Only the names of headers may be any bytes: Kafka's broker does not check that they are
+/// UTF-8 either, and a record that it has accepted must stay readable.
 ///
 /// ```
 /// use grouplog::record::{encode_record, read_record};
@@ -94,15 +94,15 @@ impl RawRecord {
 pub fn read_record(bytes: &[u8], at: usize) -> Result<(RawRecord, usize), DecodeError> {
     let (length, body) = varint::read_i32(bytes, at)?;
     let end = usize::try_from(length).ok().and_then(|length| body.checked_add(length));
-    // Positions are kept in 32 bits: a batch is smaller than 2 GiB + 12.
+    // Positions take 32 bits: a batch is smaller than 2 GiB + 12.
     let Some(end) = end.filter(|&end| u32::try_from(end).is_ok()) else {
         return Err(DecodeError::corrupt(CorruptReason::Length, at));
     };
-    // From here on nothing can be read beyond the record: `record` ends where it ends.
+    // `record` ends where the record ends, so nothing can read beyond it from here on.
     let Some(record) = bytes.get(..end) else {
         return Err(DecodeError::corrupt(CorruptReason::Length, at));
     };
-    // One byte of attributes, unused; a record without it fails at the next field.
+    // One byte of attributes, unused. A record without it fails at the next field.
     let (timestamp_delta, next) = varint::read_i64(record, body.saturating_add(1))?;
     let (offset_delta, next) = varint::read_i32(record, next)?;
     if offset_delta < 0 {
@@ -130,14 +130,14 @@ pub fn read_record(bytes: &[u8], at: usize) -> Result<(RawRecord, usize), Decode
     Ok((raw, end))
 }
 
-/// A length and that many bytes, or -1 for null.
+/// Reads a length and that many bytes, or -1 for null.
 #[inline(always)]
 fn read_span(record: &[u8], at: usize) -> Result<(Span, usize), DecodeError> {
     let (len, start) = varint::read_i32(record, at)?;
-    // One comparison for the common case: a length that is there.
+    // One comparison for the common case, a value that is not null.
     if let Ok(bytes) = usize::try_from(len) {
         // Does not overflow: `start` is at most u32::MAX and `len` at most i32::MAX on the 64-bit
-        // systems that have such slices; on others the sum saturates beyond every slice.
+        // systems that have such slices. On others the sum saturates beyond every slice.
         let end = start.saturating_add(bytes);
         if end <= record.len() {
             return Ok((Span { start: start as u32, len }, end));
@@ -150,7 +150,7 @@ fn read_span(record: &[u8], at: usize) -> Result<(Span, usize), DecodeError> {
 
 #[inline(never)]
 fn check_headers(record: &[u8], start: usize, count: i32) -> Result<usize, DecodeError> {
-    // Two bytes at least for each header, so that a wrong count is not counted down from 2^31.
+    // At least two bytes for each header, so a wrong count does not count down from 2^31.
     let most = record.len().saturating_sub(start) >> 1;
     if usize::try_from(count).map_or(true, |count| count > most) {
         return Err(DecodeError::corrupt(CorruptReason::Count, start));
@@ -166,7 +166,7 @@ fn check_headers(record: &[u8], start: usize, count: i32) -> Result<usize, Decod
     Ok(at)
 }
 
-/// The headers of a record, in their order, decoded while they are looked at.
+/// Iterator over the headers of a record, in their order. Decodes them while it advances.
 #[derive(Debug, Clone)]
 pub struct Headers<'a> {
     bytes: &'a [u8],
@@ -175,18 +175,18 @@ pub struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
-    /// How many are left.
+    /// Returns the number of headers left.
     pub const fn len(&self) -> usize {
         self.left as usize
     }
 
-    /// Whether none are left.
+    /// Returns whether no headers are left.
     pub const fn is_empty(&self) -> bool {
         self.left == 0
     }
 
-    /// The last header of this name, which is the one that counts where a name is repeated
-    /// (Kafka's `Headers.lastHeader`).
+    /// Returns the last header of this name, the one that counts if a name is repeated (Kafka's
+    /// `Headers.lastHeader`).
     pub fn get(&self, name: &str) -> Option<RecordHeader<'a>> {
         self.clone().filter(|header| header.name_bytes() == name.as_bytes()).last()
     }
@@ -217,33 +217,33 @@ pub struct RecordHeader<'a> {
 }
 
 impl<'a> RecordHeader<'a> {
-    /// The name. An error only where the writer did not keep to UTF-8; see
+    /// Returns the name, or an error if the writer did not write UTF-8. See
     /// [`RecordHeader::name_bytes`].
     pub const fn name(&self) -> Result<&'a str, Utf8Error> {
         std::str::from_utf8(self.name)
     }
 
-    /// The name as it is stored.
+    /// Returns the name as it is stored.
     pub const fn name_bytes(&self) -> &'a [u8] {
         self.name
     }
 
-    /// The value, `None` for null.
+    /// Returns the value, or `None` for null.
     pub const fn value(&self) -> Option<&'a [u8]> {
         self.value
     }
 }
 
-/// One header of a record that is to be written.
+/// One header of a record to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Header<'a> {
-    /// The name; may be empty, and may be repeated.
+    /// The name. May be empty, and may be repeated.
     pub name: &'a str,
     /// The value, `None` for null.
     pub value: Option<&'a [u8]>,
 }
 
-/// How many bytes [`encode_record`] needs: the exact size of the encoded record.
+/// Returns the exact size of the encoded record: the number of bytes that [`encode_record`] needs.
 #[inline]
 pub fn encoded_record_bytes(
     timestamp_delta: i64,
@@ -256,7 +256,8 @@ pub fn encoded_record_bytes(
     body.saturating_add(varint::encoded_bytes(body as i64))
 }
 
-/// Everything after the length field. Saturates: the result may be larger than any record.
+/// Returns the size of everything after the length field. Saturates: the result may exceed any
+/// record.
 #[inline(always)]
 fn body_bytes(
     timestamp_delta: i64,
@@ -290,10 +291,10 @@ fn span_bytes(span: Option<&[u8]>) -> usize {
     }
 }
 
-/// Writes a record to the front of `out`; returns how many bytes it took.
+/// Writes a record to the start of `out`. Returns the number of bytes written.
 ///
-/// `None` where `out` is too short, or where the record is larger than the format can say (2 GiB);
-/// nothing is written then. `timestamp_delta` and `offset_delta` are relative to the batch.
+/// Returns `None` and writes nothing if `out` is too short, or if the record exceeds the format's
+/// limit (2 GiB). `timestamp_delta` and `offset_delta` are relative to the batch.
 #[inline]
 pub fn encode_record(
     out: &mut [u8],
@@ -304,7 +305,7 @@ pub fn encode_record(
     headers: &[Header<'_>],
 ) -> Option<usize> {
     let body = body_bytes(timestamp_delta, offset_delta, key, value, headers);
-    // Every length inside is smaller than the body, so this covers them all.
+    // Every length inside is smaller than the body, so this check covers them all.
     let length = i32::try_from(body).ok()?;
     let total = body.saturating_add(varint::encoded_bytes(i64::from(length)));
     let out = out.get_mut(..total)?;
@@ -449,7 +450,7 @@ mod tests {
                 .collect();
             prop_assert_eq!(read, list);
 
-            // Cut short it is refused, and into too small a slice it is not written.
+            // A truncated record is rejected, and nothing is written to a slice that is too small.
             prop_assert!(read_record(&out[..size - 1], 0).is_err());
             let mut small = vec![0xEE; size - 1];
             let written = encode_record(&mut small, time, offset, key.as_deref(), value.as_deref(), &[]);

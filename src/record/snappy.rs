@@ -8,7 +8,8 @@
 //! ..     more blocks                 of input, each with its length in front, to the end
 //! ```
 //!
-//! Some clients write one raw block without the header; without the magic that is what is read.
+//! Some clients write one raw block without the header. Without the magic the decoder reads such a
+//! block.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
 use std::io;
@@ -20,8 +21,8 @@ const MAGIC: [u8; 8] = *b"\x82SNAPPY\0";
 const HEADER: [u8; 16] = *b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01";
 const BLOCK_BYTES: usize = 32 << 10;
 
-/// No element of a raw block makes more of itself: 64 bytes from a copy of 3 bytes. A block that
-/// claims more is damaged, and memory is reserved only for claims that can be true.
+/// The largest expansion of a raw block: 64 bytes from a copy of 3 bytes. A block that claims more
+/// is damaged. Memory is reserved only for claims that can be true.
 const MOST_EXPANSION: usize = 22;
 
 pub(super) fn compress(input: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
@@ -57,7 +58,7 @@ fn decompress_block(
     left: &mut usize,
     out: &mut Vec<u8>,
 ) -> Result<(), DecodeError> {
-    // The crate reads nothing as an empty block; the format has a length in every block.
+    // The crate decodes an empty input as an empty block. The format has a length in every block.
     if block.is_empty() {
         return Err(DAMAGED);
     }
@@ -112,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_claim_that_its_bytes_cannot_keep_reserves_nothing() {
-        // A block of four bytes that claims to hold 1 GiB.
+        // A block of four bytes that claims to contain 1 GiB.
         let mut out = Vec::new();
         let claim = [0x80, 0x80, 0x80, 0x80, 0x04, 0x00, 0x41];
         assert_eq!(decompress(&claim, usize::MAX, &mut out), Err(DAMAGED));

@@ -6,18 +6,18 @@
 //!          at most 5 bytes for 32 bits (varint), 10 bytes for 64 bits (varlong)
 //! ```
 //!
-//! A number that takes more bytes, or sets bits beyond its width, is refused. Kafka drops such bits
-//! silently; no writer makes them, so here they are damage. Padding with empty groups (`80 00` for
-//! 0) is read, as Kafka does.
+//! The decoder rejects a number that takes more bytes or sets bits beyond its width. Kafka drops
+//! such bits silently. No writer makes them, so here they are damage. The decoder accepts padding
+//! with empty groups (`80 00` for 0), as Kafka does.
 //!
-//! One- and two-byte numbers, which is nearly all of them, are decoded inline; the rest is out of
-//! line to keep the record decoder small.
+//! Nearly all numbers take one or two bytes. These are decoded inline. The rest is out of line to
+//! keep the record decoder small.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::DecodeError;
 use crate::error::CorruptReason;
 
-/// Reads a varint at `at`; returns it and the position after it.
+/// Reads a varint at `at`. Returns it and the position after it.
 #[inline(always)]
 pub(crate) fn read_i32(bytes: &[u8], at: usize) -> Result<(i32, usize), DecodeError> {
     if let Some((raw, next)) = read_short(bytes, at) {
@@ -26,7 +26,7 @@ pub(crate) fn read_i32(bytes: &[u8], at: usize) -> Result<(i32, usize), DecodeEr
     read_long(bytes, at, u32::BITS).map(|(raw, next)| (unzigzag32(raw as u32), next))
 }
 
-/// Reads a varlong at `at`; returns it and the position after it.
+/// Reads a varlong at `at`. Returns it and the position after it.
 #[inline(always)]
 pub(crate) fn read_i64(bytes: &[u8], at: usize) -> Result<(i64, usize), DecodeError> {
     if let Some((raw, next)) = read_short(bytes, at) {
@@ -35,8 +35,8 @@ pub(crate) fn read_i64(bytes: &[u8], at: usize) -> Result<(i64, usize), DecodeEr
     read_long(bytes, at, u64::BITS).map(|(raw, next)| (unzigzag64(raw), next))
 }
 
-/// The raw value of a number of one or two bytes. Positions cannot overflow: both lie behind a byte
-/// that exists.
+/// Returns the raw value of a number of one or two bytes. Positions cannot overflow: both are
+/// behind an existing byte.
 #[inline(always)]
 fn read_short(bytes: &[u8], at: usize) -> Option<(u32, usize)> {
     let first = *bytes.get(at)?;
@@ -74,7 +74,7 @@ fn read_long(bytes: &[u8], at: usize, width: u32) -> Result<(u64, usize), Decode
             return Ok((raw, next));
         }
     }
-    // The number runs out of its container, unless it was too long before that.
+    // The number exceeds its container, unless it was too long before that.
     Err(if shift >= width { too_long } else { DecodeError::corrupt(CorruptReason::Length, at) })
 }
 
@@ -93,9 +93,11 @@ const fn zigzag64(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
-/// How many bytes [`write()`] takes for `value`: 1 to 5 for every `i32`, up to 10 for an `i64`.
+/// Returns how many bytes [`write()`] takes for `value`: 1 to 5 for every `i32`, up to 10 for an
+/// `i64`.
 ///
-/// One function serves both widths, since a sign-extended 32-bit number zigzags to the same value.
+/// One function serves both widths, because a sign-extended 32-bit number has the same zigzag
+/// value.
 #[inline(always)]
 pub(crate) const fn encoded_bytes(value: i64) -> usize {
     let bits = u64::BITS.saturating_sub((zigzag64(value) | 1).leading_zeros());
@@ -103,8 +105,8 @@ pub(crate) const fn encoded_bytes(value: i64) -> usize {
     (bits.saturating_mul(9).saturating_add(64) >> 6) as usize
 }
 
-/// Writes `value` at `at`; returns the position after it, or `None` where `out` is too short, in
-/// which case some bytes of the number may have been written.
+/// Writes `value` at `at`. Returns the position after it, or `None` if `out` is too short. In that
+/// case some bytes of the number may have been written.
 #[inline(always)]
 pub(crate) fn write(out: &mut [u8], at: usize, value: i64) -> Option<usize> {
     let raw = zigzag64(value);
