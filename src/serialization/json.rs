@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 
 use super::{BoxError, Deserializer, Serializer};
 
-/// Any type that serde knows, as JSON. What follows the value, but white space, is an error.
+/// Any serde type, encoded as JSON. Anything but white space after the value is an error.
 ///
 /// ```
 /// use grouplog::serialization::{Deserializer, Json, Serializer};

@@ -1,9 +1,9 @@
-//! Typed keys and values: how they become bytes and are read back.
+//! Serializers and deserializers of typed keys and values.
 //!
-//! A serializer is a value, usually without a size, that knows one type: [`Bytes`], [`Text`], [`Number`], and with
-//! the feature `json` [`Json`]. Their bytes are those of Kafka's serializers, so that other programs read
-//! them. [`Producer::typed`](crate::Producer::typed) and [`Consumer::typed`](crate::Consumer::typed) put
-//! them to use.
+//! A serializer is a value, usually of size zero, for one type: [`Bytes`], [`Text`], [`Number`],
+//! and with the feature `json` [`Json`]. It writes the same bytes as Kafka's serializers, so other
+//! programs can read them. [`Producer::typed`](crate::Producer::typed) and
+//! [`Consumer::typed`](crate::Consumer::typed) use them.
 //!
 //! | here | Kafka | bytes |
 //! |---|---|---|
@@ -11,11 +11,11 @@
 //! | [`Text`] | `StringSerializer` | UTF-8, not copied |
 //! | [`Number`]`<i16>`, `<i32>`, `<i64>` | `ShortSerializer`, `IntegerSerializer`, `LongSerializer` | big-endian, 2, 4, 8 |
 //! | [`Number`]`<f32>`, `<f64>` | `FloatSerializer`, `DoubleSerializer` | IEEE 754, big-endian, 4, 8 |
-//! | [`Json`]`<T>` | that of many programs | JSON by serde |
+//! | [`Json`]`<T>` | JSON serializers of many programs | JSON by serde |
 //!
-//! A key or value that is absent (`None`; a value that is absent is a tombstone) never reaches a serializer.
+//! An absent key or value (`None`) never reaches a serializer. An absent value is a tombstone.
 //!
-//! Anything else is a few lines:
+//! Other formats take a few lines:
 //!
 //! ```
 //! use grouplog::serialization::{BoxError, Deserializer, Serializer};
@@ -55,16 +55,20 @@ pub use number::{Number, Numeric};
 
 pub use crate::error::BoxError;
 
-/// Makes bytes of values of one type.
+/// Converts values of one type to bytes.
 pub trait Serializer {
-    /// The type.
+    /// The type of the values.
     type Value: ?Sized;
 
-    /// The bytes of a value: a part of the value itself where it consists of them, else what was written
-    /// into `buffer`, which is empty and keeps its capacity from one record to the next.
+    /// Returns the bytes of a value.
+    ///
+    /// These are a part of the value itself where it consists of bytes. Otherwise they are what the
+    /// method wrote into `buffer`. The buffer is empty at the call and keeps its capacity from one
+    /// record to the next.
     ///
     /// # Errors
-    /// Why the value has no bytes; nothing is sent then.
+    ///
+    /// Any error if the value cannot be serialized. The record is not sent then.
     fn serialize<'a>(
         &self,
         value: &'a Self::Value,
@@ -72,19 +76,20 @@ pub trait Serializer {
     ) -> Result<&'a [u8], BoxError>;
 }
 
-/// Reads values of one type from bytes.
+/// Converts bytes to values of one type.
 pub trait Deserializer {
-    /// The type, which may borrow from the bytes.
+    /// The type of the values, which may borrow from the bytes.
     type Value<'a>;
 
-    /// The value.
+    /// Returns the value of `bytes`.
     ///
     /// # Errors
-    /// Why these bytes are no value.
+    ///
+    /// Any error if `bytes` do not encode a value.
     fn deserialize<'a>(&self, bytes: &'a [u8]) -> Result<Self::Value<'a>, BoxError>;
 }
 
-/// Bytes as they are: `[u8]` when sent, `&[u8]` when read, copied by neither.
+/// Bytes as they are: `[u8]` when sent, `&[u8]` when read. Neither copies them.
 ///
 /// ```
 /// use grouplog::serialization::{Bytes, Deserializer};
@@ -112,8 +117,10 @@ impl Deserializer for Bytes {
     }
 }
 
-/// Text in UTF-8: `str` when sent, `&str` when read, copied by neither. Bytes that are not UTF-8 are an
-/// error, where Kafka's `StringDeserializer` puts replacement characters.
+/// Text in UTF-8: `str` when sent, `&str` when read. Neither copies it.
+///
+/// Bytes that are not UTF-8 are an error. Kafka's `StringDeserializer` inserts replacement
+/// characters instead.
 ///
 /// ```
 /// use grouplog::serialization::{Deserializer, Text};

@@ -2,8 +2,8 @@ use std::marker::PhantomData;
 
 use super::{BoxError, Deserializer, Serializer};
 
-/// A number of fixed width, big-endian, as Kafka's serializers for `short`, `int`, `long`, `float` and
-/// `double`. Bytes of another length are an error.
+/// A number of fixed width, big-endian, as Kafka's serializers for `short`, `int`, `long`, `float`
+/// and `double` write it. A wrong number of bytes is an error.
 ///
 /// ```
 /// use grouplog::serialization::{Deserializer, Number, Serializer};
@@ -32,7 +32,7 @@ impl<T> Default for Number<T> {
     }
 }
 
-/// The types that [`Number`] knows. Sealed: `i16`, `i32`, `i64`, `f32`, `f64`.
+/// The number types of [`Number`]: `i16`, `i32`, `i64`, `f32`, `f64`. Sealed.
 pub trait Numeric: sealed::BigEndian {}
 
 mod sealed {
@@ -89,7 +89,7 @@ impl<T: Numeric> Deserializer for Number<T> {
 mod tests {
     use super::*;
 
-    /// What Kafka's serializers write for these numbers.
+    /// The bytes that Kafka's serializers write for these numbers.
     #[test]
     fn numbers_have_kafkas_bytes() {
         fn check<T: Numeric + PartialEq + std::fmt::Debug>(value: T, bytes: &[u8]) {

@@ -1,14 +1,15 @@
 //! Files of the operating system.
 //!
-//! D1. Everything is opened relative to a handle of the root folder, without following symbolic
-//!     links (the root itself may be one), and only regular files are let through. Opening a pipe
-//!     or a device that lies in a file's place fails at once.
-//! D2. Files are created with mode 0600, folders with 0700, or what [`Access`] says, less the process's
-//!     umask and never with more than the root folder has. What is there keeps its mode.
-//! D3. Interrupted and short calls are continued; a write that makes no progress is an error.
-//! D4. The lock is `flock` plus a table of this process, keyed by device and inode, since `flock`
-//!     alone would be per open file. POSIX record locks would be lost whenever any descriptor of
-//!     the file is closed.
+//! D1. The storage opens everything relative to a handle of the root folder and follows no symbolic
+//!     links (the root itself may be one). It accepts only regular files. A pipe or a device in the
+//!     place of a file fails at once.
+//! D2. Files are created with mode 0600 and folders with 0700, or with the modes of [`Access`]. The
+//!     process's umask and the mode of the root folder narrow them further. Existing files and
+//!     folders keep their mode.
+//! D3. Interrupted and short calls are continued. A write that makes no progress is an error.
+//! D4. The lock is `flock` plus a table of this process, keyed by device and inode, because `flock`
+//!     alone would belong to one open file. POSIX record locks would be lost as soon as any
+//!     descriptor of the file is closed.
 #![expect(clippy::disallowed_types, reason = "the one place that opens files")]
 
 mod file;
@@ -33,7 +34,7 @@ use crate::storage::{DirEntry, FileKind, OpenMode, Storage, StorageFile, Storage
 use file::DiskFile;
 use lock::DiskLock;
 
-/// A folder of the file system.
+/// A storage in a folder of the file system.
 ///
 /// ```
 /// use std::path::Path;
@@ -52,34 +53,34 @@ use lock::DiskLock;
 #[derive(Debug)]
 pub struct Disk {
     root: PathBuf,
-    /// Opened before any file, so that a sync of the whole file system through it reports every
-    /// failure to write back that happens from then on.
+    /// Opened before any file. A sync of the whole file system through this handle therefore
+    /// reports every later failure to write back.
     dir: OwnedFd,
     device: u64,
     supports_write_map: bool,
     syncfs_reports_errors: bool,
-    /// Whether a file was opened that lies on another file system than the root.
+    /// Set once a file was opened that lies on another file system than the root.
     other_device: AtomicBool,
-    /// What files are created with, and folders (D2).
+    /// The modes of created files and folders (D2).
     file_mode: Mode,
     dir_mode: Mode,
 }
 
-/// Who may read what a [`Disk`] creates. Writing is the owner's alone.
+/// Who may read the files that a [`Disk`] creates. Only the owner may write them.
 ///
 /// ```
 /// use grouplog::storage::{Access, Disk};
 ///
 /// # let folder = tempfile::tempdir().unwrap();
 /// # let path = folder.path().join("data");
-/// // For a command line that looks at the folder as another user of the group.
+/// // For a command line that reads the folder as another user of the group.
 /// let storage = Disk::open_or_create_with(&path, Access::GroupReads)?;
 /// # Ok::<(), grouplog::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Access {
-    /// The owner: folders 0700, files 0600.
+    /// Only the owner: folders 0700, files 0600.
     #[default]
     Owner,
     /// The owner and the group: folders 0750, files 0640.
@@ -89,7 +90,7 @@ pub enum Access {
 }
 
 impl Access {
-    /// The mode of folders.
+    /// Returns the mode of folders.
     fn dir_bits(self) -> u32 {
         match self {
             Self::Owner => 0o700,
@@ -104,11 +105,11 @@ impl Access {
 }
 
 impl Disk {
-    /// Opens a folder that exists.
+    /// Opens an existing folder.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if it does not exist, is no folder, or cannot be read.
+    /// [`Error::Io`] if the folder does not exist, is not a folder, or cannot be read.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -128,12 +129,14 @@ impl Disk {
         })
     }
 
-    /// As [`open`](Self::open). What is created in it may be read by whom `access` says, if the folder
-    /// itself lets them in: what is narrow is not widened by opening it again.
+    /// Opens an existing folder and sets who may read the files created in it.
+    ///
+    /// The mode of the folder itself is an upper bound: opening a narrow folder with a wider
+    /// `access` does not widen it.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open).
+    /// The errors of [`open`](Self::open).
     pub fn open_with(root: impl Into<PathBuf>, access: Access) -> Result<Self> {
         let mut disk = Self::open(root)?;
         let stat =
@@ -144,21 +147,22 @@ impl Disk {
         Ok(disk)
     }
 
-    /// Opens a folder, creating it and the missing ones above it (mode 0700) with durable names.
+    /// Opens a folder. Creates it and its missing parents (mode 0700) with durable names.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open), or [`Error::Io`] if it cannot be created.
+    /// The errors of [`open`](Self::open), or [`Error::Io`] if the folder cannot be created.
     pub fn open_or_create(root: impl Into<PathBuf>) -> Result<Self> {
         Self::open_or_create_with(root, Access::Owner)
     }
 
-    /// As [`open_or_create`](Self::open_or_create), for more than the owner to read; see
-    /// [`open_with`](Self::open_with).
+    /// Opens or creates a folder and sets who may read the files created in it.
+    ///
+    /// See [`open_or_create`](Self::open_or_create) and [`open_with`](Self::open_with).
     ///
     /// # Errors
     ///
-    /// As [`open_or_create`](Self::open_or_create).
+    /// The errors of [`open_or_create`](Self::open_or_create).
     pub fn open_or_create_with(root: impl Into<PathBuf>, access: Access) -> Result<Self> {
         let root = root.into();
         let mode = access.dir_bits();
@@ -179,7 +183,7 @@ impl Disk {
         Self::open_with(root, access)
     }
 
-    /// The folder.
+    /// Returns the path of the root folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -188,10 +192,10 @@ impl Disk {
         Error::io(op, self.display_path(path), errno.into())
     }
 
-    /// Opens a name below the root without following links (D1).
+    /// Opens a path below the root without following links (D1).
     fn open_at(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        // A mode without creation is refused by openat2.
+        // openat2 rejects a mode without O_CREAT.
         let creates = flags.contains(OFlags::CREATE);
         let mode = if creates { self.file_mode } else { Mode::empty() };
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
@@ -200,8 +204,8 @@ impl Disk {
             use rustix::fs::ResolveFlags;
             let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
             match retry(|| rustix::fs::openat2(&self.dir, path, flags, mode, resolve)) {
-                // Kernels before 5.6, and sandboxes that do not know the call: the last name alone
-                // is guarded then.
+                // Kernels before 5.6 and some sandboxes lack the call. The fallback guards only the
+                // last component of the path.
                 Err(Errno::NOSYS | Errno::PERM) => {}
                 result => return result,
             }
@@ -213,7 +217,7 @@ impl Disk {
         self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
-    /// Opens a regular file; anything else is refused (D1).
+    /// Opens a regular file and rejects anything else (D1).
     fn open_file(&self, op: &'static str, path: &Path, flags: OFlags) -> Result<(File, PathBuf)> {
         check(op, path)?;
         let full = self.display_path(path);
@@ -230,7 +234,7 @@ impl Disk {
         Ok((file, full))
     }
 
-    /// Runs a call on a name relative to the folder that holds it.
+    /// Runs a call on a name, relative to the folder that holds it.
     fn in_parent<T>(
         &self,
         path: &Path,
@@ -246,7 +250,7 @@ impl Disk {
         }
     }
 
-    /// As `in_parent`, with the path checked and the error told.
+    /// Checks the path, runs the call as `in_parent` does, and maps its error.
     fn change(
         &self,
         op: &'static str,
@@ -336,7 +340,7 @@ impl Storage for Disk {
                 continue;
             }
             let kind = match entry.file_type() {
-                // Some file systems do not keep the type beside the name.
+                // Some file systems do not store the type with the name.
                 FileType::Unknown => {
                     match rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
                         Ok(stat) => FileType::from_raw_mode(stat.st_mode),
@@ -355,7 +359,7 @@ impl Storage for Disk {
     fn sync_dir(&self, path: &Path) -> Result<()> {
         check("sync", path)?;
         if path.as_os_str().is_empty() {
-            // It is open already.
+            // The root is already open.
             return retry(|| rustix::fs::fsync(&self.dir)).map_err(|e| self.error("sync", path, e));
         }
         let dir = self.open_dir(path).map_err(|e| self.error("open", path, e))?;
@@ -398,7 +402,7 @@ impl Storage for Disk {
     }
 }
 
-/// Repeats a call that a signal interrupted.
+/// Repeats a call while signals interrupt it.
 fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     loop {
         match call() {
@@ -408,7 +412,7 @@ fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     }
 }
 
-/// The mode of files in folders of this mode: the same without the right to execute.
+/// Returns the mode of files in folders with this mode: the same without execute permission.
 fn file_mode(dir_mode: Mode) -> Mode {
     dir_mode - (Mode::XUSR | Mode::XGRP | Mode::XOTH)
 }
@@ -421,8 +425,9 @@ fn kind_of(file_type: FileType) -> FileKind {
     }
 }
 
-/// Whether blocks that were written once stay where they are, so that a store through a map needs
-/// no new space: so on ext4 and tmpfs, not where blocks may be shared or copied on write.
+/// Returns whether written blocks stay in place, so that a store through a map needs no new space.
+///
+/// True on ext4 and tmpfs. False where blocks may be shared or copied on write.
 #[cfg(target_os = "linux")]
 fn allocates_for_good(dir: &OwnedFd) -> bool {
     const EXT4: u64 = 0xef53;
@@ -435,7 +440,7 @@ fn allocates_for_good(_dir: &OwnedFd) -> bool {
     false
 }
 
-/// Whether `syncfs` returns failures to write back: it does since Linux 5.8.
+/// Returns whether `syncfs` reports failures to write back (since Linux 5.8).
 #[cfg(target_os = "linux")]
 fn syncfs_reports_errors() -> bool {
     std::fs::read_to_string("/proc/sys/kernel/osrelease").is_ok_and(|release| {
@@ -449,7 +454,7 @@ fn syncfs_reports_errors() -> bool {
     false
 }
 
-/// With more files than this, one sync of the file system is cheaper than one of each.
+/// Above this number of files, one sync of the file system is cheaper than one sync per file.
 #[cfg(target_os = "linux")]
 const SYNCFS_FROM: usize = 64;
 

@@ -1,26 +1,27 @@
-//! Memory shared with files, between threads and with forked children: the only module of the crate with `unsafe` code.
+//! Memory shared with files, between threads and with forked children. The only module of the crate
+//! with `unsafe` code.
 //!
-//! # Why a file does not shrink under a map
+//! # Why a file never shrinks under a map
 //!
-//! Touching a mapped page that lies wholly beyond the end of its file ends the process (SIGBUS), and
-//! a byte that changes under a `&[u8]` is undefined behaviour. Both are kept away by what the engine
-//! does with its files, and by a bound in every map:
+//! Touching a mapped page that lies wholly beyond the end of its file ends the process (SIGBUS). A
+//! byte that changes under a `&[u8]` is undefined behaviour. The engine's rules for its files and a
+//! bound in every map prevent both:
 //!
 //! M1. Only segment files are mapped for reading. Bytes of a segment below its valid end are never
-//!     written again and never cut: recovery cuts only above the valid end, before the first map is
-//!     made, and a segment that goes away is unlinked, which leaves the map's pages in place.
-//! M2. A [`ReadMap`] gives out bytes below its `readable` bound alone. The bound starts at a length
-//!     that the storage has checked against the file, and is raised only after the bytes up to the
+//!     overwritten and never truncated. Recovery truncates only above the valid end, before it
+//!     makes the first map. Deleting a segment unlinks it, which leaves the map's pages in place.
+//! M2. A [`ReadMap`] returns only bytes below its `readable` bound. The bound starts at a length
+//!     that the storage has checked against the file. It is raised only after the bytes up to the
 //!     new bound have been written. The rest of the mapped range is never touched and never part of
-//!     a reference: slices are made from a raw pointer, for the range asked for.
-//! M3. Only journal files are mapped for writing, each filled to its full length before, and never
-//!     cut. A [`WriteMap`] copies bytes in and out through raw pointers and forms no reference to
-//!     the mapped memory; a journal file is never mapped for reading.
-//! M4. Other programs that write to the folder's files while it is open are outside of what can be
-//!     kept safe, as for every program that maps files; the lock file and the file modes keep
-//!     well-meaning ones away.
+//!     a reference: each slice is made from a raw pointer, for exactly the requested range.
+//! M3. Only journal files are mapped for writing. Each is filled to its full length before and
+//!     never truncated. A [`WriteMap`] copies bytes in and out through raw pointers and forms no
+//!     reference to the mapped memory. A journal file is never mapped for reading.
+//! M4. The crate cannot protect against other programs that write to the folder's files while it is
+//!     open. That holds for every program that maps files. The lock file and the file modes keep
+//!     well-meaning programs away.
 //!
-//! The buffer of an open batch, [`AppendBuffer`](append_buffer), has its own argument in its module.
+//! The module of the open batch's buffer, [`AppendBuffer`](append_buffer), states its own argument.
 #![expect(unsafe_code, reason = "memory maps and the buffer shared by a writer and readers")]
 #![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
@@ -45,9 +46,9 @@ use crate::error::{Error, Result};
 
 /// The bytes of a file, mapped or copied, for reading.
 ///
-/// It covers `len` bytes, which may be more than the file has yet; [`slice`](Self::slice) gives out
-/// only those that are known to have been written. It stays valid after the file is closed, renamed
-/// or removed.
+/// A map covers `len` bytes, which may be more than the file has yet. [`slice`](Self::slice)
+/// returns only bytes that are known to have been written. The map stays valid after the file is
+/// closed, renamed or removed.
 ///
 /// ```
 /// use grouplog::storage::ReadMap;
@@ -58,7 +59,7 @@ use crate::error::{Error, Result};
 /// ```
 pub struct ReadMap {
     bytes: Bytes,
-    /// Bytes below it may be touched: they have been written and will not change. `<= len`.
+    /// Bytes below this bound may be touched: they have been written and will not change. `<= len`.
     readable: AtomicU64,
 }
 
@@ -68,15 +69,15 @@ enum Bytes {
 }
 
 impl ReadMap {
-    /// A map of bytes in memory, for a storage that has no files.
+    /// Creates a map of bytes in memory, for a storage without files.
     pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
         let bytes = bytes.into();
         let readable = AtomicU64::new(bytes.len() as u64);
         Self { bytes: Bytes::Owned(bytes), readable }
     }
 
-    /// Maps `capacity` bytes of a file, of which the first `readable` may be touched. The storage has
-    /// checked that the file is at least that long.
+    /// Maps `capacity` bytes of a file, of which the first `readable` may be touched. The storage
+    /// has checked that the file has at least `readable` bytes.
     #[cfg(unix)]
     pub(crate) fn of_file(
         file: std::os::fd::BorrowedFd<'_>,
@@ -90,7 +91,7 @@ impl ReadMap {
         Ok(Self { bytes: Bytes::Mapped(map), readable: AtomicU64::new(readable) })
     }
 
-    /// How many bytes are covered, written or not.
+    /// Returns the number of covered bytes, written or not.
     pub fn len(&self) -> u64 {
         match &self.bytes {
             Bytes::Mapped(map) => map.len() as u64,
@@ -98,33 +99,34 @@ impl ReadMap {
         }
     }
 
-    /// Whether no byte is covered.
+    /// Returns whether the map covers no byte.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many bytes, from the first, are known to have been written.
+    /// Returns how many bytes, counted from the first, are known to have been written.
     pub fn readable(&self) -> u64 {
         self.readable.load(Ordering::Acquire)
     }
 
-    /// Raises the number of bytes that may be touched to `readable`, or to what is covered if that
-    /// is less; never lowers it. The result is the number that holds afterwards.
+    /// Raises the number of bytes that may be touched to `readable`, or to the covered length if
+    /// that is less. Never lowers it. Returns the resulting number.
     ///
     /// The caller has written these bytes to the file, through `write_at` that returned `Ok`, and
-    /// will neither change nor cut them (M1, M2).
+    /// will neither change nor truncate them (M1, M2).
     pub(crate) fn extend_readable(&self, readable: u64) -> u64 {
         let readable = readable.min(self.len());
         self.readable.fetch_max(readable, Ordering::AcqRel).max(readable)
     }
 
-    /// The bytes of a range of the file, or `None` if not all of them are known to be there.
+    /// Returns the bytes of a range of the file, or `None` if some of them are not known to be
+    /// written.
     #[inline]
     pub fn slice(&self, range: Range<u64>) -> Option<&[u8]> {
         if range.start > range.end || range.end > self.readable() {
             return None;
         }
-        // Both fit: they are at most `readable`, which is at most a length in memory.
+        // Both fit: they are at most `readable`, which never exceeds a length in memory.
         let (start, end) = (range.start as usize, range.end as usize);
         match &self.bytes {
             Bytes::Owned(bytes) => bytes.get(start..end),
@@ -132,8 +134,8 @@ impl ReadMap {
                 let len = end.saturating_sub(start);
                 // SAFETY: start <= end <= readable <= map.len(), so the range is inside the one
                 // mapping, which lives as long as `self`. Every byte of it has been written to the
-                // file and is neither changed nor cut while the map lives (M1, M2), so it can be
-                // read and does not change under the reference.
+                // file and is neither changed nor truncated while the map lives (M1, M2). So it can
+                // be read and does not change under the reference.
                 Some(unsafe { slice::from_raw_parts(map.as_ptr().add(start), len) })
             }
         }
@@ -154,11 +156,11 @@ impl fmt::Debug for ReadMap {
     }
 }
 
-/// A file's first bytes as memory that can be written to without a system call.
+/// The first bytes of a file as memory that can be written without a system call.
 ///
-/// What is written survives a killed process at once, and a power loss after `sync_data` on the
-/// file. It can be given to another thread but not shared by two at once, so that there is one
-/// writer at a time; keep it behind the lock of whatever it belongs to.
+/// Written bytes survive a killed process at once, and a power loss after `sync_data` on the file.
+/// A map may move to another thread, but two threads cannot share it: there is one writer at a
+/// time. Keep it behind the lock of the structure it belongs to.
 ///
 /// ```
 /// use std::path::Path;
@@ -177,11 +179,11 @@ impl fmt::Debug for ReadMap {
 /// ```
 pub struct WriteMap {
     target: Target,
-    /// Makes the type `Send` and not `Sync`: two threads cannot copy into it at once.
+    /// Makes the type `Send` but not `Sync`: two threads cannot copy into it at once.
     one_thread: PhantomData<Cell<()>>,
 }
 
-/// No page is smaller on the systems that have maps of files here.
+/// The smallest page size of the systems on which this crate maps files.
 const PAGE_BYTES: usize = 4096;
 
 enum Target {
@@ -189,9 +191,9 @@ enum Target {
     Other { len: usize, target: Box<dyn MapTarget> },
 }
 
-/// What a [`WriteMap`] of a storage without files stands for. Positions have been checked.
+/// The target of a [`WriteMap`] in a storage without files. The caller has checked the positions.
 pub(crate) trait MapTarget: Send {
-    /// Stores bytes, as a store through a map would: there is no failure.
+    /// Stores bytes. Cannot fail, just as a store through a map cannot.
     fn write(&self, position: usize, bytes: &[u8]);
 
     /// Fills `buf` from `position`.
@@ -210,12 +212,12 @@ impl WriteMap {
         Ok(Self { target: Target::Mapped(map), one_thread: PhantomData })
     }
 
-    /// A map whose stores go to `target`.
+    /// Creates a map whose stores go to `target`.
     pub(crate) fn over(target: Box<dyn MapTarget>, len: usize) -> Self {
         Self { target: Target::Other { len, target }, one_thread: PhantomData }
     }
 
-    /// How many bytes are covered.
+    /// Returns the number of covered bytes.
     pub fn len(&self) -> usize {
         match &self.target {
             Target::Mapped(map) => map.len(),
@@ -223,13 +225,15 @@ impl WriteMap {
         }
     }
 
-    /// Whether no byte is covered.
+    /// Returns whether the map covers no byte.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Makes every page of a mapped file writable now, by storing a byte of each that is there
-    /// already, so that later stores need not wait for the kernel. Does nothing for other storages.
+    /// Makes every page of a mapped file writable now, so later stores need not wait for the
+    /// kernel.
+    ///
+    /// Rewrites one existing byte of each page. Does nothing in other storages.
     pub fn prefault(&self) -> Result<()> {
         if let Target::Mapped(map) = &self.target {
             for page in (0..map.len()).step_by(PAGE_BYTES) {
@@ -241,7 +245,11 @@ impl WriteMap {
         Ok(())
     }
 
-    /// Stores bytes at a position. Fails only, with [`Error::Misuse`], if they do not fit.
+    /// Stores bytes at a position.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Misuse`] if the bytes do not fit.
     #[inline]
     pub fn write(&self, position: usize, bytes: &[u8]) -> Result<()> {
         self.check(position, bytes.len())?;
@@ -250,8 +258,8 @@ impl WriteMap {
                 // SAFETY: position + bytes.len() <= map.len() was checked, so the destination is
                 // inside the one mapping, which lives as long as `self`. No reference to mapped
                 // memory exists (M3), so the source does not overlap it. The type is not `Sync`, so
-                // no other thread copies through this map meanwhile. The file is filled to its
-                // length and not cut (M3), so the pages are there.
+                // no other thread copies through this map at the same time. The file is filled to
+                // its length and never truncated (M3), so the pages exist.
                 unsafe {
                     ptr::copy_nonoverlapping(
                         bytes.as_ptr(),
@@ -265,8 +273,11 @@ impl WriteMap {
         Ok(())
     }
 
-    /// Fills `buf` from a position. Fails only, with [`Error::Misuse`], if there are not as many
-    /// bytes.
+    /// Fills `buf` from a position.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Misuse`] if the map has too few bytes after `position`.
     pub fn read(&self, position: usize, buf: &mut [u8]) -> Result<()> {
         self.check(position, buf.len())?;
         match &self.target {
@@ -322,7 +333,7 @@ mod tests {
         assert_eq!(map.slice(3..3), Some([].as_slice()));
         assert_eq!(map.slice(2..4), None);
         assert_eq!(map.slice(u64::MAX..u64::MAX), None);
-        #[expect(clippy::reversed_empty_ranges, reason = "that is what is tested")]
+        #[expect(clippy::reversed_empty_ranges, reason = "the test passes reversed ranges")]
         let reversed = 2..1;
         assert_eq!(map.slice(reversed), None);
         assert_eq!(map.extend_readable(9), 3);

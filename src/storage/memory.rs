@@ -1,11 +1,11 @@
-//! Files in memory: for `open_in_memory`, and, with a history of what has been synced, for tests that
-//! crash.
+//! Files in memory: for `open_in_memory`, and, with a history of synced and unsynced changes, for
+//! crash tests.
 //!
-//! M1. Names and contents are apart: a file lives as long as a name or a handle refers to it.
-//! M2. A storage made by `new` keeps nothing but the present. One made by `crash_simulating` keeps
-//!     what is durable and, in order, what has happened since (`contents`, `tree`).
-//! M3. A storage that simulates crashes does one change at a time, so that the count of changes and
-//!     the order of the history agree. Locks are taken in the order tree, control, contents.
+//! M1. Names and contents are separate: a file lives as long as a name or a handle refers to it.
+//! M2. A storage made by `new` keeps only the present state. One made by `crash_simulating` also
+//!     keeps the durable state and, in order, every change since (`contents`, `tree`).
+//! M3. A storage that simulates crashes makes one change at a time, so that the count of changes
+//!     agrees with the order of the history. Locks are taken in the order tree, control, contents.
 
 mod contents;
 mod control;
@@ -33,9 +33,9 @@ use control::{Control, Fault, Step};
 use file::MemoryFile;
 use tree::{DirChange, Node, Tree};
 
-/// A folder in memory.
+/// A storage in memory.
 ///
-/// [`crash`](Self::crash) shows what a power loss would leave of it:
+/// [`crash`](Self::crash) returns what a power loss would leave of it:
 ///
 /// ```
 /// use std::path::Path;
@@ -58,7 +58,7 @@ use tree::{DirChange, Node, Tree};
 /// let after = storage.crash(Crash::LoseAll, &random);
 /// assert_eq!(after.open(path, OpenMode::Read)?.len()?, 6);
 ///
-/// // A killed process leaves all that it wrote.
+/// // A killed process leaves everything it wrote.
 /// let after = storage.crash(Crash::Kill, &random);
 /// assert_eq!(after.open(path, OpenMode::Read)?.len()?, 15);
 /// # Ok::<(), grouplog::Error>(())
@@ -70,7 +70,7 @@ pub struct Memory {
 
 struct Shared {
     tree: Mutex<Tree>,
-    /// Only where crashes are simulated.
+    /// `None` unless crashes are simulated.
     control: Option<Mutex<Control>>,
     space: Arc<Space>,
     locked: Mutex<HashSet<PathBuf>>,
@@ -80,13 +80,13 @@ struct Shared {
 type Permit<'a> = Option<MutexGuard<'a, Control>>;
 
 impl Memory {
-    /// An empty folder that keeps nothing but its present state.
+    /// Creates an empty folder that keeps only its present state.
     pub fn new() -> Self {
         Self::empty(None)
     }
 
-    /// An empty folder that knows what would survive a crash. `seed` decides how much of a write is
-    /// done that is made to fail.
+    /// Creates an empty folder that knows what would survive a crash. `seed` decides how much of a
+    /// failing write is done.
     pub fn crash_simulating(seed: u64) -> Self {
         Self::empty(Some(Mutex::new(Control::new(seed))))
     }
@@ -104,52 +104,57 @@ impl Memory {
         Self { shared: Arc::new(shared) }
     }
 
-    /// How many changes there were: creations, writes (those through maps too), resizes, syncs,
-    /// renames, removals and preallocations. Always 0 if crashes are not simulated.
+    /// Returns the number of changes so far: creations, writes (through maps as well), resizes,
+    /// syncs, renames, removals and preallocations. Always 0 if crashes are not simulated.
     pub fn ops(&self) -> u64 {
         self.shared.control.as_ref().map_or(0, |control| control.lock().ops)
     }
 
-    /// Lets the `op`-th change, counted from 1 since the storage was made, never return normally: it
-    /// and every later call fails, and stores through maps are ignored. [`crash`](Self::crash) shows
-    /// what is left. Nothing happens if crashes are not simulated.
+    /// Simulates a crash at the `op`-th change, counted from 1 since the storage was made.
+    ///
+    /// That change and every later call fail, and stores through maps are ignored.
+    /// [`crash`](Self::crash) returns what is left. Does nothing if crashes are not simulated.
     pub fn crash_at(&self, op: u64) {
         if let Some(control) = &self.shared.control {
             control.lock().crash_at = Some(op);
         }
     }
 
-    /// Whether the point set by [`crash_at`](Self::crash_at) was reached.
+    /// Returns whether the point set by [`crash_at`](Self::crash_at) was reached.
     pub fn has_crashed(&self) -> bool {
         self.shared.control.as_ref().is_some_and(|control| control.lock().crashed)
     }
 
-    /// Lets the `op`-th change, counted from 1 since the storage was made, fail, and all later ones
-    /// if `persistent`. A write that fails may have written a part; a sync that fails loses what it
-    /// was to make durable, whatever later syncs say. Stores through maps cannot fail. Nothing
-    /// happens if crashes are not simulated.
+    /// Makes the `op`-th change fail, counted from 1 since the storage was made, and all later ones
+    /// if `persistent`.
+    ///
+    /// A failing write may have written a part. A failing sync loses the bytes it should have made
+    /// durable, whatever later syncs report. Stores through maps cannot fail. Does nothing if
+    /// crashes are not simulated.
     pub fn fail_at(&self, op: u64, kind: io::ErrorKind, persistent: bool) {
         if let Some(control) = &self.shared.control {
             control.lock().fault = Some(Fault { at: op, kind, persistent });
         }
     }
 
-    /// How many calls there were that only look: opening what is there, reads, maps, lengths, lookups and
-    /// listings. Always 0 if crashes are not simulated.
+    /// Returns the number of read-only calls so far: opening existing files, reads, maps, lengths,
+    /// lookups and listings. Always 0 if crashes are not simulated.
     pub fn reads(&self) -> u64 {
         self.shared.control.as_ref().map_or(0, |control| control.lock().reads)
     }
 
-    /// Lets the `read`-th call that only looks, counted from 1 since the storage was made, fail, and all
-    /// later ones if `persistent`. Loads through maps that are there cannot fail. Nothing happens if
-    /// crashes are not simulated.
+    /// Makes the `read`-th read-only call fail, counted from 1 since the storage was made, and all
+    /// later ones if `persistent`.
+    ///
+    /// Loads through existing maps cannot fail. Does nothing if crashes are not simulated.
     pub fn fail_read_at(&self, read: u64, kind: io::ErrorKind, persistent: bool) {
         if let Some(control) = &self.shared.control {
             control.lock().read_fault = Some(Fault { at: read, kind, persistent });
         }
     }
 
-    /// Takes back what [`fail_at`](Self::fail_at) and [`fail_read_at`](Self::fail_read_at) set.
+    /// Cancels the failures set by [`fail_at`](Self::fail_at) and
+    /// [`fail_read_at`](Self::fail_read_at).
     pub fn heal(&self) {
         if let Some(control) = &self.shared.control {
             let mut control = control.lock();
@@ -158,26 +163,27 @@ impl Memory {
         }
     }
 
-    /// Limits the bytes of all files together, preallocated ones included; what goes beyond fails
-    /// with [`Error::DiskFull`]. What is stored already stays.
+    /// Limits the total bytes of all files, preallocated ones included. A call that would exceed
+    /// the limit fails with [`Error::DiskFull`]. Bytes that are already stored stay.
     pub fn set_capacity(&self, bytes: u64) {
         self.shared.space.set_capacity(bytes);
     }
 
-    /// What a crash now would leave, as a storage of its own that is not locked. This one stays as
-    /// it is. A storage that does not simulate crashes leaves everything.
+    /// Returns what a crash now would leave, as a separate, unlocked storage.
+    ///
+    /// This storage does not change. A storage that does not simulate crashes loses nothing.
     #[must_use]
     pub fn crash(&self, kind: Crash, random: &dyn Random) -> Self {
         self.shared.after(kind, random)
     }
 
-    /// Every state that a power loss now could leave, for units of `unit` bytes, or `None` if they
-    /// are more than 2 to the power of `max_bits`.
+    /// Returns every state that a power loss now could leave, for units of `unit` bytes, or `None`
+    /// if there are more than 2 to the power of `max_bits`.
     pub fn crash_states(&self, unit: usize, max_bits: u32) -> Option<Vec<Self>> {
         self.shared.every_state_after(unit, max_bits)
     }
 
-    /// Looks something up among the names.
+    /// Runs a lookup on the names.
     fn look<T>(
         &self,
         op: &'static str,
@@ -190,7 +196,7 @@ impl Memory {
         found.map_err(|e| Error::io(op, self.display_path(path), e))
     }
 
-    /// Changes names by what `plan` says, after it has checked that it may; no change is a success.
+    /// Changes names as `plan` says, after `plan` has checked that it may. An empty plan succeeds.
     fn change<T>(
         &self,
         op: &'static str,
@@ -389,13 +395,13 @@ impl Storage for Memory {
         if !self.shared.locked.lock().insert(path.to_owned()) {
             return Err(Error::Locked { path: self.display_path(path), pid: Some(pid) });
         }
-        // Made first: if anything fails, dropping it unlocks.
+        // Made first: if a later step fails, dropping it unlocks.
         let lock = MemoryLock { shared: Arc::clone(&self.shared), path: path.to_owned() };
         let inode = match self.metadata(path)? {
             None => self.create(path)?,
             Some(_) => self.find("lock", path)?,
         };
-        // Always as long, so that runs with the same seed make the same changes.
+        // Always the same length, so runs with the same seed make the same changes.
         let text = format!("{pid:<10}\n");
         self.handle(inode, path, true).write_at(text.as_bytes(), 0)?;
         Ok(Box::new(lock))

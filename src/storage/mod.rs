@@ -1,8 +1,8 @@
-//! The seam through which all files are reached: [`Disk`] for real ones, [`Memory`] for tests and
-//! for `open_in_memory`, [`ReadOnly`] around either.
+//! The seam through which the crate reaches all files: [`Disk`] for real ones, [`Memory`] for tests
+//! and for `open_in_memory`, [`ReadOnly`] as a wrapper around either.
 //!
-//! Paths are relative to the root that a storage was made for (`journal/0.journal`) and never leave
-//! it. What is durable after which call, the contract that recovery is built on:
+//! Paths are relative to the root of the storage (`journal/0.journal`) and never leave it. Recovery
+//! relies on this contract of what is durable after which call:
 //!
 //! | after | survives a killed process | survives power loss |
 //! |---|---|---|
@@ -11,7 +11,7 @@
 //! | `write_at_durable` returned `Ok` | yes | these bytes; says nothing of other bytes of the file |
 //! | `create`, `rename`, `remove`, `create_dir` | yes | not before `sync_dir` of the folder that holds the name |
 //!
-//! A failed sync is final for that file: bytes written before may be lost, whatever a later sync says.
+//! A failed sync is final for that file: earlier bytes may be lost, whatever a later sync reports.
 
 #[cfg(unix)]
 mod disk;

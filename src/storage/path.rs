@@ -5,8 +5,8 @@ use std::path::{Component, Path};
 
 use crate::error::{Error, Result};
 
-/// Refuses paths that could lead out of a storage's root: absolute ones and those with `.` or `..`
-/// in front or between. The empty path stands for the root.
+/// Rejects paths that could lead out of a storage's root: absolute ones, and those with `.` or `..`
+/// as a component. The empty path names the root.
 pub(crate) fn check(op: &'static str, path: &Path) -> Result<()> {
     if path.components().all(|component| matches!(component, Component::Normal(_))) {
         return Ok(());

@@ -1,4 +1,4 @@
-//! A storage that nothing can be written through.
+//! A storage that rejects every change.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,11 @@ use crate::storage::{
     DirEntry, FileKind, OpenMode, ReadMap, Storage, StorageFile, StorageLock, WriteMap,
 };
 
-/// Another storage without the right to change it.
+/// A wrapper around another storage that removes the right to change it.
 ///
-/// Every call that would change something, taking the lock included, fails with [`Error::Io`] of the
-/// kind [`ReadOnlyFilesystem`](io::ErrorKind::ReadOnlyFilesystem) and reaches nothing.
+/// Every call that would change something, including taking the lock, fails with [`Error::Io`] of
+/// kind [`ReadOnlyFilesystem`](io::ErrorKind::ReadOnlyFilesystem). Such a call never reaches the
+/// inner storage.
 ///
 /// ```
 /// use std::path::Path;
@@ -33,7 +34,7 @@ pub struct ReadOnly<S> {
 }
 
 impl<S: Storage> ReadOnly<S> {
-    /// Takes the right to write away.
+    /// Creates a read-only wrapper around `inner`.
     pub fn new(inner: S) -> Self {
         Self { inner }
     }

@@ -1,4 +1,4 @@
-//! What every storage does, told once and tried on each.
+//! The contract of `Storage`, tested on every storage.
 
 use std::fmt;
 use std::io::ErrorKind;

@@ -1,8 +1,10 @@
-//! Locks, conditions and atomics of the protocols between threads: those of `parking_lot` and `std`, or,
-//! with `cfg(loom)`, ones whose every order a model checker goes through (see `tests/README.md`).
+//! Locks, conditions and atomics of the protocols between threads: those of `parking_lot` and
+//! `std`. With `cfg(loom)` they are ones whose every order a model checker explores (see
+//! `tests/README.md`).
 //!
-//! What takes part in a modelled protocol takes all of them from here: a lock that the checker does not know
-//! would stop it for good when a thread that holds one gives way to another.
+//! Code that takes part in a modelled protocol must take all of them from here. The checker does
+//! not know other locks. Such a lock would block it forever when the thread that holds it yields to
+//! another.
 
 #[cfg(loom)]
 mod model;
@@ -17,8 +19,8 @@ pub(crate) use parking_lot::{Condvar, MappedMutexGuard, Mutex, MutexGuard, RwLoc
 #[cfg(not(loom))]
 pub(crate) use std::sync::{OnceLock, atomic};
 
-/// Tells the model checker which bytes of plain memory are read and written, so that it finds those that
-/// nothing orders. It is nothing and does nothing otherwise.
+/// Reports reads and writes of plain memory to the model checker, which finds unordered accesses.
+/// An empty type without effect otherwise.
 #[cfg(not(loom))]
 #[derive(Debug)]
 pub(crate) struct Accesses;
@@ -37,8 +39,8 @@ impl Accesses {
     pub(crate) fn write(&self, _from: usize, _to: usize) {}
 }
 
-/// Calls that come one after the other in any order, like those of a system: the model checker lets others go
-/// first at each of them. It is nothing and does nothing otherwise.
+/// Calls whose order matters, such as system calls. The model checker may run other threads before
+/// each of them. An empty type without effect otherwise.
 #[cfg(not(loom))]
 #[derive(Debug)]
 pub(crate) struct Calls;

@@ -1,7 +1,7 @@
-//! The primitives as loom has them, in the shape of `parking_lot`'s.
+//! loom's primitives with the interface of `parking_lot`.
 //!
-//! A lock is two: loom's decides who goes on, and gives the order of memory; the data lie in one of
-//! `parking_lot` that is only ever taken beneath it, and is free then.
+//! Each lock is a pair. loom's lock decides which thread continues, and orders memory. The data lie
+//! in a `parking_lot` lock that is only taken while loom's is held, so it is always free.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -13,13 +13,13 @@ pub(crate) use loom::sync::atomic;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::thread::JoinHandle;
 
-/// How many times a thread gives way although it could go on, in any one of the orders that are gone
-/// through: nearly all faults show with two.
+/// How often a thread may be preempted in one execution. Nearly all faults show with two.
 const PREEMPTIONS: usize = 2;
-/// More than loom's: the engine needs some of it for paths and messages. In words.
+/// Stack size in words. Larger than loom's default: the engine needs some of it for paths and
+/// messages.
 const STACK: usize = 64 << 10;
 
-/// Goes through all orders of the threads that `body` [spawns](spawn), up to `PREEMPTIONS`.
+/// Explores all orders of the threads that `body` [spawns](spawn), with up to `PREEMPTIONS`.
 pub(crate) fn check(body: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound.get_or_insert(PREEMPTIONS);
@@ -31,7 +31,7 @@ pub(crate) fn check(body: impl Fn() + Send + Sync + 'static) {
     });
 }
 
-/// A thread of a model; `check` takes two of the five there can be.
+/// Starts a thread of a model. loom allows five, of which `check` uses two.
 pub(crate) fn spawn<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     loom::thread::Builder::new().stack_size(STACK).spawn(body).unwrap()
 }
@@ -43,7 +43,7 @@ pub(crate) struct Mutex<T> {
 
 pub(crate) struct MutexGuard<'a, T> {
     mutex: &'a Mutex<T>,
-    /// `None` while it is given back for a time, as `turn` is.
+    /// `None` while the lock is released for a time, as `turn` is.
     data: Option<parking_lot::MutexGuard<'a, T>>,
     turn: Option<loom::sync::MutexGuard<'a, ()>>,
 }
@@ -139,7 +139,7 @@ pub(crate) struct RwLock<T> {
     data: parking_lot::RwLock<T>,
 }
 
-/// A lock that was taken, and whose turn it is.
+/// A held lock: the guard of the data and loom's guard, its turn.
 pub(crate) struct Held<D, T> {
     data: D,
     _turn: T,
@@ -193,7 +193,7 @@ impl<D: DerefMut, T> DerefMut for Held<D, T> {
 #[derive(Debug, Default)]
 pub(crate) struct Condvar(loom::sync::Condvar);
 
-/// Whether a wait ended for want of time: never here, where time stands still.
+/// Reports whether a wait timed out. Never true here, where time does not advance.
 pub(crate) struct WaitTimeoutResult;
 
 impl WaitTimeoutResult {
@@ -255,7 +255,7 @@ impl<T> OnceLock<T> {
     }
 }
 
-/// What was written of some memory, write by write: the model fails where nothing puts a read behind the
+/// The accesses to some memory, write by write. The model fails if nothing orders a read after the
 /// writes to the same bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Accesses(parking_lot::Mutex<Vec<(usize, usize, UnsafeCell<()>)>>);
@@ -280,7 +280,7 @@ impl Accesses {
     }
 }
 
-/// Each call comes in front of some and behind the others, and sees what came before those.
+/// Orders the calls: each one sees the effects of those before it.
 #[derive(Debug, Default)]
 pub(crate) struct Calls(AtomicUsize);
 

@@ -24,7 +24,7 @@ impl DiskFile {
         Error::io(op, &self.path, source)
     }
 
-    /// Writes all of `bytes` by as many calls of `write` as it takes (D3).
+    /// Writes all of `bytes`, with as many calls of `write` as necessary (D3).
     fn write_all(
         &self,
         mut bytes: &[u8],
@@ -48,10 +48,14 @@ impl DiskFile {
         Ok(())
     }
 
-    /// Fails if the file is shorter than what is to be mapped: touching that would end the process.
+    /// Fails if the file is shorter than the requested map. Touching a page beyond the end would
+    /// end the process.
     fn check_len(&self, op: &'static str, len: u64) -> Result<()> {
         if self.len()? < len {
-            let source = io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter");
+            let source = io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the file is shorter than the requested map",
+            );
             return Err(self.error(op, source));
         }
         Ok(())
@@ -111,7 +115,8 @@ impl StorageFile for DiskFile {
     }
 
     fn sync_data(&self) -> Result<()> {
-        // The standard library repeats it only after a signal, in which case nothing was reported.
+        // The standard library repeats the call only after a signal. In that case no failure was
+        // reported.
         self.file.sync_data().map_err(|e| self.error("sync", e))
     }
 
@@ -124,7 +129,7 @@ impl StorageFile for DiskFile {
             return Ok(());
         }
         match super::retry(|| fallocate(&self.file, FallocateFlags::KEEP_SIZE, position, len)) {
-            // Not every file system can; it is an optimisation.
+            // Not every file system supports it. It is only an optimisation.
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
             Err(e) => Err(self.error("preallocate", e.into())),
         }
@@ -136,14 +141,14 @@ impl StorageFile for DiskFile {
     }
 
     fn trim(&self) -> Result<()> {
-        // Measured on ext4 and tmpfs: setting the length that the file has already frees the blocks
-        // beyond it; punching a hole there frees none on ext4.
+        // Measured on ext4 and tmpfs: setting the current length again frees the blocks beyond it.
+        // Punching a hole there frees none on ext4.
         self.set_len(self.len()?)
     }
 
     fn start_writeback(&self, _position: u64, _len: u64) {
-        // sync_file_range is not to be had without foreign function calls, and fadvise would drop
-        // clean pages as well. The kernel begins by itself soon enough; this is a hint.
+        // sync_file_range needs foreign function calls, and fadvise would also drop clean pages.
+        // The kernel starts writing back soon enough by itself, and this call is only a hint.
     }
 
     fn map(&self, len: u64, capacity: u64) -> Result<ReadMap> {

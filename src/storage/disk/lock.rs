@@ -12,15 +12,15 @@ use crate::error::{Error, Result};
 use crate::storage::StorageLock;
 use crate::types::planted;
 
-/// The lock files that this process holds, by device and inode, each with the process that took the
-/// lock: a forked child finds its parent's entries here, which are not its own.
+/// The lock files that this process holds, by device and inode. Each entry names the process that
+/// took the lock: a forked child inherits its parent's entries, which are not its own.
 static HELD: LazyLock<Mutex<HashMap<(u64, u64), u32>>> = LazyLock::new(Mutex::default);
 
 #[derive(Debug)]
 pub(super) struct DiskLock {
     file: File,
     _entry: HeldEntry,
-    /// The process that took it: a forked child shares the descriptor, and must not unlock.
+    /// The process that took the lock. A forked child shares the descriptor and must not unlock.
     pid: u32,
 }
 
@@ -35,7 +35,7 @@ impl DiskLock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                // Our own number can only be that of a process in another container.
+                // Our own process id in the file must be that of a process in another container.
                 let pid = read_pid(&file).filter(|found| *found != pid);
                 return Err(Error::Locked { path, pid });
             }
@@ -47,8 +47,8 @@ impl DiskLock {
         Ok(lock)
     }
 
-    /// Leaves the process id for whoever finds the file locked. The text always has the same
-    /// length, so that it can be overwritten on a full disk and is never seen half new.
+    /// Writes the process id for a process that finds the file locked. The text always has the same
+    /// length. So it can be overwritten on a full disk, and no reader sees half of it.
     fn write_pid(&self) -> std::io::Result<()> {
         self.file.write_all_at(format!("{:<10}\n", self.pid).as_bytes(), 0)
     }
@@ -58,7 +58,7 @@ impl Drop for DiskLock {
     fn drop(&mut self) {
         if std::process::id() == self.pid && !planted("lock_left_to_children") {
             // Closing is not enough: a child forked meanwhile keeps the lock through its copy of
-            // the descriptor. A failure leaves it to the close that follows.
+            // the descriptor. If this fails, the close that follows is the only attempt left.
             let _ = self.file.unlock();
         }
     }
@@ -66,7 +66,7 @@ impl Drop for DiskLock {
 
 impl StorageLock for DiskLock {}
 
-/// Takes the entry out of the table when dropped, after the file has been unlocked.
+/// Removes the entry from the table when dropped, after the file has been unlocked.
 #[derive(Debug)]
 struct HeldEntry {
     key: (u64, u64),

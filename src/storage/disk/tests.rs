@@ -67,7 +67,7 @@ fn another_process_and_this_one_are_kept_out_by_the_lock() {
     assert!(matches!(same.lock(p("lock")), Err(Error::Locked { pid, .. }) if pid == me));
     drop(held);
 
-    // An open file of its own stands for another process: the table does not know it.
+    // A separate open file stands for another process: the table does not know it.
     let other = File::options().read(true).write(true).open(folder.path().join("lock")).unwrap();
     other.try_lock().unwrap();
     other.set_len(0).unwrap();
@@ -141,9 +141,9 @@ fn a_map_beyond_the_end_is_refused() {
 }
 
 #[test]
-fn a_full_device_is_told_as_such() {
+fn a_full_device_is_reported_as_such() {
     let Ok(full) = File::options().write(true).open("/dev/full") else { return };
     let file = DiskFile::new(full, PathBuf::from("/dev/full"));
-    // A device has no positions that matter, but it fails with what a full disk fails with.
+    // A device has no meaningful positions, but /dev/full fails as a full disk does.
     assert!(matches!(file.write_at(b"x", 0), Err(Error::DiskFull { .. })));
 }

@@ -1,4 +1,4 @@
-//! The buffer of an open batch: one writer appends, many readers read what is published.
+//! The buffer of an open batch. One writer appends, and many readers read the published bytes.
 //!
 //! ```text
 //! 0          prefix              published            capacity
@@ -7,16 +7,17 @@
 //!
 //! A1. Bytes in `[prefix, published)` were written before `published` was stored with `Release`,
 //!     and are never written again. `published` never falls.
-//! A2. Bytes in `[published, capacity)` are touched by the one [`AppendWriter`] alone.
-//! A3. Bytes in `[0, prefix)` are written once, by `seal`, before `sealed` is stored with `Release`,
-//!     and are read by nobody before.
-//! A4. After `seal` nothing is written: the spare part is empty from then on.
-//! A5. The memory is given as a `Box<[u8]>` and freed, or handed back as one, with the last handle; so
+//! A2. Only the one [`AppendWriter`] touches bytes in `[published, capacity)`.
+//! A3. `seal` writes bytes in `[0, prefix)` once, before it stores `sealed` with `Release`. No
+//!     reader reads them before that.
+//! A4. Nothing is written after `seal`: the spare part is empty from then on.
+//! A5. The memory comes as a `Box<[u8]>`. The last handle frees it, or hands it back as one. So
 //!     every byte is initialised for as long as a handle lives.
 //!
-//! So a shared slice made by a reader, `[prefix, published)` or the whole once sealed, never overlaps
-//! the writer's exclusive one, and nothing it covers changes: there is neither aliasing of `&mut` nor
-//! a data race. All slices come from one raw pointer and cover exactly their range.
+//! A shared slice made by a reader covers `[prefix, published)`, or the whole once sealed. So it
+//! never overlaps the writer's exclusive slice, and nothing it covers changes: there is neither
+//! aliasing of `&mut` nor a data race. All slices come from one raw pointer and cover exactly their
+//! range.
 
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -28,12 +29,12 @@ use crate::sync::Accesses;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::types::planted;
 
-/// A buffer in `memory`, whose content does not matter, of which the first `prefix` bytes are reserved
+/// Creates a buffer in `memory`, whose content does not matter. Reserves the first `prefix` bytes
 /// for `seal`.
 ///
 /// # Panics
 ///
-/// If `prefix` is larger than the memory.
+/// Panics if `prefix` is larger than the memory.
 pub(crate) fn append_buffer(memory: Box<[u8]>, prefix: usize) -> (AppendWriter, AppendReader) {
     let capacity = memory.len();
     assert!(prefix <= capacity, "the reserved prefix does not fit into the buffer");
@@ -61,22 +62,22 @@ struct Shared {
     accesses: Accesses,
 }
 
-// SAFETY: the memory behind `start` is owned by this value and freed once, in `drop`; bytes have no
-// thread of their own.
+// SAFETY: this value owns the memory behind `start` and frees it once, in `drop`. Bytes are not
+// bound to a thread.
 unsafe impl Send for Shared {}
-// SAFETY: what shared access can reach is kept disjoint by A1 to A4.
+// SAFETY: A1 to A4 keep everything that shared access can reach disjoint.
 unsafe impl Sync for Shared {}
 
 impl Shared {
-    /// The bytes from `from` to `to`.
+    /// Returns the bytes from `from` to `to`.
     ///
     /// # Safety
     ///
-    /// `from <= to <= capacity`, and nobody writes to the range while the slice lives.
+    /// `from <= to <= capacity`, and no thread writes to the range while the slice lives.
     unsafe fn slice(&self, from: usize, to: usize) -> &[u8] {
         self.accesses.read(from, to);
         // SAFETY: the range is inside the one allocation, which lives as long as `self` and is
-        // initialised (A5); the caller promises the rest.
+        // initialised (A5). The caller promises the rest.
         unsafe {
             slice::from_raw_parts(self.start.as_ptr().add(from).cast_const(), to.wrapping_sub(from))
         }
@@ -84,97 +85,98 @@ impl Shared {
 }
 
 impl Shared {
-    /// Takes the memory out, to be used or freed.
+    /// Takes the memory out, to reuse or free it.
     ///
     /// # Safety
     ///
-    /// Called once, by whoever holds the last handle and does not use `self` afterwards.
+    /// Must be called once, by the owner of the last handle, which does not use `self` afterwards.
     unsafe fn take_memory(&mut self) -> Box<[u8]> {
         let bytes = ptr::slice_from_raw_parts_mut(self.start.as_ptr(), self.capacity);
-        // SAFETY: pointer and length came from `Box::into_raw` of a boxed slice in `append_buffer`, and
-        // the caller promises that nothing else refers to it.
+        // SAFETY: pointer and length came from `Box::into_raw` of a boxed slice in `append_buffer`.
+        // The caller promises that nothing else refers to it.
         unsafe { Box::from_raw(bytes) }
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // SAFETY: the last handle is gone; `AppendReader::reclaim` does not drop the value.
+        // SAFETY: the last handle is gone. `AppendReader::reclaim` does not drop the value.
         drop(unsafe { self.take_memory() });
     }
 }
 
-/// The writing end of an open batch's buffer. There is one of it.
+/// The only writing end of an open batch's buffer.
 pub(crate) struct AppendWriter {
     shared: Arc<Shared>,
-    /// The same as in `shared`, without an atomic load.
+    /// The same value as in `shared`, readable without an atomic load.
     published: usize,
     sealed: bool,
 }
 
 impl AppendWriter {
-    /// The part that is not published, to be encoded into; empty once sealed.
+    /// Returns the unpublished part, into which the caller encodes. Empty once sealed.
     #[inline]
     pub(crate) fn spare(&mut self) -> &mut [u8] {
         let (start, len) = (self.published, self.spare_len());
         self.shared.accesses.write(start, start.wrapping_add(len));
         // SAFETY: [published, published + len) is inside the allocation and initialised (A5). No
-        // reader reaches it (A2), or it is empty (A4); `&mut self` keeps the writer's own slices
-        // away, and there is one writer.
+        // reader reaches it (A2), or it is empty (A4). There is one writer, and `&mut self`
+        // excludes other slices of it.
         unsafe { slice::from_raw_parts_mut(self.shared.start.as_ptr().add(start), len) }
     }
 
-    /// The first `len` bytes of the spare part, which have just been encoded.
+    /// Returns the first `len` bytes of the spare part, which the caller has just encoded.
     ///
     /// # Panics
     ///
-    /// If the spare part is shorter.
+    /// Panics if the spare part is shorter.
     #[inline]
     pub(crate) fn pending(&self, len: usize) -> &[u8] {
         assert!(len <= self.spare_len(), "more bytes pending than there is room");
-        // SAFETY: inside the allocation as asserted; only this writer could write to it (A2), and
+        // SAFETY: inside the allocation as asserted. Only this writer could write to it (A2), and
         // it is borrowed while the slice lives.
         unsafe { self.shared.slice(self.published, self.published.wrapping_add(len)) }
     }
 
-    /// Lets readers see the first `len` bytes of the spare part.
+    /// Makes the first `len` bytes of the spare part visible to readers.
     ///
     /// # Panics
     ///
-    /// If the spare part is shorter.
+    /// Panics if the spare part is shorter.
     #[inline]
     pub(crate) fn publish(&mut self, len: usize) {
         assert!(len <= self.spare_len(), "more bytes published than there is room");
         self.published = self.published.wrapping_add(len);
-        // Release: what was encoded is visible to whoever loads the new length (A1).
+        // Release: a reader that loads the new length sees the encoded bytes (A1).
         let relaxed = planted("publish_relaxed");
         let order = if relaxed { Ordering::Relaxed } else { Ordering::Release };
         self.shared.published.store(self.published, order);
     }
 
-    /// Fills the reserved prefix; nothing can be written afterwards.
+    /// Fills the reserved prefix. Nothing can be written afterwards.
     ///
     /// # Panics
     ///
-    /// If it is sealed already, or `prefix` is not as long as what is reserved.
+    /// Panics if the buffer is already sealed, or if `prefix` has another length than the reserved
+    /// part.
     pub(crate) fn seal(&mut self, prefix: &[u8]) {
-        assert!(!self.sealed, "a buffer is sealed once");
+        assert!(!self.sealed, "a buffer can be sealed only once");
         assert_eq!(prefix.len(), self.shared.prefix, "the prefix fills what is reserved for it");
         if planted("sealed_before_prefix") {
             self.shared.sealed.store(true, Ordering::Release);
         }
         self.shared.accesses.write(0, prefix.len());
-        // SAFETY: the reserved bytes are inside the allocation and as many as `prefix` has; no
+        // SAFETY: the reserved bytes are inside the allocation and as many as `prefix` has. No
         // slice covers them before `sealed` is set (A3), so the two do not overlap either.
         unsafe {
             ptr::copy_nonoverlapping(prefix.as_ptr(), self.shared.start.as_ptr(), prefix.len());
         }
         self.sealed = true;
-        // Release: the prefix is visible to whoever sees the flag (A3).
+        // Release: a reader that sees the flag sees the prefix (A3).
         self.shared.sealed.store(true, Ordering::Release);
     }
 
-    /// How many bytes can still be written.
+    /// Returns how many bytes can still be written.
     #[inline]
     pub(crate) fn spare_len(&self) -> usize {
         if self.sealed { 0 } else { self.shared.capacity.wrapping_sub(self.published) }
@@ -191,14 +193,14 @@ impl fmt::Debug for AppendWriter {
     }
 }
 
-/// A reading end of an open batch's buffer; keeps it alive.
+/// A reading end of an open batch's buffer. Keeps the buffer alive.
 #[derive(Clone)]
 pub(crate) struct AppendReader {
     shared: Arc<Shared>,
 }
 
 impl AppendReader {
-    /// What is published by now, without the prefix. It stays valid and unchanged.
+    /// Returns the bytes published so far, without the prefix. They stay valid and unchanged.
     #[inline]
     pub(crate) fn published(&self) -> &[u8] {
         let end = self.shared.published.load(Ordering::Acquire);
@@ -206,32 +208,32 @@ impl AppendReader {
         unsafe { self.shared.slice(self.shared.prefix, end) }
     }
 
-    /// Gives the memory back if this is the last handle.
+    /// Returns the memory if this is the last handle.
     pub(crate) fn reclaim(self) -> Option<Box<[u8]>> {
         let mut shared = ManuallyDrop::new(Arc::into_inner(self.shared)?);
         // SAFETY: this was the last handle, and `ManuallyDrop` keeps `drop` from taking it again.
         Some(unsafe { shared.take_memory() })
     }
 
-    /// How many bytes the buffer has, prefix included.
+    /// Returns the size of the buffer in bytes, prefix included.
     pub(crate) fn capacity(&self) -> usize {
         self.shared.capacity
     }
 
-    /// How many bytes are published by now, without the prefix.
+    /// Returns how many bytes are published so far, without the prefix.
     #[inline]
     pub(crate) fn published_len(&self) -> usize {
         self.shared.published.load(Ordering::Acquire).wrapping_sub(self.shared.prefix)
     }
 
-    /// Prefix and published bytes, if the buffer is sealed.
+    /// Returns the prefix and the published bytes if the buffer is sealed.
     pub(crate) fn sealed(&self) -> Option<&[u8]> {
         if !self.shared.sealed.load(Ordering::Acquire) {
             return None;
         }
         let end = self.shared.published.load(Ordering::Acquire);
-        // SAFETY: end <= capacity; the prefix was written before the flag was set (A3), the rest was
-        // published (A1), and nothing is written any more (A4).
+        // SAFETY: end <= capacity. The prefix was written before the flag was set (A3), the rest
+        // was published (A1), and nothing is written any more (A4).
         Some(unsafe { self.shared.slice(0, end) })
     }
 }
@@ -279,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_buffer_shows_its_prefix_and_takes_nothing_more() {
+    fn a_sealed_buffer_shows_its_prefix_and_rejects_writes() {
         let (mut writer, reader) = zeroed(16, 4);
         put(&mut writer, b"xyz");
         assert_eq!(reader.sealed(), None);
@@ -316,7 +318,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "more bytes published than there is room")]
-    fn publishing_more_than_there_is_room_panics() {
+    fn publishing_more_than_the_spare_part_panics() {
         let (mut writer, _reader) = zeroed(8, 4);
         writer.publish(5);
     }
@@ -330,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "a buffer is sealed once")]
+    #[should_panic(expected = "a buffer can be sealed only once")]
     fn sealing_twice_panics() {
         let (mut writer, _reader) = zeroed(8, 4);
         writer.seal(b"head");

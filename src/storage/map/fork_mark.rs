@@ -2,11 +2,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
 
-/// Tells the process that made it from children that were forked later, without a system call: the
-/// kernel hands a child an empty page in place of this one.
+/// Distinguishes the process that made it from children forked later, without a system call. The
+/// kernel gives a child an empty page in place of this one.
 #[derive(Debug)]
 pub(crate) struct ForkMark {
-    /// `None` where the system does not know such pages; then the process id is asked for.
+    /// `None` where the system lacks such pages. Then the mark compares process ids.
     page: Option<MmapRaw>,
     pid: u32,
 }
@@ -16,7 +16,7 @@ impl ForkMark {
         Self { page: marked_page(), pid: std::process::id() }
     }
 
-    /// Whether this process is a child of the one that made the mark.
+    /// Returns whether this process is a child of the one that made the mark.
     #[inline]
     pub(crate) fn is_child(&self) -> bool {
         match &self.page {
@@ -26,12 +26,12 @@ impl ForkMark {
     }
 }
 
-/// The first byte of the page.
+/// Returns the first byte of the page.
 #[inline]
 fn mark_in(page: &MmapRaw) -> &AtomicU8 {
-    // SAFETY: the pointer is that of a mapping of one byte or more, readable and writable, which lives
-    // as long as `page`, whose lifetime the reference takes. All accesses are atomic; the kernel
-    // replaces the page in a forked child only, before that child runs.
+    // SAFETY: the pointer is that of a mapping of one byte or more, readable and writable, which
+    // lives as long as `page`, whose lifetime the reference takes. All accesses are atomic. The
+    // kernel replaces the page only in a forked child, before that child runs.
     unsafe { AtomicU8::from_ptr(page.as_mut_ptr()) }
 }
 
@@ -40,8 +40,8 @@ fn marked_page() -> Option<MmapRaw> {
     use rustix::mm::{Advice, madvise};
 
     let page = MmapRaw::from(MmapOptions::new().len(super::PAGE_BYTES).map_anon().ok()?);
-    // SAFETY: the range is that of the private anonymous mapping made above. The advice changes what a
-    // child of this process sees of it, and nothing in this process.
+    // SAFETY: the range is that of the private anonymous mapping made above. The advice changes
+    // what a child of this process sees of it, and nothing in this process.
     unsafe { madvise(page.as_mut_ptr().cast(), page.len(), Advice::LinuxWipeOnFork) }.ok()?;
     mark_in(&page).store(1, Ordering::Relaxed);
     Some(page)

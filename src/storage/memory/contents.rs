@@ -1,12 +1,12 @@
-//! The bytes of one file in memory, and what of them would survive.
+//! The bytes of one file in memory, and which of them would survive a crash.
 //!
 //! C1. `now` is what the process sees. `durable` with all of `pending` applied in order gives the
-//!     same bytes, and the same length.
-//! C2. `sync` moves all of `pending` into `durable`. `write_durable` moves its own bytes and earlier
-//!     changes of the length alone: bytes that are durable are cut out of earlier pending writes, so
-//!     that no crash can bring back what was there before them.
-//! C3. Writes that were pending when a sync failed stay pending, whatever a later sync says: that is
-//!     what Linux does, which marks pages as clean when writing them back has failed.
+//!     same bytes and the same length.
+//! C2. `sync` moves all of `pending` into `durable`. `write_durable` moves only its own bytes and
+//!     earlier changes of the length. It cuts durable bytes out of earlier pending writes, so no
+//!     crash can bring back the bytes that they replaced.
+//! C3. Writes that were pending when a sync failed stay pending, whatever a later sync reports.
+//!     Linux does the same: it marks pages as clean after writing them back has failed.
 
 use std::io;
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use parking_lot::Mutex;
 
 use crate::sync::Calls;
 
-/// A file, apart from its name.
+/// A file without its name.
 #[derive(Debug)]
 pub(super) struct Inode {
     pub(super) id: u64,
     pub(super) contents: Mutex<Contents>,
-    /// Entered by each call that reads or changes bytes, before any lock.
+    /// Each call that reads or changes bytes enters it before it takes any lock.
     pub(super) calls: Calls,
 }
 
@@ -32,7 +32,7 @@ impl Inode {
         Self { id, contents: Mutex::new(contents), calls: Calls::new() }
     }
 
-    /// A copy that shares nothing but the account of space it is given.
+    /// Returns a copy that shares only the given account of space.
     pub(super) fn fork(&self, space: Arc<Space>) -> Self {
         let contents = self.contents.lock();
         space.take_up_to(contents.allocated() as u64, true);
@@ -46,7 +46,7 @@ impl Inode {
     }
 }
 
-/// How much may be stored, and how much is.
+/// The limit of stored bytes and the number stored.
 #[derive(Debug)]
 pub(super) struct Space {
     used: AtomicU64,
@@ -70,7 +70,7 @@ impl Space {
         self.capacity().saturating_sub(self.used.load(Ordering::Relaxed))
     }
 
-    /// Takes as much of `wanted` as is free, or all of it if `always`.
+    /// Takes as much of `wanted` as is free, or all of it if `always`. Returns the taken amount.
     fn take_up_to(&self, wanted: u64, always: bool) -> u64 {
         let mut granted = 0;
         let take = |used: u64| {
@@ -78,7 +78,7 @@ impl Space {
             granted = if always { wanted } else { wanted.min(free) };
             Some(used.saturating_add(granted))
         };
-        // The closure always gives a value, so this cannot fail.
+        // The closure always returns a value, so this cannot fail.
         let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
         granted
     }
@@ -91,13 +91,13 @@ impl Space {
 #[derive(Debug)]
 pub(super) struct Contents {
     pub(super) now: Vec<u8>,
-    /// Space kept by `preallocate`, counted from the first byte.
+    /// Space reserved by `preallocate`, counted from the first byte.
     reserved: usize,
     pub(super) history: Option<History>,
     space: Arc<Space>,
 }
 
-/// What is known to be on the disk, and what may be.
+/// The bytes known to be on the disk, and the changes that may be.
 #[derive(Debug, Clone, Default)]
 pub(super) struct History {
     pub(super) durable: Vec<u8>,
@@ -109,14 +109,14 @@ pub(super) enum Change {
     Write {
         position: usize,
         bytes: Box<[u8]>,
-        /// A sync that should have made it durable has failed (C3).
+        /// Set when the sync that should have made it durable failed (C3).
         doomed: bool,
     },
     Resize(usize),
 }
 
 impl Contents {
-    /// Writes all bytes, or those for which there is space.
+    /// Writes all bytes, or as many as there is space for.
     pub(super) fn write(&mut self, position: u64, bytes: &[u8]) -> io::Result<()> {
         let (position, end) = span(position, bytes.len())?;
         let granted = self.allocate(end);
@@ -158,7 +158,7 @@ impl Contents {
         } else {
             let before = self.allocated();
             self.now.truncate(len);
-            // As on a real file, cutting also gives back what was kept beyond the end.
+            // As on a real file, truncating also releases the space reserved beyond the end.
             self.reserved = 0;
             self.give_back_above(before);
         }
@@ -204,7 +204,7 @@ impl Contents {
         extend(&mut history.durable, self.now.len())
     }
 
-    /// What a sync that fails leaves behind (C3).
+    /// Applies the effect of a failing sync (C3).
     pub(super) fn fail_sync(&mut self) {
         let pending = self.history.iter_mut().flat_map(|history| &mut history.pending);
         for change in pending {
@@ -214,7 +214,7 @@ impl Contents {
         }
     }
 
-    /// Puts the file into the state in which a crash left it: these bytes, all durable.
+    /// Sets the state that a crash left: these bytes, all of them durable.
     pub(super) fn settle(&mut self, bytes: Vec<u8>) {
         let before = self.allocated() as u64;
         self.reserved = 0;
@@ -228,7 +228,7 @@ impl Contents {
         self.now.len().max(self.reserved)
     }
 
-    /// Takes space for the first `end` bytes; how far it reaches.
+    /// Takes space for the first `end` bytes. Returns how far the space reaches.
     fn allocate(&mut self, end: usize) -> usize {
         let allocated = self.allocated();
         let wanted = end.saturating_sub(allocated);
@@ -236,7 +236,7 @@ impl Contents {
         allocated.saturating_add(granted)
     }
 
-    /// Gives back what was taken up to `end` and is not in use.
+    /// Releases the space that was taken up to `end` and is not in use.
     fn give_back_above(&self, end: usize) {
         self.space.give_back(end.saturating_sub(self.allocated()) as u64);
     }
@@ -249,7 +249,8 @@ impl Drop for Contents {
 }
 
 impl History {
-    /// Makes the length durable without making writes so: what a resize cut off is gone from both.
+    /// Makes the length durable, but not the writes. Bytes that a resize cut off disappear from
+    /// both views.
     fn settle_lengths(&mut self) {
         let mut last = None;
         let mut limit = usize::MAX;
@@ -287,7 +288,7 @@ impl History {
     }
 }
 
-/// What is left of a pending change outside of a range that has become durable.
+/// Returns the rest of a pending change outside of a range that has become durable.
 fn cut_out(change: Change, start: usize, end: usize) -> impl Iterator<Item = Change> {
     let parts = match change {
         Change::Resize(_) => [Some(change), None],
@@ -309,21 +310,21 @@ fn cut_out(change: Change, start: usize, end: usize) -> impl Iterator<Item = Cha
     parts.into_iter().flatten()
 }
 
-/// A range of positions in memory.
+/// Returns a range of positions in memory.
 fn span(position: u64, len: usize) -> io::Result<(usize, usize)> {
     let end = position.checked_add(len as u64).filter(|end| isize::try_from(*end).is_ok());
     let end = end.ok_or_else(|| io::Error::from(io::ErrorKind::FileTooLarge))?;
     Ok((position as usize, end as usize))
 }
 
-/// Copies bytes to a position, with zeros up to it if it is beyond the end.
+/// Copies bytes to a position. Fills with zeros up to a position beyond the end.
 fn put(into: &mut Vec<u8>, position: usize, bytes: &[u8]) -> io::Result<()> {
     extend(into, position + bytes.len())?;
     into[position..position + bytes.len()].copy_from_slice(bytes);
     Ok(())
 }
 
-/// Appends zeros up to a length; a length for which there is no memory is a full disk.
+/// Appends zeros up to a length. Reports a full disk if there is no memory for that length.
 fn extend(bytes: &mut Vec<u8>, len: usize) -> io::Result<()> {
     if let Some(more) = len.checked_sub(bytes.len()) {
         bytes.try_reserve(more).map_err(|_| io::Error::from(io::ErrorKind::StorageFull))?;

@@ -1,4 +1,5 @@
-//! Counts the calls that change something and those that only look, and makes one of them crash or fail.
+//! Counts the calls that change something and the read-only ones, and makes one of them crash or
+//! fail.
 
 use std::io;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use crate::time::{Random, SeededRandom};
 use super::contents::Inode;
 use super::tree::DirChange;
 
-/// A change under way, with all that is needed to do a part of it.
+/// A change in progress, with everything necessary to do a part of it.
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     Write {
@@ -24,7 +25,7 @@ pub(super) enum Step {
     Sync {
         inode: Arc<Inode>,
     },
-    /// Nothing of it can be seen before it is done.
+    /// A change of which no part is visible before it is complete.
     Other,
 }
 
@@ -36,7 +37,7 @@ pub(super) struct Control {
     /// The change that the crash interrupted.
     pub(super) in_flight: Option<Step>,
     pub(super) fault: Option<Fault>,
-    /// How many calls there were that change nothing.
+    /// The number of read-only calls so far.
     pub(super) reads: u64,
     pub(super) read_fault: Option<Fault>,
     pub(super) random: SeededRandom,
@@ -50,7 +51,7 @@ pub(super) struct Fault {
 }
 
 impl Fault {
-    /// What the `count`-th call comes to.
+    /// Returns the outcome of the `count`-th call.
     fn meet(self, count: u64) -> io::Result<()> {
         if count == self.at || (self.persistent && count > self.at) {
             return Err(io::Error::new(self.kind, "injected fault"));
@@ -77,13 +78,13 @@ impl Control {
         if self.crashed { Err(io::Error::other("crashed")) } else { Ok(()) }
     }
 
-    /// Lets a change happen, or not. A write that fails has done a part of its work, a sync that
-    /// fails has lost what it was to make durable.
+    /// Allows or rejects a change. A failing write has done a part of its work. A failing sync has
+    /// lost the bytes it should have made durable.
     pub(super) fn admit(&mut self, step: impl FnOnce() -> Step) -> io::Result<()> {
         self.count(step, true)
     }
 
-    /// As `admit`, for a store through a map, which cannot fail.
+    /// Allows or rejects a store through a map, which cannot fail.
     pub(super) fn admit_store(&mut self, step: impl FnOnce() -> Step) -> io::Result<()> {
         self.count(step, false)
     }
@@ -103,7 +104,7 @@ impl Control {
         met
     }
 
-    /// Lets a call look at something, or not.
+    /// Allows or rejects a read-only call.
     pub(super) fn admit_read(&mut self) -> io::Result<()> {
         self.check_alive()?;
         self.reads += 1;
@@ -114,7 +115,7 @@ impl Control {
         match step {
             Step::Write { inode, position, bytes } => {
                 let done = (self.random.next_u64() % (bytes.len() as u64 + 1)) as usize;
-                // The call fails anyway; that a part of it fails on its own changes nothing.
+                // The call fails anyway, so a failure of this partial write changes nothing.
                 let _ = inode.contents.lock().write(position, &bytes[..done]);
             }
             Step::Sync { inode } => inode.contents.lock().fail_sync(),

@@ -16,26 +16,26 @@ use super::{Memory, Shared};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Crash {
-    /// The process is killed: every call that returned is there, and a random part of the one that
-    /// was under way. What was not synced can still be lost by a later power loss.
+    /// The process is killed. The effect of every returned call stays, and a random part of the
+    /// call in progress. A later power loss may still take unsynced bytes.
     Kill,
-    /// Power loss that takes everything that was not synced.
+    /// A power loss that takes everything unsynced.
     LoseAll,
-    /// Power loss just after everything was written back.
+    /// A power loss just after everything was written back.
     KeepAll,
-    /// Power loss that takes some of what was not synced: each unit of `unit` bytes, each file's
-    /// length and each name independently holds any state that it had since it was durable.
+    /// A power loss that takes some of the unsynced changes. Each unit of `unit` bytes, each file's
+    /// length and each name independently takes any state that it had since it was durable.
     Subset {
-        /// What a device writes as one: 512 or 4096.
+        /// The unit that a device writes at once, in bytes: 512 or 4096.
         unit: usize,
     },
-    /// As `Subset` with units of 4096 bytes, and one unit of each file is half old, half new.
+    /// Like `Subset` with units of 4096 bytes, and one unit of each file is half old, half new.
     TornUnit,
 }
 
-/// Where the decisions of a crash come from.
+/// The source of a crash's decisions.
 trait Choose {
-    /// A number below `options`, which is not 0.
+    /// Returns a number below `options`, which is not 0.
     fn choose(&mut self, options: usize) -> usize;
 }
 
@@ -47,16 +47,16 @@ impl Choose for ByChance<'_> {
     }
 }
 
-/// Walks through all combinations of decisions, as an odometer does.
+/// Enumerates all combinations of decisions, like an odometer.
 #[derive(Default)]
 struct InTurn {
-    /// Each decision taken so far: which, and of how many.
+    /// Each decision taken so far: the choice and the number of options.
     taken: Vec<(usize, usize)>,
     next: usize,
 }
 
 impl InTurn {
-    /// Turns to the next combination; false after the last one.
+    /// Advances to the next combination. Returns false after the last one.
     fn turn(&mut self) -> bool {
         self.taken.truncate(self.next);
         self.next = 0;
@@ -80,7 +80,7 @@ impl Choose for InTurn {
     }
 }
 
-/// The state that the crash found, ready to be cut down.
+/// The state at the crash, before anything is lost.
 struct Wreck {
     tree: Tree,
     space: Arc<Space>,
@@ -88,7 +88,7 @@ struct Wreck {
 }
 
 impl Wreck {
-    /// A copy of everything, with the interrupted change pointing into the copy.
+    /// Copies everything. The interrupted change points into the copy.
     fn of(shared: &Shared) -> Self {
         let tree = shared.tree.lock();
         let control = shared.control.as_ref().map(|control| control.lock());
@@ -100,7 +100,7 @@ impl Wreck {
         };
         let mut copy = tree.fork(&mut fork);
         if control.is_none() {
-            // Nothing is known of what was synced, so all of it was.
+            // Nothing is known about syncs, so everything counts as synced.
             copy.begin_history();
             for inode in copy.files() {
                 let mut contents = inode.contents.lock();
@@ -120,9 +120,9 @@ impl Wreck {
         Self { tree: copy, space, in_flight }
     }
 
-    /// Does as much of the interrupted change as `part` says: of so many parts, so many.
+    /// Does the part of the interrupted change that `part` chooses, given the number of parts.
     fn finish(&mut self, mut part: impl FnMut(usize) -> usize) {
-        // A change that fails on a full disk ends where it failed, like any other.
+        // A change that fails on a full disk stops where it failed, as any other does.
         let _ = match self.in_flight.take() {
             Some(Step::Write { inode, position, bytes }) => {
                 let done = &bytes[..part(bytes.len())];
@@ -150,7 +150,8 @@ impl Wreck {
         }
     }
 
-    /// So many states `lose` can leave where it keeps all names: no more than there are.
+    /// Returns a lower bound for the number of states that `lose` can leave: those where it keeps
+    /// all names.
     fn states_at_least(mut self, unit: usize) -> usize {
         self.finish(|all| all);
         self.tree.settle(|| true);
@@ -204,7 +205,7 @@ impl Shared {
 
     pub(super) fn every_state_after(&self, unit: usize, max_bits: u32) -> Option<Vec<Memory>> {
         let max = 1_usize.checked_shl(max_bits)?;
-        // Before each of them is a copy of everything.
+        // Each state costs a copy of everything.
         if Wreck::of(self).states_at_least(unit) > max {
             return None;
         }
@@ -224,11 +225,11 @@ impl Shared {
     }
 }
 
-/// What the space of a write that was lost beyond the old end of its file holds.
+/// The content of the space of a lost write beyond the old end of its file.
 enum Filling<'a> {
     Zeros,
     Noise,
-    /// What a removed file held at the same positions.
+    /// The bytes of a removed file at the same positions.
     Leftover(&'a [u8]),
 }
 
@@ -244,7 +245,7 @@ impl Filling<'_> {
     }
 }
 
-/// The bytes of one file after a power loss.
+/// Returns the bytes of one file after a power loss.
 fn survivors(
     history: &History,
     unit: usize,
@@ -271,7 +272,7 @@ fn survivors(
             let at = choice.choose(now.len() + 1);
             now[at..].copy_from_slice(&before[at..]);
         }
-        // Only what is inside the file can show what was on the device before.
+        // Only lost ranges inside the file can show what was on the device before.
         for lost in lost_ranges(&changes[kept..], history.durable.len(), *start, end.min(len)) {
             let filling = filling.get_or_insert_with(|| match choice.choose(2 + leftovers.len()) {
                 0 => Filling::Zeros,
@@ -291,7 +292,7 @@ fn survivors(
     bytes
 }
 
-/// Every length that the file had since it was durable, and the largest.
+/// Returns every length that the file had since it was durable, and the largest of them.
 fn lengths(history: &History) -> (Vec<usize>, usize) {
     let mut len = history.durable.len();
     let mut lens = vec![len];
@@ -309,12 +310,12 @@ fn lengths(history: &History) -> (Vec<usize>, usize) {
     (lens, extent)
 }
 
-/// The units that pending changes touch, each with its start and the changes in order.
+/// Returns the units that pending changes touch, each with its start and its changes in order.
 fn touched_units(history: &History, unit: usize, extent: usize) -> Vec<(usize, Vec<&Change>)> {
     let mut units: HashMap<usize, Vec<&Change>> = HashMap::new();
     let mut len = history.durable.len();
     for change in &history.pending {
-        // A resize changes the units that it cuts; growing changes no byte.
+        // Shrinking changes the units that it cuts. Growing changes no byte.
         let (from, to) = match change {
             Change::Write { position, bytes, .. } => (*position, position + bytes.len()),
             Change::Resize(new) => (*new, len),
@@ -338,7 +339,7 @@ fn touched_units(history: &History, unit: usize, extent: usize) -> Vec<(usize, V
     units
 }
 
-/// The durable bytes of a range with some changes applied.
+/// Returns the durable bytes of a range with some changes applied.
 fn apply(durable: &[u8], changes: &[&Change], start: usize, end: usize) -> Vec<u8> {
     let mut now: Vec<u8> =
         (start..end).map(|position| durable.get(position).copied().unwrap_or_default()).collect();
@@ -361,7 +362,7 @@ fn apply(durable: &[u8], changes: &[&Change], start: usize, end: usize) -> Vec<u
     now
 }
 
-/// The parts of lost writes between `start` and `end` that lie beyond what was durable.
+/// Returns the parts of lost writes between `start` and `end` that lie beyond the durable bytes.
 fn lost_ranges<'a>(
     lost: &'a [&'a Change],
     durable_len: usize,

@@ -123,7 +123,7 @@ impl StorageFile for MemoryFile {
 
     fn start_writeback(&self, _position: u64, _len: u64) {}
 
-    /// A copy of the first `len` bytes: it has no room for what is written later.
+    /// Copies the first `len` bytes. The copy has no room for bytes that are written later.
     fn map(&self, len: u64, _capacity: u64) -> Result<ReadMap> {
         self.may_look("map")?;
         let contents = self.inode.contents.lock();
@@ -150,9 +150,9 @@ impl MapTarget for MemoryFile {
     fn write(&self, position: usize, bytes: &[u8]) {
         self.inode.calls.enter();
         let step = || self.write_step(bytes, position as u64);
-        // After a crash there is nobody who could store anything.
+        // After a crash no process is left that could store anything.
         let Ok(_permit) = self.shared.admit_store(step) else { return };
-        // What is mapped is there already, so this needs no space and cannot fail.
+        // The mapped bytes exist already, so this needs no space and cannot fail.
         let _ = self.inode.contents.lock().write(position as u64, bytes);
     }
 

@@ -16,7 +16,7 @@ fn random() -> SeededRandom {
     SeededRandom::new(11)
 }
 
-/// A file whose name and bytes are durable.
+/// Creates a file whose name and bytes are durable.
 fn durable(memory: &Memory, path: &str, bytes: &[u8]) -> Arc<dyn StorageFile> {
     let file = memory.open(p(path), OpenMode::CreateNew).unwrap();
     file.write_at(bytes, 0).unwrap();
@@ -37,7 +37,7 @@ fn after(memory: &Memory, kind: Crash, path: &str) -> Option<Vec<u8>> {
     read(&memory.crash(kind, &random()), path)
 }
 
-/// What the file holds in every state that a power loss can leave.
+/// Returns the file's content in every state that a power loss can leave.
 fn states(memory: &Memory, unit: usize, path: &str) -> HashSet<Option<Vec<u8>>> {
     memory.crash_states(unit, 12).unwrap().iter().map(|state| read(state, path)).collect()
 }
@@ -55,7 +55,7 @@ fn unsynced_bytes_survive_a_kill_and_not_a_power_loss() {
     assert_eq!(after(&memory, Crash::LoseAll, "a").unwrap(), b"old");
     assert_eq!(after(&memory, Crash::KeepAll, "a").unwrap(), b"new");
     assert_eq!(states(&memory, 512, "a"), text(&[Some("old"), Some("new")]));
-    // A crash takes nothing from the storage that it is asked of.
+    // `crash` does not change the storage it is called on.
     assert_eq!(read(&memory, "a").unwrap(), b"new");
 }
 
@@ -222,7 +222,7 @@ fn a_rename_is_whole_or_not_at_all() {
     let (a, b) = (Some(b"A".to_vec()), Some(b"B".to_vec()));
     let expected = [[a.clone(), b.clone(), None], [None, a.clone(), None], [None, None, a.clone()]];
     assert_eq!(found, expected.into());
-    // Syncing the folder of the last name makes durable what it was built on.
+    // Syncing the folder of the last name also makes the changes durable that it builds on.
     memory.sync_dir(p("d")).unwrap();
     assert_eq!(after(&memory, Crash::LoseAll, "d/c"), a);
     assert_eq!(after(&memory, Crash::LoseAll, "b"), None);
@@ -327,7 +327,7 @@ fn what_a_failed_sync_lost_stays_lost_whatever_later_syncs_say() {
 }
 
 #[test]
-fn a_full_storage_takes_what_fits_and_what_is_there_already() {
+fn a_full_storage_accepts_what_fits_and_overwrites() {
     let memory = memory();
     memory.set_capacity(10);
     let file = durable(&memory, "a", b"12345678");
@@ -403,7 +403,7 @@ fn the_same_seed_gives_the_same_crash() {
 }
 
 #[test]
-fn a_call_that_only_looks_fails_once_or_for_good() {
+fn a_read_only_call_fails_once_or_for_good() {
     let memory = memory();
     let file = durable(&memory, "a", b"abc");
     let before = memory.reads();
@@ -427,7 +427,7 @@ fn a_call_that_only_looks_fails_once_or_for_good() {
     assert!(memory.open(p("a"), OpenMode::Read).is_err());
     let ops = memory.ops();
     file.write_at(b"d", 3).unwrap();
-    assert_eq!(memory.ops(), ops + 1, "changes go on, and are counted apart");
+    assert_eq!(memory.ops(), ops + 1, "changes still succeed and have their own count");
     memory.heal();
     assert_eq!(memory.metadata(p("a")).unwrap().map(|(_, len)| len), Some(4));
 }

@@ -1,10 +1,10 @@
-//! Folders in memory, and which of their names would survive.
+//! Folders in memory, and which of their names would survive a crash.
 //!
-//! T1. `now` is what the process sees; `durable` with all of `pending` applied in order gives the
+//! T1. `now` is what the process sees. `durable` with all of `pending` applied in order gives the
 //!     same names.
-//! T2. Making a change of names durable makes earlier changes of the same names durable with it, and
-//!     losing one loses the later ones of the same names: a name is at any time what a prefix of its
-//!     changes made it. A rename is one change, so a file is found under its old name or its new
+//! T2. Making a change of names durable also makes earlier changes of the same names durable.
+//!     Losing one loses the later ones of the same names. So a name always has the state after some
+//!     prefix of its changes. A rename is one change: a file is found under its old name or its new
 //!     one, never both or neither.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -16,7 +16,7 @@ use super::contents::Inode;
 
 pub(super) type DirId = u64;
 
-/// A name: the folder and the name in it.
+/// A name: the id of its folder and the name in it.
 pub(super) type Name = (DirId, String);
 
 #[derive(Debug, Clone)]
@@ -60,14 +60,14 @@ pub(super) enum DirChange {
 pub(super) struct Tree {
     pub(super) dirs: HashMap<DirId, Dir>,
     pub(super) pending: Vec<DirChange>,
-    /// Durable bytes of files that are gone for good, as a device still holds them: they may show
-    /// up in the lost part of a file that grew.
+    /// Durable bytes of files that are gone for good, as a device still holds them. They may appear
+    /// in the lost part of a file that grew.
     pub(super) leftovers: VecDeque<Arc<[u8]>>,
     pub(super) next_id: u64,
     keeps_history: bool,
 }
 
-/// The folder that the empty path stands for.
+/// The folder of the empty path.
 pub(super) const ROOT: DirId = 0;
 
 const LEFTOVERS_MAX: usize = 4;
@@ -101,7 +101,7 @@ impl Tree {
         Ok(at)
     }
 
-    /// The name a path ends with, in a folder that must exist.
+    /// Returns the last component of a path, whose folder must exist.
     pub(super) fn name(&self, path: &Path) -> io::Result<Name> {
         let name = path.file_name().and_then(|name| name.to_str());
         let name = name.ok_or(io::ErrorKind::InvalidInput)?;
@@ -117,7 +117,7 @@ impl Tree {
         self.dirs.get(&id).is_none_or(|dir| dir.now.is_empty())
     }
 
-    /// Whether `inner` is `outer` or lies below it.
+    /// Returns whether `inner` is `outer` or lies below it.
     pub(super) fn is_within(&self, inner: DirId, outer: DirId) -> bool {
         if inner == outer {
             return true;
@@ -130,7 +130,7 @@ impl Tree {
         })
     }
 
-    /// Applies a change that has been checked.
+    /// Applies a checked change.
     pub(super) fn apply(&mut self, change: DirChange) {
         let displaced = change.apply_to(&mut self.dirs, |dir| &mut dir.now);
         if self.keeps_history {
@@ -144,7 +144,8 @@ impl Tree {
     pub(super) fn sync(&mut self, id: DirId) {
         let mut names: HashSet<Name> = HashSet::new();
         let mut durable = vec![false; self.pending.len()];
-        // From the last to the first, so that what a change builds on is durable with it (T2).
+        // From the last to the first, so that the changes a change builds on become durable with it
+        // (T2).
         for (change, durable) in self.pending.iter().zip(&mut durable).rev() {
             *durable = change.names().any(|name| name.0 == id || names.contains(name));
             if *durable {
@@ -155,7 +156,8 @@ impl Tree {
         self.settle_where(|_| durable.next().unwrap_or_default());
     }
 
-    /// Moves the changes for which `durable` holds to the durable names; the others stay pending.
+    /// Moves the changes for which `durable` returns true to the durable names. The others stay
+    /// pending.
     fn settle_where(&mut self, mut durable: impl FnMut(&DirChange) -> bool) {
         for change in std::mem::take(&mut self.pending) {
             if durable(&change) {
@@ -169,8 +171,8 @@ impl Tree {
         }
     }
 
-    /// Leaves the tree as a crash does: of the pending changes those survive that `keep` says, and
-    /// everything is durable afterwards.
+    /// Sets the tree to the state after a crash. Of the pending changes, those survive for which
+    /// `keep` returns true. Everything is durable afterwards.
     pub(super) fn settle(&mut self, mut keep: impl FnMut() -> bool) {
         let mut lost: HashSet<Name> = HashSet::new();
         self.settle_where(|change| {
@@ -187,7 +189,7 @@ impl Tree {
         self.drop_unreachable();
     }
 
-    /// Every file that has a name.
+    /// Returns every file that has a name.
     pub(super) fn files(&self) -> Vec<Arc<Inode>> {
         let mut files: Vec<_> = self
             .dirs
@@ -203,7 +205,7 @@ impl Tree {
         files
     }
 
-    /// A copy that shares nothing, with every file copied by `fork`.
+    /// Returns a copy that shares nothing. `fork` copies each file.
     pub(super) fn fork(&self, mut fork: impl FnMut(&Arc<Inode>) -> Arc<Inode>) -> Self {
         let mut node = |node: &Node| node.forked(&mut fork);
         let mut names = |names: &BTreeMap<String, Node>| {
@@ -219,7 +221,7 @@ impl Tree {
         Self { dirs, pending, leftovers, next_id: self.next_id, keeps_history: self.keeps_history }
     }
 
-    /// Takes all names as durable and keeps a history from here on.
+    /// Makes all names durable and keeps a history from here on.
     pub(super) fn begin_history(&mut self) {
         self.keeps_history = true;
         for dir in self.dirs.values_mut() {
@@ -263,7 +265,7 @@ impl DirChange {
         std::iter::once(first).chain(second)
     }
 
-    /// Applies the change to one of the two views; the node that has lost its name to it.
+    /// Applies the change to one of the two views. Returns the node that lost its name to it.
     fn apply_to(
         &self,
         dirs: &mut HashMap<DirId, Dir>,

@@ -1,9 +1,10 @@
-//! One writer and its readers, in every order and with every value that a relaxed machine may show them.
+//! Models of one writer and its readers, in every order and with every value that weak memory
+//! allows.
 
 use super::append_buffer;
 use crate::sync::{check, spawn};
 
-/// A1, A2: whoever sees a length sees the records below it whole; the length never falls.
+/// A1, A2: a reader that sees a length sees all records below it. The length never falls.
 #[test]
 fn readers_see_whole_records_in_order() {
     check(|| {
@@ -25,7 +26,7 @@ fn readers_see_whole_records_in_order() {
     });
 }
 
-/// A3, A4: whoever sees the seal sees prefix and records.
+/// A3, A4: a reader that sees the seal sees the prefix and the records.
 #[test]
 fn a_sealed_buffer_is_whole() {
     check(|| {
