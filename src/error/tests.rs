@@ -88,7 +88,7 @@ fn the_errors_of_topics_and_calls_are_sentences() {
         (Error::TopicExists { topic: "orders".into() }, "topic \"orders\" exists already"),
         (
             Error::InvalidName { name: "a/b".into(), reason: NameReason::Empty },
-            "invalid name \"a/b\": it is empty",
+            "invalid name \"a/b\": the name is empty",
         ),
         (
             Error::InvalidConfig { key: "segment.ms", value: "x".into(), expected: "a number" },

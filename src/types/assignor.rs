@@ -4,27 +4,29 @@ use std::sync::Arc;
 
 use super::TopicPartition;
 
-/// Decides which member of a group is to read which partition.
+/// Decides which member of a group reads which partition.
 ///
-/// The built-in ones are [`AssignmentStrategy`](crate::AssignmentStrategy)'s; a program may bring its own
-/// through [`ConsumerConfig::assignment_strategies`](crate::ConsumerConfig::assignment_strategies).
+/// [`AssignmentStrategy`](crate::AssignmentStrategy) names the built-in assignors. A program can
+/// supply its own through
+/// [`ConsumerConfig::assignment_strategies`](crate::ConsumerConfig::assignment_strategies).
 ///
-/// `assign` is called whenever members, subscriptions or topics changed, by whichever thread made the
-/// change, and under no lock of the engine. It should be a pure function of its argument. What makes no
-/// sense in its result is left out: partitions that do not exist or that the member does not subscribe to;
-/// of a partition that is given twice the first one counts. Partitions that are given to nobody are read
-/// by nobody. A panic goes through to the caller, and the group stays as it was assigned before.
+/// The engine calls `assign` whenever members, subscriptions or topics have changed, in the thread
+/// that made the change, and holds no lock of its own meanwhile. `assign` should be a pure function
+/// of its argument. The engine drops invalid parts of the result: partitions that do not exist or
+/// that the member does not subscribe to. If a partition is assigned twice, the first assignment
+/// counts. No member reads a partition that is not assigned. A panic propagates to the caller, and
+/// the group keeps its previous assignment.
 ///
-/// Partitions are handed over one by one, whatever the assignor: one that moves is given to its next
-/// owner when the old one has given it up. Racks, which Kafka's assignors look at, are left out: all
-/// members live in one process.
+/// The engine hands partitions over one by one with every assignor: a partition moves to its next
+/// owner only after the old owner has given it up. There are no racks, which Kafka's assignors
+/// consider, because all members live in one process.
 ///
 /// ```
 /// use std::sync::Arc;
 /// use std::time::Duration;
 /// use grouplog::{AssignmentStrategy, Assignment, Assignor, Broker, ConsumerConfig, GroupSubscription, TopicConfig};
 ///
-/// /// The first member gets everything, the others stand by.
+/// /// Gives everything to the first member. The others stand by.
 /// #[derive(Debug)]
 /// struct OneWorks;
 ///
@@ -53,15 +55,17 @@ use super::TopicPartition;
 /// # Ok::<(), grouplog::Error>(())
 /// ```
 pub trait Assignor: Send + Sync + fmt::Debug {
-    /// The name by which members agree on it, as `range`: two assignors of one name count as the same.
+    /// Returns the name by which members agree on an assignor, such as `range`. Two assignors with
+    /// the same name count as the same.
     fn name(&self) -> &str;
 
-    /// The target: for each member, in the order of [`GroupSubscription::members`], what it is to
-    /// read. Members behind the end of the list get nothing; lists behind the last member are left out.
+    /// Returns the target assignment: the partitions of each member, in the order of
+    /// [`GroupSubscription::members`]. Members beyond the end of the list get nothing. Lists beyond
+    /// the last member are ignored.
     fn assign(&self, group: &GroupSubscription) -> Assignment;
 }
 
-/// What each member is to read, in the order of [`GroupSubscription::members`].
+/// The partitions of each member, in the order of [`GroupSubscription::members`].
 pub type Assignment = Vec<Vec<TopicPartition>>;
 
 /// A group, as an [`Assignor`] sees it.
@@ -81,7 +85,8 @@ pub struct GroupSubscription {
 }
 
 impl GroupSubscription {
-    /// A group of these members, over topics with these numbers of partitions; in any order.
+    /// Creates a group of these members over topics with these numbers of partitions, each in any
+    /// order.
     pub fn new<T: Into<Arc<str>>>(
         topics: impl IntoIterator<Item = (T, u32)>,
         members: impl IntoIterator<Item = MemberSubscription>,
@@ -94,17 +99,18 @@ impl GroupSubscription {
         Self { members, topics }
     }
 
-    /// The members in the order of their ids.
+    /// Returns the members in the order of their ids.
     pub fn members(&self) -> &[MemberSubscription] {
         &self.members
     }
 
-    /// The topics that exist and that somebody subscribes to, by name, and how many partitions each has.
+    /// Returns the existing topics that at least one member subscribes to, ordered by name, with
+    /// their numbers of partitions.
     pub fn topics(&self) -> &[(Arc<str>, u32)] {
         &self.topics
     }
 
-    /// All partitions of all topics, by name and number.
+    /// Returns all partitions of all topics, ordered by name and number.
     pub fn partitions(&self) -> impl Iterator<Item = TopicPartition> {
         self.topics.iter().flat_map(|(topic, partitions)| {
             (0..*partitions).map(move |number| TopicPartition::new(Arc::clone(topic), number))
@@ -133,7 +139,7 @@ pub struct MemberSubscription {
 }
 
 impl MemberSubscription {
-    /// A member that owns nothing yet.
+    /// Creates a member that owns no partition yet.
     pub fn new<T: Into<Arc<str>>>(
         id: impl Into<Arc<str>>,
         topics: impl IntoIterator<Item = T>,
@@ -141,60 +147,63 @@ impl MemberSubscription {
         Self::shared(id.into(), Arc::new(topics.into_iter().map(Into::into).collect()))
     }
 
-    /// As [`MemberSubscription::new`], with topics that others may subscribe to as well.
+    /// Creates a member as [`MemberSubscription::new`] does, with a topic set that other members
+    /// may share.
     pub(crate) fn shared(id: Arc<str>, topics: Arc<BTreeSet<Arc<str>>>) -> Self {
         Self { id, instance_id: None, topics, owned: Vec::new(), generation: None }
     }
 
-    /// With `group.instance.id`.
+    /// Sets `group.instance.id`.
     #[must_use]
     pub fn with_instance_id(mut self, instance_id: impl Into<Arc<str>>) -> Self {
         self.instance_id = Some(instance_id.into());
         self
     }
 
-    /// With what it was to read so far.
+    /// Sets the partitions that it was assigned so far.
     #[must_use]
     pub fn with_owned(mut self, owned: impl IntoIterator<Item = TopicPartition>) -> Self {
         self.owned = owned.into_iter().collect();
         self
     }
 
-    /// With the generation in which it owned that.
+    /// Sets the generation in which it owned them.
     #[must_use]
     pub fn with_generation(mut self, generation: i32) -> Self {
         self.generation = Some(generation);
         self
     }
 
-    /// Its member id; `<client.id>-<number>`, or `<group.instance.id>-<number>` of a static member.
+    /// Returns the member id: `<client.id>-<number>`, or `<group.instance.id>-<number>` of a static
+    /// member.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// `group.instance.id`, if it is a static member.
+    /// Returns `group.instance.id` if this is a static member.
     pub fn instance_id(&self) -> Option<&str> {
         self.instance_id.as_deref()
     }
 
-    /// The topics it subscribes to, whether they exist or not.
+    /// Returns the topics it subscribes to, whether they exist or not.
     pub fn topics(&self) -> &BTreeSet<Arc<str>> {
         &self.topics
     }
 
-    /// Whether both subscribe to the same topics; cheap where the coordinator knows it.
+    /// Returns whether both subscribe to the same topics. Cheap if both share one topic set.
     pub(crate) fn same_topics(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.topics, &other.topics) || self.topics == other.topics
     }
 
-    /// What it reads, or was to read: what a sticky assignor lets it keep. Inside a group no partition is
-    /// owned by two members.
+    /// Returns the partitions that it reads or was assigned. A sticky assignor lets it keep them.
+    /// Inside a group no two members own the same partition.
     pub fn owned(&self) -> &[TopicPartition] {
         &self.owned
     }
 
-    /// The generation in which it owned that: of two claims of one partition the newer one counts. Inside
-    /// a group the claims never meet, and all members have the same one.
+    /// Returns the generation in which it owned those partitions. If two members claim one
+    /// partition, the newer claim counts. Inside a group claims never conflict, and all members
+    /// have the same generation.
     pub fn generation(&self) -> Option<i32> {
         self.generation
     }

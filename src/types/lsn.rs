@@ -2,36 +2,37 @@ use std::fmt;
 
 /// A position in the journal: the sequence number of a journal file and a byte position in it.
 ///
-/// Ordered as the frames are ordered. Never reused: a file gets a new sequence number each time it
-/// is recycled, and recovery always goes on in a new file.
+/// Positions compare in the order of the frames and are never reused. A file gets a new sequence
+/// number each time it is recycled, and recovery always continues in a new file.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub(crate) struct Lsn(u64);
 
 impl Lsn {
-    /// Before every frame.
+    /// The position before every frame.
     pub(crate) const ZERO: Self = Self(0);
 
-    /// The position `position` in the journal file with sequence number `sequence`.
+    /// Returns the position `position` in the journal file with sequence number `sequence`.
     pub(crate) const fn new(sequence: u32, position: u32) -> Self {
         Self(((sequence as u64) << 32) | position as u64)
     }
 
-    /// The sequence number of the journal file.
+    /// Returns the sequence number of the journal file.
     pub(crate) const fn sequence(self) -> u32 {
         (self.0 >> 32) as u32
     }
 
-    /// The byte position in that file.
+    /// Returns the byte position in that file.
     pub(crate) const fn position(self) -> u32 {
         self.0 as u32
     }
 
-    /// The value as it is stored and kept in atomics.
+    /// Returns the value as it is stored and kept in atomics.
     pub(crate) const fn to_u64(self) -> u64 {
         self.0
     }
 
-    /// The inverse of [`Lsn::to_u64`]: every value is a position.
+    /// Returns the position of a stored value. The inverse of [`Lsn::to_u64`], defined for every
+    /// value.
     pub(crate) const fn from_u64(value: u64) -> Self {
         Self(value)
     }

@@ -1,4 +1,5 @@
-/// What becomes of the place of a member that leaves its group: Kafka's operation of the same name (KIP-1092).
+/// What happens to a member's place when it leaves its group. Kafka's operation of the same name
+/// (KIP-1092).
 ///
 /// ```
 /// use grouplog::{Broker, ConsumerConfig, GroupMembershipOperation, TopicConfig};
@@ -15,11 +16,12 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum GroupMembershipOperation {
-    /// That of a static member is kept for `session.timeout.ms`, another's is given up.
+    /// Keeps the place of a static member for `session.timeout.ms`. Removes any other member at
+    /// once.
     #[default]
     Default,
-    /// It is given up: others get the partitions at once.
+    /// Removes the member. Others get its partitions at once.
     LeaveGroup,
-    /// It is kept for `session.timeout.ms`. Only a static member can come back to it.
+    /// Keeps the place for `session.timeout.ms`. Only a static member can return to it.
     RemainInGroup,
 }

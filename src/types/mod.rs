@@ -23,15 +23,16 @@ pub use timestamp::{Timestamp, TimestampType};
 pub use topic_id::TopicId;
 pub use topic_partition::TopicPartition;
 
-/// The number of a partition inside the engine: given at creation, never reused in a folder.
+/// The number of a partition inside the engine: assigned at creation, never reused in a folder.
 ///
-/// The journal names partitions by it, so a topic that is deleted and created again under its old
+/// The journal names partitions by it. So a topic that is deleted and created again under its old
 /// name never receives the records of the first one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct PartitionNumber(pub(crate) u32);
 
-/// What the records of a partition are counted under after each open of the folder by a writer.
+/// The number under which a writer appends the records of a partition, new with each open of the
+/// folder.
 ///
-/// Starts at 0 and rises by one with every writer that opens the folder; it is what Kafka calls the
-/// leader epoch (KIP-101, KIP-320).
+/// Starts at 0 and rises by one with every writer that opens the folder. Kafka calls it the leader
+/// epoch (KIP-101, KIP-320).
 pub(crate) type Epoch = i32;

@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// Why a topic or group name is refused.
+/// Why a topic or group name is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NameReason {
@@ -10,28 +10,28 @@ pub enum NameReason {
     TooLong,
     /// The name is `.` or `..`.
     Dots,
-    /// The name of a topic holds a character outside `[a-zA-Z0-9._-]`.
+    /// The name of a topic contains a character outside `[a-zA-Z0-9._-]`.
     Character,
-    /// The name of a group holds a control character, such as a line feed.
+    /// The name of a group contains a control character, such as a line feed.
     Control,
     /// The name, or its part before the first dot, is a device name on Windows (`CON`, `NUL`, ...).
     Reserved,
-    /// Another topic's name differs only in case, or only in `.` against `_` (Kafka refuses the
-    /// latter; the former would share a folder on file systems that fold case).
+    /// Another topic's name differs only in case, or only in `.` against `_`. Kafka rejects the
+    /// latter. The former would share a folder on file systems that fold case.
     Collides,
 }
 
 impl fmt::Display for NameReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Empty => "it is empty",
-            Self::TooLong => "it is longer than 249 bytes",
-            Self::Dots => "it is '.' or '..'",
-            Self::Character => "a topic name holds only ASCII letters, digits, '.', '_' and '-'",
-            Self::Control => "it holds a control character, such as a line feed",
-            Self::Reserved => "it is a reserved device name on Windows",
+            Self::Empty => "the name is empty",
+            Self::TooLong => "the name is longer than 249 bytes",
+            Self::Dots => "the name is '.' or '..'",
+            Self::Character => "a topic name contains only ASCII letters, digits, '.', '_' and '-'",
+            Self::Control => "the name contains a control character, such as a line feed",
+            Self::Reserved => "the name is a reserved device name on Windows",
             Self::Collides => {
-                "it differs from an existing topic only in case or in '.' against '_'"
+                "the name differs from an existing topic only in case or in '.' against '_'"
             }
         })
     }
@@ -39,8 +39,8 @@ impl fmt::Display for NameReason {
 
 const MAX_NAME_BYTES: usize = 249;
 
-/// Checks a topic name by Kafka's rule (`org.apache.kafka.common.internals.Topic`), and refuses the
-/// names that Windows reserves, so that a folder can be moved between systems.
+/// Checks a topic name by Kafka's rule (`org.apache.kafka.common.internals.Topic`). Also rejects
+/// names that Windows reserves, so a folder can move between systems.
 pub(crate) fn check_topic_name(name: &str) -> Result<(), NameReason> {
     if name.is_empty() {
         return Err(NameReason::Empty);
@@ -60,9 +60,9 @@ pub(crate) fn check_topic_name(name: &str) -> Result<(), NameReason> {
     Ok(())
 }
 
-/// Checks a group name: 1 to 249 bytes of any text without control characters. A group name never becomes
-/// part of a path. Kafka takes any text that is not empty; control characters would break the lines of logs and
-/// tables.
+/// Checks a group name: 1 to 249 bytes of any text without control characters. A group name never
+/// becomes part of a path. Kafka accepts any text that is not empty. Control characters are rejected
+/// here because they would break the lines of logs and tables.
 pub(crate) fn check_group_name(name: &str) -> Result<(), NameReason> {
     if name.is_empty() {
         return Err(NameReason::Empty);
@@ -76,7 +76,8 @@ pub(crate) fn check_group_name(name: &str) -> Result<(), NameReason> {
     Ok(())
 }
 
-/// What two topic names must not share: equal folds would share a folder or a Kafka metric name.
+/// Returns the key under which topic names must be unique. Names with equal keys would share a
+/// folder or a Kafka metric name.
 pub(crate) fn fold(name: &str) -> String {
     name.to_ascii_lowercase().replace('.', "_")
 }

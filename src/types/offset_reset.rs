@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-/// Where a partition is read from when its group has no committed offset, or when the position lies
+/// Where to start reading a partition if its group has no committed offset, or if the position lies
 /// outside the log: Kafka's `auto.offset.reset`.
 ///
 /// ```
@@ -10,15 +10,15 @@ use std::time::Duration;
 #[non_exhaustive]
 pub enum OffsetReset {
     /// From the log start offset. The default, unlike Kafka's `latest`: a new group of an embedded
-    /// queue must not miss what was sent before it was born.
+    /// queue must not miss records that were sent before it existed.
     #[default]
     Earliest,
     /// From the log end offset.
     Latest,
-    /// From the first record that is not older than this, by the wall clock when the position is
-    /// decided; from the log end offset if there is none (KIP-1106).
+    /// From the first record whose age is at most this duration, by the wall clock when the
+    /// position is decided. From the log end offset if there is no such record (KIP-1106).
     ByDuration(Duration),
-    /// Not at all: `poll` fails with [`Error::NoOffsetForPartition`](crate::Error::NoOffsetForPartition) or
+    /// Nowhere: `poll` fails with [`Error::NoOffsetForPartition`](crate::Error::NoOffsetForPartition) or
     /// [`Error::OffsetOutOfRange`](crate::Error::OffsetOutOfRange).
     None,
 }

@@ -1,9 +1,9 @@
 use super::planted;
 
-/// Tells whether the scope that holds it is left by a panic that began in it.
+/// Reports whether a panic that began in its scope is unwinding that scope.
 ///
-/// `std::thread::panicking` alone is also true in what a program's own destructors call while the
-/// thread unwinds for a reason that has nothing to do with the engine.
+/// `std::thread::panicking` alone is also true in a program's own destructors while the thread
+/// unwinds for a reason unrelated to the engine.
 #[derive(Debug)]
 pub(crate) struct PanicWatch {
     panicking_before: bool,
@@ -15,7 +15,7 @@ impl PanicWatch {
         Self { panicking_before: std::thread::panicking() }
     }
 
-    /// Asked by the destructor of the guard that holds it.
+    /// Called by the destructor of the guard that holds it.
     #[inline]
     pub(crate) fn has_panicked(&self) -> bool {
         let before = self.panicking_before && !planted("any_panic_counts");
@@ -56,6 +56,6 @@ mod tests {
         }));
         assert!(unwound.is_err());
         assert!(inside.load(Ordering::Relaxed));
-        assert!(!beside.load(Ordering::Relaxed), "begun while the thread unwound already");
+        assert!(!beside.load(Ordering::Relaxed), "started while the thread was already unwinding");
     }
 }

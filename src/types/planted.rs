@@ -1,8 +1,8 @@
-//! Guards that a test run can switch off, to show that a test fails without them.
+//! Guards that a test run can disable, to show that a test fails without them.
 
-/// Whether the guard that asks is switched off: `false`, and no code at all, unless the crate is built with
-/// `--cfg planted_faults`. Then it is so for the one fault that `GROUPLOG_PLANTED_FAULT` names; see
-/// `tests/crash/planted.sh`.
+/// Returns whether the named guard is disabled. Always `false`, and no code at all, unless the
+/// crate is built with `--cfg planted_faults`. Then it is true for the one fault that
+/// `GROUPLOG_PLANTED_FAULT` names. See `tests/crash/planted.sh`.
 #[cfg(not(planted_faults))]
 #[inline(always)]
 pub(crate) const fn planted(_fault: &str) -> bool {

@@ -20,22 +20,22 @@ impl Timestamp {
     /// No timestamp.
     pub const NONE: Self = Self(-1);
 
-    /// The timestamp `millis` milliseconds after the Unix epoch.
+    /// Creates the timestamp `millis` milliseconds after the Unix epoch.
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
 
-    /// Milliseconds since the Unix epoch.
+    /// Returns the milliseconds since the Unix epoch.
     pub const fn as_millis(self) -> i64 {
         self.0
     }
 
-    /// This timestamp moved forward, or `None` where that leaves the range of an `i64`.
+    /// Returns the timestamp `duration` later, or `None` if that exceeds the range of an `i64`.
     pub fn checked_add(self, duration: Duration) -> Option<Self> {
         i64::try_from(duration.as_millis()).ok().and_then(|d| self.0.checked_add(d)).map(Self)
     }
 
-    /// This timestamp moved back, at most to 1970.
+    /// Returns the timestamp `duration` earlier, but not before 1970.
     pub(crate) fn saturating_sub(self, duration: Duration) -> Self {
         let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         Self(self.0.saturating_sub(millis).max(0))
@@ -43,9 +43,9 @@ impl Timestamp {
 }
 
 impl From<SystemTime> for Timestamp {
-    /// Times before 1970 become 0, which Kafka's record builder demands.
+    /// Converts times before 1970 to 0, as Kafka's record builder demands.
     fn from(time: SystemTime) -> Self {
-        // Not `as_millis`: dividing 128 bits is slow, and every record is stamped.
+        // Not `as_millis`: a 128-bit division is slow, and every record gets a timestamp.
         time.duration_since(SystemTime::UNIX_EPOCH).map_or(Self(0), |since| {
             let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
             Self(seconds.saturating_mul(1000).saturating_add(i64::from(since.subsec_millis())))
@@ -59,16 +59,17 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Where the timestamps of a topic's records come from: Kafka's `message.timestamp.type`.
+/// The source of the timestamps of a topic's records: Kafka's `message.timestamp.type`.
 ///
 /// ```
 /// assert_eq!(grouplog::TimestampType::default(), grouplog::TimestampType::CreateTime);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum TimestampType {
-    /// The producer sets it, or `send` takes the wall clock.
+    /// The producer sets the timestamp, or `send` reads the wall clock.
     #[default]
     CreateTime,
-    /// The engine sets it when the record is appended; a record's own timestamp is ignored.
+    /// The engine sets the timestamp when it appends the record. A timestamp in the record is
+    /// ignored.
     LogAppendTime,
 }

@@ -1,8 +1,8 @@
 use std::fmt;
 
-/// The identity of a topic: 16 random bytes, given at creation and never reused.
+/// The identity of a topic: 16 random bytes, assigned at creation and never reused.
 ///
-/// Written as Kafka writes it (`org.apache.kafka.common.Uuid`): URL-safe base64 without padding, 22
+/// Its text form is Kafka's (`org.apache.kafka.common.Uuid`): URL-safe base64 without padding, 22
 /// characters.
 ///
 /// ```
@@ -14,23 +14,24 @@ use std::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicId([u8; 16]);
 
-/// A text that is not a topic id.
+/// The error for text that is not a topic id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ParseTopicIdError;
 
 impl TopicId {
-    /// The id with these bytes.
+    /// Creates the id with these bytes.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes of the id.
+    /// Returns the bytes of the id.
     pub const fn to_bytes(self) -> [u8; 16] {
         self.0
     }
 
-    /// The id as 32 lower-case hexadecimal digits, as in the name of a folder marked for deletion.
+    /// Returns the id as 32 lower-case hexadecimal digits, as in the name of a folder marked for
+    /// deletion.
     pub(crate) fn to_hex(self) -> String {
         use fmt::Write as _;
         self.0.iter().fold(String::with_capacity(32), |mut s, b| {
@@ -44,7 +45,8 @@ impl TopicId {
 impl fmt::Display for TopicId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = u128::from_be_bytes(self.0);
-        // 128 bits are 21 full groups of six and two bits more, left-aligned in the last digit.
+        // 128 bits are 21 full groups of six bits and two more bits, left-aligned in the last
+        // digit.
         for shift in (2..=122).rev().step_by(6) {
             f.write_str(digit((value >> shift) as u8 & 63))?;
         }

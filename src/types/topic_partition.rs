@@ -16,22 +16,22 @@ pub struct TopicPartition {
 }
 
 impl TopicPartition {
-    /// Partition number `partition` of the topic `topic`.
+    /// Creates the partition number `partition` of the topic `topic`.
     pub fn new(topic: impl Into<Arc<str>>, partition: u32) -> Self {
         Self { topic: topic.into(), partition }
     }
 
-    /// The topic's name.
+    /// Returns the topic's name.
     pub fn topic(&self) -> &str {
         &self.topic
     }
 
-    /// The topic's name, to be shared.
+    /// Returns the topic's name as a shared string.
     pub(crate) fn topic_name(&self) -> &Arc<str> {
         &self.topic
     }
 
-    /// The partition's number within the topic, from 0.
+    /// Returns the partition's number within the topic, from 0.
     pub fn partition(&self) -> u32 {
         self.partition
     }
