@@ -1,6 +1,6 @@
-//! Every bit of every header: of batches in sealed segments and in the active one, of checkpoints, of journal
-//! files and frames. Whatever is flipped, opening and reading give a typed error or what was written, never
-//! anything else, in both ways of reading.
+//! Flips every bit of every header: of batches in sealed segments and in the active one, of
+//! checkpoints, and of journal files and frames. Opening and reading must return a typed error or
+//! the written data, and never anything else, in both read modes.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::journal_file::{self, lsn};
 use crate::life::{Setup, config};
 use crate::script;
 
-/// The end offset that the last checkpoint knows.
+/// The end offset in the last checkpoint.
 const CHECKPOINTED: i64 = 62;
 const BATCH_HEADER: usize = 61;
 const CHECKPOINT_HEADER: usize = 44;
@@ -28,7 +28,7 @@ const JOURNAL_HEADER: usize = 72;
 /// Offset, leader epoch, timestamp, key and value.
 type Seen = (i64, i32, i64, Option<Vec<u8>>, Option<Vec<u8>>);
 
-/// A folder as a kill left it, all of it known to be synced, and its records.
+/// A folder after a kill, with everything known to be synced, and its records.
 struct Folder {
     memory: Memory,
     records: Vec<Seen>,
@@ -66,11 +66,11 @@ impl Folder {
         };
         send(&broker, 30);
         broker.close().unwrap();
-        // In a later epoch, partly in the active segment, partly in the journal alone.
+        // In a later epoch, partly in the active segment and partly in the journal alone.
         let broker = open();
         send(&broker, CHECKPOINTED - 30);
         broker.checkpoint().unwrap();
-        // The last one tells that the others are synced.
+        // The last frame records that the others are synced.
         send(&broker, 4);
         send(&broker, 1);
         let mut records = Vec::new();
@@ -81,7 +81,7 @@ impl Folder {
         folder
     }
 
-    /// The log files in order.
+    /// Returns the log files in order.
     fn segments(&self) -> Vec<PathBuf> {
         let names = self.memory.list(Path::new("t-0")).unwrap();
         let logs = names
@@ -90,8 +90,8 @@ impl Folder {
         logs.map(|entry| Path::new("t-0").join(entry.name)).collect()
     }
 
-    /// Flips a bit, and checks what comes of it; whether it was noticed. All records must be there, or an
-    /// error, where `whole`; else the end may be missing.
+    /// Flips a bit and checks the result. If `whole`, all records must exist or there must be an
+    /// error. Otherwise the end may be missing. Returns whether the flip was noticed.
     fn flip(
         &self,
         place: (&Path, usize, usize),
@@ -139,8 +139,8 @@ impl Folder {
 }
 
 impl Folder {
-    /// Damage of a partition names the offsets that are lost. Behind them are those records that were
-    /// written, up to the end.
+    /// Checks the records after damage. The error names the lost offsets, and every record after them
+    /// is readable up to the end.
     fn read_behind(&self, broker: &Broker, error: &Error, reached: i64, place: &str) {
         let Error::Corrupt(damage) = error else { return };
         let Some((first, last)) = damage.offsets.filter(|_| damage.partition.is_some()) else {
@@ -160,7 +160,7 @@ fn is_typed(error: &Error) -> bool {
     error.is_corruption() || matches!(error, Error::UnsupportedFormat { .. })
 }
 
-/// Everything from `from` on, up to the first error.
+/// Reads everything from `from` on, up to the first error.
 fn read(broker: &Broker, from: i64, seen: &mut Vec<Seen>) -> grouplog::Result<()> {
     let mut consumer: Consumer = broker.consumer_with(ConsumerConfig::new())?;
     consumer.assign([partition()])?;
@@ -179,7 +179,7 @@ fn read(broker: &Broker, from: i64, seen: &mut Vec<Seen>) -> grouplog::Result<()
     }
 }
 
-/// The batches of a segment: position and header.
+/// Returns the batches of a segment: position and header.
 fn batches(bytes: &[u8]) -> Vec<(usize, BatchHeader)> {
     let (mut all, mut at) = (Vec::new(), 0);
     while at < bytes.len() {
@@ -197,11 +197,11 @@ fn batch_headers(mode: ReadMode) {
     let [.., sealed, active] = segments.as_slice() else { panic!("{segments:?}") };
     for path in [sealed, active] {
         let mut all = batches(&read_file(&folder.memory, path));
-        // Behind the checkpoint the journal counts alone: what is in the segment is cut off.
+        // Above the checkpointed end only the journal counts: recovery truncates the segment there.
         all.retain(|(_, header)| header.next_offset() <= CHECKPOINTED);
         assert!(all.len() >= 3, "{} batches in {}", all.len(), path.display());
         for (at, header) in [all[0], all[1], all[all.len() - 1]] {
-            // From the front, into the batch, to its last record, and behind it.
+            // Reads from the start, from inside the batch, from its last record, and from after it.
             let from = [0, header.base_offset, header.last_offset(), header.next_offset()];
             for byte in at..at + BATCH_HEADER {
                 for bit in 0..8 {
@@ -248,7 +248,7 @@ fn every_bit_of_the_journals_headers_is_noticed_or_harmless() {
     for file in &files {
         let mut headers = vec![(0..JOURNAL_HEADER, true)];
         headers.extend(file.frames.iter().map(|frame| {
-            // Of the last frame nothing tells that it was synced: it may be a torn tail.
+            // No later frame records that the last frame was synced, so it may be a torn write.
             let whole = lsn(file.sequence, frame.end) <= known;
             (frame.position..frame.position + journal_file::FRAME_HEADER, whole)
         }));

@@ -1,5 +1,5 @@
-//! The campaign: every script is crashed at every call that changes files, in every way, and what the
-//! crash left is recovered, crashed during that, and recovered again.
+//! The campaign crashes every script at every call that changes files, in every way. It recovers
+//! what each crash left, crashes during that recovery, and recovers again.
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
@@ -17,22 +17,22 @@ use crate::life::{End, Life, Setup};
 use crate::oracle::History;
 use crate::script::{Script, Step};
 
-/// How much of everything is tried.
+/// How much of everything the campaign tries.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
-    /// Of so many calls of the first life one is crashed at.
+    /// Crashes at one of this many calls of the first life.
     pub(crate) stride: u64,
-    /// So many seeds for each kind of crash that has some; with 0 the kinds take turns.
+    /// The number of seeds for each kind of crash that uses one. With 0 the kinds take turns.
     pub(crate) seeds: u64,
-    /// Up to so many states are tried one by one, as a power of two; with 0 none are.
+    /// The largest number of states to enumerate, as a power of two. With 0 none are.
     pub(crate) state_bits: u32,
-    /// Whether the opening after each kill is crashed at every call.
+    /// Whether to crash the opening after each kill at every call.
     pub(crate) recoveries: bool,
-    /// So many crashes in a row at most.
+    /// The maximum number of crashes in a row.
     pub(crate) depth: usize,
-    /// Of so many crashed states one is crashed again in its next life ...
+    /// One of this many crashed states is crashed again in its next life ...
     pub(crate) deeper_stride: u64,
-    /// ... at so many of its calls.
+    /// ... at this many of its calls.
     pub(crate) deeper_points: u64,
 }
 
@@ -56,8 +56,8 @@ impl Plan {
         deeper_points: u64::MAX,
     };
 
-    /// The short one, or with `GROUPLOG_CRASH=full` the long one. Of short scripts all states are always
-    /// tried.
+    /// Returns the short plan, or the long one with `GROUPLOG_CRASH=full`. Of short scripts all
+    /// states are always tried.
     pub(crate) fn from_env(script: &Script) -> Self {
         if Self::is_full() {
             return Self { recoveries: script.is_short, ..Self::FULL };
@@ -67,7 +67,8 @@ impl Plan {
         Self { state_bits, recoveries, ..Self::SHORT }
     }
 
-    /// For scripts that are run many times over, with another thread at another place each time.
+    /// Returns the plan for scripts that run many times, each with another thread stopped at
+    /// another place.
     pub(crate) fn beside_from_env() -> Self {
         if Self::is_full() {
             Self { depth: 1, ..Self::FULL }
@@ -76,29 +77,29 @@ impl Plan {
         }
     }
 
-    /// Whether everything is to be tried.
+    /// Returns whether to try everything.
     pub(crate) fn is_full() -> bool {
         std::env::var("GROUPLOG_CRASH").is_ok_and(|wanted| wanted == "full")
     }
 
-    /// Of so many calls that a checkpoint can be stopped at, it is stopped at one.
+    /// A checkpoint is stopped at one of this many possible calls.
     pub(crate) fn pauses_from_env() -> usize {
         if Self::is_full() { 1 } else { 2 }
     }
 }
 
-/// So many states at one call are few: all of them are tried, as a power of two.
+/// Up to this many states at one call, as a power of two, all of them are tried.
 const STATE_BITS: u32 = 8;
 
-/// With so few steps the short plan crashes openings, too.
+/// Up to this many steps, the short plan crashes openings too.
 const FEW_STEPS: usize = 5;
 
-/// What was done, for the log of the run.
+/// Counts for the log of the run.
 #[derive(Debug, Default)]
 struct Tally {
     states: [u64; 4],
     known: u64,
-    /// Calls of the first life that it was crashed at, and how many of them in all ways.
+    /// The calls at which the first life was crashed, and how many of them in all ways.
     calls: u64,
     exhausted: u64,
 }
@@ -110,11 +111,11 @@ pub(crate) struct Campaign<'a> {
     plan: Plan,
     random: SeededRandom,
     tally: Tally,
-    /// States after power loss that were verified already, and how many changes they hold.
+    /// Verified states after power loss, and how many changes each contains.
     verified: HashMap<u64, usize>,
 }
 
-/// A life's beginning: what a crash left, and what is known of it.
+/// The beginning of a life: what a crash left, and what is known about it.
 struct Start {
     memory: Memory,
     history: History,
@@ -138,7 +139,7 @@ impl<'a> Campaign<'a> {
     /// Runs all of it.
     ///
     /// # Panics
-    /// At the first state that breaks a promise, with what is needed to see it again.
+    /// Panics at the first state that breaks a promise, with everything necessary to repeat it.
     pub(crate) fn run(&mut self) {
         self.explore(&mut Vec::new(), &Start::new);
         if self.plan.recoveries {
@@ -151,8 +152,8 @@ impl<'a> Campaign<'a> {
         );
     }
 
-    /// What a kill leaves may be in the cache of the system alone, and recovery relies on what it reads: so
-    /// power fails at each call of the opening after each kill.
+    /// Fails the power at each call of the opening after each kill. What a kill leaves may be only
+    /// in the system's cache, and recovery relies on what it reads.
     fn crash_recoveries(&mut self) {
         let (whole, _) = self.live(&Start::new(), 0, None, &[]);
         for op in 1..=whole.ops() {
@@ -169,7 +170,7 @@ impl<'a> Campaign<'a> {
         }
     }
 
-    /// How many calls opening takes.
+    /// Returns how many calls opening takes.
     fn opening(&self, start: Start) -> u64 {
         let Start { memory, mut history, promised } = start;
         if let Err(end) = Life::begin(&memory, self.setup, &mut history, promised, 1) {
@@ -178,7 +179,7 @@ impl<'a> Campaign<'a> {
         memory.ops()
     }
 
-    /// Goes the way of a failure again.
+    /// Repeats the crashes of a failure.
     pub(crate) fn replay(&mut self, path: &[Point]) {
         let mut start = Start::new();
         for (depth, point) in path.iter().enumerate() {
@@ -212,7 +213,8 @@ impl<'a> Campaign<'a> {
         Start { memory: kind.of(end), history, promised: found }
     }
 
-    /// At which calls the life is crashed: all of the first one, some of those after a crash.
+    /// Returns the calls at which to crash the life: all of the first one, some of those after a
+    /// crash.
     fn points(&self, depth: usize, ops: u64) -> Vec<u64> {
         if depth == 0 {
             let first = 1 + self.random.next_u64() % self.plan.stride;
@@ -225,7 +227,7 @@ impl<'a> Campaign<'a> {
         (0..count).map(|_| 1 + self.random.next_u64() % ops.max(1)).collect()
     }
 
-    /// In which ways the life is crashed; what that leaves where it is known already.
+    /// Returns the ways in which to crash the life, with the states that are already known.
     fn outcomes(&mut self, end: &Memory, depth: usize) -> Vec<(Kind, Option<Memory>)> {
         let mut outcomes: Vec<_> =
             self.kinds(end, depth).into_iter().map(|kind| (kind, None)).collect();
@@ -272,7 +274,7 @@ impl<'a> Campaign<'a> {
         kinds
     }
 
-    /// One life, to its end or to the call that it is crashed at.
+    /// Runs one life, to its end or to the call at which it crashes.
     fn live(
         &self,
         start: &Start,
@@ -301,7 +303,7 @@ impl<'a> Campaign<'a> {
         }
     }
 
-    /// The script's steps, or those after a crash if it left the topic that they work with.
+    /// Returns the script's steps, or those after a crash if the crash left their topic.
     fn steps(&self, depth: usize, life: &Life) -> &'a [Step] {
         match depth {
             0 => &self.script.steps,
@@ -310,7 +312,7 @@ impl<'a> Campaign<'a> {
         }
     }
 
-    /// Verifies one state; how many changes it holds.
+    /// Verifies one state. Returns how many changes it contains.
     fn judge(
         &mut self,
         kind: Kind,
@@ -321,7 +323,7 @@ impl<'a> Campaign<'a> {
     ) -> usize {
         let state = state.unwrap_or_else(|| kind.of(end));
         let promised = history.promised(kind.is_power_loss());
-        // After a kill there is more to a state than its bytes: what of it is synced.
+        // After a kill a state is more than its bytes: it includes which of them are synced.
         let print = kind.is_power_loss().then(|| fingerprint(&state));
         if let Some(&found) = print.and_then(|print| self.verified.get(&print)) {
             self.tally.known += 1;
@@ -359,7 +361,7 @@ fn fingerprint(memory: &Memory) -> u64 {
     let mut hasher = DefaultHasher::new();
     for (path, bytes) in folder::contents(memory) {
         (path, bytes.len()).hash(&mut hasher);
-        // Most of a folder are zeros, and this is most of the work with states that are known.
+        // Most of a folder is zeros, and this takes most of the time for known states.
         let units = bytes.chunks(ZEROS.len()).enumerate();
         for (at, unit) in units.filter(|(_, unit)| **unit != ZEROS[..unit.len()]) {
             (at, unit).hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! What must hold of every state that a crash left.
+//! The checks on every state that a crash left.
 
 use std::sync::Arc;
 
@@ -11,13 +11,13 @@ use crate::life::{End, Life, Setup, place};
 use crate::observe::observe;
 use crate::oracle::History;
 
-/// Opens what a crash left and holds it to every promise; how many changes were found. The state
-/// itself is used up.
+/// Opens what a crash left and checks every promise. Returns how many changes were found. Consumes
+/// the state.
 ///
-/// I1, I2, I5: one prefix of all changes explains records, offsets and topics, and all that was promised
-/// is in it. I3, I4: see `observe`. I6: closed and opened again it is the same, and clean. I7: the folder
-/// holds nothing else. I8: appends go on at the log end; what is acknowledged as `Synced` right after
-/// recovery survives the next power loss (hazard H8).
+/// I1, I2, I5: one prefix of all changes explains records, offsets and topics, and it contains
+/// everything promised. I3, I4: see `observe`. I6: closed and opened again, the folder is the same
+/// and clean. I7: the folder contains nothing else. I8: appends continue at the log end, and a
+/// record acknowledged as `Synced` right after recovery survives the next power loss (hazard H8).
 pub(crate) fn verify(
     memory: &Memory,
     setup: Setup,
@@ -46,7 +46,7 @@ fn verify_all(
 
     let all = history.attempted();
     let mut life = Life::begin(&lost, setup, &mut history, all, 101)?;
-    // Said last: what is lost says more than what is left over.
+    // Reported last: a loss is more important than a leftover.
     tidy.map_err(End::Violation)?;
     folder::check(&lost, &life.broker, setup.files).map_err(End::Violation)?;
     life.close()?;
@@ -70,7 +70,7 @@ fn verify_all(
     Ok(found)
 }
 
-/// One record for each partition, the last one `Synced`.
+/// Sends one record to each partition, the last one `Synced`.
 fn append_everywhere(life: &mut Life) -> Result<(), End> {
     let topics = life.history.state().topics.clone();
     if topics.is_empty() {

@@ -1,6 +1,6 @@
-//! What an opening cuts and removes is in the cache of the system alone until its checkpoint. Where it is killed
-//! before that, the next one finds nothing to cut; and still, once the folder is closed, power loss must not
-//! bring back what was cut.
+//! Until its checkpoint, what an opening truncates and removes is only in the system's cache. If it
+//! is killed before that, the next opening finds nothing to truncate. Still, once the folder is
+//! closed, power loss must not bring the truncated bytes back.
 
 use grouplog::storage::{Crash, Memory};
 use grouplog::time::SeededRandom;
@@ -11,8 +11,8 @@ use crate::life::{End, Life, Setup};
 use crate::oracle::History;
 use crate::script::{self, Step};
 
-/// Some records in the checkpoint, and more behind it, in the segment and in a new one, of which nothing is
-/// synced.
+/// Some records in the checkpoint, and more after it, in the segment and in a new one. Nothing of
+/// the latter is synced.
 fn steps() -> Vec<Step> {
     let config = TopicConfig::new().segment_bytes(4096).index_interval_bytes(256);
     let create = Step::Create { topic: "a", config, partitions: 1 };
@@ -40,7 +40,8 @@ fn a_closed_folder_holds_what_its_checkpoint_says_though_openings_were_cut_short
     }
 }
 
-/// Kills the opening of a folder at each of its calls, if it has something to cut; how many those are.
+/// Kills the opening of a folder at each of its calls, if it has something to truncate. Returns the
+/// number of those calls.
 fn cut_each_opening_short(lost: &Memory, setup: Setup, history: &History) -> u64 {
     let copy = || lost.crash(Crash::KeepAll, &SeededRandom::new(0));
     let whole = copy();

@@ -1,5 +1,5 @@
-//! Damage to what is known to be synced: a folder is refused as a whole or reads as it was, and in no
-//! case is anything deleted (I9, hazards H11 and H12).
+//! Damage to what is known to be synced. Opening must reject the whole folder or read it as it was.
+//! It must never delete anything (I9, hazards H11 and H12).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::observe::observe;
 use crate::oracle::{History, State};
 use crate::script::{self, Step};
 
-/// A folder as a kill left it, and what is in it.
+/// Returns a folder after a kill, and its content.
 fn folder(mode: JournalMode, steps: &[Step]) -> (Memory, State) {
     let memory = Memory::crash_simulating(1);
     let mut life = Life::begin(&memory, setup(mode), &mut History::default(), 0, 0).unwrap();
@@ -30,7 +30,7 @@ fn setup(mode: JournalMode) -> Setup {
     Setup { mode, files: script::FILES }
 }
 
-/// A copy that shares nothing.
+/// Returns a copy that shares nothing.
 fn copy(memory: &Memory) -> Memory {
     memory.crash(Crash::KeepAll, &SeededRandom::new(0))
 }
@@ -45,7 +45,7 @@ fn open(memory: &Memory) -> grouplog::Result<Broker> {
     Broker::open_storage(Arc::new(memory.clone()), config(setup(JournalMode::Write), 9))
 }
 
-/// Opening finds the damage, and leaves everything as it is.
+/// Checks that opening finds the damage and leaves everything unchanged.
 fn refused(folder: &Memory, path: &Path, at: usize) {
     let memory = copy(folder);
     flip(&memory, path, at);
@@ -57,7 +57,7 @@ fn refused(folder: &Memory, path: &Path, at: usize) {
     assert!(contents(&memory) == before, "byte {at} of {}: the folder changed", path.display());
 }
 
-/// Whatever opening makes of the damage, no record is different. Whether it was found.
+/// Checks that the damage never changes a record. Returns whether opening found it.
 fn found_or_harmless(folder: &Memory, state: &State, path: &Path, at: usize) -> bool {
     let memory = copy(folder);
     flip(&memory, path, at);
@@ -78,7 +78,7 @@ fn found_or_harmless(folder: &Memory, state: &State, path: &Path, at: usize) -> 
     }
 }
 
-/// Frames below what a later frame knows to be synced, with their files.
+/// Returns the frames below the position that a later frame records as synced, with their files.
 fn known_synced(folder: &Memory) -> Vec<(PathBuf, Frame)> {
     let files = journal_file::read(folder);
     let frames = files.iter().flat_map(|file| file.frames.iter().map(move |frame| (file, frame)));

@@ -1,4 +1,4 @@
-//! What lies in the folder must be what the broker says, byte for byte, and nothing else (I7).
+//! Checks that the folder contains what the broker reports, byte for byte, and nothing else (I7).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,8 +16,8 @@ const ROOT_FILES: [&str; 7] = [
     "reserve",
 ];
 
-/// Openings after crashes may have made two files beyond the journal's limit: one to go on in, and one
-/// that the next opening could go on in.
+/// Openings after crashes may have created two files beyond the journal's limit: one to continue
+/// in, and one in which the next opening could continue.
 const FILES_BEYOND: u64 = 2;
 
 /// Checks the folder of a broker whose last change is in a checkpoint.
@@ -60,8 +60,8 @@ fn check_journal(memory: &Memory, files: u64) -> Result<(), String> {
     if bytes > most { Err(format!("the journal takes {bytes} bytes")) } else { Ok(()) }
 }
 
-/// The log files hold whole batches, end to end, from the one with the log start to the log end. How many
-/// there are.
+/// Checks that the log files contain whole batches, end to end, from the one with the log start to
+/// the log end. Returns the number of log files.
 fn check_folder(
     memory: &Memory,
     folder: &Path,
@@ -120,7 +120,7 @@ fn check_folder(
     Ok(bases.len())
 }
 
-/// Whether that is Kafka's file of epochs: version, count, and a line for each epoch.
+/// Returns whether `text` is Kafka's file of epochs: version, count, and a line for each epoch.
 fn is_export(text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text);
     let lines: Vec<&str> = text.lines().collect();
@@ -132,7 +132,7 @@ fn extension(name: &str) -> &str {
     name.split_once('.').map_or("", |(_, extension)| extension)
 }
 
-/// Walks Kafka's batches; the offset behind the last one.
+/// Walks Kafka's batches. Returns the offset after the last one.
 fn check_log(bytes: &[u8], base: i64) -> Result<i64, String> {
     let (mut at, mut next) = (0, base);
     while at < bytes.len() {
@@ -149,7 +149,7 @@ fn check_log(bytes: &[u8], base: i64) -> Result<i64, String> {
     if at == bytes.len() { Ok(next) } else { Err("the last batch is cut".to_owned()) }
 }
 
-/// All files with their bytes, but for the lock, to compare a folder before and after.
+/// Returns all files with their bytes, except for the lock, to compare a folder before and after.
 pub(crate) fn contents(memory: &Memory) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
     let mut folders = vec![PathBuf::new()];
@@ -158,7 +158,7 @@ pub(crate) fn contents(memory: &Memory) -> BTreeMap<PathBuf, Vec<u8>> {
             let path = folder.join(&entry.name);
             match entry.kind {
                 FileKind::Dir => {
-                    // A folder counts even where nothing is in it.
+                    // An empty folder counts too.
                     files.insert(path.join("."), Vec::new());
                     folders.push(path);
                 }
@@ -176,7 +176,7 @@ fn list(memory: &Memory, folder: &Path) -> Vec<grouplog::storage::DirEntry> {
     memory.list(folder).unwrap()
 }
 
-/// The bytes of a file.
+/// Returns the bytes of a file.
 pub(crate) fn read_file(memory: &Memory, path: &Path) -> Vec<u8> {
     let file = memory.open(path, OpenMode::Read).unwrap();
     let mut bytes = vec![0; file.len().unwrap() as usize];

@@ -1,4 +1,4 @@
-//! A storage that stops one thread before one of its calls, so that two threads meet at the same point
+//! A storage that stops one thread before one of its calls. So two threads meet at the same point
 //! in every run.
 
 use std::path::{Path, PathBuf};
@@ -28,22 +28,22 @@ struct Turn {
 }
 
 impl Turnstile {
-    /// The thread that asks for it will be stopped before its `pause`-th call.
+    /// Stops the thread that requests it before its `pause`-th call.
     pub(crate) fn arm(&self, pause: u32) {
         *self.lock() = Turn { calls_before: pause, ..Turn::default() };
     }
 
-    /// The thread of this name will be stopped before its first call.
+    /// Stops the thread with this name before its first call.
     pub(crate) fn arm_for(&self, name: &'static str) {
         *self.lock() = Turn { watched_name: Some(name), ..Turn::default() };
     }
 
-    /// The calling thread is the one to be stopped.
+    /// Makes the calling thread the one to stop.
     pub(crate) fn watch_me(&self) {
         self.lock().watched = Some(std::thread::current().id());
     }
 
-    /// The watched thread has nothing more to do.
+    /// Notes that the watched thread has no more work.
     pub(crate) fn done(&self) {
         self.lock().done = true;
         self.changed.notify_all();
@@ -57,20 +57,20 @@ impl Turnstile {
         }
     }
 
-    /// Lets the watched thread go on.
+    /// Lets the watched thread continue.
     pub(crate) fn open(&self) {
         self.lock().open = true;
         self.changed.notify_all();
     }
 
-    /// Makes a call. After one that fails nobody is held up: whoever made it may go on to wait for the
-    /// thread that is.
+    /// Makes a call. After a failed call the gate stops no thread: the caller may next wait for the
+    /// stopped one.
     fn pass<T>(&self, call: impl FnOnce() -> Result<T>) -> Result<T> {
         self.wait_turn();
         self.look(call)
     }
 
-    /// Makes a call that changes nothing.
+    /// Makes a read-only call.
     fn look<T>(&self, call: impl FnOnce() -> Result<T>) -> Result<T> {
         let result = call();
         if result.is_err() {
@@ -103,7 +103,7 @@ impl Turnstile {
     }
 }
 
-/// A [`Memory`] behind a turnstile.
+/// A [`Memory`] behind the gate.
 #[derive(Debug)]
 pub(crate) struct Gated {
     pub(crate) inner: Memory,

@@ -1,5 +1,6 @@
-//! The n-th change of files fails, for n = 1, 2, ... until a run no longer gets there: once, and from then
-//! on. Whatever call says so, nothing that was acknowledged is lost, and nothing that was refused appears.
+//! Makes the n-th change of files fail, for n = 1, 2, ... until a run makes fewer changes: once,
+//! and from then on. Whichever call reports the failure, no acknowledged change is lost, and no
+//! refused change appears.
 
 use std::io;
 
@@ -13,12 +14,13 @@ use crate::life::{End, Life, Setup};
 use crate::oracle::History;
 use crate::script::{self, Script, Step};
 
-/// EIO, ENOSPC and EMFILE, of which two have no name of their own.
+/// EIO, ENOSPC and EMFILE, of which two have no `ErrorKind` of their own.
 fn kinds() -> [io::ErrorKind; 3] {
     [5, 28, 24].map(|number| io::Error::from_raw_os_error(number).kind())
 }
 
-/// Does the steps, and goes on behind those that the fault makes fail; whether it was met.
+/// Does the steps and continues after those that the fault makes fail. Returns whether the fault
+/// was met.
 fn run(script: &Script, setup: Setup, memory: &Memory, history: &mut History, op: u64) -> bool {
     let met = || memory.ops() >= op;
     let mut life = match Life::begin(memory, setup, history, 0, 0) {
@@ -30,7 +32,7 @@ fn run(script: &Script, setup: Setup, memory: &Memory, history: &mut History, op
         let before = life.history.attempted();
         match life.run(std::slice::from_ref(step)) {
             Ok(()) => {}
-            // Nobody knows whether it is there, or the folder is closed: nothing more is written.
+            // The change may or may not exist, or the folder is closed: nothing more is written.
             Err(End::Violation(what))
                 if met() && (what.contains("Indeterminate") || matches!(step, Step::Reopen)) =>
             {
@@ -55,7 +57,7 @@ fn fail_each(script: &Script, mode: JournalMode) {
         let mut met = false;
         for (number, kind) in kinds().into_iter().enumerate() {
             for persistent in [false, true] {
-                // The kinds take turns where not everything is tried.
+                // The kinds take turns unless everything is tried.
                 let turn = (op + u64::from(persistent)) % 3 == number as u64;
                 if !turn && !Plan::is_full() {
                     continue;

@@ -1,4 +1,4 @@
-//! Journal files read by their documented format, apart from the engine's own reader.
+//! A reader of journal files by their documented format, independent of the engine's own.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use grouplog::storage::{Memory, Storage};
 
 use crate::folder::read_file;
 
-/// A journal file with a life of its own.
+/// A journal file in use, with its sequence number and frames.
 #[derive(Debug)]
 pub(crate) struct JournalFile {
     pub(crate) path: PathBuf,
@@ -15,7 +15,7 @@ pub(crate) struct JournalFile {
     pub(crate) frames: Vec<Frame>,
 }
 
-/// Where a frame lies, and what it knows to be synced.
+/// The place of a frame, and what it records as synced.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Frame {
     pub(crate) position: usize,
@@ -29,7 +29,7 @@ pub(crate) struct Frame {
 const FIRST_FRAME: usize = 4096;
 pub(crate) const FRAME_HEADER: usize = 32;
 
-/// All journal files with a valid magic, by sequence.
+/// Returns all journal files with a valid magic, by sequence number.
 pub(crate) fn read(memory: &Memory) -> Vec<JournalFile> {
     let folder = Path::new("journal");
     let mut files = Vec::new();
@@ -64,18 +64,20 @@ fn frames(bytes: &[u8], sequence: u32) -> Vec<Frame> {
     frames
 }
 
-/// A position in the journal as it is stored.
+/// Returns a position in the journal as it is stored.
 pub(crate) fn lsn(sequence: u32, position: usize) -> u64 {
     u64::from(sequence) << 32 | position as u64
 }
 
-/// A header of a frame without payload, right in everything but the salt, which its author cannot know.
+/// Returns the header of a frame without payload. Everything but the salt is right, because its
+/// author cannot know the salt.
 pub(crate) fn look_alike(sequence: u32, position: usize) -> [u8; FRAME_HEADER] {
     let mut header = [0; FRAME_HEADER];
     header[4] = 3;
     header[8..16].copy_from_slice(&lsn(sequence, position).to_be_bytes());
     header[16..24].copy_from_slice(&lsn(sequence, position).to_be_bytes());
-    // The salt would stand where the checksum goes: nothing is what is there without one.
+    // The checksum is computed with the salt in the checksum's own place. Without the salt that
+    // place holds zeros.
     let crc = crc32fast::hash(&header);
     header[28..].copy_from_slice(&crc.to_be_bytes());
     header

@@ -1,4 +1,4 @@
-//! The ways in which a process or a machine ends, each as one reproducible choice.
+//! The ways in which a process or machine ends, each as one reproducible choice.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,11 +14,11 @@ pub(crate) enum Kind {
     KeepAll,
     Subset(usize, u64),
     Torn(u64),
-    /// One of all the states that there are for units of so many bytes.
+    /// One of all possible states, for units of this many bytes.
     State(usize, usize),
 }
 
-/// So many states are enumerated instead of sampled, as a power of two.
+/// Up to this many states are enumerated instead of sampled, as a power of two.
 const STATES_MAX_BITS: u32 = 12;
 
 impl Kind {
@@ -26,12 +26,12 @@ impl Kind {
         !matches!(self, Self::Kill(_))
     }
 
-    /// Whether it is one of the states after power loss, chosen by chance.
+    /// Returns whether it is a state after power loss that is chosen at random.
     pub(crate) fn is_sampled(self) -> bool {
         matches!(self, Self::Subset(..) | Self::LoseAll | Self::KeepAll)
     }
 
-    /// What it leaves.
+    /// Returns what it leaves.
     pub(crate) fn of(self, memory: &Memory) -> Memory {
         let by = |crash, seed| memory.crash(crash, &SeededRandom::new(seed));
         match self {

@@ -1,4 +1,5 @@
-//! A life: a folder is opened, a program works with it, and at some call that changes files it ends.
+//! A life: a folder is opened, a program uses it, and the life ends at some call that changes
+//! files.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -18,19 +19,19 @@ use crate::observe::observe;
 use crate::oracle::{Change, History, Place, RecordModel};
 use crate::script::Step;
 
-/// The time stands still at this.
+/// The fixed time of all lives.
 pub(crate) const NOW: i64 = 1_700_000_000_000;
 
-/// Why a life ended before its steps did.
+/// Why a life ended before its steps.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// The crash that was asked for came.
+    /// The requested crash happened.
     Crash,
     /// The engine broke a promise.
     Violation(String),
 }
 
-/// An open folder, what is known of it, and the means to work with it.
+/// An open folder, what is known about it, and the means to use it.
 #[derive(Debug)]
 pub(crate) struct Life {
     pub(crate) memory: Memory,
@@ -38,29 +39,29 @@ pub(crate) struct Life {
     pub(crate) broker: Broker,
     turnstile: Arc<Turnstile>,
     setup: Setup,
-    /// The time of this life, where it can be moved.
+    /// The clock of this life, if it can be moved.
     clock: Option<Arc<ManualClock>>,
     number: u64,
-    /// How many changes were there when the folder was opened.
+    /// How many changes existed when the folder was opened.
     pub(crate) found: usize,
     written: Producer,
     synced: Producer,
 }
 
-/// What differs from script to script and from run to run.
+/// The settings that differ between scripts and runs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setup {
     pub(crate) mode: JournalMode,
-    /// So many files of 64 KiB are the journal's limit.
+    /// The journal's limit, in files of 64 KiB.
     pub(crate) files: u64,
 }
 
-/// The settings of all scripts: little of everything, so that little has to be written.
+/// The settings of all scripts. Small sizes, so that little has to be written.
 pub(crate) fn config(setup: Setup, seed: u64) -> BrokerConfig {
     config_with(setup, seed, &Arc::new(clock()))
 }
 
-/// In milliseconds.
+/// One week in milliseconds.
 const WEEK: u64 = 7 * 24 * 3_600_000;
 
 /// The clock of all lives.
@@ -74,7 +75,7 @@ fn config_with(setup: Setup, seed: u64, clock: &Arc<ManualClock>) -> BrokerConfi
         .journal_mode(setup.mode)
         .journal_file_bytes(64 << 10)
         .journal_max_bytes(setup.files * (64 << 10))
-        // The ways to write and to read have nothing to do with each other: each is tried once.
+        // Read and write modes are independent, so it is enough to try each once.
         .read_mode(match setup.mode {
             JournalMode::Map => ReadMode::Map,
             _ => ReadMode::Pread,
@@ -85,10 +86,10 @@ fn config_with(setup: Setup, seed: u64, clock: &Arc<ManualClock>) -> BrokerConfi
 }
 
 impl Life {
-    /// Opens the folder and looks at all of it. `promised`: so many changes must be there.
+    /// Opens the folder and reads all of it. `promised`: this many changes must exist.
     ///
-    /// The history is given back as it is when a crash comes; after a recovery that went through,
-    /// everything that was found survives power loss.
+    /// If a crash happens, returns the history unchanged. After a complete recovery, everything
+    /// found survives power loss.
     pub(crate) fn begin(
         memory: &Memory,
         setup: Setup,
@@ -166,7 +167,8 @@ impl Life {
                 self.acknowledge(Acks::Synced)
             }
             Step::Alter(topic, segment_bytes) => {
-                // What it changes is seen in where segments end; that it was done, in what comes after.
+                // Its effect shows in where segments end. That it succeeded shows in the steps that
+                // follow.
                 let setting = ("segment.bytes", segment_bytes.to_string());
                 self.broker.admin().alter_topic(topic, [setting]).map_err(unexpected)?;
                 self.acknowledge(Acks::Synced)
@@ -217,7 +219,8 @@ impl Life {
         }
     }
 
-    /// What was attempted was acknowledged, unless the crash came: a store through a map cannot say so.
+    /// Notes that the attempted changes were acknowledged, unless the crash happened. A store
+    /// through a map cannot report a crash.
     fn acknowledge(&mut self, acks: Acks) -> Result<(), End> {
         if self.memory.has_crashed() {
             return Err(End::Crash);
@@ -243,7 +246,7 @@ impl Life {
         self.acknowledge(Acks::Synced)
     }
 
-    /// Bytes that no other record has.
+    /// Returns bytes that no other record has.
     pub(crate) fn value(&mut self, bytes: usize) -> Vec<u8> {
         let random = SeededRandom::new(self.history.next_id());
         let mut value = Vec::with_capacity(bytes + 8);
@@ -254,7 +257,7 @@ impl Life {
         value
     }
 
-    /// A record around `value`, with everything that a record can have, in turns.
+    /// Returns a record around `value`. In turn the records use every feature.
     fn model(&mut self, place: &Place, value: Vec<u8>) -> RecordModel {
         let id = self.history.next_id();
         let key = (id % 4 != 3).then(|| format!("key {id}").into_bytes());
@@ -334,11 +337,12 @@ impl Life {
         self.acknowledge(Acks::Synced)
     }
 
-    /// All groups have been away for a week: one after the other is forgotten, in the order of their names.
+    /// Lets a week pass in which all groups are away. The engine forgets one after the other, in
+    /// the order of their names.
     fn expire(&mut self) -> Result<(), End> {
         let groups: BTreeSet<String> =
             self.history.state().offsets.keys().map(|(group, _)| group.clone()).collect();
-        // Stamps may lie ahead of the wall clock, which is set back after each week.
+        // Timestamps may be later than the wall clock, which is set back after each week.
         let stamps = groups.iter().filter_map(|group| self.broker.describe_group(group).ok());
         let stamps = stamps.flat_map(|group| group.offsets).filter_map(|row| row.commit_timestamp);
         let last = stamps.map(Timestamp::as_millis).max().unwrap_or(NOW);
@@ -356,8 +360,8 @@ impl Life {
         self.acknowledge(Acks::Written)
     }
 
-    /// Sends a record to see where in the journal its value lies, and behind it one of the same size
-    /// whose value is, at these places, what frames would be without salt.
+    /// Sends a record to find where in the journal its value lies. Then sends one of the same size,
+    /// with bytes at those places that would be frames without the salt.
     fn send_look_alike(&mut self, place: &Place) -> Result<(), End> {
         const BYTES: usize = 640;
         let plain = |value| RecordModel {
@@ -430,7 +434,7 @@ impl Life {
         Ok(())
     }
 
-    /// Closes the folder, as a program does that ends well.
+    /// Closes the folder, as a program does that ends normally.
     pub(crate) fn close(&mut self) -> Result<(), End> {
         let closed = self.broker.clone().close();
         if self.memory.has_crashed() {
@@ -440,10 +444,10 @@ impl Life {
         self.acknowledge(Acks::Synced)
     }
 
-    /// Ends the process here: what the engine does when it is dropped changes nothing any more.
+    /// Ends the process here. Dropping the engine changes nothing any more.
     pub(crate) fn kill(self) {
         self.memory.crash_at(self.memory.ops() + 1);
-        // Nothing of this call can be left over.
+        // Ensures that nothing of this call is left over.
         drop(self.memory.sync_dir(Path::new("")));
     }
 }
@@ -466,7 +470,7 @@ fn record<'a>((topic, partition): &'a Place, model: &'a RecordModel) -> Record<'
             None => record.null_header(name),
         };
     }
-    // What was sent without a time has that of the clock, which stands still.
+    // A record without a timestamp has the time of the clock, which does not advance.
     match model.timestamp {
         None | Some(NOW) => record,
         Some(timestamp) => record.timestamp(Timestamp::from_millis(timestamp)),

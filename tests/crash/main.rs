@@ -1,5 +1,5 @@
-//! Crashes: whatever call a process or a machine ends at, opening the folder again gives what was
-//! promised. See README.md for how to run all of it and how to see a failure again.
+//! Crashes: wherever a process or machine ends, opening the folder again returns what was promised.
+//! See README.md for how to run all of it and how to repeat a failure.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -73,7 +73,7 @@ scripts! {
     look_alike: crate::script::look_alike();
 }
 
-/// The checkpoint's calls that change files: as many as the scripts make it do, and one more.
+/// The checkpoint's calls that change files: as many as the scripts cause, and one more.
 const PAUSES: std::ops::RangeInclusive<u32> = 1..=18;
 
 fn crash_beside_a_checkpoint(script: fn(u32) -> Script, mode: JournalMode) {
@@ -106,7 +106,8 @@ scripts_beside_a_checkpoint! {
     recycle_during_checkpoint;
 }
 
-/// Each opening of a full journal goes on in a file beyond its limit; they must not pile up.
+/// Each opening of a full journal continues in a file beyond its limit. These files must not
+/// accumulate.
 #[test]
 fn a_journal_that_is_full_at_every_kill_stays_within_its_limit() {
     let setup = Setup { mode: JournalMode::Write, files: script::FILES };
@@ -117,7 +118,7 @@ fn a_journal_that_is_full_at_every_kill_stays_within_its_limit() {
         let mut life = Life::begin(&memory, setup, &mut history, promised, number)
             .expect("opening goes on where the kill came");
         folder::check(&memory, &life.broker, setup.files).unwrap();
-        // Now and then that is all the journal takes without a checkpoint.
+        // Sometimes this is all that the journal holds without a checkpoint.
         life.run(&script::fill(number == 0, 5 + number as usize * 7 % 29)).unwrap();
         history = life.history.clone();
         let after = memory.crash(Crash::Kill, &SeededRandom::new(0));
@@ -126,7 +127,7 @@ fn a_journal_that_is_full_at_every_kill_stays_within_its_limit() {
     }
 }
 
-/// With threads, opening does not wait for the recovery checkpoint; `Synced` does (hazard H8).
+/// With threads, opening does not wait for the recovery checkpoint, but `Synced` does (hazard H8).
 #[test]
 fn synced_after_a_kill_waits_for_the_recovery_checkpoint() {
     for mode in [JournalMode::Map, JournalMode::Write] {
@@ -151,7 +152,8 @@ fn synced_after_a_kill_waits_for_the_recovery_checkpoint() {
             acknowledge.send(life.history.clone()).unwrap();
             life
         });
-        // Too early if it comes while the checkpoint is stopped; then this is what it was worth.
+        // An acknowledgement while the checkpoint is stopped would be too early. The power loss
+        // then shows what it is worth.
         let early = acknowledged.recv_timeout(Duration::from_millis(100));
         let history = early.unwrap_or_else(|_| {
             turnstile.open();
@@ -164,7 +166,7 @@ fn synced_after_a_kill_waits_for_the_recovery_checkpoint() {
     }
 }
 
-/// `GROUPLOG_CRASH_REPLAY='seal_and_roll Map kill:5@77 torn:3@12'` goes this way again.
+/// `GROUPLOG_CRASH_REPLAY='seal_and_roll Map kill:5@77 torn:3@12'` repeats these crashes.
 #[test]
 fn replay() {
     let Ok(way) = std::env::var("GROUPLOG_CRASH_REPLAY") else { return };

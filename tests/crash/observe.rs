@@ -11,7 +11,7 @@ use grouplog::{
 
 use crate::oracle::{RecordModel, State, gone};
 
-/// What both kinds of brokers can tell.
+/// The information that both kinds of brokers provide.
 pub(crate) trait Readable {
     fn topics(&self) -> Vec<String>;
     fn topic(&self, name: &str) -> Result<TopicDescription>;
@@ -64,7 +64,7 @@ impl Readable for ReadOnlyBroker {
     }
 }
 
-/// Reads all topics, records and offsets, and checks what needs no oracle: offsets without gaps (I3),
+/// Reads all topics, records and offsets. Checks what needs no oracle: offsets without gaps (I3),
 /// and no group beyond the log end (I4).
 pub(crate) fn observe(broker: &impl Readable) -> Result<State, String> {
     let mut state = State::default();
@@ -129,7 +129,7 @@ fn read_records(
     }
 }
 
-/// A record as it was read.
+/// Returns the model of a record that was read.
 pub(crate) fn model_of(record: &ConsumerRecord<'_>) -> RecordModel {
     let header = |header: grouplog::record::RecordHeader<'_>| {
         let name = String::from_utf8_lossy(header.name_bytes()).into_owned();

@@ -1,8 +1,9 @@
-//! What must be there: the one global order of changes, how far each was acknowledged, and the state
-//! that every prefix of it leaves.
+//! What must exist: the one global order of changes, how far each was acknowledged, and the state
+//! after every prefix of it.
 //!
-//! O1. A change is noted before it is tried, so what may be there is always a prefix of the notes.
-//! O2. Contents are never used twice, so no lost record can pass for a later one.
+//! O1. A change is noted before it is tried, so the possible changes are always a prefix of the
+//!     notes.
+//! O2. Contents are unique, so no lost record can be mistaken for a later one.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,12 +15,12 @@ pub(crate) struct RecordModel {
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) value: Option<Vec<u8>>,
     pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
-    /// `None`: the broker gave it one that the program did not live to hear of.
+    /// `None` if the broker set it and the program ended before it learned it.
     pub(crate) timestamp: Option<i64>,
 }
 
 impl RecordModel {
-    /// Whether this is what was read.
+    /// Returns whether this is what was read.
     pub(crate) fn is(&self, seen: &Self) -> bool {
         let same_time = self.timestamp.is_none() || self.timestamp == seen.timestamp;
         same_time
@@ -29,7 +30,7 @@ impl RecordModel {
     }
 }
 
-/// What stands in a state for a record that was deleted.
+/// Returns what a state contains in place of a deleted record.
 pub(crate) fn gone() -> Arc<RecordModel> {
     let headers = vec![("deleted".to_owned(), None)];
     Arc::new(RecordModel { key: None, value: None, headers, timestamp: None })
@@ -48,12 +49,12 @@ pub(crate) enum Change {
     Delete {
         topic: String,
     },
-    /// The topic has so many partitions from now on.
+    /// Sets the number of partitions of the topic.
     AddPartitions {
         topic: String,
         total: u32,
     },
-    /// The records below the offset are gone.
+    /// Deletes the records below the offset.
     DeleteRecords {
         place: Place,
         before: i64,
@@ -63,14 +64,14 @@ pub(crate) enum Change {
         group: String,
         offsets: Vec<(Place, i64)>,
     },
-    /// A group's offset of one partition goes, or all of them.
+    /// Deletes a group's offset of one partition, or all of them.
     Forget {
         group: String,
         place: Option<Place>,
     },
 }
 
-/// Everything that can be seen of a broker. Also what a prefix of changes must look like.
+/// Everything that can be seen of a broker. Also the effect of a prefix of changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct State {
     pub(crate) topics: BTreeMap<String, Vec<Vec<Arc<RecordModel>>>>,
@@ -121,7 +122,7 @@ impl State {
         }
     }
 
-    /// Whether this is what was seen. Lengths are compared first: most states differ in them.
+    /// Returns whether this is what was seen. Compares lengths first: most states differ in them.
     pub(crate) fn is(&self, seen: &Self) -> bool {
         let lens = |state: &Self| -> Vec<usize> {
             state.topics.values().flatten().map(Vec::len).collect()
@@ -135,14 +136,14 @@ impl State {
             })
     }
 
-    /// The log start offset of a partition.
+    /// Returns the log start offset of a partition.
     #[allow(dead_code, reason = "the crash tests have no consumers that begin somewhere")]
     pub(crate) fn start(&self, (topic, partition): &Place) -> i64 {
         let log = self.topics.get(topic).and_then(|topic| topic.get(*partition as usize));
         log.map_or(0, |log| log.iter().take_while(|record| **record == gone()).count() as i64)
     }
 
-    /// The log end offset of a partition.
+    /// Returns the log end offset of a partition.
     pub(crate) fn end(&self, (topic, partition): &Place) -> i64 {
         let log = self.topics.get(topic).and_then(|topic| topic.get(*partition as usize));
         log.map_or(0, |log| log.len() as i64)
@@ -162,15 +163,15 @@ impl fmt::Display for State {
     }
 }
 
-/// The changes so far and what was promised of them.
+/// The changes so far and what was promised about them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct History {
     changes: Vec<Change>,
-    /// What all of them make.
+    /// The state after all of them.
     state: State,
-    /// So many changes survive a killed process.
+    /// This many changes survive a killed process.
     written: usize,
-    /// So many survive power loss.
+    /// This many changes survive power loss.
     synced: usize,
     next_id: u64,
 }
@@ -182,23 +183,23 @@ impl History {
         self.changes.push(change);
     }
 
-    /// Everything attempted was acknowledged as `Written`.
+    /// Notes that everything attempted was acknowledged as `Written`.
     pub(crate) fn written(&mut self) {
         self.written = self.changes.len();
     }
 
-    /// Everything attempted was acknowledged as `Synced`.
+    /// Notes that everything attempted was acknowledged as `Synced`.
     pub(crate) fn synced(&mut self) {
         self.written();
         self.synced_up_to(self.written);
     }
 
-    /// The first `count` changes were made `Synced`.
+    /// Notes that the first `count` changes became `Synced`.
     pub(crate) fn synced_up_to(&mut self, count: usize) {
         self.synced = self.synced.max(count);
     }
 
-    /// The state when everything attempted is there.
+    /// Returns the state with everything attempted.
     pub(crate) fn state(&self) -> &State {
         &self.state
     }
@@ -207,18 +208,19 @@ impl History {
         self.changes.len()
     }
 
-    /// A number for contents that no other record has.
+    /// Returns a number for contents that no other record has.
     pub(crate) fn next_id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
     }
 
-    /// How many changes at least must be there after a kill or a power loss.
+    /// Returns how many changes must at least exist after a kill or a power loss.
     pub(crate) fn promised(&self, power_loss: bool) -> usize {
         if power_loss { self.synced } else { self.written }
     }
 
-    /// The one prefix that explains everything seen: records of all partitions, offsets and topics.
+    /// Finds the one prefix that explains everything seen: records of all partitions, offsets and
+    /// topics.
     pub(crate) fn explain(&self, seen: &State, promised: usize) -> Result<usize, String> {
         if promised == self.changes.len() && self.state.is(seen) {
             return Ok(promised);
@@ -233,7 +235,7 @@ impl History {
                 if count >= promised {
                     return Ok(count);
                 }
-                // A change may leave the state as it was, so a longer prefix may fit as well.
+                // A change may leave the state unchanged, so a longer prefix may match as well.
                 best = Some(format!("{count} changes are there"));
             }
         }
@@ -252,15 +254,15 @@ impl History {
         state
     }
 
-    /// What is known once the first `count` changes were found. `durable`: they survive power loss
-    /// from here on.
+    /// Notes that the first `count` changes were found. `durable`: they survive power loss from
+    /// here on.
     pub(crate) fn found(&mut self, count: usize, durable: bool) {
         self.cut_to(count);
         self.written = count;
         self.synced = if durable { count } else { self.synced.min(count) };
     }
 
-    /// What is behind the first `count` changes is not there, and never will be.
+    /// Notes that the changes after the first `count` do not exist and never will.
     pub(crate) fn cut_to(&mut self, count: usize) {
         if count < self.changes.len() {
             self.state = self.at(count);

@@ -1,7 +1,7 @@
-//! The n-th call that only looks fails, for n = 1, 2, ... until a run no longer gets there: once, and until
-//! somebody was told. That is never final. It is told as `Io` with what could not be done and to which
-//! file; nothing wrong is delivered, nothing is lost or done twice; and when the file can be read again the
-//! same call succeeds, without the folder being opened anew (fault F7).
+//! Makes the n-th read-only call fail, for n = 1, 2, ... until a run makes fewer: once, and until
+//! some call reports it. Such a failure is never final. The engine reports it as `Io` with the
+//! operation and the file. It delivers nothing wrong, and loses or repeats nothing. Once the file
+//! is readable again, the same call succeeds without another opening (fault F7).
 
 use std::io;
 use std::sync::Arc;
@@ -22,26 +22,26 @@ use crate::observe::{Readable, model_of};
 use crate::oracle::{History, State, gone};
 use crate::script::{self, Script, Step};
 
-/// EIO, which has no name of its own.
+/// EIO, which has no `ErrorKind` of its own.
 fn eio() -> io::ErrorKind {
     io::Error::from_raw_os_error(5).kind()
 }
 
-/// Which faults the n-th call gets: once, and until they are healed; in turn where not all is tried.
+/// Returns the faults of the n-th call: once, and until healed. In turn unless everything is tried.
 fn kinds(read: u64) -> impl Iterator<Item = bool> {
     [false, true]
         .into_iter()
         .filter(move |persistent| Plan::is_full() || read.is_multiple_of(2) == *persistent)
 }
 
-/// Whether the debug text of an error says what could not be done, to which file, and where in it.
+/// Returns whether the debug text of an error names the operation, the file and the position.
 fn is_told(what: &str) -> bool {
     let placed = !what.contains("op: \"read\"") || what.contains("position: Some(");
     let told = what.contains("Io { op: \"") && what.contains("path: \"memory:");
     told && placed && what.contains("injected")
 }
 
-/// Writes a script's folder, and fails what it looks at meanwhile.
+/// Writes a script's folder, while its reads fail.
 struct Work<'a> {
     script: &'a Script,
     setup: Setup,
@@ -51,7 +51,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// The fault was met, and what was told of it says so; everything can be read from here on.
+    /// Checks that a call reported the fault, and ends it: everything is readable from here on.
     fn heal(&self, what: &str) {
         let met = self.memory.reads() >= self.read;
         assert!(met && is_told(what), "{} read {} fails: {what}", self.script.name, self.read);
@@ -73,7 +73,7 @@ impl Work<'_> {
         }
     }
 
-    /// Does the steps, and those that fail again; whether the fault was met.
+    /// Does the steps, and repeats those that fail. Returns whether the fault was met.
     fn run(&mut self) -> bool {
         let mut life = self.begin();
         for step in &self.script.steps {
@@ -82,7 +82,7 @@ impl Work<'_> {
             let End::Violation(what) = end else { panic!("a crash that nobody asked for") };
             self.heal(&what);
             assert!(life.broker.health().status() < HealthStatus::Failed, "{what}");
-            // Of a change that waits for a checkpoint it may not be known whether it survives.
+            // If a change waits for a checkpoint, it may be unknown whether it survives.
             let unknown = what.contains("Indeterminate");
             if unknown || matches!(step, Step::Reopen) {
                 self.history = life.history.clone();
@@ -133,7 +133,8 @@ fn fail_each_while_writing(script: &Script, mode: JournalMode) {
     assert!(read > 20, "{read}");
 }
 
-/// A call that may fail once, with `Io`; then everything can be read again, and the call succeeds.
+/// Makes a call that may fail once, with `Io`. Then everything is readable again, and the call
+/// succeeds.
 fn insist<T>(memory: &Memory, mut call: impl FnMut() -> Result<T>) -> T {
     match call() {
         Ok(value) => value,
@@ -149,7 +150,7 @@ fn insist<T>(memory: &Memory, mut call: impl FnMut() -> Result<T>) -> T {
     }
 }
 
-/// Everything that can be read.
+/// Reads everything that can be read.
 fn read_all(memory: &Memory, broker: &impl Readable) -> State {
     let mut state = State::default();
     let mut partitions = Vec::new();
@@ -161,7 +162,7 @@ fn read_all(memory: &Memory, broker: &impl Readable) -> State {
     }
     let mut reader = broker.reader().unwrap();
     reader.assign(partitions.clone()).unwrap();
-    // Back and forth, and nothing is given twice by it.
+    // Forwards and backwards, and no record is delivered twice.
     for partition in &partitions {
         seek_by_time(memory, &mut reader, partition);
         reader.seek_to_beginning(partition).unwrap();
@@ -191,7 +192,7 @@ fn seek_by_time(memory: &Memory, reader: &mut Consumer, partition: &TopicPartiti
     insist(memory, || reader.seek_to_timestamp(partition, Timestamp::from_millis(NOW - 3)));
 }
 
-/// What a script leaves, closed or killed.
+/// Returns what a script leaves, closed or killed.
 fn folder_of(script: &Script, setup: Setup, closed: bool) -> (Memory, History) {
     let memory = Memory::crash_simulating(1);
     let mut life = Life::begin(&memory, setup, &mut History::default(), 0, 0).unwrap();
@@ -205,7 +206,8 @@ fn folder_of(script: &Script, setup: Setup, closed: bool) -> (Memory, History) {
     (left, history)
 }
 
-/// Runs `look` on copies of a folder, the n-th call that only looks failing; how many do.
+/// Runs `look` on copies of a folder, with the n-th read-only call failing. Returns how many calls
+/// fail.
 fn fail_each(left: &Memory, look: impl Fn(&Memory)) -> u64 {
     for read in 1.. {
         let mut met = false;
@@ -247,8 +249,8 @@ fn fail_each_while_reading(script: &Script, mode: ReadMode) {
     }
 }
 
-/// What cannot be read is told as that: not as damage that it is not, nor as what can be made anew or be
-/// removed.
+/// Checks that an unreadable file is reported as that. It must not be reported as damaged, and not
+/// as a file that can be rebuilt or removed.
 fn fail_each_while_verifying(script: &Script) {
     let setup = Setup { mode: JournalMode::Write, files: script.journal_files };
     let (left, _) = folder_of(script, setup, true);

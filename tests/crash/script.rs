@@ -1,4 +1,4 @@
-//! Scripts: short lists of steps that bring every kind of write and sync within reach of a crash.
+//! Scripts: short lists of steps that cover every kind of write and sync with a crash.
 
 use grouplog::TimestampType;
 use grouplog::TopicConfig;
@@ -13,42 +13,42 @@ pub(crate) enum Step {
         partitions: u32,
     },
     Delete(&'static str),
-    /// The topic's `segment.bytes` becomes this.
+    /// Sets the topic's `segment.bytes`.
     Alter(&'static str, u32),
-    /// The topic has so many partitions from now on.
+    /// Sets the number of partitions of the topic.
     AddPartitions(&'static str, u32),
-    /// The records of the partition below the offset are deleted.
+    /// Deletes the records of the partition below the offset.
     DeleteRecords(&'static str, u32, i64),
-    /// One record, acknowledged as `Written`.
+    /// Sends one record, acknowledged as `Written`.
     Send(&'static str, u32, usize),
-    /// One record, acknowledged as `Synced`.
+    /// Sends one record, acknowledged as `Synced`.
     SendSynced(&'static str, u32, usize),
-    /// One record whose value is made of what looks like journal frames.
+    /// Sends one record whose value looks like journal frames.
     SendLookAlike(&'static str, u32),
-    /// Records of several partitions, all or nothing.
+    /// Sends records to several partitions, all or nothing.
     SendAll(&'static [(&'static str, u32, usize)]),
-    /// Everything so far is `Synced`.
+    /// Makes everything so far `Synced`.
     Flush,
-    /// The group's offset in the partition becomes the log end less so much.
+    /// Sets the group's offset in the partition to the log end minus a number.
     Commit {
         group: &'static str,
         topic: &'static str,
         partition: u32,
         behind: i64,
     },
-    /// The group's offset in the partition is deleted.
+    /// Deletes the group's offset in the partition.
     DeleteOffsets {
         group: &'static str,
         topic: &'static str,
         partition: u32,
     },
-    /// The group is deleted with all its offsets.
+    /// Deletes the group with all its offsets.
     DeleteGroup(&'static str),
-    /// A week passes, and all groups are forgotten.
+    /// Lets a week pass, so that all groups are forgotten.
     Expire,
     Checkpoint,
-    /// A checkpoint in another thread, which stops before its `pause`-th call that changes files
-    /// until the steps are done.
+    /// Runs a checkpoint in another thread, which stops before its `pause`-th call that changes
+    /// files until the steps are done.
     DuringCheckpoint {
         pause: u32,
         steps: Vec<Step>,
@@ -64,13 +64,13 @@ pub(crate) struct Script {
     /// The journal's limit, in files.
     pub(crate) journal_files: u64,
     pub(crate) steps: Vec<Step>,
-    /// So short that all states that crashes can leave are tried.
+    /// Set if it is so short that all states that crashes can leave are tried.
     pub(crate) is_short: bool,
-    /// What is done after recovery from a crash of the first life, before the next crash.
+    /// The steps after recovery from a crash of the first life, before the next crash.
     pub(crate) second: Vec<Step>,
 }
 
-/// As few files as a journal may have.
+/// The smallest number of files of a journal.
 pub(crate) const FILES: u64 = 4;
 
 impl Script {
@@ -100,8 +100,8 @@ use Step::{Checkpoint, Delete, Flush, Reopen, Send, SendAll, SendLookAlike, Send
 
 const BOTH: Step = SendAll(&[("a", 0, 300), ("b", 0, 200), ("a", 0, 50), ("b", 0, 900)]);
 
-/// Appends of the same sizes as in the scripts, so that new batches lie exactly where lost ones lay,
-/// and a second topic's worth of everything else.
+/// Appends of the same sizes as in the scripts, so that new batches lie exactly where lost ones
+/// lay. Also everything else, for a second topic.
 fn second() -> Vec<Step> {
     vec![
         Send("a", 0, 400),
@@ -114,7 +114,7 @@ fn second() -> Vec<Step> {
     ]
 }
 
-/// Creation of folder and topic, the first records, a clean close.
+/// Creates folder and topic, sends the first records, and closes cleanly.
 pub(crate) fn first_open() -> Script {
     let steps = vec![
         create("a", 2, 4096),
@@ -126,7 +126,7 @@ pub(crate) fn first_open() -> Script {
     Script::new("first_open", steps, second()).short()
 }
 
-/// Batches are sealed and written behind the hard length, segments roll, then a checkpoint.
+/// Seals batches and writes them beyond the hard length, rolls segments, then takes a checkpoint.
 pub(crate) fn seal_and_roll() -> Script {
     let mut steps = vec![create("a", 1, 2048)];
     steps.extend(times(5, &Send("a", 0, 400)));
@@ -141,7 +141,7 @@ pub(crate) fn seal_and_roll() -> Script {
     Script::new("seal_and_roll", steps, second()).short()
 }
 
-/// Transactions over two topics whose batches are sealed at different times.
+/// Runs transactions over two topics whose batches are sealed at different times.
 pub(crate) fn send_all() -> Script {
     let mut steps = vec![create("a", 1, 2048), create("b", 2, 4096)];
     steps.extend([BOTH, BOTH, Flush, BOTH, commit("b", 0), Checkpoint, BOTH, BOTH]);
@@ -149,7 +149,7 @@ pub(crate) fn send_all() -> Script {
     Script::new("send_all", steps, second()).short()
 }
 
-/// Commits between records, and checkpoints that write the offset files in turn.
+/// Commits between records, and takes checkpoints that write the offset files in turn.
 pub(crate) fn commits() -> Script {
     let mut steps = vec![create("a", 2, 4096), commit("a", 0), Send("a", 0, 100), commit("a", 1)];
     steps.extend([Checkpoint, Send("a", 0, 100), commit("a", 0), Checkpoint]);
@@ -166,8 +166,8 @@ pub(crate) fn commits() -> Script {
     Script::new("commits", steps, second()).short()
 }
 
-/// Groups of two partitions lose an offset, are deleted, and are forgotten by age, with checkpoints
-/// between and commits after.
+/// Groups with two partitions lose an offset, are deleted, and are forgotten by age, with
+/// checkpoints between and commits after.
 pub(crate) fn groups_go() -> Script {
     let other = |partition| Step::Commit { group: "other", topic: "a", partition, behind: 0 };
     let delete = |group| Step::DeleteOffsets { group, topic: "a", partition: 0 };
@@ -182,7 +182,7 @@ pub(crate) fn groups_go() -> Script {
     Script::new("groups_go", steps, second)
 }
 
-/// A topic goes and comes again under the same name, before and after checkpoints.
+/// Deletes a topic and creates it again under the same name, before and after checkpoints.
 pub(crate) fn delete_and_recreate() -> Script {
     let mut steps = vec![create("a", 2, 2048), create("b", 1, 2048)];
     steps.extend(times(4, &Send("a", 0, 600)));
@@ -193,8 +193,8 @@ pub(crate) fn delete_and_recreate() -> Script {
     Script::new("delete_and_recreate", steps, second())
 }
 
-/// A topic gets other settings and more partitions while it is written to, beside another one that
-/// takes numbers in between.
+/// Gives a topic other settings and more partitions while it is written to. Another topic takes
+/// partition numbers in between.
 pub(crate) fn alter() -> Script {
     let mut steps = vec![create("a", 1, 4096), Send("a", 0, 400), create("b", 1, 2048)];
     steps.extend([Step::AddPartitions("a", 2), Send("a", 1, 400), Step::Alter("a", 1024)]);
@@ -214,7 +214,7 @@ pub(crate) fn alter() -> Script {
     Script::new("alter", steps, second)
 }
 
-/// Records are deleted from segments, from memory, and up to the end, with checkpoints between.
+/// Deletes records from segments, from memory, and up to the end, with checkpoints between.
 pub(crate) fn delete_records() -> Script {
     let delete = |before| Step::DeleteRecords("a", 0, before);
     let mut steps = vec![create("a", 1, 2048), Send("a", 0, 400), delete(1), Send("a", 0, 400)];
@@ -222,7 +222,7 @@ pub(crate) fn delete_records() -> Script {
     steps.extend([Checkpoint, delete(7), Send("a", 0, 600), Checkpoint, commit("a", 0)]);
     steps.extend(times(3, &Send("a", 0, 900)));
     steps.extend([delete(12), Flush, delete(16), Send("a", 0, 40), Checkpoint]);
-    // The partition has changed by nothing else, not even by segments that went with a checkpoint.
+    // Nothing else has changed the partition, not even segments that a checkpoint removed.
     steps.extend([Checkpoint, delete(17), Checkpoint]);
     steps.extend(times(3, &Send("a", 0, 900)));
     steps.extend([Reopen, delete(18), Send("a", 0, 900)]);
@@ -231,8 +231,8 @@ pub(crate) fn delete_records() -> Script {
     Script::new("delete_records", steps, second)
 }
 
-/// All records are deleted, so that no segment is left: with a checkpoint before the next records and without,
-/// and over a close.
+/// Deletes all records, so that no segment is left. New records follow with and without a checkpoint
+/// in between, and after a close.
 pub(crate) fn delete_all_records() -> Script {
     let delete = |before| Step::DeleteRecords("a", 0, before);
     let mut steps = vec![create("a", 1, 4096), Send("a", 0, 400), Send("a", 0, 900), Checkpoint];
@@ -244,8 +244,8 @@ pub(crate) fn delete_all_records() -> Script {
     Script::new("delete_all_records", steps, second)
 }
 
-/// All records are deleted, and new ones come while the checkpoint that gives up the only segment is at its
-/// `pause`-th call.
+/// Deletes all records. New ones are sent while the checkpoint that removes the only segment is at
+/// its `pause`-th call.
 pub(crate) fn delete_during_checkpoint(pause: u32) -> Script {
     let mut steps = vec![create("a", 1, 4096), Send("a", 0, 400), Send("a", 0, 900), Checkpoint];
     steps.push(Step::DeleteRecords("a", 0, 2));
@@ -255,7 +255,7 @@ pub(crate) fn delete_during_checkpoint(pause: u32) -> Script {
     Script::new(&format!("delete_during_checkpoint:{pause}"), steps, second())
 }
 
-/// More than the journal holds: files are chained, checkpoints come by themselves, files are used again.
+/// Exceeds the journal: files are chained, checkpoints start by themselves, files are recycled.
 pub(crate) fn recycle() -> Script {
     let mut steps = vec![create("a", 1, 64 << 10), create("b", 1, 64 << 10)];
     for round in 0..4 {
@@ -270,13 +270,13 @@ pub(crate) fn recycle() -> Script {
     Script::new("recycle", steps, second)
 }
 
-/// So many large records.
+/// Sends `count` large records.
 pub(crate) fn fill(first: bool, count: usize) -> Vec<Step> {
     let created = first.then(|| create("a", 1, 64 << 10));
     created.into_iter().chain(times(count, &Send("a", 0, 14_000))).collect()
 }
 
-/// Records, offsets and topics with a sync after each, and no checkpoint.
+/// Changes records, offsets and topics with a sync after each, and no checkpoint.
 pub(crate) fn flushes() -> Vec<Step> {
     let mut steps = vec![create("a", 1, 4096), create("b", 1, 4096)];
     for _ in 0..4 {
@@ -285,7 +285,7 @@ pub(crate) fn flushes() -> Vec<Step> {
     steps
 }
 
-/// A journal file and a bit, synced now and then, and no checkpoint.
+/// Fills a journal file and a bit more, with some syncs and no checkpoint.
 pub(crate) fn two_files() -> Vec<Step> {
     let mut steps = vec![create("a", 1, 64 << 10)];
     steps.extend(times(4, &Send("a", 0, 14_000)));
@@ -294,7 +294,7 @@ pub(crate) fn two_files() -> Vec<Step> {
     steps
 }
 
-/// Several checkpoints, with changes of everything between them and behind the last.
+/// Takes several checkpoints, with changes of everything between them and after the last.
 pub(crate) fn checkpoints() -> Vec<Step> {
     let mut steps = vec![create("a", 1, 4096), create("b", 1, 4096)];
     for _ in 0..3 {
@@ -317,7 +317,7 @@ pub(crate) fn compressed() -> Script {
     Script::new("compressed", steps, second()).short()
 }
 
-/// Values full of what looks like frames that know everything to be synced.
+/// Values full of bytes that look like frames that record everything as synced.
 pub(crate) fn look_alike() -> Script {
     let steps = vec![
         create("a", 1, 4096),
@@ -335,7 +335,7 @@ pub(crate) fn look_alike() -> Script {
 pub(crate) fn during_checkpoint(pause: u32) -> Script {
     let mut steps = vec![create("a", 1, 2048), create("b", 1, 2048)];
     steps.extend([BOTH, commit("a", 0), BOTH, Flush, BOTH]);
-    // A deletion is synced, so it comes before what power loss is to take.
+    // A deletion is synced, so it comes before the changes that power loss should take.
     let mut inner = vec![Step::DeleteRecords("a", 0, 3), Send("a", 0, 400), BOTH, commit("a", 0)];
     inner.extend([commit("b", 0), Send("b", 0, 400)]);
     steps.push(Step::DuringCheckpoint { pause, steps: inner });
@@ -343,8 +343,8 @@ pub(crate) fn during_checkpoint(pause: u32) -> Script {
     Script::new(&format!("during_checkpoint:{pause}"), steps, second())
 }
 
-/// While a checkpoint is at its `pause`-th call: what was there is `Synced`, and then so many records
-/// come that the journal file is needed which the checkpoint is about to give back.
+/// While a checkpoint is at its `pause`-th call, the existing records become `Synced`. Then enough
+/// records follow that they need the journal file that the checkpoint is about to release.
 pub(crate) fn recycle_during_checkpoint(pause: u32) -> Script {
     let mut steps = vec![create("a", 1, 64 << 10), create("b", 1, 64 << 10)];
     steps.extend(times(5, &Send("a", 0, 14_000)));
@@ -357,7 +357,7 @@ pub(crate) fn recycle_during_checkpoint(pause: u32) -> Script {
     Script { journal_files: 2 * FILES, ..Script::new(&name, steps, second()) }
 }
 
-/// The script that a failure names.
+/// Returns the script that a failure names.
 pub(crate) fn by_name(name: &str) -> Option<Script> {
     match name.split_once(':') {
         Some(("during_checkpoint", pause)) => return Some(during_checkpoint(pause.parse().ok()?)),

@@ -1,24 +1,24 @@
-//! What can happen next.
+//! The actions of a life.
 
 /// One step of a life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Action {
     Send,
     SendSynced,
-    /// Waits for the oldest `Synced` record that nobody has waited for.
+    /// Waits for the oldest `Synced` record that has not been waited for.
     Wait,
     SendAll,
     Flush,
     CreateTopic,
     DeleteTopic,
-    /// Deletes a topic and creates it again, before anybody polls.
+    /// Deletes a topic and creates it again before any consumer polls.
     RecreateTopic,
-    /// All records of a partition, or those below one of them.
+    /// Deletes all records of a partition, or those below one of them.
     DeleteRecords,
     Checkpoint,
-    /// Reads everything, and compares.
+    /// Reads everything and compares it.
     Look,
-    /// Reads everything from beside the writer.
+    /// Reads everything with a reader next to the writer.
     LookBeside,
     Subscribe,
     Assign,
@@ -30,17 +30,17 @@ pub(crate) enum Action {
     Pause,
     /// A consumer closes, is dropped, or panics.
     Leave,
-    /// A member does not poll, while the others do, for longer than it may.
+    /// A member does not poll for longer than allowed, while the others do.
     Stall,
-    /// A little time goes by.
+    /// A little time passes.
     Tick,
-    /// Somebody sets the wall clock.
+    /// The wall clock is set to another time.
     SetWallClock,
     FillDisk,
     FreeDisk,
     /// One of the next calls to the storage fails, once or from then on.
     SetFault,
-    /// One of the next calls that only look fails, once or from then on.
+    /// One of the next read-only calls fails, once or from then on.
     SetReadFault,
     Heal,
     /// The process or the machine ends at one of the next changes of files.
@@ -49,7 +49,7 @@ pub(crate) enum Action {
 
 use Action::*;
 
-/// All of them, with how often they come relative to each other, if at all.
+/// All actions with their relative frequencies.
 pub(crate) const ALL: [(Action, u32); 30] = [
     (Send, 40),
     (SendSynced, 12),

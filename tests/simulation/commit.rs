@@ -1,4 +1,4 @@
-//! Commits: what must be committed, and what must be fenced.
+//! Commits: which must succeed, and which must be fenced.
 
 use grouplog::{Consumer, Error};
 
@@ -41,7 +41,8 @@ impl World {
         commit: impl FnOnce(&mut Consumer) -> grouplog::Result<()>,
     ) -> Step {
         let group = session.members[at].group.unwrap_or_default();
-        // What a member does not hold it may commit or not, as it knows of the newest assignment or not.
+        // A commit of a partition that the member does not hold may succeed or not. That depends on
+        // whether the member knows the newest assignment.
         let holds = |(place, _): &(Place, i64)| session.members[at].positions.contains_key(place);
         let fenced = match Some(must_be_fenced(session, at)) {
             Some(false) if !offsets.iter().all(holds) => None,
@@ -68,7 +69,7 @@ impl World {
                 refused = true;
                 self.take_back();
             }
-            // Nothing was committed of it, and nothing can be.
+            // The topic is gone, so nothing was or can be committed.
             Err(Error::UnknownTopic { .. } | Error::InconsistentTopicId { .. }) if late => {
                 self.trace.tally.refusals += 1;
                 refused = true;
@@ -91,7 +92,7 @@ impl World {
         }
     }
 
-    /// Whether the consumer stands in a topic that was deleted.
+    /// Returns whether the consumer may hold a position in a topic that was deleted.
     fn may_be_late(&self, member: &Member) -> bool {
         let known = &member.positions;
         let assigned = member.consumer.assignment();
@@ -100,12 +101,12 @@ impl World {
             || known.iter().any(|(place, (known, _))| *known != self.incarnation(place))
     }
 
-    /// Whether all changes but the last one are acknowledged.
+    /// Returns whether all changes but the last one are acknowledged.
     fn is_settled_but_last(&self) -> bool {
         self.history.attempted() <= self.history.promised(false) + 1
     }
 
-    /// Makes a call that may commit these positions on the way.
+    /// Makes a call that may also commit these positions.
     pub(crate) fn with_commit(
         &mut self,
         session: &mut Session,
@@ -129,14 +130,14 @@ impl World {
         if committed {
             self.history.written();
         } else if session.has_failed() {
-            // The one attempt may be in the journal all the same.
+            // The one attempt may still be in the journal.
         } else {
             self.take_back();
         }
         Ok(())
     }
 
-    /// What a commit of all positions says: those in topics that are there.
+    /// Returns what a commit of all positions contains: those in existing topics.
     pub(crate) fn positions_of(&self, member: &Member) -> Vec<(Place, i64)> {
         let there = |place: &Place| self.history.state().topics.contains_key(&place.0);
         let positions = member.positions.iter();
@@ -149,13 +150,13 @@ impl World {
         self.incarnations.get(&place.0).copied().unwrap_or_default()
     }
 
-    /// Whether its next poll finds that it was evicted.
+    /// Returns whether its next poll finds that it was evicted.
     pub(crate) fn is_evicted(&self, member: &Member) -> bool {
         member.is_subscribed() && self.now() >= member.polled + INTERVAL
     }
 }
 
-/// Whether the consumer is no member (any more) of a group that has some.
+/// Returns whether the consumer is not, or no longer, a member of a group that has members.
 fn must_be_fenced(session: &Session, at: usize) -> bool {
     let member = &session.members[at];
     let summary = session.broker.describe_group(member.group.unwrap_or_default()).ok();

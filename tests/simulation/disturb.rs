@@ -1,4 +1,4 @@
-//! What goes wrong around the engine: time, space, the disk, the machine.
+//! Faults around the engine: time, space, the disk, the machine.
 
 use std::io;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use crate::action::Action;
 use crate::session::Session;
 use crate::world::{Step, World, violation};
 
-/// What was made to go wrong in this session.
+/// The faults set in this session.
 #[derive(Debug, Default)]
 pub(crate) struct Trouble {
     fault: Option<Fault>,
-    /// Whether a fault has met a change of files since the folder was opened.
+    /// Set once a fault has met a change of files since the folder was opened.
     has_fired: bool,
     read_fault: Option<Fault>,
     disk_full: bool,
@@ -29,13 +29,13 @@ struct Fault {
 }
 
 impl Fault {
-    /// Whether it failed a call after the `before`-th, of `now` calls.
+    /// Returns whether it failed a call after the `before`-th, of `now` calls.
     fn met(&self, before: u64, now: u64) -> bool {
         self.at <= now && (self.persistent || self.at > before)
     }
 }
 
-/// How many calls there were to the storage: those that change something, and those that only look.
+/// The number of calls to the storage so far: those that change something, and read-only ones.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Mark {
     pub(crate) ops: u64,
@@ -89,7 +89,7 @@ impl World {
         self.heal();
         let kind = match self.below(4) {
             0 => io::ErrorKind::StorageFull,
-            // EMFILE, which has no name of its own.
+            // EMFILE, which has no `ErrorKind` of its own.
             1 => io::Error::from_raw_os_error(24).kind(),
             _ => io::ErrorKind::Other,
         };
@@ -104,7 +104,7 @@ impl World {
         self.trouble.fault = Some(fault);
     }
 
-    /// One of the next `within` calls that only look fails.
+    /// Makes one of the next `within` read-only calls fail.
     pub(crate) fn set_read_fault(&mut self, within: usize, persistent: bool) {
         self.heal();
         let at = self.memory.reads() + 1 + self.below(within) as u64;
@@ -115,14 +115,14 @@ impl World {
         self.trouble.read_fault = Some(fault);
     }
 
-    /// Now and then, where all is well, what is about to read something cannot.
+    /// Sometimes, if there is no other fault, makes a read fail that is about to happen.
     pub(crate) fn hinder_reading(&mut self) {
         if self.options.reads_fail() && !self.is_troubled() && self.one_in(4) {
             self.set_read_fault(10, false);
         }
     }
 
-    /// What has failed once is final or not; what could not be read can be from here on.
+    /// Ends the faults. A failed write may be final, but everything can be read from here on.
     pub(crate) fn heal(&mut self) {
         self.trouble.has_fired |= self.change_failed_since(Mark::default());
         self.memory.heal();
@@ -135,14 +135,14 @@ impl World {
         self.trouble.disk_full = false;
     }
 
-    /// Everything works again, and the folder is about to be opened.
+    /// Ends all faults before the folder is opened.
     pub(crate) fn end_trouble(&mut self) {
         self.heal();
         self.free_disk();
         self.trouble.has_fired = false;
     }
 
-    /// A storage after a crash has no faults; a full disk stays full.
+    /// A storage after a crash has no faults. A full disk stays full.
     pub(crate) fn end_trouble_of_storage(&mut self) {
         self.trouble.fault = None;
         self.trouble.read_fault = None;
@@ -154,12 +154,12 @@ impl World {
         *disk_full || fault.is_some() || *has_fired || read_fault.is_some()
     }
 
-    /// Whether a look at the files now would be one that fails.
+    /// Returns whether reading the files now can fail.
     pub(crate) fn can_look(&self) -> bool {
         self.trouble.read_fault.is_none()
     }
 
-    /// How many calls there were up to now.
+    /// Returns the number of calls so far.
     pub(crate) fn mark(&self) -> Mark {
         Mark { ops: self.memory.ops(), reads: self.memory.reads() }
     }
@@ -172,7 +172,7 @@ impl World {
         self.trouble.read_fault.is_some_and(|fault| fault.met(mark.reads, self.memory.reads()))
     }
 
-    /// Writing stops only after a write or sync that failed.
+    /// Checks that writing stops only after a failed write or sync.
     pub(crate) fn check_health(&self, session: &Session) -> Step {
         if session.has_failed() && !self.has_ever_failed() {
             return violation(format!("without need: {}", session.broker.health()));
@@ -180,13 +180,13 @@ impl World {
         Ok(())
     }
 
-    /// Whether a change of files was made to fail since the folder was opened.
+    /// Returns whether a change of files was made to fail since the folder was opened.
     pub(crate) fn has_ever_failed(&self) -> bool {
         self.trouble.has_fired || self.change_failed_since(Mark::default())
     }
 
-    /// An error must have a cause: of our own doing, during the call that began at `mark`, or before it
-    /// if it is final. What could not be read is never final.
+    /// Checks that an error has a cause: a fault of the simulation, during the call that began at
+    /// `mark`, or before it if the fault is final. A failed read is never final.
     pub(crate) fn judge(&self, error: &Error, mark: Mark) -> Step {
         let met = self.change_failed_since(mark);
         let unread = self.read_failed_since(mark);
@@ -199,13 +199,13 @@ impl World {
                 ever || self.trouble.disk_full || unread
             }
             Error::DiskFull { .. } => self.trouble.disk_full || space,
-            // Only a full disk keeps the journal from being given back without saying so itself.
+            // Only a full disk prevents the release of journal space without an error of its own.
             Error::Timeout { .. } => self.trouble.disk_full,
             Error::Io { op, path, position, .. } => {
                 let placed = !["read", "write"].contains(op) || position.is_some();
                 (met || unread) && placed && path.starts_with("memory:")
             }
-            // Of a topic whose creation may or may not have happened.
+            // Concerns a topic whose creation may or may not have happened.
             Error::UnknownTopic { .. } => self.is_uncertain(),
             _ => false,
         };

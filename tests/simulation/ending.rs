@@ -1,4 +1,4 @@
-//! How a life ends, and the last one.
+//! How a life ends, and the last life.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::session::Session;
 use crate::world::{Step, World, violation};
 
 impl World {
-    /// Closes the folder, drops everything, or is killed.
+    /// Closes the folder, drops everything, or kills the process.
     pub(crate) fn end_life(&mut self, session: &mut Session) -> Step {
         match self.below(4) {
             0 => {
@@ -59,9 +59,10 @@ impl World {
         Ok(())
     }
 
-    /// When everybody polls, every partition that is subscribed to gets one owner, which reads all of it.
+    /// Checks that, when all members poll, every subscribed partition gets one owner, which reads
+    /// all of it.
     fn settle(&mut self, session: &mut Session) -> Step {
-        // Who waits for a topic that nobody creates does not come to rest.
+        // A member that waits for a missing topic never settles, because no one creates the topic.
         session.members.retain(|member| !self.has_lost_a_partition(member));
         let rounds =
             10 + 2 * self.history.state().topics.values().flatten().map(Vec::len).sum::<usize>();
@@ -110,8 +111,9 @@ impl World {
         }
     }
 
-    /// All trouble is over: appends go on everywhere, what is acknowledged survives, the folder closes,
-    /// is the same for a reader and when it is opened again; damage gives no other records.
+    /// Checks the folder after all faults have ended. Appends succeed everywhere, and acknowledged
+    /// records survive. The folder closes, and it is the same for a reader and after another
+    /// opening. Damage yields no other records.
     pub(crate) fn last_life(&mut self) -> Step {
         self.end_trouble();
         let mut session = self.open(false)?;
@@ -149,7 +151,7 @@ impl World {
         Ok(())
     }
 
-    /// One record for each partition; all of them `Synced`.
+    /// Sends one record to each partition, all of them `Synced`.
     fn append_everywhere(&mut self, session: &mut Session) -> Step {
         if self.history.state().topics.is_empty() {
             return self.create_topic(session);
@@ -168,7 +170,7 @@ impl World {
         self.flush(session)
     }
 
-    /// A flipped bit anywhere is found, or changes nothing that can be seen (I9).
+    /// Checks that a flipped bit anywhere is found, or changes nothing that can be seen (I9).
     fn damage(&mut self, left: &Memory) -> Step {
         let memory = left.crash(Crash::KeepAll, &SeededRandom::new(0));
         let files: Vec<(PathBuf, usize)> = folder::contents(&memory)
@@ -177,7 +179,7 @@ impl World {
             .map(|(path, bytes)| (path, bytes.len()))
             .collect();
         let (path, len) = &files[self.below(files.len())];
-        // Most of what matters lies in front.
+        // Most of the important bytes are at the start.
         let at = if self.one_in(2) { self.below(*len) } else { self.below((*len).min(200)) };
         let bit = self.below(8);
         let byte = folder::read_file(&memory, path)[at];

@@ -1,6 +1,6 @@
-//! Deterministic simulation: from one seed a program with producers and consumers lives through faults,
-//! crashes and power losses, and after everything it is held to what was promised. See ../README.md for
-//! how to run many seeds and how to see a failure again.
+//! Deterministic simulation. From one seed, a program with producers and consumers runs through
+//! faults, crashes and power losses. After each of them the engine must have kept its promises. See
+//! ../README.md for how to run many seeds and how to repeat a failure.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 #![expect(clippy::print_stdout, reason = "counts of a run are part of what it says")]
 
@@ -31,7 +31,7 @@ use options::Options;
 use trace::Trace;
 use world::World;
 
-/// What one seed did.
+/// Runs one seed.
 fn simulate(seed: u64) -> Result<Trace, Box<Failure>> {
     let options = Options::of(seed);
     let mut world = World::new(seed, options.clone());
@@ -49,7 +49,7 @@ fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }
 
-/// A broken promise, with all that is needed to see it again.
+/// A broken promise, with everything necessary to repeat it.
 struct Failure {
     seed: u64,
     what: String,
@@ -68,8 +68,8 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// `GROUPLOG_SEED=7` runs one seed and tells its steps, `GROUPLOG_SEEDS=100000` so many from 0,
-/// `GROUPLOG_SEEDS=5000..6000` those.
+/// Returns the seeds to run. `GROUPLOG_SEED=7` runs one and prints its steps,
+/// `GROUPLOG_SEEDS=100000` that many from 0, `GROUPLOG_SEEDS=5000..6000` that range.
 fn seeds_from_env() -> Range<u64> {
     let number = |text: &str| text.trim().parse::<u64>().expect("a number of seeds");
     if let Ok(seed) = std::env::var("GROUPLOG_SEED") {
@@ -85,7 +85,7 @@ fn seeds_from_env() -> Range<u64> {
     }
 }
 
-/// So many by default.
+/// The default number of seeds.
 const SEEDS: u64 = 2_000;
 
 #[test]
@@ -105,7 +105,7 @@ fn seeds() {
     }
 }
 
-/// Everything that happens hangs on the seed alone; otherwise no failure could be seen again.
+/// Everything depends only on the seed. Otherwise no failure could be repeated.
 #[test]
 fn a_seed_does_the_same_every_time() {
     for seed in 0..20 {

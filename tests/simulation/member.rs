@@ -1,4 +1,4 @@
-//! Consumers, what is known of them, and how they come and go.
+//! Consumers, what the simulation knows about them, and how they join and leave.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,23 +11,23 @@ use crate::oracle::{Place, RecordModel};
 use crate::session::Session;
 use crate::world::{Step, World, violation};
 
-/// A consumer, and what it is known to have been given.
+/// A consumer, and what it is known to have received.
 #[derive(Debug)]
 pub(crate) struct Member {
-    /// Its `client.id`; no other has it.
+    /// Its `client.id`, which is unique.
     pub(crate) name: String,
     pub(crate) group: Option<&'static str>,
     pub(crate) subscription: BTreeSet<String>,
     pub(crate) auto_commit: bool,
     pub(crate) reset: OffsetReset,
     pub(crate) consumer: Consumer,
-    /// Where it goes on, with the topic's incarnation.
+    /// Its next offsets, with the incarnation of the topic.
     pub(crate) positions: BTreeMap<Place, (u64, i64)>,
     pub(crate) paused: BTreeSet<Place>,
     pub(crate) polled: Duration,
 }
 
-/// A position that a program keeps for itself: the next offset, and the record before it.
+/// A position that a program keeps itself: the next offset, and the record before it.
 #[derive(Debug, Clone)]
 pub(crate) struct Kept {
     pub(crate) place: Place,
@@ -37,7 +37,7 @@ pub(crate) struct Kept {
 
 pub(crate) const GROUPS: [&str; 2] = ["g", "h"];
 const TOPICS: [&str; 3] = ["a", "b", "c"];
-/// `max.poll.interval.ms` of all of them.
+/// `max.poll.interval.ms` of all consumers.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
 
 pub(crate) fn partition((topic, partition): &Place) -> TopicPartition {
@@ -137,7 +137,7 @@ impl World {
                 let commits = member.auto_commit && !self.is_evicted(&member);
                 let offsets = if commits { self.positions_of(&member) } else { Vec::new() };
                 self.with_commit(session, member.group, &offsets, |_| {
-                    // Fenced, or failed with the disk: at worst records are read again.
+                    // Fenced, or failed with the disk. At worst records are read again.
                     drop(member.consumer.close());
                 })
             }
@@ -158,8 +158,8 @@ impl World {
         }
     }
 
-    /// A member is silent for longer than it may be, while the others poll: it is evicted, and what it
-    /// commits then is refused (F23, F25).
+    /// Lets a member be silent for too long while the others poll. It must be evicted, and its
+    /// later commits must be refused (F23, F25).
     pub(crate) fn stall(&mut self, session: &mut Session) -> Step {
         let subscribed = |member: &Member| member.is_subscribed();
         let Some(at) = session.members.iter().position(subscribed) else { return Ok(()) };
@@ -167,7 +167,7 @@ impl World {
         self.note(format!("{name} stalls"));
         for _ in 0..2 {
             self.clock.advance(INTERVAL * 3 / 5);
-            // Who has lost its topic leaves while it polls.
+            // A member that has lost its topic leaves while it polls.
             for other in (0..session.members.len()).rev() {
                 if session.members[other].name != name {
                     self.poll(session, other)?;
@@ -178,7 +178,7 @@ impl World {
             return Ok(());
         };
         let group = session.members[at].group.unwrap_or_default();
-        // To describe a group is to look who is silent.
+        // Describing a group evicts silent members.
         if let Ok(summary) = session.broker.describe_group(group)
             && summary.members.iter().any(|member| member.client_id == name)
         {

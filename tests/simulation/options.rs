@@ -1,5 +1,5 @@
-//! What a seed switches on, and how much of it (swarm testing: what never comes with everything else
-//! comes when some of it is left out).
+//! The features that a seed enables, and their rates (swarm testing: some combinations only occur
+//! if other features are off).
 
 use grouplog::record::Compression;
 use grouplog::time::{Random, SeededRandom};
@@ -17,7 +17,7 @@ pub(crate) struct Options {
     pub(crate) batch_size: u32,
     pub(crate) segment_bytes: u32,
     pub(crate) compression: Compression,
-    /// Of so many topics one has the broker's timestamps; 0 for none.
+    /// One topic in this many has the broker's timestamps. 0 for none.
     pub(crate) append_time_in: u64,
     pub(crate) partitions_max: u32,
     pub(crate) value_bytes_max: usize,
@@ -26,11 +26,11 @@ pub(crate) struct Options {
     pub(crate) auto_commit: bool,
     pub(crate) lives: u64,
     pub(crate) steps_max: usize,
-    /// Whether a life may be crashed while it recovers.
+    /// Whether a life may crash while it recovers.
     pub(crate) crash_in_recovery: bool,
-    /// Whether a life may end by power loss, not by kills and closing alone.
+    /// Whether a life may end by power loss, and not only by kills and closing.
     pub(crate) power_loss: bool,
-    /// Whether a byte is flipped after the last life.
+    /// Whether a bit is flipped after the last life.
     pub(crate) damage: bool,
     pub(crate) weights: Vec<(Action, u32)>,
     /// How segments are read.
@@ -70,7 +70,7 @@ impl Options {
         }
     }
 
-    /// Whether calls that only look fail now and then.
+    /// Returns whether read-only calls sometimes fail.
     pub(crate) fn reads_fail(&self) -> bool {
         self.weights.iter().any(|(action, _)| *action == Action::SetReadFault)
     }

@@ -1,4 +1,4 @@
-//! What producers and administrators do.
+//! The actions of producers and administrators.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ impl World {
         if self.one_in(2) { self.wait(session) } else { Ok(()) }
     }
 
-    /// Sends a record, which is `Written` then; its delivery.
+    /// Sends a record, which is then `Written`. Returns its delivery.
     pub(crate) fn send_one(
         &mut self,
         session: &mut Session,
@@ -47,7 +47,7 @@ impl World {
         Ok(Some(delivery))
     }
 
-    /// What the broker stamped is known now.
+    /// Fills in the broker's timestamps, which are known now.
     fn restamp(&mut self, records: Vec<(Place, Arc<RecordModel>)>, needed: bool) {
         if needed {
             self.take_back();
@@ -77,7 +77,7 @@ impl World {
         let count = 1 + self.below(5);
         let records: Vec<_> = (0..count).filter_map(|_| self.any_record()).collect();
         let bytes: usize = records.iter().map(|(_, model)| size_of_value(model)).sum();
-        // A quarter of the smallest journal is the limit; of nothing nothing is said.
+        // The limit is a quarter of the smallest journal. An empty batch promises nothing.
         if bytes > 50_000 || records.is_empty() {
             return Ok(());
         }
@@ -162,7 +162,7 @@ impl World {
         let created =
             self.change(session, change, |session| session.broker.create_topic(name, config))?;
         if self.history.attempted() == changes {
-            // Refused: one that may come back by a crash is still the one that it was.
+            // Refused. A topic that a crash may bring back keeps its earlier incarnation.
             (self.incarnations, self.append_time) = before;
         }
         self.note_topic_ids(&session.broker);
@@ -190,7 +190,7 @@ impl World {
         Ok(())
     }
 
-    /// Consumers go on from positions that belong to another topic.
+    /// Replaces a topic under consumers whose positions belong to the old one.
     pub(crate) fn recreate_topic(&mut self, session: &mut Session) -> Step {
         let Some((name, _)) = self.any_place() else { return Ok(()) };
         self.delete(session, &name)?;
@@ -207,8 +207,8 @@ impl World {
         if self.is_uncertain() { Ok(()) } else { self.check_kept(&session.broker) }
     }
 
-    /// Deletes records of a partition, most often all of them. Consumers that stand among them are not what is
-    /// tried here: nobody reads meanwhile, and no group has its position there.
+    /// Deletes records of a partition, most often all of them. This does not test consumers with a
+    /// position among them: no consumer is active, and no group has committed such a position.
     pub(crate) fn delete_records(&mut self, session: &mut Session) -> Step {
         let Some(place) = self.any_place() else { return Ok(()) };
         if !session.members.is_empty() || self.is_uncertain() {
@@ -233,7 +233,7 @@ impl World {
         Ok(())
     }
 
-    /// A call that cannot succeed may fail for want of the disk first.
+    /// A call that cannot succeed may fail because of the disk first.
     fn refused_otherwise(&mut self, session: &Session, result: grouplog::Result<()>) -> Step {
         self.alive()?;
         match result {
@@ -291,7 +291,7 @@ impl World {
         explained.map(|_| ()).or_else(|what| violation(format!("{who} shows: {what}")))
     }
 
-    /// A record for a partition that is there, with everything that a record can have, in turns.
+    /// Returns a record for an existing partition. Over time the records use every feature.
     pub(crate) fn any_record(&mut self) -> Option<(Place, Arc<RecordModel>)> {
         let place = self.any_place()?;
         let bytes = self.below(self.options.value_bytes_max);
@@ -328,7 +328,7 @@ fn size_of_value(model: &RecordModel) -> usize {
     model.value.as_ref().map_or(0, Vec::len)
 }
 
-/// Where the record went must be where it had to go; the record with the time that it got.
+/// Checks that the record went where it had to. Notes the timestamp that it got.
 fn placed(
     model: &Arc<RecordModel>,
     metadata: &RecordMetadata,

@@ -1,4 +1,4 @@
-//! Polls and seeks: what consumers must see.
+//! Polls and seeks, and what consumers must see.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,7 +23,7 @@ impl World {
         self.poll(session, at).map(|_| ())
     }
 
-    /// One poll; whether it gave records or changed what is assigned.
+    /// Polls once. Returns whether the poll delivered records or changed the assignment.
     pub(crate) fn poll(&mut self, session: &mut Session, at: usize) -> Step<bool> {
         let member = &mut session.members[at];
         if self.is_evicted(member) {
@@ -49,7 +49,7 @@ impl World {
                 check_ownership(session)?;
                 Ok(moved || !records.is_empty())
             }
-            // Nothing was delivered: it is where it was, and the next poll goes on there.
+            // Nothing was delivered. The position is unchanged, and the next poll continues there.
             Some(Err(error @ Error::Io { .. })) => {
                 self.note(format!("{} polls: {error}", member.name));
                 self.judge(&error, mark)?;
@@ -57,7 +57,8 @@ impl World {
                 check_ownership(session)?;
                 Ok(true)
             }
-            // Somebody deleted what it had chosen. Either it gives up, or it goes on when it is there again.
+            // A topic that it had assigned was deleted. The member either gives up, or continues when
+            // the topic exists again.
             Some(Err(Error::UnknownTopic { .. } | Error::UnknownPartition { .. }))
                 if self.has_lost_a_partition(member) =>
             {
@@ -73,7 +74,7 @@ impl World {
         }
     }
 
-    /// Whether it chose a partition that is not there.
+    /// Returns whether the member assigned itself a partition that does not exist.
     pub(crate) fn has_lost_a_partition(&self, member: &Member) -> bool {
         let chosen = member.consumer.assignment();
         !member.is_subscribed()
@@ -89,7 +90,7 @@ impl World {
                 .and_then(|log| log.get(record.offset() as usize).cloned());
             let seen = crate::observe::model_of(&record);
             if model.is_none() && self.is_uncertain() {
-                // Of a topic that may be deleted, or may not.
+                // The topic may or may not have been deleted.
                 continue;
             }
             let Some(model) = model.filter(|model| model.is(&seen)) else {
@@ -104,7 +105,7 @@ impl World {
                     self.begin(member, &place)
                 }
             };
-            // What may be committed or not may be where it begins or not.
+            // If the last commit is uncertain, so is the start position.
             let begins = self.is_uncertain() && !member.positions.contains_key(&place);
             if (record.offset() != expected && !begins) || member.paused.contains(&place) {
                 let offset = record.offset();
@@ -120,8 +121,8 @@ impl World {
         Ok(())
     }
 
-    /// Where a consumer begins in a topic that it did not know. What it chose stays paused, what a group
-    /// gives it is not.
+    /// Returns where a consumer starts in a topic that is new to it. A partition that it assigned
+    /// itself stays paused. A partition assigned by its group does not.
     fn begin(&self, member: &mut Member, place: &Place) -> i64 {
         if member.is_subscribed() {
             member.paused.remove(place);
@@ -129,7 +130,8 @@ impl World {
         self.start_of(member, place)
     }
 
-    /// Where a consumer begins that has no position: at the committed offset, or where it is told to.
+    /// Returns where a consumer without a position starts: at the committed offset, or where its
+    /// settings say.
     fn start_of(&self, member: &Member, place: &Place) -> i64 {
         let state = self.history.state();
         let group = member.group.unwrap_or_default().to_owned();
@@ -142,17 +144,17 @@ impl World {
         }
     }
 
-    /// Compares the positions of all that it holds now, and forgets what it does not hold any more.
+    /// Compares the positions of everything it holds now, and forgets the rest.
     pub(crate) fn take_up(&self, member: &mut Member) -> Step {
         let held: Vec<Place> = member.consumer.assignment().iter().map(place_of).collect();
         member.positions.retain(|place, _| held.contains(place));
         member.paused.retain(|place| held.contains(place));
         if self.is_uncertain() {
-            // Where a log ends that may have one more record is not known.
+            // The end of a log that may have one more record is unknown.
             return Ok(());
         }
         for place in held {
-            // One of a topic that was deleted is on its way out.
+            // The topic was deleted, and its partition is about to be revoked.
             if !self.exists(&place) {
                 if member.is_subscribed() {
                     member.positions.remove(&place);
@@ -164,7 +166,8 @@ impl World {
             let current = position.as_ref().is_ok_and(|at| self.is_current(&place, at));
             let expected = match member.positions.get(&place).copied() {
                 Some((known, next)) if known == incarnation => next,
-                // What it chose is another topic now, and no poll has come to it yet.
+                // The topic that it assigned was replaced by another one, and no poll has reached
+                // that one yet.
                 Some((_, next)) if !member.is_subscribed() && !current => {
                     if position.as_ref().is_ok_and(|position| position.offset() == next) {
                         continue;
@@ -249,7 +252,7 @@ impl World {
         Ok(())
     }
 
-    /// A consumer and a partition whose position in it is known.
+    /// Returns a consumer and a partition whose position in it is known.
     fn any_held(&self, session: &Session) -> Option<(usize, Place)> {
         if session.members.is_empty() || self.is_uncertain() {
             return None;
@@ -266,18 +269,19 @@ impl World {
         Some((at, held[self.below(held.len())].clone()))
     }
 
-    /// Positions that were kept outside of the engine are good if their record is still there. Otherwise they
-    /// are refused: as `LogTruncated` (KIP-320), or as `InconsistentTopicId` where the topic is another one.
+    /// Checks positions kept outside of the engine. Each is valid if its record still exists.
+    /// Otherwise `seek` fails with `LogTruncated` (KIP-320), or with `InconsistentTopicId` if the topic
+    /// is another one.
     pub(crate) fn check_kept(&mut self, broker: &Broker) -> Step {
         for kept in std::mem::take(&mut self.kept) {
             let log = self.history.state().topics.get(&kept.place.0);
             let Some(log) = log.and_then(|logs| logs.get(kept.place.1 as usize)) else {
-                // There may be a topic of this name again.
+                // A topic of this name may exist again later.
                 self.kept.push(kept);
                 continue;
             };
             let there = log.get(kept.position.offset() as usize - 1).is_some_and(|record| {
-                // Contents are never used twice.
+                // Contents are unique.
                 record.is(&kept.record)
             });
             let partition = partition(&kept.place);
@@ -299,7 +303,7 @@ impl World {
     }
 }
 
-/// No partition has two owners in a group (G1).
+/// Checks that no partition has two owners in a group (G1).
 fn check_ownership(session: &Session) -> Step {
     for group in GROUPS {
         let Ok(summary) = session.broker.describe_group(group) else { continue };

@@ -1,4 +1,4 @@
-//! Runs seeds on several threads; each seed on one of them alone.
+//! Runs seeds on several threads, each seed on one thread.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -11,10 +11,10 @@ use std::time::Duration;
 use crate::Failure;
 use crate::trace::Tally;
 
-/// A seed takes some milliseconds. When none ends for so long, those that run never will.
+/// A seed takes some milliseconds. If none ends for this long, the running ones are stuck.
 const STUCK: Duration = Duration::from_mins(2);
 
-/// Runs the seeds, until one fails: the lowest of those that did.
+/// Runs the seeds until one fails. Returns the lowest of those that failed.
 pub(crate) fn run_all(
     seeds: Range<u64>,
     run: impl Fn(u64) -> Result<Tally, Box<Failure>> + Sync,
@@ -59,14 +59,16 @@ pub(crate) fn run_all(
     }
 }
 
-/// Looks on until all is done. Threads that wait for ever cannot be stopped, but named.
+/// Watches until all seeds are done. Threads that wait forever cannot be stopped, but their seeds
+/// can be named.
 fn watch(ended: &Receiver<()>, running: &Mutex<BTreeMap<usize, u64>>) {
     loop {
         match ended.recv_timeout(STUCK) {
             Ok(()) => {}
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
-                // Not what the test harness keeps for itself until a test has ended.
+                // Written directly, because the test harness holds captured output back until a
+                // test has ended.
                 let running = running.lock().unwrap();
                 writeln!(io::stderr(), "one of these seeds never ends: {:?}", running.values())
                     .unwrap_or_default();

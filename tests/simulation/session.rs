@@ -1,4 +1,4 @@
-//! An open folder with everything that works with it.
+//! An open folder with everything that uses it.
 
 use std::collections::VecDeque;
 
@@ -6,13 +6,13 @@ use grouplog::{Acks, Broker, Delivery, HealthStatus, Producer, ProducerConfig, R
 
 use crate::member::Member;
 
-/// From an opening to the end of a life.
+/// The time from an opening to the end of a life.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) broker: Broker,
     pub(crate) written: Producer,
     pub(crate) synced: Producer,
-    /// `Synced` records that nobody has waited for, each with the number of changes up to it.
+    /// `Synced` records that have not been waited for, each with the number of changes up to it.
     pub(crate) unwaited: VecDeque<(usize, Delivery)>,
     pub(crate) members: Vec<Member>,
 }
@@ -24,7 +24,7 @@ impl Session {
         Ok(Self { broker, written, synced, unwaited: VecDeque::new(), members: Vec::new() })
     }
 
-    /// Whether a write or sync failed for good.
+    /// Returns whether a write or sync failed for good.
     pub(crate) fn has_failed(&self) -> bool {
         self.broker.health().status() == HealthStatus::Failed
     }

@@ -1,10 +1,10 @@
-//! What a seed did, step by step.
+//! The steps of a seed.
 
 use std::fmt;
 
 use crate::action::Action;
 
-/// The steps, and a checksum of them and of what they made the storage do.
+/// The steps, and a checksum of them and of their effects on the storage.
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
     steps: Vec<String>,
@@ -13,7 +13,7 @@ pub(crate) struct Trace {
 }
 
 impl Trace {
-    /// Notes what happened, and how many changes of files there have been.
+    /// Notes a step and the number of file changes so far.
     pub(crate) fn note(&mut self, ops: u64, what: &str) {
         self.add(what.as_bytes());
         self.add(&ops.to_be_bytes());
@@ -40,7 +40,7 @@ impl Trace {
     }
 }
 
-/// How often what happened.
+/// How often each kind of event happened.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Tally {
     actions: Vec<(Action, u64)>,
@@ -51,9 +51,10 @@ pub(crate) struct Tally {
     pub(crate) read_faults: u64,
     pub(crate) failures: u64,
     pub(crate) evictions: u64,
-    /// Consumers that went on with a topic that was created again under the name of the one they chose.
+    /// How often a consumer continued with a topic that was created again under the name that it
+    /// assigned.
     pub(crate) renewals: u64,
-    /// Positions in deleted topics that were refused.
+    /// How often the engine rejected a position in a deleted topic.
     pub(crate) refusals: u64,
 }
 

@@ -1,4 +1,4 @@
-//! One seed's life: folders are opened, worked with, and left in one way or another, again and again.
+//! The life of one seed: folders are opened, used, and left in one way or another, again and again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -22,23 +22,23 @@ use crate::trace::Trace;
 /// The size of an ordinary journal file.
 const FILE_BYTES: u64 = 64 << 10;
 
-/// Why a step was not done to its end.
+/// Why a step did not complete.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// The crash that was asked for came.
+    /// The requested crash happened.
     Crash,
     /// The engine broke a promise.
     Violation(String),
 }
 
-/// What a step comes to.
+/// The result of a step.
 pub(crate) type Step<T = ()> = Result<T, End>;
 
 pub(crate) fn violation<T>(what: impl Into<String>) -> Step<T> {
     Err(End::Violation(what.into()))
 }
 
-/// The program, its machine, and what is known of its data.
+/// The program, its machine, and what is known about its data.
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) options: Options,
@@ -50,17 +50,18 @@ pub(crate) struct World {
     pub(crate) trace: Trace,
     /// Positions that a program keeps outside of the engine.
     pub(crate) kept: Vec<Kept>,
-    /// How often each topic was created: what a consumer knows of an earlier one is of no use.
+    /// How often each topic was created. What a consumer knows about an earlier one is useless.
     pub(crate) incarnations: BTreeMap<String, u64>,
-    /// The ids of the topics that are there.
+    /// The ids of the topics that exist.
     pub(crate) topic_ids: BTreeMap<String, TopicId>,
     /// The topics whose records get the broker's timestamps.
     pub(crate) append_time: BTreeSet<String>,
-    /// So many changes at least are there when the folder is opened next, if fewer than the history says.
+    /// At least this many changes must exist when the folder is opened next, if fewer than the
+    /// history says.
     promised: usize,
-    /// Whether the last life ended by a close that said it succeeded.
+    /// Set if the last life ended with a close that reported success.
     closed: bool,
-    /// What the journal's files may take together.
+    /// The maximum total size of the journal's files.
     journal_most: u64,
     pub(crate) names: u64,
 }
@@ -86,7 +87,7 @@ impl World {
         }
     }
 
-    /// A number below `bound`, which is not 0.
+    /// Returns a number below `bound`, which is not 0.
     pub(crate) fn below(&self, bound: usize) -> usize {
         (self.random.next_u64() % bound as u64) as usize
     }
@@ -103,12 +104,12 @@ impl World {
         self.trace.note(self.memory.ops(), what.as_ref());
     }
 
-    /// Fails if the machine is no more.
+    /// Fails if the machine has crashed.
     pub(crate) fn alive(&self) -> Step {
         if self.memory.has_crashed() { Err(End::Crash) } else { Ok(()) }
     }
 
-    /// The whole life; what promise was broken.
+    /// Runs the whole life. Returns the broken promise, if any.
     pub(crate) fn run(&mut self) -> Result<(), String> {
         for _ in 0..self.options.lives {
             self.live().map_err(what_of)?;
@@ -197,7 +198,7 @@ impl World {
             .random(Arc::new(SeededRandom::new(self.random.next_u64())))
     }
 
-    /// Opens the folder, whatever comes in between if `disturbed`, and looks at all of it.
+    /// Opens the folder and reads all of it. If `disturbed`, crashes and faults may interrupt that.
     pub(crate) fn open(&mut self, disturbed: bool) -> Step<Session> {
         let may_crash = disturbed && self.options.crash_in_recovery;
         for attempt in 0.. {
@@ -218,7 +219,7 @@ impl World {
                 self.crash();
                 continue;
             }
-            // Far beyond what is left to do: no crash meant for opening comes later.
+            // Far beyond the rest of the work: no crash meant for opening happens later.
             self.memory.crash_at(u64::MAX);
             match opened {
                 Ok(broker) => {
@@ -236,7 +237,8 @@ impl World {
         violation("opening never succeeds")
     }
 
-    /// `before`: what the journal took before. `unread`: something could not be read while it was opened.
+    /// `before`: the size of the journal before. `unread`: a read failed while the folder was
+    /// opened.
     fn opened(&mut self, broker: Broker, before: u64, unread: bool) -> Step<Session> {
         let promised = self.promised.min(self.history.promised(false));
         self.note(format!("opened, promised {promised} of {}", self.history.attempted()));
@@ -246,7 +248,7 @@ impl World {
         }
         let seen = observe(&broker).map_err(End::Violation)?;
         let found = self.history.explain(&seen, promised).map_err(End::Violation)?;
-        // On a full disk the recovery checkpoint comes later; nothing is `Synced` before.
+        // On a full disk the recovery checkpoint is delayed. Nothing is `Synced` before it.
         let settled = broker.health().is_ok();
         if !settled && !self.is_troubled() && !unread {
             return violation(format!("health after opening: {}", broker.health()));
@@ -254,9 +256,9 @@ impl World {
         self.history.found(found, settled);
         self.promised = usize::MAX;
         self.closed = false;
-        // An opening goes on in a file that nothing needs, and keeps one that the next opening could go on
-        // in: if there are none, both are made beyond the limit, the second when there is space for it.
-        // Nothing else makes one beyond, whatever fails.
+        // An opening continues in an unneeded file, and keeps another one in which the next opening
+        // could continue. If there are none, it creates both beyond the limit, the second one only
+        // if there is space. Nothing else creates a file beyond the limit, whatever fails.
         let least = before.max(self.options.journal_files * FILE_BYTES);
         self.journal_most = least + 2 * FILE_BYTES;
         self.check_journal()?;
@@ -277,7 +279,8 @@ impl World {
         lens.map(|file| file.unwrap().map_or(0, |(_, len)| len)).sum()
     }
 
-    /// The journal keeps to its limit, whatever fails and for how long, but for what openings make beyond.
+    /// Checks that the journal keeps its limit, however long calls fail. Only openings may exceed
+    /// it.
     fn check_journal(&self) -> Step {
         if self.memory.has_crashed() || !self.can_look() {
             return Ok(());
@@ -289,7 +292,7 @@ impl World {
         Ok(())
     }
 
-    /// The process or the machine ends here.
+    /// Ends the process or the machine here.
     pub(crate) fn crash(&mut self) {
         let power_loss = self.options.power_loss && self.one_in(2);
         let kind = match self.below(5) {
@@ -308,22 +311,23 @@ impl World {
         self.end_trouble_of_storage();
     }
 
-    /// Lets the process end where it is.
+    /// Ends the process here.
     pub(crate) fn kill(&mut self) -> End {
         self.memory.crash_at(self.memory.ops() + 1);
-        // Nothing of this call can be left over.
+        // Ensures that nothing of this call is left over.
         drop(self.memory.sync_dir(Path::new("")));
         End::Crash
     }
 
-    /// The folder was closed: everything is durable, and nothing is left to repair.
+    /// Notes that the folder was closed: everything is durable, and nothing is left to repair.
     pub(crate) fn was_closed(&mut self) {
         self.history.synced();
-        // A file of a deleted segment that could not be removed is left to the next opening.
+        // If the engine could not remove the file of a deleted segment, the next opening does.
         self.closed = !self.has_ever_failed() && !self.read_failed_since(Mark::default());
     }
 
-    /// Notes a change and tries it; what it gave, or `None` if it was refused for a good reason.
+    /// Notes a change and tries it. Returns its result, or `None` if it was refused for a good
+    /// reason.
     pub(crate) fn change<T>(
         &mut self,
         session: &mut Session,
@@ -356,44 +360,44 @@ impl World {
         }
     }
 
-    /// Of what was tried last it is not known whether it survives. Where writing goes on it is in the journal,
-    /// and only a checkpoint that `Synced` has to wait for did not come about. Otherwise it may be there or
-    /// not, until the folder is opened again.
+    /// Notes that the last change may or may not survive. If writing continues, the change is in
+    /// the journal, and only the checkpoint that `Synced` waits for failed. Otherwise the change
+    /// may exist or not, until the folder is opened again.
     pub(crate) fn is_undecided(&mut self, session: &Session) {
         if !session.has_failed() {
             self.history.written();
         }
     }
 
-    /// What was tried last was refused.
+    /// Notes that the last change was refused.
     pub(crate) fn take_back(&mut self) {
         self.history.cut_to(self.history.attempted().saturating_sub(1));
     }
 
-    /// Whether something was tried of which nobody knows if it is there.
+    /// Returns whether the result of some change is unknown.
     pub(crate) fn is_uncertain(&self) -> bool {
         self.history.attempted() > self.history.promised(false)
     }
 
-    /// Remembers which topics there are now.
+    /// Records the ids of the topics that exist now.
     pub(crate) fn note_topic_ids(&mut self, broker: &Broker) {
         let topics = broker.list_topics().into_iter();
         let ids = topics.filter_map(|name| Some((broker.describe_topic(&name).ok()?.id, name)));
         self.topic_ids = ids.map(|(id, name)| (name, id)).collect();
     }
 
-    /// Whether a position is one of the topic that has the name of the place now.
+    /// Returns whether a position belongs to the topic that has the name of `place` now.
     pub(crate) fn is_current(&self, place: &Place, position: &Position) -> bool {
         position.topic_id() == self.topic_ids.get(&place.0).copied()
     }
 
-    /// Whether a partition is there.
+    /// Returns whether a partition exists.
     pub(crate) fn exists(&self, (topic, partition): &Place) -> bool {
         let topics = &self.history.state().topics;
         topics.get(topic).is_some_and(|logs| logs.len() > *partition as usize)
     }
 
-    /// A partition of a topic that is there.
+    /// Returns a partition of an existing topic.
     pub(crate) fn any_place(&self) -> Option<Place> {
         let topics = &self.history.state().topics;
         let count = topics.len();
