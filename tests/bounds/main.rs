@@ -1,13 +1,13 @@
-//! Many partitions in a process that may open few files.
+//! Many partitions in a process that may open only a few files.
 //!
-//! 500 partitions by default; the promise is made for 10,000:
+//! The test runs 500 partitions by default. The promise is for 10,000:
 //!
 //! ```sh
 //! GROUPLOG_PARTITIONS=10000 cargo test --release --test bounds -- --nocapture
 //! ```
 //!
-//! Everything that is measured happens in processes of their own, started by the test, with at most 1,024
-//! open files. They print what they measured as lines of `name value`.
+//! The test measures in separate processes, each with at most 1,024 open files. They print their
+//! results as lines of `name value`.
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 #![expect(clippy::print_stdout, reason = "the processes tell what they measured")]
@@ -32,13 +32,13 @@ fn partitions() -> u32 {
     std::env::var("GROUPLOG_PARTITIONS").map_or(500, |text| text.parse().unwrap())
 }
 
-/// Topics of up to 100 partitions each.
+/// Returns all partitions, in topics of up to 100 partitions each.
 fn all() -> Vec<TopicPartition> {
     let count = partitions();
     (0..count).map(|n| TopicPartition::new(format!("t{}", n / 100), n % 100)).collect()
 }
 
-/// Starts this program again to do one thing to a folder.
+/// A new process of this program that does one thing to a folder.
 struct Process {
     child: Child,
     lines: BufReader<std::process::ChildStdout>,
@@ -58,7 +58,7 @@ impl Process {
         Self { child, lines }
     }
 
-    /// What it measured, up to its line "done".
+    /// Returns the measured values, up to the line "done".
     fn measured(&mut self) -> BTreeMap<String, f64> {
         let mut measured = BTreeMap::new();
         loop {
@@ -76,13 +76,13 @@ impl Process {
         }
     }
 
-    /// Lets it end by itself.
+    /// Lets the process end by itself.
     fn finish(mut self) {
         drop(self.child.stdin.take());
         assert!(self.child.wait().unwrap().success());
     }
 
-    /// SIGKILL.
+    /// Kills the process with SIGKILL.
     fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -115,9 +115,9 @@ fn many_partitions_take_few_files_little_memory_and_open_at_once() {
     check(&run("consumers", &path), 1.0);
 }
 
-/// The promises: seconds to open, memory with all partitions known, files.
+/// Checks the promises: seconds to open, memory with all partitions known, files.
 fn check(measured: &BTreeMap<String, f64>, open_seconds: f64) {
-    // Debug builds and machines with other work are slower.
+    // Debug builds and busy machines are slower.
     let patience = if cfg!(debug_assertions) { 5.0 } else { 1.0 };
     assert!(measured["open_s"] < open_seconds * patience, "{measured:?}");
     assert!(measured["open_mib"] < 100.0, "{measured:?}");
@@ -130,7 +130,7 @@ fn check(measured: &BTreeMap<String, f64>, open_seconds: f64) {
     }
 }
 
-/// What the test starts; on its own it does nothing.
+/// Runs in the processes that the test starts. On its own it does nothing.
 #[test]
 fn process() {
     let Ok(what) = std::env::var("GROUPLOG_BOUNDS_PROCESS") else { return };
@@ -159,7 +159,7 @@ fn process() {
     tell("work_mib", resident_mib());
     println!("done");
     std::io::stdout().flush().unwrap();
-    // Until the test wants it to end, one way or the other.
+    // Waits until the test ends this process, one way or the other.
     std::io::stdin().read_line(&mut String::new()).unwrap();
     broker.close().unwrap();
 }
@@ -168,7 +168,8 @@ fn tell(name: &str, value: f64) {
     println!("{name} {value:.3}");
 }
 
-/// Memory that is resident and this process's own, in MiB; pages of mapped files are the system's cache.
+/// Returns the resident memory of this process in MiB. Pages of mapped files do not count: they are
+/// the system's cache.
 fn resident_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let kib = |name: &str| -> f64 {
@@ -196,7 +197,7 @@ fn create(broker: &Broker) {
     append(broker);
 }
 
-/// One record to each partition.
+/// Sends one record to each partition.
 fn append(broker: &Broker) {
     let producer = broker.producer_with(ProducerConfig::new().acks(Acks::Written)).unwrap();
     for partition in all() {
@@ -215,7 +216,7 @@ fn append_and_read(broker: &Broker) {
         let end = reader.end_offsets([&partition]).unwrap()[&partition];
         assert!(end > 1);
         let records = reader.poll(Duration::ZERO).unwrap();
-        // From the segments and from memory.
+        // Partly from the segments, partly from memory.
         let mut seen = records.len() as i64;
         while seen < end {
             seen += reader.poll(Duration::from_secs(10)).unwrap().len() as i64;
@@ -229,7 +230,7 @@ fn append_and_read(broker: &Broker) {
     tell("threads", threads());
 }
 
-/// 200 members of a group share all partitions and read everything.
+/// Lets 200 members of a group share all partitions and read everything.
 fn consume(broker: &Broker) {
     let topics: Vec<String> = broker.list_topics();
     let expected: i64 = topics

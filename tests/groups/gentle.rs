@@ -7,7 +7,7 @@ use grouplog::{
 
 use crate::stage::{LONG, MEMBERS, Random, Stage, duration, records};
 
-/// Commits what was processed before a partition goes, and keeps the ledger of owners.
+/// Commits what was processed before a partition moves, and updates the ledger of owners.
 struct CommitFirst {
     stage: Arc<Stage>,
     member: u64,
@@ -38,11 +38,11 @@ impl RebalanceListener for CommitFirst {
         partitions: &[TopicPartition],
         _: &mut Rebalance<'_>,
     ) -> grouplog::Result<()> {
-        panic!("nobody is evicted here: {partitions:?}");
+        panic!("no member is evicted here: {partitions:?}");
     }
 }
 
-/// One member after the other, until the run is over.
+/// Runs one member after the other until the run is over.
 fn members(stage: &Arc<Stage>, thread: u64, strategy: &AssignmentStrategy) {
     let mut random = Random(thread);
     while !stage.is_over() {
@@ -51,7 +51,7 @@ fn members(stage: &Arc<Stage>, thread: u64, strategy: &AssignmentStrategy) {
             .group("g")
             .enable_auto_commit(false)
             .assignment_strategies([strategy.clone()]);
-        // Half of the threads are static members, which come back to their places.
+        // Half of the threads are static members, which return to their places.
         if thread.is_multiple_of(2) {
             config = config.group_instance_id(format!("thread-{thread}"));
         }
@@ -74,7 +74,7 @@ fn members(stage: &Arc<Stage>, thread: u64, strategy: &AssignmentStrategy) {
             }
         }
         stage.unregister(member);
-        // A static member that is never to come back must not keep its partitions.
+        // A static member that never returns must not keep its partitions.
         let last = stage.is_over() || random.below(8) == 0;
         let operation = if last {
             GroupMembershipOperation::LeaveGroup

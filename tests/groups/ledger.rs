@@ -5,7 +5,7 @@ use grouplog::{ConsumerRecords, TopicPartition};
 
 pub(crate) const PARTITIONS: u32 = 64;
 
-/// What was sent, processed and owned, by the word of those who did it.
+/// What was sent, processed and owned, as reported by the threads that did it.
 pub(crate) struct Ledger {
     partitions: Vec<Partition>,
     outstanding: AtomicI64,
@@ -16,7 +16,7 @@ struct Partition {
     /// How often each offset was processed.
     processed: Mutex<Vec<u32>>,
     sent: AtomicU64,
-    /// The number of the member that holds it; 0 for nobody.
+    /// The number of the member that holds it, or 0 for none.
     owner: AtomicU64,
 }
 
@@ -35,12 +35,12 @@ impl Ledger {
         self.outstanding.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Records that were sent and never processed.
+    /// Returns how many records were sent and not processed yet.
     pub(crate) fn outstanding(&self) -> i64 {
         self.outstanding.load(Ordering::Relaxed)
     }
 
-    /// Processes what a poll returned of topic `t`.
+    /// Processes the records of topic `t` that a poll returned.
     pub(crate) fn process(&self, records: &ConsumerRecords) {
         for record in records.iter().filter(|record| record.topic() == "t") {
             let partition = &self.partitions[record.partition() as usize];
@@ -77,7 +77,7 @@ impl Ledger {
         }
     }
 
-    /// Records that were processed more than once; that all were is checked.
+    /// Returns how many records were processed more than once. Checks that all were processed.
     pub(crate) fn repeated(&self) -> usize {
         let mut repeated = 0;
         for (number, partition) in self.partitions.iter().enumerate() {

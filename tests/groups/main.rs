@@ -1,14 +1,16 @@
-//! Groups with real threads and the real clock: eight members on 64 partitions that come and go without
-//! end, while records are sent.
+//! Groups with real threads and the real clock: eight members on 64 partitions join and leave all
+//! the time, while records are sent.
 //!
-//! * [`gentle`]: members come and go, but say good-bye, and a listener commits: every record is processed
-//!   exactly once and in order, and no partition has two owners between the calls of their listeners.
-//! * [`rough`]: members are dropped, panic, are forgotten, fall silent and are fenced by their doubles, and
-//!   topics come and go: every record is processed at least once.
-//!
+//! * [`gentle`]: members join and leave properly, and a listener commits. Every record is processed
+//!   exactly once and in order, and no partition has two owners between the calls of their
+//!   listeners.
+//! * [`rough`]: members are dropped, panic, are forgotten, fall silent and are fenced by others
+//!   with their instance id. Topics are created and deleted. Every record is processed at least
+//!   once.
 //! * [`silence`]: a sleeping member takes over from one that is forgotten.
 //!
-//! Members sleep in `poll` for far longer than the test takes, so a lost wake-up ends in a failure.
+//! Members sleep in `poll` for far longer than the test takes, so a lost wake-up makes the test
+//! fail.
 //!
 //! ```text
 //! GROUPLOG_CHURN_SECONDS=60 cargo test --release --test groups     # each; a second by default

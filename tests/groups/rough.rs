@@ -6,15 +6,15 @@ use grouplog::{AssignmentStrategy, Broker, Consumer, ConsumerConfig, Error, Topi
 
 use crate::stage::{LONG, MEMBERS, Random, Stage, duration};
 
-/// How long a member may be silent here; and a static one away.
+/// How long a member may be silent here, and a static member away.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// A panic without the message on stderr.
+/// Panics without the message on stderr.
 fn panic_quietly() -> ! {
     resume_unwind(Box::new("as planned"))
 }
 
-/// Polls and commits; false if the member cannot go on.
+/// Polls and commits. Returns false if the member cannot continue.
 fn work(stage: &Stage, consumer: &mut Consumer) -> bool {
     match consumer.poll(LONG) {
         Ok(records) => stage.ledger.process(&records),
@@ -22,7 +22,7 @@ fn work(stage: &Stage, consumer: &mut Consumer) -> bool {
         Err(error) => panic!("{error}"),
     }
     match consumer.commit() {
-        // Evicted since: somebody else processes it again.
+        // Evicted meanwhile: another member processes it again.
         Ok(()) | Err(Error::Fenced { .. }) => true,
         Err(Error::FencedInstanceId { .. }) => false,
         Err(error) => panic!("{error}"),
@@ -45,7 +45,7 @@ fn member(stage: &Stage, random: &mut Random) -> Option<(u64, Consumer)> {
             },
             AssignmentStrategy::RoundRobin,
         ]);
-    // Fewer names than threads: there are doubles.
+    // Fewer names than threads, so several members use the same instance id.
     if random.below(3) == 0 {
         config = config.group_instance_id(format!("static-{}", random.below(3)));
     }
@@ -57,7 +57,7 @@ fn member(stage: &Stage, random: &mut Random) -> Option<(u64, Consumer)> {
     };
     match subscribed {
         Ok(()) => {}
-        // A double that came at the same time was the later one.
+        // Another member with the same id came later.
         Err(Error::FencedInstanceId { .. }) => return None,
         Err(error) => panic!("{error}"),
     }
@@ -95,7 +95,7 @@ fn members(stage: &Stage, thread: u64) {
     }
 }
 
-/// Topics that patterns match come and go.
+/// Creates and deletes topics that the patterns match.
 fn topics(stage: &Stage, broker: &Broker) {
     while !stage.is_over() {
         let name = format!("extra-{}", stage.number());

@@ -3,9 +3,9 @@ use std::time::{Duration, Instant};
 
 use grouplog::{Broker, Consumer, ConsumerConfig, Record, TopicConfig};
 
-/// A poll that nothing ends; without auto-commit, which would wake it too.
+/// A poll that nothing interrupts. Without auto-commit, which would wake it too.
 const LONG: Duration = Duration::from_mins(1);
-/// Generous, and far from [`LONG`].
+/// Generous, but far below [`LONG`].
 const AT_ONCE: Duration = Duration::from_secs(30);
 
 fn member(broker: &Broker) -> Consumer {
@@ -18,10 +18,10 @@ fn member(broker: &Broker) -> Consumer {
     member
 }
 
-/// The sleeper cannot know when it falls asleep that the other one, which is inside the engine just as
-/// it is, will come out and never be heard of again.
+/// When the sleeper falls asleep, the other member is inside the engine as well. So the sleeper
+/// cannot know that the other one will leave the engine and never call again.
 #[test]
-fn a_sleeper_wakes_up_to_evict_who_fell_silent_meanwhile() {
+fn a_sleeper_wakes_up_to_evict_a_member_that_fell_silent_meanwhile() {
     let begin = Instant::now();
     let broker = Broker::open_in_memory().unwrap();
     broker.create_topic("t", TopicConfig::new().partitions(2)).unwrap();
@@ -47,7 +47,8 @@ fn a_sleeper_wakes_up_to_evict_who_fell_silent_meanwhile() {
         while asleep.elapsed() < Duration::from_millis(20) {
             std::thread::yield_now();
         }
-        // Its partition wakes the second one; it processes that for ever.
+        // A record of its partition wakes the second member, which then never returns from
+        // processing it.
         producer.send(Record::to("t").partition(partition).value("v")).unwrap();
         is_forgotten.recv().unwrap();
     });

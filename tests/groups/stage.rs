@@ -11,12 +11,12 @@ use grouplog::{
 use crate::ledger::{Ledger, PARTITIONS};
 
 pub(crate) const MEMBERS: u64 = 8;
-/// Longer than the test takes: whoever sleeps so long was not woken.
+/// Longer than the test takes: a member that sleeps that long was not woken.
 pub(crate) const LONG: Duration = Duration::from_mins(10);
-/// How long what was sent may take to be processed when nothing more is sent.
+/// The time in which everything sent must be processed once nothing more is sent.
 const DRAIN: Duration = Duration::from_mins(1);
 
-/// What all threads of a run share.
+/// The state that all threads of a run share.
 pub(crate) struct Stage {
     pub(crate) broker: Broker,
     pub(crate) ledger: Ledger,
@@ -26,7 +26,7 @@ pub(crate) struct Stage {
     next: AtomicU64,
 }
 
-/// How long members come and go.
+/// Returns how long members join and leave.
 pub(crate) fn duration() -> Duration {
     let seconds = std::env::var("GROUPLOG_CHURN_SECONDS").ok();
     Duration::from_secs(seconds.map_or(1, |text| text.parse().unwrap()))
@@ -46,12 +46,12 @@ impl Stage {
         }
     }
 
-    /// A number for a member, or whatever else there is one of.
+    /// Returns a new number, for a member or anything else that needs one.
     pub(crate) fn number(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Has the member's `poll` ended when the run is over.
+    /// Registers a member whose `poll` is to be interrupted when the run is over.
     pub(crate) fn register(&self, member: u64, handle: WakeupHandle) {
         let mut handles = self.handles.lock().unwrap();
         if self.is_over() {
@@ -68,15 +68,15 @@ impl Stage {
         self.stopped.load(Ordering::Acquire)
     }
 
-    /// Does nothing for so long, or until the run is over.
+    /// Waits for `time`, or until the run is over.
     pub(crate) fn stall(&self, time: Duration) {
         let guard = self.stop.0.lock().unwrap();
         let over = self.stop.1.wait_timeout_while(guard, time, |()| !self.is_over());
         drop(over.unwrap());
     }
 
-    /// Sends as fast as members process, until `duration` is over; then everything must be processed
-    /// while members go on coming and going, and the run ends.
+    /// Sends as fast as members process, until `duration` is over. Then everything must be
+    /// processed while members still join and leave, and the run ends.
     pub(crate) fn direct(&self, duration: Duration) {
         let begin = Instant::now();
         let acks = ProducerConfig::new().acks(Acks::Written);
@@ -111,7 +111,7 @@ impl Stage {
     }
 }
 
-/// What a poll returned; `None` if it was ended.
+/// Returns the records of a poll, or `None` if it was interrupted.
 pub(crate) fn records(polled: grouplog::Result<ConsumerRecords>) -> Option<ConsumerRecords> {
     match polled {
         Ok(records) => Some(records),

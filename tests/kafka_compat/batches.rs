@@ -1,4 +1,4 @@
-//! Every batch of every fixture decodes to what its description says, and is written again alike.
+//! Every batch of every fixture decodes to its description and encodes to the same bytes again.
 
 use grouplog::TimestampType;
 use grouplog::record::{
@@ -26,7 +26,7 @@ fn for_each_batch(name: &str, mut check: impl FnMut(&Batch<'_>, &vectors::Batch)
     assert_eq!(position, size, "{name}");
 }
 
-/// The records of a batch, or `None` where the build leaves out its codec.
+/// Returns the records of a batch, or `None` if the build omits its codec.
 fn records<'a>(name: &str, batch: &Batch<'a>) -> Option<Records<'a>> {
     match batch.records(LIMIT) {
         Ok(records) => Some(records),
@@ -104,7 +104,7 @@ fn note_skipped(name: &str, mut codecs: Vec<&str>) {
     }
 }
 
-/// The records encoded by us, from what was decoded.
+/// Encodes the decoded records with this crate.
 fn encoded(records: &Records<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     for (record, raw) in records.iter().zip(records.raw()) {
@@ -128,7 +128,7 @@ fn batches_are_written_again_byte_for_byte() {
     for name in vectors::names() {
         for_each_batch(&name, |batch, _| {
             let Some(records) = records(&name, batch) else { return };
-            // Compressed bytes differ from encoder to encoder; what is in them does not.
+            // Compressed bytes differ from encoder to encoder, but not their content.
             let payload = encoded(&records);
             assert_eq!(payload, records.bytes(), "{name}");
             if batch.header().attributes.compression() == Compression::None {

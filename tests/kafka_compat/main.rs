@@ -1,4 +1,4 @@
-//! Files that Kafka and two independent clients wrote, read and written again.
+//! Files written by Kafka and two independent clients, read and written again.
 #![expect(clippy::disallowed_methods, reason = "fixtures are read from the source tree")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 

@@ -1,11 +1,11 @@
-//! The fixtures of `tests/vectors`, whose README says who wrote them.
+//! The fixtures of `tests/vectors`. The README there names their writers.
 
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use serde::Deserialize;
 
-/// What `X.json` says about `X.log`.
+/// The description `X.json` of `X.log`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Description {
@@ -50,7 +50,7 @@ pub(crate) struct Record {
     pub(crate) headers: Vec<(String, Option<String>)>,
 }
 
-/// Bytes of a key, value or header value.
+/// Decodes the bytes of a key, value or header value.
 pub(crate) fn bytes(base64: Option<&String>) -> Option<Vec<u8>> {
     base64.map(|text| base64::engine::general_purpose::STANDARD.decode(text).unwrap())
 }
@@ -64,7 +64,7 @@ pub(crate) fn read(name: &str) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// The names of all described segment files, without extension.
+/// Returns the names of all described segment files, without extension.
 pub(crate) fn names() -> Vec<String> {
     let mut names: Vec<String> = folder()
         .read_dir()

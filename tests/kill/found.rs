@@ -1,4 +1,4 @@
-//! What is found in a folder after a kill, and what it must be.
+//! The content of a folder after a kill, and the checks on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,10 +11,10 @@ use grouplog::{
 use crate::told::Told;
 use crate::work::{GROUP, PARTITIONS, THREADS, TOPIC, value};
 
-/// What a record says of itself: run, thread, number.
+/// The identity that a record contains: run, thread, number.
 type Name = (u64, u64, u64);
 
-/// What a writer and a reader beside nobody can tell of a folder.
+/// The parts of a folder that both a writer and a concurrent reader can see.
 pub(crate) trait Folder {
     fn topic(&self) -> Answer<TopicDescription>;
     fn group(&self) -> Answer<GroupSummary>;
@@ -61,7 +61,7 @@ impl Found {
         self.logs.values().map(Vec::len).sum()
     }
 
-    /// Reads everything; it must hold what was found before, and what the run was told.
+    /// Reads everything. It must contain what was found before and what the run acknowledged.
     pub(crate) fn verify(
         &self,
         folder: &impl Folder,
@@ -70,12 +70,16 @@ impl Found {
     ) -> Result<Self, String> {
         if folder.topic().is_err() {
             let nothing = self.count() == 0 && told.records.is_empty();
-            return if nothing { Ok(Self::default()) } else { Err("the topic is gone".to_owned()) };
+            return if nothing {
+                Ok(Self::default())
+            } else {
+                Err("the topic is missing".to_owned())
+            };
         }
         let found = Self { logs: read(folder)?, commits: commits(folder)? };
         for (partition, before) in &self.logs {
             if !found.logs[partition].starts_with(before) {
-                return Err(format!("partition {partition} lost what was there before"));
+                return Err(format!("partition {partition} lost records that it had before"));
             }
         }
         for ((thread, number, partition), offset) in &told.records {
@@ -88,7 +92,7 @@ impl Found {
             }
         }
         for (partition, offset) in told.commits.iter().chain(&self.commits) {
-            // Each commit is of an end that rises.
+            // Each commit is of an end, which only rises.
             if found.commits.get(partition).is_none_or(|committed| committed < offset) {
                 let now = found.commits.get(partition);
                 return Err(format!("{offset} was committed for {partition}, now it is {now:?}"));
@@ -98,7 +102,8 @@ impl Found {
         Ok(found)
     }
 
-    /// One thread sends one after the other: a prefix is there, and a transaction with all its parts.
+    /// Checks one thread, which sends sequentially: its records form a prefix, and each transaction
+    /// has all its parts.
     fn check_thread(&self, run: u64, thread: u64) -> Result<(), String> {
         let mut numbers: BTreeMap<u64, u32> = BTreeMap::new();
         for log in self.logs.values() {
@@ -123,7 +128,7 @@ impl Found {
     }
 }
 
-/// Every byte of every record, and no gap.
+/// Reads and checks every byte of every record. There must be no gap.
 fn read(folder: &impl Folder) -> Result<BTreeMap<u32, Vec<Name>>, String> {
     let mut logs: BTreeMap<u32, Vec<Name>> = (0..PARTITIONS).map(|p| (p, Vec::new())).collect();
     let mut reader = folder.reader().map_err(told)?;
@@ -139,7 +144,7 @@ fn read(folder: &impl Folder) -> Result<BTreeMap<u32, Vec<Name>>, String> {
             let text = String::from_utf8_lossy(bytes);
             let numbers: Vec<u64> = text.split(' ').map_while(|word| word.parse().ok()).collect();
             let &[run, thread, number, partition, ..] = numbers.as_slice() else {
-                return Err(format!("nobody sent {text:?}"));
+                return Err(format!("no thread sent {text:?}"));
             };
             let log = logs.entry(record.partition()).or_default();
             let right = bytes == value(run, thread, number, record.partition())

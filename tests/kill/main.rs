@@ -1,7 +1,8 @@
-//! Several threads that append and commit while an end comes at any time, and what they were told.
+//! Several threads append and commit while the process or machine may end at any time. The tests
+//! compare what survives with the acknowledgements.
 //!
-//! Real processes, killed: a child tells each acknowledgement through a pipe, and SIGKILL ends it.
-//! Machines without power (`power`): on `storage::Memory`, with all threads of the engine.
+//! Real processes, killed: a child reports each acknowledgement through a pipe, and SIGKILL ends
+//! it. Machines that lose power (`power`): on `storage::Memory`, with all threads of the engine.
 //!
 //! `GROUPLOG_KILLS=1000 cargo test --release --test kill` kills more often.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
@@ -24,12 +25,12 @@ use grouplog::{Broker, JournalMode};
 use found::Found;
 use told::Told;
 
-/// Where the child finds its folder, and in which mode and run it is.
+/// Tell the child its folder, mode and run.
 const FOLDER: &str = "GROUPLOG_KILL_FOLDER";
 const MODE: &str = "GROUPLOG_KILL_MODE";
 const RUN: &str = "GROUPLOG_KILL_RUN";
 
-/// So many by default, and so many of the same folder.
+/// The default number of kills, and of kills of the same folder.
 const KILLS: u64 = 24;
 const KILLS_OF_A_FOLDER: u64 = 6;
 
@@ -52,13 +53,13 @@ fn what_was_acknowledged_survives_sigkill() {
             let told = kill_one(&path, mode, run, delay);
             acknowledged += told.count();
             if told.count() == 0 && Broker::open_read_only(&path).is_err() {
-                // The folder was not made to its end.
+                // The folder was not created completely.
                 continue;
             }
             let context = format!("run {run}, {mode:?}, killed after {delay:?}");
             let reader = Broker::open_read_only(&path).unwrap();
             found = found.verify(&reader, &told, run).unwrap_or_else(|what| fail(&context, &what));
-            // Every other time the next child has to recover what was killed.
+            // Every other time the next child must recover the folder after the kill.
             if random.next_u64().is_multiple_of(2) {
                 reopen(&path, mode, &found, run).unwrap_or_else(|what| fail(&context, &what));
             }
@@ -66,10 +67,10 @@ fn what_was_acknowledged_survives_sigkill() {
         records += found.count();
     }
     println!("{kills} kills, {acknowledged} acknowledgements, {records} records found");
-    assert!(acknowledged > kills, "children are killed before they are told anything");
+    assert!(acknowledged > kills, "the children are killed before their first acknowledgement");
 }
 
-/// Recovered by a writer it is the same, and so it is after a close, without repairs.
+/// Checks that recovery by a writer finds the same, and that a closed folder needs no repair.
 fn reopen(path: &Path, mode: JournalMode, found: &Found, run: u64) -> Result<(), String> {
     for closed in [false, true] {
         let broker = Broker::open_with(path, work::config(mode)).map_err(|e| e.to_string())?;
@@ -90,7 +91,7 @@ fn fail(context: &str, what: &str) -> ! {
     panic!("{context}: {what}")
 }
 
-/// Lets a child work in the folder, kills it, and returns what it was told.
+/// Lets a child work in the folder and kills it. Returns its acknowledgements.
 fn kill_one(path: &Path, mode: JournalMode, run: u64, delay: Duration) -> Told {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["child", "--exact", "--nocapture", "--test-threads=1"])
@@ -104,7 +105,7 @@ fn kill_one(path: &Path, mode: JournalMode, run: u64, delay: Duration) -> Told {
     let pipe = child.stderr.take().unwrap();
     let (told, hear) = mpsc::channel();
     let reader = std::thread::spawn(move || told.send(Told::read(pipe)));
-    // Ends early only if the child does.
+    // Returns early only if the child ends early.
     let early = hear.recv_timeout(delay).ok();
     child.kill().unwrap();
     child.wait().unwrap();
@@ -113,7 +114,7 @@ fn kill_one(path: &Path, mode: JournalMode, run: u64, delay: Duration) -> Told {
     told
 }
 
-/// The child's part; nothing where nobody asked for it.
+/// The child's part. Does nothing unless the parent started it.
 #[test]
 fn child() {
     if let Ok(folder) = std::env::var(FOLDER) {

@@ -1,7 +1,8 @@
 //! Power losses and kills of an engine with all its threads, on `storage::Memory`.
 //!
-//! The scripts of the crash tests and the simulation run one thing at a time, so that they can be run
-//! again. Here appends, commits, syncs, checkpoints and write-outs meet as they happen to.
+//! The scripts of the crash tests and the simulation run one thing at a time, so that they can be
+//! repeated. Here appends, commits, syncs, checkpoints and write-outs run concurrently, in any
+//! order.
 
 use std::sync::Arc;
 
@@ -14,11 +15,11 @@ use crate::found::Found;
 use crate::told::Told;
 use crate::work::{Ack, config, work};
 
-/// So many by default, and so many of the same folder.
+/// The default number of losses, and of losses of the same folder.
 const LOSSES: u64 = 60;
 const LOSSES_OF_A_FOLDER: u64 = 6;
 
-/// The calls that change files before the end are at most so many.
+/// The maximum number of calls that change files before the end.
 const CALLS_MAX: u64 = 3000;
 
 #[test]
@@ -46,7 +47,7 @@ fn what_was_synced_survives_power_loss_while_all_threads_work() {
         records += found.count();
     }
     println!("{losses} crashes, {acknowledged} acknowledgements, {records} records found");
-    assert!(acknowledged > losses, "the power fails before anybody is told anything");
+    assert!(acknowledged > losses, "the power fails before the first acknowledgement");
 }
 
 fn kind(random: &dyn Random) -> Crash {
@@ -60,20 +61,21 @@ fn kind(random: &dyn Random) -> Crash {
     }
 }
 
-/// Lets all threads work until the storage is gone. What is promised of what they were told.
+/// Lets all threads work until the storage fails. Returns the acknowledgements whose promises must
+/// hold.
 fn run_until(memory: &Memory, mode: JournalMode, run: u64, calls: u64, kind: Crash) -> Told {
     memory.crash_at(memory.ops() + calls);
     let told = Mutex::new(Told::default());
     let tell = |ack: Ack| {
         let mut told = told.lock();
-        // Stores through a map go nowhere once the storage is gone, and nobody notices: only what was
-        // told before counts.
+        // Stores through a map have no effect after the crash, and the engine does not notice. So
+        // only earlier acknowledgements count.
         if !memory.has_crashed() {
             told.add(ack);
         }
     };
     let worked = open(memory, mode).and_then(|broker| work(&broker, run, &tell));
-    assert!(memory.has_crashed(), "it ends before: {worked:?}");
+    assert!(memory.has_crashed(), "the work ended before the crash: {worked:?}");
     let mut told = told.into_inner();
     if kind != Crash::Kill {
         told.keep_synced();
@@ -81,7 +83,8 @@ fn run_until(memory: &Memory, mode: JournalMode, run: u64, calls: u64, kind: Cra
     told
 }
 
-/// Opens what is left, and closes it, so that all that was found is found again after the next crash.
+/// Opens and closes what is left, so that everything found must be found again after the next
+/// crash.
 fn recover(
     memory: &Memory,
     mode: JournalMode,

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Read};
 
 use crate::work::{Ack, is_synced};
 
-/// Records and commits that it was told of.
+/// Acknowledged records and commits.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     /// Thread, number and partition of a record, and its offset.
@@ -15,7 +15,7 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    /// Reads until the child is no more.
+    /// Reads until the child has ended.
     pub(crate) fn read(pipe: impl Read) -> Self {
         let mut told = Self::default();
         let mut lines = BufReader::new(pipe).split(b'\n');
@@ -31,7 +31,7 @@ impl Told {
                 ("c", Some(&[partition, offset])) => {
                     told.commits.insert(partition as u32, offset);
                 }
-                // Half a line was never told.
+                // A partial line is no acknowledgement.
                 ("r" | "c", _) => {}
                 _ => {
                     let rest =
@@ -55,7 +55,7 @@ impl Told {
         }
     }
 
-    /// What survives power loss of it: commits are `Written`.
+    /// Drops what power loss may take: commits are `Written`.
     pub(crate) fn keep_synced(&mut self) {
         self.records.retain(|&(thread, _, _), _| is_synced(thread));
         self.commits.clear();

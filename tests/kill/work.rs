@@ -1,4 +1,4 @@
-//! What is done until the end comes: appends and commits from several threads.
+//! The work until the end comes: appends and commits from several threads.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -12,15 +12,16 @@ use grouplog::{
 pub(crate) const TOPIC: &str = "t";
 pub(crate) const GROUP: &str = "g";
 pub(crate) const PARTITIONS: u32 = 3;
-/// Threads 0 and 1 send `Written`, 2 and 3 `Synced`, 4 sends over all partitions at once, `Synced`.
+/// Threads 0 and 1 send `Written`, 2 and 3 `Synced`. Thread 4 sends `Synced` to all partitions at
+/// once.
 pub(crate) const THREADS: u64 = 5;
 
-/// Whether what the thread is told survives power loss.
+/// Returns whether the thread's acknowledgements survive power loss.
 pub(crate) fn is_synced(thread: u64) -> bool {
     thread >= 2
 }
 
-/// Little of everything, so that files are recycled, rolled and checkpointed all the time.
+/// Small sizes, so that files are recycled, rolled and checkpointed all the time.
 pub(crate) fn config(mode: JournalMode) -> BrokerConfig {
     BrokerConfig::new()
         .journal_mode(mode)
@@ -29,14 +30,14 @@ pub(crate) fn config(mode: JournalMode) -> BrokerConfig {
         .batch_size(4096)
 }
 
-/// What somebody was told.
+/// An acknowledgement that a thread got.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Ack {
     Record { thread: u64, number: u64, partition: u32, offset: i64 },
     Commit { partition: u32, offset: i64 },
 }
 
-/// As [`Told`](crate::told::Told) reads it.
+/// The format that [`Told`](crate::told::Told) reads.
 impl fmt::Display for Ack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -48,7 +49,7 @@ impl fmt::Display for Ack {
     }
 }
 
-/// Works until a call fails in each thread; the first error.
+/// Works until a call fails in each thread. Returns the first error.
 pub(crate) fn work(broker: &Broker, run: u64, tell: &(dyn Fn(Ack) + Sync)) -> Result<()> {
     if broker.list_topics().is_empty() {
         let config = TopicConfig::new().partitions(PARTITIONS).segment_bytes(64 << 10);
@@ -107,7 +108,7 @@ fn commit(broker: &Broker, ends: &[AtomicI64], tell: &(dyn Fn(Ack) + Sync)) -> R
             tell(Ack::Commit { partition, offset });
         } else {
             std::thread::yield_now();
-            // Where nothing is sent any more nothing will be.
+            // If the engine has failed, no further record will arrive.
             if !broker.health().is_ok() {
                 break;
             }
@@ -116,7 +117,7 @@ fn commit(broker: &Broker, ends: &[AtomicI64], tell: &(dyn Fn(Ack) + Sync)) -> R
     Ok(())
 }
 
-/// What the record says of itself, and bytes that follow from it.
+/// Returns a record's identity followed by bytes derived from it.
 pub(crate) fn value(run: u64, thread: u64, number: u64, partition: u32) -> Vec<u8> {
     let mut value = format!("{run} {thread} {number} {partition} ").into_bytes();
     let random = SeededRandom::new(run ^ thread << 20 ^ number << 24);
