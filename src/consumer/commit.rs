@@ -11,18 +11,25 @@ use crate::log::Log;
 use crate::types::{PartitionNumber, TopicId, TopicPartition, planted};
 
 impl Consumer {
-    /// Commits the positions: everything that was returned so far counts as done. It survives a
-    /// killed process when this returns, and power loss with the next sync, never without the records
-    /// it speaks of; with [`ConsumerConfig::commit_acks`](crate::ConsumerConfig::commit_acks) `Synced`
-    /// it survives power loss when this returns.
+    /// Commits the positions, which marks every record returned so far as done.
+    ///
+    /// When this returns, the commit survives a killed process. It survives power loss from the next sync on,
+    /// and never without the records that it covers. With
+    /// [`ConsumerConfig::commit_acks`](crate::ConsumerConfig::commit_acks) `Synced` it survives power loss
+    /// when this returns.
     ///
     /// # Errors
-    /// `Fenced` if the member was evicted: others have its partitions, nothing was committed.
-    /// `UnknownTopic`, or `InconsistentTopicId` if the topic was created again: records of a topic were
-    /// returned that was deleted before this commit. Nothing was committed, not for other topics either;
-    /// after the next poll the consumer has no position in that topic any more, and a commit succeeds.
-    /// After [`Consumer::assign`] that takes a topic that was created again, or another `assign`. `Misuse`
-    /// without `group.id`. `Indeterminate` if the sync failed.
+    /// Nothing was committed, except as `Indeterminate` says.
+    ///
+    /// * `Fenced` if the member was evicted. Other members have its partitions; the next poll joins again.
+    ///   Also if a consumer without membership commits to a group that has active members.
+    /// * `UnknownTopic` if a topic was deleted after its records were returned, or `InconsistentTopicId` if
+    ///   it was created again as well. The positions in other topics were not committed either. The next poll
+    ///   drops the position in the deleted topic, and a commit succeeds after it. A consumer that uses
+    ///   [`Consumer::assign`] still gets `UnknownTopic` until the topic is created again or left out of
+    ///   another `assign`.
+    /// * `Misuse` without `group.id`.
+    /// * `Indeterminate` if the sync failed.
     pub fn commit(&mut self) -> Result<()> {
         self.check_not_poisoned()?;
         self.pause_interval();
@@ -31,18 +38,23 @@ impl Consumer {
         committed
     }
 
-    /// Commits chosen offsets: for each partition the next offset to read, with its leader epoch and
-    /// metadata. An offset without epoch gets that of the record before it. An offset without topic id is
-    /// one of the topic that this consumer reads, or of the one that has the name now if it does not read
-    /// the partition. Positions do not move.
+    /// Commits chosen offsets. Positions do not move.
     ///
-    /// Any offset from 0 on is accepted, in the log or not, as in Kafka. If it is outside the log when the
-    /// partition is read from it, `auto.offset.reset` decides where reading begins.
+    /// Each offset is the next one to read in its partition, with its leader epoch and metadata. Without a
+    /// leader epoch, the commit takes the epoch of the record before the offset. Without a topic id, the
+    /// offset belongs to the topic that this consumer reads. If the consumer does not read the partition, it
+    /// belongs to the topic that has the name now.
+    ///
+    /// Any offset from 0 up is accepted, whether it is in the log or not, as in Kafka. If reading begins at
+    /// an offset outside the log, `auto.offset.reset` decides where it begins instead.
     ///
     /// # Errors
-    /// As [`Consumer::commit`]; `UnknownTopic`, `UnknownPartition`; `InconsistentTopicId` for an offset of a
-    /// topic that was deleted and created again; `Misuse` for a negative offset or epoch; `LimitExceeded`
-    /// for more than 4096 bytes of metadata. All or nothing is committed.
+    /// The offsets are committed all together or not at all. As [`Consumer::commit`], and:
+    ///
+    /// * `UnknownTopic` or `UnknownPartition` if a partition does not exist.
+    /// * `InconsistentTopicId` if the topic of an offset was deleted and created again.
+    /// * `Misuse` if an offset or leader epoch is negative.
+    /// * `LimitExceeded` if metadata is longer than 4096 bytes.
     ///
     /// ```
     /// use grouplog::{Broker, TopicConfig, TopicPartition};
@@ -63,7 +75,7 @@ impl Consumer {
         offsets: impl IntoIterator<Item = (TopicPartition, O)>,
     ) -> Result<()> {
         self.check_not_poisoned()?;
-        // Of each partition the last offset counts, so there are no more entries than partitions.
+        // The last offset of each partition counts, so the map holds no more entries than partitions.
         let mut last = BTreeMap::new();
         for (partition, offset) in offsets {
             let offset = offset.into();
@@ -77,12 +89,12 @@ impl Consumer {
         committed
     }
 
-    /// The log that an offset belongs to.
+    /// Returns the log that an offset belongs to.
     fn log_of(&self, partition: &TopicPartition, topic_id: Option<TopicId>) -> Result<Arc<Log>> {
         let read = self.held.iter().find(|held| held.partition() == partition);
         let Some(given) = topic_id else {
             return match read {
-                // That it was deleted is found when it is committed.
+                // The commit itself finds out whether the topic was deleted.
                 Some(held) => Ok(Arc::clone(&held.log)),
                 None => self.source.registry()?.log(partition),
             };
@@ -95,11 +107,13 @@ impl Consumer {
         Ok(log)
     }
 
-    /// What this consumer's group has committed for a partition of the topic that has the name now; `None`
-    /// if it has not. What was committed for a topic goes with it when it is deleted.
+    /// Returns the offset that the group of this consumer has committed for a partition, or `None`.
+    ///
+    /// The partition belongs to the topic that has the name now. Deleting a topic deletes its committed
+    /// offsets.
     ///
     /// # Errors
-    /// `Misuse` without `group.id`; `UnknownTopic`, `UnknownPartition`.
+    /// `Misuse` without `group.id`. `UnknownTopic` or `UnknownPartition` if the partition does not exist.
     pub fn committed(&self, partition: &TopicPartition) -> Result<Option<OffsetAndMetadata>> {
         let Some(group) = &self.config.group else {
             return Err(Error::Misuse("committed needs a group: set group.id"));
@@ -130,7 +144,8 @@ impl Consumer {
         }
     }
 
-    /// Commits the positions that are not what is committed, by whomever.
+    /// Commits the positions that differ from the committed offsets, no matter which consumer committed
+    /// those.
     fn commit_positions(&mut self, of_deleted: OfDeleted) -> Result<()> {
         let entries = self.uncommitted(of_deleted)?;
         self.commit_entries(&entries)?;
@@ -142,12 +157,12 @@ impl Consumer {
         Ok(())
     }
 
-    /// The positions that differ from what is committed, all looked up under one lock.
+    /// Returns the positions that differ from the committed offsets. One lock covers all look-ups.
     fn uncommitted(&self, of_deleted: OfDeleted) -> Result<Vec<(Arc<Log>, OffsetAndMetadata)>> {
         let offsets = self.source.engine()?.offsets.lock();
         let group = self.config.group.as_deref().and_then(|group| offsets.store.group(group));
         let counts = |held: &&Held| {
-            // What was committed went with the topic: only what was never committed is an error.
+            // Deleting a topic deleted its committed offsets. Only a position never committed is an error.
             !held.log.is_deleted() || of_deleted == OfDeleted::Refuse && held.to_commit().is_some()
         };
         let changed = self.held.iter().filter(counts).filter_map(|held| {
@@ -170,7 +185,7 @@ impl Consumer {
         };
         let member = self.membership.as_ref().map(|member| (&member.id, member.epoch));
         if entries.is_empty() {
-            // Nothing to write, but whoever was evicted must still learn of it.
+            // There is nothing to write, but an evicted member must still get `Fenced`.
             return group.check_commit(member);
         }
         let commit_timestamp = engine.stamp();

@@ -7,23 +7,23 @@ use crate::log::{Cursor, FetchLimits, Fetched, Log, Wake};
 use crate::time::Clock;
 use crate::types::{TopicPartition, planted};
 
-/// A partition that a consumer reads. Everything in it belongs to this one log: where the topic was created
-/// again under its name, that is another log, and another `Held`.
+/// A partition that a consumer reads. It belongs to one log: a topic that is created again under the same
+/// name has another log and another `Held`.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) log: Arc<Log>,
-    /// `None` until the position is decided, at the first fetch or question.
+    /// `None` until the first fetch or the first call for the position decides it.
     cursor: Option<Cursor>,
-    /// The epoch of the last record returned, for commits.
+    /// The leader epoch of the last record returned, for commits.
     epoch: Option<i32>,
-    /// What was committed last, so that an unchanged position is not committed again.
+    /// The offset last committed, so that an unchanged position is not committed again.
     committed: Option<i64>,
     pub(super) paused: bool,
-    /// Who sleeps until the log grows, if somebody did.
+    /// The event that the log wakes when it grows, once a poll has slept on it.
     sleeper: Option<Arc<dyn Wake>>,
 }
 
-/// Where a partition is read from if nothing else decides.
+/// Decides where reading begins if nothing else does.
 #[derive(Clone, Copy)]
 pub(super) struct Policy<'a> {
     pub(super) reset: OffsetReset,
@@ -35,7 +35,7 @@ impl Held {
         Self { log, cursor: None, epoch: None, committed: None, paused: false, sleeper: None }
     }
 
-    /// The same partition of the topic that has the name now: without a position, and paused if it was.
+    /// Returns the same partition of the topic that has the name now. It has no position, and stays paused.
     pub(super) fn renewed(&self, log: Arc<Log>) -> Self {
         let mut renewed = Self::new(log);
         renewed.paused = self.paused;
@@ -49,33 +49,33 @@ impl Held {
         self.log.partition()
     }
 
-    /// The next offset to return, if it is decided.
+    /// Returns the next offset to return, if it is decided.
     pub(super) fn offset(&self) -> Option<i64> {
         self.cursor.as_ref().map(Cursor::position)
     }
 
-    /// As `offset`, with the epoch of the record before it.
+    /// Returns `offset` with the leader epoch of the record before it.
     pub(super) fn position(&self) -> Option<Position> {
         self.offset().map(|offset| Position::of(offset, self.epoch, self.log.topic_id()))
     }
 
-    /// The position, if there is something new to commit.
+    /// Returns the position if it is not committed yet.
     pub(super) fn to_commit(&self) -> Option<Position> {
         self.position().filter(|position| Some(position.offset()) != self.committed)
     }
 
-    /// `offset` was committed.
+    /// Records that `offset` was committed.
     pub(super) fn set_committed(&mut self, offset: i64) {
         self.committed = Some(offset);
     }
 
-    /// Goes on at `position`.
+    /// Continues at `position`.
     pub(super) fn seek(&mut self, position: Position) {
         self.cursor = Some(Cursor::new(position.offset()));
         self.epoch = position.leader_epoch();
     }
 
-    /// Has `sleeper` woken when there is more to read; false if there is already.
+    /// Arranges for `sleeper` to be woken when there is more to read. Returns false if there is more already.
     pub(super) fn sleep_on(&mut self, sleeper: &Arc<dyn Wake>) -> bool {
         let Some(position) = self.offset() else { return true };
         if self.paused || self.log.is_deleted() {
@@ -88,7 +88,7 @@ impl Held {
         sleeps
     }
 
-    /// Decides the position: the committed one, else what the policy says.
+    /// Decides the position: the committed one if there is one, otherwise the one that `policy` gives.
     pub(super) fn start(&mut self, committed: Option<Position>, policy: Policy<'_>) -> Result<()> {
         if self.cursor.is_some() {
             return Ok(());
@@ -106,8 +106,8 @@ impl Held {
         Ok(())
     }
 
-    /// KIP-320: the record before the position must be the one that was read. Power loss may have taken
-    /// it, and another one may have its offset.
+    /// Checks that the record before the position is the one that was read (KIP-320). Power loss may have
+    /// taken it, and another record may have its offset.
     pub(super) fn check_not_truncated(&self, position: Position) -> Result<()> {
         match self.log.divergence(position.offset(), position.leader_epoch()) {
             None => Ok(()),
@@ -119,7 +119,7 @@ impl Held {
         }
     }
 
-    /// Reads on into `fetched`. Out of range is answered by the policy.
+    /// Reads further records into `fetched`. If the position is out of range, the policy gives a new one.
     pub(super) fn fetch(
         &mut self,
         partition: usize,
@@ -131,7 +131,7 @@ impl Held {
         let result = loop {
             let Some(cursor) = &mut self.cursor else { return Ok(()) };
             match self.log.fetch(cursor, partition, limits, fetched) {
-                // Again where the log start moves on meanwhile: the policy answers that, too.
+                // Loops, since the log start may move again before the next fetch.
                 Err(Error::OffsetOutOfRange { partition: at, requested, start, end }) => {
                     let Some(offset) = self.reset_offset(policy)? else {
                         return Err(Error::OffsetOutOfRange {
@@ -158,7 +158,8 @@ impl Held {
 }
 
 impl Drop for Held {
-    /// A log to which nothing is ever appended must not remember everybody who once slept on it.
+    /// Removes the sleeper from the log. Otherwise an idle log would keep every consumer that ever slept on
+    /// it.
     fn drop(&mut self) {
         if let Some(sleeper) = &self.sleeper {
             self.log.wake_no_more(sleeper);
@@ -177,7 +178,7 @@ mod tests {
     use crate::storage::Memory;
 
     #[test]
-    fn a_log_forgets_those_who_slept_on_it() {
+    fn a_log_forgets_sleepers_that_are_gone() {
         let (engine, _) = open(Arc::new(Memory::new()), BrokerConfig::new()).unwrap();
         engine.create_topic("t", TopicConfig::new().partitions(2)).unwrap();
         let mut consumer =

@@ -1,29 +1,29 @@
-//! Telling a program that partitions come and go.
+//! Calls to the program when partitions are assigned and revoked.
 
 use super::{Consumer, OffsetAndMetadata, Position};
 use crate::error::Result;
 use crate::types::{GroupMembershipOperation, Timestamp, TopicPartition};
 
-/// Is told when a member of a group gets partitions and gives them up: Kafka's
-/// `ConsumerRebalanceListener`, set by [`Consumer::set_rebalance_listener`].
+/// Receives a call when a group member gets partitions or gives them up. Kafka's `ConsumerRebalanceListener`.
 ///
-/// Called in the thread that polls, from inside [`Consumer::poll`], [`Consumer::unsubscribe`] and
-/// [`Consumer::close`], never under a lock of the engine: it may send, create topics, and use other
-/// consumers. Its own consumer it reaches through [`Rebalance`] alone. Dropping a consumer calls nothing.
+/// [`Consumer::set_rebalance_listener`] sets it. The calls come in the thread that polls, from inside
+/// [`Consumer::poll`], [`Consumer::unsubscribe`] and [`Consumer::close`]. The engine holds no lock during a
+/// call. A listener may send, create topics, and use other consumers. It reaches its own consumer through
+/// [`Rebalance`] alone. Dropping a consumer makes no call.
 ///
-/// The time that a call takes counts as silence, as the program's own time does: a listener that takes
-/// longer than `max.poll.interval.ms` costs the member its place.
+/// The time that a call takes counts towards `max.poll.interval.ms`, as the program's own time does. A
+/// listener that takes longer gets the member evicted.
 ///
-/// An error that it returns comes out of the `poll` that called it, after the hand-over was finished all
-/// the same; the next `poll` goes on. A panic passes through `poll` to its caller. The consumer has left
-/// its group then, without committing anything, and its other calls return
-/// [`Error::Poisoned`](crate::Error::Poisoned); other members get its partitions.
+/// If a listener returns an error, the engine still finishes the rebalance step. The `poll` that made the
+/// call then returns the error, and the next `poll` continues. If a listener panics, the panic passes through
+/// `poll` to its caller. The consumer leaves its group without committing, and other members get its
+/// partitions. Its other calls return [`Error::Poisoned`](crate::Error::Poisoned).
 ///
 /// ```
 /// use grouplog::{Broker, Rebalance, RebalanceListener, Record, TopicConfig, TopicPartition};
 /// use std::time::Duration;
 ///
-/// /// Commits exactly what was processed before a partition goes to somebody else.
+/// /// Commits exactly what was processed before a partition goes to another member.
 /// struct CommitFirst;
 ///
 /// impl RebalanceListener for CommitFirst {
@@ -49,11 +49,13 @@ use crate::types::{GroupMembershipOperation, Timestamp, TopicPartition};
 /// # Ok::<(), grouplog::Error>(())
 /// ```
 pub trait RebalanceListener: Send {
-    /// The member got these partitions, in addition to what it had. No record of them was returned yet:
-    /// this is the place to [`seek`](Rebalance::seek) where an own store says.
+    /// Called after the member got these partitions, in addition to those it had.
+    ///
+    /// No record of them has been returned yet. A program that stores positions itself calls
+    /// [`seek`](Rebalance::seek) here.
     ///
     /// # Errors
-    /// What it returns comes out of `poll`; the partitions stay assigned.
+    /// `poll` returns the error. The partitions stay assigned.
     fn on_partitions_assigned(
         &mut self,
         partitions: &[TopicPartition],
@@ -63,13 +65,15 @@ pub trait RebalanceListener: Send {
         Ok(())
     }
 
-    /// The member is about to give these partitions up; nobody else reads them before this returns. What
-    /// is committed here is where the next owner begins. With `enable.auto.commit` the positions are
-    /// committed already. Partitions of a topic that was deleted are revoked, too: a commit of their positions
-    /// is `UnknownTopic` then, or `InconsistentTopicId` if the topic was created again.
+    /// Called before the member gives these partitions up.
+    ///
+    /// No other member reads them before this returns, and the next owner begins at the offsets committed
+    /// here. With `enable.auto.commit` the positions are committed already. Partitions of a deleted topic are
+    /// revoked, too: committing their positions returns `UnknownTopic`, or `InconsistentTopicId` if the topic
+    /// was created again.
     ///
     /// # Errors
-    /// What it returns comes out of `poll`; the partitions are given up.
+    /// `poll` returns the error. The partitions are given up even then.
     fn on_partitions_revoked(
         &mut self,
         partitions: &[TopicPartition],
@@ -79,12 +83,14 @@ pub trait RebalanceListener: Send {
         Ok(())
     }
 
-    /// The member was evicted: others may read these partitions already, and what is committed here is
-    /// refused as [`Error::Fenced`](crate::Error::Fenced). As in Kafka this calls
-    /// [`on_partitions_revoked`](RebalanceListener::on_partitions_revoked) unless it is written.
+    /// Called after the member was evicted and lost these partitions.
+    ///
+    /// Other members may read them already. A commit here is refused with
+    /// [`Error::Fenced`](crate::Error::Fenced). By default this calls
+    /// [`on_partitions_revoked`](RebalanceListener::on_partitions_revoked), as in Kafka.
     ///
     /// # Errors
-    /// What it returns comes out of `poll`; the member has joined again by then.
+    /// `poll` returns the error, after the member has joined again.
     fn on_partitions_lost(
         &mut self,
         partitions: &[TopicPartition],
@@ -94,8 +100,9 @@ pub trait RebalanceListener: Send {
     }
 }
 
-/// What a [`RebalanceListener`] may do with its consumer: everything that neither polls nor changes what
-/// it is subscribed to. The methods are those of [`Consumer`].
+/// Gives a [`RebalanceListener`] access to its consumer.
+///
+/// It has the methods of [`Consumer`] that neither poll nor change the subscription.
 ///
 /// ```
 /// use grouplog::{Rebalance, RebalanceListener, TopicPartition};
@@ -136,7 +143,7 @@ impl Rebalance<'_> {
         self.consumer.committed(partition)
     }
 
-    /// As [`Consumer::assignment`]: with the partitions that come or go.
+    /// As [`Consumer::assignment`]. Includes the partitions just assigned or about to be revoked.
     pub fn assignment(&self) -> Vec<TopicPartition> {
         self.consumer.assignment()
     }
@@ -185,7 +192,7 @@ impl Rebalance<'_> {
     }
 }
 
-/// What a listener is told of.
+/// The kind of call that a listener gets.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Event {
     Assigned,
@@ -204,12 +211,12 @@ impl std::fmt::Debug for Listener {
 }
 
 impl Consumer {
-    /// Has `listener` told of all partitions that come and go from now on, instead of the one before.
+    /// Sets the listener for all later assignments and revocations, in place of any earlier one.
     pub fn set_rebalance_listener(&mut self, listener: impl RebalanceListener + 'static) {
         self.listener = Listener(Some(Box::new(listener)));
     }
 
-    /// Tells the listener. No lock is held here, and the member's interval runs.
+    /// Calls the listener. No lock is held here, and the member's poll interval runs.
     pub(super) fn tell(&mut self, event: Event, partitions: &[TopicPartition]) -> Result<()> {
         let Some(mut listener) = self.listener.0.take() else { return Ok(()) };
         if partitions.is_empty() {
@@ -232,7 +239,7 @@ impl Consumer {
     }
 }
 
-/// Poisons the consumer if its listener panics: it holds nothing and is a member no more.
+/// Poisons the consumer if its listener panics. The consumer then holds no partitions and is no member.
 struct PoisonGuard<'a> {
     consumer: &'a mut Consumer,
     returned: bool,

@@ -10,7 +10,7 @@ use crate::group::{
 };
 use crate::types::{GroupMembershipOperation, TopicPartition, planted};
 
-/// What makes a consumer a member of its group.
+/// The membership of a consumer in its group.
 #[derive(Debug)]
 pub(super) struct Membership {
     pub(super) group: Arc<GroupHandle>,
@@ -22,7 +22,7 @@ pub(super) struct Membership {
     subscription: Subscription,
 }
 
-/// What a group knows a member by: Kafka's `ConsumerGroupMetadata`, from [`Consumer::group_metadata`].
+/// The identity of a member in its group, from [`Consumer::group_metadata`]. Kafka's `ConsumerGroupMetadata`.
 ///
 /// ```
 /// use grouplog::{Broker, TopicConfig};
@@ -44,14 +44,14 @@ pub struct GroupMetadata {
     pub group: String,
     /// The member's id.
     pub member_id: String,
-    /// The epoch that its commits carry.
+    /// The member epoch that its commits carry.
     pub member_epoch: i32,
-    /// `group.instance.id`, of a static member.
+    /// The `group.instance.id`, for a static member.
     pub instance_id: Option<String>,
 }
 
 impl Consumer {
-    /// What the group knows this consumer by; `None` if it is no member.
+    /// Returns the identity of this consumer in its group, or `None` if it is not a member.
     pub fn group_metadata(&self) -> Option<GroupMetadata> {
         self.membership.as_ref().map(|member| GroupMetadata {
             group: member.group.name().to_string(),
@@ -66,8 +66,8 @@ impl Consumer {
         if let Some(member) = &mut self.membership {
             member.subscription.clone_from(&subscription);
             match member.group.subscribe(&member.id, subscription, &engine.registry) {
-                // Unknown because evicted: the next poll joins again, with the new subscription, or
-                // learns that its double has its place.
+                // An evicted member is unknown here. Its next poll joins again with the new subscription, or
+                // is refused if another consumer has its instance id.
                 Ok(()) | Err(Refusal::UnknownMember | Refusal::FencedInstanceId) => return Ok(()),
                 Err(refusal) => {
                     return Err(refusal.into_error(member.group.name(), Some(&member.id)));
@@ -92,8 +92,8 @@ impl Consumer {
         entered
     }
 
-    /// Enters the group as the member that it is to be. A panic in an assignor of the program's own leaves it
-    /// a member, which leaves when the consumer is dropped.
+    /// Enters the group with the id in `membership`. If the program's assignor panics, the consumer stays a
+    /// member until it is dropped.
     fn enter_group(&self) -> Result<()> {
         let engine = self.source.engine()?;
         let Some(member) = &self.membership else { return Ok(()) };
@@ -115,13 +115,14 @@ impl Consumer {
         joined.map_err(|refusal| refusal.into_error(member.group.name(), Some(&member.id)))
     }
 
-    /// Has the group assigned anew at once, though nothing changed: Kafka's `enforceRebalance`. For an
-    /// [`Assignor`](crate::Assignor) of the program's own that looks at more than the group, as at loads.
-    /// Partitions that move do so in the next polls.
+    /// Makes the group compute a new assignment at once, even if nothing changed. Kafka's `enforceRebalance`.
+    ///
+    /// This serves an [`Assignor`](crate::Assignor) of the program that uses more than the group's state,
+    /// such as load. Partitions that move do so in the next polls.
     ///
     /// # Errors
-    /// `Misuse` before `subscribe`; `Fenced` if the member was evicted, which its next poll mends;
-    /// `FencedInstanceId`.
+    /// `Misuse` before `subscribe`. `Fenced` if the member was evicted; its next poll joins again.
+    /// `FencedInstanceId` if another consumer has its instance id.
     ///
     /// ```
     /// use grouplog::{Broker, TopicConfig};
@@ -143,7 +144,7 @@ impl Consumer {
     }
 
     pub(super) fn leave(&mut self, operation: GroupMembershipOperation) {
-        // A forked child is no member: the parent goes on as it.
+        // A forked child is no member: the parent continues as the member.
         let forked = matches!(self.source.check_open(), Err(Error::ForkedChild));
         if let Some(member) = self.membership.take()
             && !forked
@@ -153,20 +154,21 @@ impl Consumer {
         }
     }
 
-    /// The group is told that `poll` has begun. A member that was evicted lost everything it held,
-    /// uncommitted positions too, and joins from scratch, as in Kafka.
+    /// Reports to the group that `poll` has begun. An evicted member lost everything it held, including
+    /// uncommitted positions, and joins from scratch, as in Kafka.
     pub(super) fn enter_poll(&mut self) -> Result<()> {
         if self.enter_engine() { Ok(()) } else { self.rejoin() }
     }
 
-    /// The member's interval begins anew and stands still; false if it is no member any more.
+    /// Restarts the member's poll interval and pauses it. Returns false if the consumer is no longer a
+    /// member.
     pub(super) fn enter_engine(&self) -> bool {
         let now = self.source.clock().monotonic();
         let Some(member) = &self.membership else { return true };
         member.group.enter_poll(&member.id, now).is_ok()
     }
 
-    /// A call other than poll may wait in the engine: the member's interval stands still.
+    /// Pauses the member's poll interval, since a call other than `poll` may wait in the engine.
     pub(super) fn pause_interval(&self) {
         if let Some(member) = &self.membership
             && !planted("time_inside_is_silence")
@@ -175,21 +177,21 @@ impl Consumer {
         }
     }
 
-    /// The program has control: the member's interval runs.
+    /// Resumes the member's poll interval, since the program has control again.
     pub(super) fn leave_engine(&self) {
         if let Some(member) = &self.membership {
             member.group.exit(&member.id, self.source.clock().monotonic());
         }
     }
 
-    /// Joins from scratch; who was fenced by its double is refused.
+    /// Joins from scratch. The group refuses a member that was fenced by another with its instance id.
     fn rejoin(&mut self) -> Result<()> {
         let lost = self.assignment();
-        // As the member that it was: what its listener commits is refused.
+        // The listener runs under the old identity, so its commits are refused.
         let told = self.tell(Event::Lost, &lost);
         self.held.clear();
         let Some(member) = &mut self.membership else { return told };
-        // A signal of its own: the old one says for ever that the member is gone.
+        // A new signal, because the old one reports for ever that the member is gone.
         member.signal = Arc::new(MemberSignal::new(Arc::clone(&self.event)));
         member.seen = 0;
         member.epoch = MemberEpoch::default();
@@ -198,7 +200,8 @@ impl Consumer {
         told
     }
 
-    /// Whether the group has something to tell. One atomic: this is what every poll pays.
+    /// Returns whether the group has changed something for this member. Each poll pays one atomic load for
+    /// it.
     pub(super) fn has_news(&self) -> bool {
         self.membership.as_ref().is_some_and(|member| member.signal.version() != member.seen)
     }
@@ -235,7 +238,7 @@ impl Consumer {
                     self.held.push(Held::new(log));
                     assigned.push(partition);
                 }
-                // Deleted a moment ago; the group learns of it and takes it back.
+                // The topic was deleted a moment ago. The group finds out and takes the partition back.
                 Err(Error::UnknownTopic { .. } | Error::UnknownPartition { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -244,8 +247,8 @@ impl Consumer {
         self.tell(Event::Assigned, &assigned)
     }
 
-    /// Gives partitions up: their positions are committed first if `enable.auto.commit` is on, as Kafka
-    /// does it. Whether that and the listener succeed or not, the partitions go to their next owners.
+    /// Gives partitions up. Commits their positions first if `enable.auto.commit` is on, as Kafka does. The
+    /// partitions go to their next owners even if the commit or the listener fails.
     fn give_up(&mut self, partitions: &[TopicPartition]) -> Result<()> {
         self.auto_commit_now();
         let told = self.tell(Event::Revoked, partitions);
@@ -260,7 +263,7 @@ impl Consumer {
         }
     }
 
-    /// Gives up everything, and leaves the group.
+    /// Gives up all partitions and leaves the group.
     pub(super) fn give_up_all(&mut self, operation: GroupMembershipOperation) -> Result<()> {
         let all = if self.membership.is_some() { self.assignment() } else { Vec::new() };
         let evicted = self.membership.as_ref().is_some_and(|m| !m.group.is_member(&m.id));

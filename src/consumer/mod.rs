@@ -1,4 +1,4 @@
-//! Reading records, alone or as a member of a group.
+//! Consumers read records, alone or as members of a group.
 
 mod commit;
 mod held;
@@ -35,14 +35,16 @@ use held::Held;
 use listener::Listener;
 use membership::Membership;
 
-/// Reads records: as a member of a group after [`Consumer::subscribe`], or chosen partitions after
-/// [`Consumer::assign`]. For one thread at a time.
+/// Reads records, as a member of a group or from chosen partitions.
 ///
-/// `poll` is the heartbeat: a member that stays away from it for `max.poll.interval.ms` loses its
-/// partitions to the others, and what it commits after that is refused. Partitions are handed over one by
-/// one: a partition that moves is given up by its old owner in its own `poll` first.
+/// [`Consumer::subscribe`] joins a group, and the group assigns partitions to its members.
+/// [`Consumer::assign`] reads chosen partitions without other members. One thread uses a consumer at a time.
 ///
-/// Dropping a consumer leaves the group without committing; [`Consumer::close`] commits first, if
+/// [`Consumer::poll`] is the heartbeat. A member that does not call it for `max.poll.interval.ms` is evicted:
+/// its partitions go to other members, and its later commits are refused. A rebalance moves partitions one by
+/// one. The old owner of a partition gives it up in its own `poll`, and only then does the new owner get it.
+///
+/// Dropping a consumer leaves the group without committing. [`Consumer::close`] commits first if
 /// `enable.auto.commit` is on.
 ///
 /// ```
@@ -59,9 +61,9 @@ use membership::Membership;
 /// assert_eq!(first.assignment().len(), 2);
 /// first.commit()?;
 ///
-/// let mut second = broker.consumer("billing")?; // another member: it gets one of the partitions
+/// let mut second = broker.consumer("billing")?; // a second member gets one of the partitions
 /// second.subscribe(["orders"])?;
-/// first.poll(Duration::ZERO)?; // gives it up
+/// first.poll(Duration::ZERO)?; // gives one partition up
 /// second.poll(Duration::ZERO)?;
 /// assert_eq!((first.assignment().len(), second.assignment().len()), (1, 1));
 /// # Ok::<(), grouplog::Error>(())
@@ -73,7 +75,7 @@ pub struct Consumer {
     membership: Option<Membership>,
     assigned: bool,
     held: Vec<Held>,
-    /// Where the next fetch begins among the held partitions.
+    /// The index in `held` where the next fetch begins.
     next: usize,
     event: Arc<Event>,
     wakeup: WakeupHandle,
@@ -110,11 +112,14 @@ impl Consumer {
         })
     }
 
-    /// Becomes a member of the group that reads these topics, instead of those subscribed to before.
-    /// The partitions come with the next polls. Topics that do not exist yet are waited for.
+    /// Joins the group of this consumer and subscribes to these topics, in place of any earlier subscription.
+    ///
+    /// The next polls assign the partitions. A topic may not exist yet: its partitions are assigned once it
+    /// is created. An empty list of topics unsubscribes.
     ///
     /// # Errors
-    /// `Misuse` without `group.id` or after `assign`; `InvalidName`.
+    /// `Misuse` without `group.id`, or after `assign`. `InvalidName` if a topic name is not allowed.
+    /// `InconsistentGroupProtocol` or `GroupMaxSizeReached` if the group does not accept the member.
     pub fn subscribe<T: AsRef<str>>(&mut self, topics: impl IntoIterator<Item = T>) -> Result<()> {
         self.check_not_poisoned()?;
         self.source.check_open()?;
@@ -134,13 +139,14 @@ impl Consumer {
         self.join(Subscription::Topics(subscription))
     }
 
-    /// As [`Consumer::subscribe`], to all topics whose whole names match a regular expression: those that
-    /// are created later too, at once.
+    /// Subscribes to all topics whose whole names match a regular expression, as [`Consumer::subscribe`]
+    /// does.
     ///
-    /// The syntax is that of the crate `regex-lite`: no look-around, no back references, ASCII classes.
+    /// A topic that is created later and matches is added at once. The syntax is that of the crate
+    /// `regex-lite`: no look-around, no back references, ASCII classes.
     ///
     /// # Errors
-    /// `InvalidPattern`; `Misuse` without `group.id` or after `assign`.
+    /// `InvalidPattern` if `pattern` is not a regular expression. Otherwise as [`Consumer::subscribe`].
     ///
     /// ```
     /// use grouplog::{Broker, TopicConfig};
@@ -165,22 +171,25 @@ impl Consumer {
         self.join(Subscription::Pattern(TopicPattern::new(pattern)?))
     }
 
-    /// Reads exactly these partitions, without other members. With `group.id` the offsets of that
-    /// group are where it begins, and can be committed while the group has no members. Partitions that
-    /// were assigned before keep their positions; with auto-commit the positions are committed first.
+    /// Reads exactly these partitions, without other members.
     ///
-    /// A partition is named by its topic. If that is deleted, `poll` returns `UnknownTopic` until a topic of
-    /// this name is created again, and then reads the new topic; see [`Consumer::poll`] for where it begins.
+    /// With `group.id`, reading begins at the committed offsets of that group. The consumer can commit while
+    /// the group has no members. Partitions that were assigned before keep their positions. With
+    /// `enable.auto.commit`, the positions are committed first.
+    ///
+    /// A partition is named by its topic. If the topic is deleted, `poll` returns `UnknownTopic` until a
+    /// topic of this name is created again. The consumer then reads the new topic; [`Consumer::poll`] says
+    /// from where.
     ///
     /// # Errors
-    /// `Misuse` after `subscribe`; `UnknownTopic`, `UnknownPartition`.
+    /// `Misuse` after `subscribe`. `UnknownTopic` or `UnknownPartition` if a partition does not exist.
     pub fn assign(&mut self, partitions: impl IntoIterator<Item = TopicPartition>) -> Result<()> {
         self.check_not_poisoned()?;
         self.source.check_open()?;
         if self.membership.is_some() {
             return Err(Error::Misuse("subscribe and assign cannot be mixed: unsubscribe first"));
         }
-        // Each partition once: there are no more of them than the topics have.
+        // A map, so each partition counts once and memory is bounded by the partitions that exist.
         let mut logs = BTreeMap::new();
         for partition in partitions {
             let log = self.source.registry()?.log(&partition)?;
@@ -201,10 +210,10 @@ impl Consumer {
         Ok(())
     }
 
-    /// Leaves the group, or drops what was assigned. Nothing is committed, but by the listener.
+    /// Leaves the group, or drops the assigned partitions. Commits nothing; the listener may commit.
     ///
     /// # Errors
-    /// What the [`RebalanceListener`] returns; the group is left all the same.
+    /// Any error that the [`RebalanceListener`] returns. The consumer leaves the group even then.
     pub fn unsubscribe(&mut self) -> Result<()> {
         self.check_not_poisoned()?;
         let told = self.give_up_all(GroupMembershipOperation::Default);
@@ -212,22 +221,24 @@ impl Consumer {
         told
     }
 
-    /// The partitions that this consumer reads now, in order.
+    /// Returns the partitions that this consumer reads now, in order.
     pub fn assignment(&self) -> Vec<TopicPartition> {
         self.held.iter().map(|held| held.partition().clone()).collect()
     }
 
-    /// Commits the positions if `enable.auto.commit` is on, but for those in topics that were deleted, and
-    /// leaves the group.
+    /// Commits the positions if `enable.auto.commit` is on, and leaves the group.
+    ///
+    /// Positions in deleted topics are not committed.
     ///
     /// # Errors
-    /// Those of [`Consumer::commit`], and what the [`RebalanceListener`] returns; the group is left all
-    /// the same.
+    /// Those of [`Consumer::commit`], and any error that the [`RebalanceListener`] returns. The consumer
+    /// leaves the group even then.
     pub fn close(self) -> Result<()> {
         self.close_with(GroupMembershipOperation::Default)
     }
 
-    /// As [`Consumer::close`], and says what becomes of the place in the group.
+    /// Closes the consumer as [`Consumer::close`] does. `operation` says whether a static member keeps its
+    /// place in the group.
     ///
     /// # Errors
     /// As [`Consumer::close`].

@@ -8,21 +8,30 @@ use crate::error::{Error, Result};
 use crate::log::{FetchLimits, Wake};
 
 impl Consumer {
-    /// Returns records as soon as there are some, at most `max.poll.records`, or none when `timeout` is
-    /// over. The position moves behind what is returned.
+    /// Returns records as soon as there are some, or none after `timeout`.
     ///
-    /// Where a topic was deleted and created again, a consumer reads the new topic from the committed
-    /// offset in it, if there is one, or from where `auto.offset.reset` says; never from the offset that it
-    /// had reached in the old topic. The default, `Earliest`, misses no record of the new topic.
+    /// One poll returns at most `max.poll.records` records, and moves the position past them. If a topic was
+    /// deleted and created again, the consumer reads the new topic. It begins at the offset committed in the
+    /// new topic, or where `auto.offset.reset` says. It never begins at the offset that it had reached in the
+    /// old topic. With the default, `Earliest`, it misses no record of the new topic.
     ///
     /// # Errors
-    /// `Wakeup`; `Corrupt` for a damaged batch, whose partition stays where it is while the others go
-    /// on: a seek behind the last of [`Corruption::offsets`](crate::Corruption::offsets) reads on; `Io` where
-    /// a file cannot be read: nothing is lost by it, and the next poll reads again;
-    /// `LogTruncated`, `NoOffsetForPartition`, `OffsetOutOfRange`; `UnknownTopic`, `UnknownPartition` after
-    /// [`Consumer::assign`] while the partition is deleted, the others go on; `Misuse` before `subscribe` or
-    /// `assign`; `Closed`; `Poisoned` after a panic of the [`RebalanceListener`](super::RebalanceListener),
-    /// and whatever that returns.
+    /// * `Wakeup` if [`WakeupHandle::wakeup`](super::WakeupHandle::wakeup) was called.
+    /// * `Corrupt` if a batch is damaged. The partition stays at its position, and the other partitions
+    ///   continue. To continue behind the damage, seek past the last of
+    ///   [`Corruption::offsets`](crate::Corruption::offsets).
+    /// * `Io` if a file cannot be read. Nothing is lost by it, and the next poll reads again.
+    /// * `LogTruncated` if the committed offset does not match the log.
+    /// * `NoOffsetForPartition` or `OffsetOutOfRange` if `auto.offset.reset` is `none` and no position can be
+    ///   found.
+    /// * `UnknownTopic` or `UnknownPartition` after [`Consumer::assign`] while the partition is deleted. The
+    ///   other partitions continue.
+    /// * `FencedInstanceId`, `InconsistentGroupProtocol` or `GroupMaxSizeReached` if an evicted member cannot join
+    ///   again.
+    /// * `Misuse` before `subscribe` or `assign`.
+    /// * `Closed` if the broker is closed.
+    /// * `Poisoned` after a panic of the [`RebalanceListener`](super::RebalanceListener).
+    /// * Any error that the listener returns.
     pub fn poll(&mut self, timeout: Duration) -> Result<ConsumerRecords> {
         self.check_not_poisoned()?;
         self.source.check_open()?;
@@ -55,7 +64,7 @@ impl Consumer {
         }
     }
 
-    /// Sleeps until there may be something to do; true when all of `left` has passed.
+    /// Sleeps until there may be something to do. Returns true if all of `left` has passed.
     fn sleep(&mut self, left: Duration) -> bool {
         let sleeper: Arc<dyn Wake> = Arc::clone(&self.event) as Arc<dyn Wake>;
         if !self.held.iter_mut().all(|held| held.sleep_on(&sleeper)) || self.has_lost_topic() {
@@ -66,7 +75,7 @@ impl Consumer {
             wait = wait.min(self.until_auto_commit());
         }
         if let Some(member) = &self.membership {
-            // Nobody else looks after silent members while all others sleep.
+            // While all other members sleep, only this one can evict silent members.
             let now = self.source.clock().monotonic();
             if let Some(silent) = member.group.expire(now) {
                 wait = wait.min(silent.saturating_sub(now).max(Duration::from_millis(1)));
@@ -79,8 +88,8 @@ impl Consumer {
         !woken && wait == left
     }
 
-    /// Whether a partition that the program chose is gone. Nobody wakes who sleeps on it; one of a group
-    /// learns of it from the group.
+    /// Returns whether a partition given to `assign` was deleted. Its log wakes no sleeper. A group member
+    /// learns of a deletion from its group.
     fn has_lost_topic(&self) -> bool {
         self.assigned && self.held.iter().any(|held| !held.paused && held.log.is_deleted())
     }
@@ -99,7 +108,7 @@ impl Consumer {
             let nothing_before = records.is_empty();
             match self.fetch_one(at, &mut records) {
                 Ok(()) => {}
-                // What the other partitions gave is returned first; the error comes again.
+                // Records of the other partitions are returned first. The next poll meets the error again.
                 Err(_) if !records.is_empty() => break,
                 Err(error) => {
                     self.next = at.saturating_add(1);
@@ -107,15 +116,15 @@ impl Consumer {
                 }
             }
             if nothing_before && !records.is_empty() {
-                // Partitions take turns: the next poll begins behind the one that was served first, so
-                // each is first at some time, and then the limits of bytes do not pass over it.
+                // Partitions take turns. The next poll begins behind the partition served first, so each
+                // partition is first at some time. The byte limits then cannot starve it.
                 self.next = at.saturating_add(1);
             }
         }
         Ok(records)
     }
 
-    /// The limits for one more partition.
+    /// Returns the limits for one more partition.
     fn limits(&self, fetched: usize) -> FetchLimits {
         let partition = fetched.saturating_add(self.config.max_partition_fetch_bytes as usize);
         let bytes = partition.min(self.config.fetch_max_bytes as usize);
@@ -146,7 +155,7 @@ impl Consumer {
         result
     }
 
-    /// Decides where a partition is read from.
+    /// Decides where reading of a partition begins.
     pub(super) fn start(&mut self, at: usize) -> Result<()> {
         let Some(held) = self.held.get(at) else { return Ok(()) };
         let committed = self.committed_position(&held.log);

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::{Consumer, ConsumerRecords};
 use crate::error::{Error, Result};
 
-/// What polls return, for ever: the iterator of [`Consumer::polls`].
+/// An endless iterator over polls, from [`Consumer::polls`].
 ///
 /// ```
 /// use grouplog::{Broker, Record, TopicConfig};
@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 /// while let Some(records) = polls.next() {
 ///     for record in &records? {
 ///         if record.value() == Some(b"stop") {
-///             handle.wakeup(); // from any thread: a signal's, another worker's, or this one
+///             handle.wakeup(); // from any thread: one that waits for signals, a worker, or this one
 ///         }
 ///     }
 ///     polls.consumer().commit()?;
@@ -34,7 +34,7 @@ pub struct Polls<'a> {
 }
 
 impl Polls<'_> {
-    /// The consumer, for what is done between two polls: commit, seek, pause.
+    /// Returns the consumer, to commit, seek or pause between two polls.
     pub fn consumer(&mut self) -> &mut Consumer {
         self.consumer
     }
@@ -47,7 +47,7 @@ impl Iterator for Polls<'_> {
         loop {
             match self.consumer.poll(Duration::MAX) {
                 Ok(records) if !records.is_empty() => return Some(Ok(records)),
-                // Of a folder that is open for reading: nothing more can come.
+                // A read-only folder gets no more records.
                 Ok(_) if !self.consumer.source.is_live() => return None,
                 Ok(_) => {}
                 Err(Error::Wakeup) => return None,
@@ -58,12 +58,15 @@ impl Iterator for Polls<'_> {
 }
 
 impl Consumer {
-    /// An endless iterator: each step is a [`poll`](Consumer::poll) that waits until there are records,
-    /// however long that takes. It ends when [`WakeupHandle::wakeup`](super::WakeupHandle::wakeup) is
-    /// called, and can be taken again after that; of a folder that is open for reading it ends when
-    /// everything is read.
+    /// Returns an endless iterator. Each step is a [`poll`](Consumer::poll) that waits for records without a
+    /// time limit.
     ///
-    /// Errors are those of `poll`, and most of them come again at the next step: leave the loop by `?`.
+    /// The iterator ends after a call of [`WakeupHandle::wakeup`](super::WakeupHandle::wakeup); a new one can
+    /// be made after that. With a read-only folder it ends when everything is read.
+    ///
+    /// # Errors
+    /// Each step returns the errors of `poll`. Most of them come again at the next step, so leave the loop
+    /// with `?`.
     pub fn polls(&mut self) -> Polls<'_> {
         Polls { consumer: self }
     }

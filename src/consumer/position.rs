@@ -1,22 +1,22 @@
-//! Places in a partition, and what is kept beside a committed one.
+//! Positions in a partition, and the metadata committed with them.
 
 use crate::types::{Timestamp, TopicId};
 
-/// Where a consumer stands in a partition: the next offset to read; the leader epoch of the record
-/// before it, if it is known; and the id of the topic, if it is known.
+/// The position of a consumer in a partition.
 ///
-/// Epoch and id make a position safe to store outside of the engine:
+/// It holds the next offset to read. If known, it also holds the leader epoch of the record before that
+/// offset, and the id of the topic. Epoch and id make a position safe to store outside of the engine:
 ///
-/// * After power loss another record may have the offset of one that was read. The epoch tells the two
-///   apart (KIP-320).
-/// * A topic that was deleted and created again under its old name begins at offset 0 again, and may have
-///   the same epochs. The id tells the two topics apart (KIP-516).
+/// * After power loss another record may have the offset of one that was read. The epoch tells the two apart
+///   (KIP-320).
+/// * A topic that was deleted and created again under its old name begins at offset 0 again, and may have the
+///   same epochs. The id tells the two topics apart (KIP-516).
 ///
 /// [`Consumer::seek`](super::Consumer::seek) and
-/// [`Consumer::commit_offsets`](super::Consumer::commit_offsets) check both. Positions that the engine
-/// returns have the id. A program that stores positions stores all three parts. A position without id is
-/// taken for one of the topic that the consumer reads now under that name: it may skip records of a topic
-/// that was created again.
+/// [`Consumer::commit_offsets`](super::Consumer::commit_offsets) check both. Every position that the engine
+/// returns has the id. A program that stores positions should store all three parts. A position without id
+/// counts as one of the topic that the consumer reads now under that name. If that topic was created again,
+/// reading may skip records.
 ///
 /// ```
 /// use grouplog::{Position, TopicId};
@@ -25,7 +25,7 @@ use crate::types::{Timestamp, TopicId};
 /// assert_eq!((position.offset(), position.leader_epoch()), (42, Some(3)));
 /// assert_eq!(Position::from(42), Position::new(42));
 ///
-/// let id: TopicId = "AAAAAAAAAAAAAAAAAAAAAQ".parse().unwrap(); // as it was stored
+/// let id: TopicId = "AAAAAAAAAAAAAAAAAAAAAQ".parse().unwrap(); // from the program's store
 /// assert_eq!(position.topic_id(), None);
 /// assert_eq!(position.with_topic_id(id).topic_id(), Some(id));
 /// ```
@@ -38,34 +38,34 @@ pub struct Position {
 }
 
 impl Position {
-    /// In front of the record at `offset`; negative offsets are refused where they are used.
+    /// Creates a position before the record at `offset`. Calls that use a negative offset refuse it.
     pub const fn new(offset: i64) -> Self {
         Self { offset, leader_epoch: None, topic_id: None }
     }
 
-    /// The leader epoch of the record before the offset.
+    /// Sets the leader epoch of the record before the offset.
     pub const fn with_leader_epoch(mut self, epoch: i32) -> Self {
         self.leader_epoch = Some(epoch);
         self
     }
 
-    /// The id of the topic that the offset belongs to.
+    /// Sets the id of the topic that the offset belongs to.
     pub const fn with_topic_id(mut self, id: TopicId) -> Self {
         self.topic_id = Some(id);
         self
     }
 
-    /// The next offset to read.
+    /// Returns the next offset to read.
     pub const fn offset(self) -> i64 {
         self.offset
     }
 
-    /// The leader epoch of the record before it, if it is known.
+    /// Returns the leader epoch of the record before the offset, if it is known.
     pub const fn leader_epoch(self) -> Option<i32> {
         self.leader_epoch
     }
 
-    /// The id of the topic that the offset belongs to, if it is known.
+    /// Returns the id of the topic that the offset belongs to, if it is known.
     pub const fn topic_id(self) -> Option<TopicId> {
         self.topic_id
     }
@@ -87,7 +87,7 @@ impl From<OffsetAndMetadata> for Position {
     }
 }
 
-/// An offset as it is committed, with a text that the program keeps beside it.
+/// An offset to commit or already committed, with a text that the program stores beside it.
 ///
 /// ```
 /// use grouplog::{Broker, OffsetAndMetadata, TopicConfig, TopicPartition};
@@ -111,47 +111,49 @@ pub struct OffsetAndMetadata {
 }
 
 impl OffsetAndMetadata {
-    /// The next offset to read, without metadata.
+    /// Creates an offset without metadata. `offset` is the next one to read.
     pub const fn new(offset: i64) -> Self {
         Self { position: Position::new(offset), metadata: String::new() }
     }
 
-    /// The leader epoch of the record before the offset. Without it a commit takes the epoch that the
-    /// record before the offset has in the log.
+    /// Sets the leader epoch of the record before the offset. Without it, a commit takes that record's epoch
+    /// from the log.
     pub const fn with_leader_epoch(mut self, epoch: i32) -> Self {
         self.position = self.position.with_leader_epoch(epoch);
         self
     }
 
-    /// The id of the topic that the offset belongs to. With it a commit is refused if the topic was
-    /// deleted and created again meanwhile. [`Position`] says what an offset without id means.
+    /// Sets the id of the topic that the offset belongs to.
+    ///
+    /// With it, a commit is refused if the topic was deleted and created again. [`Position`] says what an
+    /// offset without id means.
     pub const fn with_topic_id(mut self, id: TopicId) -> Self {
         self.position = self.position.with_topic_id(id);
         self
     }
 
-    /// A text of at most 4096 bytes (Kafka's `offset.metadata.max.bytes`).
+    /// Sets the text to store beside the offset, at most 4096 bytes (Kafka's `offset.metadata.max.bytes`).
     pub fn with_metadata(mut self, metadata: impl Into<String>) -> Self {
         self.metadata = metadata.into();
         self
     }
 
-    /// The next offset to read.
+    /// Returns the next offset to read.
     pub const fn offset(&self) -> i64 {
         self.position.offset()
     }
 
-    /// The leader epoch of the record before it, if it is known.
+    /// Returns the leader epoch of the record before the offset, if it is known.
     pub const fn leader_epoch(&self) -> Option<i32> {
         self.position.leader_epoch()
     }
 
-    /// The id of the topic that the offset belongs to, if it is known.
+    /// Returns the id of the topic that the offset belongs to, if it is known.
     pub const fn topic_id(&self) -> Option<TopicId> {
         self.position.topic_id()
     }
 
-    /// The text beside it; empty if there is none.
+    /// Returns the text beside the offset; empty if there is none.
     pub fn metadata(&self) -> &str {
         &self.metadata
     }
@@ -169,7 +171,7 @@ impl From<Position> for OffsetAndMetadata {
     }
 }
 
-/// A record that was found by its time: [`Consumer::offsets_for_times`](super::Consumer::offsets_for_times).
+/// A record found by its timestamp, from [`Consumer::offsets_for_times`](super::Consumer::offsets_for_times).
 ///
 /// ```
 /// use grouplog::{Broker, Record, Timestamp, TopicConfig, TopicPartition};
@@ -190,11 +192,11 @@ impl From<Position> for OffsetAndMetadata {
 pub struct OffsetAndTimestamp {
     /// The offset of the record.
     pub offset: i64,
-    /// Its timestamp.
+    /// The timestamp of the record.
     pub timestamp: Timestamp,
     /// The leader epoch of the record, if it is known.
     pub leader_epoch: Option<i32>,
-    /// The id of the topic. `Position::new(offset).with_topic_id(topic_id)` is the position in front of
-    /// the record.
+    /// The id of the topic. `Position::new(offset).with_topic_id(topic_id)` is the position before the
+    /// record.
     pub topic_id: TopicId,
 }

@@ -3,8 +3,10 @@ use crate::log::{Chunk, Fetched, FetchedRecord, Log};
 use crate::record::Headers;
 use crate::types::{Timestamp, TopicId, TopicPartition};
 
-/// What one `poll` returned. It owns what its records lie in, so the consumer stays free to commit
-/// and seek while they are read.
+/// The records that one `poll` returned.
+///
+/// It owns the memory that its records point into. The consumer stays free to commit and seek while they are
+/// read.
 ///
 /// ```
 /// use grouplog::{Broker, Record, TopicConfig};
@@ -25,11 +27,11 @@ use crate::types::{Timestamp, TopicId, TopicPartition};
 #[derive(Debug, Default)]
 pub struct ConsumerRecords {
     pub(super) fetched: Fetched,
-    /// What `Chunk::partition` counts.
+    /// The partitions that `Chunk::partition` is an index of.
     pub(super) partitions: Vec<Origin>,
 }
 
-/// A partition that records are from.
+/// The partition and topic that records come from.
 #[derive(Debug)]
 pub(super) struct Origin {
     partition: TopicPartition,
@@ -43,31 +45,31 @@ impl Origin {
 }
 
 impl ConsumerRecords {
-    /// How many records there are.
+    /// Returns the number of records.
     pub fn len(&self) -> usize {
         self.fetched.records.len()
     }
 
-    /// Whether there are none: the time was up.
+    /// Returns whether there are no records, because `timeout` passed.
     pub fn is_empty(&self) -> bool {
         self.fetched.records.is_empty()
     }
 
-    /// The records, partition by partition, each in the order of its offsets.
+    /// Returns the records partition by partition, each in the order of its offsets.
     pub fn iter(&self) -> Iter<'_> {
         Iter::new(self, 0, self.fetched.chunks.len())
     }
 
-    /// The partitions that records are from.
+    /// Returns the partitions that the records come from.
     pub fn partitions(&self) -> impl ExactSizeIterator<Item = &TopicPartition> {
         self.partitions.iter().map(|origin| &origin.partition)
     }
 
-    /// The records of one partition, in the order of their offsets; none if there are none of it.
+    /// Returns the records of one partition in the order of their offsets; none if it has none here.
     pub fn records(&self, partition: &TopicPartition) -> Iter<'_> {
         let chunks = &self.fetched.chunks;
         let number = self.partitions.iter().position(|known| known.partition == *partition);
-        // Chunks of a partition stand together, in the order of the partitions.
+        // Chunks of one partition are adjacent, in the order of `partitions`.
         let first = |number| chunks.partition_point(|chunk| chunk.partition < number);
         match number {
             Some(number) => Iter::new(self, first(number), first(number.saturating_add(1))),
@@ -85,7 +87,7 @@ impl<'a> IntoIterator for &'a ConsumerRecords {
     }
 }
 
-/// The iterator of [`ConsumerRecords::iter`].
+/// An iterator over records, from [`ConsumerRecords::iter`].
 ///
 /// ```
 /// let records = grouplog::ConsumerRecords::default();
@@ -103,7 +105,7 @@ pub struct Iter<'a> {
 }
 
 impl<'a> Iter<'a> {
-    /// The records of the chunks `first..end`.
+    /// Creates an iterator over the records of the chunks `first..end`.
     fn new(records: &'a ConsumerRecords, first: usize, end: usize) -> Self {
         let left = start_of(records, end).saturating_sub(start_of(records, first));
         let rest = [].iter();
@@ -125,7 +127,7 @@ impl<'a> Iter<'a> {
     }
 }
 
-/// Where the records of a chunk begin among those fetched.
+/// Returns the index of a chunk's first record among all fetched records.
 fn start_of(records: &ConsumerRecords, chunk: usize) -> usize {
     let before = chunk.checked_sub(1).and_then(|before| records.fetched.chunks.get(before));
     before.map_or(0, |before| before.end)
@@ -156,7 +158,7 @@ impl<'a> Iterator for Iter<'a> {
 
 impl ExactSizeIterator for Iter<'_> {}
 
-/// A record as a consumer gets it: views of where it is stored.
+/// A record that a consumer read. Its key, value and headers borrow from [`ConsumerRecords`].
 ///
 /// ```
 /// use grouplog::{Broker, Record, TopicConfig};
@@ -185,63 +187,67 @@ pub struct ConsumerRecord<'a> {
 }
 
 impl<'a> ConsumerRecord<'a> {
-    /// The topic.
+    /// Returns the name of the topic.
     pub fn topic(&self) -> &'a str {
         self.origin.partition.topic()
     }
 
-    /// The partition.
+    /// Returns the number of the partition.
     pub fn partition(&self) -> u32 {
         self.origin.partition.partition()
     }
 
-    /// Topic and partition.
+    /// Returns topic and partition together.
     pub fn topic_partition(&self) -> &'a TopicPartition {
         &self.origin.partition
     }
 
-    /// The id of the topic. A topic that is created later under the same name has another one.
+    /// Returns the id of the topic. A topic created later under the same name has another id.
     pub fn topic_id(&self) -> TopicId {
         self.origin.topic_id
     }
 
-    /// The offset.
+    /// Returns the offset.
     #[inline]
     pub fn offset(&self) -> i64 {
         self.chunk.base_offset.saturating_add(i64::from(self.raw.offset_delta))
     }
 
-    /// The epoch of the writer that appended the record. Stored with the offset by those who keep
-    /// positions outside of the engine: [`ConsumerRecord::next_position`] has both, and the topic id.
+    /// Returns the epoch of the writer that appended the record.
+    ///
+    /// A program that stores positions outside of the engine stores the epoch with the offset.
+    /// [`ConsumerRecord::next_position`] has both, and the topic id.
     pub fn leader_epoch(&self) -> i32 {
         self.chunk.epoch
     }
 
-    /// The position behind this record: what is committed, or kept elsewhere, when it is done, and
-    /// given to [`Consumer::seek`](super::Consumer::seek).
+    /// Returns the position behind this record.
+    ///
+    /// When the record is done, a program commits this position or stores it elsewhere.
+    /// [`Consumer::seek`](super::Consumer::seek) continues at it.
     pub fn next_position(&self) -> Position {
         Position::of(self.offset().saturating_add(1), Some(self.leader_epoch()), self.topic_id())
     }
 
-    /// The timestamp.
+    /// Returns the timestamp.
     #[inline]
     pub fn timestamp(&self) -> Timestamp {
         Timestamp::from_millis(self.chunk.timestamp_of(self.raw))
     }
 
-    /// The key; `None` if the record has none.
+    /// Returns the key, or `None` if the record has none.
     #[inline]
     pub fn key(&self) -> Option<&'a [u8]> {
         self.raw.key.get(self.bytes)
     }
 
-    /// The value; `None` for a tombstone.
+    /// Returns the value, or `None` for a tombstone.
     #[inline]
     pub fn value(&self) -> Option<&'a [u8]> {
         self.raw.value.get(self.bytes)
     }
 
-    /// The headers in their order; names may repeat.
+    /// Returns the headers in their order. Names may repeat.
     pub fn headers(&self) -> Headers<'a> {
         self.raw.headers(self.bytes)
     }

@@ -6,20 +6,23 @@ use crate::error::{Error, Result};
 use crate::types::{Timestamp, TopicId, TopicPartition, planted};
 
 impl Consumer {
-    /// Goes on at a position in an assigned partition. Whether its offset is in the log is seen by the
-    /// next poll, which applies `auto.offset.reset` if it is not.
+    /// Moves the position in an assigned partition.
     ///
-    /// A position that was kept outside of the engine is given with the leader epoch and the topic id that
-    /// [`Consumer::position`] or [`ConsumerRecord::next_position`](super::ConsumerRecord::next_position)
-    /// told: then a record that power loss took back is noticed (KIP-320), and so is a topic that was
-    /// deleted and created again (KIP-516). [`Position`] says what a position without them means.
+    /// The next poll checks whether the offset is in the log, and applies `auto.offset.reset` if it is not.
+    /// If the position was stored outside of the engine, give it with its leader epoch and topic id, as
+    /// [`Consumer::position`] and [`ConsumerRecord::next_position`](super::ConsumerRecord::next_position)
+    /// return it. `seek` then detects a record that power loss took (KIP-320), and a topic that was deleted
+    /// and created again (KIP-516). A position without a topic id belongs to the topic that this consumer
+    /// reads; see [`Position`].
     ///
     /// # Errors
-    /// The position stays where it was. `Misuse` if the partition is not assigned to this consumer, or for
-    /// a negative offset or epoch; `LogTruncated` if the record before the position is not the one of that
-    /// epoch any more; `InconsistentTopicId` if the position belongs to a topic that was deleted, and the name
-    /// to another one now: [`Consumer::seek_to_beginning`] goes on there. A position without id belongs to
-    /// the topic that this consumer reads. `UnknownTopic` if that topic was deleted.
+    /// The position stays where it was.
+    ///
+    /// * `Misuse` if the partition is not assigned to this consumer, or an offset or epoch is negative.
+    /// * `LogTruncated` if the record before the position does not have that epoch any more.
+    /// * `InconsistentTopicId` if the position belongs to a deleted topic, and another topic has the name
+    ///   now. [`Consumer::seek_to_beginning`] continues there.
+    /// * `UnknownTopic` if the topic of the position was deleted.
     ///
     /// ```
     /// use grouplog::{Broker, ConsumerConfig, Record, TopicConfig, TopicPartition};
@@ -61,8 +64,8 @@ impl Consumer {
         Ok(())
     }
 
-    /// Checks that a position belongs to the topic that is read. A consumer that chose its partitions goes
-    /// over to a topic that was created again, if that is the one the position belongs to.
+    /// Checks that a position belongs to the topic that is read. After `assign`, the consumer changes to a
+    /// topic that was created again if the position belongs to that one.
     fn check_topic(&mut self, at: usize, given: Option<TopicId>) -> Result<()> {
         let held = self.held.get_mut(at).ok_or(NOT_ASSIGNED)?;
         let given = given.filter(|_| !planted("topic_id_not_checked"));
@@ -76,15 +79,15 @@ impl Consumer {
         }
         if !self.assigned {
             return Err(Error::Misuse(
-                "the partition of the topic created again is not assigned to this consumer yet: poll first",
+                "the topic was created again and its partition is not assigned to this consumer yet: poll first",
             ));
         }
         *held = held.renewed(now);
         Ok(())
     }
 
-    /// The partition as it is now. A consumer that chose its partitions goes over to a topic that was
-    /// created again; a group takes the partition of a deleted topic back by itself.
+    /// Returns the partition as it is now. After `assign`, the consumer changes to a topic that was created
+    /// again. A group takes the partition of a deleted topic back by itself.
     pub(super) fn held_now(&mut self, at: usize) -> Result<&mut Held> {
         let held = self.held.get_mut(at).ok_or(NOT_ASSIGNED)?;
         if held.log.is_deleted() {
@@ -96,13 +99,15 @@ impl Consumer {
         Ok(held)
     }
 
-    /// Goes to the log start of an assigned partition. If its topic was deleted and created again, a
-    /// consumer with [`Consumer::assign`] goes to the log start of the new topic.
+    /// Moves to the log start of an assigned partition.
+    ///
+    /// If the topic was deleted and created again, a consumer that used [`Consumer::assign`] moves to the log
+    /// start of the new topic.
     ///
     /// # Errors
-    /// `Misuse` if the partition is not assigned to this consumer; `UnknownTopic`, `UnknownPartition` if it
-    /// was deleted; `InconsistentTopicId` if the topic was created again and the group has not assigned
-    /// its partition yet, which the next poll does.
+    /// `Misuse` if the partition is not assigned to this consumer. `UnknownTopic` or `UnknownPartition` if it
+    /// was deleted. `InconsistentTopicId` if the topic was created again and the group has not assigned its
+    /// partition yet; the next poll does that.
     pub fn seek_to_beginning(&mut self, partition: &TopicPartition) -> Result<()> {
         let at = self.held(partition)?;
         let held = self.held_now(at)?;
@@ -110,7 +115,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// Goes to the log end of an assigned partition: only records sent from now on are returned.
+    /// Moves to the log end of an assigned partition, so that only records sent from now on are returned.
     ///
     /// # Errors
     /// As [`Consumer::seek_to_beginning`].
@@ -121,11 +126,12 @@ impl Consumer {
         Ok(())
     }
 
-    /// Goes to the first record by offset with this timestamp or a later one, or to the log end if
-    /// there is none.
+    /// Moves to the first record, by offset, whose timestamp is `timestamp` or later.
+    ///
+    /// If there is no such record, it moves to the log end.
     ///
     /// # Errors
-    /// As [`Consumer::seek_to_beginning`]; `Corrupt`, `Io` from looking.
+    /// As [`Consumer::seek_to_beginning`]. `Corrupt` or `Io` if the search cannot read the log.
     pub fn seek_to_timestamp(
         &mut self,
         partition: &TopicPartition,
@@ -138,14 +144,17 @@ impl Consumer {
         Ok(())
     }
 
-    /// The next offset to return, the leader epoch of the record before it if that is known, and the id of
-    /// the topic. If the topic was deleted, that is still where the consumer stands in it, until a poll.
+    /// Returns the position: the next offset to return, and the id of the topic.
+    ///
+    /// It also has the leader epoch of the record before that offset, if it is known. If the topic was
+    /// deleted, this is still the position in the deleted topic, until the next poll.
     ///
     /// # Errors
-    /// `Misuse` if the partition is not assigned to this consumer. Where the position is not decided yet
-    /// and cannot be: `NoOffsetForPartition`, `LogTruncated`, and those of [`Consumer::seek_to_beginning`].
+    /// `Misuse` if the partition is not assigned to this consumer. If the position is not decided yet and
+    /// cannot be decided: `NoOffsetForPartition`, `LogTruncated`, and the errors of
+    /// [`Consumer::seek_to_beginning`].
     pub fn position(&mut self, partition: &TopicPartition) -> Result<Position> {
-        // Where it begins may have to be looked up.
+        // Deciding where reading begins may read the registry.
         self.source.registry()?;
         let at = self.held(partition)?;
         if self.held.get(at).is_some_and(|held| held.offset().is_none()) {
@@ -155,15 +164,15 @@ impl Consumer {
         self.held.get(at).and_then(Held::position).ok_or(NOT_ASSIGNED)
     }
 
-    /// How many offsets lie between the position and the log end: at most so many records are still to be
-    /// returned. Never negative.
+    /// Returns how many offsets lie between the position and the log end.
     ///
-    /// The count begins at the log start if the position lies below it, since the offsets below are gone. A
-    /// position beyond the log end has lag 0. Offsets without a record count: Kafka's control batches, and
-    /// offsets that compaction left out.
+    /// At most that many records are still to be returned. The lag is never negative. If the position lies
+    /// below the log start, the count begins at the log start, since the offsets below it are gone. A
+    /// position beyond the log end has lag 0. Offsets without a record count, too: Kafka's control batches,
+    /// and offsets that compaction removed.
     ///
     /// # Errors
-    /// Those of [`Consumer::position`]; `UnknownTopic`, `UnknownPartition`, `InconsistentTopicId` if the
+    /// Those of [`Consumer::position`]. `UnknownTopic`, `UnknownPartition` or `InconsistentTopicId` if the
     /// topic was deleted.
     ///
     /// ```
@@ -188,10 +197,10 @@ impl Consumer {
         Ok(log.lag(position.offset(), log.end_offset()))
     }
 
-    /// The log start offsets of partitions of any topic.
+    /// Returns the log start offsets of partitions of any topic.
     ///
     /// # Errors
-    /// `UnknownTopic`, `UnknownPartition`.
+    /// `UnknownTopic` or `UnknownPartition` if a partition does not exist.
     pub fn beginning_offsets<'p>(
         &self,
         partitions: impl IntoIterator<Item = &'p TopicPartition>,
@@ -200,11 +209,12 @@ impl Consumer {
         partitions.into_iter().map(|p| Ok((p.clone(), start(p)?))).collect()
     }
 
-    /// The log end offsets of partitions of any topic: what the next record gets. Positions do not
-    /// move.
+    /// Returns the log end offsets of partitions of any topic. Positions do not move.
+    ///
+    /// The log end offset is the one that the next record gets.
     ///
     /// # Errors
-    /// `UnknownTopic`, `UnknownPartition`.
+    /// `UnknownTopic` or `UnknownPartition` if a partition does not exist.
     ///
     /// ```
     /// use grouplog::{Broker, Record, TopicConfig, TopicPartition};
@@ -226,11 +236,14 @@ impl Consumer {
         partitions.into_iter().map(|p| Ok((p.clone(), end(p)?))).collect()
     }
 
-    /// For each partition, of any topic, the first record by offset with this timestamp or a later
-    /// one; `None` if there is none. Timestamps need not be in order: it is the first by offset.
+    /// Finds the first record with a given timestamp or a later one, for partitions of any topic.
+    ///
+    /// The value is `None` if a partition has no such record. Timestamps need not be in order; the first
+    /// record by offset counts.
     ///
     /// # Errors
-    /// `UnknownTopic`, `UnknownPartition`; `Misuse` for a negative timestamp; `Corrupt`, `Io`.
+    /// `UnknownTopic` or `UnknownPartition` if a partition does not exist. `Misuse` if a timestamp is
+    /// negative. `Corrupt` or `Io` if the search cannot read the log.
     pub fn offsets_for_times(
         &self,
         times: impl IntoIterator<Item = (TopicPartition, Timestamp)>,
@@ -250,8 +263,10 @@ impl Consumer {
         Ok(found)
     }
 
-    /// Returns no records of the partition until [`Consumer::resume`]. The position stays, and so does
-    /// the partition: a rebalance that leaves it here leaves it paused.
+    /// Stops returning records of the partition until [`Consumer::resume`].
+    ///
+    /// The position and the assignment stay. If a rebalance leaves the partition with this consumer, it stays
+    /// paused.
     ///
     /// # Errors
     /// `Misuse` if the partition is not assigned to this consumer.
@@ -260,7 +275,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// Ends [`Consumer::pause`].
+    /// Returns records of a paused partition again.
     ///
     /// # Errors
     /// `Misuse` if the partition is not assigned to this consumer.
@@ -269,7 +284,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// The partitions that are paused, in order.
+    /// Returns the paused partitions, in order.
     pub fn paused(&self) -> Vec<TopicPartition> {
         let paused = self.held.iter().filter(|held| held.paused);
         paused.map(|held| held.partition().clone()).collect()

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::time::Clock;
 
-/// Where a consumer reads: the engine of this process, or a folder as it was when it was looked at.
+/// The source of a consumer's records: the engine of this process, or a snapshot of a folder.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
     Live(EngineHandle),
@@ -13,7 +13,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// The topics; not those of a parent's engine, whose locks may be held by threads of the parent.
+    /// Returns the topics. A forked child gets an error, because a thread of the parent may hold the locks.
     pub(super) fn registry(&self) -> Result<&Registry> {
         match self {
             Self::Live(engine) => {
@@ -31,20 +31,20 @@ impl Source {
         }
     }
 
-    /// The engine, where something is to be changed.
+    /// Returns the engine, for a call that changes something.
     pub(super) fn engine(&self) -> Result<&Arc<Engine>> {
         match self {
             Self::Live(engine) => {
                 engine.check_open()?;
                 Ok(engine)
             }
-            Self::Snapshot(_) => {
-                Err(Error::Misuse("the folder is open for reading only: nothing can be committed"))
-            }
+            Self::Snapshot(_) => Err(Error::Misuse(
+                "the folder is open read-only: open it with Broker::open to commit or subscribe",
+            )),
         }
     }
 
-    /// Why a position in `log`, which was deleted, is of no use.
+    /// Returns the error for a position in `log`, whose topic was deleted.
     pub(super) fn gone(&self, log: &Log) -> Error {
         let partition = log.partition();
         match self.registry().and_then(|registry| registry.log(partition)) {
@@ -58,7 +58,7 @@ impl Source {
         }
     }
 
-    /// Whether records can still arrive.
+    /// Returns whether records can still arrive.
     pub(super) fn is_live(&self) -> bool {
         matches!(self, Self::Live(_))
     }

@@ -6,11 +6,11 @@ use super::{Consumer, ConsumerRecord, ConsumerRecords};
 use crate::error::{BoxError, Error, RecordPart, Result, SerializationFailure, SerializationPlace};
 use crate::serialization::Deserializer;
 
-/// A consumer of keys and values of certain types; from [`Consumer::typed`]. It is a [`Consumer`] otherwise.
+/// A [`Consumer`] whose keys and values have types, from [`Consumer::typed`].
 ///
-/// Each key and value is read when it is asked for. One that cannot be read (a poison record) is an
-/// [`Error::Serialization`] with partition and offset, and the records behind it are there all the same:
-/// skip it, set it aside by its bytes, or seek back to it later.
+/// A record deserializes its key or value each time the program asks for it. If that fails (a poison record),
+/// the call returns [`Error::Serialization`] with partition and offset. The records behind it are returned
+/// all the same. The program can skip the record, store its bytes elsewhere, or seek back to it later.
 ///
 /// ```
 /// use grouplog::serialization::{Number, Text};
@@ -20,7 +20,7 @@ use crate::serialization::Deserializer;
 /// let broker = Broker::open_in_memory()?;
 /// broker.create_topic("stock", TopicConfig::new())?;
 /// let producer = broker.producer()?;
-/// producer.send(Record::to("stock").key("figs").value("many"))?; // no number
+/// producer.send(Record::to("stock").key("figs").value("many"))?; // not a number
 /// producer.typed::<Text, Number<i64>>().send(TypedRecord::to("stock").key("pears").value(&12))?;
 ///
 /// let mut stock = broker.consumer("shelf")?.typed::<Text, Number<i64>>();
@@ -45,7 +45,7 @@ pub struct TypedConsumer<K, V> {
     value: V,
 }
 
-/// What one [`TypedConsumer::poll`] returned. It owns what its records lie in.
+/// The records that one [`TypedConsumer::poll`] returned. It owns the memory that its records point into.
 ///
 /// ```
 /// use grouplog::serialization::Text;
@@ -69,7 +69,7 @@ pub struct TypedRecords<K, V> {
     value: V,
 }
 
-/// A record with key and value of certain types; a [`ConsumerRecord`] otherwise.
+/// A [`ConsumerRecord`] whose key and value have types.
 ///
 /// ```
 /// use grouplog::serialization::{Bytes, Text};
@@ -95,7 +95,7 @@ pub struct TypedConsumerRecord<'a, K, V> {
 }
 
 impl Consumer {
-    /// This consumer, for keys and values of certain types.
+    /// Makes this a consumer of typed keys and values.
     pub fn typed<K, V>(self) -> TypedConsumer<K, V>
     where
         K: Deserializer + Clone + Default,
@@ -104,7 +104,7 @@ impl Consumer {
         self.typed_with(K::default(), V::default())
     }
 
-    /// As [`Consumer::typed`], by deserializers that hold something; they are cloned for each poll.
+    /// Makes this a typed consumer with given deserializers. Each poll clones them.
     pub fn typed_with<K, V>(self, key: K, value: V) -> TypedConsumer<K, V>
     where
         K: Deserializer + Clone,
@@ -115,8 +115,8 @@ impl Consumer {
 }
 
 impl<K: Deserializer + Clone, V: Deserializer + Clone> TypedConsumer<K, V> {
-    /// As [`Consumer::poll`]. A record that cannot be read is no error here, but where its key or value is
-    /// asked for.
+    /// As [`Consumer::poll`]. A record that cannot be deserialized is an error of its `key` or `value`, not
+    /// of `poll`.
     pub fn poll(&mut self, timeout: Duration) -> Result<TypedRecords<K, V>> {
         let records = self.consumer.poll(timeout)?;
         Ok(TypedRecords { records, key: self.key.clone(), value: self.value.clone() })
@@ -143,22 +143,22 @@ impl<K, V> DerefMut for TypedConsumer<K, V> {
 }
 
 impl<K, V> TypedRecords<K, V> {
-    /// How many records there are.
+    /// Returns the number of records.
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Whether there are none: the time was up.
+    /// Returns whether there are no records, because `timeout` passed.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
-    /// The records, partition by partition, each in the order of its offsets.
+    /// Returns the records partition by partition, each in the order of its offsets.
     pub fn iter(&self) -> TypedIter<'_, K, V> {
         TypedIter { inner: self.records.iter(), key: &self.key, value: &self.value }
     }
 
-    /// The records as bytes.
+    /// Returns the records as bytes.
     pub fn raw(&self) -> &ConsumerRecords {
         &self.records
     }
@@ -173,7 +173,7 @@ impl<'a, K, V> IntoIterator for &'a TypedRecords<K, V> {
     }
 }
 
-/// The iterator of [`TypedRecords::iter`].
+/// An iterator over typed records, from [`TypedRecords::iter`].
 ///
 /// ```
 /// use grouplog::TypedRecords;
@@ -204,19 +204,19 @@ impl<'a, K, V> Iterator for TypedIter<'a, K, V> {
 impl<K, V> ExactSizeIterator for TypedIter<'_, K, V> {}
 
 impl<'a, K: Deserializer, V: Deserializer> TypedConsumerRecord<'a, K, V> {
-    /// The key; `None` if the record has none.
+    /// Deserializes the key. Returns `None` if the record has none.
     ///
     /// # Errors
-    /// `Serialization` if its bytes are no key.
+    /// `Serialization` if the bytes cannot be deserialized.
     pub fn key(&self) -> Result<Option<K::Value<'a>>> {
         let key = self.record.key().map(|bytes| self.key.deserialize(bytes));
         key.transpose().map_err(|cause| self.failed(RecordPart::Key, cause))
     }
 
-    /// The value; `None` for a tombstone.
+    /// Deserializes the value. Returns `None` for a tombstone.
     ///
     /// # Errors
-    /// `Serialization` if its bytes are no value.
+    /// `Serialization` if the bytes cannot be deserialized.
     pub fn value(&self) -> Result<Option<V::Value<'a>>> {
         let value = self.record.value().map(|bytes| self.value.deserialize(bytes));
         value.transpose().map_err(|cause| self.failed(RecordPart::Value, cause))
@@ -224,7 +224,7 @@ impl<'a, K: Deserializer, V: Deserializer> TypedConsumerRecord<'a, K, V> {
 }
 
 impl<'a, K, V> TypedConsumerRecord<'a, K, V> {
-    /// The record as bytes.
+    /// Returns the record as bytes.
     pub fn raw(&self) -> ConsumerRecord<'a> {
         self.record
     }

@@ -6,11 +6,11 @@ use crate::engine::Event;
 use crate::error::{Error, Result};
 use crate::log::Wake as _;
 
-/// Ends another thread's `poll`: the one part of a consumer that any thread may use at any time.
+/// Ends a `poll` that runs in another thread. Any thread may use it at any time.
 ///
-/// Any thread, so also one that waits for signals, as the crates `signal-hook` and `ctrlc` start it. But
-/// not the handler that the system calls in the midst of any thread's work: it may do nothing that takes
-/// a lock, and this does.
+/// A thread that waits for signals may use it, as the crates `signal-hook` and `ctrlc` start one. A signal
+/// handler itself must not: the system calls it in the middle of any thread's work, where taking a lock is
+/// not allowed, and `wakeup` takes one.
 ///
 /// ```
 /// use grouplog::{Broker, Error, TopicConfig};
@@ -36,16 +36,17 @@ impl WakeupHandle {
         Self { event, called: Arc::default() }
     }
 
-    /// Makes the running `poll` return [`Error::Wakeup`], or the next one if none runs. Several calls
-    /// before that count as one. After the consumer is gone it does nothing.
+    /// Makes the running `poll` return [`Error::Wakeup`], or the next one if none is running.
+    ///
+    /// Several calls before that count as one. After the consumer is gone, this does nothing.
     pub fn wakeup(&self) {
         self.called.store(true, Ordering::Release);
         self.event.wake();
     }
 
-    /// Whether `wakeup` was called since this was asked last.
+    /// Returns `Wakeup` if `wakeup` was called since the last call.
     pub(super) fn take(&self) -> Result<()> {
-        // Read first: a poll that nobody wakes writes nothing that other threads read.
+        // Load first, so that an ordinary poll does not write memory that other threads read.
         if self.called.load(Ordering::Acquire) && self.called.swap(false, Ordering::AcqRel) {
             return Err(Error::Wakeup);
         }
@@ -54,7 +55,7 @@ impl WakeupHandle {
 }
 
 impl Consumer {
-    /// A handle that ends `poll` from another thread.
+    /// Returns a handle that ends `poll` from another thread.
     pub fn wakeup_handle(&self) -> WakeupHandle {
         self.wakeup.clone()
     }
