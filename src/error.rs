@@ -18,10 +18,12 @@ use crate::types::{NameReason, TopicId, TopicPartition};
 /// The result of every fallible call of the crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, where, and by how much.
+/// The error type of the crate: what failed, where, and which bound was broken.
 ///
-/// An error of `send`, `commit` or another call that changes something means *not applied*: nothing
-/// of it will ever appear. The one exception is [`Error::Indeterminate`].
+/// An error of a call that changes something (`send`, `commit` and others) means *not applied*: no part of
+/// the change will ever appear. The one exception is [`Error::Indeterminate`]. [`Error::is_retryable`],
+/// [`Error::is_corruption`] and [`Error::is_fatal`] say what kind of error it is. The [chapter on failure
+/// modes](crate::manual::failure_modes) lists each fault and what to do.
 ///
 /// ```
 /// use grouplog::{Broker, Error};
@@ -36,26 +38,30 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Error {
-    /// Another process, or another `Broker` of this one, has the folder open for writing.
+    /// Another process, or another `Broker` of this process, has the folder open for writing.
+    ///
+    /// Nothing was changed. Close the other broker, or open the folder with
+    /// [`Broker::open_read_only`](crate::Broker::open_read_only).
     Locked {
         /// The lock file.
         path: PathBuf,
-        /// The process that holds it, if it could be read.
+        /// The process that holds the lock, if it could be read.
         pid: Option<u32>,
     },
-    /// The folder holds files that are not grouplog's; nothing was touched.
+    /// The folder holds files that are not grouplog's. Nothing was changed; check the path.
     NotADatabase {
-        /// What was found.
+        /// The folder, or the file in it that shows this.
         path: PathBuf,
-        /// Why it is not one.
+        /// Why it is not a grouplog folder.
         reason: &'static str,
     },
-    /// Another version of grouplog wrote the folder, and this build cannot read all of it. The folder is as
-    /// it was before the call.
+    /// Another version of grouplog wrote the folder, and this build cannot read all of it.
+    ///
+    /// The folder is as it was before the call. Use a version of grouplog that knows the format.
     UnsupportedFormat {
-        /// The file that says so.
+        /// The file that holds the unknown version or number.
         path: PathBuf,
-        /// What is not known: "format version", "journal section kind", ...
+        /// What is unknown: "format version", "journal section kind", ...
         what: String,
         /// The version or number in the file.
         found: u32,
@@ -63,18 +69,25 @@ pub enum Error {
         max: u32,
     },
     /// Stored bytes are damaged. No record of the damaged part was delivered.
+    ///
+    /// Restore the file from a backup, or seek behind [`Corruption::offsets`] to continue. `grouplog verify`
+    /// finds all damage in a folder.
     Corrupt(Box<Corruption>),
-    /// A segment file that the checkpoint lists is not there.
+    /// A segment file that the checkpoint lists does not exist.
+    ///
+    /// The partition rejects appends. Restore the file from a backup.
     MissingSegment {
         /// The file.
         path: PathBuf,
-        /// The offsets that are lost by it, first and last inclusive.
+        /// The offsets that are lost with it, first and last inclusive.
         offsets: (i64, i64),
     },
-    /// The leader epoch of a position or committed offset does not match the log (KIP-320): records that
-    /// were read are not in it any more, and others may have their offsets. This happens when power loss took
-    /// back records that were `Written` but not `Synced`, when an older copy of the folder was put back, or
-    /// when the position was made from numbers that never belonged together.
+    /// The leader epoch of a position or committed offset does not match the log (KIP-320).
+    ///
+    /// Records that were read are no longer in the log, and other records may have their offsets. There are
+    /// three causes. Power loss took records that were `Written` but not `Synced`. An older copy of the
+    /// folder was restored. Or the position was made from numbers that never belonged together. Seek to `end`
+    /// to continue, and undo what the lost records caused.
     ///
     /// An offset beyond the log end without a leader epoch is [`Error::OffsetOutOfRange`].
     LogTruncated {
@@ -82,106 +95,120 @@ pub enum Error {
         partition: TopicPartition,
         /// The position that does not match.
         position: i64,
-        /// Where the log differs from what was read: from there on it holds other records, or none. Reading
-        /// on from there returns what came instead.
+        /// The first offset where the log differs from what was read. From there on it holds other records,
+        /// or none.
         end: i64,
     },
-    /// A position or offset belongs to a topic that was deleted. Another topic has its name now, and the
-    /// offset says nothing about that one (KIP-516).
+    /// A position or offset belongs to a deleted topic, and another topic has its name now (KIP-516).
+    ///
+    /// The offset says nothing about the other topic. Seek to `start`, or to [the
+    /// beginning](crate::Consumer::seek_to_beginning), to read the other topic.
     InconsistentTopicId {
         /// The partition.
         partition: TopicPartition,
-        /// The topic id of the position.
+        /// The topic id of the position or offset.
         given: TopicId,
-        /// The log start offset of the topic that has the name now: reading on from there misses nothing.
+        /// The log start offset of the topic that has the name now. Reading from there misses no record.
         start: i64,
     },
     /// The offset is below the log start or above the log end, and `auto.offset.reset` is `none`.
+    ///
+    /// [`Admin::delete_records`](crate::Admin::delete_records) also returns it for an offset above the log
+    /// end. Seek to an offset from `start` to `end`.
     OffsetOutOfRange {
         /// The partition.
         partition: TopicPartition,
-        /// The offset asked for.
+        /// The requested offset.
         requested: i64,
         /// The log start offset.
         start: i64,
         /// The log end offset.
         end: i64,
     },
-    /// The group has no committed offset for the partition where one is needed: `auto.offset.reset` is
-    /// `none`, or offsets are to be shifted.
+    /// The group has no committed offset for the partition, but the call needs one.
+    ///
+    /// `poll` returns it if `auto.offset.reset` is `none`. A reset that shifts committed offsets returns it
+    /// as well. Seek, or commit an offset, first.
     NoOffsetForPartition {
         /// The partition.
         partition: TopicPartition,
     },
-    /// The topic does not exist, or not any more.
+    /// The topic does not exist, or does not exist any more.
     UnknownTopic {
-        /// Its name.
+        /// The name of the topic.
         topic: String,
     },
     /// The topic has no such partition.
     UnknownPartition {
-        /// The partition asked for.
+        /// The requested partition.
         partition: TopicPartition,
-        /// How many partitions the topic has.
+        /// The number of partitions of the topic.
         partitions: u32,
     },
     /// A topic of this name exists already.
     TopicExists {
-        /// Its name.
+        /// The name of the topic.
         topic: String,
     },
-    /// The group does not exist.
+    /// The group does not exist: it has neither members nor committed offsets.
     UnknownGroup {
-        /// Its name.
+        /// The name of the group.
         group: String,
     },
-    /// The group has members, or some that subscribe to the topic: they would go on from where they are
-    /// and undo the change. Stop them first.
+    /// The group has members, or has members that subscribe to the topic.
+    ///
+    /// They would commit their own positions and undo the change. Stop them first.
     GroupNotEmpty {
-        /// Its name.
+        /// The name of the group.
         group: String,
     },
     /// The name of a topic or group is not allowed.
     InvalidName {
-        /// The name.
+        /// The name that was given.
         name: String,
         /// What is wrong with it.
         reason: NameReason,
     },
     /// A configuration value is out of its range.
     InvalidConfig {
-        /// Kafka's key, as `segment.bytes`.
+        /// Kafka's key, such as `segment.bytes`.
         key: &'static str,
-        /// The value given.
+        /// The value that was given.
         value: String,
         /// What is allowed.
         expected: &'static str,
     },
-    /// A record is larger than the topic's `max.message.bytes`.
+    /// A record is larger than the topic's `max.message.bytes`. It was not sent.
     RecordTooLarge {
-        /// Its size as a batch of its own, in bytes.
+        /// The size of the record as a batch of its own, in bytes.
         size: usize,
         /// The limit, in bytes.
         max: usize,
     },
-    /// Something is larger than a limit that is not the record size.
+    /// Something exceeds a limit other than the record size.
     LimitExceeded {
-        /// What there is too much of: "bytes of a decompressed batch", "headers of one record", ...
+        /// What the limit is about: "bytes of a decompressed batch", "headers of one record", ...
         what: &'static str,
-        /// How much of it there is, or would be at least: counting ends above the limit.
+        /// The amount found. It is a lower bound if counting stopped above the limit.
         found: u64,
         /// The limit.
         max: u64,
     },
-    /// The member was evicted, or its epoch is not the current one; nothing was committed.
+    /// The member was evicted, its epoch is stale, or a consumer without membership commits to a group that
+    /// has members.
+    ///
+    /// Nothing was committed. An evicted member joins again in its next poll. Its partitions may have other
+    /// owners that read the uncommitted records again.
     Fenced {
         /// The group.
         group: String,
-        /// Why: "the member was evicted after max.poll.interval.ms", ...
+        /// The reason, such as "the member epoch is stale: the group has rebalanced since".
         reason: &'static str,
     },
-    /// Another consumer has taken the place of this static member in its group: the instance id is used
-    /// twice. This consumer has lost its partitions and cannot come back; nothing was committed.
+    /// Another consumer has taken the place of this static member: the `group.instance.id` is used twice.
+    ///
+    /// This consumer has lost its partitions and cannot come back. Nothing was committed. Give each consumer
+    /// an instance id of its own.
     FencedInstanceId {
         /// The group.
         group: String,
@@ -189,91 +216,104 @@ pub enum Error {
         instance_id: String,
     },
     /// The member proposes no assignor that all other members of the group propose too, so it cannot join.
+    ///
+    /// Give all members at least one assignor in common.
     InconsistentGroupProtocol {
         /// The group.
         group: String,
-        /// What it proposes: its `partition.assignment.strategy`.
+        /// The assignors that it proposes, from `partition.assignment.strategy`.
         proposed: String,
     },
-    /// The group has as many members as `group.max.size` allows.
+    /// The member cannot join, because the group has as many members as `group.max.size` allows.
     GroupMaxSizeReached {
         /// The group.
         group: String,
         /// The limit.
         max: u32,
     },
-    /// A pattern of topic names is not a regular expression.
+    /// A pattern of topic names is not a valid regular expression.
     InvalidPattern {
         /// The pattern.
         pattern: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// The disk is full; nothing was applied. Appends resume when there is space again.
+    /// The disk is full. Nothing was applied. Appends resume by themselves once there is space again.
     DiskFull {
-        /// What could not be written.
+        /// The file or folder that could not be written.
         path: PathBuf,
     },
-    /// A file operation failed.
+    /// A file operation failed. `source` says why; the next call tries the operation again.
     Io {
         /// The operation: "open", "write", "sync", ...
         op: &'static str,
         /// The file or folder.
         path: Box<Path>,
-        /// Where in the file, in bytes, for what is read or written at a place.
+        /// The position in the file, in bytes, if the operation has one.
         position: Option<u64>,
         /// The cause.
         source: Arc<io::Error>,
     },
-    /// An earlier write or sync failed, so nothing more is written until the folder is opened again.
-    /// Reading goes on.
+    /// An earlier write or sync failed, so the engine writes nothing more until the folder is opened again.
+    ///
+    /// Reading continues. Find the cause, then open the folder again.
     Failed {
         /// The first failure.
         cause: Arc<Error>,
     },
-    /// The outcome is not known: the change was complete in the journal when its sync failed, so it
-    /// may or may not be there after the folder is opened again. After an unclean stop also the first
-    /// checkpoint must succeed before anything counts as `Synced`; if it fails and waiting does not help, this
-    /// is returned, too.
+    /// It is not known whether the change was applied. Open the folder again to find out.
+    ///
+    /// The change was complete in the journal when its sync failed, or its own write to the journal failed
+    /// part way. After an unclean stop the first checkpoint must succeed before anything counts as `Synced`.
+    /// If that checkpoint fails and waiting does not help, a wait for `Synced` returns this error as well.
     Indeterminate {
         /// The failure.
         cause: Arc<Error>,
     },
-    /// A panic happened while this was being changed; it is not used any more.
+    /// A panic happened while this was being changed, so it cannot be used any more.
+    ///
+    /// If the panic stopped a consumer, create a new consumer. Otherwise open the folder again.
     Poisoned {
         /// What the panic stopped: "partition orders-3", "the journal thread", ...
         what: String,
     },
-    /// Waiting took longer than the limit that the caller or `max.block.ms` set; nothing was applied.
+    /// A wait exceeded the limit that the caller or `max.block.ms` set. Nothing was applied.
+    ///
+    /// The same call may succeed later.
     Timeout {
-        /// What was waited for.
+        /// What the call waited for: "journal space", "journal sync".
         what: &'static str,
     },
-    /// `Consumer::wakeup` was called.
+    /// [`WakeupHandle::wakeup`](crate::WakeupHandle::wakeup) was called. No record was lost; the next poll
+    /// continues.
     Wakeup,
-    /// The folder changed faster than a reader beside the writer could follow; try again.
+    /// The folder changed faster than a reader beside the writer could follow. Try again.
     Busy {
-        /// What could not be read consistently.
+        /// The file or folder that could not be read consistently.
         path: PathBuf,
     },
     /// The broker, producer or consumer was closed.
     Closed,
-    /// The process was forked after the folder was opened, and this is the child: the folder is the
-    /// parent's. The child may open it for reading, or for writing once the parent has closed it.
+    /// The process was forked after the folder was opened, and this is the child.
+    ///
+    /// The folder belongs to the parent. The child may open it read-only, or for writing once the parent has
+    /// closed it.
     ForkedChild,
-    /// The batch is compressed with a codec that this build leaves out.
+    /// The batch is compressed with a codec that this build does not include. Enable the cargo feature.
     UnsupportedCodec {
-        /// The codec's name, which is also the name of the cargo feature.
+        /// The name of the codec, which is also the name of the cargo feature.
         codec: &'static str,
     },
-    /// A key or value that has no bytes, or bytes that are no key or value.
+    /// A key or value could not be serialized, or its bytes could not be deserialized.
     Serialization(Box<SerializationFailure>),
-    /// A call that the program should not make, as `poll` without `subscribe` or `assign`.
+    /// The program made a call that is not allowed here, such as `poll` before `subscribe` or `assign`.
+    ///
+    /// The text says which call must come first, or which argument is wrong. Correct the program.
     Misuse(&'static str),
 }
 
 impl Error {
-    /// An `Io` error, or `DiskFull` where that is what it means.
+    /// Creates an `Io` error, or `DiskFull` if the cause means that.
     pub(crate) fn io(op: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         let path = path.into();
         match source.kind() {
@@ -285,7 +325,7 @@ impl Error {
         }
     }
 
-    /// As it is, and where in the file it happened.
+    /// Adds the position in the file to an `Io` error.
     pub(crate) fn at_byte(mut self, at: u64) -> Self {
         if let Self::Io { position, .. } = &mut self {
             *position = Some(at);
@@ -293,7 +333,7 @@ impl Error {
         self
     }
 
-    /// A `Corrupt` error without partition or offsets.
+    /// Creates a `Corrupt` error without partition or offsets.
     pub(crate) fn corrupt(path: impl Into<PathBuf>, position: u64, reason: CorruptReason) -> Self {
         Self::Corrupt(Box::new(Corruption {
             path: path.into(),
@@ -304,28 +344,29 @@ impl Error {
         }))
     }
 
-    /// Whether the same call may succeed later without anything being mended: by waiting
-    /// (`DiskFull`, `Timeout`, `Busy`). Nothing was applied, so calling again repeats nothing.
+    /// Returns whether waiting is enough for the same call to succeed: `DiskFull`, `Timeout`, `Busy`.
     ///
-    /// `Indeterminate` is not: what was sent may be there already. `Locked` is not: somebody has to
-    /// close the folder.
+    /// Nothing was applied, so calling again repeats nothing. `Indeterminate` is not retryable, because the
+    /// change may have been applied. `Locked` is not retryable, because another broker must close the folder
+    /// first.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::DiskFull { .. } | Self::Timeout { .. } | Self::Busy { .. })
     }
 
-    /// Whether stored bytes are damaged or gone.
+    /// Returns whether stored bytes are damaged or missing: `Corrupt`, `MissingSegment`.
     pub fn is_corruption(&self) -> bool {
         matches!(self, Self::Corrupt(_) | Self::MissingSegment { .. })
     }
 
-    /// Whether nothing can be written before the folder is opened again.
+    /// Returns whether nothing can be written before the folder is opened again: `Failed`, `Indeterminate`,
+    /// `Poisoned`.
     pub fn is_fatal(&self) -> bool {
         matches!(self, Self::Failed { .. } | Self::Indeterminate { .. } | Self::Poisoned { .. })
     }
 }
 
 impl Error {
-    /// The text of what keeps a folder from being opened.
+    /// Writes the text of the errors that keep a folder from being opened.
     fn fmt_of_folder(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Locked { path, pid } => {
@@ -347,18 +388,21 @@ impl Error {
             Self::UnsupportedFormat { path, what, found, max } => {
                 let age = if found > max { "a newer" } else { "an older" };
                 let path = path.display();
-                write!(f, "{path} has {what} {found}, this build knows {max}; use {age} grouplog")
+                write!(
+                    f,
+                    "{path} has {what} {found}, but this build knows {max}; use {age} grouplog"
+                )
             }
             _ => Ok(()),
         }
     }
 
-    /// The text of what positions and groups refuse to consumers.
+    /// Writes the text of the errors that consumers get about positions and groups.
     fn fmt_of_consumer(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LogTruncated { partition, position, end } => write!(
                 f,
-                "position {position} of {partition} does not match the log: the record before it is gone or has another leader epoch; seek to offset {end} to read on"
+                "position {position} of {partition} does not match the log: the record before it is gone or has another leader epoch; seek to offset {end} to continue"
             ),
             Self::UnknownPartition { partition, partitions } => {
                 let unit = if *partitions == 1 { "partition" } else { "partitions" };
@@ -366,8 +410,8 @@ impl Error {
             }
             Self::InconsistentTopicId { partition, given, start } => write!(
                 f,
-                "the position of {partition} belongs to topic id {given}, which was deleted: \
-                 the topic of this name is another one now, and begins at offset {start}"
+                "the position of {partition} belongs to topic id {given}, which was deleted; \
+                 another topic has this name now, and begins at offset {start}"
             ),
             Self::OffsetOutOfRange { partition, requested, start, end } => write!(
                 f,
@@ -376,7 +420,7 @@ impl Error {
             Self::NoOffsetForPartition { partition } => {
                 write!(
                     f,
-                    "the group has no committed offset for {partition}, and none may be assumed"
+                    "the group has no committed offset for {partition}, and auto.offset.reset does not choose one"
                 )
             }
             Self::UnknownGroup { group } => write!(f, "group {group:?} does not exist"),
@@ -386,11 +430,11 @@ impl Error {
             Self::Fenced { group, reason } => write!(f, "fenced from group {group:?}: {reason}"),
             Self::FencedInstanceId { group, instance_id } => write!(
                 f,
-                "fenced from group {group:?}: another consumer has group.instance.id {instance_id:?}"
+                "fenced from group {group:?}: another consumer uses group.instance.id {instance_id:?}"
             ),
             Self::InconsistentGroupProtocol { group, proposed } => write!(
                 f,
-                "cannot join group {group:?}: not all of its members have one of the assignors {proposed}"
+                "cannot join group {group:?}: not all of its members support one of its assignors: {proposed}"
             ),
             Self::GroupMaxSizeReached { group, max } => {
                 write!(
@@ -414,7 +458,7 @@ impl fmt::Display for Error {
             }
             Self::Corrupt(corruption) => fmt::Display::fmt(corruption, f),
             Self::MissingSegment { path, offsets: (first, last) } => {
-                write!(f, "{} is missing, and with it offsets {first} to {last}", path.display())
+                write!(f, "{} is missing, with offsets {first} to {last}", path.display())
             }
             Self::UnknownTopic { topic } => write!(f, "topic {topic:?} does not exist"),
             Self::TopicExists { topic } => write!(f, "topic {topic:?} exists already"),
@@ -449,14 +493,14 @@ impl fmt::Display for Error {
                 write!(f, ": {source}")
             }
             Self::Failed { cause } => {
-                write!(f, "an earlier failure stopped all writing, open the folder again: {cause}")
+                write!(f, "an earlier failure stopped all writing; open the folder again: {cause}")
             }
             Self::Indeterminate { cause } => {
-                write!(f, "the outcome is not known until the folder is opened again: {cause}")
+                write!(f, "the outcome is unknown; open the folder again to learn it: {cause}")
             }
             Self::Poisoned { what } => write!(f, "a panic stopped {what}"),
             Self::Timeout { what } => write!(f, "timed out waiting for {what}"),
-            Self::Wakeup => f.write_str("the wait was ended by a call of wakeup"),
+            Self::Wakeup => f.write_str("a call of wakeup ended the wait"),
             Self::Busy { path } => {
                 write!(f, "{} changes too fast to be read now; try again", path.display())
             }
@@ -465,7 +509,10 @@ impl fmt::Display for Error {
                 "the folder was opened before the fork and belongs to the parent process",
             ),
             Self::UnsupportedCodec { codec } => {
-                write!(f, "codec {codec} is not built in: enable the cargo feature {codec:?}")
+                write!(
+                    f,
+                    "this build does not include codec {codec}; enable the cargo feature {codec:?}"
+                )
             }
             Self::Serialization(failure) => fmt::Display::fmt(failure, f),
             Self::Misuse(what) => f.write_str(what),

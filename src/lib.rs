@@ -25,31 +25,33 @@
 //!
 //! # What it is, and what it is not
 //!
-//! A program links the crate, opens a folder, and has topics with partitions, producers, consumer groups and
-//! committed offsets: no server, no port, no other process, no async runtime. A crash at any moment leaves
-//! what was promised, and opening takes as long as reading the journal, not the data. The segment files are
-//! byte for byte Kafka's (record batches of version 2), so Kafka's own tools can read them.
+//! A program links the crate and opens a folder. It then has topics with partitions, producers, consumer
+//! groups and committed offsets. There is no server, no port, no other process and no async runtime. A crash
+//! at any moment loses nothing that was promised. Opening takes as long as reading the journal, not the data.
+//! The segment files are byte for byte Kafka's (record batches of version 2), so Kafka's own tools can read
+//! them.
 //!
-//! It is not a network service, and not replicated: one process writes a folder, others may
-//! [look at it](Broker::open_read_only) meanwhile, and the data is as safe as the disk under it. It is no
-//! client of Kafka, and no table: records are found by offset and by time.
+//! It is not a network service, and it does not replicate. One process writes a folder, and others may [read
+//! it](Broker::open_read_only) meanwhile. The data is as safe as the disk under it. It is not a client of
+//! Kafka, and not a table: programs find records by offset and by time.
 //!
 //! # Five types to know
 //!
-//! * [`Broker`]: an open folder. Creates topics, makes producers and consumers, describes both.
+//! * [`Broker`]: an open folder. It creates topics, makes producers and consumers, and describes both.
 //!   [`Broker::open_in_memory`] is the same engine for tests.
-//! * [`Producer`]: [`send`](Producer::send), [`send_all`](Producer::send_all) for many records that appear
-//!   together or not at all, [`flush`](Producer::flush). Shared freely between threads.
-//! * [`Record`]: what is sent. It borrows all it is made of.
-//! * [`Consumer`]: [`subscribe`](Consumer::subscribe) as a member of a group or
-//!   [`assign`](Consumer::assign) partitions, then [`poll`](Consumer::poll) and
-//!   [`commit`](Consumer::commit).
-//! * [`ConsumerRecords`]: what a poll returned. It owns what its records lie in; no record is copied.
+//! * [`Producer`]: [`send`](Producer::send) appends a record, [`send_all`](Producer::send_all) appends many
+//!   records that appear together or not at all, and [`flush`](Producer::flush) makes them durable. Threads
+//!   share it freely.
+//! * [`Record`]: a record to send. It borrows all its parts.
+//! * [`Consumer`]: [`subscribe`](Consumer::subscribe) joins a group, or [`assign`](Consumer::assign) chooses
+//!   partitions. Then [`poll`](Consumer::poll) reads and [`commit`](Consumer::commit) commits.
+//! * [`ConsumerRecords`]: the records that a poll returned. It owns the memory that they point into, so no
+//!   record is copied.
 //!
-//! Keys and values are bytes; [`serialization`] makes them typed, for a producer and a consumer of one's own
-//! types. [`Admin`] looks after groups: describes them and their lag, resets and deletes their offsets.
+//! Keys and values are bytes. [`serialization`] adds producers and consumers of typed keys and values.
+//! [`Admin`] manages groups: it describes them and their lag, and resets and deletes their offsets.
 //!
-//! What goes wrong is one type too: [`Error`].
+//! There is one error type: [`Error`].
 //!
 //! # Durability
 //!
@@ -58,25 +60,26 @@
 //! | [`Acks::Written`] | survives a killed process | survives a killed process |
 //! | [`Acks::Synced`], the default | survives a killed process | survives power loss |
 //!
-//! What power loss takes of records that were only written is the end of one global order, over all
-//! partitions and all commits: never something from the middle, never half of a `send_all`, never a commit
-//! without the records it speaks of. A commit of offsets counts as `Written` when it returns, or as
-//! [`Synced`](Acks::Synced) if [`ConsumerConfig::commit_acks`] says so.
+//! Power loss may take records that were only written. It takes them from the end of one order over all
+//! partitions and all commits. It never takes something from the middle, never half of a `send_all`, and
+//! never leaves a commit without the records that it covers. A commit of offsets counts as `Written` when it
+//! returns, or as [`Synced`](Acks::Synced) if [`ConsumerConfig::commit_acks`] says so.
 //!
-//! What changes topics, and groups from outside ([`Admin`]), survives power loss when the call returns.
+//! A change of topics, or of groups through [`Admin`], survives power loss when the call returns.
 //!
 //! # Differences from Kafka
 //!
-//! Names, defaults and meanings are Kafka's, but for those in [`manual::kafka`]. The important ones:
+//! Names, defaults and meanings are Kafka's, except those listed in [`manual::kafka`]. The important
+//! differences:
 //!
-//! * `auto.offset.reset` is `earliest` and not `latest`: a new group of an embedded queue must not miss what
-//!   was sent before it existed.
-//! * `acks` is [`Synced`](Acks::Synced), which Kafka has no level for. 0 and 1 both mean
+//! * `auto.offset.reset` is `earliest` and not `latest`, so that a new group of an embedded queue does not
+//!   miss records sent before it existed.
+//! * `acks` is [`Synced`](Acks::Synced), a level that Kafka does not have. 0 and 1 both mean
 //!   [`Written`](Acks::Written).
-//! * `send` appends before it returns, and knows the offset. Nothing lingers in a producer or is retried, so
-//!   nothing is ever reordered or doubled.
-//! * A member leaves its group when it does not call `poll` for `max.poll.interval.ms`. It cannot die without its
-//!   process.
+//! * `send` appends before it returns, and returns the offset. A producer neither delays nor retries records,
+//!   so it never reorders or duplicates them.
+//! * A member is evicted from its group if it does not call `poll` for `max.poll.interval.ms`. It cannot die
+//!   without its process.
 //!
 //! # Features
 //!
@@ -88,18 +91,19 @@
 //!
 //! # Chapters
 //!
-//! * [`manual::failure_modes`]: each fault, what a program sees, and what there is to do.
-//! * [`manual::groups`]: the states of a consumer group, a hand-over step by step, what is committed when.
+//! * [`manual::failure_modes`]: each fault, what a program sees, and what to do.
+//! * [`manual::groups`]: the states of a consumer group, a rebalance step by step, and what is committed
+//!   when.
 //! * [`manual::kafka`]: all differences from Kafka.
 //! * [`manual::limits`]: limits and defaults.
-//! * [`manual::measurements`]: what the engine costs, beside plain system calls.
+//! * [`manual::measurements`]: the cost of the engine, beside plain system calls.
 //!
 //! # Settings
 //!
 //! [`config`] has the table of all keys with their defaults and ranges.
 
-// Offsets, timestamps, sizes and durations come from programs and from files that may be damaged: each sum
-// says what it does at the edge. What is left out says why.
+// Offsets, timestamps, sizes and durations come from programs and from files that may be damaged. The lint
+// makes each sum state what it does at the edge. Each exception gives its reason.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 mod broker;
@@ -110,11 +114,11 @@ pub mod error;
 mod group;
 #[cfg(feature = "__internal")]
 #[doc(hidden)]
-#[allow(clippy::arithmetic_side_effects, reason = "fuzz targets look for what overflows")]
+#[allow(clippy::arithmetic_side_effects, reason = "fuzz targets look for overflows")]
 pub mod internal;
 #[expect(
     clippy::arithmetic_side_effects,
-    reason = "sums of sizes that the settings bound; files that read what a crash left have the lint"
+    reason = "the settings bound the sums of sizes; the files that read the journal after a crash have the lint"
 )]
 mod journal;
 mod log;
@@ -125,7 +129,7 @@ mod segment;
 pub mod serialization;
 #[expect(
     clippy::arithmetic_side_effects,
-    reason = "the storage in memory counts bytes that it holds"
+    reason = "the memory storage adds up only the sizes of bytes that it holds"
 )]
 pub mod storage;
 mod sync;

@@ -1,4 +1,4 @@
-//! Time and randomness, injected: the engine reads no clock and no random number but through here.
+//! Time and randomness. The engine gets both through the traits of this module, so tests can inject them.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 
 use crate::types::Timestamp;
 
-/// Where the engine gets the time from.
+/// The source of time for the engine.
 ///
-/// The wall clock stamps records: their timestamps are what it says, right or wrong. Monotonic time drives every
-/// timeout, and the ages of what expires. So a wall clock that is set back or forward while a folder is open evicts
-/// nobody and deletes nothing. Over a restart, it makes data older by a day at most; see
+/// The wall clock stamps records, whether it is right or wrong. Monotonic time drives every timeout and the
+/// age of everything that expires. If the wall clock is set back or forward while a folder is open, no member
+/// is evicted and nothing is deleted. Over a restart, it makes data older by a day at most; see
 /// [`BrokerConfig::offsets_retention`](crate::BrokerConfig::offsets_retention).
 pub trait Clock: Send + Sync + fmt::Debug {
-    /// The wall clock.
+    /// Returns the wall clock time.
     fn now(&self) -> Timestamp;
 
-    /// Time since some fixed moment; never goes back.
+    /// Returns the time since some fixed moment. It never goes back.
     fn monotonic(&self) -> Duration;
 }
 
@@ -33,7 +33,7 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    /// A clock whose monotonic time starts now.
+    /// Creates a clock whose monotonic time starts now.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
     pub fn new() -> Self {
         Self { start: Instant::now() }
@@ -50,7 +50,7 @@ impl Clock for SystemClock {
     #[cfg(unix)]
     #[inline]
     fn now(&self) -> Timestamp {
-        // Every record is stamped: this is the same clock as `SystemTime::now`, without the detour.
+        // Every record is stamped. This is the clock of `SystemTime::now` at less cost.
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
         let seconds = now.tv_sec.max(0).saturating_mul(1000);
         Timestamp::from_millis(seconds.saturating_add(now.tv_nsec / 1_000_000))
@@ -67,7 +67,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is moved, for tests.
+/// A clock that moves only when the program moves it, for tests.
 ///
 /// ```
 /// use std::time::Duration;
@@ -78,7 +78,7 @@ impl Clock for SystemClock {
 /// clock.advance(Duration::from_secs(2));
 /// assert_eq!(clock.now(), Timestamp::from_millis(3_000));
 /// assert_eq!(clock.monotonic(), Duration::from_secs(2));
-/// clock.set_wall(Timestamp::from_millis(5)); // somebody sets the clock back
+/// clock.set_wall(Timestamp::from_millis(5)); // an administrator sets the clock back
 /// assert_eq!(clock.monotonic(), Duration::from_secs(2));
 /// ```
 #[derive(Debug)]
@@ -88,17 +88,17 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// A clock that shows `now`; its monotonic time is 0.
+    /// Creates a clock that shows `now`. Its monotonic time is 0.
     pub fn at(now: Timestamp) -> Self {
         Self { wall_ms: AtomicI64::new(now.as_millis()), monotonic_us: AtomicU64::new(0) }
     }
 
-    /// Moves both times forward, at most to the last one that each can show.
+    /// Moves both times forward. Each stops at the largest value that it can show.
     pub fn advance(&self, by: Duration) {
         let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
         let micros = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
         let (order, read) = (Ordering::Relaxed, Ordering::Relaxed);
-        // Neither update gives up, so neither fails.
+        // Both closures always return `Some`, so neither update fails.
         let wall = |now: i64| Some(now.saturating_add(millis));
         let _moved = self.wall_ms.fetch_update(order, read, wall);
         let monotonic = |now: u64| Some(now.saturating_add(micros));
@@ -121,13 +121,13 @@ impl Clock for ManualClock {
     }
 }
 
-/// Where the engine gets random numbers from: topic ids, salts, sticky partitions.
+/// The source of random numbers for the engine: topic ids, salts, sticky partitions.
 pub trait Random: Send + Sync + fmt::Debug {
-    /// The next 64 random bits.
+    /// Returns the next 64 random bits.
     fn next_u64(&self) -> u64;
 }
 
-/// Random numbers from a seed (SplitMix64): good for salts and spreading, not for secrets.
+/// Random numbers from a seed (SplitMix64). Good for salts and spreading, not for secrets.
 ///
 /// ```
 /// use grouplog::time::{Random, SeededRandom};
@@ -140,12 +140,12 @@ pub struct SeededRandom {
 }
 
 impl SeededRandom {
-    /// The sequence that belongs to `seed`.
+    /// Creates the sequence that belongs to `seed`.
     pub fn new(seed: u64) -> Self {
         Self { state: AtomicU64::new(seed) }
     }
 
-    /// A sequence seeded by the operating system.
+    /// Creates a sequence that the operating system seeds.
     pub fn from_os() -> Self {
         use std::hash::{BuildHasher, Hasher};
         // The standard library seeds its hasher from the operating system.

@@ -3,31 +3,33 @@ use std::path::PathBuf;
 
 use crate::types::TopicPartition;
 
-/// Where stored bytes are damaged, and how it was noticed.
+/// Where stored bytes are damaged, and how the engine noticed it. Part of
+/// [`Error::Corrupt`](super::Error::Corrupt).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Corruption {
     /// The file.
     pub path: PathBuf,
-    /// The position of the damaged batch, frame or entry, in bytes.
+    /// The position of the damaged batch, frame or entry in the file, in bytes.
     pub position: u64,
-    /// The partition, where the file belongs to one.
+    /// The partition, if the file belongs to one.
     pub partition: Option<TopicPartition>,
-    /// The offsets that are lost by it, first and last inclusive; `None` where none are.
+    /// The offsets that are lost, first and last inclusive; `None` if no offsets are lost.
     ///
-    /// They come from what surrounds the damage, never from the damaged bytes: the checkpoint, the index,
-    /// the nearest sound batches. The range may be larger than what was written over, never smaller. A
-    /// reader that seeks behind it reads on.
+    /// The engine takes them from what surrounds the damage, never from the damaged bytes: the checkpoint,
+    /// the index, the nearest sound batches. The range may be larger than the damage, never smaller. A reader
+    /// that seeks behind the range can continue.
     pub offsets: Option<(i64, i64)>,
-    /// What is wrong.
+    /// What is wrong with the bytes.
     pub reason: CorruptReason,
 }
 
-/// What is wrong with stored bytes.
+/// What is wrong with stored bytes. The name of the reason is for programs; what to do is the same for all of
+/// them: restore the file, or seek behind the damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CorruptReason {
-    /// A length field is negative, too small or beyond its file or container.
+    /// A length field is negative, too small, or reaches beyond its file or container.
     Length,
     /// The magic number of a file or batch is not the expected one.
     Magic,
@@ -41,27 +43,27 @@ pub enum CorruptReason {
     Codec,
     /// A compressed payload cannot be decompressed.
     Compression,
-    /// Offsets are not where the chain or the file name says they must be.
+    /// Offsets do not follow the batch before them, or do not fit the name of the file.
     Offsets,
     /// The leader epoch is lower than that of an earlier batch.
     Epoch,
     /// Text is not UTF-8.
     Utf8,
-    /// A file is shorter than its checkpointed length.
+    /// A file is shorter than the length that the checkpoint or a file header recorded.
     Short,
-    /// A file that must follow is not there or not valid.
+    /// A file that must follow another one does not exist or is not valid.
     Missing,
-    /// A frame lies below a position that is known to be synced, but is not valid.
+    /// A frame is not valid, but lies below a position that is known to be synced.
     BelowSynced,
-    /// An index entry points to no batch, or entries are out of order.
+    /// An index entry points to a place where no batch begins, or entries are out of order.
     Index,
-    /// The block sums of a segment are not those of its log.
+    /// The block sums of a segment do not match its log.
     Sums,
-    /// A file that is made from others is not there.
+    /// A file that is derived from other files does not exist. `grouplog verify --repair` rebuilds it.
     Absent,
-    /// A field holds a value that its format does not know.
+    /// A field holds a value that its format does not allow.
     Field,
-    /// The topic id is not that of the topic.
+    /// A file or folder has the topic id of another topic.
     TopicId,
 }
 
@@ -93,17 +95,17 @@ impl fmt::Display for CorruptReason {
             Self::Count => "a count does not match",
             Self::Codec => "unknown compression codec",
             Self::Compression => "the payload cannot be decompressed",
-            Self::Offsets => "offsets are not the expected ones",
-            Self::Epoch => "the leader epoch goes back",
+            Self::Offsets => "offsets are out of sequence",
+            Self::Epoch => "the leader epoch decreases",
             Self::Utf8 => "text is not UTF-8",
             Self::Short => "the file is shorter than recorded",
-            Self::Missing => "what must follow is missing",
-            Self::BelowSynced => "an invalid frame below a synced position",
+            Self::Missing => "a file that must follow is missing",
+            Self::BelowSynced => "an invalid frame lies below a synced position",
             Self::Index => "the index does not match the log",
             Self::Sums => "the block sums do not match the log",
             Self::Absent => "the file is missing",
-            Self::Field => "a field holds an unknown value",
-            Self::TopicId => "the topic id is another topic's",
+            Self::Field => "a field holds an invalid value",
+            Self::TopicId => "the topic id belongs to another topic",
         })
     }
 }

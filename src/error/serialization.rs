@@ -3,19 +3,19 @@ use std::sync::Arc;
 
 use crate::types::TopicPartition;
 
-/// Why something cannot be made into bytes or read from them, in the words of whoever tried.
+/// The error that a serializer or deserializer returns, in its own words.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A key or value that has no bytes, or bytes that are no key or value: what
-/// [`Error::Serialization`](super::Error::Serialization) holds.
+/// A key or value that could not be serialized or deserialized. Part of
+/// [`Error::Serialization`](super::Error::Serialization).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct SerializationFailure {
-    /// What of the record.
+    /// The part of the record.
     pub part: RecordPart,
-    /// Where.
+    /// The record.
     pub place: SerializationPlace,
-    /// Why.
+    /// The error of the serializer or deserializer.
     pub cause: Arc<dyn std::error::Error + Send + Sync>,
 }
 
@@ -28,17 +28,16 @@ pub enum RecordPart {
     Value,
 }
 
-/// The record that something is wrong with.
+/// The record whose key or value failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SerializationPlace {
-    /// One that was to be sent to this topic; it was not.
+    /// A record for this topic. It was not sent.
     ToSend {
         /// The topic.
         topic: String,
     },
-    /// One that was read. It stays where it is, and can be skipped: to go on behind it is to go on at the
-    /// next offset (KIP-334).
+    /// A record that was read. It stays in the log. To skip it, continue at the next offset (KIP-334).
     Read {
         /// The partition.
         partition: TopicPartition,

@@ -1,4 +1,4 @@
-//! What errors say.
+//! Tests of error messages.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn errors_stay_small() {
     assert!(size_of::<Error>() <= 64, "{}", size_of::<Error>());
 }
 
-/// Each must say what is expected, as it is filled in.
+/// Compares each message with the expected text, filled in.
 fn check(texts: &[(Error, &str)]) {
     for (error, expected) in texts {
         assert_eq!(error.to_string(), *expected);
@@ -37,7 +37,7 @@ fn the_errors_of_a_folder_are_sentences() {
                 found: 9,
                 max: 2,
             },
-            "d/x has format version 9, this build knows 2; use a newer grouplog",
+            "d/x has format version 9, but this build knows 2; use a newer grouplog",
         ),
         (
             Error::corrupt("d/x", 5, CorruptReason::Checksum),
@@ -45,18 +45,18 @@ fn the_errors_of_a_folder_are_sentences() {
         ),
         (
             Error::MissingSegment { path: "d/x".into(), offsets: (5, 9) },
-            "d/x is missing, and with it offsets 5 to 9",
+            "d/x is missing, with offsets 5 to 9",
         ),
         (Error::DiskFull { path: "d/x".into() }, "the disk is full: no space is left for d/x"),
         (io(), "cannot open d/x: Input/output error (os error 5)"),
         (
             Error::Failed { cause: Arc::new(io()) },
-            "an earlier failure stopped all writing, open the folder again: \
+            "an earlier failure stopped all writing; open the folder again: \
              cannot open d/x: Input/output error (os error 5)",
         ),
         (
             Error::Indeterminate { cause: Arc::new(io()) },
-            "the outcome is not known until the folder is opened again: \
+            "the outcome is unknown; open the folder again to learn it:  \
              cannot open d/x: Input/output error (os error 5)",
         ),
         (
@@ -71,7 +71,7 @@ fn the_errors_of_a_folder_are_sentences() {
         ),
         (
             Error::UnsupportedCodec { codec: "lz4" },
-            "codec lz4 is not built in: enable the cargo feature \"lz4\"",
+            "this build does not include codec lz4; enable the cargo feature \"lz4\"",
         ),
     ]);
 }
@@ -103,7 +103,7 @@ fn the_errors_of_topics_and_calls_are_sentences() {
             "too many bytes of one send_all: 9 exceeds the limit of 8",
         ),
         (Error::Timeout { what: "journal space" }, "timed out waiting for journal space"),
-        (Error::Wakeup, "the wait was ended by a call of wakeup"),
+        (Error::Wakeup, "a call of wakeup ended the wait"),
         (
             Error::Misuse("poll needs subscribe or assign first"),
             "poll needs subscribe or assign first",
@@ -121,7 +121,7 @@ fn the_errors_of_groups_are_sentences() {
         ),
         (
             Error::NoOffsetForPartition { partition: partition() },
-            "the group has no committed offset for orders-3, and none may be assumed",
+            "the group has no committed offset for orders-3, and auto.offset.reset does not choose one",
         ),
         (Error::UnknownGroup { group: "billing".into() }, "group \"billing\" does not exist"),
         (
@@ -134,11 +134,11 @@ fn the_errors_of_groups_are_sentences() {
         ),
         (
             Error::FencedInstanceId { group: "billing".into(), instance_id: "a".into() },
-            "fenced from group \"billing\": another consumer has group.instance.id \"a\"",
+            "fenced from group \"billing\": another consumer uses group.instance.id \"a\"",
         ),
         (
             Error::InconsistentGroupProtocol { group: "billing".into(), proposed: "range".into() },
-            "cannot join group \"billing\": not all of its members have one of the assignors range",
+            "cannot join group \"billing\": not all of its members support one of its assignors: range",
         ),
         (
             Error::GroupMaxSizeReached { group: "billing".into(), max: 4 },

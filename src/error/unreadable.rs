@@ -1,4 +1,4 @@
-//! Why stored bytes cannot be decoded: they are damaged, or a newer version wrote them.
+//! Why stored bytes cannot be decoded: damage, or a newer version.
 //!
 //! Decoders see bytes and no file, so they return this type. [`Unreadable::at`] adds the place.
 
@@ -6,12 +6,12 @@ use std::path::Path;
 
 use super::{CorruptReason, Error};
 
-/// Why bytes whose checksum is right, or that have none, cannot be decoded.
+/// Why bytes cannot be decoded, although their checksum is right or they have none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Unreadable {
-    /// They are damaged, torn, or something else.
+    /// The bytes are damaged or torn, or are not what the reader expects.
     Corrupt(CorruptReason),
-    /// They are intact, and a version that this build does not know wrote them.
+    /// The bytes are intact. A version that this build does not know wrote them.
     Unsupported(Unsupported),
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct Unsupported {
 }
 
 impl Unreadable {
-    /// `what` has a number above those that this build knows.
+    /// Creates the error for `what`, whose number is above those that this build knows.
     pub(crate) fn unsupported(
         what: impl Into<String>,
         found: impl Into<u32>,
@@ -33,7 +33,7 @@ impl Unreadable {
         Self::Unsupported(Unsupported { what: what.into(), found: found.into(), max: max.into() })
     }
 
-    /// The error for these bytes of a file.
+    /// Adds the file and the position in it.
     pub(crate) fn at(self, path: &Path, position: u64) -> Error {
         match self {
             Self::Corrupt(reason) => Error::corrupt(path, position, reason),
