@@ -1,5 +1,5 @@
-//! Which committed offsets have outlived `offsets.retention.minutes`; the rules of Kafka 2.1 and later
-//! (KIP-211).
+//! Decides which committed offsets have exceeded `offsets.retention.minutes`, by the rules of Kafka 2.1 and
+//! later (KIP-211).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,15 +8,15 @@ use std::time::Duration;
 use super::offsets::{GroupOffsets, OffsetChange};
 use crate::types::{PartitionNumber, Timestamp};
 
-/// What there is to remove of a group's offsets at `now`; `None` if nothing.
+/// Returns the change that removes a group's expired offsets at `now`; `None` if none has expired.
 ///
 /// `read` holds the topics that the group's members read, and is `None` without members.
 ///
-/// * A group with members keeps what they read. Offsets of other topics expire when they were committed
-///   long enough ago.
-/// * A group without members loses an offset when both are long enough ago: its commit, and the time
-///   when the group had members last. (Kafka counts from the latter alone: an offset that somebody set
-///   for an empty group could be gone the next minute.)
+/// * A group with members keeps the offsets of topics that they read. An offset of another topic expires when
+///   its commit is `retention` old.
+/// * A group without members loses an offset when two things are `retention` old: the commit, and the time
+///   when the group last had members. (Kafka counts from the latter alone, so an offset set for an empty
+///   group could expire within a minute.)
 pub(crate) fn expired(
     offsets: &GroupOffsets,
     read: Option<&BTreeSet<Arc<str>>>,
@@ -57,7 +57,7 @@ mod tests {
         Timestamp::from_millis(minute * MINUTE)
     }
 
-    /// A group with these partitions, each committed at a minute, and active last at another.
+    /// A group with these partitions, each committed at a minute, and last active at another.
     fn group(commits: &[(u32, i64)], last_active: Option<i64>) -> GroupOffsets {
         let mut store = OffsetStore::new();
         let offset = |minute| CommittedOffset {
@@ -80,7 +80,7 @@ mod tests {
         GroupOffsets::clone(store.group("g").unwrap())
     }
 
-    /// The partitions that are gone at a minute; partition n is one of topic tn.
+    /// Returns the partitions whose offsets expire at a minute. Partition n belongs to topic tn.
     fn gone(offsets: &GroupOffsets, read: Option<&[&str]>, minute: i64) -> Vec<u32> {
         let read = read.map(|topics| topics.iter().map(|&topic| Arc::from(topic)).collect());
         let topic = |number: PartitionNumber| {
@@ -90,7 +90,7 @@ mod tests {
             None => Vec::new(),
             Some(OffsetChange::RemoveGroup) => offsets.iter().map(|(n, _)| n.0).collect(),
             Some(OffsetChange::Set(entries)) => entries.iter().map(|(n, _)| n.0).collect(),
-            Some(OffsetChange::Active(_)) => panic!("expiry makes nobody active"),
+            Some(OffsetChange::Active(_)) => panic!("expiry makes no group active"),
         }
     }
 
@@ -107,13 +107,13 @@ mod tests {
         let offsets = group(&[(0, 0), (1, 5)], Some(100));
         assert_eq!(gone(&offsets, None, 109), [0_u32; 0]);
         assert_eq!(gone(&offsets, None, 110), [0, 1]);
-        // Set from outside after that.
+        // An offset set from outside after that expires by its own commit.
         let offsets = group(&[(0, 0), (1, 105)], Some(100));
         assert_eq!(gone(&offsets, None, 110), [0]);
     }
 
     #[test]
-    fn a_group_with_members_loses_what_nobody_reads() {
+    fn a_group_with_members_loses_offsets_of_unread_topics() {
         let offsets = group(&[(0, 0), (1, 0), (2, 95)], Some(100));
         assert_eq!(gone(&offsets, Some(&["t0"]), 100), [1]);
         assert_eq!(gone(&offsets, Some(&["t0"]), 105), [1, 2]);
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_that_is_not_there_any_more_is_read_by_nobody() {
+    fn a_deleted_partition_counts_as_unread() {
         let offsets = group(&[(0, 0), (9, 0)], None);
         assert_eq!(gone(&offsets, Some(&["t0"]), 10), [9]);
     }

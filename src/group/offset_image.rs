@@ -13,17 +13,17 @@
 //! | 48 | 4 | u32 | CRC-32 of bytes 0..48; as it covers the body's too, it names the whole image |
 //! | 52 | n | | the body |
 //!
-//! The body is a u32 number of groups, then the groups in rising order of their names' bytes: the length of
-//! the name (u16, from 1), the name in UTF-8, when the group was last known to have members (i64, milliseconds
-//! since 1970; -1 = never), a u32 number of entries (from 1), and the entries in rising
-//! order of their partition numbers, in the form that `offset_section` draws (none of them removes). So
-//! a store has one image: what another order would say is damage.
+//! The body is a u32 number of groups, then the groups in rising order of their names' bytes. A group is the
+//! length of its name (u16, from 1), the name in UTF-8, the time when it was last known to have members (i64,
+//! milliseconds since 1970; -1 = never), a u32 number of entries (from 1), and the entries. The entries are
+//! in rising order of their partition numbers, in the form that `offset_section` draws; none of them removes.
+//! So each store has exactly one image, and any other order is damage.
 //!
-//! The checkpointer writes the file that the last checkpoint does not name, syncs it, and then writes
-//! the checkpoint that names it with its CRC. Recovery reads the named one. The files are preallocated
-//! and used again, so bytes behind the image mean nothing. A torn image is never named; one that does
-//! not verify is damage. Later versions keep the first 52 bytes, so a version is believed only if the
-//! header's CRC is right.
+//! The checkpointer writes the file that the last checkpoint does not name, syncs it, and then writes the
+//! checkpoint that names it with its CRC. Recovery reads the named file. The files are preallocated and
+//! reused, so bytes behind the image mean nothing. No checkpoint ever names a torn image; a named image that
+//! does not verify is damage. Later versions keep the first 52 bytes, so a reader trusts the version only if
+//! the header's CRC is right.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
 use std::path::Path;
@@ -37,48 +37,48 @@ use crate::types::Timestamp;
 const MAGIC: [u8; 8] = *b"GLOFFSET";
 const VERSION: u32 = 2;
 const HEADER_BYTES: usize = 52;
-/// Where the length of the body stands.
+/// The position of the length of the body.
 const BODY_BYTES_AT: usize = 36;
 
-/// The least bytes of a group: name of one byte and one entry without metadata.
+/// The smallest size of a group: a name of one byte and one entry without metadata.
 const GROUP_MIN_BYTES: usize = 2 + 1 + 8 + 4 + ENTRY_MIN_BYTES;
 const NEVER: i64 = -1;
 const ENTRY_MIN_BYTES: usize = 4 + 8 + 4 + 8 + 2;
 
-/// What an image holds.
+/// A decoded image.
 #[derive(Debug)]
 pub(crate) struct DecodedImage {
     /// The committed offsets.
     pub(crate) offsets: OffsetStore,
-    /// The number of the image.
+    /// The generation of the image.
     pub(crate) generation: u64,
-    /// The folder that it was written for.
+    /// The directory id of the folder that it was written for.
     pub(crate) directory_id: [u8; 16],
-    /// The CRC that a checkpoint names it by.
+    /// The CRC by which a checkpoint names it.
     pub(crate) crc: u32,
 }
 
-/// Why an image cannot be read.
+/// Why an image cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ImageError {
     /// It is damaged.
     Corrupt {
-        /// The byte of the file at which this was noticed.
+        /// The byte of the file where the decoder noticed it.
         position: u64,
         /// What is wrong there.
         reason: CorruptReason,
     },
-    /// It is intact, but of a version that this build does not know.
+    /// It is intact, but this build does not know its version.
     Version {
         /// The version.
         found: u32,
-        /// The newest known one.
+        /// The newest version that this build knows.
         max: u32,
     },
 }
 
 impl ImageError {
-    /// The error for a file of this path.
+    /// Returns the error for a file at this path.
     pub(crate) fn at(self, path: &Path) -> Error {
         match self {
             Self::Corrupt { position, reason } => Error::corrupt(path, position, reason),
@@ -89,13 +89,13 @@ impl ImageError {
     }
 }
 
-/// The image of a store.
+/// Encodes a store as an image.
 pub(crate) fn encode_image(
     offsets: &OffsetStore,
     directory_id: [u8; 16],
     generation: u64,
 ) -> Vec<u8> {
-    // The header is put in front last, when the body's length and CRC are known.
+    // The header is filled in last, when the length and CRC of the body are known.
     let mut image = vec![0; HEADER_BYTES];
     image.extend_from_slice(&(offsets.len() as u32).to_be_bytes());
     let mut groups: Vec<_> = offsets.iter().collect();
@@ -123,19 +123,19 @@ pub(crate) fn encode_image(
     image
 }
 
-/// The CRC that a checkpoint names this image by; `None` if there is no header.
+/// Returns the CRC by which a checkpoint names this image; `None` if there is no header.
 pub(crate) fn image_crc(bytes: &[u8]) -> Option<u32> {
     bytes.get(..HEADER_BYTES)?.last_chunk().copied().map(u32::from_be_bytes)
 }
 
-/// The bytes of the image that a file begins with, as far as its first bytes tell.
+/// Returns the size of the image that begins a file, as its first bytes state it.
 pub(crate) fn image_bytes(head: &[u8]) -> u64 {
     let header = HEADER_BYTES as u64;
     let body = head.get(BODY_BYTES_AT..).and_then(|rest| rest.first_chunk().copied());
     body.map_or(header, |body| header.saturating_add(u64::from_be_bytes(body)))
 }
 
-/// Reads the image at the start of a file's bytes.
+/// Decodes the image at the start of a file's bytes.
 pub(crate) fn decode_image(bytes: &[u8]) -> Result<DecodedImage, ImageError> {
     let header = decode_header(bytes)?;
     let corrupt =
@@ -183,13 +183,13 @@ fn decode_header(bytes: &[u8]) -> Result<Header, ImageError> {
     let body_bytes = reader.array().map(u64::from_be_bytes).map_err(short)?;
     let body_crc = reader.u32().map_err(short)?;
     let crc = reader.u32().map_err(short)?;
-    // Everything of the header but this CRC itself.
+    // The CRC covers the header except the CRC itself.
     let covered = bytes.get(..HEADER_BYTES.saturating_sub(4)).unwrap_or_default();
     if crc32fast::hash(covered) != crc {
         return Err(corrupt(0, CorruptReason::Checksum));
     }
     if version != VERSION {
-        // A version 0 was never written, but its CRC is right: no damage either.
+        // No build ever wrote version 0. Its CRC is right, so it is not damage either.
         return Err(ImageError::Version { found: version, max: VERSION });
     }
     Ok(Header { directory_id, generation, body_bytes, body_crc, crc })
@@ -276,7 +276,7 @@ mod tests {
         store
     }
 
-    /// An image with this body and right checksums.
+    /// Builds an image with this body and right checksums.
     fn with_body(body: &[u8]) -> Vec<u8> {
         with_header(VERSION, body.len() as u64, body)
     }
@@ -372,20 +372,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_image_comes_back_as_it_was(store in store(), generation in any::<u64>()) {
+        fn an_image_decodes_to_the_store_that_was_encoded(store in store(), generation in any::<u64>()) {
             let decoded = decode_image(&encode_image(&store, [1; 16], generation)).unwrap();
             prop_assert_eq!(decoded.offsets, store);
             prop_assert_eq!(decoded.generation, generation);
         }
 
         #[test]
-        fn any_body_is_read_or_refused(body in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn any_body_is_decoded_or_refused(body in prop::collection::vec(any::<u8>(), 0..200)) {
             let _either = decode_image(&with_body(&body));
             let _either = decode_image(&body);
         }
 
         #[test]
-        fn what_is_read_would_be_written_just_so(
+        fn an_image_that_decodes_encodes_to_the_same_bytes(
             store in store(), at in any::<prop::sample::Index>(), byte in any::<u8>()
         ) {
             let mut body = encode_image(&store, [9; 16], 3).split_off(HEADER_BYTES);

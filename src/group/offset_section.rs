@@ -1,4 +1,4 @@
-//! The journal's section for committed offsets, and the form of an entry that the offset file shares.
+//! The journal's section for committed offsets, and the form of an entry, which the offset file shares.
 //!
 //! All numbers are big-endian. A section:
 //!
@@ -23,7 +23,7 @@
 //! | 24 | 2 | u16 | length of the metadata, m, at most 4096 |
 //! | 26 | m | UTF-8 | metadata |
 //!
-//! There is no checksum here: the frame of the journal, or the header of the offset file, has it.
+//! The section has no checksum. The journal frame or the header of the offset file covers it.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
 use std::sync::Arc;
@@ -39,11 +39,11 @@ const KIND_ACTIVE: u8 = 2;
 const REMOVED: i64 = -1;
 const UNKNOWN_EPOCH: i32 = -1;
 
-/// The least bytes of an entry in a section: one that removes.
+/// The smallest size of an entry in a section: one that removes.
 const ENTRY_MIN_BYTES: usize = 4 + 8;
 
 impl OffsetCommit {
-    /// How many bytes the section takes, but for metadata: most commits have none.
+    /// Returns the size of the section without metadata, since most commits have none.
     pub(crate) fn bytes_hint(&self) -> usize {
         let entries = match &self.change {
             OffsetChange::Set(entries) => entries.len(),
@@ -52,7 +52,7 @@ impl OffsetCommit {
         self.group.len().saturating_add(entries.saturating_mul(26)).saturating_add(16)
     }
 
-    /// Appends the section. Names and metadata are within their limits, which `check` holds.
+    /// Appends the section. `check` has made sure that names and metadata are within their limits.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
         match &self.change {
@@ -76,9 +76,9 @@ impl OffsetCommit {
         }
     }
 
-    /// Reads a section that fills `bytes`.
+    /// Decodes a section that fills `bytes`.
     ///
-    /// A version or kind that this build does not know is a newer version's: the frame's checksum is right.
+    /// The frame's checksum is right, so an unknown version or kind comes from a newer version of grouplog.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
         let mut reader = Reader::new(bytes);
         let version = reader.u8()?;
@@ -107,9 +107,9 @@ impl OffsetCommit {
     }
 }
 
-/// Appends a text of at most 65,535 bytes behind its length.
+/// Appends the length of a text and the text, which has at most 65,535 bytes.
 pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
-    debug_assert!(u16::try_from(text.len()).is_ok(), "names and metadata are bounded before");
+    debug_assert!(u16::try_from(text.len()).is_ok(), "callers bound names and metadata");
     out.extend_from_slice(&(text.len() as u16).to_be_bytes());
     out.extend_from_slice(text.as_bytes());
 }
@@ -124,14 +124,14 @@ pub(super) fn put_entry(
         out.extend_from_slice(&REMOVED.to_be_bytes());
         return;
     };
-    debug_assert!(committed.check().is_ok(), "checked before it is journaled");
+    debug_assert!(committed.check().is_ok(), "callers check offsets before they journal them");
     out.extend_from_slice(&committed.offset.to_be_bytes());
     out.extend_from_slice(&committed.leader_epoch.unwrap_or(UNKNOWN_EPOCH).to_be_bytes());
     out.extend_from_slice(&committed.commit_timestamp.as_millis().to_be_bytes());
     put_text(out, &committed.metadata);
 }
 
-/// Takes fields off the front of bytes that nobody vouches for.
+/// Decodes fields from the front of untrusted bytes.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     pub(super) rest: &'a [u8],
@@ -174,7 +174,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A point in time that is not negative.
+    /// Decodes a time that is not negative.
     pub(super) fn time(&mut self) -> Result<Timestamp, CorruptReason> {
         match self.array().map(i64::from_be_bytes)? {
             millis if millis < 0 => Err(CorruptReason::Field),
@@ -182,7 +182,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A number of things of at least `min_bytes` each, which the rest has room for.
+    /// Decodes a number of items of at least `min_bytes` each. The rest must have room for them.
     pub(super) fn count(&mut self, min_bytes: usize) -> Result<usize, CorruptReason> {
         let count = usize::try_from(self.u32()?).map_err(|_| CorruptReason::Count)?;
         match count.checked_mul(min_bytes) {
@@ -207,7 +207,7 @@ impl<'a> Reader<'a> {
         };
         let commit_timestamp = Timestamp::from_millis(self.array().map(i64::from_be_bytes)?);
         let metadata = match self.text()? {
-            // Nearly always; the default is shared and needs no allocation.
+            // By far the most common case. The default is shared and needs no allocation.
             "" => Arc::default(),
             text if text.len() > METADATA_MAX_BYTES => return Err(CorruptReason::Length),
             text => text.into(),

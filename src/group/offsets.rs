@@ -1,11 +1,11 @@
 //! The committed offsets of all groups, in memory.
 //!
 //! Invariants:
-//! - **O1** Offsets are keyed by partition number, which is never reused: a topic created again under
-//!   an old name has no offsets.
-//! - **O2** A group without offsets is not in the store.
-//! - **O3** A snapshot never changes. It costs a few hundred reference counts, whatever the number of
-//!   groups; a change after it copies one shard's list of groups and one group's offsets.
+//! - **O1** Offsets are keyed by partition number, which is never reused. A topic created again under an old
+//!   name has no offsets.
+//! - **O2** The store holds no group without offsets.
+//! - **O3** A snapshot never changes. It costs a few hundred reference counts, whatever the number of groups.
+//!   A change after it copies one shard's list of groups and one group's offsets.
 
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
@@ -14,21 +14,22 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::types::{PartitionNumber, Timestamp};
 
-/// How far a group has read a partition.
+/// The committed offset of a group for a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CommittedOffset {
     /// The next offset to read; not negative.
     pub(crate) offset: i64,
     /// The epoch of the last record read, if known; not negative.
     pub(crate) leader_epoch: Option<i32>,
-    /// Whatever the program wants to keep beside it; at most 4096 bytes.
+    /// The text that the program stores beside it; at most 4096 bytes.
     pub(crate) metadata: Arc<str>,
-    /// When it was committed.
+    /// The time of the commit.
     pub(crate) commit_timestamp: Timestamp,
 }
 
 impl CommittedOffset {
-    /// Whether it may be committed. Offsets need not grow and need not be in the log, as in Kafka.
+    /// Checks that the offset may be committed. Offsets need not grow and need not be in the log, as in
+    /// Kafka.
     pub(crate) fn check(&self) -> Result<()> {
         if self.offset < 0 || self.leader_epoch.is_some_and(|epoch| epoch < 0) {
             return Err(Error::Misuse("a committed offset and its leader epoch are not negative"));
@@ -40,7 +41,7 @@ impl CommittedOffset {
 /// Kafka's `offset.metadata.max.bytes`.
 pub(super) const METADATA_MAX_BYTES: usize = 4096;
 
-/// Whether a text may be kept beside an offset.
+/// Checks that a text may be stored beside an offset.
 pub(crate) fn check_metadata(metadata: &str) -> Result<()> {
     if metadata.len() > METADATA_MAX_BYTES {
         return Err(Error::LimitExceeded {
@@ -54,22 +55,22 @@ pub(crate) fn check_metadata(metadata: &str) -> Result<()> {
 
 /// The committed offsets of one group, in rising order of the partition numbers.
 ///
-/// A sorted list and not a tree: of a million groups most have a few partitions, and the least tree
+/// A sorted list instead of a tree. Of a million groups most have a few partitions, and the smallest tree
 /// takes ten times the memory of its one entry.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct GroupOffsets {
     entries: Vec<(PartitionNumber, CommittedOffset)>,
-    /// When it was last known to have members; `None` if it never was.
+    /// When the group was last known to have members; `None` if it never was.
     last_active: Option<Timestamp>,
 }
 
 impl GroupOffsets {
-    /// A group without offsets that has room for this many.
+    /// Creates a group without offsets that has room for `capacity` of them.
     pub(super) fn with_capacity(capacity: usize) -> Self {
         Self { entries: Vec::with_capacity(capacity), last_active: None }
     }
 
-    /// When the group was last known to have members, while it had offsets; `None` if it never was.
+    /// Returns when the group was last known to have members while it had offsets; `None` if it never was.
     pub(crate) fn last_active(&self) -> Option<Timestamp> {
         self.last_active
     }
@@ -78,27 +79,27 @@ impl GroupOffsets {
         self.last_active = at;
     }
 
-    /// The committed offset for a partition.
+    /// Returns the committed offset for a partition.
     pub(crate) fn get(&self, partition: PartitionNumber) -> Option<&CommittedOffset> {
         self.find(partition).ok().and_then(|at| self.entries.get(at)).map(|(_, offset)| offset)
     }
 
-    /// All of them.
+    /// Returns all partitions with their committed offsets.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (PartitionNumber, &CommittedOffset)> {
         self.entries.iter().map(|(partition, offset)| (*partition, offset))
     }
 
-    /// How many there are.
+    /// Returns the number of committed offsets.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no committed offsets.
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Adds one behind all others; `false` if its partition number does not come behind.
+    /// Appends an offset. Returns false if its partition number is not above all others.
     pub(super) fn push(&mut self, partition: PartitionNumber, offset: CommittedOffset) -> bool {
         let behind = self.entries.last().is_none_or(|(last, _)| *last < partition);
         if behind {
@@ -125,30 +126,30 @@ impl GroupOffsets {
     }
 }
 
-/// A change of one group's offsets: what the journal keeps, and [`OffsetStore::apply`] does.
+/// A change of one group's offsets. The journal stores it, and [`OffsetStore::apply`] applies it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OffsetCommit {
     /// The group.
     pub(crate) group: Arc<str>,
-    /// What becomes of its offsets.
+    /// The change of its offsets.
     pub(crate) change: OffsetChange,
 }
 
-/// What becomes of a group's offsets.
+/// The kind of change of a group's offsets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OffsetChange {
-    /// In order: an offset, or `None` to remove that of the partition.
+    /// Sets the offset of each partition in order, or removes it for `None`.
     Set(Vec<(PartitionNumber, Option<CommittedOffset>)>),
-    /// All are removed, and the group with them.
+    /// Removes all offsets, and the group with them.
     RemoveGroup,
-    /// The group had members at this time; nothing for one without offsets.
+    /// Records that the group had members at this time. Does nothing for a group without offsets.
     Active(Timestamp),
 }
 
-/// The committed offsets of all groups; see the module for its invariants.
+/// The committed offsets of all groups. The module documentation lists its invariants.
 #[derive(Debug, Clone)]
 pub(crate) struct OffsetStore {
-    /// The groups, spread by their names.
+    /// The groups, distributed by a hash of their names.
     shards: Vec<Arc<Shard>>,
 }
 
@@ -157,18 +158,18 @@ type Shard = BTreeMap<Arc<str>, Arc<GroupOffsets>>;
 const SHARDS: usize = 256;
 
 impl OffsetStore {
-    /// A store without groups.
+    /// Creates a store without groups.
     pub(crate) fn new() -> Self {
         let empty = Arc::new(Shard::new());
         Self { shards: vec![empty; SHARDS] }
     }
 
-    /// The store as it is now.
+    /// Returns a snapshot of the store.
     pub(crate) fn snapshot(&self) -> Self {
         self.clone()
     }
 
-    /// Does a change; cannot fail, and doing the last one again changes nothing.
+    /// Applies a change. It cannot fail, and applying the last change again changes nothing.
     pub(crate) fn apply(&mut self, commit: &OffsetCommit) {
         let entries = match &commit.change {
             OffsetChange::Set(entries) => entries,
@@ -195,30 +196,30 @@ impl OffsetStore {
         }
     }
 
-    /// The committed offset of a group for a partition.
+    /// Returns the committed offset of a group for a partition.
     pub(crate) fn get(&self, group: &str, partition: PartitionNumber) -> Option<&CommittedOffset> {
         self.group(group)?.get(partition)
     }
 
-    /// All committed offsets of a group.
+    /// Returns all committed offsets of a group.
     pub(crate) fn group(&self, group: &str) -> Option<&Arc<GroupOffsets>> {
         self.shards.get(shard_of(group))?.get(group)
     }
 
-    /// All groups, in an order that depends on nothing but their names.
+    /// Returns all groups, in an order that depends on nothing but their names.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<GroupOffsets>)> {
         self.shards.iter().flat_map(|shard| shard.iter())
     }
 
-    /// How many groups have offsets.
+    /// Returns the number of groups that have offsets.
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.len()).sum()
     }
 
-    /// Removes the offsets of all groups for these partitions, as when their topic was deleted.
+    /// Removes the offsets of all groups for these partitions, for example when their topic was deleted.
     pub(crate) fn remove_partitions(&mut self, partitions: &[PartitionNumber]) {
         let partitions: BTreeSet<_> = partitions.iter().copied().collect();
-        // Only what is affected is copied: the rest stays shared with snapshots.
+        // Copies only the affected groups; the others stay shared with snapshots.
         let affected = |offsets: &GroupOffsets| {
             if offsets.len() < partitions.len() {
                 offsets.iter().any(|(number, _)| partitions.contains(&number))
@@ -252,12 +253,12 @@ impl OffsetStore {
         }
     }
 
-    /// Removes all offsets of a group; whether it had any.
+    /// Removes all offsets of a group. Returns whether it had any.
     pub(crate) fn remove_group(&mut self, group: &str) -> bool {
         self.group(group).is_some() && self.shard_mut(group).remove(group).is_some()
     }
 
-    /// Puts in a whole group that has offsets; `false` if the group is there already.
+    /// Inserts a whole group with its offsets. Returns false if the store already holds the group.
     pub(super) fn insert_group(&mut self, group: Arc<str>, offsets: GroupOffsets) -> bool {
         match self.shard_mut(&group).entry(group) {
             Entry::Occupied(_) => false,
@@ -289,12 +290,12 @@ impl PartialEq for OffsetStore {
 
 impl Eq for OffsetStore {}
 
-/// FNV-1a of the name: in memory only, so it may change with any version.
+/// FNV-1a of the name. Only memory depends on it, so any version may change it.
 fn shard_of(group: &str) -> usize {
     let hash = group
         .bytes()
         .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    // The low bits of FNV depend on the low bits of the input alone.
+    // The low bits of FNV depend on the low bits of the input alone, so the high bits are mixed in.
     (hash ^ (hash >> 16)) as usize % SHARDS
 }
 
@@ -344,7 +345,7 @@ mod tests {
         assert!(store.insert_group("g".into(), GroupOffsets::default()));
         assert_eq!((store.len(), store.group("g").is_some()), (0, false));
         store.apply(&set("g", &[(1, Some(3))]));
-        assert!(!store.insert_group("g".into(), GroupOffsets::default()), "it is there");
+        assert!(!store.insert_group("g".into(), GroupOffsets::default()), "the group exists");
         assert_eq!(offset(&store, "g", 1), Some(3));
     }
 

@@ -7,11 +7,11 @@ use super::walk::Headers;
 use super::walk::{Walk, WalkEnd};
 use crate::record::BatchHeader;
 
-/// Grows the two indexes of a segment batch by batch, with Kafka's spacing (`LogSegment.append`).
+/// Builds the two indexes of a segment batch by batch, with Kafka's spacing (`LogSegment.append`).
 ///
-/// A counter holds the bytes since the last entry. For each batch: if the counter is above
-/// `index.interval.bytes`, an entry for this batch is added to both indexes and the counter is set to
-/// 0; then the size of the batch is added to it. So the first batch never gets an entry.
+/// A counter holds the bytes since the last entry. If the counter is above `index.interval.bytes`, the next
+/// batch gets an entry in both indexes, and the counter restarts at 0. Then the size of the batch is added to
+/// the counter. So the first batch never gets an entry.
 #[derive(Debug, Clone)]
 pub(crate) struct IndexBuilder {
     interval_bytes: u64,
@@ -23,7 +23,7 @@ pub(crate) struct IndexBuilder {
 }
 
 impl IndexBuilder {
-    /// The builder of an empty segment.
+    /// Creates the builder of an empty segment.
     pub(crate) const fn new(base_offset: i64, interval_bytes: u64) -> Self {
         Self {
             interval_bytes,
@@ -34,14 +34,14 @@ impl IndexBuilder {
         }
     }
 
-    /// The builder of a segment that is continued, and the position from which on its batches must be
-    /// given to [`IndexBuilder::on_batch`] again: that of the last entry. From there on it is in the
-    /// state in which it added that entry, so nothing is added twice and nothing is left out.
+    /// Creates the builder of a segment that is continued. Also returns the position of the last entry: from
+    /// there on the caller must give all batches to [`IndexBuilder::on_batch`] again. The builder then has
+    /// the state in which it added that entry, so it adds nothing twice and leaves nothing out.
     ///
-    /// The file of one index may have reached the disk without that of the other, so the batches between
-    /// the last time entry and the last offset entry are looked at again: a larger timestamp among them
-    /// would make false every time entry that follows (S4). `None` if the last offset entry is not true of
-    /// the log, or the log is damaged before it; then both indexes should be rebuilt.
+    /// The file of one index may have reached the disk without the other. So this reads the batches between
+    /// the last time entry and the last offset entry again. A larger timestamp among them would falsify every
+    /// later time entry (S4). Returns `None` if the last offset entry does not match the log, or if the log
+    /// is damaged before it. Both indexes should be rebuilt then.
     pub(crate) fn resume<L: Headers + ?Sized>(
         offsets: OffsetIndex,
         times: TimeIndex,
@@ -73,7 +73,7 @@ impl IndexBuilder {
         }
     }
 
-    /// Takes note of the next batch, `size` bytes from `position`; whether entries were added.
+    /// Adds the next batch, `size` bytes from `position`. Returns whether it added entries.
     pub(crate) fn on_batch(
         &mut self,
         last_offset: i64,
@@ -92,13 +92,13 @@ impl IndexBuilder {
         added
     }
 
-    /// As [`IndexBuilder::on_batch`], from the batch's header.
+    /// As [`IndexBuilder::on_batch`], with the batch's header.
     pub(crate) fn on_header(&mut self, position: u64, header: &BatchHeader) -> bool {
         let size = header.total_bytes() as u64;
         self.on_batch(header.last_offset(), position, size, header.max_timestamp)
     }
 
-    /// Takes note of all batches from `position` on, up to the end of the log or the first damage.
+    /// Adds all batches from `position` on, up to the end of the log or the first damage.
     pub(crate) fn extend<L: Headers + ?Sized>(
         &mut self,
         log: &L,
@@ -114,19 +114,19 @@ impl IndexBuilder {
         Ok(())
     }
 
-    /// As [`IndexBuilder::extend`]; where and why it ended.
+    /// As [`IndexBuilder::extend`]. Returns where and why it ended.
     #[cfg(any(test, feature = "__internal"))]
     pub(crate) fn scan(&mut self, log: &[u8], position: u64) -> WalkEnd {
         let mut walk = Walk::from_position(log, self.offsets.base_offset(), position);
         for (position, batch) in walk.by_ref() {
             self.on_header(position, batch.header());
         }
-        // A walk that returned `None` has an end.
+        // A walk that returned `None` always has an end.
         walk.end().unwrap_or(WalkEnd::Clean)
     }
 
-    /// Adds the last time entry, as at a roll or clean close, so that the index knows the largest
-    /// timestamp of the segment; whether one was needed.
+    /// Adds the last time entry, at a roll or clean close. The index then has the largest timestamp of the
+    /// segment. Returns whether an entry was needed.
     pub(crate) fn finish(&mut self) -> bool {
         self.times.push(self.largest.0, self.largest.1)
     }
@@ -145,8 +145,8 @@ impl IndexBuilder {
     }
 }
 
-/// Makes both indexes of a segment anew from its log, up to where the log is valid; the last value
-/// says where and why that is.
+/// Rebuilds both indexes of a segment from its log, as far as the log is valid. The last value says where and
+/// why it ended.
 #[cfg(any(test, feature = "__internal"))]
 pub(crate) fn rebuild(
     log: &[u8],
@@ -260,8 +260,8 @@ mod tests {
 
     #[test]
     fn a_lost_time_index_does_not_make_later_entries_false() {
-        // The largest timestamp comes first, so a builder that did not look back would think that the
-        // later and smaller ones are the largest so far.
+        // The largest timestamp comes first. A builder that did not read back would take the smaller ones
+        // after it for the largest.
         let log: Vec<u8> = (0..9).flat_map(|i| batch(i, 1, 90 - 10 * i, 100)).collect();
         let (offsets, times, _) = rebuild(&log, 0, 0);
         assert_eq!((offsets.len(), times.len()), (8, 1));
@@ -292,7 +292,7 @@ mod tests {
         assert!(builder.on_batch(1, 100, 100, -1));
         assert!(!builder.finish());
         assert_eq!((builder.offsets().len(), builder.times().len()), (1, 0));
-        // Not above the interval: no entry.
+        // Not above the interval, so no entry.
         let mut builder = IndexBuilder::new(0, 100);
         assert!(!builder.on_batch(0, 0, 100, 5));
         assert!(!builder.on_batch(1, 100, 1, 5));

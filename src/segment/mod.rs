@@ -1,5 +1,5 @@
-//! One segment of a partition: the names of its files, the walk over its batches, and its two
-//! indexes. Pure functions over slices; who opens, maps and writes the files is `log`.
+//! One segment of a partition: the names of its files, the walk over its batches, and its two indexes. Pure
+//! functions over slices; `log` opens, maps and writes the files.
 //!
 //! ```text
 //! orders-0/00000000000000005000.log         batches back to back from byte 0, nothing between them
@@ -8,19 +8,19 @@
 //!          00000000000000005000.sums        checksums of blocks of 64 KiB, see `sums`
 //! ```
 //!
-//! The number is the base offset, a lower bound of the offsets inside. The `.log` file is the truth.
-//! Indexes have no checksum and are caches: one that is missing, cut, or does not fit its log is
-//! rebuilt by [`IndexBuilder`], never repaired.
+//! The number is the base offset, a lower bound of the offsets inside. The `.log` file is the truth. Indexes
+//! have no checksum and are caches. [`IndexBuilder`] rebuilds an index that is missing, cut, or does not
+//! match its log; nothing repairs one.
 //!
 //! Invariants:
 //! - S1: offsets rise from batch to batch; gaps are legal (compaction, control batches).
 //! - S2: every offset of a segment is at most its base offset + 2^31 - 1.
-//! - S3: an offset entry names the last offset of a batch and the position where it starts; both rise
-//!   from entry to entry.
-//! - S4: a time entry (t, o) says that no batch up to offset o has a larger timestamp than t;
-//!   timestamps rise, offsets do not fall.
-//! - S5: what an entry says is compared with the batch that it points to before it is believed
-//!   ([`OffsetIndex::locate`], [`TimeIndex::locate`]); an entry that is left out costs a longer scan.
+//! - S3: an offset entry names the last offset of a batch and the position where it starts; both rise from
+//!   entry to entry.
+//! - S4: a time entry (t, o) says that no batch up to offset o has a larger timestamp than t; timestamps
+//!   rise, offsets do not fall.
+//! - S5: a reader compares an entry with the batch that it points to before it trusts the entry
+//!   ([`OffsetIndex::locate`], [`TimeIndex::locate`]). A missing entry only costs a longer scan.
 
 mod builder;
 mod names;

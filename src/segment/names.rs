@@ -9,17 +9,17 @@
 //! orders-0.<32 hex>-delete              marked for deletion
 //! ```
 //!
-//! Only file names that these rules make exactly are recognised (19 digits are a stranger), so that every
-//! recognised name is the one that would be written.
+//! A file name is recognised only if these rules produce exactly that name, so 19 digits are foreign. Writing
+//! a recognised name gives the same name.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
 use crate::types::TopicId;
 
 const OFFSET_DIGITS: usize = 20;
-/// What file systems allow for one name.
+/// The usual limit of file systems for one name.
 const MAX_NAME_BYTES: usize = 255;
 
-/// Which of a segment's files it is.
+/// The kind of a segment's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Extension {
     /// The batches.
@@ -52,7 +52,7 @@ impl Extension {
     }
 }
 
-/// What is being done with a file (`LocalLog`): see Kafka's order of renames.
+/// The step of a deletion or replacement that a file is in (`LocalLog`), as in Kafka's order of renames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Suffix {
     /// Renamed before it is removed.
@@ -71,12 +71,12 @@ pub(crate) struct SegmentName {
     pub(crate) suffix: Option<Suffix>,
 }
 
-/// The name of a segment's file.
+/// Returns the name of a segment's file.
 pub(crate) fn file_name(base_offset: i64, extension: Extension) -> String {
     format!("{base_offset:0OFFSET_DIGITS$}.{}", extension.as_str())
 }
 
-/// The inverse of [`file_name`]; `None` for all names of other files.
+/// Parses a name made by [`file_name`]; `None` for any other name.
 pub(crate) fn parse_file_name(name: &str) -> Option<SegmentName> {
     let (digits, rest) = name.split_once('.')?;
     if digits.len() != OFFSET_DIGITS || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -94,16 +94,16 @@ pub(crate) fn parse_file_name(name: &str) -> Option<SegmentName> {
     Some(SegmentName { base_offset, extension, suffix })
 }
 
-/// The folder of a partition.
+/// Returns the name of a partition's folder.
 pub(crate) fn folder_name(topic: &str, partition: u32) -> String {
     format!("{topic}-{partition}")
 }
 
-/// The folder of a partition that is being deleted. The topic is cut where the name would be longer
-/// than file systems allow; the id keeps it unique.
+/// Returns the name of the folder of a partition that is being deleted. It cuts the topic if the name would
+/// exceed the limit of file systems; the id keeps the name unique.
 pub(crate) fn deleted_folder_name(topic: &str, partition: u32, id: TopicId) -> String {
     let tail = format!("-{partition}.{}-delete", id.to_hex());
-    // Topic names are ASCII, so every length is a character border; were it not, less is kept.
+    // Topic names are ASCII, so every length is a character boundary. If one were not, less is kept.
     let mut keep = topic.len().min(MAX_NAME_BYTES.saturating_sub(tail.len()));
     while !topic.is_char_boundary(keep) {
         keep = keep.saturating_sub(1);
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn file_names_return() {
+    fn file_names_survive_a_round_trip() {
         assert_eq!(file_name(5000, Extension::Log), "00000000000000005000.log");
         for base_offset in [0, 5000, i64::MAX] {
             for extension in Extension::ALL {

@@ -6,9 +6,9 @@
 //! ..         more entries of 8 bytes; no header, no checksum
 //! ```
 //!
-//! Sparse: an entry about every `index.interval.bytes`, and none for the first batch. Written whole
-//! when the segment is finished; a missing, torn or foreign file is rebuilt from the log. (A running
-//! Kafka broker has zeros behind the entries of its active segment; here that is a file to rebuild.)
+//! The index is sparse: an entry about every `index.interval.bytes`, and none for the first batch. It is
+//! written whole when the segment is finished. A missing, torn or foreign file is rebuilt from the log. (A
+//! running Kafka broker has zeros behind the entries of its active segment; such a file is rebuilt here.)
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
 use super::walk::Headers;
@@ -18,7 +18,7 @@ use crate::types::planted;
 
 const ENTRY_BYTES: usize = 8;
 
-/// Both fields are kept as they are stored: 0 to 2^31 - 1.
+/// Both fields have their stored form: 0 to 2^31 - 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Entry {
     relative_offset: i32,
@@ -37,7 +37,7 @@ impl OffsetIndex {
         Self { base_offset, entries: Vec::new() }
     }
 
-    /// Reads the index of a segment whose log holds `log_len` bytes. An error means: rebuild it.
+    /// Parses the index of a segment whose log holds `log_len` bytes. After an error, rebuild it.
     pub(crate) fn parse(bytes: &[u8], base_offset: i64, log_len: u64) -> Result<Self, DecodeError> {
         let (chunks, rest) = bytes.as_chunks::<ENTRY_BYTES>();
         let mut index = Self { base_offset, entries: Vec::with_capacity(chunks.len()) };
@@ -60,7 +60,7 @@ impl OffsetIndex {
         Ok(index)
     }
 
-    /// The index as it is stored, from entry `first` on, and the position of that in the file.
+    /// Encodes the index from entry `first` on. Also returns the position of that entry in the file.
     pub(crate) fn encode_from(&self, first: usize) -> (Vec<u8>, u64) {
         let entries = self.entries.get(first..).unwrap_or_default();
         let mut out = Vec::with_capacity(entries.len().saturating_mul(ENTRY_BYTES));
@@ -71,8 +71,8 @@ impl OffsetIndex {
         (out, first.saturating_mul(ENTRY_BYTES) as u64)
     }
 
-    /// Adds an entry, if it keeps S3 and can be written; whether it did. An entry that is left out
-    /// costs a longer scan, nothing else.
+    /// Adds an entry if it keeps S3 and can be written. Returns whether it did. A missing entry only costs a
+    /// longer scan.
     pub(super) fn push(&mut self, last_offset: i64, position: u64) -> bool {
         let relative = last_offset.checked_sub(self.base_offset).map(i32::try_from);
         let (Some(Ok(relative_offset)), Ok(position)) = (relative, i32::try_from(position)) else {
@@ -94,12 +94,12 @@ impl OffsetIndex {
         rises
     }
 
-    /// How many entries there are.
+    /// Returns the number of entries.
     pub(crate) const fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// The entries: the last offset of a batch, and where it starts.
+    /// Returns the entries: the last offset of a batch, and where the batch starts.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (i64, u64)> + '_ {
         self.entries.iter().map(|entry| self.absolute(*entry))
     }
@@ -108,22 +108,22 @@ impl OffsetIndex {
         self.base_offset
     }
 
-    /// The last entry: the last offset of a batch, and where it starts.
+    /// Returns the last entry: the last offset of a batch, and where the batch starts.
     pub(crate) fn last(&self) -> Option<(i64, u64)> {
         self.entries.last().map(|entry| self.absolute(*entry))
     }
 
-    /// Where to begin to look for the batch that holds `offset`: no later than there. 0 where no
-    /// entry helps.
+    /// Returns where to start the scan for the batch that holds `offset`. The batch starts there or later.
+    /// Returns 0 if no entry helps.
     pub(crate) fn lookup(&self, offset: i64) -> u64 {
         self.entry_at_or_before(offset).map_or(0, |(_, position)| position)
     }
 
-    /// Finds the first batch whose last offset is `offset` or more: the one that holds it, or the
-    /// one after the gap that it lies in. `None` where the log ends before.
+    /// Finds the first batch whose last offset is `offset` or more. It holds the offset, or follows the gap
+    /// that the offset lies in. Returns `None` if the log ends before.
     ///
-    /// The entry is compared with the batch that it points to (S5). [`Headers::false_index`] means
-    /// that they differ, and that the index should be rebuilt; any other error is of the log.
+    /// The entry is compared with the batch that it points to (S5). [`Headers::false_index`] means that they
+    /// differ and that the index should be rebuilt. Any other error comes from the log.
     pub(crate) fn locate<L: Headers + ?Sized>(
         &self,
         log: &L,
@@ -134,7 +134,7 @@ impl OffsetIndex {
         let mut expected = entry.map(|(last_offset, _)| last_offset);
         for item in log.walk(self.base_offset, start) {
             let (position, header) = match item {
-                // Where the entry points to, no batch begins.
+                // No batch begins where the entry points to.
                 Err(error) if expected.is_some() && L::is_damage(&error) => break,
                 item => item?,
             };
@@ -258,7 +258,7 @@ mod tests {
             Err(DecodeError::corrupt(CorruptReason::Length, at))
         );
 
-        // A length that reaches beyond the log is damage too, not a torn tail.
+        // A length that reaches beyond the log is damage as well, not a torn tail.
         let mut log = [batch(100, 3, 1, 5), batch(103, 2, 2, 5)].concat();
         let at = batch(100, 3, 1, 5).len();
         log[at + 9] ^= 1;

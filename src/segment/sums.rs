@@ -1,8 +1,8 @@
 //! Checksums over all bytes of a segment: of the whole file, and of each block of 64 KiB.
 //!
-//! Kafka's CRC leaves base offset, length, leader epoch and magic of a batch uncovered, and says nothing of
-//! whether the batch belongs here. So the checkpoint keeps a CRC-32 of the whole file, computed while it is
-//! written, and `<base offset>.sums` keeps one of each block:
+//! Kafka's CRC does not cover base offset, length, leader epoch and magic of a batch, and cannot tell whether
+//! the batch belongs here. So the checkpoint keeps a CRC-32 of the whole file, computed while the file is
+//! written. `<base offset>.sums` keeps one CRC-32 of each block:
 //!
 //! ```text
 //! offset size type  field
@@ -15,18 +15,18 @@
 //!     ..            one more for each full block; what follows those means nothing
 //! ```
 //!
-//! Big-endian. Entries of full blocks never change; the header is written again when entries are added.
-//! The file is neither synced nor believed by itself: joined together its sums must give the checkpoint's
-//! checksum, which decides. The sum of what is behind the last full block follows from both, so a segment
-//! of less than one block has no such file. One that is missing, torn or foreign is made anew from the
-//! segment, if that has the checkpoint's checksum.
+//! Big-endian. Entries of full blocks never change. The header is written again when entries are added. The
+//! file is neither synced nor trusted by itself: its sums joined together must give the checkpoint's
+//! checksum, which decides. The sum of the bytes behind the last full block follows from both, so a segment
+//! of less than one block has no such file. A missing, torn or foreign file is rebuilt from the segment, if
+//! the segment has the checkpoint's checksum.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
 use std::ops::Range;
 
 use crc32fast::Hasher;
 
-/// The bytes that one sum is of, but for the last one of a segment.
+/// The size of a block. The last block of a segment may be smaller.
 pub(crate) const BLOCK_BYTES: u64 = 64 << 10;
 
 const MAGIC: &[u8; 8] = b"GLSUMS\0\0";
@@ -35,25 +35,25 @@ const HEADER_BYTES: usize = 28;
 const CRC_AT: usize = 24;
 const ENTRY_BYTES: usize = 4;
 
-/// The sums of the first bytes of a segment; grows with them.
+/// The sums of the first bytes of a segment. They grow with the segment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sums {
     /// One for each full block.
     blocks: Vec<u32>,
-    /// Over all full blocks.
+    /// Over all full blocks together.
     full: Hasher,
-    /// Over what is behind them.
+    /// Over the bytes behind the last full block.
     tail: Hasher,
     len: u64,
 }
 
 impl Sums {
-    /// The sums of no bytes.
+    /// Creates the sums of no bytes.
     pub(crate) fn new() -> Self {
         Self::default()
     }
 
-    /// Takes the next bytes in.
+    /// Adds the next bytes.
     pub(crate) fn push(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let room = BLOCK_BYTES.saturating_sub(self.tail_len()) as usize;
@@ -69,7 +69,7 @@ impl Sums {
         }
     }
 
-    /// How many bytes were taken in.
+    /// Returns the number of bytes added.
     pub(crate) const fn len(&self) -> u64 {
         self.len
     }
@@ -78,19 +78,19 @@ impl Sums {
         self.len % BLOCK_BYTES
     }
 
-    /// The CRC-32 of all bytes.
+    /// Returns the CRC-32 of all bytes.
     pub(crate) fn whole(&self) -> u32 {
         let mut whole = self.full.clone();
         whole.combine(&self.tail);
         whole.finalize()
     }
 
-    /// The sums of the full blocks.
+    /// Returns the sums of the full blocks.
     pub(crate) fn blocks(&self) -> &[u32] {
         &self.blocks
     }
 
-    /// The bytes that block `index` covers, and their sum; `None` behind the last byte.
+    /// Returns the bytes that block `index` covers, and their sum; `None` behind the last byte.
     pub(crate) fn block(&self, index: u64) -> Option<(Range<u64>, u32)> {
         let start = index.checked_mul(BLOCK_BYTES).filter(|start| *start < self.len)?;
         let end = start.saturating_add(BLOCK_BYTES).min(self.len);
@@ -98,16 +98,16 @@ impl Sums {
         Some((start..end, sum.unwrap_or_else(|| self.tail.clone().finalize())))
     }
 
-    /// The sums of `len` bytes with the checksum `whole`, of which those of the full blocks are known.
-    /// `None` if there are not enough of them, or they contradict `whole`.
+    /// Restores the sums of `len` bytes with the checksum `whole`, from the known sums of the full blocks.
+    /// Returns `None` if there are too few of them, or they contradict `whole`.
     pub(crate) fn resume(blocks: &[u32], len: u64, whole: u32) -> Option<Self> {
         let blocks = blocks.get(..usize::try_from(len / BLOCK_BYTES).ok()?)?.to_vec();
         let mut full = Hasher::new();
         for sum in &blocks {
             full.combine(&Hasher::new_with_initial_len(*sum, BLOCK_BYTES));
         }
-        // The checksum of two parts is that of the first, moved by the length of the second, xor that
-        // of the second.
+        // The checksum of two parts is that of the first, shifted by the length of the second, xor that of
+        // the second.
         let tail_len = len % BLOCK_BYTES;
         let mut moved = full.clone();
         moved.combine(&Hasher::new_with_initial_len(0, tail_len));
@@ -119,7 +119,7 @@ impl Sums {
         Some(Self { blocks, full, tail, len })
     }
 
-    /// The header of the file.
+    /// Encodes the header of the file.
     pub(crate) fn encode_header(&self) -> [u8; HEADER_BYTES] {
         let mut out = [0; HEADER_BYTES];
         let tail = self.tail.clone().finalize();
@@ -133,14 +133,14 @@ impl Sums {
         out
     }
 
-    /// The entries from block `first` on, and their position in the file.
+    /// Encodes the entries from block `first` on. Also returns their position in the file.
     pub(crate) fn encode_entries(&self, first: usize) -> (Vec<u8>, u64) {
         let entries = self.blocks.get(first..).unwrap_or_default();
         let bytes = entries.iter().flat_map(|sum| sum.to_be_bytes()).collect();
         (bytes, first.saturating_mul(ENTRY_BYTES).saturating_add(HEADER_BYTES) as u64)
     }
 
-    /// The length of the file for a segment of `len` bytes; 0 if it has none.
+    /// Returns the length of the file for a segment of `len` bytes; 0 if it has no file.
     pub(crate) fn file_len(len: u64) -> u64 {
         match len / BLOCK_BYTES {
             0 => 0,
@@ -148,8 +148,8 @@ impl Sums {
         }
     }
 
-    /// Reads the file of a segment of `len` bytes with the checksum `whole`. `None` if it does not belong
-    /// to it.
+    /// Decodes the file of a segment of `len` bytes with the checksum `whole`. Returns `None` if the file
+    /// does not belong to the segment.
     pub(crate) fn decode(file: &[u8], len: u64, whole: u32) -> Option<Decoded> {
         if len < BLOCK_BYTES {
             return Self::resume(&[], len, whole).map(|sums| Decoded { sums, proven: true });
@@ -175,12 +175,12 @@ impl Sums {
     }
 }
 
-/// What a file of sums holds.
+/// The contents of a file of sums.
 #[derive(Debug, Clone)]
 pub(crate) struct Decoded {
     pub(crate) sums: Sums,
-    /// Whether the checksum of the segment proves all sums. Otherwise they are right if what is behind the
-    /// last full block has the sum that follows from them.
+    /// Whether the checksum of the segment proves all sums. Otherwise they are right only if the bytes behind
+    /// the last full block have the sum that follows from them.
     pub(crate) proven: bool,
 }
 
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_of_another_kind_or_version_are_not_believed() {
+    fn sums_of_another_kind_or_version_are_refused() {
         let data = data(2 * BLOCK + 5);
         let sums = sums_of(&data);
         let decode = |file: &[u8]| Sums::decode(file, data.len() as u64, sums.whole());
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_believed_if_it_gives_the_checksum() {
+    fn a_file_is_trusted_if_it_gives_the_checksum() {
         for len in [BLOCK, 2 * BLOCK, 2 * BLOCK + 1, 3 * BLOCK - 1] {
             let data = data(len);
             let sums = sums_of(&data);
@@ -270,12 +270,12 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_grew_on_serves_the_length_before() {
+    fn a_longer_file_gives_the_sums_of_an_earlier_length() {
         let data = data(4 * BLOCK + 7);
         let longer = file_of(&sums_of(&data));
         let before = sums_of(&data[..2 * BLOCK + 500]);
         let mut decoded = Sums::decode(&longer, before.len(), before.whole()).unwrap();
-        assert!(!decoded.proven, "only what is behind the last full block can tell");
+        assert!(!decoded.proven, "only the bytes behind the last full block can prove it");
         assert_eq!(decoded.sums.block(2), before.block(2));
         decoded.sums.push(&data[2 * BLOCK + 500..]);
         assert_eq!(file_of(&decoded.sums), longer);

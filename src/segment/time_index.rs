@@ -6,8 +6,8 @@
 //! ..         more entries of 12 bytes; no header, no checksum
 //! ```
 //!
-//! An entry is added together with one of the offset index, and once more when the segment is
-//! finished; never one that does not raise the timestamp.
+//! An entry is added together with one of the offset index, and once more when the segment is finished. Every
+//! entry raises the timestamp.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
 use super::offset_index::OffsetIndex;
@@ -36,8 +36,7 @@ impl TimeIndex {
         Self { base_offset, entries: Vec::new() }
     }
 
-    /// Reads the index of a segment whose offsets lie below `next_offset`. An error means: rebuild
-    /// it.
+    /// Parses the index of a segment whose offsets lie below `next_offset`. After an error, rebuild it.
     pub(crate) fn parse(
         bytes: &[u8],
         base_offset: i64,
@@ -64,7 +63,7 @@ impl TimeIndex {
         Ok(index)
     }
 
-    /// The index as it is stored, from entry `first` on, and the position of that in the file.
+    /// Encodes the index from entry `first` on. Also returns the position of that entry in the file.
     pub(crate) fn encode_from(&self, first: usize) -> (Vec<u8>, u64) {
         let entries = self.entries.get(first..).unwrap_or_default();
         let mut out = Vec::with_capacity(entries.len().saturating_mul(ENTRY_BYTES));
@@ -75,7 +74,7 @@ impl TimeIndex {
         (out, first.saturating_mul(ENTRY_BYTES) as u64)
     }
 
-    /// Adds an entry, if it keeps S4 and can be written; whether it did.
+    /// Adds an entry if it keeps S4 and can be written. Returns whether it did.
     pub(super) fn push(&mut self, timestamp: i64, offset: i64) -> bool {
         match offset.checked_sub(self.base_offset).map(i32::try_from) {
             Some(Ok(relative_offset)) => self.push_entry(Entry { timestamp, relative_offset }),
@@ -88,7 +87,7 @@ impl TimeIndex {
             Some(last) => {
                 entry.timestamp > last.timestamp && entry.relative_offset >= last.relative_offset
             }
-            // -1 is "no timestamp" and never gets an entry.
+            // -1 means "no timestamp" and never gets an entry.
             None => entry.timestamp >= 0 && entry.relative_offset >= 0,
         };
         if fits {
@@ -97,20 +96,19 @@ impl TimeIndex {
         fits
     }
 
-    /// How many entries there are.
+    /// Returns the number of entries.
     pub(crate) const fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// The last entry: the largest timestamp, and the offset of the batch that reached it first.
+    /// Returns the last entry: the largest timestamp, and the offset of the batch that reached it first.
     pub(crate) fn last(&self) -> Option<(i64, i64)> {
         self.entries.last().map(|entry| (entry.timestamp, self.absolute(*entry).0))
     }
 
-    /// Finds the first batch that has a record with `timestamp` or a later one; `None` where there is
-    /// none.
+    /// Finds the first batch that has a record with `timestamp` or a later one; `None` if there is none.
     ///
-    /// As in [`OffsetIndex::locate`], the entry is compared with the batch that it names (S5), and
+    /// As in [`OffsetIndex::locate`], the entry is compared with the batch that it names (S5).
     /// [`Headers::false_index`] means that one of the indexes should be rebuilt.
     pub(crate) fn locate<L: Headers + ?Sized>(
         &self,
@@ -136,12 +134,12 @@ impl TimeIndex {
         Ok(None)
     }
 
-    /// The entries: the last offset of a batch, and the largest timestamp up to it.
+    /// Returns the entries: the last offset of a batch, and the largest timestamp up to it.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
         self.entries.iter().map(|entry| self.absolute(*entry))
     }
 
-    /// An entry as offset and timestamp.
+    /// Returns the last entry at or before a timestamp, as offset and timestamp.
     fn entry_at_or_before(&self, timestamp: i64) -> Option<(i64, i64)> {
         let after = self.entries.partition_point(|entry| entry.timestamp <= timestamp);
         self.entries.get(after.checked_sub(1)?).map(|entry| self.absolute(*entry))
@@ -215,7 +213,7 @@ mod tests {
         assert_eq!(found(51), Some(102));
         assert_eq!(found(71), None);
 
-        // An entry that is not true of its batch.
+        // The entry does not match its batch.
         for (timestamp, offset) in [(49, 100), (50, 101), (50, 103)] {
             let mut times = TimeIndex::new(100);
             assert!(times.push(timestamp, offset));

@@ -7,14 +7,14 @@
 //! 4. Then the header must be that of a batch: magic 2, length at least 49, fields in range.
 //! 5. Its offsets must rise (S1) and fit the segment (S2).
 //!
-//! Checksums are left to callers who want them: [`Batch::verify_crc`] on each batch.
+//! The walk checks no checksums. A caller that needs them calls [`Batch::verify_crc`] on each batch.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
 use crate::error::CorruptReason;
 use crate::record::header::{LENGTH_AT, LOG_OVERHEAD, MAGIC_AT};
 use crate::record::{Batch, BatchHeader, DecodeError};
 
-/// What must be there to judge a batch: everything up to the magic number.
+/// The bytes needed to judge a batch: everything up to the magic number.
 const PREFIX_BYTES: usize = MAGIC_AT + 1;
 /// `LegacyRecord.RECORD_OVERHEAD_V0`: the smallest batch of any version.
 const MIN_ANY_LENGTH: i32 = 14;
@@ -29,7 +29,7 @@ pub(crate) enum WalkEnd {
         /// Where the torn batch begins.
         position: u64,
     },
-    /// No valid batch begins here, and nothing behind it can be found.
+    /// No valid batch begins here, so no batch behind it can be found.
     Corrupt {
         /// Where the damaged batch begins.
         position: u64,
@@ -53,17 +53,17 @@ pub(crate) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// A walk over all batches of the segment with this base offset.
+    /// Creates a walk over all batches of the segment with this base offset.
     #[cfg(any(test, feature = "__internal"))]
     pub(crate) fn new(log: &'a [u8], base_offset: i64) -> Self {
         Self::from_position(log, base_offset, 0)
     }
 
-    /// A walk that begins at `position`, where a batch must begin.
+    /// Creates a walk from `position`, where a batch must begin.
     pub(crate) fn from_position(log: &'a [u8], base_offset: i64, position: u64) -> Self {
         Self {
             log,
-            // A position beyond memory is beyond the log too.
+            // A position that memory cannot hold is beyond the log as well.
             position: usize::try_from(position).unwrap_or(usize::MAX),
             next_offset: base_offset,
             max_offset: base_offset.saturating_add(i64::from(i32::MAX)),
@@ -71,14 +71,14 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Why the walk ended, once `next` has returned `None`.
+    /// Returns why the walk ended, once `next` has returned `None`.
     #[cfg(any(test, feature = "__internal"))]
     pub(crate) fn end(&self) -> Option<WalkEnd> {
         self.end
     }
 
-    /// Whether the walk, once `next` has returned `None`, ended where a batch ends. For bytes that are
-    /// known to be whole batches: there a batch that is cut short has a damaged length.
+    /// Checks that the walk ended where a batch ends, once `next` has returned `None`. For bytes that are
+    /// known to be whole batches, where a batch that is cut short has a damaged length.
     pub(crate) fn check_end(&self) -> Result<(), DecodeError> {
         match self.end {
             Some(WalkEnd::Corrupt { position, reason }) => {
@@ -91,13 +91,13 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Where the walk is: the end of the last batch that it returned.
+    /// Returns the position of the walk: the end of the last batch that it returned.
     #[cfg(any(test, feature = "__internal"))]
     pub(crate) fn position(&self) -> u64 {
         self.position as u64
     }
 
-    /// The offset after the last batch that it returned, at first the base offset.
+    /// Returns the offset after the last batch that the walk returned, at first the base offset.
     #[cfg(any(test, feature = "__internal"))]
     pub(crate) fn next_offset(&self) -> i64 {
         self.next_offset
@@ -106,7 +106,7 @@ impl<'a> Walk<'a> {
     fn step(&mut self) -> Result<Batch<'a>, WalkEnd> {
         let position = self.position as u64;
         let corrupt = |reason| WalkEnd::Corrupt { position, reason };
-        // A start beyond the end is damage of whoever named it, not a torn tail.
+        // A start beyond the end is damage of the index or file that named it, not a torn tail.
         let rest = self.log.get(self.position..).ok_or(corrupt(CorruptReason::Length))?;
         if rest.is_empty() {
             return Err(WalkEnd::Clean);
@@ -119,7 +119,7 @@ impl<'a> Walk<'a> {
         if length < MIN_ANY_LENGTH {
             return Err(corrupt(CorruptReason::Length));
         }
-        // In 64 bits: a length may say nearly 2 GiB.
+        // Compares in 64 bits, since a length may be nearly 2 GiB.
         if (length as u64).saturating_add(LOG_OVERHEAD as u64) > rest.len() as u64 {
             return Err(WalkEnd::Torn { position });
         }
@@ -162,23 +162,23 @@ impl<'a> Iterator for Walk<'a> {
     }
 }
 
-/// The batch headers of a log, from wherever its bytes come.
+/// A source of the batch headers of a log.
 pub(crate) trait Headers {
-    /// Why they cannot be read.
+    /// The error of reading them.
     type Error;
 
-    /// The batches from `position` on, where one must begin, with their positions. The log ends where a
-    /// batch ends: what is cut short in it is damage. Nothing follows an error.
+    /// Returns the batches with their positions, from `position` on, where a batch must begin. The log ends
+    /// where a batch ends, so a batch that is cut short is damage. The iterator ends after an error.
     fn walk(
         &self,
         base_offset: i64,
         position: u64,
     ) -> impl Iterator<Item = Result<(u64, BatchHeader), Self::Error>>;
 
-    /// The error for an index that is not true of the batch at `position`.
+    /// Returns the error for an index that does not match the batch at `position`.
     fn false_index(&self, position: u64) -> Self::Error;
 
-    /// Whether the bytes are wrong, rather than out of reach.
+    /// Returns whether the bytes are damaged, rather than unreadable.
     fn is_damage(error: &Self::Error) -> bool;
 }
 
@@ -215,7 +215,7 @@ pub(super) mod tests {
     use crate::record::{encode_record, seal};
     use proptest::prelude::*;
 
-    /// A batch of one record at each of `count` offsets from `base_offset`.
+    /// Builds a batch with one record at each of `count` offsets from `base_offset`.
     pub(crate) fn batch(base_offset: i64, count: i32, max_timestamp: i64, value: usize) -> Vec<u8> {
         let mut payload = vec![0; (value + 30) * count as usize];
         let mut at = 0;
