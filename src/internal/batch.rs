@@ -5,12 +5,12 @@ use crate::record::{
     Batch, Compression, DecodeError, Header, Records, decompress, encode_record, seal,
 };
 
-/// What a payload may decompress to.
+/// The limit for a decompressed payload.
 const LIMIT: usize = 1 << 20;
 
-/// Any bytes are decoded as a batch, as they are and with a right checksum. No panic, no more memory than
-/// the limit; a decompressed payload fits the limit exactly; what is accepted uncompressed encodes to the
-/// same bytes.
+/// Decodes any bytes as a batch, as they are and with a right checksum. Nothing panics or uses more memory
+/// than the limit. A decompressed payload fits the limit exactly. Uncompressed bytes that decode encode to
+/// the same bytes.
 pub fn fuzz_batch_decode(data: &[u8]) {
     decode(data);
     let Ok(batch) = Batch::parse(data) else { return };
@@ -19,7 +19,7 @@ pub fn fuzz_batch_decode(data: &[u8]) {
     if let Some(place) = mended.get_mut(CRC_AT..ATTRIBUTES_AT) {
         place.copy_from_slice(&crc.to_be_bytes());
     }
-    let batch = Batch::parse(&mended).expect("the checksum is not looked at");
+    let batch = Batch::parse(&mended).expect("parsing does not check the checksum");
     assert_eq!(batch.verify_crc(), Ok(()));
     decode(&mended);
 }
@@ -47,7 +47,8 @@ fn decode(data: &[u8]) {
     }
 }
 
-/// A payload decompresses to the same bytes whenever they fit, and to nothing where they do not.
+/// Checks that a payload decompresses to the same bytes under every limit that it fits, and fails under
+/// others.
 fn check_limit(batch: &Batch<'_>) {
     let codec = batch.header().attributes.compression();
     let mut out = Vec::new();
@@ -72,13 +73,13 @@ fn encodes_to_the_same(batch: &Batch<'_>, records: &Records<'_>) {
             .headers()
             .map(|header| header.name().map(|name| Header { name, value: header.value() }))
             .collect();
-        // Names that are not UTF-8 can be read and not written.
+        // Names that are not UTF-8 can be read but not written.
         let Ok(headers) = headers else { return };
         let room = out.get_mut(at..).unwrap_or_default();
         let (key, value) = (record.key(), record.value());
         let size = encode_record(room, raw.timestamp_delta, raw.offset_delta, key, value, &headers);
-        // Numbers and attributes may take more bytes than this writer gives them; Kafka's writer
-        // gives them as many. Then the record is the same, and the bytes are fewer.
+        // Numbers and attributes may take more bytes than this writer gives them, as Kafka's writer does. The
+        // record is then the same, with fewer bytes.
         at += size.expect("no record grows");
     }
     if at < out.len() || out.iter().zip(records.bytes()).any(|(a, b)| a != b) {
@@ -89,7 +90,7 @@ fn encodes_to_the_same(batch: &Batch<'_>, records: &Records<'_>) {
     assert_eq!([&header[..], &out].concat(), batch.bytes());
 }
 
-/// Whether every number has its shortest form and every record's attributes are 0.
+/// Returns whether every number has its shortest form and every record's attributes are 0.
 fn is_canonical(records: &Records<'_>) -> bool {
     let bytes = records.bytes();
     let mut at = 0;
@@ -123,8 +124,8 @@ fn is_canonical(records: &Records<'_>) -> bool {
     true
 }
 
-/// Whether an error says that the bytes are damaged, beyond limits, or of a codec that is not built in:
-/// all that reading may say of a batch.
+/// Returns whether an error says that the bytes are damaged, beyond limits, or of a codec that is not built
+/// in. A reader may report nothing else about a batch.
 pub(super) fn is_typed(error: &crate::Error) -> bool {
     use crate::Error::{Corrupt, LimitExceeded, UnsupportedCodec};
     match error {

@@ -1,12 +1,12 @@
 use super::input::Input;
 use crate::record::{Compression, DecodeError, compress, decompress};
 
-/// What is in front of the output, which no failure may touch.
+/// The bytes before the output, which no failure may change.
 const BEFORE: &[u8] = b"before";
 
-/// A codec, a limit and any bytes, as a payload and as what is compressed. Output never exceeds the limit,
-/// is the same every time and under every limit that it fits, and a failure leaves nothing of it; what was
-/// compressed decompresses to itself.
+/// Takes a codec, a limit and any bytes, both as a payload and as input to compress. Output never exceeds the
+/// limit. It is the same every time and under every limit that it fits. A failure leaves none of it.
+/// Compressed bytes decompress to themselves.
 pub fn fuzz_decompress(data: &[u8]) {
     let mut input = Input::new(data);
     let kind = input.u8();

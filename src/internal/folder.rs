@@ -15,9 +15,9 @@ use crate::storage::{Crash, FileKind, Memory, OpenMode, Storage};
 use crate::time::{ManualClock, SeededRandom};
 use crate::types::{Timestamp, TopicPartition};
 
-/// Both checkpoint files are any bytes, or the right ones with any bits of them flipped, with right checksums
-/// or without. They are refused, or what they hold encodes and decodes to the same; the folder around them
-/// opens, or says why not, and is left as it was where no checkpoint is valid.
+/// Replaces both checkpoint files by any bytes, or by the right ones with any bits flipped, with right
+/// checksums or without. The decoder refuses them, or what they hold encodes and decodes to the same. The
+/// folder around them opens or says why not. If no checkpoint is valid, it stays as it was.
 pub fn fuzz_checkpoint_load(data: &[u8]) {
     let mut input = Input::new(data);
     let flags = input.u8();
@@ -44,9 +44,9 @@ pub fn fuzz_checkpoint_load(data: &[u8]) {
     check(&folder, valid);
 }
 
-/// A folder whose files are changed, removed, exchanged, added and turned into folders. It opens or says why
-/// not, for a reader and for a writer; a reader changes nothing, nor does a writer that finds no checkpoint;
-/// what opens can be read, in part at least, appended to, closed and opened again.
+/// Opens a folder whose files are changed, removed, exchanged, added and turned into folders. It opens for a
+/// reader and a writer, or says why not. A reader changes nothing, nor does a writer that finds no
+/// checkpoint. A folder that opens can be read at least in part, appended to, closed and opened again.
 pub fn fuzz_open_dir(data: &[u8]) {
     let mut input = Input::new(data);
     let flags = input.u8();
@@ -64,7 +64,7 @@ pub fn fuzz_open_dir(data: &[u8]) {
     check(&folder, readable);
 }
 
-/// Folders as a close and as a kill leave them: two topics, of several segments, one of them compressed,
+/// Returns a folder as a close or a kill leaves it: two topics, of several segments, one of them compressed,
 /// offsets of a group, a deleted topic, a full journal file.
 fn template(closed: bool) -> Memory {
     static FOLDERS: OnceLock<[Memory; 2]> = OnceLock::new();
@@ -112,7 +112,7 @@ fn make(closed: bool) -> Result<Memory> {
     Ok(left)
 }
 
-/// Opens, reads, appends, closes; `valid`: a checkpoint is.
+/// Opens, reads, appends and closes. `valid` says whether a checkpoint is valid.
 fn check(folder: &Memory, valid: bool) {
     let before = contents(folder);
     let storage: Arc<dyn Storage> = Arc::new(folder.clone());
@@ -187,7 +187,7 @@ fn read(mut consumer: Consumer, partition: TopicPartition) {
     }
 }
 
-/// What an opener or reader may say of a folder that is not as it was left.
+/// Returns whether a reader or opener may report this error for a changed folder.
 fn is_typed(error: &Error) -> bool {
     matches!(
         error,
@@ -228,7 +228,7 @@ fn change(folder: &Memory, input: &mut Input<'_>) {
     let Some(path) = pick(input) else { return };
     let place = usize::from(input.u16());
     let len = usize::from(input.u8());
-    // What a change cannot do, as removing a folder that is not empty, is left undone.
+    // A change that fails, such as removing a folder that is not empty, is left undone.
     let _left = match kind % 8 {
         0 | 1 => {
             let mut bytes = read_file(folder, path);
@@ -262,7 +262,7 @@ fn flipped(mut bytes: Vec<u8>, changes: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Puts a right length and checksum into what begins as a checkpoint does.
+/// Puts a right length and checksum into bytes that begin like a checkpoint.
 fn mend(bytes: &mut [u8]) {
     const LENGTH_AT: usize = 36;
     const CRC_AT: usize = 40;
@@ -288,7 +288,7 @@ fn replace(folder: &Memory, path: &Path, bytes: &[u8]) {
     file.write_at(bytes, 0).expect("memory");
 }
 
-/// All files with their bytes, but for the lock.
+/// Returns all files with their bytes, except the lock.
 fn contents(folder: &Memory) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
     let mut dirs = vec![PathBuf::new()];

@@ -2,8 +2,8 @@ use super::input::Input;
 use crate::engine::CheckpointImage;
 use crate::group::{OffsetCommit, decode_image, encode_image, image_crc};
 
-/// Any bytes are an offset file, a checkpoint file and the section of a commit, as they are and with
-/// right checksums. They are refused, or what they hold encodes to the same bytes.
+/// Takes any bytes as an offset file, a checkpoint file and the section of a commit, as they are and with
+/// right checksums. The decoder refuses them, or what they hold encodes to the same bytes.
 pub fn fuzz_offsets_load(data: &[u8]) {
     let mut input = Input::new(data);
     let kind = input.u8();
@@ -34,11 +34,11 @@ pub fn fuzz_offsets_load(data: &[u8]) {
     }
 }
 
-/// Where the body of a checkpoint begins.
+/// The position where the body of a checkpoint begins.
 const CHECKPOINT_BODY: usize = 44;
 
-/// The bytes with a right length of `width` bytes at `length_at`, and what `seal` puts behind it; the body
-/// begins at `body_at`.
+/// Returns the bytes with a right length of `width` bytes at `length_at`, and with the fields that `seal`
+/// appends. The body begins at `body_at`.
 fn mended(
     bytes: &[u8],
     length_at: usize,
@@ -59,7 +59,7 @@ fn offsets(bytes: &[u8]) {
     let Ok(decoded) = decode_image(bytes) else { return };
     assert_eq!(Some(decoded.crc), image_crc(bytes));
     let encoded = encode_image(&decoded.offsets, decoded.directory_id, decoded.generation);
-    // What lies behind the image means nothing.
+    // The bytes behind the image mean nothing.
     assert_eq!(Some(encoded.as_slice()), bytes.get(..encoded.len()));
 }
 
@@ -70,7 +70,7 @@ fn checkpoint(bytes: &[u8]) {
     if bytes.get(11) != Some(&3) {
         return;
     }
-    // One state has one form, but for sections that may be skipped and are not known.
+    // Each state has one form, apart from unknown sections that may be skipped.
     let length = |at: usize| {
         let length = bytes.get(at..).and_then(|rest| rest.first_chunk().copied());
         u32::from_be_bytes(length.expect("it was decoded")) as usize

@@ -7,12 +7,12 @@ use crate::types::Timestamp;
 
 const BASE: i64 = 5000;
 const LIMITS: FetchLimits = FetchLimits { records: 1, bytes: usize::MAX };
-/// Timestamps lie below it.
+/// All timestamps lie below it.
 const TIMES: i64 = 64;
 
-/// Index files of any bytes stand beside a valid log. Every offset is found as by a scan of all records,
-/// and so is every timestamp, unless a time entry that names a batch truly is false of those before it
-/// (S4): the index is a cache that is checked against the batch it names (S5), not against all.
+/// Puts index files of any bytes beside a valid log. Every offset is found as by a scan of all records. So is
+/// every timestamp, unless a time entry matches its own batch but is false of earlier ones (S4). The index is
+/// a cache that a reader checks against the batch it names (S5), not against all.
 pub fn fuzz_index_load(data: &[u8]) {
     let mut input = Input::new(data);
     let flags = input.u8();
@@ -64,7 +64,7 @@ pub fn fuzz_index_load(data: &[u8]) {
     }
 }
 
-/// A log of small batches, and the timestamps of its records in order of their offsets.
+/// Builds a log of small batches. Also returns the timestamps of its records in order of their offsets.
 fn log_of(input: &mut Input<'_>) -> (Vec<u8>, Vec<i64>) {
     let (mut log, mut times) = (Vec::new(), Vec::new());
     for _ in 0..input.u8() % 24 {
@@ -95,7 +95,7 @@ fn log_of(input: &mut Input<'_>) -> (Vec<u8>, Vec<i64>) {
     (log, times)
 }
 
-/// The right bytes with those of the input added, or the input instead of them.
+/// Returns the right bytes mixed with those of the input, or the input instead of them.
 fn changed(right: Vec<u8>, input: &[u8], mix: bool) -> Vec<u8> {
     if !mix {
         return input.to_vec();
@@ -111,7 +111,7 @@ fn changed(right: Vec<u8>, input: &[u8], mix: bool) -> Vec<u8> {
     out
 }
 
-/// Whether every entry that names a batch by its last offset and timestamp is true of all before it.
+/// Returns whether every entry that matches its batch is true of all batches before it.
 fn is_sound(timeindex: &[u8], log: &[u8]) -> bool {
     let batches: Vec<(i64, i64)> = Walk::new(log, BASE)
         .map(|(_, batch)| (batch.header().last_offset(), batch.header().max_timestamp))

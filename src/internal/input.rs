@@ -1,6 +1,6 @@
-//! Choices and bytes out of a fuzzer's input.
+//! Choices and bytes from a fuzzer's input.
 
-/// Reads an input from the front. When it is used up every choice is 0.
+/// Reads an input from the front. Once it is used up, every choice is 0.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Input<'a> {
     pub(super) rest: &'a [u8],
@@ -21,7 +21,7 @@ impl<'a> Input<'a> {
         u16::from_be_bytes([self.u8(), self.u8()])
     }
 
-    /// At most `len` bytes.
+    /// Returns at most `len` bytes.
     pub(super) fn bytes(&mut self, len: usize) -> &'a [u8] {
         let (bytes, rest) = self.rest.split_at(len.min(self.rest.len()));
         self.rest = rest;

@@ -11,7 +11,7 @@ use crate::time::{ManualClock, SeededRandom};
 use crate::types::{Lsn, Timestamp};
 
 const DIRECTORY: [u8; 16] = [3; 16];
-/// Where the frames of a file begin.
+/// The position where the frames of a file begin.
 const FRAMES: u64 = 4096;
 const FRAME_HEADER: u64 = 32;
 
@@ -21,16 +21,15 @@ struct Written {
     lsn: Lsn,
     end: Lsn,
     payload: Vec<u8>,
-    /// What was known as synced when it was written.
+    /// The position known as synced when the frame was written.
     known_synced: Lsn,
 }
 
 type Found = Vec<(Lsn, Lsn, Vec<u8>)>;
 
-/// A journal is written as the input says, then its files are changed as the rest of it says. Replay gives
-/// a prefix of what was written, or a typed error, twice the same; where only frames were changed, nothing
-/// is lost silently that an unchanged frame knows to be synced. The journal that goes on behind it is read
-/// back.
+/// Writes a journal and then changes its files, as the input says. Replay gives a prefix of the written
+/// frames or a typed error, and the same twice. If only frames were changed, replay silently loses nothing
+/// that an unchanged frame knows to be synced. A journal that continues behind it is read back.
 pub fn fuzz_journal_replay(data: &[u8]) {
     let mut input = Input::new(data);
     let mut script = Script::new(data, input.u8());
@@ -65,9 +64,9 @@ struct Script {
     journal: Arc<Journal>,
     config: JournalConfig,
     random: Arc<SeededRandom>,
-    /// The state at this position is in a checkpoint.
+    /// A checkpoint holds the state at this position.
     from: Lsn,
-    /// What was written since.
+    /// The frames written since.
     written: Vec<Written>,
 }
 
@@ -83,7 +82,8 @@ impl Script {
             background: false,
         };
         let storage = Memory::new();
-        // No input can know the salts of the files that it changes.
+        // The salts depend on the whole input, so no input can contain the salts of the files that it
+        // changes.
         let random = Arc::new(SeededRandom::new(u64::from(crc32fast::hash(data))));
         let start = Start { min_sequence: 1, ..Start::default() };
         let journal = open(&storage, &config, &random, &start).expect("memory");
@@ -95,7 +95,7 @@ impl Script {
         let journal = &self.journal;
         match input.u8() % 8 {
             0..=3 => self.append(usize::from(input.u16()) % 12_000),
-            // Nobody would end a wait for what is held.
+            // Nothing would end a wait while the journal is held.
             4 if !journal.is_held() => {
                 journal.wait_synced(journal.end(), None).expect("memory");
             }
@@ -135,7 +135,7 @@ impl Script {
         Ok((found, replayed))
     }
 
-    /// As after a kill: without a close.
+    /// Reopens without a close, as after a kill.
     fn reopen(&mut self) {
         let (found, replayed) = self.replay().expect("nothing is damaged");
         assert_eq!(found, frames_of(&self.written));
@@ -157,14 +157,14 @@ impl Script {
             let promised = self.written.iter().filter(|frame| frame.end <= known).count();
             assert!(found.len() >= promised, "{} of {promised} synced frames", found.len());
         }
-        // The next opening goes on there, and what it writes follows what was found.
+        // The next open continues there, and its frames follow the frames found.
         let start = Start::after(replayed);
         let Ok(journal) = open(&self.storage, &self.config, &self.random, &start) else { return };
         self.journal = journal;
         self.written.truncate(found.len());
         self.append(100);
         self.journal.close().expect("memory");
-        let (again, _) = self.replay().expect("what was damaged is behind the end");
+        let (again, _) = self.replay().expect("the damage is behind the end");
         assert_eq!(again, frames_of(&self.written));
     }
 }
@@ -192,7 +192,7 @@ struct Change {
     bytes: Range<u64>,
 }
 
-/// Whether the header of a frame was changed.
+/// Returns whether the header of a frame was changed.
 fn touched(frame: &Written, changes: &[Change]) -> bool {
     let begin = u64::from(frame.lsn.position());
     changes.iter().any(|change| {
@@ -202,7 +202,7 @@ fn touched(frame: &Written, changes: &[Change]) -> bool {
     })
 }
 
-/// Flips, zeroes, writes or copies bytes of the files.
+/// Flips, zeroes, overwrites or copies bytes of the files.
 fn change(storage: &Memory, input: &mut Input<'_>) -> Vec<Change> {
     let folder = Path::new("journal");
     let names = storage.list(folder).expect("it is there");
@@ -222,7 +222,7 @@ fn change(storage: &Memory, input: &mut Input<'_>) -> Vec<Change> {
             1 => vec![0; len * 16],
             2 => input.bytes(len).to_vec(),
             _ => {
-                // Frames of the file itself, elsewhere.
+                // Copies frames of the same file to another place.
                 let from = usize::from(input.u16()) % all.len();
                 all[from..(from + len * 16).min(all.len())].to_vec()
             }

@@ -1,7 +1,7 @@
-//! The bodies of the fuzz targets in `fuzz/`: each takes any bytes and panics where an invariant does not
-//! hold. Private parts of the crate are in reach here, and a target is a few lines.
+//! The bodies of the fuzz targets in `fuzz/`. Each takes any bytes and panics if an invariant does not hold.
+//! Private parts of the crate are accessible here, so a target is a few lines.
 //!
-//! Checksums would keep a fuzzer from everything behind them, so most bodies can put right ones in.
+//! Checksums would keep a fuzzer out of everything behind them, so most bodies can put right ones in.
 
 #![allow(clippy::panic, reason = "an invariant that does not hold ends the run")]
 
@@ -31,16 +31,16 @@ pub use segment::fuzz_segment_recover;
 
 #[cfg(test)]
 mod tests {
-    //! The seeds of `fuzz/corpus`, and inputs that once failed, kept as tests that run everywhere.
+    //! Runs the seeds of `fuzz/corpus` and inputs that once failed, as tests that run everywhere.
 
     use std::path::Path;
 
     fn run_all(target: &str, body: fn(&[u8])) {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-        // A packaged crate comes without them.
+        // A packaged crate does not contain the seeds.
         for entry in std::fs::read_dir(folder).into_iter().flatten() {
             let path = entry.unwrap().path();
-            #[expect(clippy::disallowed_methods, reason = "seeds are no files of the engine")]
+            #[expect(clippy::disallowed_methods, reason = "seeds are not files of the engine")]
             body(&std::fs::read(path).unwrap());
         }
     }

@@ -9,9 +9,9 @@ const BASE_OFFSET: i64 = 5000;
 /// A record as it was sealed or read: offset, timestamp, key, value, headers.
 type Plain = (i64, i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<(Vec<u8>, Option<Vec<u8>>)>);
 
-/// A batch is made as the input says and then damaged as the rest of it says: up to three bits, a burst of
-/// up to 32, or its end. Checksum, header and chain refuse it, or the records are the same: whatever a CRC-32C
-/// finds for sure is found (the checksum does not cover base offset, length, epoch and magic).
+/// Makes a batch and damages it, as the input says: up to three bits, a burst of up to 32, or its end.
+/// Checksum, header and chain refuse it, or the records are the same. A CRC-32C always finds such damage, but
+/// it does not cover base offset, length, epoch and magic.
 pub fn fuzz_batch_mutate(data: &[u8]) {
     let mut input = Input::new(data);
     let (sealed, records) = batch(&mut input);
@@ -87,7 +87,7 @@ fn damage(input: &mut Input<'_>, mut batch: Vec<u8>) -> Vec<u8> {
     batch
 }
 
-/// What a reader that expects `BASE_OFFSET` delivers of the bytes.
+/// Returns the records that a reader gets which expects `BASE_OFFSET`.
 fn read(bytes: &[u8]) -> Option<Vec<Plain>> {
     let batch = Batch::parse(bytes).ok()?;
     if batch.verify_crc().is_err() || batch.header().base_offset != BASE_OFFSET {

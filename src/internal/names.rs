@@ -4,9 +4,8 @@ use super::input::Input;
 use crate::segment::{deleted_folder_name, file_name, folder_name, parse_file_name};
 use crate::types::{TopicId, check_group_name, check_topic_name, fold};
 
-/// Any bytes are two names. A topic's name is valid exactly where rule F29 says so, and makes folders that
-/// lie inside the root and that no other topic's name makes; a file name that is recognised is the one that
-/// would be written.
+/// Takes any bytes as two names. A topic name is valid exactly if rule F29 allows it. Its folders lie inside
+/// the root, and no other topic name makes the same ones. Writing a recognised file name gives the same name.
 pub fn fuzz_names(data: &[u8]) {
     let mut input = Input::new(data);
     let partition = u32::from(input.u16());
@@ -35,19 +34,19 @@ fn folders(first: &str, second: &str, partition: u32) {
         let mut parts = Path::new(&folder).components();
         assert!(matches!(parts.next(), Some(Component::Normal(_))) && parts.next().is_none());
         assert!(folder.len() <= 255 && folder.is_ascii());
-        assert_eq!(parse_file_name(&folder), None, "a folder is no file of a segment");
+        assert_eq!(parse_file_name(&folder), None, "the name of a folder is not that of a segment file");
     }
     let [of_first, deleted] = folders(first);
     let [of_second, other_deleted] = folders(second);
     assert_ne!(of_first, other_deleted);
     assert_ne!(of_second, deleted);
-    // Where case is folded, names that do not fold alike have folders of their own, too.
+    // If case is folded, names that do not fold alike still have folders of their own.
     if fold(first) != fold(second) {
         assert_ne!(of_first.to_ascii_lowercase(), of_second.to_ascii_lowercase());
     }
 }
 
-/// F29, said once more: 1 to 249 of `[A-Za-z0-9._-]`, not `.` or `..`, and no device of Windows.
+/// F29, implemented a second time: 1 to 249 of `[A-Za-z0-9._-]`, not `.` or `..`, and no device of Windows.
 fn is_topic_name(name: &str) -> bool {
     const DEVICES: [&str; 4] = ["con", "prn", "aux", "nul"];
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '_' || c == '-';

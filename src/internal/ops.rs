@@ -16,8 +16,8 @@ const TOPICS: [&str; 2] = ["a", "b"];
 const GROUP: &str = "g";
 const STEPS_MAX: usize = 80;
 
-/// Operations as the input says, crashes, failing calls and full disks among them, beside a model: what is
-/// found after each crash is what a prefix of the changes made, and all that was promised is in it.
+/// Runs operations beside a model, with crashes, failing calls and full disks among them. After each crash,
+/// the folder holds what a prefix of the changes made, and all that was promised is in it.
 pub fn fuzz_ops_vs_model(data: &[u8]) {
     let mut input = Input::new(data);
     let mut world = World::new(input.u8(), data.len() as u64);
@@ -40,12 +40,12 @@ enum Change {
     Delete(usize),
     /// Records of a topic, each with its partition and number.
     Append(usize, Vec<(u32, u64)>),
-    /// The records of a partition below an offset go.
+    /// Deletes the records of a partition below an offset.
     DeleteRecords(usize, u32, usize),
     Commit(usize, u32, i64),
 }
 
-/// Topics with the numbers of their records, and offsets.
+/// Topics with the numbers of their records, and committed offsets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct State {
     topics: BTreeMap<usize, Vec<Vec<u64>>>,
@@ -90,7 +90,7 @@ impl State {
     }
 }
 
-/// What stands for a record that was deleted; numbers begin at 1.
+/// Stands for a deleted record; numbers begin at 1.
 const GONE: u64 = 0;
 
 struct World {
@@ -99,7 +99,7 @@ struct World {
     broker: Option<Broker>,
     random: SeededRandom,
     changes: Vec<Change>,
-    /// So many survive a kill, and so many power loss.
+    /// The number of changes that survive a kill, and the number that survive power loss.
     written: usize,
     synced: usize,
     numbers: u64,
@@ -126,7 +126,7 @@ impl World {
         world
     }
 
-    /// Opens the folder; what is there must be what a prefix of the changes made.
+    /// Opens the folder. It must hold what a prefix of the changes made.
     fn open(&mut self) {
         for _ in 0..4 {
             let config = BrokerConfig::new()
@@ -145,7 +145,7 @@ impl World {
                     let found = found.unwrap_or_else(|| panic!("{self:?} shows {seen:?}"));
                     self.changes.truncate(found);
                     self.written = found;
-                    // On a full disk the recovery checkpoint comes later, and nothing more is safe before.
+                    // On a full disk the recovery checkpoint comes later, and nothing more is safe before it.
                     let settled = broker.health().is_ok();
                     assert!(settled || self.troubled, "{}", broker.health());
                     self.synced = if settled { found } else { self.synced.min(found) };
@@ -164,7 +164,7 @@ impl World {
     }
 
     fn crash(&mut self, kind: Crash) {
-        // Nothing more is written by what is dropped.
+        // Handles that are dropped now write nothing more.
         self.memory.crash_at(self.memory.ops() + 1);
         drop(self.memory.sync_dir(std::path::Path::new("")));
         self.broker = None;
@@ -222,7 +222,8 @@ impl World {
         }
     }
 
-    /// Tries what changes nothing; everything acknowledged before is `Synced` if it succeeds.
+    /// Makes a call that changes nothing. If it succeeds and `syncs`, everything acknowledged before is
+    /// `Synced`.
     fn call(&mut self, syncs: bool, call: impl FnOnce(&Broker) -> Result<()>) {
         let Some(broker) = &self.broker else { return };
         match call(broker) {
@@ -233,7 +234,7 @@ impl World {
         }
     }
 
-    /// Notes a change and tries it; whether it was acknowledged.
+    /// Records a change and tries it. Updates the model by whether it was acknowledged.
     fn change(&mut self, change: Change, synced: bool, call: impl FnOnce(&Broker) -> Result<()>) {
         let Some(broker) = &self.broker else { return };
         self.changes.push(change);
@@ -302,7 +303,7 @@ impl World {
         }
     }
 
-    /// Deletes the records of a partition below an offset; every other time all of them.
+    /// Deletes the records of a partition below an offset, and every other time all of them.
     fn delete_records(&mut self, topic: usize, partition: u32, before: usize) {
         let Some(partition) = self.partition(topic, partition) else { return };
         let end = State::of(&self.changes).topics[&topic][partition as usize].len();
@@ -313,15 +314,15 @@ impl World {
         });
     }
 
-    /// What is seen must be what all changes made, but for one whose outcome is not known.
+    /// Checks that the folder holds what all changes made, except one whose outcome is unknown.
     fn look(&mut self) {
         let Some(broker) = &self.broker else { return };
-        let seen = observe(broker).expect("reading goes on");
+        let seen = observe(broker).expect("reading continues");
         let shows = |count: usize| State::of(&self.changes[..count]) == seen;
         assert!((self.written..=self.changes.len()).any(shows), "{self:?} shows {seen:?}");
     }
 
-    /// The partition, or the topic's only one, if the topic is surely there.
+    /// Returns the partition, or the topic's only one, if the topic certainly exists.
     fn partition(&self, topic: usize, partition: u32) -> Option<u32> {
         if !self.is_settled() {
             return None;

@@ -16,7 +16,7 @@ pub(super) const FOLDER: &str = "t-0";
 /// A record as it was delivered: offset, key, value.
 pub(super) type Delivered = (i64, Option<Vec<u8>>, Option<Vec<u8>>);
 
-/// A storage that holds the folder of a partition.
+/// Creates a storage that holds the folder of a partition.
 pub(super) fn storage() -> Memory {
     let storage = Memory::new();
     storage.create_dir(Path::new(FOLDER)).expect("memory");
@@ -38,7 +38,7 @@ fn topic_id() -> TopicId {
     TopicId::from_bytes([7; 16])
 }
 
-/// The partition as a checkpoint knows it.
+/// Restores the partition as a checkpoint knows it.
 pub(super) fn restore(
     storage: &Memory,
     segment: SegmentImage,
@@ -61,7 +61,7 @@ pub(super) fn restore(
     Log::restore(identity, Arc::new(shared), &image)
 }
 
-/// Everything from `from` on, and the error that ended it before the end.
+/// Reads all records from `from` on. Also returns the error that ended it before the end.
 pub(super) fn read(
     log: &Log,
     from: i64,

@@ -12,10 +12,10 @@ use crate::types::Epoch;
 const WHOLE: FetchLimits = FetchLimits { records: usize::MAX, bytes: usize::MAX };
 const SMALL: FetchLimits = FetchLimits { records: 3, bytes: 64 };
 
-/// Any bytes are a segment's file, any length of it is the hard one. The walk gives a valid prefix, twice
-/// the same. A partition over the file cuts it to the hard length, and delivers the records of the valid
-/// batches in front of the first damaged one, and then its damage: nothing more, nothing less, in one step
-/// or in many. Whoever seeks behind the range of each damage gets to the end.
+/// Takes any bytes as a segment's file, with any part of its length known as durable. The walk gives a valid
+/// prefix, twice the same. A partition over the file cuts it to the durable length. It delivers the records
+/// of the valid batches before the first damaged one, and then the damage: nothing more, nothing less, in one
+/// step or in many. A reader that seeks behind the range of each damage reaches the end.
 pub fn fuzz_segment_recover(data: &[u8]) {
     let mut input = Input::new(data);
     let flags = input.u8();
@@ -87,7 +87,7 @@ fn check_partition(log: &[u8], base: i64, hard: u64) {
             epochs.push((header.leader_epoch, header.base_offset));
         }
     }
-    // A checkpoint knows of a record in bytes that hold none any more.
+    // A checkpoint may know of a record in bytes that hold none any more.
     let damaged = i64::from(walk.position() < hard);
     let end_offset = walk.next_offset().saturating_add(damaged);
     let image = SegmentImage {
@@ -121,15 +121,15 @@ fn check_partition(log: &[u8], base: i64, hard: u64) {
     }
 }
 
-/// Seeks behind the range of each damage, `most` times at most.
+/// Seeks behind the range of each damage, at most `most` times.
 fn check_progress(partition: &crate::log::Log, base: i64, most: usize) {
     let mut from = base;
     for _ in 0..=most {
         let (records, error) = read(partition, from, WHOLE);
         let reached = records.last().map_or(from, |(offset, ..)| offset + 1);
-        // A batch that this build cannot read is no damage, and has no range.
+        // A batch that this build cannot read is not damage, and has no range.
         let Some(crate::Error::Corrupt(damage)) = error else { return };
-        let (first, last) = damage.offsets.expect("damage is told with its offsets");
+        let (first, last) = damage.offsets.expect("damage is reported with its offsets");
         assert!(first <= last && reached <= last.saturating_add(1), "{damage}");
         assert!(last >= from, "{damage} does not hold {from}");
         from = last.saturating_add(1);
@@ -140,9 +140,9 @@ fn check_progress(partition: &crate::log::Log, base: i64, most: usize) {
     panic!("no end of damage");
 }
 
-/// What a segment's bytes must give.
+/// The expected result for a segment's bytes.
 struct Expected {
-    /// The records in front of the first batch that is damaged, or whose epoch goes back.
+    /// The records before the first batch that is damaged or whose epoch decreases.
     sound: Vec<Delivered>,
     /// Whether there is no such batch.
     clean: bool,
@@ -169,7 +169,7 @@ fn expected(log: &[u8], base: i64) -> Expected {
     Expected { sound, clean }
 }
 
-/// The records of a whole batch.
+/// Returns the records of a whole batch.
 fn records(batch: &Batch<'_>) -> Vec<Delivered> {
     let records = batch.records(DEFAULT_MAX_DECOMPRESSED_BYTES).expect("the batch is whole");
     let field = |field: Option<&[u8]>| field.map(<[u8]>::to_vec);
