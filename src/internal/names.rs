@@ -34,7 +34,11 @@ fn folders(first: &str, second: &str, partition: u32) {
         let mut parts = Path::new(&folder).components();
         assert!(matches!(parts.next(), Some(Component::Normal(_))) && parts.next().is_none());
         assert!(folder.len() <= 255 && folder.is_ascii());
-        assert_eq!(parse_file_name(&folder), None, "the name of a folder is not that of a segment file");
+        assert_eq!(
+            parse_file_name(&folder),
+            None,
+            "the name of a folder is not that of a segment file"
+        );
     }
     let [of_first, deleted] = folders(first);
     let [of_second, other_deleted] = folders(second);

@@ -1,4 +1,4 @@
-//! Looking after groups from outside.
+//! Managing groups from outside.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn send(broker: &Broker, topic: &str, values: &[&str]) {
     }
 }
 
-/// What a group has committed for the first partition of a topic.
+/// Returns the offset that a group has committed for the first partition of a topic.
 fn committed(admin: &Admin, group: &str, topic: &str) -> Option<i64> {
     let group = admin.describe_group(group).ok()?;
     group.offsets.iter().find(|row| row.partition == tp(topic, 0))?.committed
@@ -58,7 +58,7 @@ fn a_description_names_members_offsets_and_lag() {
     assert_eq!(first.member.as_deref(), Some(member_of.id.as_str()));
     assert_eq!((second.lag, second.time_lag), (0, Some(Duration::ZERO)));
 
-    // A record from the future has waited for no time.
+    // A record with a future timestamp has waited for no time.
     let future = Timestamp::from_millis(1_900_000_000_000);
     drain(&mut member);
     member.commit().unwrap();
@@ -86,11 +86,11 @@ fn a_group_with_members_is_not_changed_from_outside() {
     ] {
         assert!(matches!(refused(result), Error::GroupNotEmpty { group } if group == "g"));
     }
-    // A plan changes nothing, so it may be made.
+    // A plan changes nothing, so it is allowed.
     assert_eq!(admin.plan_reset("g", &topic("t"), ResetTo::Latest).unwrap()[0].target, 3);
     assert_eq!(committed(&admin, "g", "t"), Some(1));
 
-    // One that was silent for too long is no member any more.
+    // A member that was silent for too long is no longer a member.
     world.clock.advance(Duration::from_mins(6));
     admin.reset_offsets("g", &topic("t"), ResetTo::Latest).unwrap();
     assert_eq!(committed(&admin, "g", "t"), Some(3));

@@ -62,7 +62,7 @@ fn settings_survive_kills_and_checkpoints() {
     admin.alter_topic("t", [("segment.bytes", "5000"), ("segment.ms", "60000")]).unwrap();
     admin.add_partitions("t", 3).unwrap();
     broker.producer().unwrap().send(Record::to("t").partition(2).value("new")).unwrap();
-    // Replayed from the journal, then read from the checkpoint that closing wrote.
+    // Replayed from the journal first, then read from the checkpoint that the close wrote.
     let killed = World {
         storage: world
             .storage
@@ -129,7 +129,7 @@ fn new_partitions_are_written_to_and_read_at_once() {
         members.push(member);
     }
     send();
-    // The producer has the topic in mind as it was.
+    // The producer remembers the old state of the topic.
     broker.admin().add_partitions("t", 4).unwrap();
     send();
     producer.send_all((0..4).map(|p| Record::to("t").partition(p).value("v"))).unwrap();
@@ -168,7 +168,7 @@ fn of_a_setting_that_is_given_twice_the_last_value_counts_and_all_must_be_valid(
     assert!(config.contains(&("segment.bytes", "8192".to_owned())), "{config:?}");
     let error = refused(admin.alter_topic("t", [("segment.ms", "x"), ("segment.ms", "9000")]));
     assert!(matches!(error, Error::InvalidConfig { key: "segment.ms", .. }), "{error}");
-    // The first that is not allowed ends it, though more would follow.
+    // The first invalid setting ends the check, although more would follow.
     let endless = std::iter::repeat(("no.such.key", "1"));
     assert!(matches!(refused(admin.alter_topic("t", endless)), Error::InvalidConfig { .. }));
 }

@@ -13,10 +13,10 @@ use crate::world::{
     AT_ONCE, LONG, Owned, World, all, committed_offset, drain, owned, reader, refused, tp, values,
 };
 
-/// A step of the life of a partition.
+/// A step in the life of a partition.
 #[derive(Debug, Clone)]
 enum Step {
-    /// Sends records of these value lengths, stamped by these times.
+    /// Sends records with values of these lengths and with these timestamps.
     Send(Vec<(u16, u16)>),
     SendAll(Vec<(u16, u16)>),
     Checkpoint,
@@ -48,7 +48,7 @@ fn topic_config() -> impl Strategy<Value = TopicConfig> {
     })
 }
 
-/// Reads from every offset and every time, and compares with what was sent.
+/// Reads from every offset and every timestamp, and compares the result with what was sent.
 fn check_reads(broker: &Broker, model: &[Owned], max_poll_records: usize) {
     let partition = tp("t", 0);
     let config = ConsumerConfig::new().max_poll_records(max_poll_records);
@@ -132,7 +132,7 @@ proptest! {
     }
 }
 
-/// A topic of several segments with two index entries and more in each, closed.
+/// Creates and closes a topic of several segments with at least two index entries in each.
 fn stored() -> (World, Vec<Owned>) {
     let world = World::new().batch_size(1024);
     let broker = world.open();
@@ -434,7 +434,7 @@ fn a_reader_beside_a_sender_sees_every_record_once_and_in_order() {
     });
 }
 
-/// What was committed since, by whomever, does not make a position committed.
+/// A position does not count as committed because another commit came later.
 #[test]
 fn commit_commits_the_position_whatever_was_committed_after_it() {
     let broker = World::new().open();

@@ -1,4 +1,4 @@
-//! Damage and what looks like it: what `verify` finds and mends, and what a reader beside a writer is told.
+//! Damage and its look-alikes: what `verify` finds and repairs, and what a reader beside a writer gets.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ fn send(broker: &Broker, from: usize, to: usize) {
     }
 }
 
-/// Topic `t` of one partition, in some segments of more than one block each.
+/// Creates topic `t` with one partition, in some segments of more than one block each.
 fn filled(world: &World) -> Broker {
     let broker = world.open();
     broker.create_topic("t", TopicConfig::new().segment_bytes(150_000)).unwrap();
@@ -89,7 +89,7 @@ fn nothing_is_missed_that_is_not_written_yet() {
     let killed = copy(&storage);
     drop(broker);
     assert!(verify(&killed).is_empty(), "after a kill: {:?}", verify(&killed));
-    // Opened and closed again, with nothing sent: all that belongs there is there.
+    // After another open and close without a send, every file that belongs there exists.
     let world = World::on(killed.clone());
     world.open().close().unwrap();
     assert!(verify(&killed).is_empty(), "after the next close: {:?}", verify(&killed));
@@ -128,7 +128,7 @@ fn what_nothing_refers_to_is_found_and_only_what_is_ours_is_removed() {
     assert!(left.iter().all(|finding| finding.kind == FindingKind::Foreign), "{left:?}");
 }
 
-/// A reader's view of a folder, and a consumer of it at offset 0.
+/// Opens a reader of a folder, and a consumer of it at offset 0.
 fn beside(world: &World) -> (ReadOnlyBroker, grouplog::Consumer) {
     let beside = Broker::open_storage_read_only(Arc::new(world.storage.clone())).unwrap();
     let mut reader = beside.consumer().unwrap();
@@ -145,7 +145,7 @@ fn small_segments(world: &World) -> Broker {
     broker
 }
 
-/// The files are gone because the writer deleted the records: that is out of range, no damage.
+/// The files are missing because the writer deleted the records: out of range, not damage.
 #[test]
 fn a_reader_that_deletions_overtook_goes_on_where_the_log_begins_by_now() {
     let world = World::new().batch_size(1024);
@@ -153,10 +153,10 @@ fn a_reader_that_deletions_overtook_goes_on_where_the_log_begins_by_now() {
     let (beside, mut reader) = beside(&world);
     broker.admin().delete_records(&tp("t", 0), 23).unwrap();
     broker.checkpoint().unwrap();
-    // By time, too.
+    // The same by time.
     let found = beside.offset_for_time(&tp("t", 0), Timestamp::from_millis(1_005)).unwrap();
     assert_eq!(found, Some((23, Timestamp::from_millis(1_023))));
-    // `auto.offset.reset` decides, as beside a live log: the default is the first record there is.
+    // `auto.offset.reset` decides, as with a live log. The default is the first record that exists.
     let offsets: Vec<_> = drain(&mut reader).iter().map(|record| record.offset).collect();
     assert_eq!(offsets, (23..40).collect::<Vec<_>>());
     assert_eq!(beside.log_bounds(&tp("t", 0)).unwrap(), (23, 40));
@@ -177,7 +177,7 @@ fn a_reader_whose_whole_view_was_deleted_is_at_its_end() {
 }
 
 #[test]
-fn a_reader_whose_topic_was_deleted_is_told_so() {
+fn a_reader_whose_topic_was_deleted_gets_unknown_topic() {
     for again in [false, true] {
         let world = World::new().batch_size(1024);
         let broker = small_segments(&world);
@@ -194,7 +194,7 @@ fn a_reader_whose_topic_was_deleted_is_told_so() {
     }
 }
 
-/// What is damaged and not deleted is told as damage still.
+/// Damage that is not a deletion is still reported as damage.
 #[test]
 fn a_missing_segment_is_missing_to_a_reader_beside_the_writer_too() {
     let world = World::new().batch_size(1024);

@@ -1,4 +1,4 @@
-//! Records that are deleted from the front of a partition.
+//! Deleting records from the front of a partition.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use grouplog::{
 
 use crate::world::{World, all, drain, reader, refused, tp};
 
-/// Records of half a kilobyte each, a few to a segment.
+/// Sends records of half a kilobyte each, a few to a segment.
 fn filled(world: &World, count: usize) -> Broker {
     let broker = world.open();
     broker.create_topic("t", TopicConfig::new().segment_bytes(2048)).unwrap();
@@ -35,21 +35,21 @@ fn is_log(name: &str) -> bool {
     Path::new(name).extension().is_some_and(|extension| extension == "log")
 }
 
-/// The segment files that there are.
+/// Returns the segment files of the partition.
 fn files(world: &World) -> Vec<String> {
     let names = world.storage.list(Path::new("t-0")).unwrap();
     names.into_iter().map(|entry| entry.name).filter(|name| is_log(name)).collect()
 }
 
 #[test]
-fn what_is_deleted_is_gone_for_good_and_its_files_too() {
+fn deleted_records_and_their_files_stay_deleted() {
     let world = World::new().batch_size(1024);
     let broker = filled(&world, 40);
     let admin = broker.admin();
     broker.checkpoint().unwrap();
     let before = files(&world).len();
     assert!(before > 8, "{before}");
-    // Readers keep what they have.
+    // Readers keep the records that they hold.
     let mut early = reader(&broker, "t", 1);
     let held = early.poll(Duration::ZERO).unwrap();
     assert_eq!(admin.delete_records(&tp("t", 0), 23).unwrap(), 23);
@@ -59,7 +59,7 @@ fn what_is_deleted_is_gone_for_good_and_its_files_too() {
     broker.checkpoint().unwrap();
     assert!(files(&world).len() < before / 2 + 2, "{:?}", files(&world));
 
-    // Less, or the same, changes nothing; beyond the end is refused.
+    // The same or a lower offset changes nothing; an offset beyond the end is refused.
     assert_eq!(admin.delete_records(&tp("t", 0), 5).unwrap(), 23);
     assert_eq!(admin.delete_records(&tp("t", 0), -1).unwrap(), 23);
     let beyond = refused(admin.delete_records(&tp("t", 0), 41));
@@ -69,7 +69,7 @@ fn what_is_deleted_is_gone_for_good_and_its_files_too() {
         Error::UnknownPartition { .. }
     ));
 
-    // All of it, and on from there.
+    // Deletes all records, then appends more.
     assert_eq!(admin.delete_records(&tp("t", 0), 40).unwrap(), 40);
     assert!(offsets(&broker).is_empty());
     send(&broker, 40, 43);
@@ -85,7 +85,7 @@ fn log_name(base_offset: i64) -> String {
     format!("{base_offset:020}.log")
 }
 
-/// Bytes of all files of the partition but for the text that says whose folder it is.
+/// Returns the bytes of all files of the partition, except the text that names its topic.
 fn bytes(world: &World) -> u64 {
     let entries = world.storage.list(Path::new("t-0")).unwrap();
     let names = entries.into_iter().map(|entry| entry.name);
@@ -116,7 +116,7 @@ fn a_partition_whose_records_are_all_deleted_keeps_no_bytes() {
             broker.close().unwrap();
             broker = world.open();
         }
-        // An empty log that does not begin at 0 is one to read from, to append to and to close.
+        // An empty log that does not begin at 0 can be read, appended to and closed.
         let mut early = reader(&broker, "t", 1);
         assert!(early.poll(Duration::ZERO).unwrap().is_empty());
         send(&broker, 40, 42);
@@ -138,7 +138,7 @@ fn a_batch_behind_a_deleted_segment_begins_a_new_one() {
     send(&broker, 0, 4);
     broker.checkpoint().unwrap();
     broker.admin().delete_records(&tp("t", 0), 4).unwrap();
-    // Appended before the next checkpoint, and written out by it.
+    // Appended before the next checkpoint, which writes it out.
     send(&broker, 4, 5);
     broker.checkpoint().unwrap();
     assert_eq!(files(&world), [log_name(4)]);
@@ -173,7 +173,7 @@ fn readers_from_outside_see_a_partition_without_segments() {
 }
 
 #[test]
-fn who_stands_at_what_is_gone_is_told_or_goes_on_by_the_policy() {
+fn a_position_at_deleted_records_fails_or_follows_the_policy() {
     let world = World::new();
     let broker = filled(&world, 10);
     for (group, reset, next) in [
@@ -197,7 +197,7 @@ fn who_stands_at_what_is_gone_is_told_or_goes_on_by_the_policy() {
 }
 
 #[test]
-fn times_are_looked_for_among_what_is_there() {
+fn times_are_searched_among_the_remaining_records() {
     for kind in ["CreateTime", "LogAppendTime"] {
         let world = World::new().batch_size(1024);
         let broker = filled(&world, 0);
@@ -215,7 +215,7 @@ fn times_are_looked_for_among_what_is_there() {
 }
 
 #[test]
-fn readers_beside_deletions_see_records_or_are_told_never_damage() {
+fn readers_beside_deletions_see_records_or_out_of_range_never_damage() {
     let world = World::new().batch_size(1024);
     let mut config = world.config.clone();
     config = config.background(true);
@@ -248,7 +248,7 @@ fn readers_beside_deletions_see_records_or_are_told_never_damage() {
     assert_eq!(drain(&mut reader(&broker, "t", 1)).len(), 400 - 392);
 }
 
-/// The length of the body of the newer checkpoint.
+/// Returns the length of the body of the newer checkpoint.
 fn checkpoint_bytes(world: &World) -> u32 {
     let heads = ["checkpoint.a", "checkpoint.b"].map(|name| {
         let file = world.storage.open(Path::new(name), OpenMode::Read).unwrap();
@@ -260,7 +260,7 @@ fn checkpoint_bytes(world: &World) -> u32 {
     heads.into_iter().max().unwrap().1
 }
 
-/// Each opening that appends begins an epoch. Those of records that are gone are forgotten.
+/// Each open that appends begins an epoch. Epochs without records are forgotten.
 #[test]
 fn epochs_of_records_that_are_gone_go_too() {
     let world = World::new().batch_size(1024);

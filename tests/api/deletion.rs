@@ -1,4 +1,4 @@
-//! Deleting a topic, each of whose changes of files may fail.
+//! Deleting a topic while each of its file operations may fail.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -21,7 +21,7 @@ fn files_of_a_deleted_topic_do_not_come_back_by_power_loss_whatever_failed_at_fi
             let record = Record::to("t").partition(partition).value("x");
             broker.producer_with(synced.clone()).unwrap().send(record).unwrap().wait().unwrap();
         }
-        // Both files of checkpoints and of offsets are there, and nothing later syncs their names.
+        // Both checkpoint and offset files exist, so nothing later syncs their names.
         for _ in 0..4 {
             broker.create_topic("other", TopicConfig::new()).unwrap();
             broker.delete_topic("other").unwrap();
@@ -38,7 +38,7 @@ fn files_of_a_deleted_topic_do_not_come_back_by_power_loss_whatever_failed_at_fi
         if broker.health().status() == HealthStatus::Failed {
             continue;
         }
-        // Tried again with each checkpoint, until the deletion itself is forgotten.
+        // Each checkpoint tries again, until the deletion itself is forgotten.
         for _ in 0..3 {
             broker.checkpoint().unwrap();
         }

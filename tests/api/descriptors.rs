@@ -1,4 +1,4 @@
-//! A process that may open few files.
+//! A process with a low limit of open files.
 
 use std::fs::read_dir;
 use std::path::Path;
@@ -12,9 +12,9 @@ use crate::faulty::{Act, Faulty};
 use crate::fork::in_child;
 use crate::world::{AT_ONCE, World, all, drain, reader, refused, tp};
 
-/// What `ulimit -n` says.
+/// Reads the limit that `ulimit -n` shows.
 const LIMIT: u64 = 256;
-/// 20 MB in segments of 64 KiB: more files than that.
+/// 20 MB in segments of 64 KiB, which are more files than that.
 const RECORDS: usize = 20_000;
 
 fn limit_files(most: u64) {
@@ -22,7 +22,7 @@ fn limit_files(most: u64) {
     rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
 }
 
-/// The program has at least half of its files for itself.
+/// At least half of the files are left for the program.
 #[expect(clippy::disallowed_types, reason = "the program's own files")]
 fn the_program_opens_files(path: &Path) {
     let open = read_dir("/proc/self/fd").unwrap().count() as u64;
@@ -84,7 +84,7 @@ fn a_log_of_more_segments_than_files_may_be_open_is_written_and_read() {
     }
 }
 
-/// A folder with 20 segments, all of which were read just now and are open.
+/// Creates a folder with 20 segments. All of them were just read and are open.
 fn read_by_calls() -> (World, Faulty, Broker, Consumer) {
     let world = World::new().batch_size(1024);
     let storage = Faulty::new(world.storage.clone());
@@ -101,7 +101,7 @@ fn read_by_calls() -> (World, Faulty, Broker, Consumer) {
 #[test]
 fn files_that_are_open_to_be_read_give_way_when_no_other_can_be_opened() {
     let (_world, storage, broker, mut consumer) = read_by_calls();
-    // One at a time is what each of these takes, beside what it keeps open.
+    // Each of these calls opens one more file, beside those that it keeps open.
     let open = storage.open_files();
     assert!(open > 20, "{open}");
     let mut closed = Vec::new();
@@ -127,8 +127,8 @@ fn files_that_are_open_to_be_read_give_way_when_no_other_can_be_opened() {
     broker.close().unwrap();
 }
 
-/// Nothing gives way: then it is an error, of that call alone. A folder that could not be opened for its
-/// sync is not a sync that failed.
+/// If no file can be closed, only that call fails. A folder that cannot be opened for its sync does not count
+/// as a failed sync.
 #[test]
 fn a_checkpoint_that_may_open_no_file_is_tried_again() {
     for op in ["open", "create", "sync"] {
@@ -136,7 +136,7 @@ fn a_checkpoint_that_may_open_no_file_is_tried_again() {
         fill(&broker, 40);
         commit(&broker);
         let part = if op == "sync" { "t-0" } else { "" };
-        // The files are synced by their handles, which are open.
+        // The files are synced through their handles, which are open.
         if op == "sync" {
             storage.order_folder_sync(part, Act::Fail(24));
         } else {

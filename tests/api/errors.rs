@@ -12,7 +12,7 @@ use grouplog::{
 use crate::world::{Owned, World, all, drain, owned, reader, refused, tp};
 
 #[test]
-fn a_second_opener_is_told_who_has_the_folder() {
+fn a_second_open_fails_and_names_the_lock_holder() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data");
     let broker = Broker::open(&path).unwrap();
@@ -30,7 +30,7 @@ fn a_second_opener_is_told_who_has_the_folder() {
 }
 
 #[test]
-fn a_folder_of_somebody_else_is_left_alone() {
+fn a_foreign_folder_is_refused_and_not_changed() {
     let folder = tempfile::tempdir().unwrap();
     let theirs = tempfile::Builder::new().prefix("theirs").tempfile_in(folder.path()).unwrap();
     let error = refused(Broker::open(folder.path()));
@@ -218,7 +218,7 @@ fn a_full_disk_refuses_appends_loses_nothing_and_ends_without_a_restart() {
     assert_eq!(all(&world.open(), "t").len() as i64, sent);
 }
 
-/// Two partitions of several batches; the batches of partition 0 with their positions.
+/// Creates two partitions of several batches. Returns the batches of partition 0 with their positions.
 fn two_partitions() -> (World, Vec<(u64, BatchHeader)>, Vec<Owned>) {
     let world = World::new().batch_size(1024);
     let broker = world.open();
@@ -250,7 +250,7 @@ fn a_damaged_batch_is_reported_and_everything_else_is_read() {
     let pristine = contents(&world, path.to_str().unwrap());
     let lost = header.base_offset..=header.last_offset();
     for byte in (0..header.total_bytes() as u64).step_by(5) {
-        // Neither the leader epoch nor the bytes are covered by anything else than each other.
+        // Leader epoch and bytes check only each other; nothing else covers them.
         if (12..16).contains(&byte) {
             continue;
         }
@@ -267,7 +267,7 @@ fn a_damaged_batch_is_reported_and_everything_else_is_read() {
                 Err(error) => errors.push(error),
             }
         }
-        // Those that were sent below, in the rounds before, do not count.
+        // Records sent below, in earlier rounds, do not count.
         records.retain(|record: &Owned| record.offset < 30);
         records.sort_by_key(|record| (record.partition, record.offset));
         let expected: Vec<_> = model
@@ -288,7 +288,7 @@ fn a_damaged_batch_is_reported_and_everything_else_is_read() {
             }
         }
         assert_eq!(reader.position(&tp("t", 0)).unwrap().offset(), *lost.start());
-        // Going on behind it is a decision that somebody takes.
+        // Continuing behind the damage is a decision of the program.
         if byte >= 61 {
             reader.seek(&tp("t", 0), lost.end() + 1).unwrap();
             let behind = drain(&mut reader);
@@ -301,7 +301,7 @@ fn a_damaged_batch_is_reported_and_everything_else_is_read() {
     }
 }
 
-/// What is appended later must not share the fate of what is damaged: it goes into a segment of its own.
+/// Later records must not share the fate of the damage, so they go into a segment of their own.
 #[test]
 fn records_behind_a_damaged_segment_are_kept_apart_from_it() {
     let path = "t-0/00000000000000000000.log";
@@ -334,8 +334,8 @@ fn records_behind_a_damaged_segment_are_kept_apart_from_it() {
     }
 }
 
-/// No crash makes a journal file shorter, so nobody knows what was in the missing part. The manual says what
-/// to do: filled up with zeros, the file is judged as one with a torn end.
+/// No crash makes a journal file shorter, so nobody can know what the missing part held. The manual says what
+/// to do: once filled up with zeros, the file is judged like one with a torn end.
 #[test]
 fn a_journal_file_that_was_cut_short_is_damage_until_it_is_filled_up() {
     let mut world = World::on(Memory::crash_simulating(1));
@@ -361,7 +361,7 @@ fn a_journal_file_that_was_cut_short_is_damage_until_it_is_filled_up() {
         let file = world.storage.open(path, OpenMode::Write).unwrap();
         file.set_len(len).unwrap();
     };
-    // Frames begin at byte 4096: the topic is in front of the cut, most records are behind it.
+    // Frames begin at byte 4096. The topic lies before the cut, most records behind it.
     for (path, _) in &before {
         set(path, 4096 + 1000);
     }
@@ -369,7 +369,7 @@ fn a_journal_file_that_was_cut_short_is_damage_until_it_is_filled_up() {
     let Error::Corrupt(damage) = refused(world.try_open()) else { panic!() };
     assert_eq!(damage.reason, CorruptReason::Short);
     assert!(damage.path.to_string_lossy().contains("journal/"), "{damage:?}");
-    assert_eq!(lengths(&world), cut, "nothing was touched");
+    assert_eq!(lengths(&world), cut, "nothing was changed");
     for (path, len) in &before {
         set(path, *len);
     }

@@ -1,4 +1,4 @@
-//! Committed offsets that nobody uses any more.
+//! Expiry of committed offsets that are no longer used.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use grouplog::{
 use crate::world::{World, drain, refused, tp};
 
 const DAY: Duration = Duration::from_hours(24);
-/// Ten of them, in milliseconds.
+/// Ten minutes, in milliseconds.
 const YEARS: i64 = 3_650 * 24 * 3_600_000;
 
 fn world() -> (World, Broker) {
@@ -26,7 +26,7 @@ fn world() -> (World, Broker) {
     (world, broker)
 }
 
-/// A member that has read everything and committed it, and may be silent for ever.
+/// Creates a member that has read and committed everything, and may be silent without limit.
 fn member(broker: &Broker, group: &str, topics: &[&str]) -> Consumer {
     let config = ConsumerConfig::new().group(group).max_poll_interval(DAY * 1_000);
     let mut member = broker.consumer_with(config).unwrap();
@@ -46,7 +46,7 @@ fn committed(admin: &Admin, group: &str) -> Vec<String> {
         .collect()
 }
 
-/// Days pass, each with a round of maintenance.
+/// Lets days pass, each with a round of maintenance.
 fn days(world: &World, broker: &Broker, count: u32) {
     for _ in 0..count {
         world.clock.advance(DAY);
@@ -62,7 +62,7 @@ fn a_static_member_that_does_not_come_back_keeps_no_offsets() {
     consumer.subscribe(["t"]).unwrap();
     assert_eq!(drain(&mut consumer).len(), 1);
     consumer.close().unwrap();
-    // Nobody looks at the group in between, which would evict the member as well.
+    // No call reads the group in between, which would evict the member as well.
     days(&world, &broker, 9);
     assert!(committed(&broker.admin(), "g").is_empty());
     assert!(broker.list_groups().is_empty());
@@ -73,11 +73,11 @@ fn a_group_is_forgotten_a_week_after_its_last_member_left() {
     let (world, broker) = world();
     let admin = broker.admin();
     let consumer = member(&broker, "g", &["t", "u"]);
-    // It has nothing to commit for a year, and keeps its place.
+    // The member has nothing to commit for a year, and keeps its place.
     days(&world, &broker, 365);
     assert_eq!(committed(&admin, "g"), ["t-0", "u-0"]);
     drop(consumer);
-    // The first round is when it is seen that the group is empty.
+    // The first round notices that the group is empty.
     days(&world, &broker, 1 + 6);
     assert_eq!(committed(&admin, "g"), ["t-0", "u-0"]);
     days(&world, &broker, 1);
@@ -96,7 +96,7 @@ fn when_a_group_was_in_use_survives_closing_and_kills() {
     broker.maintain().unwrap();
     assert_eq!(committed(&broker.admin(), "g"), ["t-0"]);
 
-    // A kill: what the last round saw counts.
+    // After a kill, the state of the last round counts.
     let consumer = member(&broker, "g", &["t"]);
     days(&world, &broker, 30);
     world.clock.advance(DAY / 2);
@@ -162,7 +162,7 @@ fn a_retention_that_is_too_short_is_refused() {
     }
 }
 
-/// Groups are an entry each in one file, not a handle, a file or a thread.
+/// A group is an entry in one file, not a handle, a file or a thread.
 #[test]
 fn ten_thousand_groups_are_one_small_file() {
     const GROUPS: usize = 10_000;
@@ -174,7 +174,7 @@ fn ten_thousand_groups_are_one_small_file() {
     broker.checkpoint().unwrap();
     let bytes = |name| world.storage.metadata(name).unwrap().map_or(0, |(_, bytes)| bytes);
     let file = bytes("offsets.a".as_ref()).max(bytes("offsets.b".as_ref()));
-    // Name, time and count; and 26 bytes for each of two offsets.
+    // Name, time and count, and 26 bytes for each of two offsets.
     let expected = (GROUPS * (2 + 10 + 8 + 4 + 2 * 26)) as u64;
     assert!(file <= expected + 56, "{file} bytes, expected about {expected}");
     broker.close().unwrap();
@@ -183,7 +183,7 @@ fn ten_thousand_groups_are_one_small_file() {
     assert_eq!(admin.list_groups().len(), GROUPS);
     assert_eq!(admin.describe_group("group 77").unwrap().lag(), 0);
     days(&world, &broker, 6);
-    // One of them is in use again.
+    // One of the groups is in use again.
     let consumer = member(&broker, "group 7", &["t"]);
     days(&world, &broker, 1);
     assert_eq!(admin.list_groups(), ["group 7"]);
@@ -194,7 +194,7 @@ fn ten_thousand_groups_are_one_small_file() {
     assert_eq!(broker.list_groups(), ["group 7"]);
 }
 
-/// The wall clock is set by somebody, for one round of maintenance.
+/// Sets the wall clock for one round of maintenance.
 fn round_at(world: &World, broker: &Broker, wall: Timestamp) {
     let before = world.clock.now();
     world.clock.set_wall(wall);
@@ -213,7 +213,7 @@ fn a_jump_of_the_wall_clock_is_not_elapsed_time() {
     assert_eq!(committed(&admin, "g"), ["t-0", "u-0"]);
     round_at(&world, &broker, Timestamp::from_millis(0));
     assert_eq!(committed(&admin, "g"), ["t-0", "u-0"]);
-    // The group is in use until the first round; then a week passes as ever.
+    // The group is in use until the first round. Then a week passes as usual.
     days(&world, &broker, 3);
     assert_eq!(committed(&admin, "g"), ["t-0", "u-0"]);
     days(&world, &broker, 2);

@@ -1,5 +1,5 @@
-//! Numbers and durations at the edges of their types: every public function that takes one refuses it by a
-//! typed error or does something sane with it. A debug build, where sums that overflow panic, holds this.
+//! Numbers and durations at the edges of their types. Every public function that takes one refuses it with a
+//! typed error or handles it sensibly. In a debug build, sums that overflow panic.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ enum Step {
     Checkpoint,
 }
 
-/// Mostly offsets that are in the log or near its end, and the edges.
+/// Mostly offsets in the log or near its end, and the edges.
 fn number() -> impl Strategy<Value = i64> {
     let edges = vec![
         i64::MIN,
@@ -107,7 +107,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A broker whose settings are as large as they may be, and what was sent to it.
+/// A broker with the largest allowed settings, and the records that were sent to it.
 struct Run {
     world: World,
     broker: Broker,
@@ -160,7 +160,7 @@ impl Run {
         self.broker.describe_topic("t").unwrap().partitions[0].end_offset
     }
 
-    /// What is refused must be refused for its number, and change nothing.
+    /// A record that is refused must be refused for its timestamp, and change nothing.
     fn send(&mut self, millis: &[i64]) {
         let config = ProducerConfig::new().max_block(Duration::MAX);
         let producer = self.broker.producer_with(config).unwrap();
@@ -273,7 +273,7 @@ impl Run {
     }
 
     fn poll(&mut self, time: Duration) {
-        // A poll of any length that finds nothing is ended by this.
+        // This ends a poll of any length that finds nothing.
         self.consumer.wakeup_handle().wakeup();
         assert!(matches!(refused(self.consumer.poll(time)), Error::Wakeup));
         match self.consumer.poll(Duration::ZERO) {
@@ -293,7 +293,7 @@ impl Run {
         }
     }
 
-    /// No number that anybody gave makes a lag negative, or larger than the log.
+    /// No given number makes a lag negative or larger than the log.
     fn check(&mut self) {
         let topic = self.broker.describe_topic("t").unwrap();
         let most = topic.partitions[0].end_offset - topic.partitions[0].start_offset;
@@ -324,7 +324,7 @@ proptest! {
             run.run(step);
             run.check();
         }
-        // What was stored is read again as it was.
+        // Stored values read back unchanged.
         let Run { world, broker, consumer, sent } = run;
         drop(consumer);
         let described = broker.describe_group("g").ok();
@@ -343,8 +343,7 @@ proptest! {
     }
 }
 
-/// A member, and not an assigned reader, whose times are as long as they can be; with threads that wait as
-/// long.
+/// A group member, not an assigned reader, with times as long as possible, and threads that wait as long.
 #[test]
 fn the_longest_times_are_never_over() {
     let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_000)));
@@ -374,7 +373,8 @@ fn the_longest_times_are_never_over() {
     broker.close().unwrap();
 }
 
-/// A program's own clock may show anything. Records get no time before 1970, which Kafka's format has not.
+/// A program's own clock may show any time. Records get no time before 1970, which Kafka's format cannot
+/// hold.
 #[test]
 fn a_clock_before_1970_stamps_records_with_1970() {
     for kind in [TimestampType::CreateTime, TimestampType::LogAppendTime] {
@@ -397,7 +397,7 @@ fn a_clock_before_1970_stamps_records_with_1970() {
     }
 }
 
-/// A setting at an edge is taken, and then the topic works, or refused under its name.
+/// A setting at an edge is either accepted, and the topic works, or refused by its name.
 #[test]
 fn settings_at_their_edges_are_taken_or_refused_by_name() {
     let world = World::new();

@@ -1,4 +1,4 @@
-//! A storage whose calls fail on order.
+//! A storage whose calls fail when told to.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,28 +11,28 @@ use grouplog::storage::{
 use grouplog::time::ManualClock;
 use grouplog::{Error, Result};
 
-/// What becomes of a call that is ordered to fail.
+/// The effect of an order on a call.
 #[derive(Debug, Clone)]
 pub(crate) enum Act {
-    /// It fails with this number of the system (5 is EIO, 24 EMFILE, 28 ENOSPC).
+    /// The call fails with this system error number (5 is EIO, 24 EMFILE, 28 ENOSPC).
     Fail(i32),
-    /// It panics, as code of ours might.
+    /// The call panics, as a bug of the engine might.
     Panic,
-    /// It meets somebody, and meets them again before it goes on.
+    /// The call meets another thread at the barrier, and once more before it continues.
     Meet(Arc<Barrier>),
-    /// It works, and takes this long by this clock.
+    /// The call succeeds and takes this long on this clock.
     Take(Arc<ManualClock>, Duration),
 }
 
-/// Operation, part of the path, and what is to happen.
+/// Operation, part of the path, and effect.
 type Order = (&'static str, &'static str, Act);
 
-/// Another storage, of which calls fail whose operation is `op` and whose path holds `part`.
+/// Wraps another storage. Calls fail if their operation is `op` and their path contains `part`.
 #[derive(Debug, Clone)]
 pub(crate) struct Faulty {
     inner: Arc<Mutex<Arc<dyn Storage>>>,
     orders: Arc<Mutex<Vec<Order>>>,
-    /// How many files are open, and how many may be.
+    /// The number of open files, and its limit.
     files: Arc<Mutex<(usize, usize)>>,
 }
 
@@ -45,7 +45,7 @@ impl Faulty {
         }
     }
 
-    /// What whoever has it open sees from now on, as if the machine had been started anew.
+    /// Replaces the storage for all holders, as if the machine had restarted.
     pub(crate) fn replace(&self, inner: impl Storage + 'static) {
         *self.inner.lock().unwrap() = Arc::new(inner);
     }
@@ -54,28 +54,28 @@ impl Faulty {
         Arc::clone(&self.inner.lock().unwrap())
     }
 
-    /// From now on. Operations: open, create, look up, rename, remove, list, sync, read, write,
-    /// resize, preallocate, map.
+    /// Adds an order for all later calls. Operations: open, create, look up, rename, remove, list, sync,
+    /// read, write, resize, preallocate, map.
     pub(crate) fn order(&self, op: &'static str, part: &'static str, act: Act) {
         self.orders.lock().unwrap().push((op, part, act));
     }
 
-    /// As `order`, for syncs of folders alone.
+    /// As `order`, for syncs of folders only.
     pub(crate) fn order_folder_sync(&self, part: &'static str, act: Act) {
         self.order("sync folder", part, act);
     }
 
-    /// How many files are open.
+    /// Returns the number of open files.
     pub(crate) fn open_files(&self) -> usize {
         self.files.lock().unwrap().0
     }
 
-    /// Opening one more than `most` fails with EMFILE.
+    /// Makes opening more than `most` files fail with EMFILE.
     pub(crate) fn limit_files(&self, most: usize) {
         self.files.lock().unwrap().1 = most;
     }
 
-    /// Everything works again.
+    /// Removes all orders, so everything works again.
     pub(crate) fn heal(&self) {
         self.limit_files(usize::MAX);
         self.orders.lock().unwrap().clear();

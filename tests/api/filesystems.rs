@@ -1,6 +1,6 @@
-//! Real file systems that are full, read-only, or fail: tmpfs and an ext4 image on a loop device, where
-//! the tests run as root and may mount; a limit of the file size where they do not. A test that cannot
-//! mount says so and is skipped.
+//! Real file systems that are full, read-only, or fail: tmpfs and an ext4 image on a loop device if the tests
+//! run as root and may mount, otherwise a limit of the file size. A test that cannot mount says so and is
+//! skipped.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,15 +15,15 @@ use grouplog::{
 use crate::fork::in_child;
 use crate::world::{all, drain, refused, tp};
 
-/// A file system of its own on a folder, for as long as the value lives.
+/// A file system mounted on a folder for the lifetime of the value.
 pub(crate) struct Mounted {
     folder: tempfile::TempDir,
-    /// A file system below, that holds the image of this one.
+    /// The file system that holds the image of this one.
     _below: Option<Box<Mounted>>,
 }
 
 impl Mounted {
-    /// Mounts, or says why not.
+    /// Mounts, or prints why it cannot.
     fn new(args: &[&str], source: &Path, below: Option<Self>) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let mut mount = Command::new("mount");
@@ -37,7 +37,7 @@ impl Mounted {
         Self::new(&["-t", "tmpfs", "-o", &options], Path::new("tmpfs"), None)
     }
 
-    /// ext4 in an image of `bytes`, which lies in `below` and has holes.
+    /// Creates ext4 in a sparse image of `bytes`, which lies in `below`.
     pub(crate) fn ext4(bytes: u64, below: Self) -> Option<Self> {
         let image = below.path("image");
         #[expect(clippy::disallowed_types, reason = "an image is no file of the engine")]
@@ -55,7 +55,7 @@ impl Mounted {
     /// Makes an ext4 read-only under open files, as an error of its device does.
     pub(crate) fn abort(&self) {
         let mut mount = Command::new("mount");
-        // It says that it failed where it did what it was to do.
+        // The call reports failure although it succeeded.
         let _told = mount.args(["-o", "remount,abort"]).arg(self.folder.path()).output().unwrap();
     }
 
@@ -66,7 +66,7 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // Lazily, so that a test that failed with open files leaves nothing mounted either.
+        // Unmounts lazily, so that a failed test with open files leaves no mount behind.
         let _gone_with_the_process = run(Command::new("umount").arg("-l").arg(self.folder.path()));
     }
 }
@@ -97,12 +97,12 @@ fn config(mode: JournalMode) -> BrokerConfig {
 const MODES: [JournalMode; 2] = [JournalMode::Map, JournalMode::Write];
 
 fn producer(broker: &Broker, acks: Acks) -> Producer {
-    // Long enough for a checkpoint, and not for ever where none can come.
+    // Long enough for a checkpoint, but bounded if none can succeed.
     let config = ProducerConfig::new().acks(acks).max_block(Duration::from_secs(5));
     broker.producer_with(config).unwrap()
 }
 
-/// Sends to `topic` until an error comes; how many were sent before it, and the error.
+/// Sends to `topic` until an error. Returns the number of records sent before it, and the error.
 fn fill(broker: &Broker, topic: &str, value: &[u8]) -> (usize, Error) {
     let producer = producer(broker, Acks::Written);
     for sent in 0..100_000 {
@@ -121,7 +121,7 @@ fn commit(broker: &Broker, topic: &str, group: &str) {
     consumer.commit().unwrap();
 }
 
-/// There is space again, and the journal's thread looks for some every 100 ms where there was none.
+/// There is space again, and the journal's thread checks every 100 ms.
 fn heals(broker: &Broker) {
     soon(|| match broker.health() {
         health if health.is_ok() => Ok(()),
@@ -129,7 +129,7 @@ fn heals(broker: &Broker) {
     });
 }
 
-/// Tries until it goes well, for ten seconds.
+/// Tries for ten seconds until the attempt succeeds.
 fn soon(mut attempt: impl FnMut() -> Result<(), String>) {
     let clock = SystemClock::new();
     while let Err(why) = attempt() {
@@ -138,7 +138,7 @@ fn soon(mut attempt: impl FnMut() -> Result<(), String>) {
     }
 }
 
-/// The life of a full disk: appends stop, everything else goes on, deleting brings appends back.
+/// The life of a full disk: appends stop, everything else continues, and deleting brings appends back.
 fn full_disk(path: &Path, config: &BrokerConfig) {
     let value = [9; 700];
     let broker = Broker::open_with(path, config.clone()).unwrap();
@@ -154,11 +154,11 @@ fn full_disk(path: &Path, config: &BrokerConfig) {
     assert!(matches!(error, Error::DiskFull { .. }), "{error}");
     assert_eq!(broker.health().status(), HealthStatus::Degraded, "{}", broker.health());
 
-    // What is there is read; commits and deletions are recorded, and survive.
+    // Stored records can be read. Commits and deletions are recorded, and survive.
     assert_eq!(all(&broker, "ballast").len(), ballast);
     commit(&broker, "keep", "g");
     drop(kept);
-    // What cannot be written out stays in the journal.
+    // The journal keeps what cannot be written out.
     if let Err(error) = broker.close() {
         assert!(matches!(error, Error::DiskFull { .. }), "{error}");
     }
@@ -168,13 +168,13 @@ fn full_disk(path: &Path, config: &BrokerConfig) {
     commit(&broker, "keep", "h");
     broker.delete_topic("ballast").unwrap();
 
-    // With space again, appends go on without opening again.
+    // With space again, appends resume without opening the folder again.
     let producer = producer(&broker, Acks::Synced);
     let mut sent = 20;
     for _ in 0..20 {
         let record = || Record::to("keep").partition(0).value(&value);
         soon(|| match producer.send(record()) {
-            // The file system gives out what was freed a moment later.
+            // The file system releases freed space with a delay.
             Err(Error::DiskFull { .. }) => Err("the disk stays full".to_owned()),
             sent => {
                 sent.unwrap().wait().unwrap();
@@ -212,20 +212,21 @@ fn a_full_ext4_is_an_error_that_ends_when_there_is_space() {
     }
 }
 
-/// Somebody else fills the disk while the folder is closed: it opens, is read, and deletes.
+/// Another program fills the disk while the folder is closed. The folder opens, can be read, and can be
+/// deleted from.
 #[test]
 fn a_folder_on_a_disk_that_others_filled_opens_and_can_be_deleted_from() {
     for mode in MODES {
         let Some(disk) = Mounted::tmpfs("4m") else { return };
         let path = disk.path("data");
-        // Without threads nothing changes while it is copied.
+        // Without threads nothing changes during the copy.
         let broker = Broker::open_with(&path, config(mode).background(false)).unwrap();
         broker.create_topic("t", TopicConfig::new()).unwrap();
         for n in 0..500 {
             let value = [n as u8; 500];
             producer(&broker, Acks::Written).send(Record::to("t").value(&value)).unwrap();
         }
-        // As a kill leaves it: the journal is to be replayed.
+        // As a kill leaves it, with a journal to replay.
         let copy = disk.path("copy");
         run(Command::new("cp").arg("-r").arg(&path).arg(&copy)).unwrap();
         drop(broker);
@@ -252,13 +253,13 @@ fn a_folder_on_a_disk_that_others_filled_opens_and_can_be_deleted_from() {
     }
 }
 
-/// A sync that fails for real: the image has holes, and what holds the image is full.
+/// A sync that really fails: the image is sparse, and the file system that holds it is full.
 #[test]
 fn a_real_failed_sync_is_final_and_loses_nothing_acknowledged() {
     let Some(below) = Mounted::tmpfs("12m") else { return };
     let Some(disk) = Mounted::ext4(64 << 20, below) else { return };
     let path = disk.path("data");
-    // Written by calls: a dying disk under a map may end the process, as the README says.
+    // Written by calls, since a dying disk under a map may end the process, as the README says.
     let config = config(JournalMode::Write).journal_max_bytes(2 << 20);
     let broker = Broker::open_with(&path, config).unwrap();
     broker.create_topic("t", TopicConfig::new()).unwrap();
@@ -270,12 +271,12 @@ fn a_real_failed_sync_is_final_and_loses_nothing_acknowledged() {
         matches!(problem, Problem::Failed { .. } | Problem::CheckpointsStopped { .. })
     };
     while !broker.health().problems().iter().any(is_final) {
-        // No two records are alike, so that nothing can be shared below.
+        // No two records are alike, so that the layers below cannot share blocks.
         value.iter_mut().enumerate().for_each(|(at, byte)| *byte = (at * 7 + acknowledged) as u8);
         let sent = producer.send(Record::to("t").value(&value));
         match sent.and_then(grouplog::Delivery::wait) {
             Ok(_) => acknowledged += 1,
-            // A new file of the journal met the end first; what is there goes on.
+            // A new journal file reached the end first; the existing files continue.
             Err(error) if error.is_retryable() => refused_for_space += 1,
             Err(error) => assert!(error.is_fatal(), "{error}"),
         }
@@ -283,12 +284,12 @@ fn a_real_failed_sync_is_final_and_loses_nothing_acknowledged() {
         assert!(acknowledged < 20_000 && refused_for_space < 50, "no failed sync: {health}");
     }
     assert!(acknowledged > 100, "{acknowledged}");
-    // No later success is believed.
+    // No later success is trusted.
     for _ in 0..3 {
         assert!(matches!(refused(broker.checkpoint()), Error::Failed { .. }));
     }
     assert!(broker.health().problems().iter().any(is_final), "{}", broker.health());
-    // Reading goes on.
+    // Reading continues.
     assert!(all(&broker, "t").len() >= acknowledged);
 }
 
@@ -312,7 +313,7 @@ fn read_only_media_can_be_read() {
     assert_eq!(drain(&mut reader).len(), 1);
 }
 
-/// Without root: a file may grow to 1 MiB and no further (EFBIG), as with a quota of its own.
+/// Without root: a file may grow to 1 MiB and no further (EFBIG), as with a quota.
 #[test]
 fn a_limit_of_the_file_size_is_an_error_of_a_checkpoint_and_the_journal_keeps_everything() {
     let folder = tempfile::tempdir().unwrap();
@@ -347,7 +348,7 @@ fn a_limit_of_the_file_size_is_an_error_of_a_checkpoint_and_the_journal_keeps_ev
             && read.unwrap() == sent
             && sent > 1000
     }));
-    // What was acknowledged is there without the limit.
+    // Acknowledged records are there once the limit is gone.
     let broker = Broker::open(&path).unwrap();
     assert!(all(&broker, "t").len() > 1000);
     assert!(broker.health().is_ok());

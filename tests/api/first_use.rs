@@ -1,4 +1,4 @@
-//! Partitions of a closed folder, which nobody looks at before their first use.
+//! Partitions of a closed folder, which the engine does not check before their first use.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ fn producer(broker: &Broker) -> Producer {
     broker.producer_with(config).unwrap()
 }
 
-/// Topics `t` and `u` of two partitions with a record each, in a folder that was closed.
+/// Creates and closes topics `t` and `u` of two partitions with a record each.
 fn closed() -> World {
     let world = World::new().batch_size(1024);
     let broker = world.open();
@@ -61,7 +61,7 @@ fn opening_looks_into_no_folder_and_each_partition_is_looked_at_by_its_first_app
     assert_eq!(broker.describe_topic("t").unwrap().partitions[1].end_offset, 1);
     let sender = producer(&broker);
     sender.send(Record::to("u").partition(1).value("more")).unwrap();
-    // What keeps it from looking is no damage: the next attempt looks again.
+    // An error that prevents the check is not damage: the next attempt checks again.
     let error = refused(sender.send(Record::to("t").partition(0).value("more")));
     assert!(matches!(error, Error::Io { .. }), "{error}");
     assert!(broker.health().is_ok(), "{}", broker.health());
@@ -70,7 +70,7 @@ fn opening_looks_into_no_folder_and_each_partition_is_looked_at_by_its_first_app
     assert_eq!(values(&all(&broker, "t")), ["t", "more", "t"]);
     assert_eq!(values(&all(&broker, "u")), ["u", "u", "more"]);
 
-    // What crashes leave in a partition's folder nobody knows, so then all are looked at.
+    // After a crash, the state of the partitions' folders is unknown, so opening checks all of them.
     let after = Faulty::new(world.storage.crash(Crash::Kill, &SeededRandom::new(1)));
     after.order("look up", "u-0", EIO);
     assert!(matches!(refused(open(&world, &after)), Error::Io { .. }));
@@ -137,13 +137,13 @@ fn records_for_several_partitions_are_refused_together() {
     assert_eq!(broker.describe_topic("t").unwrap().partitions[0].end_offset, 2);
 }
 
-/// A writer that opened the closed folder may be known by the header of its journal file alone.
+/// The header of its journal file may be the only trace of a writer that opened the closed folder.
 #[test]
 fn what_power_loss_leaves_of_a_later_writer_is_cut_although_the_folder_was_closed() {
     let world = closed();
     let storage = Faulty::new(world.storage.clone());
     let before = lengths(&world.storage, "t-0");
-    // The checkpoint of the closing stays the last one.
+    // The checkpoint of the close stays the last one.
     storage.order("write", "checkpoint.a", Act::Fail(28));
     let broker = open(&world, &storage).unwrap();
     let sender = producer(&broker);

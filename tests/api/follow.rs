@@ -1,5 +1,5 @@
-//! Looks of a reader that goes on where its last look ended: when it does, and that it shows what a look at
-//! everything does.
+//! Readers that refresh from where their last look ended: when they can, and that they show what a complete
+//! look shows.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use crate::faulty::{Act, Faulty};
 use crate::world::tp;
 
-/// A folder in memory, and who writes to it.
+/// A folder in memory, and its writer.
 struct World {
     memory: Memory,
     broker: Broker,
@@ -66,7 +66,7 @@ impl World {
     }
 }
 
-/// How a look went.
+/// The way that a look went.
 #[derive(Debug, PartialEq, Eq)]
 enum Look {
     Nothing,
@@ -80,7 +80,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// Looks again and compares what is seen with a look at everything, which alone reads offset files.
+    /// Looks again, and compares the result with a complete look. Only the complete look reads offset files.
     fn look(&mut self) -> Look {
         self.storage.order("look up", "offsets.", Act::Fail(5));
         let refreshed = self.broker.refresh();
@@ -104,7 +104,7 @@ impl Reader {
     }
 }
 
-/// All that a reader shows.
+/// Returns all that a reader shows.
 fn seen(broker: &ReadOnlyBroker) -> Vec<String> {
     let mut all = Vec::new();
     for name in broker.list_topics() {
@@ -145,7 +145,7 @@ fn only_news_is_read_while_the_checkpoint_and_the_topics_are_the_same() {
     world.send("a", 0, 10);
     assert_eq!(reader.look(), Look::OnlyNews);
     assert_eq!(reader.look(), Look::Nothing);
-    // Several batches, so that the open one of before is filled, and a journal file, too.
+    // Several batches, so that the batch open before is filled, and a journal file as well.
     (0..60).for_each(|n| world.send("a", n % 2, 400));
     world.commit("g", 3);
     assert_eq!(reader.look(), Look::OnlyNews);
@@ -186,7 +186,7 @@ fn a_snapshot_stays_as_it_was() {
     for (snapshot, then) in &before {
         assert_eq!(seen(snapshot), *then);
     }
-    // Two that go on from the same one.
+    // Two readers that continue from the same snapshot.
     let (mut first, _) = before.swap_remove(0);
     assert!(first.refresh().unwrap());
     assert_eq!(seen(&first), seen(&reader.broker));
@@ -194,7 +194,7 @@ fn a_snapshot_stays_as_it_was() {
     assert_eq!(read.len(), 1, "made of the first snapshot");
 }
 
-/// The frame of a writer that is in the middle of it.
+/// Writes the frame of a writer that is in the middle of it.
 #[test]
 fn half_a_frame_is_no_news_and_is_noticed_when_it_is_whole() {
     let world = World::new();
@@ -278,9 +278,9 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-    /// Whatever the writer does between two looks, also one that is killed and comes back.
+    /// The writer may do anything between two looks, including a kill and a restart.
     #[test]
-    fn going_on_shows_what_a_look_at_everything_shows(steps in prop::collection::vec(step(), 1..60)) {
+    fn a_refresh_shows_what_a_complete_look_shows(steps in prop::collection::vec(step(), 1..60)) {
         let mut world = World::new();
         let mut readers = [world.reader(), world.reader()];
         for step in steps {
@@ -295,7 +295,7 @@ proptest! {
                     world.broker.admin().delete_records(&partition, end / 2).unwrap();
                 }
                 Step::Checkpoint => world.broker.checkpoint().unwrap(),
-                // The same again is refused.
+                // The same name again is refused.
                 Step::Create => drop(world.broker.create_topic("c", TopicConfig::new())),
                 Step::Delete => drop(world.broker.delete_topic("c")),
                 Step::Kill => {

@@ -1,5 +1,5 @@
-//! A process that forks while a folder is open (F17): the child's calls are refused at once, its `Drop`
-//! does nothing, and the parent goes on.
+//! A process that forks while a folder is open (F17). The engine refuses the child's calls at once, the
+//! child's drops do nothing, and the parent continues.
 #![expect(unsafe_code, reason = "there is no safe way to fork")]
 
 use std::time::Duration;
@@ -10,12 +10,12 @@ use grouplog::{
 
 use crate::world::{all, tp, values};
 
-/// Runs `work` in a forked child, which ends without unwinding or running anything else; whether it
-/// said so. A child that hangs is ended by a signal after 20 seconds.
+/// Runs `work` in a forked child, which ends without unwinding and without exit handlers. Returns whether the
+/// child reported success. A signal ends a child that hangs after 20 seconds.
 pub(crate) fn in_child(work: impl FnOnce() -> bool) -> bool {
-    // SAFETY: the child uses what the parent's other threads may have locked only through `work`, which
-    // is the very thing under test, and ends by `_exit`: no destructor or exit handler of the parent's
-    // runs in it. `alarm` and `waitpid` take no memory but a status on the stack.
+    // SAFETY: the child uses what the parent's other threads may have locked only through `work`, which is
+    // the very thing under test. It ends by `_exit`, so none of the parent's destructors or exit handlers run
+    // in it. `alarm` and `waitpid` use no memory but a status on the stack.
     unsafe {
         match libc::fork() {
             0 => {
@@ -61,7 +61,7 @@ fn a_forked_child_is_refused_and_the_parent_goes_on() {
 
         let (mut handles, mut member, mut delivery) =
             (Some((broker, producer, callbacks)), Some(member), Some(delivery));
-        // Twice: the first child drops all handles, which must leave the parent's unharmed.
+        // Twice: the first child drops all handles, which must leave the parent's handles intact.
         for _ in 0..2 {
             assert!(in_child(|| {
                 let (parents, producer, _) = handles.as_ref().unwrap();
@@ -89,7 +89,7 @@ fn a_forked_child_is_refused_and_the_parent_goes_on() {
                 let [Problem::Failed { cause }] = problems.problems() else { return false };
                 let nothing = parents.list_topics().is_empty() && parents.list_groups().is_empty();
                 let refused = refused && nothing && matches!(**cause, Error::ForkedChild);
-                // The folder is the parent's, and may be looked at.
+                // The folder belongs to the parent, but the child may open it read-only.
                 let beside = Broker::open_read_only(&path).unwrap();
                 let locked = match Broker::open(&path) {
                     Err(Error::Locked { pid, .. }) => pid != Some(std::process::id()),
@@ -98,7 +98,7 @@ fn a_forked_child_is_refused_and_the_parent_goes_on() {
                 drop((member.take(), handles.take()));
                 refused && locked && beside.list_topics() == ["t"]
             }));
-            // The memory of the parent is its own: nothing was taken from it.
+            // The parent's memory is its own, so the child took nothing from it.
             assert!(handles.is_some() && member.is_some() && delivery.is_some());
         }
         let (broker, producer, callbacks) = handles.unwrap();
@@ -130,7 +130,7 @@ fn a_child_that_outlives_the_parents_close_does_not_keep_the_folder_locked() {
         let child = scope.spawn(|| {
             in_child(|| {
                 told.1.write_all(b"x").unwrap();
-                // Lives until the parent has closed and opened the folder again.
+                // The child lives until the parent has closed and opened the folder again.
                 go.0.read_exact(&mut [0]).unwrap();
                 matches!(Broker::open_with(&path, config.clone()), Err(Error::Locked { .. }))
             })

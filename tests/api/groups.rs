@@ -15,7 +15,7 @@ fn send(broker: &Broker, partition: u32, value: &str) {
     broker.producer().unwrap().send(Record::to("t").partition(partition).value(value)).unwrap();
 }
 
-/// No partition is held twice; how many are held.
+/// Checks that no partition is held twice. Returns how many are held.
 fn held(members: &[&Consumer]) -> usize {
     let all: Vec<TopicPartition> = members.iter().flat_map(|m| m.assignment()).collect();
     let distinct: BTreeSet<_> = all.iter().collect();
@@ -80,7 +80,7 @@ fn what_was_returned_is_committed_when_a_partition_moves() {
     rest.sort();
     assert_eq!(rest.len(), 2, "nothing twice, nothing left out: {rest:?}");
 
-    // Without auto-commit the next owner begins where somebody committed last.
+    // Without auto-commit the next owner begins at the last committed offset.
     let broker = World::new().open();
     broker.create_topic("t", TopicConfig::new().partitions(2)).unwrap();
     send(&broker, 0, "0");
@@ -215,7 +215,7 @@ fn chosen_offsets_can_be_committed_forwards_and_back() {
     let unknown = consumer.commit_offsets([(tp("nobody", 0), 1)]);
     assert!(matches!(refused(unknown), Error::UnknownTopic { .. }));
 
-    // Somebody outside must not move a group that has members.
+    // A caller outside must not move a group that has members.
     let config = ConsumerConfig::new().group("g").enable_auto_commit(false);
     let mut outside = broker.consumer_with(config).unwrap();
     outside.assign([tp("t", 0)]).unwrap();

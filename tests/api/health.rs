@@ -1,4 +1,4 @@
-//! Failures of the engine: what each call says, what goes on, and what `health` tells.
+//! Failures of the engine: what each call returns, what continues, and what `health` reports.
 
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,7 +22,7 @@ fn open(storage: &Faulty, config: &BrokerConfig) -> Result<Broker> {
     Broker::open_storage(Arc::new(storage.clone()), config.clone())
 }
 
-/// A broker that stands still, on a storage whose calls can be made to fail; one topic `t`.
+/// Creates a broker on a manual clock and on a storage whose calls can be made to fail; one topic `t`.
 fn world() -> (World, Faulty, Broker) {
     let world = World::new().batch_size(1024);
     let storage = Faulty::new(world.storage.clone());
@@ -54,7 +54,7 @@ fn a_failed_journal_sync_is_final_and_reading_goes_on() {
             other => panic!("{other}"),
         }
     }
-    // A sync that succeeds now counts for nothing.
+    // A sync that succeeds now changes nothing.
     storage.heal();
     for error in [
         refused(sender.send(Record::to("t").value("later"))),
@@ -87,7 +87,7 @@ fn a_commit_that_was_complete_when_the_sync_failed_is_indeterminate_and_later_on
     let sender = producer(&broker, Acks::Written);
     sender.send(Record::to("t").partition(0)).unwrap();
     storage.order("sync", "journal", EIO);
-    // Complete in the journal when its sync fails.
+    // The commit is complete in the journal when its sync fails.
     let error = refused(broker.create_topic("u", TopicConfig::new()));
     assert!(matches!(error, Error::Indeterminate { .. }), "{error}");
     let mut consumer = broker.consumer("g").unwrap();
@@ -124,7 +124,7 @@ fn a_failed_segment_sync_stops_checkpoints_and_appends_go_on_while_the_journal_t
     storage.order("sync", "t-0", EIO);
     assert!(matches!(refused(broker.checkpoint()), Error::Failed { .. }));
     storage.heal();
-    // No later success is believed.
+    // No later success is trusted.
     assert!(matches!(refused(broker.checkpoint()), Error::Failed { .. }));
     let health = broker.health();
     assert_eq!(health.status(), HealthStatus::Degraded);
@@ -133,7 +133,7 @@ fn a_failed_segment_sync_stops_checkpoints_and_appends_go_on_while_the_journal_t
     let mut sent = 1;
     let error = loop {
         match sender.send(Record::to("t").partition(0).value(&value)) {
-            // The journal is whole, and so is what it promises.
+            // The journal is whole, and so is everything that it promises.
             Ok(delivery) => drop(delivery.wait().unwrap()),
             Err(error) => break error,
         }
@@ -148,13 +148,13 @@ fn a_failed_segment_sync_stops_checkpoints_and_appends_go_on_while_the_journal_t
 }
 
 #[test]
-fn who_waits_for_journal_space_is_told_that_no_checkpoint_comes() {
+fn waits_for_journal_space_fail_once_checkpoints_have_stopped() {
     let world = World::new().batch_size(1024);
     let storage = Faulty::new(world.storage.clone());
     let broker = open(&storage, &world.config.clone().background(true)).unwrap();
     broker.create_topic("t", TopicConfig::new()).unwrap();
     storage.order("sync", "t-0", EIO);
-    // Without a limit of its own that the test would see.
+    // The producer has no limit that ends within the test.
     let config = ProducerConfig::new().acks(Acks::Written).max_block(crate::world::LONG);
     let sender = broker.producer_with(config).unwrap();
     let began = std::thread::spawn(move || {
@@ -192,7 +192,7 @@ fn a_checkpoint_that_cannot_write_is_tried_again() {
 }
 
 #[test]
-fn a_panic_in_a_checkpoint_stops_all_writing_and_nobody_waits_for_ever() {
+fn a_panic_in_a_checkpoint_stops_all_writing_and_ends_all_waits() {
     let (world, storage, broker) = world();
     let sender = producer(&broker, Acks::Synced);
     sender.send(Record::to("t").partition(0).value("a")).unwrap();
@@ -205,7 +205,7 @@ fn a_panic_in_a_checkpoint_stops_all_writing_and_nobody_waits_for_ever() {
     assert_eq!(values(&all(&broker, "t")), ["a"]);
     drop((sender, broker));
 
-    // In the thread of the engine: the recovery checkpoint, for which Synced waits.
+    // In the engine's thread: the recovery checkpoint, which `Synced` waits for.
     storage.order("create", "t-0", Act::Panic);
     let config = world.config.clone().background(true);
     let broker = open(&storage, &config).unwrap();
@@ -225,7 +225,7 @@ fn a_panic_in_the_writer_thread_stops_all_writing() {
     storage.order("create", "t-0", Act::Panic);
     let broker = open(&storage, &world.config.clone().background(true)).unwrap();
     let sender = producer(&broker, Acks::Written);
-    // Several filled batches: enough to be handed over, too few for this thread to write them itself.
+    // Several filled batches: enough to hand over, too few for this thread to write them itself.
     for _ in 0..100 {
         if sender.send(Record::to("t").partition(0).value(&[b'a'; 100])).is_err() {
             break;
@@ -236,8 +236,8 @@ fn a_panic_in_the_writer_thread_stops_all_writing() {
     assert!(cause.to_string().contains("writer thread"), "{cause}");
 }
 
-/// What a kill left may be in the cache alone, and a sync of it may have failed; the deletion relies on all
-/// of it, and has no space for a checkpoint.
+/// What a kill left may be in the cache alone, and a sync of it may have failed. The deletion relies on all
+/// of it, and there is no space for a checkpoint.
 #[test]
 fn a_topic_is_deleted_for_good_from_a_folder_that_opens_on_a_full_disk() {
     for mode in [JournalMode::Map, JournalMode::Write] {
@@ -275,7 +275,7 @@ fn a_topic_is_deleted_for_good_from_a_folder_that_opens_on_a_full_disk() {
     }
 }
 
-/// H9: a folder says whose it is, and its name is not enough.
+/// H9: a folder records which topic it belongs to, and its name alone does not count.
 #[test]
 fn the_folder_of_another_topic_is_damage_however_right_it_looks() {
     let world = World::new();
@@ -295,14 +295,14 @@ fn the_folder_of_another_topic_is_damage_however_right_it_looks() {
     assert!(damage.path.ends_with("t-0/partition.metadata"), "{damage:?}");
 }
 
-/// The name of a file that a failed attempt left is not durable, though the next attempt finds it.
+/// A file name that a failed attempt left is not durable, although the next attempt finds the file.
 #[test]
 fn a_file_that_a_failed_checkpoint_left_is_there_after_a_power_loss() {
     let world = World::on(Memory::crash_simulating(1));
     let storage = Faulty::new(world.storage.clone());
     let broker = open(&storage, &world.config).unwrap();
     broker.create_topic("t", TopicConfig::new()).unwrap();
-    // Both checkpoint files are there, so that only the offset file's name is new.
+    // Both checkpoint files exist, so only the name of the offset file is new.
     for _ in 0..2 {
         producer(&broker, Acks::Synced).send(Record::to("t").value("a")).unwrap();
         broker.checkpoint().unwrap();
@@ -371,7 +371,7 @@ fn files_that_cannot_be_opened_fail_that_call_and_later_ones_work() {
     assert_eq!(drain(&mut reader).len(), 10);
 }
 
-/// Segments of partition 0 of `t`, in order, after a clean stop; partition 1 has records, too.
+/// Returns the segments of partition 0 of `t`, in order, after a clean stop. Partition 1 has records, too.
 fn stopped() -> (World, Vec<String>, Vec<crate::world::Owned>) {
     let world = World::new().batch_size(1024);
     let broker = world.open();
@@ -447,7 +447,7 @@ fn a_partition_with_a_short_segment_is_damaged() {
     }
 }
 
-/// The folder after an opening that was killed.
+/// Returns the folder after an open that was killed.
 fn killed(world: &World) -> World {
     let broker = world.open();
     let storage = world.storage.crash(Crash::Kill, &SeededRandom::new(1));
@@ -455,7 +455,8 @@ fn killed(world: &World) -> World {
     World { storage, ..world.again() }
 }
 
-/// What is wrong with partition 0 of `t`: an opening after a kill says so, after a close the first append.
+/// Returns the damage of partition 0 of `t`. After a kill the open reports it, after a close the first
+/// append.
 fn damage(broker: &Broker, was_killed: bool) -> Error {
     let report = broker.recovery_report();
     assert_eq!(report.damaged.len(), usize::from(was_killed));
@@ -494,7 +495,7 @@ fn a_topic_whose_files_cannot_be_moved_is_deleted_all_the_same() {
         assert!(broker.list_topics().is_empty());
         assert!(matches!(broker.health().problems(), [Problem::Deletion { .. }]), "{fault:?}");
         if fault.0 == "rename" {
-            // The old folder is in the way of a new topic, and must not become its own.
+            // The old folder is in the way of a new topic, and must not become its folder.
             let error = refused(broker.create_topic("t", TopicConfig::new()));
             assert!(matches!(error, Error::Io { .. }), "{error}");
         }
@@ -526,7 +527,7 @@ fn retryable_errors_are_those_that_waiting_mends() {
     }
 }
 
-/// Opening on memory that takes nothing more.
+/// Opens on memory that takes no more bytes.
 #[test]
 fn a_new_folder_on_a_full_disk_is_an_error_and_leaves_an_empty_folder() {
     let memory = Memory::new();
@@ -560,7 +561,7 @@ fn a_destructor_that_sends_while_its_thread_unwinds_breaks_nothing() {
     assert_eq!(values(&all(&broker, "t")), ["last words", "more"]);
 }
 
-/// Nothing of what a checkpoint was to hold may be forgotten when giving up the reserve fails, too.
+/// If giving up the reserve fails as well, nothing that a checkpoint was to hold may be forgotten.
 #[test]
 fn a_checkpoint_that_cannot_have_the_reserve_is_made_up_for_by_the_next() {
     let world = World::on(Memory::crash_simulating(1)).batch_size(1024);
@@ -583,10 +584,10 @@ fn a_checkpoint_that_cannot_have_the_reserve_is_made_up_for_by_the_next() {
     assert_eq!(values(&all(&world.open(), "t")), ["first", "second", "third"]);
 }
 
-/// Opened on a full disk, the recovery checkpoint is still to come; without threads there is nobody else to
-/// write it, and the attempt behind the append may fail, too.
+/// After an open on a full disk, the recovery checkpoint is still to come. Without threads the waiter must
+/// write it, and the attempt after the append may fail, too.
 #[test]
-fn without_threads_who_waits_for_synced_writes_the_recovery_checkpoint() {
+fn without_threads_a_wait_for_synced_writes_the_recovery_checkpoint() {
     let mut waited = 0;
     for read in 1.. {
         let mut world = World::on(Memory::crash_simulating(1)).batch_size(1024);

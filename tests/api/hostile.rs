@@ -1,5 +1,5 @@
-//! Folders that are not what they should be: links, pipes and devices in the place of files, somebody
-//! else's files, names that meet, permissions (F16, F19, F29 to F32).
+//! Folders that are not what they should be: links, pipes and devices in the place of files, foreign files,
+//! names that collide, permissions (F16, F19, F29 to F32).
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
@@ -18,7 +18,7 @@ fn config() -> BrokerConfig {
     BrokerConfig::new().background(false).journal_file_bytes(64 << 10).journal_max_bytes(1 << 20)
 }
 
-/// A folder that was closed cleanly: topic `t` of two partitions, committed offsets.
+/// Creates and closes a folder with topic `t` of two partitions and committed offsets.
 fn folder() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data");
@@ -37,7 +37,7 @@ fn folder() -> (tempfile::TempDir, PathBuf) {
     (folder, path)
 }
 
-/// Every name below a folder: what it is, its mode, and its bytes if it is a file.
+/// Returns every name below a folder: its kind, its mode, and its bytes if it is a file.
 fn tree(root: &Path) -> BTreeMap<PathBuf, (String, u32, Vec<u8>)> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_owned()];
@@ -71,7 +71,7 @@ fn rename(from: &Path, to: &Path) {
     std::fs::rename(from, to).unwrap();
 }
 
-/// Opens in another thread: a call that blocks fails the test instead of hanging it.
+/// Opens in another thread, so that a call that blocks fails the test instead of hanging it.
 fn open(path: &Path) -> Result<Broker> {
     let (done, result) = mpsc::channel();
     let path = path.to_owned();
@@ -91,7 +91,7 @@ enum Stranger {
 impl Stranger {
     const ALL: [Self; 5] = [Self::Link, Self::DanglingLink, Self::Pipe, Self::Folder, Self::Device];
 
-    /// Puts it where a file or folder was, which goes to `aside`. False if only root could.
+    /// Puts it in the place of a file or folder, which moves to `aside`. Returns false if only root could.
     fn replace(self, victim: &Path, aside: &Path) -> bool {
         rename(victim, aside);
         match self {
@@ -104,7 +104,7 @@ impl Stranger {
             }
             Self::Device => {
                 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
-                // /dev/full: what is written to it does not get anywhere.
+                // /dev/full: every write to it fails.
                 let device = makedev(1, 7);
                 if mknodat(CWD, victim, FileType::CharacterDevice, Mode::RWXU, device).is_err() {
                     rename(aside, victim);
@@ -158,7 +158,7 @@ fn what_lies_in_a_files_place_is_neither_followed_nor_waited_for() {
                         let typed = error.is_corruption() || matches!(error, Error::Io { .. });
                         assert!(typed, "{what}: {error}");
                     }
-                    // What cannot be written at the end is told.
+                    // The close reports what it cannot write.
                     if let Err(error) = broker.close() {
                         assert!(!error.to_string().is_empty(), "{what}");
                     }
@@ -181,7 +181,7 @@ fn what_lies_in_a_files_place_is_neither_followed_nor_waited_for() {
     assert!(refused > 20, "{refused} refused, {opened} opened");
 }
 
-/// What a link would lead to.
+/// Returns what the link would lead to.
 fn target(aside: &Path) -> BTreeMap<PathBuf, (String, u32, Vec<u8>)> {
     if aside.is_dir() {
         return tree(aside);
@@ -189,7 +189,7 @@ fn target(aside: &Path) -> BTreeMap<PathBuf, (String, u32, Vec<u8>)> {
     BTreeMap::from([(aside.to_owned(), (String::new(), 0, read(aside)))])
 }
 
-/// The names that differ, but for the lock file: who locks writes its process id.
+/// Returns the names that differ, except the lock file, into which a lock holder writes its process id.
 fn changes(
     before: &BTreeMap<PathBuf, (String, u32, Vec<u8>)>,
     after: &BTreeMap<PathBuf, (String, u32, Vec<u8>)>,
@@ -272,7 +272,7 @@ fn folders_are_the_owners_alone_unless_widened_and_never_widened_later() {
         let path = folder.path().join(name);
         use_it(&path, access, "t");
         for (path, mode) in modes(&path) {
-            // The process's umask may take some away.
+            // The umask of the process may remove some.
             let most = if path.is_dir() { dir } else { file };
             assert_eq!(mode & !most, 0, "{name}: {} has {mode:o}", path.display());
             assert_eq!(mode & 0o700, most & 0o700, "{name}: {}", path.display());
@@ -286,7 +286,7 @@ fn folders_are_the_owners_alone_unless_widened_and_never_widened_later() {
         let after = modes(&path);
         assert!(before.iter().all(|known| after.contains(known) || !known.0.exists()));
     }
-    // With a umask that takes nothing away the modes are exact.
+    // With a umask that removes nothing the modes are exact.
     let path = folder.path().join("exact");
     assert!(in_child(|| {
         rustix::process::umask(rustix::fs::Mode::empty());
@@ -296,7 +296,7 @@ fn folders_are_the_owners_alone_unless_widened_and_never_widened_later() {
 }
 
 #[test]
-fn who_may_not_write_or_read_is_told_with_the_path() {
+fn missing_permissions_are_errors_that_name_the_path() {
     let (folder, path) = folder();
     let is_root = rustix::process::geteuid().is_root();
     let denied = |error: &Error| {
@@ -306,7 +306,7 @@ fn who_may_not_write_or_read_is_told_with_the_path() {
     };
     let as_nobody = |work: &dyn Fn() -> bool| {
         in_child(|| {
-            // SAFETY: the child alone changes who it is; it has one thread.
+            // SAFETY: only the child changes its user id, and it has one thread.
             #[expect(unsafe_code, reason = "there is no safe way to become another user")]
             let became = !is_root || unsafe { libc::setgid(65534) | libc::setuid(65534) } == 0;
             became && work()
@@ -322,7 +322,7 @@ fn who_may_not_write_or_read_is_told_with_the_path() {
             .iter()
             .all(denied)
     }));
-    // Bytes that can be read are read, although nothing can be written or locked.
+    // Readable bytes can be read, although nothing can be written or locked.
     for (name, (kind, _, _)) in tree(&path) {
         let is_dir = kind.contains("is_dir: true");
         set(&name, if is_dir { 0o555 } else { 0o444 });
@@ -364,12 +364,12 @@ fn names_never_become_other_paths() {
         }
     }
     assert!(before == tree(&path));
-    // A name of the engine's own files, and one that ends in a dot, meet nothing.
+    // A name of the engine's own files, and a name that ends in a dot, cause no collision.
     for name in ["journal", "checkpoint.a", "reserve", "dots..", "-", "t-0"] {
         broker.create_topic(name, TopicConfig::new()).unwrap();
         broker.producer().unwrap().send(Record::to(name).value(name)).unwrap();
     }
-    // Groups are no paths at all.
+    // Group names never become paths.
     let mut consumer = broker.consumer("../../group").unwrap();
     consumer.assign([tp("t", 0)]).unwrap();
     drain(&mut consumer);

@@ -1,4 +1,4 @@
-//! Lag: how much a group has still to read, before its first commit and whatever it has committed.
+//! Lag: how much a group has still to read, before its first commit and after any commit.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn member(broker: &Broker, reset: OffsetReset) -> Consumer {
     member
 }
 
-/// The group's rows as (committed, lag), and their sum.
+/// Returns the group's rows as (committed, lag), and their sum.
 fn lags(broker: &Broker) -> (Vec<(Option<i64>, i64)>, i64) {
     let group = broker.describe_group("g").unwrap();
     let row = |row: &GroupOffset| (row.committed, row.lag);
@@ -44,7 +44,7 @@ fn a_group_that_has_committed_nothing_lags_by_all_that_it_would_read() {
     world.clock.advance(Duration::from_secs(5));
     send(&broker, 2, 400);
     world.clock.advance(Duration::from_secs(2));
-    // Before its first poll nobody holds the partitions; after it the member does.
+    // Before the first poll nobody holds the partitions; after it the member does.
     let mut reader = member(&broker, OffsetReset::Earliest);
     for held in [false, true] {
         let group = broker.describe_group("g").unwrap();
@@ -55,10 +55,10 @@ fn a_group_that_has_committed_nothing_lags_by_all_that_it_would_read() {
         assert_eq!(waited, [7, 0, 2]);
         reader.poll(Duration::ZERO).unwrap();
     }
-    // Partitions come in one by one; a committed one does not hide the others.
+    // Partitions are added one by one; a committed one does not hide the others.
     reader.commit_offsets([(tp("t", 0), 600)]).unwrap();
     assert_eq!(lags(&broker), (vec![(Some(600), 0), (None, 0), (None, 400)], 400));
-    // Without members it is the same; so it is for a reader in another process.
+    // The result is the same without members, and for a reader in another process.
     reader.close().unwrap();
     assert_eq!(lags(&broker).1, 400);
     send(&broker, 1, 1);
@@ -90,8 +90,8 @@ fn before_the_first_commit_lag_counts_from_where_the_members_would_begin() {
             assert_eq!(drain(&mut reader).len() as i64, lag, "{reset:?}");
         }
     }
-    // Members may differ: the one that holds the partition decides, and while nobody holds it, the one that
-    // would read most.
+    // Members may differ. The member that holds the partition decides. While no member holds it, the one that
+    // would read most decides.
     let mut latest = member(&broker, OffsetReset::Latest);
     let earliest = member(&broker, OffsetReset::Earliest);
     assert_eq!(lags(&broker).1, 35, "nobody polled yet");
@@ -133,7 +133,7 @@ fn a_commit_beyond_the_end_hides_no_backlog() {
         reader.seek(&tp("t", 0), at).unwrap();
         assert_eq!(reader.lag(&tp("t", 0)).unwrap(), lag, "{at}");
     }
-    // Negative ones are refused, alone and beside others.
+    // Negative offsets are refused, alone and beside others.
     for offset in [-1, i64::MIN] {
         let refusal = reader.commit_offsets([(tp("t", 0), 7), (tp("t", 1), offset)]);
         assert!(matches!(refused(refusal), Error::Misuse(_)), "{offset}");

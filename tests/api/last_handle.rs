@@ -1,4 +1,4 @@
-//! What dropping the last handle leaves.
+//! The effects of dropping the last handle.
 
 use std::sync::{Arc, Barrier, mpsc};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use grouplog::{Broker, Record, TopicConfig};
 use crate::faulty::{Act, Faulty};
 use crate::world::{World, tp};
 
-/// The engine's own threads hold it while they work; the last handle must not leave the end to them.
+/// The engine's threads hold it while they work, but dropping the last handle must still wait for the end.
 #[test]
 fn dropping_the_last_handle_in_the_middle_of_a_checkpoint_frees_the_folder() {
     let world = World::new();
@@ -20,7 +20,7 @@ fn dropping_the_last_handle_in_the_middle_of_a_checkpoint_frees_the_folder() {
     sender.send(Record::to("t").value("kept")).unwrap().wait().unwrap();
     let barrier = Arc::new(Barrier::new(2));
     storage.order("write", "checkpoint.", Act::Meet(Arc::clone(&barrier)));
-    // It asks the background thread for a checkpoint.
+    // Makes the background thread write a checkpoint.
     broker.admin().delete_records(&tp("t", 0), 1).unwrap();
     barrier.wait();
     storage.heal();
@@ -31,7 +31,7 @@ fn dropping_the_last_handle_in_the_middle_of_a_checkpoint_frees_the_folder() {
             drop(broker);
             told.send(world.try_open().map(|broker| broker.list_topics())).unwrap();
         });
-        // The drop waits for the checkpoint, or is done with it too early.
+        // If the drop does not wait for the checkpoint, it returns too early.
         let early = reopened.recv_timeout(Duration::from_millis(100));
         barrier.wait();
         let result = early.or_else(|_| reopened.recv()).unwrap();

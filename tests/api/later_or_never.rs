@@ -1,4 +1,4 @@
-//! Who waits for journal space, or for `Synced`, is told at once when waiting is of no use.
+//! Waits for journal space or for `Synced` end at once when waiting cannot help.
 
 use std::path::Path;
 use std::process::Command;
@@ -26,7 +26,7 @@ const EROFS: i32 = 30;
 const FINAL: [i32; 7] = [ENOENT, EIO, 13, 23, 24, 27, EROFS];
 const MODES: [JournalMode; 2] = [JournalMode::Map, JournalMode::Write];
 
-/// A broker with its threads, whose journal is small.
+/// A configuration with the engine's threads and a small journal.
 fn config(mode: JournalMode) -> BrokerConfig {
     BrokerConfig::new()
         .journal_mode(mode)
@@ -42,7 +42,7 @@ fn open(mode: JournalMode) -> (Faulty, Broker) {
     (storage, broker)
 }
 
-/// A producer that waits for longer than the test may take.
+/// Creates a producer that waits longer than the test may take.
 fn patient(broker: &Broker) -> Producer {
     broker.producer_with(ProducerConfig::new().acks(Acks::Written).max_block(PATIENCE)).unwrap()
 }
@@ -81,7 +81,7 @@ fn journal_problem(broker: &Broker) -> Option<Error> {
     })
 }
 
-/// Runs `work`, which must not take as long as the waits in it may.
+/// Runs `work`, which must take less time than the waits in it are allowed to.
 fn at_once<T>(work: impl FnOnce() -> T) -> T {
     let clock = SystemClock::new();
     let result = work();
@@ -105,13 +105,13 @@ fn a_final_failure_to_prepare_files_ends_all_waits_at_once_and_health_names_it()
                 }
                 let committed = commit(&broker);
                 assert_eq!(errno(&committed), Some(number), "{committed}");
-                // What has room in the urgent part of the journal is all gone by now.
+                // By now nothing has room in the urgent part of the journal.
                 let created = refused(broker.create_topic("u", TopicConfig::new()));
                 assert_eq!(errno(&created), Some(number), "{created}");
                 let named = journal_problem(&broker).unwrap();
                 assert_eq!(errno(&named), Some(number), "{named}");
             });
-            // Everything goes on by itself when the cause is mended.
+            // Everything continues by itself once the cause is mended.
             storage.heal();
             let sent = all(&broker, "t").len();
             producer.send(Record::to("t").partition(0).value("after")).unwrap();
@@ -167,7 +167,7 @@ fn a_final_failure_of_the_checkpoint_that_a_full_journal_waits_for_is_told_at_on
     }
 }
 
-/// The other side: what time mends is waited for.
+/// The opposite case: a wait continues for failures that time mends.
 #[test]
 fn a_full_disk_is_waited_for() {
     let (storage, broker) = open(JournalMode::Write);
@@ -185,7 +185,7 @@ fn a_full_disk_is_waited_for() {
 }
 
 #[test]
-fn who_waits_for_synced_after_a_kill_is_told_that_the_recovery_checkpoint_fails() {
+fn waits_for_synced_after_a_kill_fail_with_the_recovery_checkpoint() {
     let world = World::on(Memory::crash_simulating(1));
     let broker = world.open();
     broker.create_topic("t", TopicConfig::new()).unwrap();
@@ -203,7 +203,7 @@ fn who_waits_for_synced_after_a_kill_is_told_that_the_recovery_checkpoint_fails(
         let created = refused(broker.create_topic("u", TopicConfig::new()));
         assert!(matches!(created, Error::Indeterminate { .. }), "{created}");
     });
-    // The checkpoint is tried again, and what was sent is there.
+    // The checkpoint is tried again, and the sent records are there.
     storage.heal();
     producer.send(Record::to("t").value("last")).unwrap().wait().unwrap();
     assert_eq!(all(&broker, "t").len(), 3);
@@ -216,7 +216,7 @@ fn open_on_disk(path: &Path, mode: JournalMode) -> Broker {
 }
 
 #[test]
-fn a_folder_that_vanishes_is_told_at_once() {
+fn a_folder_that_vanishes_is_reported_at_once() {
     for part in ["", "journal"] {
         for mode in MODES {
             let folder = tempfile::tempdir().unwrap();
@@ -233,7 +233,7 @@ fn a_folder_that_vanishes_is_told_at_once() {
                 }
                 assert!(!broker.health().is_ok());
                 assert!(journal_problem(&broker).unwrap().to_string().contains("No such file"));
-                // What a checkpoint gives back is gone, too, though the files are still open.
+                // The space that a checkpoint frees is gone, too, although the files are still open.
                 assert_eq!(broker.checkpoint().is_ok(), part == "journal");
                 let sent = all(&broker, "t").len();
                 let error = fill(&producer);
@@ -245,9 +245,10 @@ fn a_folder_that_vanishes_is_told_at_once() {
     }
 }
 
-/// As a failing device makes it. Written by calls: a store through a map of such a file ends the process.
+/// As a failing device causes it. Written by calls, since a store through a map of such a file ends the
+/// process.
 #[test]
-fn a_file_system_that_turns_read_only_is_told_at_once() {
+fn a_file_system_that_turns_read_only_is_reported_at_once() {
     let Some(below) = Mounted::tmpfs("32m") else { return };
     let Some(disk) = Mounted::ext4(24 << 20, below) else { return };
     let broker = open_on_disk(&disk.path("data"), JournalMode::Write);

@@ -1,4 +1,4 @@
-//! What a rebalance listener is told, when, and what it may do.
+//! The calls that a rebalance listener gets, when it gets them, and what it may do.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
@@ -12,16 +12,16 @@ use grouplog::{
 
 use crate::world::{World, committed_offset, drain, owned, refused, tp, values};
 
-/// What was told, in order: the member's name, `+`, `-` or `!` (lost), the partition numbers.
+/// The calls in order: the member's name, `+`, `-` or `!` (lost), the partition numbers.
 type Log = Arc<Mutex<Vec<String>>>;
 
-/// What a listener does beside writing down what it is told.
+/// What a listener does besides recording its calls.
 #[derive(Clone, Copy, PartialEq)]
 enum Act {
     Nothing,
-    /// Commits the positions of what it gives up.
+    /// Commits the positions of revoked partitions.
     Commit,
-    /// Goes to offset 3 of what it gets.
+    /// Seeks assigned partitions to offset 3.
     Seek,
     Fail,
     Panic,
@@ -100,7 +100,7 @@ fn by_hand() -> ConsumerConfig {
     ConsumerConfig::new().enable_auto_commit(false)
 }
 
-/// A topic `t` of two partitions, each with records `<partition>.0` to `<partition>.4`.
+/// Creates topic `t` of two partitions, each with records `<partition>.0` to `<partition>.4`.
 fn two_partitions(world: &World) -> Broker {
     let broker = world.open();
     broker.create_topic("t", TopicConfig::new().partitions(2)).unwrap();
@@ -154,7 +154,7 @@ fn what_is_committed_when_a_partition_is_revoked_is_where_the_next_owner_begins(
     let mut seen = values(&owned(&a.poll(Duration::ZERO).unwrap()));
     assert_eq!(seen.len(), 7);
     let mut b = member(&broker, "b", &log, Act::Commit, by_hand());
-    // The hand-over, and then all that is left.
+    // The rebalance, and then all remaining records.
     for _ in 0..3 {
         for member in [&mut a, &mut b] {
             seen.extend(values(&owned(&member.poll(Duration::ZERO).unwrap())));
@@ -176,7 +176,7 @@ fn a_listener_may_seek_what_it_gets() {
 }
 
 #[test]
-fn an_evicted_member_is_told_that_its_partitions_are_lost_and_cannot_commit_them() {
+fn an_evicted_member_loses_its_partitions_and_cannot_commit_them() {
     let world = World::new();
     let broker = two_partitions(&world);
     let log = Log::default();
@@ -202,7 +202,7 @@ fn an_evicted_member_is_told_that_its_partitions_are_lost_and_cannot_commit_them
     assert_eq!(taken(&log), ["a!0"]);
 }
 
-/// As Kafka does: who says nothing about lost partitions is told that they are revoked.
+/// As in Kafka: a listener without its own method for lost partitions gets them as revoked.
 #[test]
 fn lost_is_revoked_unless_it_is_written() {
     struct Revoked(Log);
@@ -229,7 +229,7 @@ fn lost_is_revoked_unless_it_is_written() {
     let mut other = broker.consumer_with(config).unwrap();
     other.subscribe(["t"]).unwrap();
     drain(&mut other);
-    // Its commit is refused, and that comes out of the poll; the member has joined again.
+    // Its commit is refused, and `poll` returns that error; the member has joined again.
     assert!(matches!(refused(silent.poll(Duration::ZERO)), Error::Fenced { .. }));
     assert_eq!(taken(&log), ["[t-0, t-1]"]);
     assert_eq!(broker.describe_group("g").unwrap().members.len(), 2);
@@ -272,7 +272,7 @@ fn a_panic_of_a_listener_poisons_its_consumer_alone() {
     ] {
         assert!(matches!(error, Error::Poisoned { .. }), "{error}");
     }
-    // What auto-commit had committed before the listener was told stays; the partitions are b's.
+    // Offsets that auto-commit committed before the call stay. The partitions are b's.
     assert!(drain(&mut b).is_empty());
     assert_eq!(b.assignment().len(), 2);
     assert_eq!(committed_offset(&b, &tp("t", 0)), Some(5));
@@ -289,7 +289,7 @@ fn time_in_a_listener_is_silence() {
             consumer: &mut Rebalance<'_>,
         ) -> grouplog::Result<()> {
             self.1.advance(Duration::from_secs(11));
-            // Somebody notices, as the other member would in its own thread.
+            // The other member notices, as it would in its own thread.
             assert_eq!(self.0.describe_group("g").unwrap().members.len(), 1);
             assert!(matches!(consumer.commit(), Err(Error::Fenced { .. })));
             Ok(())
@@ -308,7 +308,7 @@ fn time_in_a_listener_is_silence() {
     assert_eq!(again + drain(&mut other).len(), 10, "read again: nothing was committed");
 }
 
-/// Nothing of the engine is locked while a listener runs: it may do what the program may.
+/// The engine holds no lock while a listener runs, so it may do what the program may.
 #[test]
 fn a_listener_may_use_the_whole_engine_but_for_its_own_consumer() {
     struct Busy(Broker, Consumer);
@@ -380,7 +380,7 @@ fn a_panic_in_any_call_of_a_listener_poisons() {
     let mut on_assigned = broker.consumer("g").unwrap();
     on_assigned.set_rebalance_listener(OnAssigned);
     on_assigned.subscribe(["t"]).unwrap();
-    // Told that all is lost, it is told that all is revoked.
+    // A lost call becomes a revoked call.
     let mut on_lost =
         broker.consumer_with(by_hand().group("h").max_poll_interval(interval)).unwrap();
     on_lost.set_rebalance_listener(Revoking);

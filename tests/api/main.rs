@@ -1,4 +1,4 @@
-//! The public API by its contract.
+//! Tests of the contract of the public API.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 mod admin;

@@ -1,4 +1,4 @@
-//! Who is a member of a group, for how long, and of which topics: patterns, static members, timeouts,
+//! Members of a group: how long they stay, and which topics they read. Patterns, static members, timeouts,
 //! assignors.
 
 use std::sync::Arc;
@@ -25,7 +25,7 @@ fn member(broker: &Broker, config: ConsumerConfig) -> Consumer {
     member
 }
 
-/// Polls the members in turn until nothing moves any more.
+/// Polls the members in turn until no partition moves any more.
 fn settle(members: &mut [&mut Consumer]) {
     for _ in 0..3 {
         for member in &mut *members {
@@ -225,7 +225,7 @@ fn a_group_has_no_more_members_than_it_may_and_the_refused_one_is_none() {
 }
 
 #[test]
-fn who_is_gone_takes_no_place_of_a_newcomer() {
+fn a_member_that_left_does_not_count_against_the_limit() {
     let world = World::new();
     let storage = Arc::new(world.storage.clone());
     let broker = Broker::open_storage(storage, world.config.clone().group_max_size(1)).unwrap();
@@ -236,7 +236,7 @@ fn who_is_gone_takes_no_place_of_a_newcomer() {
     settle(&mut [&mut next]);
     let epoch = broker.describe_group("g").unwrap().epoch;
     drop(next);
-    // Back too late, it is a member like another: the group is assigned anew.
+    // A member that returns too late joins like any other, and the group computes a new assignment.
     world.clock.advance(S(45));
     let mut late = member(&broker, config().group_instance_id("a"));
     settle(&mut [&mut late]);
@@ -288,8 +288,8 @@ fn a_member_that_shares_no_assignor_with_the_others_cannot_join() {
 }
 
 #[test]
-fn a_program_assigns_by_its_own_rule_and_anew_when_it_says_so() {
-    /// All to the member whose turn it is.
+fn an_own_assignor_is_used_and_runs_again_on_request() {
+    /// Assigns all partitions to the member whose turn it is.
     #[derive(Debug)]
     struct Turns(AtomicUsize);
 
@@ -325,7 +325,7 @@ fn a_program_assigns_by_its_own_rule_and_anew_when_it_says_so() {
 
 #[test]
 fn a_panic_in_an_own_assignor_goes_to_the_caller_and_the_group_goes_on_as_it_was() {
-    /// All to the first, unless it is to panic.
+    /// Assigns all partitions to the first member, unless it is to panic.
     #[derive(Debug, Default)]
     struct Nervous(AtomicUsize);
 
@@ -336,7 +336,7 @@ fn a_panic_in_an_own_assignor_goes_to_the_caller_and_the_group_goes_on_as_it_was
 
         fn assign(&self, group: &GroupSubscription) -> Assignment {
             if self.0.load(Ordering::Relaxed) > 0 {
-                // As `panic!`, without a message.
+                // Like `panic!`, without a message.
                 std::panic::resume_unwind(Box::new("as planned"));
             }
             vec![group.partitions().collect()]

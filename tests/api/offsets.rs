@@ -1,4 +1,4 @@
-//! Positions and committed offsets: what is kept beside them, and when they are committed.
+//! Positions and committed offsets: what is stored with them, and when they are committed.
 
 use std::path::Path;
 use std::time::Duration;
@@ -38,7 +38,7 @@ fn a_position_knows_the_epoch_of_the_record_before_it() {
     for value in ["a", "b", "c"] {
         send(&broker, &[value]);
         broker.close().unwrap();
-        broker = world.open(); // a writer of the next epoch
+        broker = world.open(); // the writer gets the next epoch
         let description = broker.describe_topic("t").unwrap();
         epochs.push(description.partitions[0].leader_epoch.unwrap());
     }
@@ -57,7 +57,7 @@ fn a_position_knows_the_epoch_of_the_record_before_it() {
         let committed = consumer.committed(&partition).unwrap().unwrap();
         assert_eq!(Position::from(committed), position);
     }
-    // A chosen offset gets the epoch of the record before it, unless another one is given.
+    // A chosen offset gets the epoch of the record before it, unless the program gives one.
     for (offset, epoch) in [(0, None), (1, Some(epochs[0])), (3, Some(epochs[2]))] {
         consumer.commit_offsets([(partition.clone(), offset)]).unwrap();
         let committed = consumer.committed(&partition).unwrap().unwrap();
@@ -149,7 +149,7 @@ fn by_duration_begins_with_the_first_record_that_is_young_enough() {
         let error = refused(text.parse::<OffsetReset>());
         assert!(error.to_string().contains("auto.offset.reset"), "{error}");
     }
-    // Out of range is answered by the same rule.
+    // The same rule applies when the offset is out of range.
     let reset = OffsetReset::ByDuration(Duration::from_hours(2));
     let mut consumer = assigned(&broker, ConsumerConfig::new().auto_offset_reset(reset));
     consumer.seek(&tp("t", 0), 99).unwrap();
@@ -221,7 +221,7 @@ fn the_limits_of_bytes_bound_a_poll_and_starve_no_partition() {
     while seen != [40, 3, 40] {
         let records = consumer.poll(Duration::ZERO).unwrap();
         let bytes: usize = records.iter().map(|record| record.value().unwrap().len()).sum();
-        // One record may pass the limit.
+        // One record may exceed the limit.
         assert!((1..1500 + large.len()).contains(&bytes), "{bytes}");
         for partition in records.partitions() {
             let of_it = records.records(partition);
@@ -305,7 +305,7 @@ fn a_synced_commit_survives_power_loss_and_shares_its_sync_with_what_was_sent_be
     assert_eq!(values(&drain(&mut reader(&broker, "t", 1))), ["a", "b", "c"]);
 }
 
-/// An offset file has its own checksum, which says nothing of whether it is the one that the checkpoint means.
+/// An offset file has its own checksum, which cannot tell whether it is the file that the checkpoint means.
 #[test]
 fn an_offset_file_of_another_time_is_damage() {
     let world = World::new();
@@ -331,7 +331,7 @@ fn an_offset_file_of_another_time_is_damage() {
         open(name, OpenMode::Write).write_at(other, 0).unwrap();
         match world.try_open() {
             Err(Error::Corrupt(damage)) => assert!(damage.path.ends_with(name), "{damage:?}"),
-            // Not the one that counts.
+            // This file is not the current one.
             opened => {
                 let offsets = opened.unwrap().describe_group("g").unwrap().offsets;
                 assert_eq!(offsets[0].committed, Some(2), "{name}");
@@ -341,7 +341,7 @@ fn an_offset_file_of_another_time_is_damage() {
     }
 }
 
-/// The bench `commit` does a million of them; what they leave does not depend on how many there were.
+/// The bench `commit` makes a million commits. The files do not depend on their number.
 #[test]
 fn offset_files_hold_what_is_committed_and_not_how_often() {
     let sizes = [10, 20_000].map(|commits| {

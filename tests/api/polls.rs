@@ -1,4 +1,4 @@
-//! Polling for ever, waking up, and what a long poll does meanwhile.
+//! Endless polls, wakeups, and the work that a long poll does meanwhile.
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -14,7 +14,7 @@ fn send(broker: &Broker, partition: u32, value: &str) {
 }
 
 #[test]
-fn polls_go_on_until_somebody_wakes_the_consumer() {
+fn polls_continue_until_a_wakeup() {
     let clock = SystemClock::new();
     let broker = Broker::open_in_memory().unwrap();
     broker.create_topic("t", TopicConfig::new()).unwrap();
@@ -30,7 +30,7 @@ fn polls_go_on_until_somebody_wakes_the_consumer() {
             }
             polls.consumer().commit().unwrap();
         }
-        // Taken again, it goes on where it was.
+        // A second iterator continues where the first one ended.
         told.send(-1).unwrap();
         let records = consumer.polls().next().unwrap().unwrap();
         (values(&owned(&records)), committed_offset(&consumer, &tp("t", 0)))
@@ -43,7 +43,7 @@ fn polls_go_on_until_somebody_wakes_the_consumer() {
     assert_eq!(hear.recv().unwrap(), -1);
     send(&broker, 0, "again");
     assert_eq!(thread.join().unwrap(), (vec!["again".to_owned()], Some(100)));
-    handle.wakeup(); // nobody is there any more
+    handle.wakeup(); // the consumer is gone
     assert!(clock.monotonic() < AT_ONCE);
 }
 
@@ -78,7 +78,7 @@ fn any_number_of_wakeups_before_a_poll_is_one() {
         }
     });
     assert!(matches!(refused(consumer.poll(LONG)), Error::Wakeup));
-    assert_eq!(consumer.poll(Duration::ZERO).unwrap().len(), 1, "no record is lost by it");
+    assert_eq!(consumer.poll(Duration::ZERO).unwrap().len(), 1, "a wakeup loses no record");
 }
 
 #[test]

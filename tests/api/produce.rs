@@ -13,7 +13,7 @@ use grouplog::{
 
 use crate::world::{Owned, World, all, drain, reader, refused, values};
 
-/// Sends records of every shape; returns what must be read.
+/// Sends records of every shape. Returns the records that must be read.
 fn send_every_shape(broker: &Broker) -> Vec<Owned> {
     let producer = broker.producer().unwrap();
     let mut sent = Vec::new();
@@ -355,7 +355,7 @@ fn a_thread_can_send_until_it_is_gone() {
     }
     let broker = Broker::open_in_memory().unwrap();
     broker.create_topic("t", TopicConfig::new()).unwrap();
-    // What the engine remembers for the thread goes before the farewell is sent, or after it.
+    // The engine drops its state for the thread before the farewell is sent, or after it.
     for sends_first in [false, true] {
         let producer = broker.producer().unwrap();
         let greet = move || {
@@ -372,7 +372,7 @@ fn a_thread_can_send_until_it_is_gone() {
     assert_eq!(broker.describe_topic("t").unwrap().partitions[0].end_offset, 7);
 }
 
-/// Gathering ends where the frame is full, however much would follow.
+/// Gathering ends once the frame is full, however many records would follow.
 #[test]
 fn a_send_all_without_an_end_is_refused_when_it_is_too_large() {
     let broker = World::new().open();
@@ -390,7 +390,7 @@ fn a_send_all_without_an_end_is_refused_when_it_is_too_large() {
         Record::to("t").value(&value)
     });
     let refused_large = refused(producer.send_all(endless));
-    // Of a journal of 1 MiB a frame is a quarter.
+    // A frame may take a quarter of a journal of 1 MiB.
     for error in [refused_empty, refused_large] {
         assert!(
             matches!(error, Error::LimitExceeded { found, max: 262_144, .. } if found > 262_144),
@@ -399,14 +399,14 @@ fn a_send_all_without_an_end_is_refused_when_it_is_too_large() {
     }
     assert!((1_000..50_000).contains(&empty), "{empty}");
     assert_eq!(large, 27);
-    // Nothing of it is there, and what fits goes on.
+    // None of it was applied, and a batch that fits succeeds.
     assert!(all(&broker, "t").is_empty());
     producer.send_all((0..20).map(|_| Record::to("t").value(&value))).unwrap();
     assert_eq!(all(&broker, "t").len(), 20);
 }
 
 #[test]
-fn a_record_that_is_too_large_is_told_with_its_own_size() {
+fn record_too_large_names_the_size_of_the_record() {
     let broker = World::new().open();
     broker.create_topic("t", TopicConfig::new().max_message_bytes(1024)).unwrap();
     let producer = broker.producer().unwrap();
@@ -414,7 +414,7 @@ fn a_record_that_is_too_large_is_told_with_its_own_size() {
     let largest = (900..1024).rev().find(|bytes| send(*bytes).is_ok()).unwrap();
     let Error::RecordTooLarge { size, max: 1024 } = refused(send(largest + 1)) else { panic!() };
     assert_eq!(size, 1025, "one byte more than fits");
-    // It is what the batch takes in the segment.
+    // It is the size of the batch in the segment.
     broker.checkpoint().unwrap();
     assert_eq!(broker.describe_topic("t").unwrap().partitions[0].bytes, 1024);
 }

@@ -63,7 +63,7 @@ fn a_reader_writes_nothing() {
     let broker = Broker::open(&path).unwrap();
     broker.create_topic("t", TopicConfig::new()).unwrap();
     broker.producer().unwrap().send(Record::to("t").value("v")).unwrap().wait().unwrap();
-    // No writer, not closed: what a killed process leaves.
+    // No writer, and not closed, as a killed process leaves it.
     let copy = folder.path().join("copy");
     copy_folder(&path, &copy);
     let before = listing(&copy);
@@ -90,7 +90,7 @@ fn what_a_reader_sees_while_the_writer_goes_on_is_always_a_prefix() {
             let mut last = 0;
             while !done.load(std::sync::atomic::Ordering::Acquire) || looks < 3 {
                 let beside = match Broker::open_read_only(&path) {
-                    // The journal goes round very fast here.
+                    // The journal wraps very quickly here.
                     Err(error @ Error::Busy { .. }) if error.is_retryable() => continue,
                     opened => opened.unwrap(),
                 };
@@ -119,7 +119,7 @@ fn what_a_reader_sees_while_the_writer_goes_on_is_always_a_prefix() {
     assert_eq!(read(&path, 1).len(), 20_000);
 }
 
-/// As above, by a reader that goes on from look to look.
+/// As above, with a reader that refreshes from look to look.
 #[test]
 fn a_reader_that_refreshes_sees_what_a_new_one_sees() {
     let folder = tempfile::tempdir().unwrap();
@@ -139,7 +139,7 @@ fn a_reader_that_refreshes_sees_what_a_new_one_sees() {
             let mut beside = Broker::open_read_only(&path).unwrap();
             let (mut next, mut news) = ([0; 2], 0);
             loop {
-                // Read before the look, so that the last one comes after the writer's end.
+                // Read before the look, so that the last look comes after the end of the writer.
                 let last = done.load(std::sync::atomic::Ordering::Acquire);
                 looks.fetch_add(1, std::sync::atomic::Ordering::Release);
                 match beside.refresh() {
@@ -179,8 +179,8 @@ fn a_reader_that_refreshes_sees_what_a_new_one_sees() {
                 3_000 => broker.delete_topic("u").unwrap(),
                 _ => {}
             }
-            // A reader that gets no time of a busy machine would see nothing come: let it look now and then,
-            // once more from its beginning.
+            // On a busy machine the reader may see nothing new. It then looks now and then, once more from
+            // its beginning.
             let until = looked() + 2;
             while n % 1_000 == 999 && looked() < until && !reading.is_finished() {
                 std::thread::yield_now();
@@ -212,7 +212,7 @@ fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
             copy_folder(&entry.path(), &target);
         } else {
             match std::fs::copy(entry.path(), target) {
-                // The writer gives a journal file its name when it is whole.
+                // The writer names a journal file once it is complete.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 copied => drop(copied.unwrap()),
             }
@@ -220,7 +220,7 @@ fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
     }
 }
 
-/// Every file with its length and time of change.
+/// Returns every file with its length and time of change.
 fn listing(path: &std::path::Path) -> Vec<(std::path::PathBuf, u64, std::time::SystemTime)> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(path).unwrap() {

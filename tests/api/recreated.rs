@@ -1,5 +1,5 @@
-//! Topics that are deleted and created again under their old name: no position in the old topic says
-//! anything about the new one.
+//! Topics that are deleted and created again under their old name. No position in the old topic says anything
+//! about the new one.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ fn strings(numbers: std::ops::Range<u32>) -> Vec<String> {
     numbers.map(|n| n.to_string()).collect()
 }
 
-/// A topic with the numbers 1 to 10, and another one with a record.
+/// Creates a topic with the numbers 1 to 10, and another one with a record.
 fn ten() -> Broker {
     let broker = World::new().open();
     broker.create_topic("t", TopicConfig::new()).unwrap();
@@ -120,7 +120,7 @@ fn an_assigned_consumer_waits_for_the_topic_and_reads_the_others() {
     assert!(matches!(polled, Error::UnknownPartition { partitions: 1, .. }), "{polled}");
 }
 
-/// Nobody else would wake it.
+/// Nothing else would wake the poll.
 #[test]
 fn a_poll_that_sleeps_learns_that_its_topic_was_deleted() {
     let broker = ten();
@@ -172,17 +172,17 @@ fn a_position_of_the_deleted_topic_is_refused() {
         let told = refused(consumer.seek(&partition, kept)).to_string();
         assert!(told.contains("t-0") && told.contains("offset 2"), "{told}");
     }
-    // Without an id it is taken for one of the topic that is read.
+    // A position without an id counts as one of the topic that is read.
     let epoch_only = Position::new(10).with_leader_epoch(1);
     other.seek(&partition, epoch_only).unwrap();
     assert_eq!(values(&drain(&mut other)), strings(111..116));
     assert!(is_inconsistent(consumer.seek(&partition, epoch_only), old, 2));
     assert!(is_inconsistent(consumer.seek(&partition, 3), old, 2));
-    // Where it stands is still told, until it goes on.
+    // `position` still returns the old position, until the consumer continues in the new topic.
     assert_eq!(consumer.position(&partition).unwrap(), kept);
     assert!(is_inconsistent(consumer.lag(&partition).map(|_| ()), old, 2));
 
-    // One of the new topic is as good as before.
+    // A position in the new topic still works.
     let new = Position::new(5).with_topic_id(id(&broker));
     consumer.seek(&partition, new).unwrap();
     assert_eq!(values(&drain(&mut consumer)), strings(106..116));
@@ -223,7 +223,7 @@ fn a_commit_of_positions_in_a_deleted_topic_is_refused() {
     assert_eq!(drain(&mut consumer).len(), 11);
     broker.delete_topic("t").unwrap();
     assert!(names_topic(consumer.commit()));
-    // All or nothing.
+    // All offsets are committed or none.
     assert!(consumer.committed(&tp("u", 0)).unwrap().is_none());
     broker.create_topic("t", TopicConfig::new()).unwrap();
     send(&broker, 101..116);
@@ -234,12 +234,12 @@ fn a_commit_of_positions_in_a_deleted_topic_is_refused() {
     let committed = consumer.committed(&tp("t", 0)).unwrap().unwrap();
     assert_eq!((committed.offset(), committed.topic_id()), (15, Some(id(&broker))));
 
-    // What was committed in time went with the topic: there is nothing that a commit could miss.
+    // Offsets committed in time were deleted with the topic, so a commit can miss nothing.
     recreate(&broker);
     consumer.commit().unwrap();
     assert!(consumer.committed(&tp("t", 0)).unwrap().is_none());
     assert_eq!(consumer.committed(&tp("u", 0)).unwrap().unwrap().offset(), 1);
-    // Nor does the group begin there by what it had committed.
+    // The group does not begin at its old committed offset either.
     send(&broker, 201..216);
     let mut next = assigned(&broker, in_group(), &["t"]);
     assert_eq!(values(&drain(&mut next)), strings(201..216));
@@ -261,10 +261,10 @@ fn chosen_offsets_are_those_of_the_topic_that_is_read() {
         assert!(is_inconsistent(consumer.commit_offsets(offsets.clone()), old, 0));
         assert!(is_inconsistent(other.commit_offsets(offsets), old, 0));
     }
-    // A number alone, by who still has the old topic's records.
+    // A number alone, from a program that still has the old topic's records.
     assert!(is_inconsistent(consumer.commit_offsets([(t.clone(), 10)]), old, 0));
     assert!(broker.list_groups().is_empty());
-    // With the new topic's id, and by who does not read it.
+    // With the new topic's id, from a consumer that does not read it.
     consumer.commit_offsets([(t.clone(), Position::new(3).with_topic_id(new))]).unwrap();
     other.commit_offsets([(t.clone(), 4)]).unwrap();
     assert_eq!(other.committed(&t).unwrap().unwrap().offset(), 4);
@@ -276,7 +276,7 @@ fn chosen_offsets_are_those_of_the_topic_that_is_read() {
     assert!(names_topic(other.commit_offsets([(t, next)])));
 }
 
-/// What a consumer commits by itself must not wait for what nobody can commit.
+/// Auto-commit must not wait for offsets that nobody can commit.
 #[test]
 fn auto_commit_leaves_deleted_topics_out() {
     let world = World::new();
@@ -304,7 +304,7 @@ fn auto_commit_leaves_deleted_topics_out() {
     assert_eq!(broker.describe_group("g").unwrap().offsets[0].committed, Some(2));
 }
 
-/// Commits when partitions go, and seeks to a position that it kept when they come.
+/// Commits when partitions are revoked, and seeks to a stored position when they are assigned.
 #[derive(Debug)]
 struct Keeper {
     kept: Option<Position>,
@@ -389,7 +389,7 @@ fn a_reset_of_offsets_is_one_of_the_topic_that_there_is() {
 }
 
 #[test]
-fn what_is_found_and_sent_tells_its_topic() {
+fn search_and_send_results_have_the_topic_id() {
     let broker = ten();
     let sent = broker.producer().unwrap().send(Record::to("t").value("11")).unwrap();
     let old = id(&broker);
@@ -447,7 +447,7 @@ fn a_reader_beside_the_writer_tells_the_topics_apart() {
         after.assign([t.clone()]).unwrap();
         after.seek(&t, reached).unwrap();
         assert_eq!(values(&drain(&mut after)), strings(116..118));
-        // The one that looked before goes on seeing what it saw.
+        // The reader that looked before still sees what it saw.
         assert_eq!(before.position(&t).unwrap().topic_id(), Some(old));
         before.seek(&t, 10).unwrap();
         assert!(before.poll(Duration::ZERO).unwrap().is_empty());

@@ -156,7 +156,7 @@ fn a_description_counts_records_bytes_and_segments() {
     assert!(full.bytes > 20_000 && full.segments >= 5, "{full:?}");
 }
 
-/// What a producer remembers of a topic may be of one that is not there any more.
+/// A producer may remember a topic that no longer exists.
 #[test]
 fn producers_follow_a_topic_that_was_created_again_with_other_settings() {
     let broker = World::new().open();
@@ -216,7 +216,7 @@ fn a_topic_can_be_deleted_whatever_the_journal_holds() {
             let value = vec![b'x'; 10_000];
             for count in 0..300 {
                 broker.create_topic("t", TopicConfig::new()).unwrap();
-                // Space that is left for commits and deletions, but for as many commits.
+                // Space reserved for commits and deletions, used up by commits.
                 for _ in 0..20 {
                     producer.send(Record::to("t").value(&value)).unwrap();
                 }

@@ -49,7 +49,7 @@ fn typed_records_are_kafkas_bytes() {
     let expected = [(Some("k"), Some(-2)), (None, None), (None, Some(1)), (Some("last"), Some(2))];
     assert_eq!(read, expected);
     assert_eq!((records.len(), records.iter().len(), records.is_empty()), (4, 4, false));
-    // The consumer is free while what it returned is being read.
+    // The consumer can be used while its returned records are being read.
     consumer.commit().unwrap();
     drop(records);
 }
@@ -77,7 +77,7 @@ fn a_poison_record_is_named_and_those_behind_it_are_there() {
         assert_eq!(failure.place, read);
     }
     assert_eq!(poison.raw().value(), Some(&b"five!"[..]));
-    // Back to it, for who cannot go on without it.
+    // A program that cannot skip it seeks back to it.
     let offset = poison.offset();
     consumer.seek(&tp("t", 0), offset).unwrap();
     let again = consumer.poll(Duration::ZERO).unwrap();
@@ -85,7 +85,7 @@ fn a_poison_record_is_named_and_those_behind_it_are_there() {
     assert_eq!(again.len(), 2);
 }
 
-/// Refuses odd numbers, and sends by itself while it is asked.
+/// Refuses odd numbers, and sends a record itself while it serializes.
 #[derive(Debug, Clone)]
 struct Even(Option<grouplog::Producer>);
 
@@ -107,7 +107,7 @@ impl Serializer for Even {
 }
 
 #[test]
-fn what_has_no_bytes_is_not_sent() {
+fn a_value_that_cannot_be_serialized_is_not_sent() {
     let broker = broker();
     let producer = broker.producer().unwrap().typed_with(Even(None), Even(None));
     let error = refused(producer.send(TypedRecord::to("t").key(&2).value(&3)).map(|_| ()));
@@ -120,7 +120,7 @@ fn what_has_no_bytes_is_not_sent() {
     let some = [TypedRecord::to("t").value(&2), TypedRecord::to("t").value(&7)];
     assert!(matches!(refused(producer.send_all(some).map(|_| ())), Error::Serialization(_)));
     assert!(all(&broker, "t").is_empty());
-    // What failed leaves nothing behind in the buffers.
+    // A failure leaves nothing behind in the buffers.
     producer.send(TypedRecord::to("t").key(&4).value(&6)).unwrap();
     assert_eq!(all(&broker, "t")[0].value.as_deref(), Some(&b"6"[..]));
 }

@@ -1,4 +1,4 @@
-//! What the tests have in common: brokers that stand still in time, and records that own themselves.
+//! Shared by the tests: brokers on a clock that only the test moves, and records that own their bytes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use grouplog::{
     ReadMode, Timestamp, TopicPartition,
 };
 
-/// Longer than any test takes: a wait of this length must be ended by something.
+/// Longer than any test takes. A wait of this length must be ended by an event.
 pub(crate) const LONG: Duration = Duration::from_mins(5);
-/// Generous, and still far from [`LONG`].
+/// Generous, but far below [`LONG`].
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(20);
 
 /// A folder in memory that can be opened again, with a clock that only the test moves.
@@ -38,7 +38,7 @@ impl World {
         Self { storage, clock, config }
     }
 
-    /// The same folder.
+    /// Returns a world on the same folder.
     pub(crate) fn again(&self) -> Self {
         let (storage, clock) = (self.storage.clone(), Arc::clone(&self.clock));
         Self { storage, clock, config: self.config.clone() }
@@ -58,7 +58,8 @@ impl World {
     }
 }
 
-/// How segments are read: all tests hold in both ways. `GROUPLOG_READ_MODE=pread` runs them in the other one.
+/// The read mode of the tests; all of them hold in both. `GROUPLOG_READ_MODE=pread` runs them in the other
+/// one.
 pub(crate) fn read_mode() -> ReadMode {
     match std::env::var("GROUPLOG_READ_MODE").as_deref() {
         Ok("pread") => ReadMode::Pread,
@@ -67,7 +68,7 @@ pub(crate) fn read_mode() -> ReadMode {
     }
 }
 
-/// A record that owns what it holds.
+/// A record that owns its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Owned {
     pub(crate) partition: u32,
@@ -102,7 +103,7 @@ pub(crate) fn owned(records: &ConsumerRecords) -> Vec<Owned> {
     records.iter().map(Owned::from).collect()
 }
 
-/// Everything that can be polled now.
+/// Polls until there are no more records.
 pub(crate) fn drain(consumer: &mut Consumer) -> Vec<Owned> {
     let mut all = Vec::new();
     loop {
@@ -114,14 +115,14 @@ pub(crate) fn drain(consumer: &mut Consumer) -> Vec<Owned> {
     }
 }
 
-/// A consumer without group that reads these partitions of a topic from the start.
+/// Creates a consumer without group that reads these partitions of a topic from the start.
 pub(crate) fn reader(broker: &Broker, topic: &str, partitions: u32) -> Consumer {
     let mut reader = broker.consumer_with(ConsumerConfig::new()).unwrap();
     reader.assign((0..partitions).map(|partition| tp(topic, partition))).unwrap();
     reader
 }
 
-/// All records of a topic, by partition and offset.
+/// Returns all records of a topic, by partition and offset.
 pub(crate) fn all(broker: &Broker, topic: &str) -> Vec<Owned> {
     let partitions = broker.describe_topic(topic).unwrap().partitions.len() as u32;
     let mut all = drain(&mut reader(broker, topic, partitions));
@@ -134,12 +135,12 @@ pub(crate) fn values(records: &[Owned]) -> Vec<String> {
     records.iter().map(text).collect()
 }
 
-/// The offset that the consumer's group has committed for a partition of a topic.
+/// Returns the offset that the consumer's group has committed for a partition of a topic.
 pub(crate) fn committed_offset(consumer: &Consumer, partition: &TopicPartition) -> Option<i64> {
     consumer.committed(partition).unwrap().map(|committed| committed.offset())
 }
 
-/// The error of a result that must be one.
+/// Returns the error of a result that must be one.
 pub(crate) fn refused<T: std::fmt::Debug>(result: grouplog::Result<T>) -> Error {
     result.unwrap_err()
 }

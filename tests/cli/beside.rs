@@ -1,4 +1,4 @@
-//! Several processes at one folder.
+//! Several processes that use one folder.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Command;
@@ -16,7 +16,7 @@ fn reading_works_beside_a_writer_and_a_second_writer_is_told_who_has_the_folder(
     cli.ok(&["consume", "orders", "-g", "billing"]);
     let mut writer = cli.start(&["produce", "orders"]);
     writer.write(b"one\ntwo\n");
-    // Ends when the lines are there, which also says that the writer has the folder.
+    // Ends once the lines are there, which also shows that the writer has the folder.
     let seen = cli.ok(&["consume", "orders", "--follow", "--max", "3"]);
     assert_eq!(seen, b"zero\none\ntwo\n");
 
@@ -70,14 +70,14 @@ fn a_group_follower_leaves_the_folder_to_others_in_between() {
     let reader = read_all(follower);
     for n in 0..4 {
         let input = numbered(n * 10, (n + 1) * 10);
-        // The folder may be the follower's at this moment.
+        // At this moment the follower may hold the folder.
         while cli.feed(&["produce", "orders"], &input).code != Some(0) {}
     }
     assert!(reader.join().unwrap() == numbered(0, 40));
     assert_eq!(lines(&cli.ok(&["consume", "orders", "-g", "billing"])).len(), 0);
 }
 
-/// The next bytes of what a process prints.
+/// Expects the next bytes that a process prints.
 fn expect(running: &mut Running, expected: &[u8]) {
     let mut seen = vec![0; expected.len()];
     running.0.stdout.as_mut().unwrap().read_exact(&mut seen).unwrap();
@@ -89,12 +89,12 @@ fn signal(running: &Running, signal: &str) {
     assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
 }
 
-/// Runs a command again and again while the folder is somebody else's.
+/// Runs a command repeatedly while another process holds the folder.
 fn insist(cli: &Cli, args: &[&str], input: &[u8]) {
     while cli.feed(args, input).code != Some(0) {}
 }
 
-/// The numbers as lines.
+/// Returns the numbers as lines.
 fn count(from: usize, to: usize) -> Vec<u8> {
     let line = |n: usize| format!("{n}\n");
     (from..to).map(line).collect::<String>().into_bytes()
@@ -126,7 +126,7 @@ fn a_follower_waits_for_a_topic_that_it_finds_deleted() {
         cli.start(&["consume", "t", "u", "--follow", "--from", "earliest", "--max", "27"]);
     expect(&mut follower, &count(1, 11));
     cli.ok(&["topic", "delete", "t"]);
-    // What it prints of the other topic says that it has looked meanwhile.
+    // Its output of the other topic shows that it has looked meanwhile.
     cli.produce("u", b"one\n");
     expect(&mut follower, b"one\n");
     cli.ok(&["topic", "create", "t"]);
@@ -134,16 +134,16 @@ fn a_follower_waits_for_a_topic_that_it_finds_deleted() {
     expect(&mut follower, b"two\n");
     cli.produce("t", &count(101, 116));
     assert!(read_all(follower).join().unwrap() == count(101, 116));
-    // Who begins with a topic that is not there has mistyped it.
+    // A command that begins with a missing topic has a typing error in its name.
     assert!(cli.fails(&["consume", "t", "v", "--follow"]).contains("\"v\" does not exist"));
 }
 
-/// The files that it still wants to read go with the topic.
+/// Deleting the topic deletes the files that the follower still wants to read.
 #[test]
 fn a_follower_in_the_middle_of_a_topic_that_is_deleted_goes_on_with_the_new_one() {
     let cli = Cli::new();
     cli.ok(&["topic", "create", "t", "--config", "segment.bytes=16384"]);
-    // Far more than a pipe holds, so that it is in the middle while nobody reads.
+    // Far more than a pipe holds, so the follower is in the middle while nobody reads.
     let old = numbered(0, 20_000);
     cli.produce("t", &old);
     let mut follower = cli.start(&["consume", "t", "--follow"]);
@@ -171,7 +171,7 @@ fn a_group_follower_reads_all_of_a_topic_that_was_created_again() {
     cli.produce("t", &count(1, 11));
     let args = ["consume", "t", "u", "-g", "g", "--from", "latest", "--follow", "--max", "16"];
     let mut follower = cli.start(&args);
-    // It begins at the end, where its first turn says that it was.
+    // The follower begins at the end, where its first turn left it.
     while cli.run(&["group", "describe", "g"]).code != Some(0) {}
     insist(&cli, &["topic", "delete", "t"], b"");
     insist(&cli, &["produce", "u"], b"one\n");
@@ -182,7 +182,7 @@ fn a_group_follower_reads_all_of_a_topic_that_was_created_again() {
     assert_eq!(lines(&cli.ok(&["consume", "t", "-g", "g"])).len(), 0);
 }
 
-/// Waits for a process to end well; what it still printed.
+/// Waits for a process to end successfully. Returns its remaining output.
 fn read_all(mut running: Running) -> JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let (mut bytes, mut errors) = (Vec::new(), String::new());

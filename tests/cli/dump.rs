@@ -1,4 +1,4 @@
-//! Segment files, ours and Kafka's.
+//! Printing segment files, those of grouplog and those of Kafka.
 
 use serde_json::Value;
 
@@ -59,7 +59,7 @@ fn a_partition_is_all_its_segments_in_order() {
 }
 
 #[test]
-fn damage_is_said_and_what_is_whole_is_printed() {
+fn damage_is_reported_and_sound_batches_are_printed() {
     let cli = Cli::new();
     let vector = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/py_many_batches.log");
     let whole = std::fs::read(vector).unwrap();
@@ -108,7 +108,7 @@ fn kafkas_other_files_are_printed_or_refused_in_plain_words() {
     assert_eq!((ran.code, lines(&ran.stdout).len()), (Some(1), 1));
     assert!(ran.stderr.contains("0.txnindex is damaged at byte 34"), "{}", ran.stderr);
 
-    // One producer with a transaction that is open; the checksum was computed by another program.
+    // One producer with an open transaction. Another program computed the checksum.
     let snapshot = [
         &[0, 1][..],
         &0x0171_68ce_u32.to_be_bytes(),
@@ -165,7 +165,7 @@ fn every_file_of_a_folder_is_printed_entry_by_entry() {
     cli.ok(&["topic", "create", "orders"]);
     cli.produce("orders", &numbered(0, 5_000));
     cli.ok(&["consume", "orders", "-g", "billing"]);
-    // A writer that is killed leaves frames behind.
+    // A killed writer leaves frames behind.
     let mut writer = cli.start(&["produce", "orders", "--acks", "written"]);
     writer.write(&numbered(0, 2_000));
     let journal = |number: u32| format!("journal/{number}.journal");

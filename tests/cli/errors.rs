@@ -1,4 +1,4 @@
-//! Errors are one line that names what is wrong, and leave nothing behind.
+//! An error is one line that names what is wrong, and it leaves nothing behind.
 
 use std::process::Stdio;
 
@@ -73,7 +73,7 @@ fn names_that_are_wrong_are_named() {
 }
 
 #[test]
-fn one_thing_is_not_told_in_the_plural() {
+fn a_count_of_one_is_singular() {
     let cli = Cli::new();
     assert_eq!(
         cli.ok_text(&["topic", "create", "orders"]),
@@ -117,14 +117,14 @@ fn a_mistyped_folder_is_not_made() {
     std::fs::write(cli.path("file"), "").unwrap();
     cli.fails(&["--data", "file", "topic", "create", "orders"]);
     cli.fails(&["--data", "file/data", "topic", "create", "orders"]);
-    // The last component alone is made.
+    // Only the last component is created.
     std::fs::create_dir(cli.path("srv")).unwrap();
     cli.ok(&["--data", "srv/data", "topic", "create", "orders"]);
     cli.ok(&["--data", "srv/data/", "topic", "list"]);
 }
 
 #[test]
-fn reading_that_begins_elsewhere_than_it_was_told_says_so() {
+fn reading_that_begins_elsewhere_than_requested_says_so() {
     let cli = Cli::new();
     cli.ok(&["topic", "create", "orders", "-p", "3"]);
     let ran = cli.feed(&["produce", "orders", "--partition", "0"], b"a\nb\nc\n");
@@ -195,14 +195,14 @@ fn a_line_that_is_refused_is_named_and_those_before_it_are_in() {
     assert_eq!(ran.code, Some(1));
     assert!(ran.stderr.contains("line 2") && ran.stderr.contains("\"::\""), "{}", ran.stderr);
 
-    // A line without end is given up before it fills the memory.
+    // A line without an end is refused before it fills the memory.
     let ran = cli.feed(&["produce", "orders"], &vec![b'x'; 40 << 20]);
     assert_eq!(ran.code, Some(1));
     assert!(ran.stderr.contains("line 1 "), "{}", ran.stderr);
 }
 
 #[test]
-fn somebody_elses_folder_is_left_alone() {
+fn a_foreign_folder_is_not_changed() {
     let cli = Cli::new();
     std::fs::create_dir(cli.path("data")).unwrap();
     std::fs::write(cli.path("data/letter.txt"), "dear").unwrap();
@@ -249,6 +249,6 @@ fn a_reader_that_has_seen_enough_is_no_error_and_nothing_unread_is_committed() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
-    // Nobody read a line, so all are still to be read.
+    // Nobody read a line, so all lines are still to be read.
     assert!(cli.ok(&["consume", "orders", "-g", "billing"]) == numbered(0, 50_000));
 }

@@ -1,4 +1,4 @@
-//! Looking after groups: describe, reset, delete.
+//! Managing groups: describe, reset, delete.
 
 use std::io::Read as _;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::run::{Cli, lines, numbered};
 
-/// A folder with ten records and a group that has read six of them.
+/// Creates a folder with ten records and a group that has read six of them.
 fn six_of_ten() -> Cli {
     let cli = Cli::new();
     cli.ok(&["topic", "create", "orders"]);
@@ -54,7 +54,7 @@ fn a_group_goes_on_where_it_was_reset_to() {
         assert_eq!(offset(&cli)["committed"], committed, "{to}");
         assert_eq!(offset(&cli)["lag"], left, "{to}");
     }
-    // A time is found, whatever the clock's step is.
+    // A time is found, whatever the resolution of the clock.
     let text = cli.ok_text(&["group", "reset", "billing", "--to", &last, "--json"]);
     let moved: Value = serde_json::from_str(&text).unwrap();
     let rest = 10 - moved["new"].as_i64().unwrap();
@@ -63,7 +63,7 @@ fn a_group_goes_on_where_it_was_reset_to() {
     assert_eq!(lines(&read).len() as i64, rest);
 }
 
-/// One that reads a lag of 0 may stop: what waits in partitions without a commit must be in it.
+/// A program may stop at a lag of 0, so the lag must include partitions without a commit.
 #[test]
 fn a_partition_without_a_committed_offset_is_shown_and_counted() {
     let cli = Cli::new();
@@ -108,7 +108,7 @@ fn what_is_reset_can_be_chosen() {
     assert_eq!(reset(&["--to", "earliest"]), 4);
     assert_eq!(lines(&cli.ok(&["consume", "orders", "more", "-g", "billing"])).len(), 8);
 
-    // A group may begin by it.
+    // A reset may create a group.
     cli.ok(&["group", "reset", "new", "--topic", "orders", "--to", "1"]);
     assert_eq!(lines(&cli.ok(&["consume", "orders", "-g", "new"])).len(), 2);
     let error = cli.fails(&["group", "reset", "newer", "--topic", "orders", "--to", "+1"]);
@@ -128,7 +128,7 @@ fn groups_and_offsets_can_be_deleted() {
     assert_eq!(cli.ok_text(&["group", "delete", "billing"]), "deleted group billing\n");
     assert_eq!(cli.ok_text(&["group", "list", "--json"]), "");
     assert!(cli.fails(&["group", "delete", "billing"]).contains("\"billing\""));
-    // It begins anew.
+    // The group begins again from the start.
     assert_eq!(lines(&cli.ok(&["consume", "orders", "-g", "billing"])).len(), 10);
 }
 
@@ -137,7 +137,7 @@ fn beside_an_application_one_can_look_but_not_change() {
     let cli = six_of_ten();
     let mut application = cli.start(&["produce", "orders"]);
     application.write(b"one more\n");
-    // The application has the folder as soon as its record is to be seen.
+    // The application holds the folder once its record can be seen.
     while lines(&cli.ok(&["consume", "orders"])).len() < 11 {}
 
     let described = offset(&cli);

@@ -20,7 +20,7 @@ fn a_killed_group_consumer_may_print_again_but_skips_nothing() {
     for _ in 0..8 {
         let mut consumer = cli.start(&["consume", "orders", "-g", "billing"]);
         let mut stdout = consumer.0.stdout.take().unwrap();
-        // Whoever reads slowly stops the consumer at any place of its work.
+        // A slow reader of the output can stop the consumer at any point of its work.
         let mut output = vec![0; (random.next_u64() % 100_000) as usize];
         let mut read = 0;
         while read < output.len() {
@@ -41,7 +41,7 @@ fn a_killed_group_consumer_may_print_again_but_skips_nothing() {
     assert!(printed.is_subset(&expected), "a line that nobody sent");
     assert_eq!(expected.difference(&printed).count(), 0, "lines were skipped");
     let total: usize = outputs.iter().map(|output| lines(output).len()).sum();
-    // A poll at a time is printed again, and what had not left the pipe.
+    // At most one poll is printed again, and whatever had not left the pipe.
     assert!(total < 2 * LINES, "{total} lines printed for {LINES}");
 }
 
@@ -55,7 +55,7 @@ fn a_killed_producer_leaves_a_prefix_with_everything_that_was_seen() {
         let mut producer = cli.start(&["produce", "orders", "--acks", acks]);
         let cut = (random.next_u64() % input.len() as u64) as usize;
         producer.write(&input[..cut]);
-        // Some of it is there, seen by another process: it stays.
+        // Another process has seen a part of it: that part stays.
         let some = lines(&input[..cut]).len().saturating_sub(LINES / 10).max(1);
         let some = some.min(lines(&input[..cut]).len()).to_string();
         let seen = cli.ok(&["consume", "orders", "--follow", "--max", &some]);
@@ -64,7 +64,7 @@ fn a_killed_producer_leaves_a_prefix_with_everything_that_was_seen() {
         let left = cli.ok(&["consume", "orders"]);
         assert!(input.starts_with(&left), "not a prefix after {cut} bytes, {acks}");
         assert!(left.starts_with(&seen), "{acks}: what was seen is gone");
-        // The next writer recovers the same and goes on.
+        // The next writer recovers the same prefix and continues.
         cli.produce("orders", b"after\n");
         assert!(cli.ok(&["consume", "orders"]) == [&left[..], b"after\n"].concat());
     }

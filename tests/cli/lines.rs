@@ -1,11 +1,11 @@
-//! Lines go in and come out again.
+//! Lines that go in and come out again.
 
 use serde_json::Value;
 
 use crate::run::{Cli, lines, numbered};
 
 #[test]
-fn a_file_comes_back_as_it_was() {
+fn a_file_survives_a_round_trip() {
     let cli = Cli::new();
     cli.ok(&["topic", "create", "orders"]);
     let text = b"first\n\n with spaces \r\n\xff\xfe not text\n\ttab\nno line feed at the end";
@@ -136,7 +136,7 @@ fn a_group_goes_on_where_it_was() {
 }
 
 #[test]
-fn reading_begins_where_it_is_told() {
+fn reading_begins_at_the_requested_place() {
     let cli = Cli::new();
     cli.ok(&["topic", "create", "orders"]);
     cli.produce("orders", b"a\nb\nc\n");
@@ -156,7 +156,7 @@ fn reading_begins_where_it_is_told() {
         let group = format!("from {from}");
         assert_eq!(cli.ok(&["consume", "orders", "--from", from, "-g", &group]), printed, "{from}");
     }
-    // Where a group began is kept, also where it began at the end.
+    // The place where a group began is stored, even if it is the end.
     cli.produce("orders", b"d\n");
     for group in ["from latest", "from 1", "from @0"] {
         assert_eq!(cli.ok(&["consume", "orders", "--from", "0", "-g", group]), b"d\n", "{group}");

@@ -1,5 +1,4 @@
-//! The command line, run as a user runs it: one process after the other, some beside each other, and
-//! some killed.
+//! The command line, run as a user runs it: one process after another, several at once, and some killed.
 #![cfg(feature = "cli")]
 #![expect(
     clippy::disallowed_methods,

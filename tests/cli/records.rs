@@ -24,7 +24,7 @@ fn records_below_an_offset_are_deleted() {
     let read = || lines(&cli.ok(&["consume", "orders"])).len();
     assert_eq!((start(delete("0")), read()), (0, 10_000));
     assert_eq!((start(delete("4000")), read()), (4_000, 6_000));
-    // What is deleted stays deleted.
+    // Deleted records stay deleted.
     assert_eq!((start(delete("7")), read()), (4_000, 6_000));
     let text =
         cli.ok_text(&["records", "delete", "orders", "--partition", "1", "--before", "latest"]);

@@ -1,4 +1,4 @@
-//! Running the binary in a folder of its own.
+//! Runs the binary in a folder of its own.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ pub(crate) struct Cli {
     folder: tempfile::TempDir,
 }
 
-/// What a run left.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) stdout: Vec<u8>,
@@ -26,7 +26,7 @@ impl Cli {
         self.folder.path().join(name)
     }
 
-    /// A command over the folder `data`, which is not there at first.
+    /// Builds a command for the folder `data`, which does not exist at first.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_grouplog"));
         command.current_dir(self.folder.path()).env_remove("GROUPLOG_DATA").args(args);
@@ -51,7 +51,7 @@ impl Cli {
         Ran { stdout: output.stdout, stderr, code: output.status.code() }
     }
 
-    /// Runs what must succeed; its stdout.
+    /// Runs a command that must succeed. Returns its stdout.
     pub(crate) fn ok(&self, args: &[&str]) -> Vec<u8> {
         let ran = self.run(args);
         assert_eq!(ran.code, Some(0), "{args:?}: {}", ran.stderr);
@@ -62,7 +62,7 @@ impl Cli {
         String::from_utf8(self.ok(args)).unwrap()
     }
 
-    /// Runs what must fail; the one line it says.
+    /// Runs a command that must fail. Returns the one line of its error.
     pub(crate) fn fails(&self, args: &[&str]) -> String {
         let ran = self.run(args);
         assert_eq!(ran.code, Some(1), "{args:?}: {}", ran.stderr);
@@ -97,7 +97,7 @@ impl Cli {
     }
 }
 
-/// A process that does not outlive its test.
+/// A process that ends with its test.
 pub(crate) struct Running(pub(crate) Child);
 
 impl Running {
@@ -105,7 +105,7 @@ impl Running {
         self.0.stdin.as_mut().unwrap().write_all(bytes).unwrap();
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
@@ -119,13 +119,13 @@ impl Drop for Running {
     }
 }
 
-/// The lines `from` to `to`, each with its number and of its own length.
+/// Returns the lines `from` to `to`, each with its number and of its own length.
 pub(crate) fn numbered(from: usize, to: usize) -> Vec<u8> {
     let line = |n: usize| format!("{n} {}\n", "x".repeat(n % 60));
     (from..to).map(line).collect::<String>().into_bytes()
 }
 
-/// Complete lines, without their line feeds.
+/// Returns the complete lines, without their line feeds.
 pub(crate) fn lines(bytes: &[u8]) -> Vec<&[u8]> {
     bytes.split_inclusive(|&byte| byte == b'\n').filter_map(|l| l.strip_suffix(b"\n")).collect()
 }

@@ -1,4 +1,4 @@
-//! What is whole is read beside damage, and behind it.
+//! Reading sound records beside damage, and behind it.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use crate::run::{Cli, Ran, lines, numbered};
 
 const RECORDS: usize = 9_000;
 
-/// Three partitions of small segments, each with the same lines.
+/// Creates three partitions of small segments, each with the same lines.
 fn folder() -> Cli {
     let cli = Cli::new();
     cli.ok(&["topic", "create", "orders", "-p", "3", "-c", "segment.bytes=65536"]);
@@ -19,7 +19,7 @@ fn folder() -> Cli {
     cli
 }
 
-/// The segment files of a partition, in order.
+/// Returns the segment files of a partition, in order.
 fn segments(cli: &Cli, partition: u32) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(cli.path(&format!("data/orders-{partition}"))).unwrap();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -28,7 +28,7 @@ fn segments(cli: &Cli, partition: u32) -> Vec<PathBuf> {
     paths
 }
 
-/// Flips a bit in the records of the first batch of a segment; the offsets of that batch.
+/// Flips a bit in the records of the first batch of a segment. Returns the offsets of that batch.
 fn damage(path: &PathBuf) -> (i64, i64) {
     let mut bytes = std::fs::read(path).unwrap();
     bytes[200] ^= 4;
@@ -38,7 +38,7 @@ fn damage(path: &PathBuf) -> (i64, i64) {
     (base, base + i64::from(delta))
 }
 
-/// How many records of each partition were printed as JSON, all of them in order.
+/// Returns the offsets printed as JSON for each partition, and checks their order.
 fn offsets(ran: &Ran) -> [Vec<i64>; 3] {
     let mut offsets = [const { Vec::new() }; 3];
     for line in lines(&ran.stdout) {
@@ -75,7 +75,7 @@ fn a_damaged_partition_does_not_keep_the_others_from_being_read() {
         assert!(zero == all() && two == all(), "{args:?}: {}", ran.stderr);
         assert!(one == (0..first).collect::<Vec<_>>(), "{args:?}: {}", ran.stderr);
         if args.contains(&"--max") {
-            continue; // Enough may be read before the damage is.
+            continue; // The limit may come before the damage.
         }
         assert_eq!(ran.code, Some(1), "{args:?}: {}", ran.stderr);
         assert_eq!(lines(ran.stderr.as_bytes()).len(), 1, "{args:?}: {}", ran.stderr);
@@ -93,7 +93,7 @@ fn a_damaged_partition_does_not_keep_the_others_from_being_read() {
     let group: Value = serde_json::from_str(&group).unwrap();
     assert_eq!(group["offsets"][1]["committed"], first);
 
-    // Partitions can be chosen.
+    // The command line can choose partitions.
     let args = ["consume", "orders", "--json", "--partition", "2", "--partition", "0"];
     let ran = cli.run(&args);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));

@@ -1,4 +1,4 @@
-//! What is printed to nobody is not committed, and whoever prints to nobody ends.
+//! Records that could not be printed are not committed, and a command without a reader ends.
 
 use std::io::{BufRead as _, BufReader};
 use std::time::Duration;
@@ -12,7 +12,7 @@ fn folder() -> Cli {
     cli
 }
 
-/// Waits for the end of a process that has nothing to wait for any more; its exit code, or none if it had to be
+/// Waits for a process that has nothing left to wait for. Returns its exit code, or none if it had to be
 /// killed.
 fn ended(mut running: Running) -> Option<i32> {
     let (sender, receiver) = std::sync::mpsc::channel();
@@ -42,7 +42,7 @@ fn offsets_of_records_that_could_not_be_written_are_not_committed() {
         }
         assert_eq!(cli.ok(&["group", "list", "--json"]), b"", "{stdout}");
     }
-    // Where the output is discarded on purpose, the group moves on.
+    // If the output is discarded on purpose, the group moves on.
     let ran = cli.redirected(&["consume", "orders", "-g", "billing"], ">/dev/null");
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
     assert_eq!(cli.ok(&["consume", "orders", "-g", "billing"]), b"");
@@ -67,7 +67,7 @@ fn commands_that_print_do_nothing_without_a_stdout_to_print_to() {
     }
     let list = cli.ok_text(&["topic", "list", "--json"]);
     assert!(list.contains("\"records\":1000") && !list.contains("more"), "{list}");
-    // A full device is seen by whoever prints to it.
+    // A command that prints notices a full device.
     for args in [&["topic", "list"][..], &["dump", "orders-0", "--records"], &["group", "list"]] {
         let ran = cli.redirected(args, ">/dev/full");
         assert_eq!(ran.code, Some(1), "{args:?}");
@@ -90,7 +90,7 @@ fn a_follower_ends_when_the_reader_of_its_output_goes_away() {
         for _ in 0..1_000 {
             stdout.read_line(&mut String::new()).unwrap();
         }
-        // All is read; nothing will ever be written again.
+        // All records are read, and nothing will ever be printed again.
         drop(stdout);
         assert_eq!(ended(follower), Some(0), "{args:?}");
     }
@@ -102,7 +102,7 @@ fn a_group_follower_waits_for_the_folder_from_its_beginning() {
     let mut writer = cli.start(&["produce", "orders"]);
     writer.write(b"one more\n");
     while lines(&cli.ok(&["consume", "orders"])).len() < 1_001 {}
-    // The writer has the folder all the time, so this one can only end because nobody listens to it.
+    // The writer holds the folder all the time, so this follower can only end because its reader is gone.
     let args = ["consume", "orders", "-g", "billing", "--follow"];
     let mut follower = cli.start(&args);
     drop(follower.0.stdout.take());

@@ -1,4 +1,4 @@
-//! `verify` finds what is wrong, changes nothing, and mends what can be mended when it is told to.
+//! `verify` finds what is wrong, changes nothing, and repairs what it can if told to.
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ fn findings(cli: &Cli, args: &[&str]) -> (Option<i32>, Vec<Value>) {
     (ran.code, lines)
 }
 
-/// All files with their bytes.
+/// Returns all files with their bytes.
 fn tree(path: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(path).unwrap() {
@@ -57,7 +57,7 @@ fn a_sound_folder_has_no_findings_and_is_not_touched() {
     assert!(before == tree(&cli.path("data")));
 }
 
-/// Whether no later segment is in the folder.
+/// Returns whether the folder holds no later segment.
 fn is_last(path: &Path) -> bool {
     let others = std::fs::read_dir(path.parent().unwrap()).unwrap();
     let log = path.with_extension("log");
@@ -74,26 +74,26 @@ fn every_flipped_byte_of_every_file_that_counts_is_found_and_named() {
     for (path, bytes) in &pristine {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let is_journal = path.extension().is_some_and(|extension| extension == "journal");
-        // Nothing depends on these: the lock's text, space set aside, and a journal that is written out.
+        // Nothing depends on these: the lock's text, reserved space, and a journal that is written out.
         if name == "grouplog.lock" || name == "reserve" || is_journal || bytes.is_empty() {
             continue;
         }
-        // The bytes behind a checkpoint's body and behind the offsets are left from longer ones.
+        // The bytes behind a checkpoint's body and behind the offsets remain from longer ones.
         let last = if name.starts_with("checkpoint") || name.starts_with("offsets") {
             40
         } else {
             bytes.len()
         };
         for at in [0, last / 3, last / 2, last - 1] {
-            // Comments and fields that are Kafka's alone.
+            // Comments and fields that only Kafka uses.
             if name == "meta.properties" || name == "partition.metadata" && at < 22 {
                 continue;
             }
             flip(path, at);
             let (code, findings) = findings(&cli, &[]);
             let named = |finding: &Value| finding["path"].as_str().unwrap().ends_with(&name);
-            // The offset file that no checkpoint names, and index entries that seem to be of batches
-            // behind the checkpoint: both are passed over by everybody.
+            // The offset file that no checkpoint names, and index entries of batches that seem to lie behind
+            // the checkpoint. Every reader skips both.
             let passed_over =
                 name.starts_with("offsets") || name.contains("index") && is_last(path);
             if !(passed_over && findings.is_empty()) {
@@ -123,7 +123,7 @@ fn damage_and_missing_segments_are_named_with_their_offsets() {
         assert_eq!((&finding["kind"], &finding["repairable"]), (&"damage".into(), &false.into()));
         assert!(finding["offsets"].is_array(), "{finding}");
     }
-    // Repair does not pretend.
+    // A repair does not claim to have mended this.
     let ran = cli.run(&["verify", "--repair", "--yes"]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.stderr.contains("backup"), "{ran:?}");
@@ -183,7 +183,7 @@ fn it_works_beside_a_writer_and_after_a_kill() {
 }
 
 #[test]
-fn what_is_no_folder_of_ours_is_an_error_and_no_finding() {
+fn a_foreign_folder_is_an_error_and_not_a_finding() {
     let cli = Cli::new();
     assert!(cli.fails(&["verify"]).contains("does not exist"));
     std::fs::create_dir(cli.path("data")).unwrap();

@@ -1,5 +1,5 @@
-//! A folder as one file: for each of its files the length of the path (u32), the path, the length of the
-//! contents (u64) and the contents, big-endian, all of it compressed with zstd.
+//! A folder as one file. For each file of the folder it holds the length of the path (u32), the path, the
+//! length of the contents (u64) and the contents, big-endian. All of it is compressed with zstd.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use grouplog::storage::{FileKind, OpenMode, Storage};
 /// The files of a folder, by their paths in it.
 pub(crate) type Files = BTreeMap<PathBuf, Vec<u8>>;
 
-/// All files of a folder, the lock file as well.
+/// Reads all files of a folder, including the lock file.
 pub(crate) fn files_of(storage: &dyn Storage) -> Files {
     let mut files = Files::new();
     let mut dirs = vec![PathBuf::new()];
@@ -29,7 +29,7 @@ pub(crate) fn files_of(storage: &dyn Storage) -> Files {
     files
 }
 
-/// Puts files into an empty folder.
+/// Writes files into an empty folder.
 pub(crate) fn fill(storage: &dyn Storage, files: &Files) {
     for (path, bytes) in files {
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
@@ -72,7 +72,7 @@ pub(crate) fn unpack(packed: &[u8]) -> Files {
     files
 }
 
-/// Where the folders of all builds lie.
+/// The place of the folders of all builds.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/folders")
 }

@@ -1,4 +1,4 @@
-//! Makes what a later version could write out of what this one wrote, with right checksums.
+//! Changes the files of this version to what a later version could write, with right checksums.
 
 use std::path::{Path, PathBuf};
 
@@ -32,7 +32,7 @@ fn is_journal(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "journal")
 }
 
-/// Gives each journal file a version.
+/// Sets the version of each journal file.
 pub(crate) fn journal_version(files: &mut Files, version: u32) {
     for path in journals(files) {
         let bytes = files.get_mut(&path).unwrap();
@@ -42,9 +42,9 @@ pub(crate) fn journal_version(files: &mut Files, version: u32) {
     }
 }
 
-/// Appends a frame behind the last one; the file that it went into.
+/// Appends a frame behind the last one. Returns the file that holds it.
 pub(crate) fn append_frame(files: &mut Files, kind: u8, flags: u8, payload: &[u8]) -> PathBuf {
-    // The last of them: a recovery stopped somewhere in those before.
+    // The last file, since a recovery stopped somewhere in the earlier ones.
     for path in journals(files).into_iter().rev() {
         let bytes = files.get_mut(&path).unwrap();
         let Some(end) = open_end(bytes) else { continue };
@@ -66,7 +66,8 @@ pub(crate) fn append_frame(files: &mut Files, kind: u8, flags: u8, payload: &[u8
     panic!("the journal has no frame to go on behind");
 }
 
-/// Where the frames of a journal file end, if there are some and the journal does not go on in another file.
+/// Returns where the frames of a journal file end, if it has any and the journal does not continue in another
+/// file.
 fn open_end(bytes: &[u8]) -> Option<usize> {
     let sequence = u64::from(u32_at(bytes, 40));
     let (mut at, mut last) = (FIRST_FRAME, None);
@@ -77,13 +78,13 @@ fn open_end(bytes: &[u8]) -> Option<usize> {
     last.filter(|kind| *kind != NEXT).map(|_| at)
 }
 
-/// A section of a Data frame.
+/// Builds a section of a Data frame.
 pub(crate) fn section(kind: u8, reserved: u8, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len()).unwrap().to_be_bytes();
     [&[kind, reserved, 0, 0], &length[..], body].concat()
 }
 
-/// Changes the checkpoint files there are.
+/// Changes the checkpoint files that exist.
 pub(crate) fn checkpoints(files: &mut Files, change: impl Fn(&mut Vec<u8>)) {
     for name in ["checkpoint.a", "checkpoint.b"] {
         let Some(bytes) = files.get_mut(Path::new(name)) else { continue };
@@ -96,13 +97,13 @@ pub(crate) fn checkpoints(files: &mut Files, change: impl Fn(&mut Vec<u8>)) {
     }
 }
 
-/// A section of a checkpoint.
+/// Builds a section of a checkpoint.
 pub(crate) fn checkpoint_section(tag: u16, flags: u16, contents: &[u8]) -> Vec<u8> {
     let length = u32::try_from(contents.len()).unwrap().to_be_bytes();
     [&tag.to_be_bytes()[..], &flags.to_be_bytes(), &length, contents].concat()
 }
 
-/// Gives the offset files a version.
+/// Sets the version of the offset files.
 pub(crate) fn offsets_version(files: &mut Files, version: u32) {
     for name in ["offsets.a", "offsets.b"] {
         let Some(bytes) = files.get_mut(Path::new(name)) else { continue };

@@ -1,4 +1,4 @@
-//! What a folder holds, as text: topics with their settings, records, committed offsets.
+//! The contents of a folder as text: topics with their settings, records, committed offsets.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use grouplog::{
     TopicPartition,
 };
 
-/// Both kinds of brokers.
+/// The reading calls of both kinds of brokers.
 pub(crate) trait Look {
     fn topics(&self) -> Vec<String>;
     fn topic(&self, name: &str) -> Result<TopicDescription>;
@@ -53,7 +53,7 @@ impl Look for ReadOnlyBroker {
     }
 }
 
-/// What the folder holds, a line each.
+/// Lists the contents of the folder, an item a line.
 pub(crate) fn of(broker: &impl Look) -> String {
     let mut out = String::new();
     for name in broker.topics() {
@@ -107,7 +107,7 @@ fn records(broker: &impl Look, partition: &TopicPartition, out: &mut String) {
     }
 }
 
-/// The listing without settings that the other one does not know: later builds have more of them.
+/// Returns the listing without settings that the other one does not have: later builds add settings.
 pub(crate) fn known_to(listing: &str, other: &str) -> String {
     let settings = |text: &str| -> Vec<String> {
         let lines = text.lines().filter(|line| line.starts_with("config "));

@@ -1,5 +1,5 @@
-//! Makes folders with the code that it is built with. It uses the public interface alone, so that it also
-//! builds with earlier versions.
+//! Makes folders with the current build. It uses only the public interface, so it also builds with earlier
+//! versions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use grouplog::{
 
 use crate::{container, listing};
 
-/// A program's life in one folder.
+/// The life of a program in one folder.
 pub(crate) struct Life {
     pub(crate) storage: Memory,
     pub(crate) clock: Arc<ManualClock>,
@@ -98,7 +98,7 @@ fn kill(life: Life) -> Life {
     Life { storage, ..life }
 }
 
-/// All folders, by name.
+/// Makes all folders, by name.
 pub(crate) fn all() -> Vec<(&'static str, Life)> {
     let new = || Life::new(Memory::crash_simulating(3));
     let fresh = new();
@@ -125,7 +125,7 @@ pub(crate) fn all() -> Vec<(&'static str, Life)> {
     vec![("fresh", fresh), ("closed", closed), ("journal-only", journal_only), ("killed", killed)]
 }
 
-/// Writes the folders, and beside each what it holds, to the folder that `GROUPLOG_MAKE_FOLDERS` names.
+/// Writes the folders, and the contents of each beside it, to the folder that `GROUPLOG_MAKE_FOLDERS` names.
 #[test]
 fn make() {
     let Some(to) = std::env::var_os("GROUPLOG_MAKE_FOLDERS") else { return };

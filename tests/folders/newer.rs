@@ -1,5 +1,5 @@
-//! What a later version could write is refused as such, and nothing is changed; what it marks as skippable is
-//! skipped.
+//! This build refuses what a later version could write, and changes nothing. It skips what the later version
+//! marks as skippable.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use crate::{listing, old};
 struct Newer {
     what: &'static str,
     files: Files,
-    /// The file that is not known, which `dump` refuses as well.
+    /// The file that is unknown, which `dump` refuses as well.
     path: PathBuf,
     found: u32,
     max: u32,
 }
 
-/// A folder that this build wrote, with a journal to be replayed.
+/// Returns a folder of this build with a journal to replay.
 fn killed() -> Files {
     let memory = Memory::crash_simulating(1);
     fill(&memory, &old::named("killed").files);
@@ -33,7 +33,7 @@ fn killed() -> Files {
     let producer = broker.producer().unwrap();
     producer.send(grouplog::Record::to("last").value("x")).unwrap();
     let mut files = files_of(&life.storage);
-    // That of another process.
+    // The lock of another process.
     files.insert("grouplog.lock".into(), b"123456    \n".to_vec());
     files
 }
@@ -87,7 +87,7 @@ fn assert_unsupported<T: std::fmt::Debug>(result: Result<T, Error>, newer: &Newe
         Err(Error::UnsupportedFormat { path, what, found, max }) => {
             assert_eq!((&*what, found, max), (newer.what, newer.found, newer.max), "{call}");
             let (path, kind) = (path.to_str().unwrap(), newer.path.to_str().unwrap());
-            // There may be two files that say so.
+            // Two files may hold the unknown number.
             let kind = kind.trim_end_matches(['a', 'b', 'l', '0']);
             let kind = kind.trim_end_matches(".journa").trim_end_matches(char::is_numeric);
             assert!(path.contains(kind), "{call}: {path} is not {kind}");
@@ -137,7 +137,7 @@ fn a_reader_that_is_open_already_says_so_at_its_next_refresh() {
         for (path, bytes) in &newer.files {
             storage.open(path, OpenMode::Write).unwrap().write_at(bytes, 0).unwrap();
         }
-        // An offset file is read with its checkpoint, which is the one that was read before.
+        // An offset file is read with its checkpoint, and the reader has read that checkpoint before.
         if newer.path == Path::new("offsets.a") {
             continue;
         }

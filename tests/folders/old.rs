@@ -1,4 +1,4 @@
-//! What earlier builds wrote is read as they read it, and can be worked on.
+//! This build reads what earlier builds wrote as they read it, and can continue to work with it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use crate::container::{self, Files, fill};
 use crate::listing;
 use crate::make::Life;
 
-/// A folder of an earlier build: its name, its files, and what that build read in it.
+/// A folder of an earlier build: its name, its files, and the listing that the build made of it.
 pub(crate) struct Old {
     pub(crate) name: String,
     pub(crate) files: Files,
     expected: String,
 }
 
-/// All folders, sorted by name.
+/// Returns all folders, sorted by name.
 pub(crate) fn all() -> Vec<Old> {
     let builds = std::fs::read_dir(container::root()).unwrap().map(|entry| entry.unwrap().path());
     let builds: Vec<PathBuf> = builds.filter(|path| path.is_dir()).collect();
@@ -33,7 +33,7 @@ pub(crate) fn all() -> Vec<Old> {
     folders
 }
 
-/// The folder of this name.
+/// Returns the folder of this name.
 pub(crate) fn named(name: &str) -> Old {
     let mut folders = all().into_iter().filter(|old| old.name.ends_with(&format!("/{name}")));
     folders.next().unwrap()
