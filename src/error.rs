@@ -434,7 +434,7 @@ impl Error {
             ),
             Self::InconsistentGroupProtocol { group, proposed } => write!(
                 f,
-                "cannot join group {group:?}: not all of its members support one of its assignors: {proposed}"
+                "cannot join group {group:?}: no proposed assignor is supported by all members (proposed: {proposed})"
             ),
             Self::GroupMaxSizeReached { group, max } => {
                 write!(

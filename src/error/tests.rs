@@ -56,7 +56,7 @@ fn the_errors_of_a_folder_are_sentences() {
         ),
         (
             Error::Indeterminate { cause: Arc::new(io()) },
-            "the outcome is unknown; open the folder again to learn it:  \
+            "the outcome is unknown; open the folder again to learn it: \
              cannot open d/x: Input/output error (os error 5)",
         ),
         (
@@ -138,7 +138,7 @@ fn the_errors_of_groups_are_sentences() {
         ),
         (
             Error::InconsistentGroupProtocol { group: "billing".into(), proposed: "range".into() },
-            "cannot join group \"billing\": not all of its members support one of its assignors: range",
+            "cannot join group \"billing\": no proposed assignor is supported by all members (proposed: range)",
         ),
         (
             Error::GroupMaxSizeReached { group: "billing".into(), max: 4 },

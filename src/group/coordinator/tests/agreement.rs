@@ -68,7 +68,7 @@ fn a_member_without_a_common_assignor_cannot_join() {
     assert_eq!(group.describe(), before);
     assert_eq!(
         refusal.into_error("g", Some(&id(3))).to_string(),
-        "cannot join group \"g\": not all of its members have one of the assignors range, roundrobin"
+        "cannot join group \"g\": no proposed assignor is supported by all members (proposed: range, roundrobin)"
     );
     // It can join once the member that lacked its assignor has left.
     leave(&mut group, 2);
