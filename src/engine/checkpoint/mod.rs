@@ -1,11 +1,15 @@
-//! The checkpoint: the exact state at a journal position, made durable outside the journal.
+//! Writes checkpoints: the exact state at a journal position, made durable outside the journal.
 //!
-//! In this order, each step durable before the next: segments and their folders, the offset file if it
-//! changed, the checkpoint file; only then are journal files below it given back. The state is that at
-//! E and nothing above (hazard H4): E is read while the append locks of all changed partitions, the
-//! offsets and the catalogue are held, and a partition that is not in the dirty list cannot have a
-//! frame below E, because it enters the list before it journals. Topics are deleted under the checkpoint
-//! lock, so no partition goes while it is written out.
+//! A checkpoint writes segments and their folders, then the offset file if it changed, then the checkpoint
+//! file. Each step is durable before the next begins. Only then are the journal files below its position
+//! recycled.
+//!
+//! The state is that at position E, with nothing above it (hazard H4). E is read while the append locks of
+//! all changed partitions, the offsets and the catalogue are held. A partition that is not in the dirty list
+//! has no frame below E that the last checkpoint lacks, because it enters the list before it journals. Topics
+//! are deleted under the checkpoint lock, so no partition disappears while it is written out.
+//!
+//! Imported by `state` and `recovery`. The other verbs of the engine call it through `impl Engine`.
 
 mod state;
 
@@ -27,14 +31,16 @@ use crate::log::{Capture, Captured, FreezeGuard, Frozen, Log, LogImage, history_
 use crate::types::{PartitionNumber, planted};
 
 impl Engine {
-    /// Makes everything up to now durable outside the journal.
+    /// Writes a checkpoint: makes everything up to now durable outside the journal.
     pub(crate) fn checkpoint(&self) -> Result<()> {
         self.checkpoint_as(false)
     }
 
-    /// As `checkpoint`, when the journal takes no more appends. It says that the folder is closed if nothing
-    /// is left to be done to the files of partitions: segments below a log start are removed only when a
-    /// durable checkpoint does not list them any more, so that it takes another one to say it.
+    /// Writes the last checkpoint, after the journal has stopped appends.
+    ///
+    /// The checkpoint says that the folder is closed if nothing is left to be done to the files of
+    /// partitions. Segments below a log start are removed only after a durable checkpoint that does not list
+    /// them, so a second checkpoint may be necessary to say it.
     pub(in crate::engine) fn last_checkpoint(&self) -> Result<()> {
         self.checkpoint_as(true)?;
         if self.checkpoint.lock().closed || self.logs.left_over.load(Ordering::Acquire) {
@@ -56,7 +62,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Writes out the state that recovery built, if that is still to be done.
+    /// Writes out the state that recovery built, unless that is done.
     pub(crate) fn finish_recovery(&self) -> Result<()> {
         let mut state = self.checkpoint.lock();
         self.finish_pending(&mut state)?;
@@ -72,8 +78,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes the folders of topics whose deletion a crash cut short; the deletion is in the
-    /// checkpoint by now.
+    /// Removes the folders of topics whose deletion a crash interrupted. The checkpoint contains the deletion
+    /// by now.
     fn finish_deletions(&self) {
         let Some(_one) = self.admin.try_lock() else { return };
         let deletions = self.catalogue.lock().deletions().to_vec();
@@ -82,7 +88,7 @@ impl Engine {
         }
     }
 
-    /// Freezes the state under all locks (for some microseconds) and reads E.
+    /// Freezes the state under all locks, for some microseconds, and reads E.
     pub(in crate::engine) fn freeze(&self) -> Freeze {
         loop {
             let mut numbers = self.logs.dirty.lock().clone();
@@ -95,7 +101,7 @@ impl Engine {
             let catalogue = self.catalogue.lock();
             let mut dirty = self.logs.dirty.lock();
             if dirty.iter().any(|number| numbers.binary_search(number).is_err()) {
-                // A partition became dirty before its lock could be taken: once more, with it.
+                // A partition became dirty before its lock was taken. Freeze again, with that partition.
                 continue;
             }
             let end = self.journal.end();
@@ -130,7 +136,7 @@ impl Engine {
         }
         match self.write_checkpoint_with_reserve(state, freeze) {
             Ok(()) => {
-                // From here on all that was replayed is durable (hazard H8).
+                // All replayed frames are durable from here on (hazard H8).
                 self.journal.release_synced();
                 let unlisted = LogImage::default();
                 for (log, _) in &freeze.logs {
@@ -138,17 +144,18 @@ impl Engine {
                 }
                 self.journal.checkpointed(freeze.end);
                 if !self.reserve.is_given_up() {
-                    // The journal may have grown. That there is no space is kept by the reserve.
+                    // The journal may have grown. The reserve remembers a lack of space.
                     let _kept = self.reserve.ensure(self.journal.total_bytes());
                 }
                 Ok(())
             }
             Err(Failure::Sync(error)) if !planted("retry_failed_checkpoint") => {
-                // What was written before may be lost whatever a later sync says: no checkpoint that
-                // relies on it is written any more. The journal has it all, keeps it, and goes on.
+                // The failed sync may have lost earlier writes, even if a later sync succeeds. So no
+                // checkpoint that relies on them is written any more. The journal holds everything, frees
+                // nothing, and continues.
                 let cause = Arc::new(error);
                 if self.journal.is_held() {
-                    // `Synced` waits for this very checkpoint, which never comes.
+                    // `Synced` waits for this checkpoint, which will never succeed.
                     self.journal.fail(Arc::clone(&cause));
                 } else {
                     self.journal.stop_space(Arc::clone(&cause));
@@ -165,7 +172,7 @@ impl Engine {
         }
     }
 
-    /// As `write_checkpoint`; on a full disk with the space that is kept for this.
+    /// Writes a checkpoint. On a full disk, releases the reserve and tries again.
     fn write_checkpoint_with_reserve(
         &self,
         state: &mut CheckpointState,
@@ -190,7 +197,7 @@ impl Engine {
     ) -> Result<(), Failure> {
         let storage = &*self.storage;
         let mut logs = state.logs.clone();
-        // Those first that hold a file open already, so that handles are given back early.
+        // Partitions with an open file first, so that handles are returned early.
         let (open, closed): (Vec<_>, Vec<_>) =
             freeze.logs.iter().partition(|(log, _)| log.is_open());
         let at_once = self.logs.open_files.at_once();
@@ -243,7 +250,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Writes out a partition. What needs more files than may be open at once is synced in parts.
+    /// Writes out a partition. If that needs more files than may be open at once, syncs them in parts.
     fn capture(&self, log: &Log) -> Result<Captured, Failure> {
         loop {
             match log.capture()? {
@@ -256,7 +263,7 @@ impl Engine {
         }
     }
 
-    /// Writes out, syncs, and records some of the partitions that changed.
+    /// Writes out and syncs some of the changed partitions, and records them in `logs`.
     fn write_segments(&self, some: &[&(Arc<Log>, Frozen)], logs: &mut Logs) -> Result<(), Failure> {
         let captured: Vec<Captured> =
             some.iter().map(|(log, _)| self.capture(log)).collect::<Result<_, _>>()?;
@@ -298,17 +305,18 @@ impl Engine {
     }
 }
 
-/// What a checkpoint that did not come about means.
+/// A failed checkpoint.
 enum Failure {
-    /// A sync failed: final.
+    /// A sync failed, which is final.
     Sync(Error),
-    /// Something could not be opened or written, for lack of space or of file handles perhaps: it is
-    /// tried again.
+    /// A file could not be opened or written, for example for lack of space or of file handles. The engine
+    /// retries.
     Retry(Error),
 }
 
 impl Failure {
-    /// Of a call that opens something and syncs it. Where it could not be opened no sync failed.
+    /// Converts the error of a call that opens a file and syncs it. If the file could not be opened, no sync
+    /// failed.
     fn of_sync(error: Error) -> Self {
         if error.is_too_many_files() { Self::Retry(error) } else { Self::Sync(error) }
     }
@@ -334,8 +342,8 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(7);
 
-    /// Five records more, those in front of `offset` deleted, and the group at it.
-    fn go_on(engine: &Engine, partition: &TopicPartition, offset: i64) {
+    /// Appends five records, deletes the records below `offset`, and commits `offset`.
+    fn append_delete_commit(engine: &Engine, partition: &TopicPartition, offset: i64) {
         let log = engine.registry.log(partition).unwrap();
         for _ in 0..5 {
             let record = RecordData { key: None, value: None, headers: &[], timestamp: None };
@@ -358,16 +366,16 @@ mod tests {
         engine.commit_offsets(&group, None, [&*log], &commit).unwrap();
     }
 
-    /// H4: what comes while a checkpoint is written is not in it, however long that takes.
+    /// H4: a checkpoint does not contain what happens while it is written, however long that takes.
     #[test]
-    fn a_checkpoint_holds_what_there_was_when_it_was_frozen() {
+    fn a_checkpoint_holds_the_frozen_state() {
         let config = BrokerConfig::new().background(false);
         let (engine, _) = open(Arc::new(Memory::new()), config).unwrap();
         engine.create_topic("t", TopicConfig::new()).unwrap();
         let partition = TopicPartition::new("t", 0);
-        go_on(&engine, &partition, 3);
+        append_delete_commit(&engine, &partition, 3);
         let freeze = engine.freeze();
-        go_on(&engine, &partition, 8);
+        append_delete_commit(&engine, &partition, 8);
 
         let mut state = engine.checkpoint.lock();
         engine.finish_checkpoint(&mut state, &freeze).unwrap();

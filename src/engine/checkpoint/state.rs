@@ -1,4 +1,5 @@
-//! What the engine keeps for its checkpoints: what the last one recorded, and what the next one freezes.
+//! The state that the engine keeps for checkpoints: what the last one recorded, and what the next one
+//! freezes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,30 +10,32 @@ use crate::group::OffsetStore;
 use crate::log::{Frozen, Log, LogImage};
 use crate::types::{Lsn, PartitionNumber};
 
-/// The partitions of a checkpoint.
+/// The partitions that a checkpoint lists.
 pub(in crate::engine) type Logs = BTreeMap<PartitionNumber, LogImage>;
 
-/// What the checkpoint lock protects: the state as the last checkpoint recorded it.
+/// The state that the last checkpoint recorded. The checkpoint lock protects it.
 #[derive(Debug)]
 pub(in crate::engine) struct CheckpointState {
     pub(in crate::engine) generation: u64,
     pub(in crate::engine) offsets: Option<OffsetFile>,
-    /// Whether offsets changed since the offset file was written is told by their version.
+    /// The version of the offsets in the offset file. Another version means that the offsets changed since.
     pub(in crate::engine) offsets_version: u64,
     pub(in crate::engine) logs: Logs,
     /// Whether the last checkpoint says that the folder is closed.
     pub(super) closed: bool,
-    /// The state that recovery built, frozen before anything was appended; written out first.
+    /// The state that recovery built, frozen before the first append. The next checkpoint writes it out
+    /// first.
     pub(in crate::engine) pending: Option<Freeze>,
 }
 
 impl CheckpointState {
-    /// As a checkpoint that was read recorded it, with what recovery made of it since to be written out.
+    /// Creates the state from the checkpoint that recovery read. What recovery changed since is still to be
+    /// written out.
     pub(in crate::engine) fn new(generation: u64, offsets: Option<OffsetFile>, logs: Logs) -> Self {
         Self {
             generation,
             offsets,
-            // Replayed commits made the offsets differ from their file.
+            // The version of the file is 0. Recovery starts with version 1 if it replayed frames.
             offsets_version: 0,
             logs,
             closed: false,
@@ -40,7 +43,7 @@ impl CheckpointState {
         }
     }
 
-    /// Leaves the state that recovery built to a later checkpoint, which is as exact.
+    /// Leaves the state that recovery built to a later checkpoint, which is just as exact.
     pub(in crate::engine) fn postpone_pending(&mut self) {
         if let Some(freeze) = self.pending.take() {
             put_back(&freeze);
@@ -56,11 +59,11 @@ pub(in crate::engine) struct Freeze {
     pub(super) offsets: Arc<OffsetStore>,
     pub(super) offsets_version: u64,
     pub(super) catalogue: Catalogue,
-    /// Whether nothing can come after it.
+    /// Whether no change can follow it.
     pub(super) closed: bool,
 }
 
-/// What was frozen belongs to a later checkpoint.
+/// Puts the frozen changes of a failed checkpoint back, so that a later one writes them.
 pub(super) fn put_back(freeze: &Freeze) {
     freeze.logs.iter().for_each(|(log, _)| log.checkpoint_failed());
 }
