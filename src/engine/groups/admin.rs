@@ -1,4 +1,4 @@
-//! Looking at groups and changing their offsets from outside.
+//! Describes groups, and changes their offsets from outside.
 
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ impl Engine {
         reset::plan(&logs, offsets.as_deref(), to, self.clock().now())
     }
 
-    /// Durable when it returns.
+    /// Moves the offsets of a group. They are durable when this returns.
     pub(crate) fn reset_offsets(
         &self,
         group: &str,
@@ -69,7 +69,7 @@ impl Engine {
         Ok(plan)
     }
 
-    /// Durable when it returns.
+    /// Deletes offsets of a group. The deletion is durable when this returns.
     pub(crate) fn delete_offsets(&self, group: &str, scope: &OffsetScope) -> Result<()> {
         self.check_open()?;
         let unknown = || Error::UnknownGroup { group: group.to_owned() };
@@ -80,19 +80,20 @@ impl Engine {
         self.administer_offsets(&commit, &[], |members| refuse_subscribed(members, group, &logs))
     }
 
-    /// Durable when it returns.
+    /// Deletes a group. The deletion is durable when this returns.
     pub(crate) fn delete_group(&self, group: &str) -> Result<()> {
         self.check_open()?;
         let commit = OffsetCommit { group: group.into(), change: OffsetChange::RemoveGroup };
         self.administer_offsets(&commit, &[], |members| {
             refuse_members(members, group)?;
-            // Asked under the group's lock, as the change is made: two deletions do not both succeed.
+            // Checked under the group's lock, together with the change, so two deletions cannot both succeed.
             let known = self.offsets_of(group).is_some();
             known.then_some(()).ok_or_else(|| Error::UnknownGroup { group: group.to_owned() })
         })
     }
 
-    /// `logs`: the partitions that get an offset, which must be there still.
+    /// Changes offsets if `check` accepts it. `logs` are the partitions that get an offset; they must still
+    /// exist.
     fn administer_offsets(
         &self,
         commit: &OffsetCommit,
@@ -118,7 +119,7 @@ fn refuse_members(members: &Group, group: &str) -> Result<()> {
     members.check_simple_commit().map_err(|_| Error::GroupNotEmpty { group: group.to_owned() })
 }
 
-/// As in Kafka, offsets of topics that no member subscribes to may go while the group has members.
+/// As in Kafka, a group with members may lose the offsets of topics that no member subscribes to.
 fn refuse_subscribed(members: &Group, group: &str, logs: &[Arc<Log>]) -> Result<()> {
     let description = members.describe();
     let reads = |log: &Log| {

@@ -1,4 +1,4 @@
-//! Changing the committed offsets of a group.
+//! Changes the committed offsets of a group.
 
 use super::GroupHandle;
 use crate::engine::state::{Engine, Offsets};
@@ -9,8 +9,8 @@ use crate::log::Log;
 use crate::types::{Lsn, planted};
 
 impl Engine {
-    /// Journals a commit of offsets and applies it, if the group accepts it: as a member's, or as that
-    /// of somebody outside, which only a group without members takes.
+    /// Journals a commit of offsets and applies it, if the group accepts it. A commit without a member comes
+    /// from outside the group; only a group without members accepts it.
     pub(crate) fn commit_offsets<'p>(
         &self,
         group: &GroupHandle,
@@ -37,9 +37,9 @@ impl Engine {
         )
     }
 
-    /// Journals a change of a group's offsets and applies it, if `check` accepts it under the lock that a
-    /// change of the group's members takes. `logs` are the partitions that get an offset. The change is
-    /// refused if one of them was deleted, because a deletion removes the offsets, too.
+    /// Journals a change of a group's offsets and applies it, if `check` accepts it. `check` runs under the
+    /// lock that changes of members take. `logs` are the partitions that get an offset. The change is
+    /// rejected if one of them was deleted, because a deletion removes the offsets, too.
     pub(in crate::engine) fn change_offsets<'p>(
         &self,
         group: &GroupHandle,
@@ -55,14 +55,14 @@ impl Engine {
         self.journal_offsets(&mut credit, &mut offsets, &body, commit)
     }
 
-    /// Checks that the topics of partitions exist. The caller holds the lock of the offsets, which a
-    /// deletion takes, too.
+    /// Checks that the topics of partitions exist. The caller holds the lock of the offsets, which a deletion
+    /// also takes.
     fn check_exist<'p>(&self, logs: impl IntoIterator<Item = &'p Log>) -> Result<()> {
         if planted("commit_to_deleted") {
             return Ok(());
         }
         let catalogue = self.catalogue.lock();
-        // Partitions of one topic mostly stand together.
+        // Partitions of one topic mostly follow each other.
         let mut checked = None;
         for log in logs {
             if checked.replace(log.topic_id()) == Some(log.topic_id()) {
@@ -78,7 +78,7 @@ impl Engine {
         Ok(())
     }
 
-    /// The section of a change of offsets, and journal space for it.
+    /// Encodes the section of a change of offsets, and reserves journal space for it.
     pub(in crate::engine) fn reserve_for(
         &self,
         commit: &OffsetCommit,
@@ -88,7 +88,7 @@ impl Engine {
         Ok((self.reserve_urgent(SECTION_HEADER.saturating_add(body.len()))?, body))
     }
 
-    /// Journals a change of offsets and applies it.
+    /// Journals a change of offsets and applies it, under the locks of the caller.
     pub(in crate::engine) fn journal_offsets(
         &self,
         credit: &mut Credit<'_>,

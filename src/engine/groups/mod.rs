@@ -1,4 +1,7 @@
-//! The groups of a broker: each coordinator in its lock, and the members that can be woken.
+//! Consumer groups of the engine: a lock around each coordinator, and signals that wake members. The pure
+//! coordinator is `crate::group`.
+//!
+//! Imported by `state`, `describe`, `snapshot`, `recovery` and `engine`.
 
 mod admin;
 mod commit;
@@ -26,7 +29,7 @@ use crate::group::{
 use crate::log::Wake as _;
 use crate::types::{Assignor, GroupMembershipOperation, TopicPartition, check_group_name};
 
-/// All groups that have or had members since the broker was opened.
+/// The groups that have or had members since the folder was opened, until they are forgotten.
 #[derive(Debug)]
 pub(crate) struct Groups {
     by_name: Mutex<BTreeMap<Arc<str>, Arc<GroupHandle>>>,
@@ -35,25 +38,25 @@ pub(crate) struct Groups {
     max_size: u32,
 }
 
-/// One group.
+/// A group.
 #[derive(Debug)]
 pub(crate) struct GroupHandle {
     name: Arc<str>,
     state: Mutex<GroupState>,
 }
 
-/// What a group's lock protects.
+/// The state that a group's lock protects.
 #[derive(Debug)]
 pub(crate) struct GroupState {
     pub(crate) group: Group,
     members: HashMap<MemberId, Arc<MemberSignal>>,
-    /// Some thread computes targets, and goes on until there is nothing left to compute.
+    /// Whether a thread is computing target assignments. That thread continues until none is left to compute.
     assigning: bool,
-    /// Whether there was a member since [`GroupHandle::take_active`] was asked last.
+    /// Whether the group had a member since the last call of [`GroupHandle::take_active`].
     active: bool,
 }
 
-/// How a member learns without a lock that its group has something to tell it.
+/// Tells a member, without a lock, that its next heartbeat returns news.
 #[derive(Debug)]
 pub(crate) struct MemberSignal {
     version: AtomicU64,
@@ -65,13 +68,13 @@ impl MemberSignal {
         Self { version: AtomicU64::new(0), event }
     }
 
-    /// Changes whenever a heartbeat would tell the member something.
+    /// Returns a number that changes whenever a heartbeat would return news.
     pub(crate) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
 }
 
-/// The assignor behind a setting.
+/// Returns the assignor that a setting names.
 pub(crate) fn assignor(strategy: &AssignmentStrategy) -> Arc<dyn Assignor> {
     match strategy {
         AssignmentStrategy::Range => Arc::new(RangeAssignor),
@@ -84,12 +87,12 @@ pub(crate) fn assignor(strategy: &AssignmentStrategy) -> Arc<dyn Assignor> {
 }
 
 impl Groups {
-    /// No groups yet; each may have as many members as `group.max.size` says.
+    /// Creates an empty set of groups. Each group takes up to `max_size` members (`group.max.size`).
     pub(crate) fn new(max_size: u32) -> Self {
         Self { by_name: Mutex::default(), next_member: AtomicU64::new(0), max_size }
     }
 
-    /// The group of this name, made if it is not there.
+    /// Returns the group of this name. Creates it if it does not exist.
     pub(crate) fn get(&self, name: &str) -> Result<Arc<GroupHandle>> {
         if let Some(handle) = self.by_name.lock().get(name) {
             return Ok(Arc::clone(handle));
@@ -104,17 +107,17 @@ impl Groups {
         Ok(Arc::clone(self.by_name.lock().entry(name).or_insert(handle)))
     }
 
-    /// The group of this name, if it has or had members.
+    /// Returns the group of this name, if it has or had members.
     pub(crate) fn find(&self, name: &str) -> Option<Arc<GroupHandle>> {
         self.by_name.lock().get(name).cloned()
     }
 
-    /// All groups, by name.
+    /// Returns all groups, ordered by name.
     pub(crate) fn all(&self) -> Vec<Arc<GroupHandle>> {
         self.by_name.lock().values().cloned().collect()
     }
 
-    /// A member id that was not given before; of a static member if it has an instance id.
+    /// Returns a new member id. With an instance id, it is the id of a static member.
     pub(crate) fn next_member(&self, client_id: &str, instance_id: Option<&str>) -> MemberId {
         let number = self.next_member.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         match instance_id {
@@ -123,29 +126,29 @@ impl Groups {
         }
     }
 
-    /// Lets go of groups that have no members and that no consumer holds.
+    /// Forgets the groups that have no members and that no consumer holds.
     pub(crate) fn forget_idle(&self, now: Duration) {
-        // Who wants a group takes this lock, so nobody comes by while it is looked at.
+        // Every lookup of a group takes this lock, so none can happen during the check.
         self.by_name.lock().retain(|_, handle| {
             if Arc::strong_count(handle) > 1 {
                 return true;
             }
-            // Without a consumer all members are away, and nobody else notices when that is for too
-            // long. Who remains is assigned anew, if that takes it, when somebody comes back.
+            // Without a consumer, all members are static members that are away. Only this call notices that
+            // they are away for too long. When a member returns, the group is assigned again if necessary.
             let mut state = handle.lock();
             state.group.expire(now);
             state.group.check_simple_commit().is_err()
         });
     }
 
-    /// Topics came or went.
+    /// Tells all groups that topics were created, changed or deleted.
     pub(crate) fn metadata_changed(&self, registry: &Registry) {
         for handle in self.all() {
             handle.change(|state| state.group.metadata_changed(registry));
         }
     }
 
-    /// Wakes every member, so that it finds the broker closed.
+    /// Wakes every member, so that its call finds the engine closed.
     pub(crate) fn close(&self) {
         for handle in self.all() {
             let members: Vec<_> = handle.lock().members.values().cloned().collect();
@@ -165,7 +168,7 @@ impl GroupHandle {
         self.state.lock()
     }
 
-    /// Changes the group, has it assigned anew if that takes it, and tells the members concerned.
+    /// Changes the group, notifies the members concerned, and computes a new assignment if necessary.
     fn change<T>(&self, change: impl FnOnce(&mut GroupState) -> T) -> T {
         let mut state = self.state.lock();
         let result = change(&mut state);
@@ -176,9 +179,9 @@ impl GroupHandle {
         result
     }
 
-    /// Computes targets until there is nothing left to compute, also for what other threads change in
-    /// the meantime. An assignor may be the program's own code, which runs under no lock of the engine;
-    /// a panic in it goes on in this thread, and the next change of the group tries again.
+    /// Computes target assignments until none is left, including those for changes that other threads make
+    /// meanwhile. An assignor may be the program's own code, so it runs under no lock of the engine. A panic
+    /// of the assignor continues in this thread, and the next change of the group tries again.
     fn assign(state: &mut MutexGuard<'_, GroupState>) {
         while let Some(task) = state.group.next_assignment() {
             state.assigning = true;
@@ -187,7 +190,7 @@ impl GroupHandle {
             state.assigning = false;
             match outcome {
                 Ok(target) => state.group.publish(target),
-                // Two panics at once would end the process.
+                // A second panic would abort the process.
                 Err(_) if std::thread::panicking() => return,
                 Err(panic) => resume_unwind(panic),
             }
@@ -195,7 +198,7 @@ impl GroupHandle {
         }
     }
 
-    /// Adds a member that is woken through `signal`.
+    /// Adds a member. `signal` wakes it.
     pub(crate) fn join(
         &self,
         id: &MemberId,
@@ -206,7 +209,7 @@ impl GroupHandle {
         signal: &Arc<MemberSignal>,
     ) -> Result<(), Refusal> {
         self.change(|state| {
-            // Who is gone takes no place, in a group that is full as well as of an instance id.
+            // An expired member must not fill up the group or occupy the instance id.
             state.group.expire(now);
             state.group.join(id, config, subscription, registry, now)?;
             state.members.insert(id.clone(), Arc::clone(signal));
@@ -215,7 +218,7 @@ impl GroupHandle {
         })
     }
 
-    /// Replaces what a member subscribes to.
+    /// Replaces the subscription of a member.
     pub(crate) fn subscribe(
         &self,
         id: &MemberId,
@@ -225,12 +228,13 @@ impl GroupHandle {
         self.change(|state| state.group.subscribe(id, subscription, registry))
     }
 
-    /// Has the group assigned anew though nothing changed.
+    /// Makes the group compute a new assignment, even if nothing changed.
     pub(crate) fn enforce_rebalance(&self, id: &MemberId) -> Result<(), Refusal> {
         self.change(|state| state.group.enforce_rebalance(id))
     }
 
-    /// Removes a member, or keeps its place; that it is none any more is no error.
+    /// Removes a member. A static member that stays in the group keeps its place. An unknown member is not an
+    /// error.
     pub(crate) fn leave(&self, id: &MemberId, operation: GroupMembershipOperation, now: Duration) {
         self.change(|state| {
             state.members.remove(id);
@@ -238,7 +242,8 @@ impl GroupHandle {
         });
     }
 
-    /// The member's `poll` begins: evicts who was silent for too long, this member too if it was.
+    /// Notes that a `poll` of the member begins. First evicts the members that were silent for too long,
+    /// including this one.
     pub(crate) fn enter_poll(&self, id: &MemberId, now: Duration) -> Result<(), Refusal> {
         self.change(|state| {
             state.group.expire(now);
@@ -246,27 +251,29 @@ impl GroupHandle {
         })
     }
 
-    /// A call of the member other than `poll` begins.
+    /// Notes that a call of the member other than `poll` begins.
     pub(crate) fn enter(&self, id: &MemberId, now: Duration) {
-        // That the member is gone is told by the call itself.
+        // If the member is gone, the call itself reports it.
         let _told_later = self.state.lock().group.enter(id, now);
     }
 
-    /// A call of the member returns to the program.
+    /// Notes that a call of the member returns to the program.
     pub(crate) fn exit(&self, id: &MemberId, now: Duration) {
-        // That the member is gone is told by its next call.
+        // If the member is gone, its next call reports it.
         let _told_later = self.state.lock().group.exit(id, now);
     }
 
-    /// Whether somebody is a member, as far as the group knows now.
+    /// Returns whether `id` is a member of the group, without evicting silent members first.
     pub(crate) fn is_member(&self, id: &MemberId) -> bool {
         self.state.lock().members.contains_key(id)
     }
 
+    /// Handles a heartbeat of a member and returns the news for it.
     pub(crate) fn heartbeat(&self, id: &MemberId, now: Duration) -> Result<Heartbeat, Refusal> {
         self.change(|state| state.group.heartbeat(id, now))
     }
 
+    /// Notes that a member has given up partitions.
     pub(crate) fn revoked(
         &self,
         id: &MemberId,
@@ -275,7 +282,8 @@ impl GroupHandle {
         self.change(|state| state.group.revoked(id, partitions))
     }
 
-    /// Evicts who was silent for too long; the monotonic time at which somebody else may have been.
+    /// Evicts the members that were silent for too long. Returns the monotonic time of the next possible
+    /// eviction.
     pub(crate) fn expire(&self, now: Duration) -> Option<Duration> {
         self.change(|state| {
             state.group.expire(now);
@@ -283,14 +291,14 @@ impl GroupHandle {
         })
     }
 
-    /// Whether the group had a member since this was asked last.
+    /// Returns whether the group had a member since the last call of this function.
     pub(crate) fn take_active(&self) -> bool {
         let mut state = self.state.lock();
         let has_members = state.group.check_simple_commit().is_err();
         std::mem::replace(&mut state.active, has_members) || has_members
     }
 
-    /// Whether the group would accept a commit of nothing.
+    /// Checks whether the group would accept an empty commit.
     pub(crate) fn check_commit(&self, member: Option<(&MemberId, MemberEpoch)>) -> Result<()> {
         let state = self.state.lock();
         match member {
@@ -300,6 +308,7 @@ impl GroupHandle {
         .map_err(|refusal| refusal.into_error(&self.name, member.map(|(id, _)| id)))
     }
 
+    /// Evicts silent members and describes the group.
     pub(crate) fn describe(&self, now: Duration) -> GroupDescription {
         self.change(|state| state.group.expire(now));
         self.state.lock().group.describe()
@@ -307,7 +316,7 @@ impl GroupHandle {
 }
 
 impl GroupState {
-    /// Passes on what the group has to tell. Waking takes no further lock of the engine.
+    /// Passes the news of the group on to its members. Waking takes no further lock of the engine.
     fn tell(&mut self) {
         for news in self.group.take_news() {
             let signal = match news.version {

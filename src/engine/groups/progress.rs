@@ -1,4 +1,4 @@
-//! How far a group is in each partition that it reads. Reads logs and offsets, changes nothing.
+//! Computes how far a group has read in each partition. Reads logs and offsets, and changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,8 +10,9 @@ use crate::group::{CommittedOffset, GroupOffsets, MemberDescription};
 use crate::log::Log;
 use crate::types::{OffsetReset, Timestamp, TopicPartition};
 
-/// One row for each partition that the group reads, in order: those of topics that a member subscribes to,
-/// those that a member holds, and those of topics that the group has committed an offset in.
+/// Returns one row for each partition that the group reads, in order. These are the partitions of topics that
+/// a member subscribes to, those that a member holds, and those of topics in which the group has committed an
+/// offset.
 pub(in crate::engine) fn rows(
     members: &[MemberDescription],
     offsets: Option<&GroupOffsets>,
@@ -27,7 +28,7 @@ pub(in crate::engine) fn rows(
         topics.insert(Arc::clone(log.partition().topic_name()));
         logs.insert(log.partition().clone(), log);
     }
-    // A topic may have been deleted a moment ago: its members still hold it for a moment.
+    // A topic may have been deleted just now, while members still hold it.
     let known = topics.iter().filter_map(|topic| registry.topic(topic).ok());
     for topic in known {
         logs.extend(topic.logs.iter().map(|log| (log.partition().clone(), Arc::clone(log))));
@@ -41,10 +42,10 @@ pub(in crate::engine) fn rows(
     logs.values().map(row).collect()
 }
 
-/// Who reads what.
+/// The members of a group, by what they read.
 struct Readers<'a> {
     holders: BTreeMap<&'a TopicPartition, &'a MemberDescription>,
-    /// For each topic, the different policies of the members that subscribe to it.
+    /// For each topic, the distinct policies of the members that subscribe to it.
     subscribers: BTreeMap<&'a Arc<str>, Vec<OffsetReset>>,
 }
 
@@ -65,9 +66,9 @@ impl<'a> Readers<'a> {
         readers
     }
 
-    /// Where the group begins in a partition without a committed offset: where the policy of its holder
-    /// says; without a holder, at the first of the places that the subscribers would choose; without
-    /// either, at the log start.
+    /// Returns where the group begins in a partition without a committed offset. The policy of the member
+    /// that holds the partition decides. If no member holds it, the lowest of the subscribers' choices
+    /// counts. Without a subscriber, it is the log start.
     fn start(&self, log: &Log, now: Timestamp) -> i64 {
         let holder = self.holders.get(log.partition()).map(|member| &member.offset_reset);
         let subscribers = || self.subscribers.get(log.partition().topic_name());
@@ -75,8 +76,8 @@ impl<'a> Readers<'a> {
             Some(policy) => std::slice::from_ref(policy),
             None => subscribers().map(Vec::as_slice).unwrap_or_default(),
         };
-        // The policy `none` reads nothing before somebody commits an offset, and that may be any: the
-        // whole log waits. So it does where damage keeps the policy from being followed.
+        // With the policy `none` a member reads nothing until an offset is committed. That may be any offset,
+        // so the whole log counts. The same holds if damage prevents following the policy.
         let start = |policy| log.reset_offset(policy, now).ok().flatten();
         let starts = policies.iter().map(|&policy| start(policy).unwrap_or(log.start_offset()));
         starts.min().unwrap_or(log.start_offset())
@@ -89,7 +90,7 @@ fn row(
     readers: &Readers<'_>,
     now: Timestamp,
 ) -> GroupOffset {
-    // Read first, so that a group that begins at the log end has no lag whatever is sent meanwhile.
+    // Read the log end first: a group that begins there then has no lag, even if records arrive meanwhile.
     let end_offset = log.end_offset();
     let position = committed.map_or_else(|| readers.start(log, now), |committed| committed.offset);
     let lag = log.lag(position, end_offset);
@@ -107,9 +108,9 @@ fn row(
     }
 }
 
-/// How long the first record at or behind `position` has been there.
+/// Returns the age of the first record at or behind `position`.
 fn age(log: &Log, position: i64, now: Timestamp) -> Option<Duration> {
-    // Damage is reported to those who read the record; here it only means that its age is not known.
+    // A reader of the record gets the damage reported. Here, its age is merely unknown.
     let sent = log.timestamp_at(position).ok()??;
     let millis = now.as_millis().saturating_sub(sent.as_millis());
     Some(Duration::from_millis(u64::try_from(millis).unwrap_or(0)))

@@ -1,4 +1,4 @@
-//! Moving a group's committed offsets: what would become of them. Reads logs and offsets, changes nothing.
+//! Plans moves of a group's committed offsets. Reads logs and offsets, and changes nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,8 +10,10 @@ use crate::group::{CommittedOffset, GroupOffsets, OffsetChange, OffsetCommit};
 use crate::log::Log;
 use crate::types::{Timestamp, TopicPartition};
 
-/// Where a group's committed offsets are to go; the choices of Kafka's `kafka-consumer-groups
-/// --reset-offsets`.
+/// The target of a reset of a group's committed offsets. Kafka's tool `kafka-consumer-groups` has the same
+/// choices for `--reset-offsets`.
+///
+/// Every target is brought into the range from log start to log end.
 ///
 /// ```
 /// use grouplog::{Broker, OffsetScope, Record, ResetTo, TopicConfig};
@@ -32,24 +34,24 @@ use crate::types::{Timestamp, TopicPartition};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ResetTo {
-    /// The log start.
+    /// The log start offset.
     Earliest,
-    /// The log end.
+    /// The log end offset.
     Latest,
-    /// This offset, or the nearest one from log start to log end.
+    /// This offset, or the nearest one in the range from log start to log end.
     Offset(i64),
-    /// The first record with this timestamp or a later one; the log end if there is none.
+    /// The first record with this timestamp or a later one, or the log end if there is none.
     Timestamp(Timestamp),
-    /// The first record that is not older than this; the log end if there is none.
+    /// The first record that is not older than this, by its timestamp, or the log end if there is none.
     Ago(Duration),
-    /// So many offsets behind the committed one, or before it if negative; not beyond log start and
-    /// log end. Every partition needs a committed offset.
+    /// The committed offset plus this number, which may be negative, but not beyond log start or log end. The
+    /// reset fails with `NoOffsetForPartition` if a partition has no committed offset.
     Shift(i64),
-    /// The committed offset, brought into the range of the log; the log end where none is committed.
+    /// The committed offset, brought into the range of the log, or the log end if none is committed.
     Current,
 }
 
-/// Which of a group's offsets are meant.
+/// The committed offsets of a group that a call changes or deletes.
 ///
 /// ```
 /// use grouplog::{OffsetScope, TopicPartition};
@@ -59,15 +61,18 @@ pub enum ResetTo {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OffsetScope {
-    /// All partitions that the group has committed offsets for.
+    /// All partitions in which the group has committed an offset.
     Committed,
-    /// All partitions of a topic.
+    /// All partitions of this topic.
     Topic(String),
-    /// These partitions.
+    /// These partitions. Duplicates count once.
     Partitions(Vec<TopicPartition>),
 }
 
-/// What a reset does to one partition's offset.
+/// The move of one partition's committed offset by a reset.
+///
+/// [`Admin::plan_reset`](crate::Admin::plan_reset) and [`Admin::reset_offsets`](crate::Admin::reset_offsets)
+/// return it.
 ///
 /// ```
 /// use grouplog::{Broker, OffsetScope, ResetTo, TopicConfig};
@@ -84,13 +89,13 @@ pub enum OffsetScope {
 pub struct ResetOffset {
     /// The partition.
     pub partition: TopicPartition,
-    /// What was committed before.
+    /// The committed offset before the reset; `None` if there was none.
     pub committed: Option<i64>,
-    /// What is committed by the reset: the next offset to read.
+    /// The committed offset after the reset: the offset of the next record to read.
     pub target: i64,
 }
 
-/// The partitions of a scope, each once, in order.
+/// Returns the partitions of a scope, each once, in order.
 pub(in crate::engine) fn scope(
     registry: &Registry,
     group: &str,
@@ -113,7 +118,7 @@ pub(in crate::engine) fn scope(
     Ok(by_name.into_values().collect())
 }
 
-/// Where each partition's offset goes.
+/// Returns the move of each partition's offset.
 pub(in crate::engine) fn plan(
     logs: &[Arc<Log>],
     offsets: Option<&GroupOffsets>,
@@ -143,11 +148,11 @@ fn target(log: &Log, committed: Option<i64>, to: ResetTo, now: Timestamp) -> Res
         }
         ResetTo::Current => committed.unwrap_or(end),
     };
-    // Both bounds may move meanwhile, but never past each other.
+    // Both bounds may move meanwhile, but the log start never passes the log end.
     Ok(wanted.clamp(start, end.max(start)))
 }
 
-/// The commit that carries a plan out.
+/// Returns the commit that carries out a plan.
 pub(in crate::engine) fn commit(
     group: &str,
     logs: &[Arc<Log>],
@@ -155,7 +160,7 @@ pub(in crate::engine) fn commit(
     stamp: Timestamp,
 ) -> OffsetCommit {
     let entries = logs.iter().zip(plan).map(|(log, reset)| {
-        // The epoch of the record before it, so that a loss of that record is noticed (KIP-320).
+        // The epoch of the record in front of the target, so that a loss of that record is noticed (KIP-320).
         let before = reset.target.checked_sub(1).filter(|before| *before >= log.start_offset());
         let leader_epoch = before.and_then(|before| log.epoch_of(before));
         let offset = CommittedOffset {

@@ -1,8 +1,11 @@
+//! Descriptions of groups, for the public API.
+
 use std::time::Duration;
 
 use crate::types::{Timestamp, TopicPartition};
 
-/// A group, as [`Broker::describe_group`](crate::Broker::describe_group) returns it.
+/// The members, committed offsets and lag of a group, as
+/// [`Broker::describe_group`](crate::Broker::describe_group) returns them.
 ///
 /// ```
 /// use grouplog::{Broker, TopicConfig};
@@ -18,38 +21,37 @@ use crate::types::{Timestamp, TopicPartition};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GroupSummary {
-    /// Its name.
+    /// The name of the group.
     pub name: String,
-    /// Kafka's name of its state: `Empty`, `Assigning`, `Reconciling`, `Stable`; `Unknown` where it is looked
-    /// at from another process than the one its members are in.
+    /// The state of the group, by Kafka's name: `Empty`, `Assigning`, `Reconciling` or `Stable`. It is
+    /// `Unknown` in a process other than that of the members.
     pub state: &'static str,
-    /// Its epoch, which rises with every change of members, subscriptions and topics; 0 before the first
-    /// member since the folder was opened. `None` where it cannot be seen.
+    /// The epoch of the group. It rises with every change of members, subscriptions and topics. It is 0
+    /// before the first member since the folder was opened, and `None` in a process other than that of the
+    /// members.
     pub epoch: Option<i32>,
-    /// Kafka's name of the assignor, as `range`; `None` without members, or where it cannot be seen.
+    /// The assignor of the group, by Kafka's name, such as `range`. It is `None` without members, and in a
+    /// process other than that of the members.
     pub assignor: Option<String>,
-    /// Its members, by id. Those of another process cannot be seen.
+    /// The members of the group, ordered by id. Members in another process are not visible.
     pub members: Vec<MemberSummary>,
-    /// The partitions that it reads, in order, whether it has committed an offset in them or not: all
-    /// partitions of the topics that a member subscribes to, those that a member holds, and all partitions
-    /// of the topics that the group has committed an offset in.
+    /// The partitions that the group reads, in order, with or without a committed offset. These are:
+    ///
+    /// - all partitions of the topics that a member subscribes to,
+    /// - the partitions that a member holds,
+    /// - all partitions of the topics in which the group has committed an offset.
     pub offsets: Vec<GroupOffset>,
 }
 
 impl GroupSummary {
-    /// The sum of [`GroupOffset::lag`] over all partitions in [`GroupSummary::offsets`]; `i64::MAX` if it
-    /// is larger. It is 0 only if no partition has anything left to read: a partition that is ahead does
-    /// not make up for one that is behind.
+    /// Returns the sum of [`GroupOffset::lag`] over all partitions in [`GroupSummary::offsets`], or
+    /// `i64::MAX` if the sum is larger.
+    ///
+    /// The sum is 0 only if no partition has anything left to read. A partition that is ahead does not make
+    /// up for one that is behind.
     ///
     /// ```
-    /// use grouplog::{Broker, Record, TopicConfig};
-    /// let broker = Broker::open_in_memory()?;
-    /// broker.create_topic("orders", TopicConfig::new())?;
-    /// broker.producer()?.send(Record::to("orders").value("1 pear"))?;
-    /// let mut consumer = broker.consumer("billing")?;
-    /// consumer.subscribe(["orders"])?;
-    /// // Nothing was read yet, and one record waits.
-    /// assert_eq!(broker.describe_group("billing")?.lag(), 1);
+    /// One record waits to be read.
     /// # Ok::<(), grouplog::Error>(())
     /// ```
     pub fn lag(&self) -> i64 {
@@ -74,24 +76,25 @@ impl GroupSummary {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemberSummary {
-    /// Its id, given by the engine.
+    /// The id of the member, which the engine chose.
     pub id: String,
-    /// Its `client.id`.
+    /// The `client.id` of the member.
     pub client_id: String,
-    /// Its `group.instance.id`, if it is a static member.
+    /// The `group.instance.id` of a static member.
     pub instance_id: Option<String>,
-    /// Kafka's name of its state: `Stable`, `UnrevokedPartitions` (it must give some up in its next
-    /// poll), `UnreleasedPartitions` (it is to get some).
+    /// The state of the member, by Kafka's name. `Stable`: it holds what it is assigned.
+    /// `UnrevokedPartitions`: it must give up partitions in its next poll. `UnreleasedPartitions`: it will
+    /// get partitions that other members still hold, or that it has not taken over in a poll yet.
     pub state: &'static str,
-    /// The epoch it has reconciled to; -2 of a static member that is away.
+    /// The epoch that the member has reconciled to. It is -2 for a static member that is away.
     pub epoch: i32,
-    /// The topics it subscribes to, in order.
+    /// The topics that the member subscribes to, in order.
     pub subscription: Vec<String>,
-    /// What it holds, in order.
+    /// The partitions that the member holds, in order.
     pub assignment: Vec<TopicPartition>,
 }
 
-/// How far a group is in one partition.
+/// The committed offset and the lag of a group in one partition.
 ///
 /// ```
 /// use grouplog::{Broker, Record, TopicConfig};
@@ -113,32 +116,33 @@ pub struct MemberSummary {
 pub struct GroupOffset {
     /// The partition.
     pub partition: TopicPartition,
-    /// The next offset to read, as committed.
+    /// The committed offset: the offset of the next record to read. `None` if none is committed.
     pub committed: Option<i64>,
-    /// The leader epoch committed with it: that of the last record read, if it was known.
+    /// The leader epoch that was committed with the offset: that of the last record read, if it was known.
     pub leader_epoch: Option<i32>,
-    /// The metadata committed with it; empty if there is none.
+    /// The metadata that was committed with the offset, or an empty string.
     pub metadata: String,
-    /// When it was committed. By the wall clock, unless that was set back: then by the time that the engine has
-    /// counted.
+    /// The time of the commit, by the wall clock. If the wall clock was set back, it is the time that the
+    /// engine has counted.
     pub commit_timestamp: Option<Timestamp>,
-    /// The log end offset.
+    /// The log end offset of the partition.
     pub end_offset: i64,
-    /// How many offsets the group has still to read: those from the committed offset to the log end. Never
-    /// negative: an offset that was committed beyond the log end has lag 0.
+    /// The number of offsets that the group has still to read: from the committed offset to the log end. It
+    /// is never negative. A committed offset beyond the log end has lag 0.
     ///
-    /// Without a committed offset the count begins where the group would begin if it started now: where
-    /// `auto.offset.reset` of the member that holds the partition says. If no member holds it, and its
-    /// subscribers have different policies, the count begins at the first of their places. It begins at
-    /// the log start for the policy `none`, in a topic that no member subscribes to, and where the members
-    /// cannot be seen. A member whose policy is `latest` has lag 0 until its first commit.
+    /// Without a committed offset, the count begins where the group would begin if it started now. The
+    /// `auto.offset.reset` of the member that holds the partition decides this. If no member holds it, and
+    /// its subscribers have different policies, the lowest of their starting points counts. The count begins
+    /// at the log start for the policy `none`, in a topic without subscribers, and where members are not
+    /// visible. A member with the policy `latest` has lag 0 until its first commit.
     ///
-    /// Offsets below the log start do not count: their records are gone. Offsets without a record count, as
-    /// in Kafka: control batches, and what compaction left out of imported segments.
+    /// Offsets below the log start do not count, because their records are gone. Offsets without a record do
+    /// count, as in Kafka. Those are control batches, and records that compaction removed from imported
+    /// segments.
     pub lag: i64,
-    /// How long the first record that is still to be read has been there, by its timestamp; zero if
-    /// `lag` is 0. `None` if that record cannot be read.
+    /// The age of the first record that is still to be read, by its timestamp. Zero if `lag` is 0, and `None`
+    /// if that record cannot be read.
     pub time_lag: Option<Duration>,
-    /// The member that holds the partition.
+    /// The id of the member that holds the partition, if any.
     pub member: Option<String>,
 }
