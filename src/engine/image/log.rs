@@ -1,4 +1,4 @@
-//! A partition's log in a checkpoint, the same in versions 2 and 3.
+//! The log of a partition in a checkpoint. Versions 2 and 3 have the same form.
 //!
 //! ```text
 //! size type
@@ -13,7 +13,7 @@ use crate::engine::codec::{Decoder, Encoder};
 use crate::error::CorruptReason;
 use crate::log::{LogImage, SegmentImage};
 
-/// Appends a log's state.
+/// Appends the state of a log.
 pub(super) fn encode(out: &mut Encoder, log: &LogImage) {
     out.i64(log.start_offset);
     out.i64(log.end_offset);
@@ -33,7 +33,7 @@ pub(super) fn encode(out: &mut Encoder, log: &LogImage) {
     }
 }
 
-/// The inverse of [`encode`], validated.
+/// Reads and validates what [`encode`] wrote.
 pub(super) fn decode(input: &mut Decoder<'_>) -> Result<LogImage, CorruptReason> {
     let (start_offset, end_offset) = (input.i64()?, input.i64()?);
     let mut log = LogImage { start_offset, end_offset, ..LogImage::default() };
@@ -54,7 +54,7 @@ pub(super) fn decode(input: &mut Decoder<'_>) -> Result<LogImage, CorruptReason>
     Ok(log)
 }
 
-/// Offsets are in order and the segments lie end to end up to the log end.
+/// Checks that offsets are in order, and that the segments lie end to end up to the log end.
 fn check(log: &LogImage) -> Result<(), CorruptReason> {
     let ordered = 0 <= log.start_offset && log.start_offset <= log.end_offset;
     let epochs = log.epochs.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1);

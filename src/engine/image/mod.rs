@@ -5,13 +5,14 @@
 //!      0    8       magic "GLCHKPT\0"
 //!      8    4 u32   version, 3
 //!     12   16       directory id
-//!     28    8 u64   generation: rises by one, an even one goes to file a, an odd one to file b
+//!     28    8 u64   generation: rises by one; even goes to file a, odd to file b
 //!     36    4 u32   body length
 //!     40    4 u32   CRC-32 of bytes 0..40 and the body
-//!     44   ..       body: sections, which follow each other without gaps
+//!     44   ..       body: sections, without gaps
 //! ```
 //!
-//! Every version keeps these 44 bytes, so each build can tell a newer version from damage. A section:
+//! Every version keeps these 44 bytes, so each build can tell a newer version from damage. A section has this
+//! form:
 //!
 //! ```text
 //! offset size type  field
@@ -21,25 +22,27 @@
 //!      8   ..       contents
 //! ```
 //!
-//! The sections that this build writes, in this order, each at most once, with bit 0 set but for the last:
+//! This build writes these sections in this order, each at most once. Bit 0 is set in all but the last:
 //!
 //! | tag | contents |
 //! |---|---|
 //! | 1 State | E (u64, an LSN), epoch (i32), flags (u8): bit 0 = the writer closed the folder |
 //! | 2 Offsets | slot (u8: 0 = `offsets.a`, 1 = `offsets.b`), its generation (u64) and checksum (u32); left out if there is no offset file |
 //! | 3 Catalogue | topics and deletions, see `Catalogue::encode` |
-//! | 4 Logs | count (u32), then each partition that ever had a record, by rising number: number (u32) and log, see `log::encode` |
-//! | 5 Clock | the count of the age clock (i64) and the wall clock (i64), both in milliseconds since 1970; bit 0 not set; left out if nobody knows |
+//! | 4 Logs | count (u32), then each partition that ever had a record, by ascending number: number (u32) and log, see `log::encode` |
+//! | 5 Clock | the count of the age clock (i64) and the wall clock (i64), both in milliseconds since 1970; bit 0 not set; left out if they are unknown |
 //!
-//! A section with an unknown tag is refused with `UnsupportedFormat` if it must be understood. Otherwise this
-//! build ignores it, and the next checkpoint that it writes does not hold it any more: such a section is for
-//! what can be lost, as a hint or a statistic.
+//! A section with an unknown tag is rejected with `UnsupportedFormat` if it must be understood. Otherwise
+//! this build ignores it, and the next checkpoint that it writes lacks it. Such a section may only hold what
+//! can be lost, like a hint or a statistic.
 //!
-//! All numbers are big-endian. The file is written in place and synced; the other file still holds the state
-//! before. A torn file fails its CRC, and the other one counts as long as the journal reaches back to it. What
-//! lies behind the body is left from a longer checkpoint and means nothing.
+//! All numbers are big-endian. The file is written in place and synced, while the other file still holds the
+//! previous state. A torn file fails its CRC. Then the other one counts, as long as the journal reaches back
+//! to it. Bytes behind the body are the rest of a longer checkpoint and mean nothing.
 //!
 //! [`v2`] reads version 2, which this build does not write.
+//!
+//! Imported by `files`, `inspect`, `checkpoint`, `recovery`, `verify` and `engine`.
 
 mod log;
 mod section;
@@ -62,48 +65,48 @@ pub(super) const FILES: [&str; 2] = ["checkpoint.a", "checkpoint.b"];
 
 const MAGIC: &[u8; 8] = b"GLCHKPT\0";
 const VERSION: u32 = 3;
-/// With generation and checksum.
+/// Includes generation and checksum.
 pub(super) const HEADER_BYTES: usize = 44;
 const LENGTH_AT: usize = 36;
 const CRC_AT: usize = 40;
-/// Magic and version.
+/// Covers magic and version.
 pub(super) const HEAD_BYTES: usize = 12;
 
-/// Which offset file belongs to a checkpoint.
+/// The offset file that belongs to a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OffsetFile {
     /// 0 for `offsets.a`, 1 for `offsets.b`.
     pub(crate) slot: u8,
     pub(crate) generation: u64,
-    /// The checksum of the file's image, so that no other one can stand in for it.
+    /// The checksum of the file's image, so that no other image can replace it.
     pub(crate) crc: u32,
 }
 
-/// What a checkpoint holds.
+/// The contents of a checkpoint.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct CheckpointImage {
     pub(crate) directory_id: [u8; 16],
     pub(crate) generation: u64,
-    /// Everything below is in the files, nothing above.
+    /// The files contain everything below this position and nothing above it.
     pub(crate) end: Lsn,
     pub(crate) epoch: Epoch,
     pub(crate) offsets: Option<OffsetFile>,
-    /// Whether the writer closed the folder with it: appends were refused before it was frozen, so neither
-    /// the journal nor any file got anything since from that writer.
+    /// Whether the writer closed the folder with this checkpoint. It had stopped appends before it froze the
+    /// state, so it wrote nothing to the journal or to any file afterwards.
     pub(crate) closed: bool,
-    /// The clocks when it was written; `None` if nobody knows.
+    /// The clocks when the checkpoint was written; `None` if they are unknown.
     pub(crate) last_seen: Option<LastSeen>,
     pub(crate) catalogue: Catalogue,
-    /// Partitions that ever had a record.
+    /// The partitions that ever had a record.
     pub(crate) logs: BTreeMap<PartitionNumber, LogImage>,
 }
 
 impl CheckpointImage {
-    /// The bytes of the file.
+    /// Returns the bytes of the file.
     ///
     /// # Errors
-    /// `LimitExceeded` for what [`CheckpointImage::decode`] would refuse. Nothing is written then, and the
-    /// checkpoint before still counts.
+    /// `LimitExceeded` if [`CheckpointImage::decode`] would reject the result. Then nothing is written, and
+    /// the previous checkpoint still counts.
     pub(crate) fn encode(&self) -> Result<Vec<u8>> {
         self.check_counters()?;
         let mut out = Encoder::default();
@@ -111,7 +114,7 @@ impl CheckpointImage {
         out.u32(VERSION);
         out.bytes(&self.directory_id);
         out.u64(self.generation);
-        out.u64(0); // Length and CRC, when they are known.
+        out.u64(0); // Length and CRC are filled in below.
         for tag in Tag::ALL {
             tag.write(self, &mut out)?;
         }
@@ -123,7 +126,7 @@ impl CheckpointImage {
         Ok(bytes)
     }
 
-    /// Reads and validates a file's bytes.
+    /// Reads and validates the bytes of a file.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
         let mut input = Decoder::new(bytes);
         if input.array::<8>()? != *MAGIC {
@@ -164,8 +167,8 @@ impl CheckpointImage {
             }
             rest = section.rest;
         }
-        // One state has one form: what this version would not have written is damage, though its checksum is
-        // right. That includes a section that is missing, comes twice or stands in another order.
+        // One state has one form. Any other form is damage, even with a correct checksum. That includes a
+        // section that is missing, comes twice or is out of order.
         let encoded = self.encode().map_err(|_| CorruptReason::Field)?;
         let mut expected = encoded.get(HEADER_BYTES..).unwrap_or_default();
         for bytes in known {
@@ -174,20 +177,21 @@ impl CheckpointImage {
         if expected.is_empty() { Ok(()) } else { Err(CorruptReason::Field.into()) }
     }
 
-    /// Counters that have come to their end: no version writes them, since nobody could count on from there.
+    /// Checks that no counter is exhausted. No version writes such a counter, because the engine could not
+    /// increase it.
     fn check_counters(&self) -> Result<()> {
         let max = i64::MAX as u64;
         let counted = self.generation.max(self.offsets.map_or(0, |file| file.generation));
         if counted > max {
             return Err(Error::LimitExceeded {
-                what: "number of checkpoints ever written",
+                what: "checkpoints over the life of the folder",
                 found: counted,
                 max,
             });
         }
         if self.epoch < 0 || self.epoch == Epoch::MAX {
             return Err(Error::LimitExceeded {
-                what: "number of openings of the folder",
+                what: "openings over the life of the folder",
                 found: u64::from(self.epoch.unsigned_abs()),
                 max: u64::from((Epoch::MAX - 1).unsigned_abs()),
             });
@@ -195,7 +199,7 @@ impl CheckpointImage {
         Ok(())
     }
 
-    /// Logs belong to partitions of topics.
+    /// Checks that every log belongs to a partition of a topic.
     fn check_logs(&self) -> Result<(), CorruptReason> {
         let numbers: BTreeSet<_> = self.catalogue.topics().flat_map(TopicImage::numbers).collect();
         let known = self.logs.keys().all(|number| numbers.contains(number));
@@ -203,21 +207,21 @@ impl CheckpointImage {
     }
 }
 
-/// The bytes of the image that a file begins with, as far as its first [`HEADER_BYTES`] tell.
+/// Returns the length of the image at the start of a file, as its first [`HEADER_BYTES`] state it.
 pub(super) fn image_bytes(head: &[u8]) -> u64 {
     let length = head.get(LENGTH_AT..CRC_AT).and_then(|bytes| bytes.first_chunk().copied());
     let body = length.map_or(0, |length| u64::from(u32::from_be_bytes(length)));
     body.saturating_add(HEADER_BYTES as u64)
 }
 
-/// A length as it stands in the file.
+/// Converts a length to the form that the file stores.
 fn section_length(bytes: usize) -> Result<u32> {
     let max = u64::from(u32::MAX);
-    let what = "number of bytes of a checkpoint";
+    let what = "bytes in a checkpoint";
     u32::try_from(bytes).map_err(|_| Error::LimitExceeded { what, found: bytes as u64, max })
 }
 
-/// Whether a file that begins so may be a checkpoint of a version that this build reads.
+/// Returns whether a file with this head may be a checkpoint of a version that this build reads.
 pub(super) fn is_readable(head: &[u8; HEAD_BYTES]) -> bool {
     let version = head.last_chunk().copied().map(u32::from_be_bytes);
     head.starts_with(MAGIC) && matches!(version, Some(2..=VERSION))
@@ -281,7 +285,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn every_changed_byte_and_every_cut_is_noticed() {
+    fn every_changed_byte_and_every_truncation_is_detected() {
         let bytes = image().encode().unwrap();
         for at in 0..bytes.len() {
             assert!(CheckpointImage::decode(&bytes[..at]).is_err(), "cut at {at}");
@@ -294,7 +298,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_newer_version_is_told_from_damage() {
+    fn a_newer_version_is_distinguished_from_damage() {
         let mut bytes = image().encode().unwrap();
         bytes[11] = 9;
         let crc = checksum(&bytes[..CRC_AT], &bytes[HEADER_BYTES..]);
@@ -305,10 +309,10 @@ pub(super) mod tests {
         );
     }
 
-    /// What no engine writes is damage, though the checksum is right: each alone, so that no other check
-    /// refuses it.
+    /// States that no engine writes are damage, even with a correct checksum. Each case breaks one rule, so
+    /// that no other check rejects it.
     #[test]
-    fn a_state_that_cannot_be_is_damage() {
+    fn an_impossible_state_is_damage() {
         let with_log = |change: &dyn Fn(&mut LogImage)| {
             let mut image = image();
             image.logs.values_mut().for_each(change);
@@ -333,9 +337,9 @@ pub(super) mod tests {
         }
     }
 
-    /// What could not be read is not written either.
+    /// What could not be read is not written.
     #[test]
-    fn a_counter_at_its_end_is_refused_when_it_is_written_and_when_it_is_read() {
+    fn exhausted_counters_are_refused_on_write_and_on_read() {
         let uncounted = [
             CheckpointImage { epoch: -1, ..image() },
             CheckpointImage { epoch: Epoch::MAX, ..image() },
@@ -358,7 +362,7 @@ pub(super) mod tests {
         assert_eq!(section_length(u32::MAX as usize).unwrap(), u32::MAX);
     }
 
-    /// Puts a right length and checksum into a changed checkpoint.
+    /// Writes the correct length and checksum into a changed checkpoint.
     pub(super) fn reseal(bytes: &mut [u8]) {
         let body = (bytes.len() - HEADER_BYTES) as u32;
         bytes[LENGTH_AT..CRC_AT].copy_from_slice(&body.to_be_bytes());
@@ -366,7 +370,7 @@ pub(super) mod tests {
         bytes[CRC_AT..HEADER_BYTES].copy_from_slice(&crc.to_be_bytes());
     }
 
-    /// The sections of a checkpoint.
+    /// Returns the sections of a checkpoint.
     fn sections_of(bytes: &[u8]) -> Vec<Vec<u8>> {
         let (mut rest, mut sections) = (&bytes[HEADER_BYTES..], Vec::new());
         while !rest.is_empty() {
@@ -390,7 +394,7 @@ pub(super) mod tests {
         let sections = sections_of(&image().encode().unwrap());
         assert_eq!(sections.len(), 5);
         assert_eq!(CheckpointImage::decode(&with_sections(&sections)), Ok(image()));
-        // Without one of those that are always there, with one twice, in another order.
+        // Without a required section, with one twice, and in another order.
         for at in [0, 2, 3] {
             let mut fewer = sections.clone();
             fewer.remove(at);
@@ -416,7 +420,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_unknown_section_is_refused_or_ignored_as_it_says() {
+    fn an_unknown_section_is_refused_or_ignored_by_its_flag() {
         let mut sections = sections_of(&image().encode().unwrap());
         let section = |tag: u16, flags: u16| {
             let mut bytes = [tag.to_be_bytes(), flags.to_be_bytes()].concat();
@@ -430,7 +434,7 @@ pub(super) mod tests {
             skippable.push(section(78, 0xfffe));
             let decoded = CheckpointImage::decode(&with_sections(&skippable)).unwrap();
             assert_eq!(decoded, image());
-            // It is gone from what this build writes.
+            // This build does not write it again.
             assert_eq!(decoded.encode().unwrap(), with_sections(&sections));
             let mut must = sections.clone();
             must.insert(at, section(77, 1));

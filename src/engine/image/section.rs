@@ -1,9 +1,9 @@
 //! The sections of a checkpoint's body.
 //!
-//! To add one: give it a tag in [`Tag`] and [`Tag::ALL`], its contents in [`Tag::encode`] and [`Tag::decode`], and
-//! a line in the table of `image`. A folder without the section must still open: checkpoints of earlier builds
-//! lack it. If a build that does not know the section may open the folder all the same, return 0 for it from
-//! [`Tag::flags`].
+//! To add one, give it a tag in [`Tag`] and [`Tag::ALL`], its contents in [`Tag::encode`] and
+//! [`Tag::decode`], and a line in the table of `image`. A folder without the section must still open, because
+//! checkpoints of earlier builds lack it. If builds that do not know the section may still open the folder,
+//! return 0 for it from [`Tag::flags`].
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::types::{Lsn, PartitionNumber, Timestamp};
 
 use super::{CheckpointImage, OffsetFile, log, section_length};
 
-/// What a section holds.
+/// The kind of a section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tag {
     State = 1,
@@ -26,27 +26,27 @@ pub(super) enum Tag {
     Clock = 5,
 }
 
-/// Whoever does not know the tag cannot read the checkpoint.
+/// The flag of a section without which a checkpoint cannot be understood.
 const MUST_UNDERSTAND: u16 = 1;
-/// In the flags of the state.
+/// A flag of the state: the writer closed the folder.
 const CLOSED: u8 = 1;
 const HEADER_BYTES: usize = 8;
 
 impl Tag {
-    /// All of them, in the order of the file.
+    /// All tags, in the order of the file.
     pub(super) const ALL: [Self; 5] =
         [Self::State, Self::Offsets, Self::Catalogue, Self::Logs, Self::Clock];
 
-    /// The flags that this build writes.
+    /// Returns the flags that this build writes.
     fn flags(self) -> u16 {
         match self {
             Self::State | Self::Offsets | Self::Catalogue | Self::Logs => MUST_UNDERSTAND,
-            // Without it ages are counted from the opening on: they are too short then, never too long.
+            // Without this section, ages count from the opening on. They are then too short, never too long.
             Self::Clock => 0,
         }
     }
 
-    /// Appends the section, or nothing where the image has nothing to say.
+    /// Appends the section, or nothing if the image has no contents for it.
     pub(super) fn write(self, image: &CheckpointImage, out: &mut Encoder) -> Result<()> {
         let header = out.out.len();
         out.u32((self as u32) << 16 | u32::from(self.flags()));
@@ -61,7 +61,7 @@ impl Tag {
         Ok(())
     }
 
-    /// Appends the contents; whether there are any.
+    /// Appends the contents. Returns whether there are any.
     fn encode(self, image: &CheckpointImage, out: &mut Encoder) -> bool {
         match self {
             Self::State => {
@@ -146,18 +146,22 @@ fn decode_logs(
     Ok(logs)
 }
 
-/// The first section of some bytes.
+/// The first section of a body.
 pub(super) struct Section<'a> {
-    /// `None` for one that is not known and may be ignored.
+    /// `None` for an unknown section that may be ignored.
     pub(super) tag: Option<Tag>,
-    /// All of it.
+    /// The whole section.
     pub(super) bytes: &'a [u8],
     pub(super) contents: &'a [u8],
-    /// What follows it.
+    /// The sections that follow.
     pub(super) rest: &'a [u8],
 }
 
-/// The first section of `body`, and what follows it.
+/// Splits the first section off `body`.
+///
+/// # Errors
+/// `UnsupportedFormat` if its tag or flags are of a newer version, and `Corrupt` if it does not fit into
+/// `body`.
 pub(super) fn split(body: &[u8]) -> Result<Section<'_>, Unreadable> {
     let mut input = Decoder::new(body);
     let word = input.u32()?;

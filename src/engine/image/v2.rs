@@ -1,4 +1,4 @@
-//! Reading the body of a version 2 checkpoint. Versions up to 0.1.0 wrote it.
+//! Reads the body of a version 2 checkpoint. Versions up to 0.1.0 wrote it.
 //!
 //! ```text
 //! size type
@@ -21,7 +21,7 @@ use super::{CheckpointImage, OffsetFile, log};
 
 const CLOSED: u8 = 4;
 
-/// Fills `image`, of which the header is there.
+/// Reads the body into `image`, which has the header already.
 pub(super) fn decode(body: &[u8], image: &mut CheckpointImage) -> Result<(), Unreadable> {
     let mut input = Decoder::new(body);
     image.end = Lsn::from_u64(input.u64()?);
@@ -54,7 +54,8 @@ mod tests {
     use crate::engine::codec::Encoder;
     use crate::types::PartitionNumber;
 
-    /// As version 2 wrote it, of a catalogue with one topic of two partitions and no deletion.
+    /// Encodes an image as version 2 did. Its catalogue must have one topic of two partitions and no
+    /// deletion.
     fn encoded(image: &CheckpointImage) -> Vec<u8> {
         let mut out = Encoder::default();
         out.bytes(&image.encode().unwrap()[..HEADER_BYTES]);
@@ -78,17 +79,17 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_of_version_2_says_the_same() {
+    fn a_checkpoint_of_version_2_decodes_to_the_same_image() {
         let without = CheckpointImage { offsets: None, closed: false, ..image() };
         for image in [image(), without] {
-            // Version 2 knew no clock.
+            // Version 2 has no clock.
             let image = CheckpointImage { last_seen: None, ..image };
             assert_eq!(CheckpointImage::decode(&encoded(&image)), Ok(image));
         }
     }
 
     #[test]
-    fn every_changed_byte_and_every_cut_is_noticed() {
+    fn every_changed_byte_and_every_truncation_is_detected() {
         let bytes = encoded(&image());
         for at in 0..bytes.len() {
             assert!(CheckpointImage::decode(&bytes[..at]).is_err(), "cut at {at}");
@@ -96,7 +97,7 @@ mod tests {
             changed[at] ^= 1;
             assert!(CheckpointImage::decode(&changed).is_err(), "byte {at}");
         }
-        // With a right checksum: what no version wrote.
+        // Values that no version wrote, with a correct checksum.
         let mut flags = bytes.clone();
         flags[HEADER_BYTES + 12] = 3;
         reseal(&mut flags);
