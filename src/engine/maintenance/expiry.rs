@@ -1,8 +1,9 @@
-//! Expiry of the committed offsets of groups that nobody uses any more.
+//! Expires the committed offsets of groups that are no longer used.
 //!
-//! A group is used while it has members. When it had some last is journaled at each round and at close,
-//! so that it outlives the process: accurate to a round, and never too early but for the last round before
-//! a crash. What expires is removed by the same sections that delete offsets and groups, one frame a group.
+//! A group is in use while it has members. Each round and each close journals when the group last had some,
+//! so that the time survives the process. The time is accurate to one round. It is never too early, except
+//! for the last round before a crash. Expiry removes offsets with the sections that also delete offsets and
+//! groups, one frame per group.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,13 +14,13 @@ use crate::group::{Group, GroupOffsets, OffsetChange, OffsetCommit, expired};
 use crate::types::{Timestamp, TopicPartition};
 
 impl Engine {
-    /// A round of `offsets.retention.check.interval.ms`; how many offsets expired.
+    /// Runs a round of `offsets.retention.check.interval.ms`. Returns the number of expired offsets.
     pub(crate) fn expire_offsets(&self) -> Result<usize> {
         self.note_active_groups()?;
         let now = self.now_for_ages();
         let store = self.offsets.lock().store.snapshot();
         let mut groups: Vec<_> = store.iter().collect();
-        // An order that depends on nothing but the names, for runs that are to be the same.
+        // A deterministic order, so that runs can be reproduced.
         groups.sort_by_key(|(name, _)| *name);
         let mut count: usize = 0;
         for (name, offsets) in groups {
@@ -29,11 +30,11 @@ impl Engine {
         Ok(count)
     }
 
-    /// Journals for each group that had members since the last call that it has been in use.
+    /// Journals the use of each group that had members since the last call.
     pub(in crate::engine) fn note_active_groups(&self) -> Result<()> {
         for group in self.groups.all() {
-            // Silent members are evicted by who looks at the group, not here: that may take an assignor
-            // of the program's own. Groups without offsets have nothing to keep.
+            // Silent members are not evicted here, because that may run an assignor of the program. Every
+            // other look at the group evicts them. A group without offsets has nothing to keep.
             if group.take_active() && self.offsets.lock().store.group(group.name()).is_some() {
                 let change = OffsetChange::Active(self.stamp());
                 let commit = OffsetCommit { group: Arc::clone(group.name()), change };
@@ -67,7 +68,7 @@ impl Engine {
         let (mut credit, body) = self.reserve_for(&commit)?;
         let state = handle.as_ref().map(|group| group.lock());
         let mut current = self.offsets.lock();
-        // Somebody who joined, subscribed or committed meanwhile keeps all of it for another round.
+        // If a member joined, subscribed or committed meanwhile, all offsets stay for another round.
         let unchanged = state.as_ref().and_then(|state| topics_read(&state.group)) == read
             && handle.is_some() == self.groups.find(name).is_some()
             && current.store.group(name).is_some_and(|now| Arc::ptr_eq(now, offsets));
@@ -79,7 +80,7 @@ impl Engine {
     }
 }
 
-/// The topics that the members of a group read; `None` without members.
+/// Returns the topics that the members of a group read, or `None` without members.
 fn topics_read(group: &Group) -> Option<BTreeSet<Arc<str>>> {
     let members = group.describe().members;
     let read = members.iter().flat_map(|member| {

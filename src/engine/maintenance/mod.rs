@@ -1,4 +1,6 @@
-//! What the engine does from time to time, by itself or when a program asks for it.
+//! Maintenance: work that the engine does at intervals, or when a program asks for it.
+//!
+//! Imported by no module. Its callers use it through `impl Engine` and the trait `Chores`.
 
 mod expiry;
 
@@ -7,7 +9,7 @@ use crate::engine::state::Engine;
 use crate::error::Result;
 
 impl Engine {
-    /// Does all of it once.
+    /// Runs all maintenance once.
     pub(crate) fn maintain(&self) -> Result<()> {
         self.check_open()?;
         self.expire_offsets().map(|_| ())
