@@ -14,9 +14,9 @@ use crate::types::planted;
 
 /// Checks the files of all partitions and returns the partitions whose files may be truncated.
 ///
-/// A partition with damaged or missing files stays as it is and rejects appends; it is added to `damaged`. The
-/// other partitions work. In a folder that was closed cleanly, each partition is checked by its first append
-/// instead, unless `strict` makes any damage fail the opening.
+/// A partition with damaged or missing files stays as it is and rejects appends; it is added to `damaged`.
+/// The other partitions work. In a folder that was closed cleanly, each partition is checked by its first
+/// append instead, unless `strict` makes any damage fail the opening.
 pub(super) fn check_files(
     storage: &dyn Storage,
     config: &BrokerConfig,
@@ -38,7 +38,7 @@ pub(super) fn check_files(
                 files::restore_folder(storage, &topic.name, partition as u32, topic.id)?;
             }
             let damage = match log.check_files() {
-                // There would be no segment to write its journaled records to.
+                // Without a segment, its journaled records could not be written out.
                 Err(error) if !error.is_corruption() || log.is_dirty() => return Err(error),
                 Err(damage) => Some(damage),
                 Ok(damage) => {
@@ -59,10 +59,10 @@ pub(super) fn check_files(
 
 /// Truncates files to the lengths in the checkpoint and returns the number of bytes cut.
 ///
-/// The new journal file must exist. Its epoch tells the next opening that a truncation was in progress: after a
-/// kill, the truncation may exist only in the page cache.
+/// The new journal file must exist. Its epoch tells the next opening that a truncation was in progress: after
+/// a kill, the truncation may exist only in the page cache.
 ///
-/// Also writes the exported epochs again where a close was interrupted.
+/// Also rewrites the exported epochs after an interrupted close.
 pub(super) fn cut_files(
     storage: &dyn Storage,
     to_cut: &[Arc<Log>],

@@ -28,11 +28,11 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    /// Returns whether the last writer closed the folder and nobody opened it for writing since. Its files
-    /// match the checkpoint then.
+    /// Returns whether the last writer closed the folder and no later one opened it. Its files match the
+    /// checkpoint then.
     ///
-    /// A later writer shows by its epoch: its first journal header is durable before it changes anything else.
-    /// Power loss may take all its other changes.
+    /// A later writer shows by its epoch: its first journal header is durable before it changes anything
+    /// else. Power loss may take all its other changes.
     pub(crate) fn is_closed(&self) -> bool {
         let Replayed { frames, torn, last_epoch_seen, .. } = self.replayed;
         let untouched = frames == 0 && !torn && last_epoch_seen <= self.image.epoch;

@@ -1,9 +1,10 @@
 //! Opens a folder: creates it, or recovers it from checkpoint and journal.
 //!
-//! Recovery applies the journal's frames in order, by the same `apply` that a reader uses. A topic is created,
-//! receives its records and is deleted again, as before the crash. In these steps:
+//! Recovery applies the journal's frames in order, by the same `apply` that a reader uses. A topic is
+//! created, receives its records and is deleted again, as before the crash. These are the steps:
 //!
-//! 1. Load the checkpoint and replay the whole journal in memory. Damage ends the opening here; no file changes.
+//! 1. Load the checkpoint and replay the whole journal in memory. Damage ends the opening here; no file
+//!    changes.
 //! 2. Check files against the *final* catalogue (hazard H5).
 //! 3. Begin a new journal file.
 //! 4. Truncate segments to the lengths in the checkpoint. The journal holds everything above (H1, H2).
@@ -12,7 +13,7 @@
 //! A folder that was closed cleanly has nothing to replay. Its partitions are checked at their first use; see
 //! `log::settle`.
 //!
-//! `broker` and `engine::verify` import this module; it imports the state and the files of the engine.
+//! Imported by `snapshot`, `verify` and `engine`.
 
 mod check;
 mod create;
@@ -45,16 +46,16 @@ pub(crate) fn open(
     if state == FolderState::New && !config.create {
         return Err(Error::NotADatabase {
             path: storage.display_path(Path::new("")),
-            reason: "it is empty, and was not to be created",
+            reason: "it is empty, and this opening must not create one",
         });
     }
-    let told = files::lock_text(&*storage)?;
+    let old_text = files::lock_text(&*storage)?;
     match state {
-        // Creation replaces the files of a creation that was cut short, but not those of a newer version.
+        // Creation replaces the files of an interrupted creation, but not those of a newer version.
         FolderState::New => journal::check_versions(&*storage)?,
         FolderState::Existing => {
             files::check_format(&*storage)?;
-            if told.is_none() && !planted("newer_gets_a_lock_file") {
+            if old_text.is_none() && !planted("newer_gets_a_lock_file") {
                 check_sections(&storage, &config)?;
             }
         }
@@ -67,16 +68,16 @@ pub(crate) fn open(
     if state == FolderState::New {
         create::create(&storage, &config)?;
     }
-    let loaded = Loaded::read(&storage, &config).map_err(|error| match (error, &told) {
-        (error @ Error::UnsupportedFormat { .. }, Some(told)) if !planted("newer_gets_a_pid") => {
-            // The lock file holds the id of this process. Nothing at all must change; where restoring the text
-            // fails, only that id stays.
-            let _left = files::restore_lock_text(&*storage, told);
+    let loaded = Loaded::read(&storage, &config).map_err(|error| match (error, &old_text) {
+        (error @ Error::UnsupportedFormat { .. }, Some(text)) if !planted("newer_gets_a_pid") => {
+            // The lock file holds the id of this process. Nothing may change here, so restore the text. If
+            // that fails, only the id remains.
+            let _left = files::restore_lock_text(&*storage, text);
             error
         }
         (error, _) => error,
     })?;
-    // From here on, files that are open for reading are closed where others cannot be opened.
+    // From here on, the storage closes files that are open for reading if another file cannot be opened.
     drop(storage);
     let storage = Arc::clone(&loaded.logs.storage);
     let mut report = RecoveryReport {
@@ -96,8 +97,8 @@ pub(crate) fn open(
     Ok((EngineHandle::new(engine), report))
 }
 
-/// Refuses what a newer version wrote into checkpoint or journal, without a lock. Only a folder without a lock
-/// file needs this, such as a copy. Every other error is left to the opening that holds the lock.
+/// Rejects a checkpoint or journal of a newer version, without a lock. Only a folder without a lock file
+/// needs this, such as a copy. Every other error is left to the opening that holds the lock.
 fn check_sections(storage: &Arc<dyn Storage>, config: &BrokerConfig) -> Result<()> {
     match Loaded::read(storage, config) {
         Err(error @ Error::UnsupportedFormat { .. }) => Err(error),

@@ -40,7 +40,7 @@ pub(super) fn start(
     let journal = start_journal(&storage, &config, loaded.image.directory_id, epoch, &start, wake)?;
     let cut = cut_files(&*storage, to_cut, &loaded)?;
     let Loaded { image, logs, registry, catalogue, offsets, .. } = loaded;
-    // Replayed frames may exist only in the page cache. And until a checkpoint points into the new journal
+    // Replayed frames may exist only in the page cache. Also, until a checkpoint points into the new journal
     // file, a damaged header of that file would look like the end of the journal (hazard H12).
     let early = planted("synced_before_recovery");
     if !early {
@@ -95,13 +95,13 @@ pub(super) fn start(
     Ok((engine, cut))
 }
 
-/// Writes the recovery checkpoint where no thread does it. On a full disk, the first caller that waits for
-/// `Synced` tries it again.
+/// Writes the recovery checkpoint where there is no background thread. On a full disk, the first caller that
+/// waits for `Synced` tries again.
 fn recover_without_thread(engine: &Arc<Engine>, early: bool) -> Result<()> {
     let weak = Arc::downgrade(engine);
     let finish = move || {
         let checkpoint = weak.upgrade().map_or(Err(Error::Closed), |engine| engine.checkpoint());
-        // The frames of the callers that wait are in the journal all the same.
+        // The frames of the waiting callers are in the journal already.
         checkpoint.map_err(indeterminate)
     };
     let first = engine.logs.recovery.set(Recovery(Box::new(finish))).is_ok();
@@ -115,11 +115,14 @@ fn recover_without_thread(engine: &Arc<Engine>, early: bool) -> Result<()> {
     }
 }
 
-/// Returns the epoch of the next writer, unless a checkpoint could not hold it.
+/// Returns the epoch of the next writer.
+///
+/// # Errors
+/// `LimitExceeded` if a checkpoint could not hold that epoch.
 fn epoch_after(last: Epoch) -> Result<Epoch> {
     let next = last.checked_add(1).filter(|next| *next < Epoch::MAX);
     next.ok_or(Error::LimitExceeded {
-        what: "number of openings of the folder",
+        what: "openings over the life of the folder",
         found: u64::from(Epoch::MAX.unsigned_abs()),
         max: u64::from((Epoch::MAX - 1).unsigned_abs()),
     })
