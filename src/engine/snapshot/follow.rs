@@ -1,9 +1,9 @@
-//! Follows a writer: reads only the frames that the journal got since the last look.
+//! Follows a writer: reads only the frames that the journal got since the last snapshot.
 //!
-//! A snapshot never changes, because consumers read through it. The next snapshot shares everything that did not
-//! change, and has branches of the partitions that got records. Following works while the checkpoint is the same
-//! and the journal continues from where the last look ended (`journal::mark`). A change of the catalogue ends it:
-//! such changes are rare, and the caller then loads the whole folder.
+//! A snapshot never changes, because consumers read through it. The next snapshot shares everything that did
+//! not change, and has branches of the partitions that got records. Following works while the checkpoint is
+//! the same and the journal continues from where the last snapshot ended (`journal::mark`). A change of the
+//! catalogue ends it. Such changes are rare, and the caller then loads the whole folder.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,17 +20,17 @@ use crate::log::Log;
 use crate::storage::Storage;
 use crate::types::{PartitionNumber, planted};
 
-/// Returns the folder as it is now, made from an earlier snapshot, or `None` if nothing was written since.
+/// Returns the folder as it is now, based on an earlier snapshot, or `None` if nothing was written since.
 ///
 /// # Errors
-/// Whatever keeps it from continuing. The caller then loads the whole folder.
+/// The failure that prevents following. The caller then loads the whole folder.
 pub(super) fn follow(storage: &Arc<dyn Storage>, before: &Snapshot) -> Result<Option<Snapshot>> {
     let Seen { heads, directory_id, mark } = &before.seen;
     let same = files::checkpoint_heads(&**storage)? == *heads;
     if !same && !planted("follow_past_checkpoint") {
         return Err(Error::Busy { path: storage.display_path(Path::new("")) });
     }
-    let mut news = News { before, logs: BTreeMap::new(), offsets: before.offsets.snapshot() };
+    let mut news = Changes { before, logs: BTreeMap::new(), offsets: before.offsets.snapshot() };
     let replayed = journal::replay_on(&**storage, *directory_id, mark, &mut |frame| {
         apply(&mut news, &frame).map(|_| ())
     })?;
@@ -44,14 +44,14 @@ pub(super) fn follow(storage: &Arc<dyn Storage>, before: &Snapshot) -> Result<Op
 }
 
 /// The changes of new frames on top of a snapshot.
-struct News<'a> {
+struct Changes<'a> {
     before: &'a Snapshot,
     /// Branches of the changed partitions.
     logs: BTreeMap<u32, Arc<Log>>,
     offsets: OffsetStore,
 }
 
-impl Target for News<'_> {
+impl Target for Changes<'_> {
     fn log(&mut self, number: PartitionNumber) -> Option<Arc<Log>> {
         if let Some(log) = self.logs.get(&number.0) {
             return Some(Arc::clone(log));
@@ -65,7 +65,7 @@ impl Target for News<'_> {
         &mut self.offsets
     }
 
-    /// Ends the following.
+    /// Ends following, with an error.
     fn catalogue(&mut self, _: &CatalogueChange) -> Result<(), CorruptReason> {
         Err(CorruptReason::Field)
     }

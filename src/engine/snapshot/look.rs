@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::log::{Log, Present};
 use crate::storage::Storage;
 
-/// How often a folder is read again when its writer overtook the reader.
+/// How many times a folder is read if its writer keeps overtaking the reader.
 const ATTEMPTS: usize = 10;
 
 pub(super) fn load(storage: &Arc<dyn Storage>) -> Result<Snapshot> {
@@ -19,14 +19,14 @@ pub(super) fn load(storage: &Arc<dyn Storage>) -> Result<Snapshot> {
     attempt(storage, || look(storage, &config))
 }
 
-/// Reads a folder that its writer may be changing, and again if the writer overtook the reader.
+/// Reads a folder that its writer may be changing. Tries again if the writer overtook the reader.
 fn attempt<T>(storage: &Arc<dyn Storage>, read: impl Fn() -> Result<T>) -> Result<T> {
     let mut last = None;
     for _ in 0..ATTEMPTS {
         match read() {
             Ok(found) => return Ok(found),
-            // The writer may have moved to another checkpoint or journal file meanwhile. What looks like damage
-            // counts only if it stays.
+            // The writer may have moved to another checkpoint or journal file meanwhile. Apparent damage
+            // counts only if every attempt finds it.
             Err(error @ (Error::Busy { .. } | Error::Corrupt(_))) => last = Some(error),
             Err(error) => return Err(error),
         }
@@ -39,7 +39,7 @@ fn look(storage: &Arc<dyn Storage>, config: &BrokerConfig) -> Result<Snapshot> {
     let heads = files::checkpoint_heads(&**storage)?;
     let loaded = Loaded::read(storage, config)?;
     let folder = Arc::clone(storage);
-    // It was made just now, so nobody has set it.
+    // It was created just now, so it is not set yet.
     let _first = loaded.logs.present.set(Present(Box::new(move |log| start_now(&folder, log))));
     Ok(Snapshot {
         storage: Arc::clone(&loaded.logs.storage),
@@ -50,7 +50,8 @@ fn look(storage: &Arc<dyn Storage>, config: &BrokerConfig) -> Result<Snapshot> {
     })
 }
 
-/// Returns where a partition of an earlier look starts by now, or `None` if the folder cannot be read.
+/// Returns the current log start offset of a partition of an earlier snapshot, or `None` if the folder cannot
+/// be read.
 fn start_now(storage: &Arc<dyn Storage>, log: &Log) -> Result<Option<i64>> {
     let config = BrokerConfig::new();
     let Ok(loaded) = attempt(storage, || Loaded::read(storage, &config)) else { return Ok(None) };

@@ -1,4 +1,6 @@
-//! A folder at one moment, for readers.
+//! The state of a folder at one moment, for readers.
+//!
+//! Imported by `engine`.
 
 mod follow;
 mod look;
@@ -18,19 +20,19 @@ use crate::journal::Mark;
 use crate::storage::Storage;
 use crate::time::Clock;
 
-/// A folder at one moment.
+/// The state of a folder at one moment.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
-    /// Reads the segments, and closes some of them where too many files are open.
+    /// Reads the segments. It closes files that it keeps open if too many are.
     storage: Arc<dyn Storage>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) offsets: OffsetStore,
     pub(crate) clock: Arc<dyn Clock>,
-    /// Where the look ended, so that the next one can continue from there.
+    /// Where loading ended, so that the next refresh can continue from there.
     seen: Seen,
 }
 
-/// Where a look at the folder ended.
+/// The position where loading ended.
 #[derive(Debug)]
 struct Seen {
     heads: CheckpointHeads,
@@ -56,27 +58,31 @@ impl Snapshot {
         follow::follow(&self.storage, self).or_else(|_| look::load(storage).map(Some))
     }
 
+    /// Returns the names of the topics in order.
     pub(crate) fn list_topics(&self) -> Vec<String> {
         self.registry.topics().iter().map(|topic| topic.name.to_string()).collect()
     }
 
+    /// Describes a topic.
     pub(crate) fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
         Ok(describe::topic(&*self.registry.topic(name)?))
     }
 
+    /// Returns the names of the groups that have committed offsets, in order.
     pub(crate) fn list_groups(&self) -> Vec<String> {
         let mut names: Vec<_> = self.offsets.iter().map(|(name, _)| name.to_string()).collect();
         names.sort();
         names
     }
 
-    /// Members live in the memory of their own process and are not visible here.
+    /// Describes a group. Members live in the memory of their own process and are not visible here.
     pub(crate) fn describe_group(&self, name: &str) -> Result<GroupSummary> {
         let offsets = self.offsets.group(name);
         let offsets = offsets.ok_or_else(|| Error::UnknownGroup { group: name.to_owned() })?;
         Ok(describe::group(name, None, Some(offsets), &self.registry, self.clock.now()))
     }
 
+    /// Returns where a reset would move a group's committed offsets.
     pub(crate) fn plan_reset(
         &self,
         group: &str,
