@@ -1,4 +1,4 @@
-//! What is checked, file by file.
+//! Runs the checks, file by file.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::log::{Log, LogShared, Verified, read_topic_id};
 use crate::storage::{FileKind, OpenMode, Storage};
 use crate::types::Epoch;
 
-/// How often findings are looked at again where a writer went on meanwhile.
+/// How many times a folder is checked if a writer changes it meanwhile.
 const ATTEMPTS: usize = 5;
 
 pub(super) fn run(verify: &Verify, storage: &Arc<dyn Storage>) -> Result<VerifyReport> {
@@ -59,7 +59,7 @@ impl Check<'_> {
         self.add(kind, path, cause);
     }
 
-    /// All of it; the generation of the checkpoint that it was checked against.
+    /// Checks the whole folder. Returns the generation of the checkpoint that it was checked against.
     fn folder(&mut self, verify: &Verify, config: &BrokerConfig) -> Result<Option<u64>> {
         let image = match files::read_checkpoint(&**self.storage) {
             Ok(image) => image,
@@ -89,7 +89,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Committed offsets and journal; what there is after them, and how the folder was left.
+    /// Checks committed offsets and journal. Returns the state after them, and how the folder was left.
     fn replay(
         &mut self,
         image: &CheckpointImage,
@@ -108,7 +108,7 @@ impl Check<'_> {
             Err(error) => {
                 let path = path_of(&error, Path::new(files::JOURNAL_DIR));
                 self.add(FindingKind::Damage, &path, error);
-                // What the checkpoint says can be checked all the same.
+                // Check the state of the checkpoint in spite of this.
                 let storage = Arc::clone(self.storage);
                 let logs = LogShared::new(storage, image.epoch, config);
                 let of_log = |number| image.logs.get(&number);
@@ -146,11 +146,11 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// The folder's topic id, and the epochs exported for Kafka's tools.
+    /// Checks the folder's topic id, and the epochs exported for Kafka's tools.
     fn identity(&mut self, log: &Log, state: State) -> Result<()> {
         let dir = PathBuf::from(log.partition().to_string());
         if !matches!(self.storage.metadata(&dir)?, Some((FileKind::Dir, _))) {
-            // Its segments are missing, and each is reported.
+            // Each of its segments is reported as missing.
             return Ok(());
         }
         if read_topic_id(&**self.storage, &dir)? != Some(log.topic_id()) {
@@ -168,22 +168,22 @@ impl Check<'_> {
             let read = file.read_at(&mut text, 0)?;
             text.truncate(read);
             let exported = parse_epochs(&text);
-            // It is written at a close: before the next one it may say less.
+            // A close writes the file. Until the next close, it may lack the newest epochs.
             let stale = !state.is_empty;
-            let told = |found: &Vec<(Epoch, i64)>| {
+            let agrees = |found: &Vec<(Epoch, i64)>| {
                 if stale { log.epochs().starts_with(found) } else { *found == log.epochs() }
             };
-            if !exported.as_ref().is_some_and(told) {
+            if !exported.as_ref().is_some_and(agrees) {
                 self.corrupt(FindingKind::Derived, &path, CorruptReason::Field);
             }
         }
         Ok(())
     }
 
-    /// What nothing refers to.
+    /// Reports files that nothing refers to.
     fn strays(&mut self, listed: &Listed<'_>, config: &BrokerConfig) -> Result<()> {
         let mut strays = listed.strays(&**self.storage)?;
-        // A writer may have made them since its journal was read.
+        // A writer may have created them after its journal was read.
         if !strays.is_empty()
             && !listed.state.is_closed
             && let Ok(now) = Loaded::read(self.storage, config)
@@ -204,7 +204,7 @@ fn add(sum: &mut u64, more: u64) {
     *sum = sum.saturating_add(more);
 }
 
-/// Verifies logs on several threads; the results in the order of the logs.
+/// Verifies logs on several threads. Returns the results in the order of the logs.
 fn verify_all(verify: &Verify, logs: &[Arc<Log>], closed: bool) -> Vec<Verified> {
     let total: u64 = logs.iter().map(|log| log.stored_bytes()).sum();
     let (next, done) = (AtomicUsize::new(0), AtomicU64::new(0));
@@ -228,7 +228,7 @@ fn verify_all(verify: &Verify, logs: &[Arc<Log>], closed: bool) -> Vec<Verified>
     let mut all: Vec<_> = std::thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
         let own = work();
-        // A panic in one of them is a bug, and goes on in the caller.
+        // A panic in a thread is a bug, and continues in the caller.
         let joined = others.into_iter().flat_map(|other| {
             other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         });
@@ -238,7 +238,7 @@ fn verify_all(verify: &Verify, logs: &[Arc<Log>], closed: bool) -> Vec<Verified>
     all.into_iter().map(|(_, verified)| verified).collect()
 }
 
-/// The file that an error speaks of.
+/// Returns the file that an error names.
 fn path_of(error: &Error, otherwise: &Path) -> PathBuf {
     match error {
         Error::Corrupt(corruption) => corruption.path.clone(),
@@ -250,7 +250,7 @@ fn path_of(error: &Error, otherwise: &Path) -> PathBuf {
     }
 }
 
-/// Kafka's `leader-epoch-checkpoint`: a version, a count, and a line for each epoch.
+/// Parses Kafka's `leader-epoch-checkpoint`: a version, a count, and a line for each epoch.
 fn parse_epochs(text: &[u8]) -> Option<Vec<(Epoch, i64)>> {
     let mut lines = std::str::from_utf8(text).ok()?.lines();
     if lines.next()? != "0" {
@@ -265,5 +265,5 @@ fn parse_epochs(text: &[u8]) -> Option<Vec<(Epoch, i64)>> {
     (epochs.len() == count).then_some(epochs)
 }
 
-/// No file of epochs is larger, so that a damaged one allocates nothing.
+/// The largest file of epochs to read, in bytes. It limits what a damaged file can allocate.
 const MAX_EXPORT: u64 = 16 << 20;

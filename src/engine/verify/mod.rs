@@ -1,4 +1,6 @@
-//! Checking everything that a folder holds, without changing it, and mending what can be made anew.
+//! Checks everything that a folder holds, without changing it, and repairs what can be rebuilt.
+//!
+//! Imported by `engine`.
 
 mod check;
 mod repair;
@@ -12,15 +14,21 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::storage::{Disk, ReadOnly, Storage};
 
-/// Checks everything that is stored in a folder: both checkpoints, the committed offsets, every frame of
-/// the journal, every byte of the segments against their checksums, each batch and its records, the chain of
-/// offsets, the leader epochs, the indexes and block sums, the identity of folders, and files that nothing
-/// refers to. What it calls damaged is what [`Consumer::poll`](crate::Consumer::poll) refuses, with the same
-/// offsets.
+/// Checks everything that is stored in a folder.
 ///
-/// It takes no lock and changes nothing. Beside a running writer it checks what the writer's last
-/// checkpoint and the journal say; where the writer went on meanwhile, what looks wrong is looked at again
-/// before it is reported.
+/// A check covers:
+///
+/// - both checkpoints, the committed offsets, and every frame of the journal,
+/// - every byte of the segments against their checksums, each batch and its records,
+/// - the chain of offsets, the leader epochs, the indexes and block sums,
+/// - the identity of folders, and files that nothing refers to.
+///
+/// What it reports as damage is what [`Consumer::poll`](crate::Consumer::poll) refuses to deliver, with the
+/// same offsets.
+///
+/// A check takes no lock and changes nothing. Beside a running writer, it checks the state of the writer's
+/// last checkpoint and journal. If the writer has moved on meanwhile, the check examines a suspect place
+/// again before it reports it.
 ///
 /// ```
 /// use grouplog::{Broker, Record, TopicConfig, Verify};
@@ -46,7 +54,7 @@ pub struct Verify {
 
 type OnProgress = dyn Fn(u64, u64) + Send + Sync;
 
-/// What [`Verify::run`] counted and found.
+/// The counts and findings of [`Verify::run`].
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
@@ -59,29 +67,31 @@ type OnProgress = dyn Fn(u64, u64) + Send + Sync;
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct VerifyReport {
-    /// All that is wrong, the order of the folder's files.
+    /// Everything that is wrong, in the order of the folder's files.
     pub findings: Vec<Finding>,
-    /// Partitions that were looked at.
+    /// The number of partitions checked.
     pub partitions: u64,
-    /// Segments that were looked at.
+    /// The number of segments checked.
     pub segments: u64,
-    /// Batches that are whole.
+    /// The number of undamaged batches.
     pub batches: u64,
-    /// Records in them, by their headers. Those that are in the journal alone are not among them.
+    /// The number of records in those batches, by the batch headers. Records that are only in the journal are
+    /// not counted.
     pub records: u64,
-    /// Bytes of segments that were read.
+    /// The number of bytes read from segments.
     pub bytes: u64,
-    /// Journal frames behind the checkpoint. Opening the folder replays them.
+    /// The number of journal frames behind the checkpoint. Opening the folder replays them.
     pub frames: u64,
-    /// Bytes of a torn end of the journal: what power loss took, and nobody was promised.
+    /// The number of bytes in a torn end of the journal. A crash left it, and none of it was acknowledged as
+    /// `Synced`.
     pub torn_bytes: u64,
-    /// Groups with committed offsets.
+    /// The number of groups with committed offsets.
     pub groups: u64,
-    /// How long it took.
+    /// The time that the check took.
     pub duration: Duration,
 }
 
-/// Something that is wrong in a folder.
+/// A problem in a folder that [`Verify::run`] found.
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
@@ -95,15 +105,15 @@ pub struct VerifyReport {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Finding {
-    /// What kind of thing it is.
+    /// The meaning of the finding, and whether it can be repaired.
     pub kind: FindingKind,
-    /// The file or folder.
+    /// The path of the file or folder.
     pub path: PathBuf,
-    /// What is wrong with it. For damage: `Corrupt` with position and offsets, `MissingSegment`, `Io`.
+    /// What is wrong. For damage, it is `Corrupt` with position and offsets, `MissingSegment`, or `Io`.
     pub cause: Error,
 }
 
-/// What a [`Finding`] means.
+/// The meaning of a [`Finding`].
 ///
 /// ```
 /// assert!(!grouplog::FindingKind::Damage.is_repairable());
@@ -111,26 +121,27 @@ pub struct Finding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FindingKind {
-    /// Something is lost or cannot be read. There is one copy: it can only come from a backup.
+    /// Data is lost or cannot be read. The folder has no second copy of it, so it can only come from a
+    /// backup.
     Damage,
-    /// A file that can be made anew from others is missing, or does not match them: an index, block sums,
-    /// the older checkpoint, an export for Kafka's tools. Nothing is lost.
+    /// A file is missing, or does not match the files that it can be rebuilt from. It is an index, block
+    /// sums, the older checkpoint, or an export for Kafka's tools. No data is lost.
     Derived,
-    /// A file that nothing refers to, of a step that a crash cut short.
+    /// A file or folder that nothing refers to, left by a step that a crash interrupted.
     Leftover,
-    /// A file or folder that is not grouplog's, or of a topic that this folder does not have. It is in
-    /// nobody's way, and repair leaves it alone, since it may be the only copy of something: look at it, and
+    /// A file or folder that is not grouplog's, or that belongs to a topic that this folder does not have. It
+    /// does no harm. Repair leaves it alone, because it may be the only copy of something. Inspect it, and
     /// move it elsewhere. Names that begin with a dot, and `lost+found`, are not reported.
     Foreign,
 }
 
 impl FindingKind {
-    /// Whether [`Verify::repair`] mends it.
+    /// Returns whether [`Verify::repair`] repairs it.
     pub fn is_repairable(self) -> bool {
         matches!(self, Self::Derived | Self::Leftover)
     }
 
-    /// Its name: `damage`, `derived`, `leftover` or `foreign`.
+    /// Returns its name: `damage`, `derived`, `leftover` or `foreign`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Damage => "damage",
@@ -156,19 +167,19 @@ impl fmt::Display for Finding {
 }
 
 impl Verify {
-    /// With as many threads as there are processors, and nobody told of the progress.
+    /// Creates a check that uses as many threads as there are processors and reports no progress.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many partitions are checked at the same time, at least 1.
+    /// Sets how many partitions are checked at the same time. The minimum is 1, and 0 means 1.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads.max(1));
         self
     }
 
-    /// Calls `progress` with the bytes of segments that were read and that there are in all, after each
-    /// MiB at the latest, from any of the threads.
+    /// Calls `progress` with two numbers of segment bytes: those read so far, and the total. It is called
+    /// after each MiB at the latest, from any of the threads.
     pub fn on_progress(mut self, progress: impl Fn(u64, u64) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(progress));
         self
@@ -177,23 +188,28 @@ impl Verify {
     /// Checks a folder.
     ///
     /// # Errors
-    /// Only where there is nothing to check: `NotADatabase`, `UnsupportedFormat`, `Io` for the folder
-    /// itself. All else is a finding.
+    /// Everything that is wrong inside the folder is a finding. The check fails only if it cannot start:
+    ///
+    /// - `NotADatabase` if the folder is not a grouplog folder.
+    /// - `UnsupportedFormat` if a newer version wrote it.
+    /// - `Io` if the folder itself cannot be read.
     pub fn run(&self, path: impl AsRef<Path>) -> Result<VerifyReport> {
         self.run_storage(&(Arc::new(ReadOnly::new(Disk::open(path.as_ref())?)) as Arc<dyn Storage>))
     }
 
-    /// As [`Verify::run`], of what a [`Storage`] holds.
+    /// Checks the folder in a [`Storage`]. See [`Verify::run`].
     pub fn run_storage(&self, storage: &Arc<dyn Storage>) -> Result<VerifyReport> {
         check::run(self, storage)
     }
 
-    /// Makes anew what findings say can be, and removes what is left over, then opens the folder for
-    /// writing and closes it, which replays the journal, drops its torn end and writes both checkpoints.
-    /// Damage stays as it is. What was done is returned, one line each.
+    /// Repairs what `findings` show to be repairable: rebuilds derived files and removes leftover ones.
+    /// Returns a line of text for each step.
+    ///
+    /// The call then opens the folder for writing and closes it. This replays the journal, drops its torn
+    /// end, and writes both checkpoints. Damage stays as it is.
     ///
     /// # Errors
-    /// Those of [`Broker::open`](crate::Broker::open): nobody else may have the folder open.
+    /// The errors of [`Broker::open`](crate::Broker::open). `Locked` if the folder is open for writing.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -208,7 +224,7 @@ impl Verify {
         Self::repair_storage(&storage, findings)
     }
 
-    /// As [`Verify::repair`], of what a [`Storage`] holds.
+    /// Repairs the folder in a [`Storage`]. See [`Verify::repair`].
     pub fn repair_storage(storage: &Arc<dyn Storage>, findings: &[Finding]) -> Result<Vec<String>> {
         repair::run(storage, findings)
     }

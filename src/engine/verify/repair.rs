@@ -1,4 +1,4 @@
-//! Making anew what can be made from other files.
+//! Rebuilds files from other files, and removes leftover ones.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,11 +26,11 @@ pub(super) fn run(storage: &Arc<dyn Storage>, findings: &[Finding]) -> Result<Ve
             }
         }
     }
-    // Writes a checkpoint when it has recovered, and another one when it is closed: both files.
+    // Writes both checkpoint files: one after the recovery, and one at the close.
     let (engine, report) = open(Arc::clone(storage), config)?;
     engine.close()?;
     done.push(format!(
-        "opened and closed the folder: replayed journal frames: {}, bytes of a torn end dropped: {}, both checkpoints written",
+        "opened and closed the folder: replayed {} frames, dropped {} torn bytes, wrote both checkpoints",
         report.frames_replayed, report.journal_bytes_discarded
     ));
     Ok(done)
@@ -43,7 +43,7 @@ struct Repair<'a> {
 }
 
 impl Repair<'_> {
-    /// Writes a file again from what it is derived from.
+    /// Rebuilds a derived file.
     fn derive(&mut self, path: &Path) -> Result<()> {
         if *path == self.storage.display_path(Path::new(files::META_FILE)) {
             let id = TopicId::from_bytes(self.loaded.image.directory_id);
@@ -66,7 +66,7 @@ impl Repair<'_> {
                 }
             }
         }
-        // A checkpoint: the folder is opened and closed in the end.
+        // The file is a checkpoint. Opening and closing the folder writes it.
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Files and folders that nothing refers to.
+//! Finds files and folders that nothing refers to.
 
 use std::path::{Path, PathBuf};
 
@@ -11,16 +11,16 @@ use crate::log::{Log, METADATA_FILE};
 use crate::segment::{deleted_folder_name, folder_name, parse_file_name};
 use crate::storage::{DirEntry, FileKind, Storage};
 
-/// How a folder was left.
+/// The state in which a folder was left.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct State {
-    /// The journal has no frame behind the checkpoint.
+    /// Whether the journal has no frame behind the checkpoint.
     pub(super) is_empty: bool,
-    /// It was closed, and nobody opened it since.
+    /// Whether the folder was closed and not opened for writing since.
     pub(super) is_closed: bool,
 }
 
-/// What is referred to.
+/// Everything that is referred to.
 pub(super) struct Listed<'a> {
     pub(super) registry: &'a Registry,
     pub(super) catalogue: &'a Catalogue,
@@ -30,8 +30,8 @@ pub(super) struct Listed<'a> {
 type Stray = (FindingKind, PathBuf);
 
 impl Listed<'_> {
-    /// All that nothing refers to. What a writer is making now looks the same as what a crash cut short:
-    /// where the folder was not closed, such files are no findings.
+    /// Returns everything that nothing refers to. Files that a writer is creating look like those of an
+    /// interrupted step, so they are not reported unless the folder was closed.
     pub(super) fn strays(&self, storage: &dyn Storage) -> Result<Vec<Stray>> {
         let mut strays = Vec::new();
         let mut known = vec![files::JOURNAL_DIR.to_owned()];
@@ -52,7 +52,7 @@ impl Listed<'_> {
                 FileKind::Dir if entry.name.ends_with("-delete") => Some(FindingKind::Leftover),
                 FileKind::Dir => foreign(&entry),
                 _ if is_root_file(&entry.name) => None,
-                _ => self.cut_short(&entry, is_root_file),
+                _ => self.interrupted_or_foreign(&entry, is_root_file),
             };
             strays.extend(kind.map(|kind| (kind, PathBuf::from(entry.name))));
         }
@@ -73,10 +73,10 @@ impl Listed<'_> {
         for entry in storage.list(dir)? {
             let kind = match parse_file_name(&entry.name) {
                 _ if is_partition_file(&entry.name) => None,
-                None => self.cut_short(&entry, is_partition_file),
+                None => self.interrupted_or_foreign(&entry, is_partition_file),
                 Some(name) => {
                     let listed = segments.binary_search(&name.base_offset).is_ok();
-                    // A segment behind the last one was begun after the checkpoint.
+                    // A segment behind the last listed one was begun after the checkpoint.
                     let is_behind = segments.last().is_none_or(|last| name.base_offset > *last);
                     let begun = is_behind && !self.state.is_closed;
                     let expected = name.suffix.is_none() && (listed || begun);
@@ -88,8 +88,12 @@ impl Listed<'_> {
         Ok(())
     }
 
-    /// A file with an unknown name: one of grouplog's that was to be renamed, or somebody else's.
-    fn cut_short(&self, entry: &DirEntry, is_known: fn(&str) -> bool) -> Option<FindingKind> {
+    /// Classifies a file with an unknown name: an interrupted rename of a grouplog file, or a foreign file.
+    fn interrupted_or_foreign(
+        &self,
+        entry: &DirEntry,
+        is_known: fn(&str) -> bool,
+    ) -> Option<FindingKind> {
         let renamed = entry.name.strip_suffix(files::NEW_SUFFIX);
         if entry.kind == FileKind::File && renamed.is_some_and(is_known) {
             return self.state.is_closed.then_some(FindingKind::Leftover);
@@ -98,7 +102,8 @@ impl Listed<'_> {
     }
 }
 
-/// What file systems, desktops and version control put everywhere is not reported.
+/// Returns `Foreign`, unless the name is one that file systems, desktops or version control create
+/// everywhere.
 fn foreign(entry: &DirEntry) -> Option<FindingKind> {
     let everywhere = entry.name.starts_with('.') || entry.name == "lost+found";
     (!everywhere).then_some(FindingKind::Foreign)
