@@ -1,4 +1,4 @@
-//! Managing a folder: topics, groups, offsets.
+//! Manages a folder: topics, groups, offsets.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,9 @@ use crate::types::{Timestamp, TopicPartition};
 
 /// Manages topics, groups and their offsets, as Kafka's `Admin` and its command line tools do.
 ///
-/// [`Broker::admin`](crate::Broker::admin) creates it. [`ReadOnlyBroker`](crate::ReadOnlyBroker) has the methods that
-/// only read, for a folder that another process has open. A change survives power loss when the call returns.
-/// An error other than `Indeterminate` means that nothing was changed.
+/// [`Broker::admin`](crate::Broker::admin) creates it. For a folder that another process has open,
+/// [`ReadOnlyBroker`](crate::ReadOnlyBroker) has the methods that only read. A change survives power loss
+/// when the call returns. An error other than `Indeterminate` means that nothing was changed.
 ///
 /// ```
 /// use grouplog::{Broker, Error, OffsetScope, Record, ResetTo, TopicConfig};
@@ -30,7 +30,7 @@ use crate::types::{Timestamp, TopicPartition};
 /// billing.commit()?;
 /// assert_eq!(admin.describe_group("billing")?.lag(), 0);
 ///
-/// // Once more from the start; not while somebody reads.
+/// // Read everything again. The group must have no members.
 /// let refused = admin.reset_offsets("billing", &OffsetScope::Committed, ResetTo::Earliest);
 /// assert!(matches!(refused, Err(Error::GroupNotEmpty { .. })));
 /// billing.close()?;
@@ -64,12 +64,14 @@ impl Admin {
         self.engine.delete_topic(name)
     }
 
-    /// Changes settings of a topic, all of them or none. They take effect at once for appends and for segments
-    /// written from now on. Existing segments stay as they are.
+    /// Changes settings of a topic, all of them or none. They take effect at once for appends and for
+    /// segments written from now on. Existing segments stay as they are.
     ///
     /// # Errors
-    /// `UnknownTopic`; `InvalidConfig` for a key or value that is not allowed; `UnsupportedCodec`; `Misuse`
-    /// for `partitions`, see [`Admin::add_partitions`].
+    /// - `UnknownTopic` if the topic does not exist.
+    /// - `InvalidConfig` if a key does not exist, or a value is not allowed.
+    /// - `UnsupportedCodec` if this build lacks the codec.
+    /// - `Misuse` if a key is `partitions`. See [`Admin::add_partitions`].
     ///
     /// ```
     /// use grouplog::{Broker, TopicConfig};
@@ -88,8 +90,8 @@ impl Admin {
         name: &str,
         settings: impl IntoIterator<Item = (K, V)>,
     ) -> Result<()> {
-        // The caller's code runs here, before any lock. Of each key the last value counts, and only keys that
-        // exist are kept, so what is kept has an end though `settings` may have none.
+        // The iterator is the caller's code, so it runs before any lock. Only the last value of each existing
+        // key is kept, which bounds the memory even for an endless iterator.
         let mut last = BTreeMap::new();
         for (key, value) in settings {
             let _valid = TopicConfig::new().set(key.as_ref(), value.as_ref())?;
@@ -105,14 +107,16 @@ impl Admin {
         })
     }
 
-    /// Adds partitions to a topic, up to `total`. Groups that subscribe to it share them out in their next polls.
+    /// Adds partitions to a topic, up to `total`. Groups that subscribe to the topic assign them in their
+    /// next polls.
     ///
-    /// As in Kafka, records of a key may go to another partition than before. If the order of a key's records
-    /// matters, let the groups read everything first.
+    /// As in Kafka, later records of a key may go to another partition than earlier ones. If the order of a
+    /// key's records matters, let the groups read everything first.
     ///
     /// # Errors
-    /// `UnknownTopic`; `InvalidConfig` if the topic has that many partitions already, or if `total` is above the
-    /// limit.
+    /// - `UnknownTopic` if the topic does not exist.
+    /// - `InvalidConfig` if the topic has that many partitions already, or if `total` is above the limit of
+    ///   100,000.
     ///
     /// ```
     /// use grouplog::{Broker, TopicConfig};
@@ -127,17 +131,19 @@ impl Admin {
         self.engine.alter_topic(|catalogue| catalogue.decide_add_partitions(name, total))
     }
 
-    /// Deletes the records of a partition below the offset `before`. Returns the log start offset: `before`, or the
-    /// old log start if that is higher.
+    /// Deletes the records of a partition below the offset `before`. Returns the log start offset: `before`,
+    /// or the old log start offset if that is higher.
     ///
-    /// A consumer that still wants a deleted record gets `OffsetOutOfRange`, or continues where
-    /// `auto.offset.reset` says. Records that `poll` has returned stay readable.
+    /// A consumer that reads a deleted offset gets `OffsetOutOfRange`, or continues where `auto.offset.reset`
+    /// says. Records that `poll` has returned stay readable.
     ///
-    /// The call asks for a checkpoint, which removes the segments that lie wholly below `before`. Deleting up to
-    /// the log end removes all of them. Deleted records in front of `before` in the same segment keep their space.
+    /// The call requests a checkpoint, which removes the segments that lie wholly below `before`. Deleting up
+    /// to the log end removes all of them. If a segment holds records on both sides of `before`, its deleted
+    /// records keep their space.
     ///
     /// # Errors
-    /// `OffsetOutOfRange` beyond the log end; `UnknownTopic`, `UnknownPartition`.
+    /// - `OffsetOutOfRange` if `before` is beyond the log end.
+    /// - `UnknownTopic` or `UnknownPartition` if the partition does not exist.
     ///
     /// ```
     /// use grouplog::{Broker, Record, TopicConfig, TopicPartition};
@@ -163,16 +169,18 @@ impl Admin {
         self.engine.list_topics()
     }
 
-    /// Returns a topic's settings and partitions. See [`Broker::describe_topic`](crate::Broker::describe_topic).
+    /// Returns a topic's settings and partitions. See
+    /// [`Broker::describe_topic`](crate::Broker::describe_topic).
     pub fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
         self.engine.describe_topic(name)
     }
 
-    /// Returns offset and timestamp of the first record, by offset, whose timestamp is `timestamp` or later.
-    /// Returns `None` if there is none.
+    /// Returns the offset and timestamp of the first record, by offset, whose timestamp is `timestamp` or
+    /// later. Returns `None` if there is none.
     ///
     /// # Errors
-    /// `UnknownTopic`, `UnknownPartition`; `Corrupt` if the search meets a damaged batch.
+    /// - `UnknownTopic` or `UnknownPartition` if the partition does not exist.
+    /// - `Corrupt` if the search meets a damaged batch.
     ///
     /// ```
     /// use grouplog::{Broker, Record, Timestamp, TopicConfig, TopicPartition};
@@ -197,10 +205,10 @@ impl Admin {
         self.engine.registry.log(partition)?.offset_for_time(timestamp)
     }
 
-    /// Returns how much space the folder takes.
+    /// Returns the space that the folder takes.
     ///
     /// # Errors
-    /// `Io`.
+    /// `Io` if a file or folder cannot be examined.
     pub fn disk_usage(&self) -> Result<DiskUsage> {
         self.engine.disk_usage()
     }
@@ -213,7 +221,8 @@ impl Admin {
         self.engine.list_groups()
     }
 
-    /// Returns a group's members, committed offsets and lag. See [`Broker::describe_group`](crate::Broker::describe_group).
+    /// Returns a group's members, committed offsets and lag.
+    /// See [`Broker::describe_group`](crate::Broker::describe_group).
     pub fn describe_group(&self, name: &str) -> Result<GroupSummary> {
         self.engine.describe_group(name)
     }
@@ -221,16 +230,20 @@ impl Admin {
     /// Deletes a group and its committed offsets. The group must not have members.
     ///
     /// # Errors
-    /// `GroupNotEmpty`; `UnknownGroup` if it has no committed offsets.
+    /// - `GroupNotEmpty` if the group has members.
+    /// - `UnknownGroup` if it has no committed offsets.
     pub fn delete_group(&self, group: &str) -> Result<()> {
         self.engine.delete_group(group)
     }
 
-    /// Deletes committed offsets of a group, which then starts there by `auto.offset.reset`. The group may have
-    /// members, but none that subscribes to one of the topics. Deleting the last offset deletes the group.
+    /// Deletes committed offsets of a group. In those partitions, the group then starts where
+    /// `auto.offset.reset` says. The group may have members, but none that subscribes to one of the topics or
+    /// holds one of their partitions. Deleting the last offset deletes the group.
     ///
     /// # Errors
-    /// `GroupNotEmpty`; `UnknownGroup` if it has no committed offsets; `UnknownTopic`, `UnknownPartition`.
+    /// - `GroupNotEmpty` if a member subscribes to one of the topics, or holds one of their partitions.
+    /// - `UnknownGroup` if the group has no committed offsets.
+    /// - `UnknownTopic` or `UnknownPartition` if the scope names a partition that does not exist.
     ///
     /// ```
     /// use grouplog::{Broker, OffsetScope, ResetTo, TopicConfig};
@@ -251,9 +264,10 @@ impl Admin {
     /// members.
     ///
     /// # Errors
-    /// `UnknownGroup` for [`OffsetScope::Committed`] of a group without offsets; `UnknownTopic`,
-    /// `UnknownPartition`; `NoOffsetForPartition` for [`ResetTo::Shift`]; `Corrupt` if the search for a time meets
-    /// a damaged batch.
+    /// - `UnknownGroup` if the scope is [`OffsetScope::Committed`] and the group has no committed offsets.
+    /// - `UnknownTopic` or `UnknownPartition` if the scope names a partition that does not exist.
+    /// - `NoOffsetForPartition` if [`ResetTo::Shift`] meets a partition without a committed offset.
+    /// - `Corrupt` if the search for a time meets a damaged batch.
     pub fn plan_reset(
         &self,
         group: &str,
@@ -264,10 +278,10 @@ impl Admin {
     }
 
     /// Moves a group's committed offsets, all of them or none, and returns the moves. The group must not have
-    /// members. A group that does not exist is created.
+    /// members. If the group does not exist, the call creates it.
     ///
     /// # Errors
-    /// `GroupNotEmpty`, and those of [`Admin::plan_reset`].
+    /// The errors of [`Admin::plan_reset`], and `GroupNotEmpty` if the group has members.
     pub fn reset_offsets(
         &self,
         group: &str,

@@ -1,7 +1,9 @@
 //! The handles of an open folder: [`Broker`], [`ReadOnlyBroker`] and [`Admin`].
 //!
 //! Handles hold no logic: each call goes to the engine. They create the other handles, so this module imports
-//! `producer` and `consumer`. Only `internal` imports it.
+//! `producer` and `consumer`.
+//!
+//! Imported by `internal`.
 
 mod admin;
 mod read_only;
@@ -19,10 +21,11 @@ use crate::error::Result;
 use crate::producer::Producer;
 use crate::storage::{Disk, Memory, Storage};
 
-/// An open folder: creates topics, producers and consumers. Cloning it is cheap.
+/// A handle of an open folder, which creates topics, producers and consumers. Cloning it is cheap.
 ///
 /// Brokers, producers, consumers and admins are handles of one engine. Dropping the last handle closes the
-/// folder, which can be opened again when the drop returns. A drop cannot return an error; [`Broker::close`] does.
+/// folder, which can be opened again when the drop returns. A drop cannot return an error; [`Broker::close`]
+/// does.
 ///
 /// ```
 /// use std::time::Duration;
@@ -56,7 +59,7 @@ impl Broker {
     /// Opens a folder for writing with the default settings. Creates the folder if it does not exist.
     ///
     /// # Errors
-    /// Nothing is changed on an error.
+    /// An error changes nothing.
     ///
     /// - `Locked` if the folder is open already, in this or another process.
     /// - `NotADatabase` if the folder holds something else.
@@ -78,7 +81,8 @@ impl Broker {
         Self::open_storage(Arc::new(disk?), config)
     }
 
-    /// Opens a new folder in memory, for tests. It runs the same engine, and is gone with the last handle.
+    /// Opens a new folder in memory, for tests. It runs the same engine. Dropping the last handle discards
+    /// the folder.
     pub fn open_in_memory() -> Result<Self> {
         Self::open_storage(Arc::new(Memory::new()), BrokerConfig::default())
     }
@@ -99,11 +103,11 @@ impl Broker {
         Ok(Self { engine, report: Arc::new(report) })
     }
 
-    /// Opens a folder for reading. Works beside a running writer.
+    /// Opens a folder for reading, also beside a running writer.
     ///
     /// # Errors
-    /// `NotADatabase`, `UnsupportedFormat`, `Corrupt` and `Io` as for [`Broker::open`]. `Busy` if the writer
-    /// overtook the reader several times in a row.
+    /// `NotADatabase`, `UnsupportedFormat`, `Corrupt` and `Io` as for [`Broker::open`], and `Busy` if the
+    /// writer overtook the reader several times in a row.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<ReadOnlyBroker> {
         ReadOnlyBroker::open_disk(path.as_ref())
     }
@@ -113,12 +117,12 @@ impl Broker {
         ReadOnlyBroker::open(storage)
     }
 
-    /// Closes the folder for all handles, after writing everything out of the journal. Calls in progress get a
-    /// definite result; later calls return [`Error::Closed`](crate::Error::Closed).
+    /// Closes the folder for all handles, after writing everything out of the journal. Calls in progress get
+    /// a definite result; later calls return [`Error::Closed`](crate::Error::Closed).
     ///
     /// # Errors
-    /// The failure to write something out. Nothing is lost: the journal holds it, and the next opening replays
-    /// it.
+    /// An error if something could not be written out. Nothing is lost: the journal holds it, and the next
+    /// opening replays it.
     pub fn close(self) -> Result<()> {
         self.engine.close()
     }
@@ -128,7 +132,7 @@ impl Broker {
         &self.report
     }
 
-    /// Returns everything that is wrong now, including what no call has reported.
+    /// Returns all current problems, including those that no call has reported.
     pub fn health(&self) -> Health {
         self.engine.health()
     }
@@ -136,7 +140,13 @@ impl Broker {
     /// Creates a topic. It survives power loss when the call returns.
     ///
     /// # Errors
-    /// `TopicExists`, `InvalidName`, `InvalidConfig`, `UnsupportedCodec`, `DiskFull`, `Failed`.
+    /// - `TopicExists` if there is a topic of this name.
+    /// - `InvalidName` if the name is not a legal topic name, or differs from another topic's only in case,
+    ///   or only in `.` against `_`.
+    /// - `InvalidConfig` if a setting is out of its range.
+    /// - `UnsupportedCodec` if this build lacks the codec.
+    /// - `DiskFull` if there is no space.
+    /// - `Failed` if all writing has stopped.
     pub fn create_topic(&self, name: &str, config: TopicConfig) -> Result<()> {
         self.engine.create_topic(name, config)
     }
@@ -148,8 +158,7 @@ impl Broker {
     /// survives power loss when the call returns.
     ///
     /// # Errors
-    /// Those of [`Broker::create_topic`] but for `TopicExists`. A name that differs from another topic's only in
-    /// case, or only in `.` against `_`, is an `InvalidName`.
+    /// The errors of [`Broker::create_topic`] except `TopicExists`.
     ///
     /// ```
     /// use grouplog::{Broker, TopicConfig};
@@ -164,11 +173,12 @@ impl Broker {
         self.engine.ensure_topic(name, config)
     }
 
-    /// Deletes a topic, its records and its committed offsets. Records that `poll` has returned stay readable.
-    /// The deletion survives power loss when the call returns.
+    /// Deletes a topic, its records and its committed offsets. Records that `poll` has returned stay
+    /// readable. The deletion survives power loss when the call returns.
     ///
     /// # Errors
-    /// `UnknownTopic`, `Failed`.
+    /// - `UnknownTopic` if there is no topic of this name.
+    /// - `Failed` if all writing has stopped.
     pub fn delete_topic(&self, name: &str) -> Result<()> {
         self.engine.delete_topic(name)
     }
@@ -181,7 +191,7 @@ impl Broker {
     /// Returns a topic's settings and partitions.
     ///
     /// # Errors
-    /// `UnknownTopic`.
+    /// `UnknownTopic` if there is no topic of this name.
     pub fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
         self.engine.describe_topic(name)
     }
@@ -200,7 +210,7 @@ impl Broker {
     /// Creates a consumer of the group `group` with the default settings.
     ///
     /// # Errors
-    /// `InvalidName`.
+    /// `InvalidName` if `group` is not a legal group name.
     pub fn consumer(&self, group: &str) -> Result<Consumer> {
         self.consumer_with(ConsumerConfig::new().group(group))
     }
@@ -208,7 +218,8 @@ impl Broker {
     /// Creates a consumer with these settings.
     ///
     /// # Errors
-    /// `InvalidName`, `InvalidConfig`.
+    /// - `InvalidName` if the name of the group is not legal.
+    /// - `InvalidConfig` if a setting is out of its range.
     pub fn consumer_with(&self, config: ConsumerConfig) -> Result<Consumer> {
         self.engine.check_open()?;
         Consumer::new(Source::Live(self.engine.clone()), config)
@@ -219,8 +230,8 @@ impl Broker {
         Admin::new(self.engine.clone())
     }
 
-    /// Returns the names of the groups that have members or committed offsets, in order. The list is empty in a
-    /// forked child.
+    /// Returns the names of the groups that have members or committed offsets, in order. The list is empty in
+    /// a forked child.
     pub fn list_groups(&self) -> Vec<String> {
         self.engine.list_groups()
     }
@@ -229,26 +240,28 @@ impl Broker {
     /// [`GroupOffset::lag`](crate::GroupOffset::lag) for partitions without a committed offset.
     ///
     /// # Errors
-    /// `UnknownGroup`.
+    /// `UnknownGroup` if the group has neither members nor committed offsets.
     pub fn describe_group(&self, name: &str) -> Result<GroupSummary> {
         self.engine.describe_group(name)
     }
 
-    /// Writes everything out of the journal to segments and offset files. The engine does it by itself when the
-    /// journal is half full.
+    /// Writes everything out of the journal to segments and offset files. The engine does this by itself when
+    /// the journal is half full.
     ///
     /// # Errors
-    /// `DiskFull` if there is no space. `Failed` if a write or sync failed, which ends all writing.
+    /// - `DiskFull` if there is no space.
+    /// - `Failed` if a write or sync failed, which ends all writing.
     pub fn checkpoint(&self) -> Result<()> {
         self.engine.check_open()?;
         self.engine.checkpoint()
     }
 
-    /// Runs maintenance once: removes committed offsets that have expired. The engine does it by itself at
+    /// Runs maintenance once: removes committed offsets that have expired. The engine does this by itself at
     /// intervals, unless [`BrokerConfig::background`] is off.
     ///
     /// # Errors
-    /// `DiskFull`, `Failed`.
+    /// - `DiskFull` if there is no space.
+    /// - `Failed` if all writing has stopped.
     ///
     /// ```
     /// use grouplog::time::ManualClock;

@@ -1,4 +1,4 @@
-//! Reading a folder without writing to it, also beside a writer in another process.
+//! Reads a folder without writing to it, also beside a writer in another process.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::types::{Timestamp, TopicPartition};
 /// A folder that is open for reading. It takes no lock, writes nothing and repairs nothing.
 ///
 /// It works beside the process that writes. It shows everything that process had written when the folder was
-/// opened, or when [`ReadOnlyBroker::refresh`] was called last.
+/// opened, or at the last call of [`ReadOnlyBroker::refresh`].
 ///
 /// ```
 /// use grouplog::{Broker, ConsumerConfig, Record, TopicConfig, TopicPartition};
@@ -27,7 +27,7 @@ use crate::types::{Timestamp, TopicPartition};
 /// broker.create_topic("orders", TopicConfig::new())?;
 /// broker.producer()?.send(Record::to("orders").value("1 pear"))?;
 ///
-/// let beside = Broker::open_read_only(&path)?; // while the writer goes on
+/// let beside = Broker::open_read_only(&path)?; // beside the writer
 /// let mut reader = beside.consumer()?;
 /// reader.assign([TopicPartition::new("orders", 0)])?;
 /// assert_eq!(reader.poll(Duration::ZERO)?.len(), 1);
@@ -49,14 +49,15 @@ impl ReadOnlyBroker {
         Ok(Self { storage, snapshot })
     }
 
-    /// Reads what was written since the last look. Returns whether there was anything.
+    /// Reads everything that was written since the opening or the last refresh. Returns whether there was
+    /// anything.
     ///
-    /// This reads only the journal, unless the writer has written a checkpoint or has created, changed or deleted a
-    /// topic; then it loads the whole folder. Existing consumers keep showing what they showed before.
+    /// The call reads only the journal, unless the writer has written a checkpoint, or has created, changed
+    /// or deleted a topic. Then it loads the whole folder. Existing consumers keep showing what they showed
+    /// before.
     ///
     /// # Errors
-    /// `Busy` if the writer overtook the reader several times in a row. The errors of
-    /// [`Broker::open_read_only`](crate::Broker::open_read_only).
+    /// The errors of [`Broker::open_read_only`](crate::Broker::open_read_only).
     pub fn refresh(&mut self) -> Result<bool> {
         let Some(next) = self.snapshot.refreshed(&self.storage)? else { return Ok(false) };
         self.snapshot = Arc::new(next);
@@ -69,6 +70,9 @@ impl ReadOnlyBroker {
     }
 
     /// Returns a topic's settings and partitions.
+    ///
+    /// # Errors
+    /// `UnknownTopic` if there is no topic of this name.
     pub fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
         self.snapshot.describe_topic(name)
     }
@@ -83,7 +87,7 @@ impl ReadOnlyBroker {
     /// their `auto.offset.reset` is. See [`GroupOffset::lag`](crate::GroupOffset::lag).
     ///
     /// # Errors
-    /// `UnknownGroup`: it has no committed offsets.
+    /// `UnknownGroup` if the group has no committed offsets.
     pub fn describe_group(&self, name: &str) -> Result<GroupSummary> {
         self.snapshot.describe_group(name)
     }
@@ -108,18 +112,21 @@ impl ReadOnlyBroker {
         self.snapshot.registry.log(partition)?.offset_for_time(timestamp)
     }
 
-    /// Returns how much space the folder takes now. See [`Admin::disk_usage`](crate::Admin::disk_usage).
+    /// Returns the space that the folder takes now. See [`Admin::disk_usage`](crate::Admin::disk_usage).
     pub fn disk_usage(&self) -> Result<DiskUsage> {
         self.snapshot.disk_usage(&*self.storage)
     }
 
-    /// Creates a consumer without a group, for [`Consumer::assign`]. It reads what the last look found. Its
-    /// `poll` never waits.
+    /// Creates a consumer without a group, for [`Consumer::assign`]. It reads the state of the opening or of
+    /// the last refresh. Its `poll` never waits.
     pub fn consumer(&self) -> Result<Consumer> {
         Consumer::new(Source::Snapshot(Arc::clone(&self.snapshot)), ConsumerConfig::new())
     }
 
     /// Returns the log start offset and the log end offset of a partition.
+    ///
+    /// # Errors
+    /// `UnknownTopic` or `UnknownPartition` if the partition does not exist.
     pub fn log_bounds(&self, partition: &TopicPartition) -> Result<(i64, i64)> {
         let log = self.snapshot.registry.log(partition)?;
         Ok((log.start_offset(), log.end_offset()))
