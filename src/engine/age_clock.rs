@@ -1,23 +1,25 @@
-//! The time that ages are measured by.
+//! Measures the ages that expiry depends on.
 //!
-//! Whatever is deleted by age goes by this count, not by the wall clock: a jump of the wall clock is not elapsed
-//! time. The count is in milliseconds since 1970, as the wall clock is, and runs beside it.
+//! Everything that is deleted by age goes by the count of this clock, not by the wall clock, because a jump
+//! of the wall clock is not elapsed time. The count is in milliseconds since 1970, like the wall clock, and
+//! runs beside it.
 //!
-//! * In a new folder it begins with the wall clock.
-//! * While the folder is open it goes on with the monotonic clock, whatever the wall clock does.
-//! * At opening it goes on by the time for which the folder was closed, as the wall clock tells it, but by a day
-//!   at most: a machine may begin with a wrong clock. What is beyond the day is added when a later opening, an
-//!   hour or more after that one, finds that the wall clock has gone on from there.
-//! * If the wall clock is set back while the folder is open, what this opening added is taken off again.
+//! * In a new folder the count starts at the wall clock.
+//! * While the folder is open, the count follows the monotonic clock, whatever the wall clock does.
+//! * Opening adds the time for which the folder was closed, as the wall clock shows it, but a day at most: a
+//!   machine may start with a wrong clock. A later opening adds what exceeds the day, if it comes an hour or
+//!   more after that one and finds that the wall clock has continued from there.
+//! * If the wall clock is set back while the folder is open, the clock subtracts what this opening added.
 //!
-//! So an error makes data older by a day at most, however far the clock jumps; and what is too young by this
-//! count is deleted later, never earlier. The count is exact for programs that stay open, and for those that
-//! are started at least once a day. A program that runs less often is a run behind. Sleep of the machine counts
-//! from the next opening on. A wall clock that is wrong at two openings, an hour or more apart, is believed.
+//! So a wrong clock makes data older by a day at most, however far it jumps. Data that this count makes too
+//! young is deleted later, never earlier. The count is exact for programs that stay open and for programs
+//! that start at least once a day. For a program that starts less often, the count lags by one run. Time that
+//! the machine sleeps counts from the next opening on. The clock trusts a wrong wall clock if two openings,
+//! an hour or more apart, both see it.
 //!
-//! An age is the difference of two times of this clock: [`AgeClock::stamp`] when something is used, and
-//! [`AgeClock::now`] later. The first is never below the wall clock and the second never above it, so a clock
-//! that was set back makes nothing older either.
+//! An age is the difference of two times of this clock: [`AgeClock::stamp`] at a use, and [`AgeClock::now`]
+//! later. The first is never below the wall clock and the second is never above it, so setting the wall clock
+//! back makes nothing older.
 
 use std::time::Duration;
 
@@ -28,7 +30,7 @@ const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
-/// What a checkpoint keeps of the clock.
+/// The readings of the clocks that a checkpoint keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LastSeen {
     /// The count.
@@ -40,18 +42,18 @@ pub(crate) struct LastSeen {
 /// The count of an open folder.
 #[derive(Debug)]
 pub(crate) struct AgeClock {
-    /// The count when the monotonic clock showed `since`.
+    /// The count at the time when the monotonic clock showed `since`.
     base: i64,
     since: Duration,
-    /// How much of `base` this opening has added.
+    /// The part of `base` that this opening has added.
     added: i64,
-    /// The last time that the wall clock was looked at.
+    /// The last reading of the wall clock.
     wall: i64,
     monotonic: Duration,
 }
 
 impl AgeClock {
-    /// The clock of a folder that is opened now.
+    /// Creates the clock of a folder that is being opened.
     pub(crate) fn resume(last_seen: Option<LastSeen>, clock: &dyn Clock) -> Self {
         Self::at(last_seen, clock.now(), clock.monotonic())
     }
@@ -62,20 +64,20 @@ impl AgeClock {
         Self { base, since: monotonic, added, wall, monotonic }
     }
 
-    /// The time at which ages end.
+    /// Returns the time at which ages end.
     pub(crate) fn now(&mut self, wall: Timestamp, monotonic: Duration) -> Timestamp {
         self.look(wall, monotonic);
         Timestamp::from_millis(self.count().min(self.wall))
     }
 
-    /// The time that is noted for what is used now.
+    /// Returns the time to record for something that is used now.
     pub(crate) fn stamp(&mut self, wall: Timestamp, monotonic: Duration) -> Timestamp {
         self.look(wall, monotonic);
         // The formats have no time before 1970.
         Timestamp::from_millis(self.count().max(self.wall).max(0))
     }
 
-    /// What the next opening has to know.
+    /// Returns the readings for the next opening.
     pub(crate) fn last_seen(&mut self, wall: Timestamp, monotonic: Duration) -> LastSeen {
         self.look(wall, monotonic);
         LastSeen {
@@ -98,13 +100,13 @@ impl AgeClock {
         self.monotonic = self.monotonic.max(monotonic);
         let ahead = self.count().saturating_sub(wall);
         if (1..=MINUTE).contains(&ahead) {
-            // A wall clock that is slowed down a little, and right.
+            // The wall clock is right, and is being slowed down a little.
             self.base = self.base.saturating_sub(ahead);
         }
     }
 }
 
-/// The count at an opening, and how much of it the opening has added.
+/// Returns the count at an opening, and the part of it that the opening adds.
 fn opened(last: LastSeen, wall: i64) -> (i64, i64) {
     let (count, before) = (last.count.as_millis(), last.wall.as_millis());
     let closed = wall.saturating_sub(before);
@@ -114,7 +116,7 @@ fn opened(last: LastSeen, wall: i64) -> (i64, i64) {
     if closed < HOUR {
         return (count.saturating_add(closed), closed);
     }
-    // The wall clock has gone on from where it was: it was right then, as far as can be told.
+    // The wall clock has continued from its last reading, so that reading was right, as far as can be known.
     let held = count.max(before);
     let count = held.saturating_add(closed.min(DAY)).min(wall);
     (count, count.saturating_sub(held).max(0))
@@ -125,7 +127,7 @@ mod tests {
     use super::*;
     use crate::time::ManualClock;
 
-    /// Far from 1970, and from the end of time.
+    /// Far from 1970 and from the end of time.
     const START: i64 = 20_000 * DAY;
     const WEEK: i64 = 7 * DAY;
     const YEARS: i64 = 3_650 * DAY;
@@ -134,7 +136,7 @@ mod tests {
         Duration::from_hours(24 * count)
     }
 
-    /// A machine with a folder that is opened now and then.
+    /// A machine with a folder that is opened from time to time.
     struct Machine {
         clock: ManualClock,
         ages: AgeClock,
@@ -147,7 +149,7 @@ mod tests {
             Self { clock, ages }
         }
 
-        /// What is used now.
+        /// Returns the stamp of something that is used now.
         fn used(&mut self) -> i64 {
             self.ages.stamp(self.clock.now(), self.clock.monotonic()).as_millis()
         }
@@ -156,7 +158,7 @@ mod tests {
             self.ages.now(self.clock.now(), self.clock.monotonic()).as_millis() - used
         }
 
-        /// Somebody sets the wall clock.
+        /// Sets the wall clock forward, or back if `by` is negative.
         fn set_by(&mut self, by: i64) {
             self.clock.set_wall(Timestamp::from_millis(self.clock.now().as_millis() + by));
         }
@@ -182,9 +184,9 @@ mod tests {
         assert_eq!(machine.age(used), WEEK);
     }
 
-    /// Looks that are less than a millisecond apart add up.
+    /// Readings that are less than a millisecond apart add up.
     #[test]
-    fn no_time_is_lost_between_looks() {
+    fn no_time_is_lost_between_readings() {
         let mut machine = Machine::new();
         let used = machine.used();
         let mut monotonic = Duration::ZERO;
@@ -198,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_forward_ages_nothing_and_neither_does_the_way_back() {
+    fn a_forward_jump_and_its_correction_age_nothing() {
         let mut machine = Machine::new();
         let used = machine.used();
         machine.clock.advance(days(1));
@@ -210,18 +212,18 @@ mod tests {
         machine.set_by(-YEARS);
         assert_eq!(machine.age(used), 2 * DAY);
         assert!(machine.age(ahead) < 0);
-        // Time goes on being counted.
+        // The count continues.
         machine.clock.advance(days(5));
         assert_eq!(machine.age(used), WEEK);
     }
 
     #[test]
-    fn a_jump_back_makes_nothing_older_not_even_after_it_is_mended() {
+    fn a_backward_jump_and_its_correction_make_nothing_older() {
         let mut machine = Machine::new();
         let used = machine.used();
         machine.set_by(-START);
         assert!(machine.age(used) < 0);
-        // Used while the clock stands in 1970, and not in 1970.
+        // The wall clock shows 1970, but the stamp does not.
         let later = machine.used();
         assert_eq!(later, START);
         machine.clock.advance(days(1));
@@ -230,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_of_a_moment_once_a_day_age_by_the_day() {
+    fn short_daily_runs_age_by_a_day_each() {
         let mut machine = Machine::new();
         let used = machine.used();
         for day in 1..=7 {
@@ -240,12 +242,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beyond_a_day_counts_when_the_next_opening_confirms_it() {
+    fn time_beyond_a_day_counts_once_a_later_opening_confirms_it() {
         let mut machine = Machine::new();
         let used = machine.used();
         machine.closed_for(days(30), 0);
         assert_eq!(machine.age(used), DAY);
-        // At once is too early.
+        // An opening right after it confirms nothing.
         machine.closed_for(Duration::from_secs(10), 0);
         assert_eq!(machine.age(used), DAY + 10_000);
         machine.closed_for(days(30), 0);
@@ -260,7 +262,7 @@ mod tests {
         let used = machine.used();
         machine.closed_for(Duration::from_mins(1), YEARS);
         assert_eq!(machine.age(used), DAY);
-        // One that is restarted again and again meanwhile.
+        // A program that restarts again and again meanwhile.
         for _ in 0..100 {
             machine.closed_for(Duration::from_secs(1), 0);
         }
@@ -269,7 +271,7 @@ mod tests {
         assert!(machine.age(used) < DAY);
     }
 
-    /// A clock that is wrong at each start, until the network sets it.
+    /// The clock is wrong at each start, until the network sets it.
     #[test]
     fn wrong_starts_do_not_add_up() {
         for wrong in [YEARS, -START] {
@@ -285,15 +287,15 @@ mod tests {
                 machine.clock.advance(Duration::from_secs(1));
                 passed += 1_000;
             }
-            // Days while it is open count as ever.
+            // Days while the folder is open count as always.
             machine.clock.advance(days(7));
             assert!((WEEK..=WEEK + passed).contains(&machine.age(used)), "{wrong}");
         }
     }
 
-    /// A folder that was made while the clock was ahead is not without protection for ever.
+    /// A folder that was created while the clock was ahead does not stay unprotected for ever.
     #[test]
-    fn a_count_that_is_ahead_comes_back_to_a_clock_that_is_right() {
+    fn a_count_that_is_ahead_returns_to_a_correct_clock() {
         let mut machine = Machine::new();
         machine.set_by(YEARS);
         machine.ages = AgeClock::resume(None, &machine.clock);
@@ -306,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_slowed_down_a_little_is_followed() {
+    fn the_count_follows_a_slightly_slowed_clock() {
         let mut machine = Machine::new();
         for _ in 0..100 {
             machine.clock.advance(Duration::from_hours(1));

@@ -1,4 +1,4 @@
-//! What each append needs of the engine: journal space before it, wakeups and write-out after it.
+//! Steps of the engine around each append: journal space before it, wakeups and write-out after it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,7 +11,7 @@ use crate::log::{Afterwards, Log};
 use crate::types::planted;
 
 impl Engine {
-    /// Refuses appends after `close`, and on a full disk.
+    /// Rejects appends after `close` and on a full disk.
     #[inline]
     pub(crate) fn check_appends(&self) -> Result<()> {
         self.check_open()?;
@@ -49,15 +49,15 @@ impl Engine {
         }
     }
 
-    /// Takes the disk space of the reserve again. Appends resume after a full disk only with it, because
-    /// the engine must be able to write out the journal.
+    /// Refills the reserve. After a full disk, appends resume only with it, because the engine must be able
+    /// to write out the journal.
     #[cold]
     pub(super) fn refill_reserve(&self) -> Result<()> {
         self.reserve.ensure(self.journal.total_bytes())
     }
 
-    /// Finishes an append, without locks: wakes pollers, writes out full batches, and requests a checkpoint if
-    /// open batches take too much memory.
+    /// Finishes an append, without locks: wakes pollers, writes out full batches, and requests a checkpoint
+    /// if open batches take too much memory.
     #[inline]
     pub(crate) fn after_append(&self, log: &Arc<Log>, afterwards: Afterwards) {
         if afterwards.wake() {
@@ -96,8 +96,8 @@ impl Engine {
     }
 }
 
-/// How many full batches of a partition are gathered before the writer thread is woken. Waking a thread costs as
-/// much as writing a batch.
+/// How many full batches of a partition are gathered before the writer thread is woken. Waking a thread costs
+/// as much as writing a batch.
 const GATHERED: usize = 4;
 
 /// Kafka's `max.block.ms`, for frames that no producer sends.

@@ -1,7 +1,7 @@
 //! Applies journal frames to state. Opening a folder and following a writer share this code.
 //!
-//! A frame is applied section by section, in order. [`Target`] finds the state that a section changes: opening
-//! changes state in place, while following builds a new state beside one that readers still use.
+//! A frame is applied section by section, in order. [`Target`] finds the state that a section changes:
+//! opening changes state in place, while following builds a new state beside one that readers still use.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use crate::types::PartitionNumber;
 
 /// The state that frames change.
 pub(super) trait Target {
-    /// The partition of this number, to be changed; `None` if there is none.
+    /// Returns the partition of this number for a change, or `None` if there is none.
     fn log(&mut self, number: PartitionNumber) -> Option<Arc<Log>>;
 
-    /// The committed offsets, to be changed.
+    /// Returns the committed offsets for a change.
     fn offsets(&mut self) -> &mut OffsetStore;
 
     /// Applies a change of the catalogue.
@@ -27,8 +27,10 @@ pub(super) trait Target {
 /// Applies a frame and returns how many records it holds.
 ///
 /// # Errors
-/// `Corrupt` for a section that does not fit the state, `UnsupportedFormat` for one of a newer version. The
-/// sections in front of it are applied.
+/// - `Corrupt` if a section does not fit the state.
+/// - `UnsupportedFormat` if a newer version wrote a section.
+///
+/// The sections in front of it are applied in either case.
 pub(super) fn apply(target: &mut impl Target, frame: &Frame<'_>) -> Result<u64> {
     let mut records = 0_u64;
     for section in sections(frame.payload) {

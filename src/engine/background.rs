@@ -51,16 +51,16 @@ impl Background {
         let signals = self.signals.clone();
         move || {
             // A full channel holds a request already.
-            let _asked = signals.try_send(Signal::Checkpoint);
+            let _requested = signals.try_send(Signal::Checkpoint);
         }
     }
 
     pub(super) fn request_checkpoint(&self) {
-        let _asked = self.signals.try_send(Signal::Checkpoint);
+        let _requested = self.signals.try_send(Signal::Checkpoint);
     }
 
     pub(super) fn request_recovery(&self) {
-        let _asked = self.signals.try_send(Signal::Recovery);
+        let _requested = self.signals.try_send(Signal::Recovery);
     }
 
     /// Starts the thread. It runs maintenance once per `interval`, and holds the engine only while it works.
@@ -85,7 +85,7 @@ impl Background {
             return;
         }
         // The thread receives until it gets `Stop` or the engine is gone.
-        let _told = self.signals.send(Signal::Stop);
+        let _sent = self.signals.send(Signal::Stop);
         // A panic of the thread has stopped all writing.
         let _ended = thread.join();
     }
@@ -105,7 +105,7 @@ fn run(
         let signal = match receiver.recv_timeout(wait) {
             Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             Ok(signal) => Some(signal),
-            // `Synced` may wait for a checkpoint that failed, and nobody may request another one.
+            // `Synced` may wait for a checkpoint that failed, and no other request may come.
             Err(RecvTimeoutError::Timeout) => failed.then_some(Signal::Checkpoint),
         };
         let Some(chores) = chores.upgrade() else { return };

@@ -1,8 +1,8 @@
-//! The catalogue: which topics there are. Pure; changed only by applying journaled changes.
+//! The catalogue of topics. It is pure, and only applying journaled changes modifies it.
 //!
-//! * **C1** Partition numbers are given once and never again, also after a deletion.
-//! * **C2** No two topics' names fold alike, so that no two share a folder anywhere.
-//! * **C3** A deleted topic stays listed among the deletions until its folders are gone for good.
+//! * **C1** Partition numbers are never reused, even after a deletion.
+//! * **C2** No two topic names fold to the same name, so no two topics share a folder on any file system.
+//! * **C3** A deleted topic stays in the list of deletions until its folders are removed for good.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,19 +18,19 @@ pub(crate) struct TopicImage {
     pub(crate) name: Arc<str>,
     pub(crate) id: TopicId,
     pub(crate) config: Arc<TopicConfig>,
-    /// The numbers of its partitions, in order: those it was created with, then those added each time.
-    /// Together as many as `config.partitions` says.
+    /// The numbers of its partitions, in order: one range from its creation, then one from each addition.
+    /// Their counts add up to `config.partitions`.
     ranges: Vec<Numbers>,
 }
 
 impl TopicImage {
-    /// The numbers of the partitions, in order.
+    /// Returns the numbers of the partitions, in order.
     pub(crate) fn numbers(&self) -> impl Iterator<Item = PartitionNumber> + '_ {
         self.ranges.iter().flat_map(|range| range.first..range.end()).map(PartitionNumber)
     }
 }
 
-/// Partition numbers that follow each other; their end is a number, too.
+/// A range of consecutive partition numbers. Its end fits a `u32`, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Numbers {
     first: u32,
@@ -43,7 +43,7 @@ impl Numbers {
     }
 }
 
-/// A deleted topic whose folders may still be there.
+/// A deleted topic whose folders may still exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Deletion {
     pub(crate) name: Arc<str>,
@@ -56,7 +56,7 @@ pub(crate) struct Deletion {
 pub(crate) enum CatalogueChange {
     Create(TopicImage),
     Delete(TopicId),
-    /// The topic has this configuration from now on; not the number of partitions.
+    /// Replaces the topic's configuration, but not its number of partitions.
     Alter(TopicId, Arc<TopicConfig>),
     AddPartitions(TopicId, Numbers),
 }
@@ -71,7 +71,7 @@ pub(crate) struct Catalogue {
 }
 
 impl Catalogue {
-    /// The topics by name.
+    /// Returns the topics, ordered by name.
     pub(crate) fn topics(&self) -> impl Iterator<Item = &TopicImage> {
         self.topics.values()
     }
@@ -80,7 +80,7 @@ impl Catalogue {
         &self.deletions
     }
 
-    /// Whether a topic of this name can be created, and how.
+    /// Decides whether a topic of this name can be created. Returns the change.
     pub(crate) fn decide_create(
         &self,
         name: &str,
@@ -101,7 +101,7 @@ impl Catalogue {
         Ok(CatalogueChange::Create(TopicImage { name: name.into(), id, config, ranges }))
     }
 
-    /// Whether the topic's configuration can be changed by `change`, and to what.
+    /// Decides whether `change` may modify the topic's configuration. Returns the change of the catalogue.
     pub(crate) fn decide_alter(
         &self,
         name: &str,
@@ -111,12 +111,12 @@ impl Catalogue {
         let config = change(TopicConfig::clone(&topic.config))?;
         config.validate()?;
         if config.partitions != topic.config.partitions {
-            return Err(Error::Misuse("the number of partitions is raised by add_partitions"));
+            return Err(Error::Misuse("alter_topic cannot change partitions: use add_partitions"));
         }
         Ok(CatalogueChange::Alter(topic.id, Arc::new(config)))
     }
 
-    /// Whether the topic can have so many partitions, more than now, and which.
+    /// Decides whether the topic can grow to `total` partitions. Returns the change.
     pub(crate) fn decide_add_partitions(&self, name: &str, total: u32) -> Result<CatalogueChange> {
         let topic = self.topic(name)?;
         TopicConfig::clone(&topic.config).partitions(total).validate()?;
@@ -124,23 +124,23 @@ impl Catalogue {
             None | Some(0) => Err(Error::InvalidConfig {
                 key: "partitions",
                 value: total.to_string(),
-                expected: "more than the topic has: partitions cannot be taken away",
+                expected: "more than the topic has: partitions cannot be removed",
             }),
             Some(more) => Ok(CatalogueChange::AddPartitions(topic.id, self.next_numbers(more)?)),
         }
     }
 
-    /// The topic of this name.
+    /// Returns the topic of this name.
     pub(crate) fn topic(&self, name: &str) -> Result<&TopicImage> {
         self.topics.get(name).ok_or_else(|| Error::UnknownTopic { topic: name.to_owned() })
     }
 
-    /// Numbers that were not given before.
+    /// Returns `count` numbers that no partition ever had.
     fn next_numbers(&self, count: u32) -> Result<Numbers> {
         if self.next_number.checked_add(count).is_none() {
             let max = u64::from(u32::MAX);
             return Err(Error::LimitExceeded {
-                what: "partitions ever created",
+                what: "partitions created over the life of the folder",
                 found: max + 1,
                 max,
             });
@@ -148,13 +148,15 @@ impl Catalogue {
         Ok(Numbers { first: self.next_number, count })
     }
 
-    /// Whether the topic can be deleted, and how.
+    /// Decides whether the topic can be deleted. Returns the change.
     pub(crate) fn decide_delete(&self, name: &str) -> Result<CatalogueChange> {
         Ok(CatalogueChange::Delete(self.topic(name)?.id))
     }
 
-    /// Applies a change; the topic that it created, changed or removed. Changes come from `decide_*`, or from
-    /// a journal or checkpoint, where one that does not fit is damage.
+    /// Applies a change. Returns the topic that it created, changed or removed.
+    ///
+    /// Changes come from `decide_*`, or from a journal or checkpoint. There, a change that does not fit is
+    /// damage.
     pub(crate) fn apply(&mut self, change: &CatalogueChange) -> Result<TopicImage, CorruptReason> {
         match change {
             CatalogueChange::Create(topic) => {
@@ -204,23 +206,23 @@ impl Catalogue {
         self.topics.values_mut().find(|topic| topic.id == id).ok_or(CorruptReason::Field)
     }
 
-    /// The end of numbers that were not given before (C1).
+    /// Checks that numbers are new (C1). Returns their end.
     fn check_next(&self, numbers: Numbers) -> Result<u32, CorruptReason> {
         let end = numbers.first.checked_add(numbers.count);
         end.filter(|_| numbers.first >= self.next_number).ok_or(CorruptReason::Field)
     }
 
-    /// The folders of a deleted topic are gone for good.
+    /// Forgets a deletion, after the topic's folders are removed for good.
     pub(crate) fn deletion_done(&mut self, id: TopicId) {
         self.deletions.retain(|deletion| deletion.id != id);
     }
 }
 
 impl CatalogueChange {
-    /// The body of the journal section.
+    /// Returns the body of the journal section.
     ///
     /// # Errors
-    /// `LimitExceeded` above [`MAX_CHANGE_BYTES`].
+    /// `LimitExceeded` if the body is larger than [`MAX_CHANGE_BYTES`].
     pub(crate) fn encode(&self) -> Result<Vec<u8>> {
         let mut out = Encoder::default();
         match self {
@@ -246,7 +248,7 @@ impl CatalogueChange {
         }
         if out.out.len() > MAX_CHANGE_BYTES {
             return Err(Error::LimitExceeded {
-                what: "number of bytes of a topic's name and settings",
+                what: "bytes of a topic's name and settings",
                 found: out.out.len() as u64,
                 max: MAX_CHANGE_BYTES as u64,
             });
@@ -254,7 +256,7 @@ impl CatalogueChange {
         Ok(out.out)
     }
 
-    /// The inverse of [`CatalogueChange::encode`].
+    /// Reads what [`CatalogueChange::encode`] wrote.
     pub(crate) fn decode(body: &[u8]) -> Result<Self, Unreadable> {
         let mut input = Decoder::new(body);
         let change = match input.u8()? {
@@ -288,7 +290,7 @@ impl Catalogue {
     ///    4 u32  number of deletions, then of each: name, id (16), partitions (u32)
     /// ```
     ///
-    /// A text is its length (u32) and its bytes in UTF-8.
+    /// A text is its length (u32), then its bytes in UTF-8.
     pub(super) fn encode(&self, out: &mut Encoder) {
         out.u32(self.next_number);
         out.count(self.topics.len());
@@ -303,8 +305,8 @@ impl Catalogue {
         }
     }
 
-    /// The inverse of [`Catalogue::encode`], validated. `partition` reads what version 2 has behind each topic
-    /// for each of its partitions.
+    /// Reads and validates what [`Catalogue::encode`] wrote. Version 2 has more data behind each topic, for
+    /// each of its partitions: `partition` reads it.
     pub(super) fn decode(
         input: &mut Decoder<'_>,
         mut partition: impl FnMut(&mut Decoder<'_>, PartitionNumber) -> Result<(), CorruptReason>,
@@ -384,7 +386,7 @@ fn decode_config(input: &mut Decoder<'_>) -> Result<TopicConfig, Unreadable> {
         let (key, value) = (input.text()?, input.text()?);
         config = config.set(key, value).map_err(|_| unknown_setting(key, number))?;
     }
-    // A codec that this build leaves out is no damage: sealing then leaves batches uncompressed.
+    // A codec that this build leaves out is not damage. Sealing then leaves batches uncompressed.
     match config.validate() {
         Ok(()) | Err(Error::UnsupportedCodec { .. }) => {}
         Err(_) => return Err(CorruptReason::Field.into()),
@@ -392,10 +394,11 @@ fn decode_config(input: &mut Decoder<'_>) -> Result<TopicConfig, Unreadable> {
     Ok(config)
 }
 
-/// Why a setting cannot be taken: a newer version has one of this name, or the value is damaged.
+/// Returns why a setting is rejected: only a newer version has a setting of this name, or the value is
+/// damaged.
 fn unknown_setting(key: &str, number: usize) -> Unreadable {
     let known = TopicConfig::new().entries();
-    // The number of partitions stands in front of the settings and is none of them.
+    // The number of partitions precedes the settings and is not one of them.
     if known.iter().any(|(known, _)| *known == key) || key == "partitions" {
         return CorruptReason::Field.into();
     }
@@ -409,11 +412,11 @@ fn decode_name(input: &mut Decoder<'_>) -> Result<Arc<str>, CorruptReason> {
     Ok(name.into())
 }
 
-/// No change is larger: journal space for one is set aside before it is decided. Name and settings of a topic
-/// take some hundred bytes.
+/// The largest change, in bytes. The engine reserves that much journal space before it decides on a change.
+/// Name and settings of a topic take some hundred bytes.
 pub(crate) const MAX_CHANGE_BYTES: usize = 4088;
 
-/// As in [`TopicConfig::partitions`].
+/// The limit of [`TopicConfig::partitions`].
 const MAX_PARTITIONS: u32 = 100_000;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Ending the engine.
+//! Closes the engine.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,10 +10,12 @@ use crate::error::Result;
 use crate::log::Log;
 
 impl Engine {
-    /// Ends the engine: everything is written out, nothing is left to replay.
+    /// Closes the engine: writes everything out, so that nothing is left to replay. A second call does
+    /// nothing.
     pub(crate) fn close(&self) -> Result<()> {
         self.check_fork()?;
-        // From here on its groups are not in use. Where this cannot be said, the last round said it.
+        // The groups count as unused from here on. If this cannot be journaled, the last maintenance round
+        // did it.
         let _said_before = self.note_active_groups();
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
@@ -21,7 +23,7 @@ impl Engine {
         self.background.stop();
         self.writer.stop();
         self.groups.close();
-        // First, so that nothing can come after the last checkpoint, which says so.
+        // Before the last checkpoint, which says that nothing follows it.
         self.journal.stop_appends();
         let written = self.write_all();
         let journal = self.journal.close();
@@ -29,15 +31,15 @@ impl Engine {
         written.and(journal)
     }
 
-    /// Writes everything out. The checkpoint that says that the folder is closed comes last: an opening after it
-    /// looks at no file.
+    /// Writes everything out. The checkpoint that says that the folder is closed comes last, because the next
+    /// opening checks no file then.
     fn write_all(&self) -> Result<()> {
         let changed = self.logs.dirty.lock().clone();
         if !changed.is_empty() {
             self.checkpoint()?;
         }
         let finished = self.finish_files().and_then(|()| {
-            // Those that lost records, and were not in use otherwise.
+            // Partitions that lost records and are otherwise not in use.
             let logs = changed.iter().filter_map(|number| self.registry.by_number(*number));
             logs.into_iter().try_for_each(|log| {
                 files::mend_epochs(&*self.storage, &folder_of(&log), &log.epochs())
@@ -47,8 +49,9 @@ impl Engine {
         finished.and(last)
     }
 
-    /// Writes the last index entries, and Kafka's leader epoch files, of the partitions in use. The latter are
-    /// durable when this returns. The next opening mends what an interrupted close leaves of them.
+    /// Writes the last index entries and Kafka's leader epoch files of the partitions in use. The leader
+    /// epoch files are durable when this returns. The next opening repairs what an interrupted close leaves
+    /// of them.
     fn finish_files(&self) -> Result<()> {
         let mut in_use = Vec::new();
         for topic in self.registry.topics() {
@@ -58,7 +61,7 @@ impl Engine {
                 }
             }
         }
-        // Many at a time, since a sync of many files costs little more than that of one.
+        // Many at a time, because syncing many files costs little more than syncing one.
         for some in in_use.chunks(4 * self.logs.open_files.at_once()) {
             let (mut files, mut new) = (Vec::new(), Vec::new());
             for log in some {
@@ -82,7 +85,7 @@ fn folder_of(log: &Log) -> PathBuf {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        // Nobody had a handle: opening failed. As with the last handle otherwise.
+        // Opening failed before a handle existed. Otherwise the last handle has closed the engine.
         if !std::thread::panicking() {
             let _unreported = self.close();
         }

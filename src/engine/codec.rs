@@ -1,5 +1,5 @@
-//! Reading and writing the fields of our own files: big-endian, lengths before contents, every length
-//! checked against the bytes that are there.
+//! Reads and writes the fields of grouplog's own files. Numbers are big-endian, lengths precede contents, and
+//! every length is checked against the bytes that follow.
 
 use crate::error::CorruptReason;
 
@@ -34,7 +34,7 @@ impl Encoder {
         self.out.extend_from_slice(value);
     }
 
-    /// A count of what follows. Counts here are of things in memory and fit.
+    /// Appends the count of what follows. It counts things in memory, so it fits.
     pub(super) fn count(&mut self, value: usize) {
         self.u32(value as u32);
     }
@@ -45,7 +45,7 @@ impl Encoder {
     }
 }
 
-/// Takes fields off a slice.
+/// Reads fields from the front of a slice.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Decoder<'a> {
     rest: &'a [u8],
@@ -82,8 +82,8 @@ impl<'a> Decoder<'a> {
         Ok(i64::from_be_bytes(self.array()?))
     }
 
-    /// A count of things that take at least `min_bytes` each: more than there are bytes for is
-    /// refused, so that nothing is allocated for a claim.
+    /// Reads a count of things that take at least `min_bytes` each. Rejects a count that the remaining bytes
+    /// cannot hold, so that nothing is allocated for a false claim.
     pub(super) fn count(&mut self, min_bytes: usize) -> Result<usize, CorruptReason> {
         let count = usize::try_from(self.u32()?).map_err(|_| CorruptReason::Count)?;
         match count.checked_mul(min_bytes) {
@@ -99,7 +99,7 @@ impl<'a> Decoder<'a> {
         std::str::from_utf8(text).map_err(|_| CorruptReason::Utf8)
     }
 
-    /// Nothing may be left over.
+    /// Fails if bytes are left over.
     pub(super) fn finish(self) -> Result<(), CorruptReason> {
         if self.rest.is_empty() { Ok(()) } else { Err(CorruptReason::Length) }
     }

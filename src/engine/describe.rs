@@ -1,4 +1,4 @@
-//! Descriptions of topics and groups.
+//! Describes topics and groups.
 
 use crate::engine::groups::progress;
 use crate::engine::groups::summary::{GroupSummary, MemberSummary};
@@ -29,6 +29,7 @@ impl Engine {
     }
 }
 
+/// Describes a topic.
 pub(super) fn topic(topic: &Topic) -> TopicDescription {
     let partitions = topic.logs.iter().map(|log| {
         let end_offset = log.end_offset();
@@ -49,7 +50,7 @@ pub(super) fn topic(topic: &Topic) -> TopicDescription {
     }
 }
 
-/// A group as of `now`; `members` is `None` where they cannot be seen.
+/// Describes a group as of `now`. `members` is `None` where they are not visible.
 pub(super) fn group(
     name: &str,
     members: Option<&GroupDescription>,

@@ -1,4 +1,4 @@
-//! An event that one thread sleeps on.
+//! An event that one thread waits for.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::log::Wake;
 
-/// An event that one consumer sleeps on. Any thread sets it; the sleeper clears it.
+/// An event that one consumer waits for. Any thread sets it, and the waiting thread clears it.
 #[derive(Debug, Default)]
 pub(crate) struct Event {
     set: Mutex<bool>,
@@ -14,7 +14,7 @@ pub(crate) struct Event {
 }
 
 impl Event {
-    /// Sleeps until the event is set or `timeout` has passed, and clears it. Returns whether it was set.
+    /// Waits until the event is set or `timeout` has passed, and clears it. Returns whether it was set.
     pub(crate) fn wait(&self, timeout: Duration) -> bool {
         let mut set = self.set.lock();
         if !*set {

@@ -1,4 +1,5 @@
-//! The files of the folder that are neither journal nor partition: identity, checkpoints, offsets.
+//! Reads and writes the files of the folder that belong to neither journal nor partitions: identity,
+//! checkpoints, offsets, lock, and exports.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,24 +18,27 @@ pub(super) const LOCK_FILE: &str = "grouplog.lock";
 pub(super) const META_FILE: &str = "meta.properties";
 pub(super) const JOURNAL_DIR: &str = "journal";
 pub(super) const RESERVE_FILE: &str = "reserve";
-/// Kafka's file of leader epochs: an export.
+/// Kafka's file of leader epochs. It is an export.
 pub(super) const EPOCHS_FILE: &str = "leader-epoch-checkpoint";
 pub(super) const OFFSET_FILES: [&str; 2] = ["offsets.a", "offsets.b"];
 pub(super) const NEW_SUFFIX: &str = ".new";
 
-/// What the root folder holds.
+/// The contents of the root folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FolderState {
-    /// Nothing, or what a creation that a crash cut short left behind.
+    /// Nothing, or the files of a creation that a crash interrupted.
     New,
-    /// A grouplog folder: a checkpoint file has its name.
+    /// A grouplog folder: a checkpoint file has its final name.
     Existing,
 }
 
-/// Tells a new folder from an existing one and from somebody else's. Changes nothing.
+/// Returns whether the folder is new or an existing grouplog folder. Changes nothing.
 ///
-/// Creation gives `checkpoint.a` its name last, by a rename of a synced file. So where no checkpoint
-/// has its name, nothing was ever acknowledged, and only what creation makes before it may be there.
+/// Creation renames a synced file to `checkpoint.a` as its last step. So in a folder without a checkpoint
+/// nothing was ever acknowledged, and only files that creation makes earlier may exist.
+///
+/// # Errors
+/// `NotADatabase` if the folder holds other files.
 pub(super) fn classify(storage: &dyn Storage) -> Result<FolderState> {
     let names = storage.list(Path::new(""))?;
     if names.iter().any(|entry| image::FILES.contains(&entry.name.as_str())) {
@@ -47,19 +51,19 @@ pub(super) fn classify(storage: &dyn Storage) -> Result<FolderState> {
             JOURNAL_DIR => entry.kind == FileKind::Dir,
             name => name == new_checkpoint && entry.kind == FileKind::File,
         };
-        // File systems put this folder into the root of a volume.
+        // File systems create this folder in the root of a volume.
         if !ours && entry.name != "lost+found" {
             return Err(Error::NotADatabase {
                 path: storage.display_path(Path::new(&entry.name)),
-                reason: "the folder has no checkpoint, but other files",
+                reason: "the folder that holds it has no checkpoint",
             });
         }
     }
     Ok(FolderState::New)
 }
 
-/// Refuses what is no regular file where one of the engine's must be: links are not followed, pipes
-/// not waited for, folders not removed.
+/// Rejects links, pipes and folders in the place of the engine's files. Links are not followed, pipes are not
+/// waited for, and folders are not removed.
 fn check_kinds(storage: &dyn Storage) -> Result<()> {
     let own = [LOCK_FILE, META_FILE, RESERVE_FILE];
     for entry in storage.list(Path::new(""))? {
@@ -85,13 +89,13 @@ fn check_kinds(storage: &dyn Storage) -> Result<()> {
 }
 
 fn refuse(storage: &dyn Storage, path: &Path) -> Result<()> {
-    // Opening says why; should it be a file by now, the next attempt finds it so.
+    // The storage returns the reason. If the entry has become a file meanwhile, the next attempt succeeds.
     storage.open(path, OpenMode::Read)?;
     Err(Error::Busy { path: storage.display_path(path) })
 }
 
-/// Refuses a folder whose files are no files, whose checkpoints are no checkpoints, or whose checkpoints or
-/// journal are another version's, before so much as a lock file is put into it.
+/// Rejects a folder before the engine creates even a lock file in it. The reasons are files that are not
+/// regular files, checkpoints that are not checkpoints, and checkpoints or a journal of another version.
 pub(super) fn check_format(storage: &dyn Storage) -> Result<()> {
     if !planted("follow_strangers") {
         check_kinds(storage)?;
@@ -109,7 +113,8 @@ pub(super) fn check_format(storage: &dyn Storage) -> Result<()> {
             Some(_) => false,
         };
         if !known {
-            // Another look, with checksums: what is torn or rotten is no reason yet.
+            // Reads the checkpoints again, with checksums: a torn or damaged one is no reason to reject the
+            // folder here.
             return match read_checkpoint(storage) {
                 Err(error @ (Error::NotADatabase { .. } | Error::UnsupportedFormat { .. })) => {
                     Err(error)
@@ -121,7 +126,7 @@ pub(super) fn check_format(storage: &dyn Storage) -> Result<()> {
     Ok(())
 }
 
-/// Whether `meta.properties` says that the folder is grouplog's.
+/// Returns whether `meta.properties` says that the folder is grouplog's.
 fn has_meta(storage: &dyn Storage) -> Result<bool> {
     let path = Path::new(META_FILE);
     if !matches!(storage.metadata(path)?, Some((FileKind::File, _))) {
@@ -132,10 +137,10 @@ fn has_meta(storage: &dyn Storage) -> Result<bool> {
     Ok(read == head.len() && head == *META_HEAD.as_bytes())
 }
 
-/// How `meta.properties` begins.
+/// The first line of `meta.properties`.
 const META_HEAD: &str = "# grouplog\n";
 
-/// Writes `meta.properties`, Kafka's file, readable text.
+/// Writes `meta.properties`, a text file that Kafka has, too.
 pub(super) fn write_meta(storage: &dyn Storage, directory_id: TopicId) -> Result<()> {
     let text = format!(
         "{META_HEAD}version=1\nnode.id=0\ncluster.id=grouplog\ndirectory.id={directory_id}\n"
@@ -149,7 +154,7 @@ pub(super) fn write_meta(storage: &dyn Storage, directory_id: TopicId) -> Result
     file.sync_data()
 }
 
-/// Writes the first checkpoint, and by its name completes the creation of the folder.
+/// Writes the first checkpoint. Its rename completes the creation of the folder.
 pub(super) fn write_first_checkpoint(storage: &dyn Storage, image: &CheckpointImage) -> Result<()> {
     let name = image::FILES[0];
     let new = PathBuf::from(format!("{name}{NEW_SUFFIX}"));
@@ -164,13 +169,13 @@ pub(super) fn write_first_checkpoint(storage: &dyn Storage, image: &CheckpointIm
     storage.sync_dir(Path::new(""))
 }
 
-/// Whether no such file was completed before: an attempt that failed may have left it with a name that is
-/// not durable.
+/// Returns whether this may be the first complete file in its place. A failed attempt may have left a file
+/// whose name is not durable, so its name is synced again.
 fn is_first_of_its_file(generation: u64) -> bool {
     generation <= 2 && !planted("name_not_synced_again")
 }
 
-/// A file that was written and is not synced yet.
+/// A file that is written, but not yet synced.
 pub(super) struct Unsynced {
     file: Arc<dyn StorageFile>,
     /// Whether its name is new in the root folder.
@@ -186,7 +191,7 @@ impl Unsynced {
 
 /// Writes a checkpoint over the older of the two files.
 pub(super) fn write_checkpoint(storage: &dyn Storage, image: &CheckpointImage) -> Result<Unsynced> {
-    // First, so that nothing is written where that is refused.
+    // Encode first: nothing is written if that fails.
     let bytes = image.encode()?;
     let slot = checkpoint_slot(image.generation);
     let (file, new) = open_or_create(storage, Path::new(image::FILES[slot]))?;
@@ -194,11 +199,12 @@ pub(super) fn write_checkpoint(storage: &dyn Storage, image: &CheckpointImage) -
     Ok(Unsynced { file, new: new || is_first_of_its_file(image.generation) })
 }
 
-/// The newer of the valid checkpoints.
+/// Reads the newer of the valid checkpoints.
 ///
 /// # Errors
-/// `UnsupportedFormat` if one of them is a newer version's; `Corrupt` if none is valid;
-/// `NotADatabase` if nothing says that they ever were.
+/// - `UnsupportedFormat` if a newer version wrote one of them.
+/// - `Corrupt` if none is valid.
+/// - `NotADatabase` if there is none, or if nothing shows that the files ever were checkpoints.
 pub(super) fn read_checkpoint(storage: &dyn Storage) -> Result<CheckpointImage> {
     let mut best: Option<CheckpointImage> = None;
     let mut failure = None;
@@ -231,7 +237,7 @@ pub(super) fn read_checkpoint(storage: &dyn Storage) -> Result<CheckpointImage> 
         (Some(image), _) => Ok(image),
         (None, Some(_)) if foreign && !has_meta(storage)? => Err(Error::NotADatabase {
             path: storage.display_path(Path::new(image::FILES[0])),
-            reason: "the file is no checkpoint, and nothing says that it ever was",
+            reason: "it is not a checkpoint, and there is no meta.properties of grouplog beside it",
         }),
         (None, Some(failure)) => Err(failure),
         (None, None) => Err(Error::NotADatabase {
@@ -241,10 +247,10 @@ pub(super) fn read_checkpoint(storage: &dyn Storage) -> Result<CheckpointImage> 
     }
 }
 
-/// How the checkpoint files begin, by which each of them can be told from all others.
+/// The headers of both checkpoint files. Any two checkpoints differ in their headers.
 pub(super) type CheckpointHeads = [Option<[u8; image::HEADER_BYTES]>; 2];
 
-/// Reads how the checkpoint files begin.
+/// Reads the headers of the checkpoint files.
 pub(super) fn checkpoint_heads(storage: &dyn Storage) -> Result<CheckpointHeads> {
     let mut heads = [None; 2];
     for (head, name) in heads.iter_mut().zip(image::FILES) {
@@ -258,7 +264,7 @@ pub(super) fn checkpoint_heads(storage: &dyn Storage) -> Result<CheckpointHeads>
     Ok(heads)
 }
 
-/// What is wrong with the checkpoint file that does not count, if it is there.
+/// Returns what is wrong with the older checkpoint file, if it exists.
 pub(super) fn other_checkpoint(
     storage: &dyn Storage,
     generation: u64,
@@ -275,7 +281,7 @@ pub(super) fn other_checkpoint(
     }
 }
 
-/// Whether `meta.properties` is there and names this folder.
+/// Returns whether `meta.properties` exists and names this folder.
 pub(super) fn is_meta_of(storage: &dyn Storage, directory_id: [u8; 16]) -> Result<bool> {
     let path = Path::new(META_FILE);
     let Some((FileKind::File, len)) = storage.metadata(path)? else { return Ok(false) };
@@ -285,21 +291,21 @@ pub(super) fn is_meta_of(storage: &dyn Storage, directory_id: [u8; 16]) -> Resul
     Ok(text.lines().any(|line| line == id) && text.lines().any(|line| line == "version=1"))
 }
 
-/// No `meta.properties` is larger.
+/// The largest `meta.properties` to read, in bytes.
 const MAX_META: u64 = 64 << 10;
 
 fn checkpoint_slot(generation: u64) -> usize {
     if planted("one_checkpoint_file") { 0 } else { (generation % 2) as usize }
 }
 
-/// Makes the checkpoint that was read durable, bytes and name. After a kill it may be in the cache of
-/// the system alone, and what follows relies on it: were it lost, so would be what is acknowledged from
-/// here on. It is written again, because a sync may have failed before.
+/// Makes the checkpoint that was read durable, bytes and name. After a kill it may exist only in the page
+/// cache. Everything acknowledged from here on depends on it, and would be lost with it. It is written again,
+/// because an earlier sync may have failed.
 pub(super) fn keep_checkpoint(storage: &dyn Storage, generation: u64) -> Result<()> {
     let path = Path::new(image::FILES[checkpoint_slot(generation)]);
     let bytes = read_checkpoint_file(storage, path)?;
     let file = storage.open(path, OpenMode::Write)?;
-    // The same bytes at the same place: no crash can tear them.
+    // No crash can tear this write: it puts the same bytes in the same place.
     file.write_at(&bytes, 0)?;
     file.sync_data()?;
     storage.sync_dir(Path::new(""))
@@ -327,7 +333,7 @@ pub(super) fn write_offsets(
     ))
 }
 
-/// More than the header of an offset file, which says how long the image is.
+/// More than the header of an offset file, which contains the length of the image.
 const OFFSET_HEAD: u64 = 64;
 
 fn offset_path(slot: u8) -> &'static Path {
@@ -358,15 +364,15 @@ pub(super) fn read_offsets(
     Ok(decoded.offsets)
 }
 
-/// Gives the folders of a deleted topic the names of folders that go. Can be undone, so it may
-/// happen before the deletion is synced; see [`restore_folder`].
+/// Renames the folders of a deleted topic to names that mark them for removal. [`restore_folder`] undoes
+/// this, so it may happen before the deletion is synced.
 pub(super) fn set_aside(storage: &dyn Storage, deletion: &Deletion) -> Result<()> {
     let mut renamed = false;
     for partition in 0..deletion.partitions {
         let from = PathBuf::from(folder_name(&deletion.name, partition));
         let to = PathBuf::from(deleted_folder_name(&deletion.name, partition, deletion.id));
-        // A folder that cannot be told from the topic's is that of the next topic of the name, in the
-        // making, if the topic's was set aside before.
+        // A folder without a topic id is the deleted topic's, unless that one is renamed already. Then it
+        // belongs to a new topic of the same name that is being created.
         if storage.metadata(&from)?.is_some()
             && storage.metadata(&to)?.is_none()
             && read_topic_id(storage, &from)?.is_none_or(|id| id == deletion.id)
@@ -378,7 +384,7 @@ pub(super) fn set_aside(storage: &dyn Storage, deletion: &Deletion) -> Result<()
     if renamed { storage.sync_dir(Path::new("")) } else { Ok(()) }
 }
 
-/// Gives a folder its name back that was set aside for a deletion which power loss took back.
+/// Gives a folder its name back, after power loss undid the deletion that it was renamed for.
 pub(super) fn restore_folder(
     storage: &dyn Storage,
     topic: &str,
@@ -394,7 +400,7 @@ pub(super) fn restore_folder(
     Ok(())
 }
 
-/// Removes the folders that were set aside for a deletion. Only after the deletion is synced.
+/// Removes the renamed folders of a deleted topic. Call it only after the deletion is synced.
 pub(super) fn remove_folders(storage: &dyn Storage, deletion: &Deletion) -> Result<()> {
     for partition in 0..deletion.partitions {
         let dir = PathBuf::from(deleted_folder_name(&deletion.name, partition, deletion.id));
@@ -408,12 +414,13 @@ pub(super) fn remove_folders(storage: &dyn Storage, deletion: &Deletion) -> Resu
         }
         storage.remove_dir(&dir)?;
     }
-    // Though nothing was there any more: that may be the work of an attempt whose sync failed.
+    // Sync even if nothing was removed: an earlier attempt may have removed it, and its sync may have failed.
     storage.sync_dir(Path::new(""))
 }
 
-/// Writes Kafka's `leader-epoch-checkpoint` into a partition's folder, which must be there. The file is an
-/// export: the engine never reads it. Returns the file, which is to be synced, and whether its name is new.
+/// Writes Kafka's `leader-epoch-checkpoint` into a partition's folder, which must exist. The file is an
+/// export that the engine never reads. Returns the file, which the caller has to sync, and whether its name
+/// is new.
 pub(super) fn write_epochs(
     storage: &dyn Storage,
     dir: &Path,
@@ -428,8 +435,8 @@ pub(super) fn write_epochs(
     Ok((file, new))
 }
 
-/// Writes the file of epochs again if it is there and is not what a close would write now: a close was
-/// interrupted, or came before the last records.
+/// Writes the file of epochs again if it exists and differs from what a close would write now. It differs if
+/// a close was interrupted, or came before the last records.
 pub(super) fn mend_epochs(storage: &dyn Storage, dir: &Path, epochs: &[(i32, i64)]) -> Result<()> {
     let path = dir.join(EPOCHS_FILE);
     let Some((FileKind::File, len)) = storage.metadata(&path)? else { return Ok(()) };
@@ -447,7 +454,7 @@ fn epochs_text(epochs: &[(i32, i64)]) -> String {
     use std::fmt::Write as _;
     let mut text = format!("0\n{}\n", epochs.len());
     for (epoch, start) in epochs {
-        // Writing to a String cannot fail.
+        // Writing to a `String` cannot fail.
         let _ok = writeln!(text, "{epoch} {start}");
     }
     text
@@ -460,20 +467,23 @@ fn open_or_create(storage: &dyn Storage, path: &Path) -> Result<(Arc<dyn Storage
     }
 }
 
-/// The image in a checkpoint file: what lies behind it is not read.
+/// Reads the image in a checkpoint file, but not the bytes behind it.
 fn read_checkpoint_file(storage: &dyn Storage, path: &Path) -> Result<Vec<u8>> {
     let file = storage.open(path, OpenMode::Read)?;
     let head = read_all(&*file, image::HEADER_BYTES as u64)?;
     read_all(&*file, image::image_bytes(&head))
 }
 
-/// The first `len` bytes of a file, or all that there are. A length that the file does not have allocates
-/// nothing, and one that memory does not have is an error.
+/// Reads the first `len` bytes of a file, or all of a shorter file. A `len` beyond the file's end allocates
+/// nothing.
+///
+/// # Errors
+/// `LimitExceeded` if the bytes do not fit into memory.
 fn read_all(file: &dyn StorageFile, len: u64) -> Result<Vec<u8>> {
     let len = len.min(file.len()?);
     let mut bytes = Vec::new();
     let too_large = || Error::LimitExceeded {
-        what: "number of bytes to be read into memory",
+        what: "bytes to read into memory",
         found: len,
         max: usize::MAX as u64,
     };
@@ -485,8 +495,8 @@ fn read_all(file: &dyn StorageFile, len: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What the lock file says; `None` if there is none. Then nobody has the folder open for writing, since
-/// whoever does makes it.
+/// Returns the text of the lock file, or `None` if there is no lock file. Then no process has the folder open
+/// for writing, because a writer creates the file.
 pub(super) fn lock_text(storage: &dyn Storage) -> Result<Option<Vec<u8>>> {
     let path = Path::new(LOCK_FILE);
     match storage.metadata(path)? {
@@ -498,14 +508,14 @@ pub(super) fn lock_text(storage: &dyn Storage) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// Writes into the lock file what it said before this process took the lock, which it still holds.
+/// Restores the text that the lock file had before this process took the lock, which it still holds.
 pub(super) fn restore_lock_text(storage: &dyn Storage, text: &[u8]) -> Result<()> {
     let file = storage.open(Path::new(LOCK_FILE), OpenMode::Write)?;
     file.write_at(text, 0)?;
     file.set_len(text.len() as u64)
 }
 
-/// A process id and more.
+/// The largest text of a lock file to read, in bytes. It holds a process id.
 const MAX_LOCK_TEXT: u64 = 4096;
 
 #[cfg(test)]

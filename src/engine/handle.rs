@@ -6,11 +6,12 @@ use std::sync::atomic::Ordering;
 
 use crate::engine::state::Engine;
 
-/// A counted reference to the engine. Dropping the last one closes the engine, and the folder is unlocked when
-/// the drop returns.
+/// A counted reference to the engine. Dropping the last one closes the engine, and the folder is unlocked
+/// when the drop returns.
 ///
-/// The engine's own threads hold plain references, which do not count. If the last reference of any kind closed
-/// the engine, a thread in the middle of a checkpoint would close it some time after the program's last drop.
+/// The engine's own threads hold plain references, which do not count. If the last reference of any kind
+/// closed the engine, a thread in the middle of a checkpoint would close it some time after the program's
+/// last drop.
 #[derive(Debug)]
 pub(crate) struct EngineHandle(Arc<Engine>);
 

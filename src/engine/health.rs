@@ -1,4 +1,4 @@
-//! What is wrong with an open folder.
+//! Reports what is wrong with an open folder.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,8 +7,10 @@ use crate::engine::state::Engine;
 use crate::error::Error;
 use crate::types::TopicPartition;
 
-/// What [`Broker::health`](crate::Broker::health) tells: everything that is wrong now, whether a call
-/// has reported it or not. Asking costs a look at each partition.
+/// Everything that is wrong with an open folder, as [`Broker::health`](crate::Broker::health) returns it.
+///
+/// It lists the problems that exist now, including those that no call has reported. Each call checks
+/// every partition.
 ///
 /// ```
 /// use grouplog::{Broker, HealthStatus, Problem};
@@ -18,7 +20,7 @@ use crate::types::TopicPartition;
 /// assert_eq!(health.status(), HealthStatus::Ok);
 /// for problem in health.problems() {
 ///     match problem {
-///         Problem::DiskFull => println!("make room; appends resume by themselves"),
+///         Problem::DiskFull => println!("free some space; appends then resume"),
 ///         other => println!("{other}"),
 ///     }
 /// }
@@ -29,7 +31,7 @@ pub struct Health {
     problems: Vec<Problem>,
 }
 
-/// How bad it is, in rising order.
+/// The severity of the problems, in rising order.
 ///
 /// ```
 /// use grouplog::HealthStatus;
@@ -39,15 +41,15 @@ pub struct Health {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum HealthStatus {
-    /// All is well.
+    /// No problem.
     Ok,
-    /// Some of what could be done cannot, or not for long; see the problems.
+    /// Some operations fail, or will fail before long. [`Health::problems`] says which.
     Degraded,
-    /// Nothing is written until the folder is opened again. Reading goes on.
+    /// Nothing can be written until the program opens the folder again. Reading still works.
     Failed,
 }
 
-/// One thing that is wrong. Its `Display` says what, and what to do.
+/// A problem of an open folder. Its `Display` says what is wrong and what to do.
 ///
 /// ```
 /// use grouplog::Problem;
@@ -56,60 +58,60 @@ pub enum HealthStatus {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Problem {
-    /// A write or sync of the journal failed, or a panic left something half changed. It is final:
-    /// open the folder again.
+    /// A write or sync of the journal failed, or a panic left a change unfinished. This is final: open the
+    /// folder again.
     Failed {
         /// The first failure.
         cause: Arc<Error>,
     },
-    /// The disk is full: appends are refused with [`Error::DiskFull`] until there is space; deleting
-    /// and committing go on. What is in the journal is safe.
+    /// The disk is full. Appends return [`Error::DiskFull`] until there is space. Deletions and commits still
+    /// work, and the contents of the journal are safe.
     DiskFull,
-    /// No further journal file can be prepared; it is tried again. Appends go on until the files that
-    /// are ready are full, then they are refused with this cause.
+    /// The engine cannot prepare another journal file, and retries. Appends work until the prepared files are
+    /// full, then they return this cause.
     Journal {
-        /// Why not.
+        /// The failure.
         cause: Error,
     },
-    /// The last checkpoint did not come about; it is tried again. Until one does, the journal is not
-    /// given back, and appends stop when it is full.
+    /// The last checkpoint failed. The engine retries it. Until one succeeds, the journal frees no space, and
+    /// appends stop when it is full.
     Checkpoint {
-        /// Why not.
+        /// The failure.
         cause: Error,
     },
-    /// A sync of a checkpoint failed, so that none is written any more. Appends and syncs go on until
-    /// the journal is full, then they are refused with [`Error::Failed`]. Open the folder again.
+    /// A sync of a checkpoint failed, so the engine writes no further checkpoint. Appends and syncs work
+    /// until the journal is full, then they return [`Error::Failed`]. Open the folder again.
     CheckpointsStopped {
         /// The failed sync.
         cause: Arc<Error>,
     },
-    /// A partition cannot be appended to. What of it can be read is read.
+    /// A partition rejects appends. Its undamaged records can still be read.
     Partition {
         /// The partition.
         partition: TopicPartition,
-        /// The damage found at opening or by the first append (`Corrupt`, `MissingSegment`), or `Poisoned`
+        /// The damage that the opening or the first append found (`Corrupt`, `MissingSegment`), or `Poisoned`
         /// after a panic.
         cause: Error,
     },
-    /// The files of a deleted topic could not be removed; it is tried again with each checkpoint.
+    /// The files of a deleted topic could not be removed. Each checkpoint retries.
     Deletion {
-        /// Why not.
+        /// The failure.
         cause: Error,
     },
 }
 
 impl Health {
-    /// How bad it is.
+    /// Returns the severity of the worst problem.
     pub fn status(&self) -> HealthStatus {
         self.problems.iter().map(Problem::status).max().unwrap_or(HealthStatus::Ok)
     }
 
-    /// Whether nothing is wrong.
+    /// Returns whether there is no problem.
     pub fn is_ok(&self) -> bool {
         self.problems.is_empty()
     }
 
-    /// Everything that is wrong, the worst first.
+    /// Returns all problems, the worst first.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
@@ -136,27 +138,27 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed { cause } => {
-                write!(f, "nothing is written any more, open the folder again: {cause}")
+                write!(f, "all writing has stopped, open the folder again: {cause}")
             }
-            Self::DiskFull => f.write_str("the disk is full, appends wait for space"),
+            Self::DiskFull => f.write_str("the disk is full, appends fail until there is space"),
             Self::Journal { cause } => {
                 write!(
                     f,
-                    "no journal file can be prepared, appends end when those are full that are ready: {cause}"
+                    "no journal file can be prepared, appends fail when the prepared files are full: {cause}"
                 )
             }
             Self::Checkpoint { cause } => {
-                write!(f, "the last checkpoint failed and is tried again: {cause}")
+                write!(f, "the last checkpoint failed and will be retried: {cause}")
             }
             Self::CheckpointsStopped { cause } => write!(
                 f,
-                "no checkpoint is written any more, open the folder again before the journal is full: {cause}"
+                "checkpoints have stopped, open the folder again before the journal is full: {cause}"
             ),
             Self::Partition { partition, cause } => {
-                write!(f, "partition {partition} takes no appends: {cause}")
+                write!(f, "partition {partition} rejects appends: {cause}")
             }
             Self::Deletion { cause } => {
-                write!(f, "files of a deleted topic are still there and removed later: {cause}")
+                write!(f, "files of a deleted topic remain, the next checkpoint retries: {cause}")
             }
         }
     }
@@ -173,7 +175,7 @@ impl Engine {
             let cause = self.journal.space_stopped()?;
             Some(Problem::CheckpointsStopped { cause })
         };
-        // Checkpoints fail for that reason, too.
+        // Checkpoints fail for the same reason, so it is reported once.
         problems.extend(failed.or_else(stopped));
         let checkpoint = self.troubles.checkpoint.lock().clone().filter(|_| problems.is_empty());
         let preparing = self.journal.preparation_failure().filter(|_| problems.is_empty());

@@ -1,4 +1,4 @@
-//! What any file of a folder says, entry by entry, for people to look at.
+//! Shows the contents of any file of a folder, entry by entry, for people to read.
 
 use std::fmt;
 use std::path::Path;
@@ -13,7 +13,9 @@ use crate::segment::{Extension, parse_file_name};
 use crate::storage::{Disk, OpenMode, Storage};
 use crate::types::{Lsn, TopicId};
 
-/// An entry of a file: a frame of a journal, a topic of a checkpoint, an entry of an index, ...
+/// An entry of a file, such as a frame of a journal, a topic of a checkpoint, or an entry of an index.
+///
+/// [`Entry::visit`] reads the entries of a file. `Display` writes an entry as one line of `name=value` pairs.
 ///
 /// ```
 /// use grouplog::{Broker, Entry, TopicConfig};
@@ -38,11 +40,11 @@ use crate::types::{Lsn, TopicId};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Entry {
-    /// What it is: `header`, `data`, `append`, `topic`, `segment`, `offset`, `entry`, `line`, ...
+    /// The kind of entry: `header`, `data`, `append`, `topic`, `segment`, `offset`, `entry`, `line`, ...
     pub kind: &'static str,
-    /// Where it begins, in bytes, where that is known.
+    /// The position in the file where the entry begins, in bytes, if it is known.
     pub position: Option<u64>,
-    /// What it says.
+    /// The names and values of its fields.
     pub fields: Vec<(&'static str, EntryValue)>,
 }
 
@@ -81,14 +83,21 @@ impl Entry {
         self
     }
 
-    /// Reads a file of a folder by its name: `*.journal`, `checkpoint.a` and `.b`, `offsets.a` and `.b`,
-    /// `*.index`, `*.timeindex`, `*.sums`, `meta.properties`, `partition.metadata`,
-    /// `leader-epoch-checkpoint`. Segments (`*.log`) are read with [`record::Batch`](crate::record::Batch).
+    /// Reads a file and passes its entries to `each`, in order.
     ///
-    /// It needs no lock. Entries are visited up to the first that is damaged.
+    /// The file's name tells its format: `*.journal`, `checkpoint.a` and `.b`, `offsets.a` and `.b`,
+    /// `*.index`, `*.timeindex`, `*.sums`, `meta.properties`, `partition.metadata`,
+    /// `leader-epoch-checkpoint`. Read segments (`*.log`) with [`record::Batch`](crate::record::Batch).
+    ///
+    /// The call takes no lock. It stops at the first damaged entry, after it has passed on the entries before
+    /// it.
     ///
     /// # Errors
-    /// `Corrupt` at what is damaged, `UnsupportedFormat`, `Io`; `Misuse` for a file of another name.
+    /// - `Corrupt` if an entry is damaged.
+    /// - `UnsupportedFormat` if a newer version wrote the file.
+    /// - `LimitExceeded` if the file is larger than 1 GiB.
+    /// - `Misuse` if the file has another name.
+    /// - `Io` if the file cannot be read.
     pub fn visit(path: &Path, mut each: impl FnMut(Self)) -> Result<()> {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let bytes = read(path, name)?;
@@ -119,9 +128,9 @@ impl Entry {
 }
 
 const NO_SUCH_FORMAT: Error =
-    Error::Misuse("the file is none of a grouplog folder, as far as its name tells");
+    Error::Misuse("cannot inspect this file: its name is not one of a grouplog folder");
 
-/// No file that is read whole is larger.
+/// The largest file to read, in bytes.
 const MAX_BYTES: u64 = 1 << 30;
 
 fn read(path: &Path, name: &str) -> Result<Vec<u8>> {
@@ -130,11 +139,7 @@ fn read(path: &Path, name: &str) -> Result<Vec<u8>> {
         Disk::open(parent.unwrap_or(Path::new(".")))?.open(Path::new(name), OpenMode::Read)?;
     let len = file.len()?;
     if len > MAX_BYTES {
-        return Err(Error::LimitExceeded {
-            what: "bytes of a file to be read",
-            found: len,
-            max: MAX_BYTES,
-        });
+        return Err(Error::LimitExceeded { what: "bytes in the file", found: len, max: MAX_BYTES });
     }
     let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
     let read = file.read_at(&mut bytes, 0)?;
@@ -280,7 +285,7 @@ fn describe(kind: u8, body: &[u8]) -> Result<Entry, Unreadable> {
     }
 }
 
-/// The entries of a segment's side files, as they stand there.
+/// Visits the entries of a segment's side file, in the order of the file.
 fn entries(
     extension: Extension,
     base_offset: i64,
@@ -309,7 +314,7 @@ fn entries(
         }
         Extension::Sums => {
             for (at, bytes) in bytes.as_chunks::<4>().0.iter().enumerate() {
-                // Seven words of header, as `segment::sums` draws it.
+                // The header takes seven words; see `segment::sums`.
                 let Some(block) = at.checked_sub(7) else { continue };
                 let sum = format!("{:08x}", u32::from_be_bytes(*bytes));
                 each(entry(at, 4).number("block", block as u64).text("checksum", sum));

@@ -1,11 +1,10 @@
-//! The engine: an open folder and everything that is done with it.
+//! The engine: an open folder and all operations on it.
 //!
-//! State lies below, verbs above it. The state is `state::Engine` and what it is made of: `registry`,
-//! `catalogue`, `groups`, `reserve`, `writer`, `background`. The verbs are `impl Engine` blocks in files of
-//! their own: `recovery`, `checkpoint`, `maintenance`, `verify`, `inspect` and the like.
+//! State is below, verbs are above. The state is `state::Engine` and its parts: `registry`, `catalogue`,
+//! `groups`, `reserve`, `writer`, `background`. The verbs are `impl Engine` blocks in files of their own,
+//! such as `recovery`, `checkpoint`, `maintenance`, `verify` and `inspect`.
 //!
-//! The handles that a program holds import this module: `producer`, `consumer`, `broker`. The engine imports
-//! none of them.
+//! Imported by `producer`, `consumer`, `broker` and `internal`, of which the engine imports none.
 
 mod age_clock;
 mod append;

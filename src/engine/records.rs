@@ -1,4 +1,4 @@
-//! Deleting records.
+//! Deletes records.
 
 use crate::engine::state::Engine;
 use crate::error::Result;
@@ -7,7 +7,8 @@ use crate::log::LOG_START_SECTION_BYTES;
 use crate::types::TopicPartition;
 
 impl Engine {
-    /// Deletes the records of a partition below an offset, for good when this returns; the log start then.
+    /// Deletes the records of a partition below an offset. The deletion is durable when this returns. Returns
+    /// the log start offset.
     pub(crate) fn delete_records(&self, partition: &TopicPartition, before: i64) -> Result<i64> {
         self.check_open()?;
         let log = self.registry.log(partition)?;
@@ -21,7 +22,7 @@ impl Engine {
         // An earlier deletion of the same records may not be synced yet.
         self.wait_synced(journaled.unwrap_or_else(|| self.journal.end()))?;
         if journaled.is_some() && self.config.background {
-            // Segments go with the next checkpoint; space is wanted now.
+            // The next checkpoint removes the segments. Request one, because the caller wants the space.
             self.background.request_checkpoint();
         }
         Ok(log.start_offset())

@@ -38,7 +38,7 @@ impl Topic {
         Self::of(topic, topic.numbers().enumerate().map(log).collect())
     }
 
-    /// Returns the topic after a change: its partitions, and new ones.
+    /// Returns the topic after a change: the existing partitions, and new ones.
     fn altered(&self, topic: &TopicImage, shared: &Arc<LogShared>) -> Self {
         let log = |(partition, number): (usize, PartitionNumber)| match self.logs.get(partition) {
             Some(log) => Arc::clone(log),
@@ -80,7 +80,7 @@ fn identity(topic: &TopicImage, partition: usize, number: PartitionNumber) -> Lo
     }
 }
 
-/// All topics. Reads are short and many, writes are rare.
+/// All topics. Reads are short and frequent, and writes are rare.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     maps: RwLock<Maps>,
@@ -151,23 +151,23 @@ impl Registry {
         Some(topic)
     }
 
-    /// The topic of this name.
+    /// Returns the topic of this name.
     pub(crate) fn topic(&self, name: &str) -> Result<Arc<Topic>> {
         let found = self.maps.read().topics.get(name).cloned();
         found.ok_or_else(|| Error::UnknownTopic { topic: name.to_owned() })
     }
 
-    /// A partition by its topic's name and its number in the topic.
+    /// Returns a partition by its topic's name and its number in the topic.
     pub(crate) fn log(&self, partition: &TopicPartition) -> Result<Arc<Log>> {
         self.topic(partition.topic())?.log(partition.partition()).cloned()
     }
 
-    /// A partition by its number in the engine.
+    /// Returns a partition by its number in the engine.
     pub(crate) fn by_number(&self, number: PartitionNumber) -> Option<Arc<Log>> {
         self.maps.read().logs.get(&number.0).cloned()
     }
 
-    /// All topics, ordered by name.
+    /// Returns all topics, ordered by name.
     pub(crate) fn topics(&self) -> Vec<Arc<Topic>> {
         let mut topics: Vec<_> = self.maps.read().topics.values().cloned().collect();
         topics.sort_by(|a, b| a.name.cmp(&b.name));

@@ -1,9 +1,12 @@
+//! Reports of recovery, and descriptions of topics and partitions.
+
 use std::time::Duration;
 
 use crate::error::Error;
 use crate::types::{TopicId, TopicPartition};
 
-/// What opening a folder found and did: returned by [`Broker::recovery_report`](crate::Broker::recovery_report).
+/// What opening a folder found and did. [`Broker::recovery_report`](crate::Broker::recovery_report) returns
+/// it.
 ///
 /// ```
 /// let broker = grouplog::Broker::open_in_memory()?;
@@ -15,25 +18,28 @@ use crate::types::{TopicId, TopicPartition};
 pub struct RecoveryReport {
     /// Whether the last writer did not close the folder.
     pub unclean: bool,
-    /// Journal frames that were applied again.
+    /// The number of journal frames that recovery replayed.
     pub frames_replayed: u64,
-    /// Records that were in those frames.
+    /// The number of records in those frames.
     pub records_replayed: u64,
-    /// Bytes of torn frames at the journal's end. Nobody was promised that they survive power loss.
+    /// Bytes of torn frames that recovery discarded at the end of the journal. None of them was acknowledged
+    /// as `Synced`.
     pub journal_bytes_discarded: u64,
-    /// Bytes of segments that were cut or removed because the journal holds them, or nothing does.
+    /// Bytes that recovery truncated from segments or removed with them. The journal holds them, or nothing
+    /// refers to them.
     pub segment_bytes_cut: u64,
-    /// Partitions whose files are damaged or gone: they take no appends, and of their records only
-    /// those that are there can be read. With [`BrokerConfig::strict`](crate::BrokerConfig::strict)
-    /// opening fails instead. In a folder whose last writer closed it no partition is looked at before its
-    /// first use: an append or a read says what is wrong then, and [`Health`](crate::Health) from the first
-    /// append on.
+    /// Partitions with damaged or missing files. They reject appends, and only their undamaged records can be
+    /// read. With [`BrokerConfig::strict`](crate::BrokerConfig::strict), opening fails instead.
+    ///
+    /// If the last writer closed the folder, opening checks no partition. The first append to a partition, or
+    /// a read of the damaged place, then returns the damage. [`Health`](crate::Health) reports it after the
+    /// first append.
     pub damaged: Vec<DamagedPartition>,
-    /// How long opening took.
+    /// The time that opening took.
     pub duration: Duration,
 }
 
-/// A partition whose files were found damaged, in a [`RecoveryReport`].
+/// A partition with damaged or missing files, in a [`RecoveryReport`].
 ///
 /// ```
 /// let broker = grouplog::Broker::open_in_memory()?;
@@ -47,11 +53,12 @@ pub struct RecoveryReport {
 pub struct DamagedPartition {
     /// The partition.
     pub partition: TopicPartition,
-    /// `Corrupt` or `MissingSegment`, with the file.
+    /// `Corrupt` or `MissingSegment`, with the path of the file.
     pub cause: Error,
 }
 
-/// A topic, as [`Broker::describe_topic`](crate::Broker::describe_topic) returns it.
+/// The settings and partitions of a topic, as [`Broker::describe_topic`](crate::Broker::describe_topic)
+/// returns them.
 ///
 /// ```
 /// use grouplog::{Broker, TopicConfig};
@@ -64,13 +71,13 @@ pub struct DamagedPartition {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TopicDescription {
-    /// Its name.
+    /// The name of the topic.
     pub name: String,
-    /// Its id.
+    /// The id of the topic. A topic that is deleted and created again has another id.
     pub id: TopicId,
-    /// Its configuration, by Kafka's keys.
+    /// All settings of the topic: Kafka's key and the value of each.
     pub config: Vec<(&'static str, String)>,
-    /// Its partitions, in order.
+    /// The partitions of the topic, by number.
     pub partitions: Vec<PartitionDescription>,
 }
 
@@ -88,16 +95,16 @@ pub struct TopicDescription {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PartitionDescription {
-    /// Topic and number.
+    /// The topic and the number of the partition.
     pub partition: TopicPartition,
-    /// The first offset that can be read.
+    /// The log start offset: the lowest offset that can be read.
     pub start_offset: i64,
-    /// The offset that the next record gets.
+    /// The log end offset: the offset of the next record.
     pub end_offset: i64,
-    /// The epoch of the newest record.
+    /// The leader epoch of the newest record; `None` if it is not known.
     pub leader_epoch: Option<i32>,
-    /// Bytes of its batches, on disk and in memory.
+    /// The size of its batches in bytes, on disk and in memory.
     pub bytes: u64,
-    /// Segment files.
+    /// The number of its segment files.
     pub segments: usize,
 }

@@ -1,9 +1,8 @@
-//! The `reserve` file: disk space set aside so that what is in the journal can always be written out
-//! (hazard H10).
+//! The `reserve` file: disk space that guarantees that the journal can be written out (hazard H10).
 //!
-//! It holds no data, only blocks: as many as the journal. A checkpoint that meets a full disk gives it
-//! up and goes on in its place; appends are refused until it is there again, while commits and deletions
-//! go on, and whatever they free is what it is made from.
+//! The file holds no data, only as many blocks as the journal. A checkpoint that meets a full disk releases
+//! them and continues in their space. Appends then fail until the reserve can be refilled. Commits and
+//! deletions still work, and the space that deletions free refills the reserve.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,11 +15,11 @@ use crate::error::{Error, Result};
 use crate::storage::{OpenMode, Storage};
 use crate::types::planted;
 
-/// The space set aside.
+/// The reserved disk space.
 #[derive(Debug)]
 pub(super) struct Reserve {
     storage: Arc<dyn Storage>,
-    /// Bytes that are set aside.
+    /// Reserved bytes.
     bytes: Mutex<u64>,
     given_up: AtomicBool,
 }
@@ -30,16 +29,16 @@ impl Reserve {
         Self { storage, bytes: Mutex::new(0), given_up: AtomicBool::new(false) }
     }
 
-    /// Whether it was given up for lack of space.
+    /// Returns whether the reserve was released for lack of space.
     #[inline]
     pub(super) fn is_given_up(&self) -> bool {
         self.given_up.load(Ordering::Acquire)
     }
 
-    /// Sets at least `bytes` aside.
+    /// Reserves at least `bytes`.
     ///
     /// # Errors
-    /// `DiskFull`: there is none now, as after [`Reserve::give_up`].
+    /// `DiskFull` if there is not enough space. The reserve is then empty, as after [`Reserve::give_up`].
     pub(super) fn ensure(&self, bytes: u64) -> Result<()> {
         let mut kept = self.bytes.lock();
         if *kept >= bytes && !self.is_given_up() || planted("no_reserve") {
@@ -59,7 +58,7 @@ impl Reserve {
             }
             Err(error @ Error::DiskFull { .. }) => {
                 self.given_up.store(true, Ordering::Release);
-                // Part of it would be of no use and take space from what is.
+                // A part of the reserve would be useless and take space from other files.
                 self.remove()?;
                 *kept = 0;
                 Err(error)
@@ -68,7 +67,7 @@ impl Reserve {
         }
     }
 
-    /// Gives the space to whoever needs it now; whether there was any.
+    /// Releases the space. Returns whether there was any.
     pub(super) fn give_up(&self) -> Result<bool> {
         let mut kept = self.bytes.lock();
         self.given_up.store(true, Ordering::Release);
@@ -95,7 +94,7 @@ mod tests {
     use crate::storage::Memory;
 
     #[test]
-    fn it_takes_space_is_given_up_once_and_comes_back() {
+    fn the_reserve_is_released_once_and_refilled() {
         let memory = Memory::new();
         memory.set_capacity(10_000);
         let reserve = Reserve::new(Arc::new(memory.clone()));

@@ -2,8 +2,8 @@
 //!
 //! Lock order, outermost first. A thread that holds one may only take locks below it:
 //!
-//! 1. `admin`: creating and deleting topics, one at a time
-//! 2. `checkpoint`: checkpoints one at a time
+//! 1. `admin`: creates, changes and deletes topics, one at a time
+//! 2. `checkpoint`: writes checkpoints, one at a time
 //! 3. a partition's write-out lock
 //! 4. partitions' append locks, by partition number
 //! 5. a group's lock
@@ -81,29 +81,29 @@ impl Engine {
         &*self.config.random
     }
 
-    /// The time at which ages end: what is older than it may be by now expires.
+    /// Returns the time at which ages end. Everything that exceeds its age limit at this time expires.
     pub(crate) fn now_for_ages(&self) -> Timestamp {
         self.ages.lock().now(self.clock().now(), self.clock().monotonic())
     }
 
-    /// The time to note for what is used now.
+    /// Returns the time to record for something that is used now.
     pub(crate) fn stamp(&self) -> Timestamp {
         self.ages.lock().stamp(self.clock().now(), self.clock().monotonic())
     }
 
-    /// What the next opening has to know of the clocks.
+    /// Returns the readings of the clocks for the next opening.
     pub(super) fn last_seen(&self) -> LastSeen {
         self.ages.lock().last_seen(self.clock().now(), self.clock().monotonic())
     }
 
-    /// Refuses calls after `close`, and those of a forked child.
+    /// Rejects calls after `close`, and calls of a forked child.
     #[inline]
     pub(crate) fn check_open(&self) -> Result<()> {
         self.check_fork()?;
         if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
     }
 
-    /// Refuses calls of a forked child, including those that a closed engine would answer.
+    /// Rejects calls of a forked child, including those that a closed engine would answer.
     #[inline]
     pub(crate) fn check_fork(&self) -> Result<()> {
         if self.is_forked() { Err(Error::ForkedChild) } else { Ok(()) }
@@ -121,7 +121,7 @@ impl Engine {
         self.logs.wait_synced(lsn)
     }
 
-    /// The folder, for messages.
+    /// Returns the path of the folder, for messages.
     pub(crate) fn path(&self) -> PathBuf {
         self.storage.display_path(Path::new(""))
     }

@@ -1,4 +1,4 @@
-//! Creating, altering and deleting topics.
+//! Creates, alters and deletes topics.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::journal::{Credit, SECTION_HEADER, SectionKind, section_header};
 use crate::types::{Lsn, TopicId, planted};
 
 impl Engine {
-    /// Creates a topic; it is durable when this returns.
+    /// Creates a topic. It is durable when this returns.
     pub(crate) fn create_topic(&self, name: &str, config: TopicConfig) -> Result<()> {
         self.check_open()?;
         if self.reserve.is_given_up() {
@@ -53,7 +53,7 @@ impl Engine {
         }
     }
 
-    /// Changes a topic's configuration or gives it more partitions; it is durable when this returns.
+    /// Changes a topic's configuration or adds partitions to it. The change is durable when this returns.
     pub(crate) fn alter_topic(
         &self,
         decide: impl FnOnce(&Catalogue) -> Result<CatalogueChange>,
@@ -66,12 +66,12 @@ impl Engine {
             self.registry.alter(&topic, &self.logs)?;
             lsn
         };
-        // No lock is held: an assignor may be the program's own.
+        // No lock is held here: an assignor may be the program's own code.
         self.groups.metadata_changed(&self.registry);
         self.wait_synced(lsn)
     }
 
-    /// Deletes a topic, its records and its committed offsets, for good when this returns.
+    /// Deletes a topic, its records and its committed offsets. The deletion is durable when this returns.
     pub(crate) fn delete_topic(&self, name: &str) -> Result<()> {
         self.check_open()?;
         let deleted = self.delete_topic_files(name);
@@ -98,8 +98,8 @@ impl Engine {
                 id: topic.id,
                 partitions: topic.config.partitions,
             };
-            // From here on the topic is deleted. If its files cannot be moved or removed, `health` says so and
-            // a later checkpoint retries.
+            // From here on the topic is deleted. If its files cannot be moved or removed, `health` says so
+            // and a later checkpoint retries.
             let set_aside = files::set_aside(&*self.storage, &deletion);
             self.troubles.deletion(set_aside.as_ref().copied());
             (deletion, lsn)
@@ -134,7 +134,8 @@ impl Engine {
         deletions.iter().try_for_each(|deletion| files::set_aside(&*self.storage, deletion))
     }
 
-    /// Removes the folders of a deleted topic whose deletion is synced. The next checkpoint retries what fails.
+    /// Removes the folders of a deleted topic whose deletion is synced. The next checkpoint retries what
+    /// fails.
     pub(super) fn remove_deleted(&self, deletion: &Deletion) {
         let removed = files::set_aside(&*self.storage, deletion)
             .and_then(|()| files::remove_folders(&*self.storage, deletion));

@@ -1,8 +1,10 @@
+//! Keeps the failures of background work for `health`.
+
 use parking_lot::Mutex;
 
 use crate::error::Error;
 
-/// What went wrong where nobody was told, until it goes right.
+/// Failures that no call has returned, each until the same work succeeds.
 #[derive(Debug, Default)]
 pub(super) struct Troubles {
     pub(super) checkpoint: Mutex<Option<Error>>,
@@ -10,12 +12,12 @@ pub(super) struct Troubles {
 }
 
 impl Troubles {
-    /// Takes note of how a checkpoint went.
+    /// Notes the result of a checkpoint.
     pub(super) fn checkpoint(&self, result: Result<(), &Error>) {
         *self.checkpoint.lock() = result.err().cloned();
     }
 
-    /// Takes note of how removing a deleted topic's files went.
+    /// Notes the result of removing a deleted topic's files.
     pub(super) fn deletion(&self, result: Result<(), &Error>) {
         *self.deletion.lock() = result.err().cloned();
     }

@@ -1,3 +1,5 @@
+//! Measures the disk space of a folder.
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -6,10 +8,10 @@ use crate::engine::registry::Registry;
 use crate::error::Result;
 use crate::storage::{FileKind, Storage};
 
-/// How much space a folder takes, in bytes of its files' lengths.
+/// The space that a folder takes, in bytes: the lengths of its files.
 ///
-/// The space set aside for a full disk is as much as the journal takes, once more, and not counted: it is
-/// blocks without a length.
+/// The reserve for a full disk is not counted, because its blocks have no length. It takes as much space as
+/// the journal.
 ///
 /// ```
 /// use grouplog::{Broker, Record, TopicConfig};
@@ -26,23 +28,24 @@ use crate::storage::{FileKind, Storage};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DiskUsage {
-    /// The journal, which keeps its size.
+    /// The size of the journal files, however full they are.
     pub journal: u64,
-    /// Segments, indexes and the like, by topic. Records that are only in the journal are not in it.
+    /// The size of segments, indexes and other files of partitions, by topic. It does not include records
+    /// that are only in the journal.
     pub topics: BTreeMap<String, u64>,
-    /// Checkpoints, offset files, and everything else that the folder holds.
+    /// The size of checkpoints, offset files and everything else in the folder.
     pub other: u64,
 }
 
 impl DiskUsage {
-    /// All of it.
+    /// Returns the sum of all sizes.
     pub fn total(&self) -> u64 {
         let topics: u64 = self.topics.values().sum();
         self.journal.saturating_add(topics).saturating_add(self.other)
     }
 }
 
-/// Adds up the files of a folder. One that vanishes meanwhile counts for nothing.
+/// Adds up the files of a folder. A file that vanishes meanwhile counts as empty.
 pub(super) fn of(storage: &dyn Storage, registry: &Registry) -> Result<DiskUsage> {
     let topics = registry.topics();
     let owners: BTreeMap<String, &str> = topics
@@ -71,7 +74,7 @@ pub(super) fn of(storage: &dyn Storage, registry: &Registry) -> Result<DiskUsage
 }
 
 fn folder_bytes(storage: &dyn Storage, folder: &Path) -> Result<u64> {
-    // A topic may be deleted meanwhile.
+    // The topic may be deleted meanwhile.
     if storage.metadata(folder)?.is_none() {
         return Ok(0);
     }

@@ -1,7 +1,7 @@
 //! The thread that writes full batches to their segments, so that appending threads do not have to.
 //!
-//! It starts with the first batch. When the queue is full, or the thread cannot be started, the appending thread
-//! writes the batch itself. That is the back-pressure.
+//! It starts with the first batch. When the queue is full, or the thread cannot be started, the appending
+//! thread writes the batch itself. That is the back-pressure.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;

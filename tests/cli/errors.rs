@@ -43,7 +43,7 @@ fn names_that_are_wrong_are_named() {
         (&["topic", "describe", "nobody"], "\"nobody\""),
         (&["topic", "delete", "nobody"], "\"nobody\""),
         (&["topic", "alter", "nobody", "-p", "2"], "\"nobody\""),
-        (&["topic", "alter", "orders", "-p", "1"], "cannot be taken away"),
+        (&["topic", "alter", "orders", "-p", "1"], "cannot be removed"),
         (&["topic", "alter", "orders", "-c", "segment.bytes=7"], "segment.bytes"),
         (&["topic", "alter", "orders", "-c", "colour=red"], "colour"),
         (&["consume", "nobody"], "\"nobody\""),

@@ -9,7 +9,7 @@ fn created(catalogue: &mut Catalogue, name: &str, partitions: u32) -> TopicImage
 }
 
 #[test]
-fn partition_numbers_are_never_given_again() {
+fn partition_numbers_are_never_reused() {
     let mut catalogue = Catalogue::default();
     let first = created(&mut catalogue, "a", 3);
     assert_eq!(first.numbers().collect::<Vec<_>>(), [0, 1, 2].map(PartitionNumber));
@@ -29,7 +29,7 @@ fn an_altered_topic_keeps_its_partitions_and_gets_new_numbers() {
     let altered = catalogue.apply(&change).unwrap();
     assert_eq!(altered.numbers().collect::<Vec<_>>(), [0, 1, 3, 4].map(PartitionNumber));
     assert_eq!(altered.config.partitions, 4);
-    // Once only: its numbers are given.
+    // A second time fails: the numbers are in use.
     assert_eq!(catalogue.apply(&change), Err(CorruptReason::Field));
     for total in [0, 3, 4, 100_001] {
         let refused = catalogue.decide_add_partitions("a", total);
@@ -66,7 +66,7 @@ fn names_that_would_share_a_folder_are_refused() {
 }
 
 #[test]
-fn a_catalogue_survives_encoding_and_claims_are_bounded() {
+fn a_catalogue_survives_encoding_and_truncation_is_damage() {
     let mut catalogue = Catalogue::default();
     created(&mut catalogue, "a", 3);
     created(&mut catalogue, "b", 1);
@@ -115,7 +115,7 @@ fn a_creation_that_does_not_fit_is_damage() {
     let half = |first| Numbers { first, count: 1 };
     let split = TopicImage { name: "b".into(), ranges: vec![half(2), half(3)], ..topic.clone() };
     assert_eq!(catalogue.apply(&CatalogueChange::Create(split)), Err(CorruptReason::Count));
-    // Its folder would be that of `a`.
+    // It would share the folder of `a`.
     let next = vec![Numbers { first: 2, count: 2 }];
     let namesake = TopicImage { name: "A".into(), ranges: next, ..topic };
     assert_eq!(catalogue.apply(&CatalogueChange::Create(namesake)), Err(CorruptReason::Field));
@@ -126,7 +126,7 @@ fn a_creation_that_does_not_fit_is_damage() {
 }
 
 #[test]
-fn a_catalogue_that_cannot_be_is_damage() {
+fn an_impossible_catalogue_is_damage() {
     let mut sound = Catalogue::default();
     created(&mut sound, "a", 2);
     created(&mut sound, "b", 1);
@@ -147,7 +147,7 @@ fn a_catalogue_that_cannot_be_is_damage() {
     };
     type Change<'a> = &'a dyn Fn(&mut Catalogue);
     let changes: [(Change<'_>, CorruptReason); 6] = [
-        // A number that was not given yet, one that two partitions have, one beyond all.
+        // A number that is not in use yet, one that two partitions have, and one beyond the range.
         (&|catalogue| catalogue.next_number = 2, CorruptReason::Field),
         (&|c| topic(c, &|topic| topic.ranges[0].first = 1), CorruptReason::Field),
         (&|c| topic(c, &|topic| topic.ranges[0].first = u32::MAX), CorruptReason::Field),
@@ -167,7 +167,7 @@ fn a_catalogue_that_cannot_be_is_damage() {
 }
 
 #[test]
-fn a_change_of_a_newer_version_is_told_from_damage() {
+fn a_newer_change_is_distinguished_from_damage() {
     let newer = CatalogueChange::decode(&[5, 1, 2]);
     assert_eq!(newer, Err(Unreadable::unsupported("catalogue change kind", 5_u32, 4_u32)));
     assert_eq!(CatalogueChange::decode(&[0]), Err(CorruptReason::Field.into()));
@@ -184,7 +184,7 @@ fn a_change_of_a_newer_version_is_told_from_damage() {
     assert!(renamed(b"segment.bytes").is_ok());
     let what = "topic setting \"segment.bytex\", number";
     assert_eq!(renamed(b"segment.bytex"), Err(Unreadable::unsupported(what, 1_u32, 6_u32)));
-    // A value that no version takes.
+    // A value that no version accepts.
     let at = bytes.windows(10).position(|text| text == b"CreateTime").unwrap();
     let mut damaged = bytes;
     damaged[at] = b'X';
@@ -192,7 +192,7 @@ fn a_change_of_a_newer_version_is_told_from_damage() {
 }
 
 #[test]
-fn a_change_that_journal_space_is_not_set_aside_for_is_refused() {
+fn a_change_larger_than_its_reserved_journal_space_is_refused() {
     let mut catalogue = Catalogue::default();
     let topic = created(&mut catalogue, "a", 1);
     let ranges = |count| vec![Numbers { first: 0, count: 1 }; count];

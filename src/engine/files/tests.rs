@@ -36,7 +36,7 @@ fn reason<T: std::fmt::Debug>(result: Result<T>) -> CorruptReason {
 }
 
 #[test]
-fn a_folder_is_new_until_a_checkpoint_has_its_name() {
+fn a_folder_is_new_until_its_checkpoint_is_renamed() {
     let storage = Memory::new();
     assert_eq!(classify(&storage).unwrap(), FolderState::New);
     for name in [LOCK_FILE, META_FILE, RESERVE_FILE, "checkpoint.a.new"] {
@@ -51,13 +51,13 @@ fn a_folder_is_new_until_a_checkpoint_has_its_name() {
 }
 
 #[test]
-fn a_folder_with_anything_else_is_somebody_elses() {
+fn a_folder_with_unknown_files_is_not_a_database() {
     for name in ["orders-0", "checkpoint.b.new", "offsets.a"] {
         let storage = Memory::new();
         put(&storage, name, b"");
         assert!(matches!(classify(&storage), Err(Error::NotADatabase { .. })), "{name}");
     }
-    // Our names, but not of our kind.
+    // The names of grouplog's files, but folders in place of files and a file in place of a folder.
     for name in [LOCK_FILE, META_FILE, RESERVE_FILE, "checkpoint.a.new"] {
         let storage = Memory::new();
         storage.create_dir(Path::new(name)).unwrap();
@@ -69,14 +69,14 @@ fn a_folder_with_anything_else_is_somebody_elses() {
 }
 
 #[test]
-fn the_newer_of_the_sound_checkpoints_counts() {
+fn the_newest_valid_checkpoint_counts() {
     let storage = Memory::new();
     for generation in 1..4 {
         write_checkpoint(&storage, &image(generation)).unwrap().sync(&storage).unwrap();
         assert_eq!(read_checkpoint(&storage).unwrap().generation, generation);
         assert!(other_checkpoint(&storage, generation).unwrap().is_none());
     }
-    // Generation 3 lies in the second file.
+    // Generation 3 is in the second file.
     put(&storage, image::FILES[1], &image(3).encode().unwrap()[..40]);
     assert_eq!(read_checkpoint(&storage).unwrap().generation, 2);
     let (path, damage) = other_checkpoint(&storage, 2).unwrap().unwrap();
@@ -90,10 +90,10 @@ fn the_newer_of_the_sound_checkpoints_counts() {
 }
 
 #[test]
-fn without_a_sound_checkpoint_it_is_said_what_there_is() {
+fn without_a_valid_checkpoint_the_error_says_what_is_there() {
     let storage = Memory::new();
     assert!(matches!(read_checkpoint(&storage), Err(Error::NotADatabase { .. })));
-    // Something else under its name, unless the folder says that it is ours.
+    // Something else has its name, unless `meta.properties` shows that the folder is grouplog's.
     put(&storage, image::FILES[0], b"no checkpoint at all");
     for meta in [&b""[..], b"# group", b"# somebody's\n"] {
         put(&storage, META_FILE, meta);
@@ -106,7 +106,7 @@ fn without_a_sound_checkpoint_it_is_said_what_there_is() {
 }
 
 #[test]
-fn a_meta_file_is_of_one_folder() {
+fn a_meta_file_names_one_folder() {
     let storage = Memory::new();
     assert!(!is_meta_of(&storage, ID).unwrap());
     write_meta(&storage, TopicId::from_bytes(ID)).unwrap();
@@ -118,9 +118,10 @@ fn a_meta_file_is_of_one_folder() {
     assert!(!is_meta_of(&storage, ID).unwrap());
 }
 
-/// The checkpoint names generation and checksum of the offsets: another sound file in their place is damage.
+/// The checkpoint names generation and checksum of the offset file. Another valid file in its place is
+/// damage.
 #[test]
-fn offsets_are_those_that_the_checkpoint_names() {
+fn only_the_offset_file_that_the_checkpoint_names_is_read() {
     let storage = Memory::new();
     let offsets = OffsetStore::new();
     let (file, unsynced) = write_offsets(&storage, ID, &offsets, None).unwrap();
@@ -143,7 +144,7 @@ fn offsets_are_those_that_the_checkpoint_names() {
 }
 
 #[test]
-fn the_folders_of_a_deleted_topic_go_but_not_what_others_put_there() {
+fn removing_a_deleted_topic_keeps_foreign_folders() {
     let storage = Memory::new();
     let id = TopicId::from_bytes([3; 16]);
     let deletion = Deletion { name: "orders".into(), id, partitions: 3 };
@@ -155,7 +156,7 @@ fn the_folders_of_a_deleted_topic_go_but_not_what_others_put_there() {
     set_aside(&storage, &deletion).unwrap();
     let aside = deleted_folder_name("orders", 0, id);
     assert!(storage.metadata(Path::new("orders-0")).unwrap().is_none());
-    // Once more changes nothing, and power loss may take it back.
+    // A second call changes nothing, and power loss may undo the renames.
     set_aside(&storage, &deletion).unwrap();
     restore_folder(&storage, "orders", 0, id).unwrap();
     restore_folder(&storage, "orders", 1, id).unwrap();
@@ -173,7 +174,7 @@ fn the_folders_of_a_deleted_topic_go_but_not_what_others_put_there() {
 }
 
 #[test]
-fn epochs_are_exported_and_mended() {
+fn epochs_are_exported_and_repaired() {
     let storage = Memory::new();
     let dir = Path::new("orders-0");
     storage.create_dir(dir).unwrap();
@@ -193,7 +194,7 @@ fn epochs_are_exported_and_mended() {
     }
 }
 
-/// What lies behind an image is left from a longer one: it is not read, however much it is.
+/// The bytes behind an image are the rest of a longer one. They are not read, however many they are.
 #[test]
 fn a_long_file_with_a_short_image_is_read() {
     let temp = tempfile::tempdir().unwrap();
@@ -202,7 +203,7 @@ fn a_long_file_with_a_short_image_is_read() {
     let (named, unsynced) = write_offsets(&disk, ID, &OffsetStore::new(), None).unwrap();
     unsynced.sync(&disk).unwrap();
     for name in [image::FILES[0], OFFSET_FILES[usize::from(named.slot)]] {
-        // Sparse: 8 TiB take no space.
+        // The file is sparse: 8 TiB take no space.
         disk.open(Path::new(name), OpenMode::Write).unwrap().set_len(8 << 40).unwrap();
     }
     assert_eq!(read_checkpoint(&disk).unwrap().generation, 2);
@@ -212,9 +213,9 @@ fn a_long_file_with_a_short_image_is_read() {
     assert_eq!(read_offsets(&disk, ID, named).unwrap(), OffsetStore::new());
 }
 
-/// A checkpoint that could not be read is not written, and the one before stays.
+/// The older checkpoint stays.
 #[test]
-fn what_cannot_be_read_is_not_written() {
+fn a_checkpoint_that_could_not_be_read_is_not_written() {
     let storage = Memory::new();
     write_checkpoint(&storage, &image(2)).unwrap().sync(&storage).unwrap();
     let last = CheckpointImage { epoch: i32::MAX, ..image(4) };
