@@ -31,9 +31,9 @@ pub struct RecoveryReport {
     /// Partitions with damaged or missing files. They reject appends, and only their undamaged records can be
     /// read. With [`BrokerConfig::strict`](crate::BrokerConfig::strict), opening fails instead.
     ///
-    /// If the last writer closed the folder, opening checks no partition. The first append to a partition, or
-    /// a read of the damaged place, then returns the damage. [`Health`](crate::Health) reports it after the
-    /// first append.
+    /// If the last writer closed the folder, opening without `strict` checks no partition. The first append
+    /// to a partition, or a read of the damaged place, then returns the damage. [`Health`](crate::Health)
+    /// reports it after the first append.
     pub damaged: Vec<DamagedPartition>,
     /// The time that opening took.
     pub duration: Duration,
