@@ -2,7 +2,9 @@
 
 use std::process::Stdio;
 
-use crate::run::{Cli, numbered};
+use serde_json::Value;
+
+use crate::run::{Cli, Ran, numbered};
 
 #[test]
 fn a_folder_that_is_not_there_is_not_made_by_commands_that_need_one() {
@@ -70,6 +72,33 @@ fn names_that_are_wrong_are_named() {
     let ran = cli.feed(&["produce", "orders", "--partition", "3"], b"line\n");
     assert_eq!(ran.code, Some(1));
     assert!(ran.stderr.contains("orders-3"), "{}", ran.stderr);
+}
+
+#[test]
+fn if_not_exists_accepts_a_topic_and_leaves_it_as_it_is() {
+    let cli = Cli::new();
+    let create = |more: &[&str]| {
+        cli.run(&[&["topic", "create", "orders", "--if-not-exists"], more].concat())
+    };
+    let text = |ran: Ran| {
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+        String::from_utf8(ran.stdout).unwrap()
+    };
+    assert_eq!(text(create(&["-p", "2"])), "created topic orders with 2 partitions\n");
+    let before = cli.ok_text(&["topic", "describe", "orders"]);
+    let exists = "topic orders exists already, with 2 partitions; nothing was changed\n";
+    assert_eq!(text(create(&["-p", "5", "-c", "segment.bytes=65536"])), exists);
+    let json: Value = serde_json::from_str(&text(create(&["--json"]))).unwrap();
+    assert_eq!((&json["exists"], &json["partitions"]), (&"orders".into(), &2.into()));
+    assert!(json.get("created").is_none(), "{json}");
+    assert_eq!(cli.ok_text(&["topic", "describe", "orders"]), before);
+    // Other errors stay errors.
+    let ran = create(&["-c", "colour=red"]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("colour"), "{}", ran.stderr);
+    let error = cli.fails(&["topic", "create", "Orders", "--if-not-exists"]);
+    assert!(error.contains("\"Orders\""), "{error}");
+    let error = cli.fails(&["topic", "create", "orders"]);
+    assert!(error.contains("exists already") && error.contains("--if-not-exists"), "{error}");
 }
 
 #[test]

@@ -102,6 +102,9 @@ pub(crate) enum Topic {
         /// A setting under Kafka's name, for example segment.bytes=1048576; may be repeated
         #[arg(short, long, value_name = "KEY=VALUE", value_parser = key_value)]
         config: Vec<(String, String)>,
+        /// Succeed if the topic exists already. Its settings and partitions stay as they are
+        #[arg(long)]
+        if_not_exists: bool,
     },
     /// List the topics
     List,

@@ -49,6 +49,7 @@ fn what_to_do(error: &Error) -> &'static str {
         Error::UnknownTopic { .. } => {
             "; `grouplog topic list` shows the topics, `grouplog topic create` creates one"
         }
+        Error::TopicExists { .. } => "; with --if-not-exists that is no error",
         Error::UnknownGroup { .. } => "; `grouplog group list` shows the groups",
         Error::UnknownPartition { .. } => "; partitions are numbered from 0",
         Error::NotADatabase { .. } => "; name the folder with --data or GROUPLOG_DATA",

@@ -6,11 +6,13 @@ use serde_json::{Value, json};
 use crate::args::Topic;
 use crate::failure::Failure;
 use crate::folder::{open_read_only, with_new_writer, with_writer};
-use crate::output::{Output, Table, or_dash};
+use crate::output::{Output, Table, count, or_dash};
 
 pub(crate) fn run(data: &Path, command: &Topic, out: &mut Output) -> Result<(), Failure> {
     match command {
-        Topic::Create { name, partitions, config } => create(data, name, *partitions, config, out),
+        Topic::Create { name, partitions, config, if_not_exists } => {
+            create(data, name, config_of(*partitions, config)?, *if_not_exists, out)
+        }
         Topic::List => list(data, out),
         Topic::Describe { name } => describe(data, name, out),
         Topic::Alter { name, config, partitions } => alter(data, name, config, *partitions, out),
@@ -18,29 +20,43 @@ pub(crate) fn run(data: &Path, command: &Topic, out: &mut Output) -> Result<(), 
     }
 }
 
-fn create(
-    data: &Path,
-    name: &str,
-    partitions: u32,
-    entries: &[(String, String)],
-    out: &mut Output,
-) -> Result<(), Failure> {
-    // Read before the folder is made: a wrong key leaves nothing behind.
+/// The settings of a new topic. Called before the folder is created, so a wrong key leaves nothing behind.
+fn config_of(partitions: u32, entries: &[(String, String)]) -> Result<TopicConfig, Failure> {
     let mut config = TopicConfig::new().partitions(partitions);
     for (key, value) in entries {
         config = config.set(key, value)?;
     }
-    let topic = with_new_writer(data, |broker| {
-        broker.create_topic(name, config)?;
-        Ok(broker.describe_topic(name)?)
+    Ok(config)
+}
+
+fn create(
+    data: &Path,
+    name: &str,
+    config: TopicConfig,
+    if_not_exists: bool,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let (created, topic) = with_new_writer(data, |broker| {
+        let created = if if_not_exists {
+            broker.ensure_topic(name, config)?
+        } else {
+            broker.create_topic(name, config)?;
+            true
+        };
+        Ok((created, broker.describe_topic(name)?))
     })?;
-    let count = topic.partitions.len();
+    let partitions = topic.partitions.len();
     if out.json {
+        let what = if created { "created" } else { "exists" };
         return out
-            .object(&json!({ "created": name, "id": topic.id.to_string(), "partitions": count }));
+            .object(&json!({ what: name, "id": topic.id.to_string(), "partitions": partitions }));
     }
-    let unit = if count == 1 { "partition" } else { "partitions" };
-    out.text(&format!("created topic {name} with {count} {unit}\n"))
+    let partitions = count(partitions as u64, "partition", "partitions");
+    out.text(&if created {
+        format!("created topic {name} with {partitions}\n")
+    } else {
+        format!("topic {name} exists already, with {partitions}; nothing was changed\n")
+    })
 }
 
 fn alter(
