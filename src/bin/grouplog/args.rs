@@ -43,7 +43,7 @@ pub(crate) enum Command {
     /// Append the lines of stdin or of a file as records
     ///
     /// Each line becomes one record, without its line feed. A line may be empty and need not be UTF-8. Lines
-    /// are appended as they arrive. At the end stderr tells how many records were appended.
+    /// are appended as they arrive. At the end stderr shows how many records were appended.
     Produce(Produce),
     /// Print records, one per line
     ///
@@ -213,10 +213,10 @@ pub(crate) enum Group {
     List,
     /// Show the committed offsets of a group and how far it lags behind
     ///
-    /// Lists every partition of the topics in which the group has committed an offset. The column `lag` counts
-    /// the offsets that are still to be read; without a committed offset (-) it counts from the start of the
-    /// log. The column `seconds` tells how long the oldest of these records has waited. The members of a group
-    /// are known only to the application in which they run.
+    /// Lists every partition of the topics in which the group has committed an offset. The column `lag`
+    /// counts the offsets that are still to be read; without a committed offset (-) it counts from the start
+    /// of the log. The column `seconds` shows how long the oldest of these records has waited. The members of
+    /// a group are known only to the application in which they run.
     Describe {
         /// The group
         name: String,

@@ -1,4 +1,4 @@
-//! Below which offset records are deleted, as it is written on the command line.
+//! The value of `--before`: the offset below which records are deleted.
 
 use std::str::FromStr;
 
@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_an_offset_or_the_end() {
+    fn before_is_an_offset_or_latest() {
         assert_eq!("0".parse(), Ok(Before::Offset(0)));
         assert_eq!("latest".parse(), Ok(Before::Latest));
         for bad in ["", "-1", "earliest", "1.5"] {

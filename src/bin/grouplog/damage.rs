@@ -1,4 +1,4 @@
-//! Going on beside damage, or behind it.
+//! Reading on when records are damaged: the other partitions, or past the damage.
 
 use std::collections::BTreeSet;
 
@@ -6,12 +6,12 @@ use grouplog::{Consumer, Error, TopicPartition};
 
 use crate::failure::{Failure, say};
 
-/// What happens to partitions in which something is damaged.
+/// Decides what happens to partitions with damage.
 #[derive(Debug)]
 pub(crate) struct Damage {
-    /// `--skip-damaged`: go on behind what is damaged.
+    /// `--skip-damaged`: continue after each damaged range.
     skip: bool,
-    /// The partitions that are not read any further.
+    /// The partitions that are no longer read.
     stopped: BTreeSet<TopicPartition>,
 }
 
@@ -20,18 +20,19 @@ impl Damage {
         Self { skip, stopped: BTreeSet::new() }
     }
 
-    /// Whether damage ended the reading of this partition.
+    /// Returns whether damage stopped this partition.
     pub(crate) fn has_stopped(&self, partition: &TopicPartition) -> bool {
         self.stopped.contains(partition)
     }
 
-    /// Whether damage ended the reading of any partition.
+    /// Returns whether damage stopped any partition.
     pub(crate) fn has_stopped_any(&self) -> bool {
         !self.stopped.is_empty()
     }
 
-    /// Moves the consumer behind the damage if that was asked for, else stops the partition; says so on
-    /// stderr. An error that is not damage of one partition is returned.
+    /// Seeks past the damage with `--skip-damaged`, else stops the partition. Reports it on stderr.
+    ///
+    /// Returns an error that is not damage of one partition.
     pub(crate) fn pass(&mut self, consumer: &mut Consumer, error: Error) -> Result<(), Failure> {
         if self.skip
             && let Some(partition) = partition(&error, consumer)
@@ -43,8 +44,9 @@ impl Damage {
         self.stop(consumer, error)
     }
 
-    /// Stops the partition that is damaged, so that the others go on; says so on stderr. An error that is not
-    /// damage of one partition is returned.
+    /// Stops the damaged partition, so that the others continue. Reports it on stderr.
+    ///
+    /// Returns an error that is not damage of one partition.
     pub(crate) fn stop(&mut self, consumer: &mut Consumer, error: Error) -> Result<(), Failure> {
         let Some(partition) = partition(&error, consumer) else { return Err(error.into()) };
         consumer.pause(&partition)?;
@@ -53,14 +55,14 @@ impl Damage {
         Ok(())
     }
 
-    /// A failure that was reported already, if a partition was stopped.
+    /// Returns [`Failure::Reported`] if damage stopped a partition.
     pub(crate) fn into_result(self) -> Result<(), Failure> {
         if self.stopped.is_empty() { Ok(()) } else { Err(Failure::Reported) }
     }
 }
 
-/// Seeks behind the damaged range; the offsets that are passed over. `None` where the range is not known,
-/// or lies elsewhere.
+/// Seeks past the damaged range, and returns the offsets that were skipped. Returns `None` if the range is
+/// unknown, or if it does not end between the position and the log end.
 fn skip(
     error: &Error,
     consumer: &mut Consumer,
@@ -81,7 +83,7 @@ fn skip(
     Ok(Some((position, last)))
 }
 
-/// The partition of this consumer in which something is damaged or missing.
+/// Returns the partition of this consumer in which something is damaged or missing.
 fn partition(error: &Error, consumer: &Consumer) -> Option<TopicPartition> {
     let path = match error {
         Error::Corrupt(corruption) => {

@@ -46,7 +46,7 @@ pub(crate) fn run(data: &Path, command: &Dump, out: &mut Output) -> Result<(), F
                     }
                 }
                 Err(Stop::Failed(failure)) => return Err(failure),
-                // Where the next batch would begin is not known.
+                // The start of the next batch is unknown.
                 Err(Stop::Damaged(position, what)) => {
                     damage.add(&path, position, &what);
                     break;
@@ -58,9 +58,9 @@ pub(crate) fn run(data: &Path, command: &Dump, out: &mut Output) -> Result<(), F
     damage.into_result()
 }
 
-/// Refuses files that hold no batches, before their bytes are called damaged batches.
+/// Refuses files that hold no batches. Otherwise `dump` would report their bytes as damaged batches.
 fn check_kind(path: &Path) -> Result<(), Failure> {
-    // Text of Kafka's, a lock, and space that is kept aside.
+    // Kafka's text files, lock files, and reserved space.
     const OTHERS: [&str; 8] = [
         "recovery-point-offset-checkpoint",
         "log-start-offset-checkpoint",
@@ -81,7 +81,7 @@ fn check_kind(path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The damage that was found: the first in full, the others counted.
+/// The damage found so far: the first place in full, and the number of others.
 #[derive(Debug, Default)]
 struct Damage {
     first: Option<String>,
@@ -110,7 +110,7 @@ impl Damage {
     }
 }
 
-/// The file, or the segment files of the partition in the order of their offsets.
+/// Returns the file, or the segment files of the partition ordered by offset.
 fn files(data: &Path, what: &Path) -> Result<Vec<PathBuf>, Failure> {
     let Some(folder) = entries::find(data, what) else {
         return Err(Failure::Other(format!(
@@ -123,7 +123,7 @@ fn files(data: &Path, what: &Path) -> Result<Vec<PathBuf>, Failure> {
         return Ok(vec![folder]);
     }
     let mut files = list(&folder).map_err(|error| input::cannot_read(&folder, &error))?;
-    // Their names are offsets of equal length.
+    // Their names are offsets, all of the same length.
     files.sort();
     if files.is_empty() {
         return Err(Failure::Other(format!("{} holds no .log file", folder.display())));
@@ -148,12 +148,12 @@ struct Segment {
     reader: Box<dyn Read>,
     position: u64,
     len: u64,
-    /// The smallest offset that the next batch may begin at.
+    /// The smallest offset at which the next batch may begin.
     next_offset: i64,
     buffer: Vec<u8>,
 }
 
-/// Why there is no next batch.
+/// The reason why there is no next batch.
 enum Stop {
     Damaged(u64, String),
     Failed(Failure),
@@ -166,7 +166,7 @@ impl Segment {
         Ok(Self { path, reader, position: 0, len, next_offset: 0, buffer: Vec::new() })
     }
 
-    /// The next batch, and where it begins. Only the header has been checked.
+    /// Returns the next batch and its position. Only its header has been checked.
     fn next(&mut self) -> Result<Option<(u64, Batch<'_>)>, Stop> {
         let position = self.position;
         let left = self.len.saturating_sub(position);
@@ -185,7 +185,7 @@ impl Segment {
         self.fill(0, HEADER_BYTES)?;
         let header = BatchHeader::parse(&self.buffer).map_err(|e| damaged(reason(&e)))?;
         let total = header.total_bytes();
-        // Nothing is allocated for a length that the file does not have.
+        // A wrong length must not make the buffer larger than the file.
         if total as u64 > left {
             return Err(cut(total));
         }
@@ -200,7 +200,7 @@ impl Segment {
         Ok(Some((position, batch)))
     }
 
-    /// Reads the bytes `from` to `to` of the batch.
+    /// Reads the bytes `from..to` of the batch.
     fn fill(&mut self, from: usize, to: usize) -> Result<(), Stop> {
         self.buffer.resize(to, 0);
         let space = self.buffer.get_mut(from..).unwrap_or_default();
@@ -217,7 +217,7 @@ fn reason(error: &DecodeError) -> String {
     }
 }
 
-/// Prints a batch; the inner error is damage, after which the next one is looked at.
+/// Prints a batch. The inner error is damage; `dump` then continues with the next batch.
 fn print_batch(
     path: &Path,
     position: u64,
@@ -284,7 +284,7 @@ fn flags(header: &BatchHeader) -> Vec<&'static str> {
     .collect()
 }
 
-/// Prints the records of a batch; the inner error is damage, after which the next one is looked at.
+/// Prints the records of a batch. The inner error is damage; `dump` then continues with the next batch.
 fn print_records(
     batch: &Batch<'_>,
     from: i64,

@@ -1,4 +1,4 @@
-//! Files of the folder that are no segments: journal, checkpoints, offsets, indexes, sums, texts.
+//! Files of the folder other than segments: journal, checkpoints, offsets, indexes, checksums, texts.
 
 use std::path::{Path, PathBuf};
 
@@ -8,14 +8,14 @@ use serde_json::{Map, Value};
 use crate::failure::Failure;
 use crate::output::Output;
 
-/// What `what` names: as it is, or in the folder.
+/// Returns the path that `what` names: as given, or within the folder.
 pub(crate) fn find(data: &Path, what: &Path) -> Option<PathBuf> {
-    // Not only regular files: the engine says what is wrong with others.
+    // Not only regular files: the engine reports what is wrong with others.
     let is_there = |path: &PathBuf| path.symlink_metadata().is_ok();
     [what.to_owned(), data.join(what)].into_iter().find(is_there)
 }
 
-/// Whether the engine reads this kind of file entry by entry.
+/// Returns whether the engine reads this kind of file entry by entry.
 pub(crate) fn is_known(path: &Path) -> bool {
     const NAMES: [&str; 7] = [
         "checkpoint.a",
@@ -33,7 +33,7 @@ pub(crate) fn is_known(path: &Path) -> bool {
     is_one_of(&NAMES, path.file_name()) || is_one_of(&EXTENSIONS, path.extension())
 }
 
-/// Prints every entry; damage is an error after those that are whole.
+/// Prints every intact entry, and then returns damage as an error.
 pub(crate) fn print(path: &Path, out: &mut Output) -> Result<(), Failure> {
     let mut printed = Ok(());
     Entry::visit(path, |entry| {

@@ -1,6 +1,6 @@
-//! The escapes that text on the command line may hold: `\n`, `\t`, `\r`, `\0` and `\\`.
+//! Escapes in text on the command line: `\n`, `\t`, `\r`, `\0` and `\\`.
 
-/// The text with its escapes replaced by what they stand for.
+/// Replaces the escapes in a text.
 pub(crate) fn unescape(text: &str) -> Result<String, String> {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();
@@ -10,7 +10,7 @@ pub(crate) fn unescape(text: &str) -> Result<String, String> {
     Ok(out)
 }
 
-/// The character that a backslash and this letter stand for.
+/// Returns the character for a backslash and this letter.
 pub(crate) fn escape(letter: Option<char>) -> Result<char, String> {
     match letter {
         Some('n') => Ok('\n'),

@@ -3,23 +3,23 @@ use std::io::{self, Write as _};
 
 use grouplog::Error;
 
-/// Why a command ended early.
+/// The reason why a command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The engine refused.
+    /// The engine returned an error.
     Engine(Error),
-    /// A write to stdout failed. A broken pipe is no error: its reader has seen enough.
+    /// A write to stdout failed. A broken pipe is no failure: its reader has seen enough.
     Output(io::Error),
-    /// Anything else, in full.
+    /// Anything else, as a full message.
     Other(String),
-    /// What stderr has said already.
+    /// A failure that stderr has already reported.
     Reported,
 }
 
-/// Says something on stderr, as one line: names of files and topics may hold line breaks.
+/// Writes one line to stderr. Control characters become spaces, since names may contain line breaks.
 pub(crate) fn say(text: &str) {
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    // Where even stderr is gone, the exit code is all that is left.
+    // If stderr is gone, too, the exit code still tells of the failure.
     let _nobody_listens = writeln!(io::stderr(), "grouplog: {line}");
 }
 
@@ -43,7 +43,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// What a user of the command line can do, where the engine's own message does not say so.
+/// Returns advice for users of the command line that the engine's own message does not give.
 fn what_to_do(error: &Error) -> &'static str {
     match error {
         Error::UnknownTopic { .. } => {

@@ -1,4 +1,4 @@
-//! Opening the folder that `--data` names, for reading or as its one writer.
+//! Opens the folder that `--data` names, for reading or as its only writer.
 
 use std::path::Path;
 
@@ -6,13 +6,13 @@ use grouplog::{Broker, BrokerConfig, ReadOnlyBroker};
 
 use crate::failure::Failure;
 
-/// Opens the folder for reading, which works beside its writer.
+/// Opens the folder for reading. This also works while another process writes it.
 pub(crate) fn open_read_only(data: &Path) -> Result<ReadOnlyBroker, Failure> {
     check_folder(data)?;
     Ok(Broker::open_read_only(data)?)
 }
 
-/// Runs `work` as the one writer of a folder that must be there, and closes it whatever comes of it.
+/// Runs `work` as the only writer of an existing folder. Closes the folder even if `work` fails.
 pub(crate) fn with_writer<T>(
     data: &Path,
     work: impl FnOnce(&Broker) -> Result<T, Failure>,
@@ -21,8 +21,8 @@ pub(crate) fn with_writer<T>(
     work_and_close(Broker::open_with(data, BrokerConfig::new().create(false))?, work)
 }
 
-/// As [`with_writer`], but creates the folder if it does not exist. It does not create the folders above it:
-/// a mistyped path leaves nothing behind.
+/// Like [`with_writer`], but creates the folder if it does not exist. It does not create the folders above
+/// it, so a mistyped path leaves nothing behind.
 pub(crate) fn with_new_writer<T>(
     data: &Path,
     work: impl FnOnce(&Broker) -> Result<T, Failure>,

@@ -1,4 +1,4 @@
-//! Going on at the end of the log, which another process moves.
+//! Reads without a group, and follows a log to which another process appends.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::read::{Look, Printer, drain_to_end, partitions, positions, seek_all};
 use crate::stdout;
 use crate::turn::{Begin, Turn};
 
-/// Reads without a group, beside the writer; to the present end, or on and on.
+/// Reads without a group, beside the writer: to the current end, or without end with `--follow`.
 pub(crate) fn read(
     mut broker: ReadOnlyBroker,
     command: &Consume,
@@ -22,7 +22,7 @@ pub(crate) fn read(
 ) -> Result<(), Failure> {
     let mut damage = Damage::new(command.skip_damaged);
     let mut known: BTreeMap<TopicPartition, Position> = BTreeMap::new();
-    // Partitions that come later are read from their beginning.
+    // Partitions that are added later are read from their beginning.
     let (mut look, mut from) = (Look::First, command.from);
     loop {
         let mut consumer = broker.consumer()?;
@@ -41,7 +41,7 @@ pub(crate) fn read(
         seek_all(&mut consumer, &fresh, from, &mut damage)?;
         let mut deleted = false;
         drain_to_end(&mut consumer, printer, |consumer, error| {
-            // The files of a deleted topic are gone, too.
+            // If the topic was deleted, its files are gone, and that is no damage.
             deleted = command.follow && was_deleted(&mut broker, &positions(consumer)?)?;
             if !deleted {
                 damage.pass(consumer, error)?;
@@ -57,7 +57,7 @@ pub(crate) fn read(
         known.extend(positions(&mut consumer)?);
         (look, from) = (Look::Later, From::Earliest);
         if deleted {
-            // The broker has looked again already.
+            // `was_deleted` has refreshed the broker already.
             continue;
         }
         wait()?;
@@ -67,7 +67,7 @@ pub(crate) fn read(
     }
 }
 
-/// Looks at the folder again. Returns whether one of the topics was deleted.
+/// Refreshes the broker. Returns whether one of the topics was deleted.
 fn was_deleted(
     broker: &mut ReadOnlyBroker,
     reached: &[(TopicPartition, Position)],
@@ -84,19 +84,19 @@ fn was_deleted(
     }))
 }
 
-/// Reads on as a group. The folder is taken only while there is something to read, so that others can
-/// append to it in between.
+/// Follows as a group. Opens the folder for writing only while there is something to read, so that other
+/// processes can append in between.
 pub(crate) fn as_group(mut turn: Turn<'_, '_>) -> Result<(), Failure> {
     let mut broker = open_read_only(turn.data)?;
     turn.begin = Begin::At(begin(&broker, turn.command, &mut turn.damage)?);
-    // Whether there was more at the last look. At first there is: a group that is new begins here, even if
-    // there is nothing to read yet.
+    // Whether there is something to do as the group. True at first: a new group commits where it begins, even
+    // if there is nothing to read yet.
     let mut more = true;
     loop {
         if more {
             match turn.take() {
                 Ok(()) => more = false,
-                // Another process has the folder; it is waited for.
+                // Another process writes the folder. Try again after the next tick.
                 Err(Failure::Engine(Error::Locked { .. })) => {}
                 Err(failure) => return Err(failure),
             }
@@ -113,7 +113,7 @@ pub(crate) fn as_group(mut turn: Turn<'_, '_>) -> Result<(), Failure> {
     }
 }
 
-/// Where `--from` points to now.
+/// Returns the positions to which `--from` points now.
 fn begin(
     broker: &ReadOnlyBroker,
     command: &Consume,
@@ -150,8 +150,8 @@ fn has_more(broker: &ReadOnlyBroker, turn: &Turn<'_, '_>) -> Result<bool, Failur
     Ok(false)
 }
 
-/// Looks at the folder again; whether anything has come. A writer that is too fast now is looked at with the
-/// next tick.
+/// Refreshes the broker. Returns whether there is anything new. If the writer is too fast for that now, the
+/// next tick tries again.
 fn refresh(broker: &mut ReadOnlyBroker) -> Result<bool, Failure> {
     match broker.refresh() {
         Err(error) if error.is_retryable() => Ok(false),
@@ -159,8 +159,8 @@ fn refresh(broker: &mut ReadOnlyBroker) -> Result<bool, Failure> {
     }
 }
 
-/// Waits from look to look. There is no event to wait on: the writer is another process. It is over when
-/// nobody reads the output any more.
+/// Waits for the next tick. There is no event to wait for, since the writer is another process. Fails as soon
+/// as the reader of stdout goes away.
 fn wait() -> Result<(), Failure> {
     stdout::wait(TICK).map_err(Failure::Output)
 }

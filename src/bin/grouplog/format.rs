@@ -8,14 +8,14 @@ use crate::escape::escape;
 use crate::failure::Failure;
 use crate::output::{Output, json_bytes};
 
-/// How a record is printed.
+/// The format in which records are printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Format {
     /// The value and a line feed.
     Value,
-    /// One object a line.
+    /// One JSON object per line.
     Json,
-    /// Pieces one after the other.
+    /// The pieces of a template, in order.
     Template(Vec<Piece>),
 }
 
@@ -107,7 +107,7 @@ impl Piece {
     }
 }
 
-/// The piece that `%` and this letter stand for; `None` for `%%`.
+/// Returns the piece for `%` and this letter, or `None` for `%%`.
 fn piece(letter: Option<char>) -> Result<Option<Piece>, String> {
     Ok(Some(match letter {
         Some('t') => Piece::Topic,
@@ -137,7 +137,7 @@ fn json_record(record: &ConsumerRecord<'_>) -> Value {
     })
 }
 
-/// An array, since names of headers may repeat and their order counts.
+/// Returns headers as an array, since their names may repeat and their order matters.
 pub(crate) fn json_headers<'a>(headers: impl Iterator<Item = RecordHeader<'a>>) -> Value {
     let header = |header: RecordHeader<'_>| json!({ "name": json_bytes(Some(header.name_bytes())), "value": json_bytes(header.value()) });
     headers.map(header).collect()
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn templates_are_pieces_and_end_with_a_line_feed_unless_they_bring_an_end() {
+    fn templates_are_parsed_into_pieces_and_end_with_a_line_feed() {
         let text = |text: &str| Piece::Text(text.to_owned());
         let parsed: Format = r"%t-%p\t100%%\\n %v".parse().unwrap();
         let pieces = vec![
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_letters_and_loose_ends_are_refused() {
+    fn unknown_letters_and_incomplete_escapes_are_refused() {
         for bad in ["%x", "%", r"\q", r"\"] {
             assert!(bad.parse::<Format>().is_err(), "{bad}");
         }

@@ -1,4 +1,4 @@
-//! Where reading begins, as it is written on the command line.
+//! The value of `--from`: where reading begins.
 
 use std::str::FromStr;
 
@@ -6,14 +6,14 @@ use grouplog::Timestamp;
 
 use crate::time::timestamp;
 
-/// Where a partition is read from.
+/// The place at which reading a partition begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum From {
     Earliest,
     Latest,
-    /// An offset, or the nearest one that the log holds.
+    /// An offset, or the nearest offset in the log.
     Offset(i64),
-    /// The first record that is not older.
+    /// The first record with this timestamp or a later one.
     Time(Timestamp),
 }
 

@@ -3,8 +3,8 @@ use std::path::Path;
 
 use crate::failure::Failure;
 
-/// Opens a file that is not part of a grouplog folder, or is looked at as if it were not; and its
-/// length, as far as the system knows it.
+/// Opens a file that is not part of a grouplog folder, or is read as if it were not. Returns it with the
+/// length that the system reports.
 #[expect(clippy::disallowed_types, reason = "files of the user's own, which no storage holds")]
 pub(crate) fn open(path: &Path) -> Result<(impl Read + use<>, u64), Failure> {
     let open = || {
@@ -18,7 +18,7 @@ pub(crate) fn open(path: &Path) -> Result<(impl Read + use<>, u64), Failure> {
     open().map_err(|error| cannot_read(path, &error))
 }
 
-/// The failure to read a file.
+/// Returns the failure for a file that cannot be read.
 pub(crate) fn cannot_read(path: &Path, error: &io::Error) -> Failure {
     Failure::Other(format!("cannot read {}: {error}", path.display()))
 }

@@ -1,4 +1,4 @@
-//! Files of Kafka's that stand beside its segments and that grouplog does not write: aborted transactions
+//! Prints files that Kafka keeps beside its segments and that grouplog does not write: aborted transactions
 //! (`.txnindex`) and the state of producers (`.snapshot`). Numbers are big-endian.
 
 use std::io::{self, BufReader, Read};
@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::input;
 use crate::output::Output;
 
-/// What the name of a file says that it holds.
+/// The content of a file, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     AbortedTransactions,
@@ -25,7 +25,7 @@ pub(crate) fn kind(path: &Path) -> Option<Kind> {
     }
 }
 
-/// Prints every entry; damage is an error after those that are whole.
+/// Prints every intact entry, and then returns damage as an error.
 pub(crate) fn print(path: &Path, kind: Kind, out: &mut Output) -> Result<(), Failure> {
     let (file, len) = input::open(path)?;
     let mut file = File { path, reader: BufReader::new(file), position: 0, len };
@@ -35,7 +35,7 @@ pub(crate) fn print(path: &Path, kind: Kind, out: &mut Output) -> Result<(), Fai
     }
 }
 
-/// Entries of 34 bytes without a header: i16 version 0, and four i64.
+/// Prints a `.txnindex`: entries of 34 bytes without a header, each an i16 version 0 and four i64.
 fn aborted_transactions(file: &mut File<'_, impl Read>, out: &mut Output) -> Result<(), Failure> {
     let names = ["producer_id", "first_offset", "last_offset", "last_stable_offset"];
     while file.position < file.len {
@@ -44,7 +44,7 @@ fn aborted_transactions(file: &mut File<'_, impl Read>, out: &mut Output) -> Res
         let mut entry = Numbers(&entry);
         let version = entry.next(2);
         if version != 0 {
-            return Err(file.damaged(position, &format!("version {version} is not known")));
+            return Err(file.damaged(position, &format!("version {version} is unknown")));
         }
         let fields = names.map(|name| (name, entry.next(8)));
         print_entry("aborted", position, &fields, out)?;
@@ -52,13 +52,14 @@ fn aborted_transactions(file: &mut File<'_, impl Read>, out: &mut Output) -> Res
     Ok(())
 }
 
-/// i16 version 1, u32 CRC-32C of all that follows, i32 count, and so many entries of 46 bytes.
+/// Prints a `.snapshot`: i16 version 1, u32 CRC-32C of all that follows, i32 count, and that many entries of
+/// 46 bytes.
 fn producer_state(file: &mut File<'_, impl Read>, out: &mut Output) -> Result<(), Failure> {
     let header: [u8; 10] = file.read("the header")?;
     let mut numbers = Numbers(&header);
     let (version, crc, count) = (numbers.next(2), numbers.next(4) as u32, numbers.next(4));
     if version != 1 {
-        return Err(file.damaged(0, &format!("version {version} is not known")));
+        return Err(file.damaged(0, &format!("version {version} is unknown")));
     }
     print_entry("header", 0, &[("version", version), ("count", count)], out)?;
     let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
@@ -82,7 +83,7 @@ fn producer_state(file: &mut File<'_, impl Read>, out: &mut Output) -> Result<()
         print_entry("producer", position, &fields, out)?;
     }
     if file.position < file.len {
-        return Err(file.damaged(file.position, "more follows than the count says"));
+        return Err(file.damaged(file.position, "there are more bytes than the count says"));
     }
     if digest.finalize() as u32 != crc {
         return Err(file.damaged(2, "checksum mismatch"));
@@ -115,7 +116,7 @@ impl<R: Read> File<'_, R> {
     }
 }
 
-/// Signed numbers, one after the other.
+/// Reads signed numbers from bytes.
 struct Numbers<'a>(&'a [u8]);
 
 impl Numbers<'_> {

@@ -1,9 +1,10 @@
 //! The command line of grouplog: topics, records, groups and segment files from a shell.
 //!
-//! It uses the crate's public API only. Commands that only look open the folder for reading, beside
-//! the application that writes to it; the others need to be the one writer. What was asked for goes
-//! to stdout, everything else to stderr: an error is one line there that says what, where and what to
-//! do, with exit code 1, or 2 for bad usage.
+//! The command line uses only the public API of the crate. Commands that only read open the folder for
+//! reading, beside the application that writes it. The other commands must be the only writer.
+//!
+//! Results go to stdout, everything else to stderr. An error is one line on stderr that says what, where and
+//! what to do. The exit code is 1, or 2 for wrong usage.
 
 mod args;
 mod before;
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
-        // Who reads the output has seen enough, as in `grouplog consume orders | head`.
+        // The reader of the output has seen enough, as in `grouplog consume orders | head`.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
@@ -60,7 +61,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Failure> {
     let mut out = Output::new(args.json);
-    // Before anything is changed or committed that nobody would hear of.
+    // Before the command changes or commits anything, since nobody would see the result.
     if prints(args) {
         stdout::check_writable().map_err(Failure::Output)?;
     }
@@ -73,12 +74,12 @@ fn run(args: &Args) -> Result<(), Failure> {
         Command::Dump(command) => dump::run(&args.data, command, &mut out),
         Command::Verify(command) => verify::run(&args.data, command, &mut out),
     };
-    // What was printed before an error is shown.
+    // Also after an error: show what was printed before it.
     let flushed = out.flush();
     result.and(flushed.map_err(Failure::Output))
 }
 
-/// Whether the command prints to stdout. `produce` alone has nothing to say there.
+/// Returns whether the command prints to stdout. Only `produce` without `--json` does not.
 fn prints(args: &Args) -> bool {
     args.json || !matches!(args.command, Command::Produce(_))
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::failure::Failure;
 use crate::stdout::Stdout;
 
-/// Stdout, buffered, and whether JSON was asked for.
+/// Buffered stdout, and whether to print JSON.
 #[derive(Debug)]
 pub(crate) struct Output {
     writer: BufWriter<Stdout>,
@@ -18,19 +18,19 @@ impl Output {
         Self { writer: BufWriter::with_capacity(BUFFER_BYTES, Stdout), json }
     }
 
-    /// One JSON object as a line.
+    /// Prints a JSON object as one line.
     pub(crate) fn object(&mut self, object: &Value) -> Result<(), Failure> {
         serde_json::to_writer(&mut self.writer, object)
             .map_err(|error| Failure::Output(error.into()))?;
         self.text("\n")
     }
 
-    /// Text as it is.
+    /// Prints text as it is.
     pub(crate) fn text(&mut self, text: &str) -> Result<(), Failure> {
         self.bytes(text.as_bytes())
     }
 
-    /// Bytes as they are.
+    /// Prints bytes as they are.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.writer.write_all(bytes).map_err(Failure::Output)
     }
@@ -40,7 +40,7 @@ impl Output {
     }
 }
 
-/// Columns under a heading; those of numbers are flush right.
+/// Columns under a heading. Columns of numbers are aligned to the right.
 #[derive(Debug)]
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
@@ -73,17 +73,17 @@ impl Table {
     }
 }
 
-/// A number of things in words: `1 record`, `2 records`.
+/// Formats a number of things: `1 record`, `2 records`.
 pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
-/// A cell that may be empty.
+/// Formats a cell that may be empty.
 pub(crate) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
-/// Bytes in JSON: a string where they are UTF-8, else `{"hex": ...}`, null where there are none.
+/// Returns bytes as JSON: a string if they are UTF-8, else `{"hex": ...}`. No bytes are null.
 pub(crate) fn json_bytes(bytes: Option<&[u8]>) -> Value {
     match bytes.map(|bytes| (std::str::from_utf8(bytes), bytes)) {
         None => Value::Null,
@@ -92,7 +92,7 @@ pub(crate) fn json_bytes(bytes: Option<&[u8]>) -> Value {
     }
 }
 
-/// Bytes in a line of text: quoted where they are UTF-8, else `x` and hexadecimal digits.
+/// Formats bytes for a line of text: quoted if they are UTF-8, else `x` and hexadecimal digits.
 pub(crate) fn quoted(bytes: Option<&[u8]>) -> Cow<'static, str> {
     match bytes.map(|bytes| (std::str::from_utf8(bytes), bytes)) {
         None => "null".into(),

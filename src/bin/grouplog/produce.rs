@@ -15,7 +15,7 @@ use crate::output::{Output, count};
 use crate::scope::check_partition;
 
 pub(crate) fn run(data: &Path, command: &Produce, out: &mut Output) -> Result<(), Failure> {
-    // The input first: the folder is not taken for a name that is wrong.
+    // Open the input first: a wrong file name must not lock the folder.
     let (reader, bar): (Box<dyn Read>, _) = if let Some(path) = &command.file {
         let (file, len) = input::open(path)?;
         (Box::new(file), file_bar(len))
@@ -33,7 +33,7 @@ pub(crate) fn run(data: &Path, command: &Produce, out: &mut Output) -> Result<()
         let mut lines =
             Lines { command, producer: broker.producer_with(config)?, sent: Sent::default() };
         let read = lines.send_all(reader, &bar);
-        // Also where a line was refused: what the message counts has been acknowledged.
+        // Also if a line was refused: the lines that the message counts must be acknowledged.
         lines.producer.flush()?;
         read.map(|()| (lines.sent, clock.monotonic()))
     });
@@ -42,14 +42,14 @@ pub(crate) fn run(data: &Path, command: &Produce, out: &mut Output) -> Result<()
     summary(command, sent, took, out)
 }
 
-/// What was appended.
+/// The amount that was appended.
 #[derive(Debug, Default, Clone, Copy)]
 struct Sent {
     records: u64,
     bytes: u64,
 }
 
-/// Lines on their way into the topic.
+/// Sends lines to the topic.
 struct Lines<'a> {
     command: &'a Produce,
     producer: Producer,
@@ -57,7 +57,7 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    /// Sends whatever has been read before it reads on, so that no line waits for the next one.
+    /// Sends all complete lines before it reads more, so that no line waits for the next one.
     fn send_all(&mut self, mut reader: impl BufRead, bar: &ProgressBar) -> Result<(), Failure> {
         let mut pending = Vec::new();
         loop {
@@ -67,7 +67,7 @@ impl Lines<'_> {
                 Err(error) => return Err(self.stopped(&self.cannot_read(&error))),
             };
             let len = read.len();
-            // A line may begin in what is pending; only what is new can end it.
+            // A line may begin in the pending bytes, but only new bytes can end it.
             let end = read.iter().rposition(|&byte| byte == b'\n');
             let end = end.map(|at| pending.len() + at + 1);
             pending.extend_from_slice(read);
@@ -89,7 +89,7 @@ impl Lines<'_> {
         }
     }
 
-    /// Sends complete lines, in groups.
+    /// Sends complete lines in groups.
     fn send_lines(&mut self, text: &[u8]) -> Result<(), Failure> {
         let mut group = Vec::new();
         let mut bytes = 0;
@@ -118,13 +118,13 @@ impl Lines<'_> {
                 self.sent.bytes += lines.iter().map(|line| line.len() as u64).sum::<u64>();
                 Ok(())
             }
-            // It does not say which; nothing of the group was appended.
+            // The error does not name the record. Nothing of the group was appended.
             Err(Error::RecordTooLarge { .. }) => self.send_one_by_one(lines),
             Err(error) => Err(self.stopped(&error.into())),
         }
     }
 
-    /// Finds the line that is refused, and sends those before it.
+    /// Sends lines until one is refused, and returns a failure that names it.
     fn send_one_by_one(&mut self, lines: &[&[u8]]) -> Result<(), Failure> {
         for line in lines {
             let Some(record) = record(self.command, line) else {
@@ -156,7 +156,7 @@ impl Lines<'_> {
         ))
     }
 
-    /// A failure that is not the line's.
+    /// Returns a failure that is not caused by a line.
     fn stopped(&self, failure: &Failure) -> Failure {
         let before = self.sent.records;
         let lines = count(before, "line was", "lines were");
@@ -173,7 +173,7 @@ impl Lines<'_> {
     }
 }
 
-/// What is in the topic where a line is refused.
+/// Describes what was appended before a line was refused.
 fn appended(lines: u64) -> String {
     match lines {
         0 => "no line was appended".to_owned(),
@@ -182,7 +182,7 @@ fn appended(lines: u64) -> String {
     }
 }
 
-/// The record of a line, or `None` if it should have a key and has not.
+/// Returns the record of a line, or `None` if the line lacks the key separator.
 fn record<'a>(command: &'a Produce, line: &'a [u8]) -> Option<Record<'a>> {
     let mut record = Record::to(&command.topic);
     if let Some(partition) = command.partition {
@@ -212,12 +212,12 @@ fn summary(command: &Produce, sent: Sent, took: Duration, out: &mut Output) -> R
     let Sent { records, bytes } = sent;
     let (records, bytes) = (count(records, "record", "records"), count(bytes, "byte", "bytes"));
     let text = format!("{records} {acks}, {bytes}, {seconds:.3} s, {rate} records/s");
-    // The records are in; that nobody reads stderr changes nothing.
+    // The records are appended, even if nobody reads stderr.
     let _nobody_listens = writeln!(io::stderr(), "{text}");
     Ok(())
 }
 
-/// A bar for a file, which indicatif draws on stderr if that is a terminal.
+/// Returns a progress bar for a file. indicatif draws it on stderr if that is a terminal.
 fn file_bar(len: u64) -> ProgressBar {
     let style = ProgressStyle::with_template(
         "{bar:40} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
@@ -225,7 +225,7 @@ fn file_bar(len: u64) -> ProgressBar {
     ProgressBar::new(len).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// A counter for a pipe; nothing where somebody types.
+/// Returns a counter for a pipe, and a hidden bar for a terminal, where somebody types.
 fn stdin_bar() -> ProgressBar {
     if io::stdin().is_terminal() {
         return ProgressBar::hidden();

@@ -1,4 +1,4 @@
-//! Reading to the present end of the log, and printing what was read.
+//! Reads to the current end of the log and prints the records.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::from::From;
 use crate::output::{Output, count};
 use crate::scope::check_partition;
 
-/// Stdout, and how many records it still gets.
+/// Prints records to stdout, until `left` of them are printed.
 pub(crate) struct Printer<'a> {
     pub(crate) format: Format,
     pub(crate) left: u64,
@@ -24,7 +24,7 @@ impl Printer<'_> {
         self.left == 0
     }
 
-    /// Prints records until enough are printed.
+    /// Prints records until none are left to print.
     pub(crate) fn print(&mut self, records: &ConsumerRecords) -> Result<(), Failure> {
         for record in records {
             if self.is_done() {
@@ -41,15 +41,15 @@ impl Printer<'_> {
     }
 }
 
-/// Whether a consumer has read everything.
+/// Tells whether a consumer has read everything.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Read {
     All,
-    /// A consumer that returns fewer records a poll must go on.
+    /// Reading must continue, with a consumer that returns fewer records per poll.
     Some,
 }
 
-/// Whether a topic that does not exist is an error.
+/// Tells whether a topic that does not exist is an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Look {
     /// All topics must exist.
@@ -58,7 +58,7 @@ pub(crate) enum Look {
     Later,
 }
 
-/// Prints everything up to the present end. `failed` decides whether to continue after a poll that failed.
+/// Prints everything up to the current end. `failed` decides whether to continue after a poll that failed.
 pub(crate) fn drain_to_end(
     consumer: &mut Consumer,
     printer: &mut Printer<'_>,
@@ -71,8 +71,8 @@ pub(crate) fn drain_to_end(
     .map(|_| ())
 }
 
-/// Hands everything up to the present end to `each`, until that returns `false`. `failed` decides whether to
-/// continue after a poll that failed.
+/// Passes everything up to the current end to `each`, until `each` returns `false`. `failed` decides whether
+/// to continue after a poll that failed.
 pub(crate) fn drain(
     consumer: &mut Consumer,
     mut failed: impl FnMut(&mut Consumer, Error) -> Result<bool, Failure>,
@@ -82,7 +82,7 @@ pub(crate) fn drain(
     loop {
         let records = match consumer.poll(Duration::ZERO) {
             Ok(records) => records,
-            // Each time a position moves on or a partition is left out, so this comes to an end.
+            // Each failure advances a position or pauses a partition, so the loop ends.
             Err(error) => {
                 if failed(consumer, error)? {
                     continue;
@@ -96,7 +96,7 @@ pub(crate) fn drain(
             }
             continue;
         }
-        // A poll may pass over batches of which no record is returned.
+        // A poll may skip batches without returning a record.
         let now = positions(consumer)?;
         if now == before {
             return Ok(Read::All);
@@ -105,7 +105,7 @@ pub(crate) fn drain(
     }
 }
 
-/// The position in each partition that is still read.
+/// Returns the position in each partition that is still read.
 pub(crate) fn positions(
     consumer: &mut Consumer,
 ) -> Result<Vec<(TopicPartition, Position)>, Failure> {
@@ -120,8 +120,8 @@ pub(crate) fn positions(
     Ok(positions)
 }
 
-/// The partitions that a command reads: all of its topics, or those that `--partition` names, but none that
-/// damage has stopped.
+/// Returns the partitions that the command reads: all of its topics, or those that `--partition` names,
+/// without those that damage has stopped.
 pub(crate) fn partitions(
     command: &Consume,
     look: Look,
@@ -147,7 +147,7 @@ pub(crate) fn partitions(
     Ok(partitions)
 }
 
-/// Brings partitions to where reading begins. Where that is not the offset asked for, stderr says so.
+/// Seeks partitions to where reading begins. Reports on stderr if that is not the requested offset.
 pub(crate) fn seek_all(
     consumer: &mut Consumer,
     partitions: &[TopicPartition],
@@ -158,7 +158,7 @@ pub(crate) fn seek_all(
     for partition in partitions {
         match seek(consumer, partition, from) {
             Ok(note) => elsewhere.extend(note),
-            // A time is looked for in the records.
+            // The search for a time reads records, which may be damaged.
             Err(error) => damage.stop(consumer, error)?,
         }
     }
@@ -172,7 +172,7 @@ pub(crate) fn seek_all(
     Ok(())
 }
 
-/// Brings one partition to where reading begins; a note if that is not the offset asked for.
+/// Seeks one partition to where reading begins. Returns a note if that is not the requested offset.
 fn seek(
     consumer: &mut Consumer,
     partition: &TopicPartition,

@@ -1,10 +1,10 @@
-//! Where offsets are reset to, as it is written on the command line.
+//! The value of `--to`: where committed offsets are reset to.
 
 use grouplog::ResetTo;
 
 use crate::time::{duration, timestamp};
 
-/// Reads the value of `--to`.
+/// Parses the value of `--to`.
 pub(crate) fn reset_to(text: &str) -> Result<ResetTo, String> {
     match text {
         "earliest" => return Ok(ResetTo::Earliest),
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_place_can_be_named() {
+    fn every_place_can_be_parsed() {
         let time = Timestamp::from_millis(946_684_799_000);
         for (text, to) in [
             ("earliest", ResetTo::Earliest),

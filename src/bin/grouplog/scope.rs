@@ -1,6 +1,6 @@
 use grouplog::{Error, OffsetScope, TopicDescription, TopicPartition};
 
-/// The offsets that `--topic` and `--partition` name.
+/// Returns the offsets that `--topic` and `--partition` select.
 pub(crate) fn scope(topic: Option<&str>, partitions: &[u32]) -> OffsetScope {
     match (topic, partitions) {
         (None, _) => OffsetScope::Committed,
@@ -12,7 +12,7 @@ pub(crate) fn scope(topic: Option<&str>, partitions: &[u32]) -> OffsetScope {
     }
 }
 
-/// Refuses a partition that the topic does not have.
+/// Returns an error if the topic does not have this partition.
 pub(crate) fn check_partition(topic: &TopicDescription, number: u32) -> grouplog::Result<()> {
     let partitions = topic.partitions.len() as u32;
     if number < partitions {

@@ -1,7 +1,7 @@
-//! Stdout as the system has it.
+//! Stdout without the error handling of std.
 //!
-//! std hides whether stdout is there: before `main` it opens `/dev/null` in the place of a closed descriptor,
-//! and its `Stdout` takes EBADF for success. Here every failed write is an error.
+//! std hides that stdout is closed: before `main` it opens `/dev/null` in the place of a closed descriptor,
+//! and its `Stdout` treats EBADF as success. Here every failed write is an error.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, stat};
 use rustix::io::Errno;
 
-/// Writes to stdout without a buffer.
+/// Writes to stdout, unbuffered.
 #[derive(Debug)]
 pub(crate) struct Stdout;
 
@@ -30,7 +30,7 @@ impl Write for Stdout {
     }
 }
 
-/// Refuses a stdout that is not open for writing.
+/// Returns an error if stdout is not open for writing.
 pub(crate) fn check_writable() -> io::Result<()> {
     if access_mode()? == OFlags::RDONLY {
         return Err(io::Error::other("stdout is open for reading only"));
@@ -38,11 +38,11 @@ pub(crate) fn check_writable() -> io::Result<()> {
     Ok(())
 }
 
-/// Whether stdout may have been closed when the process began.
+/// Returns whether stdout may have been closed when the process began.
 ///
-/// All that is left to see then is that std opened `/dev/null` for reading and writing. Some programs hand
-/// down exactly that to discard the output of a child (Python's `DEVNULL`). So this is a reason to refuse
-/// only where a discarded output would lose something.
+/// The only trace of that is that std opened `/dev/null` for reading and writing. Some programs pass exactly
+/// that to a child to discard its output (Python's `DEVNULL`). So a command should refuse it only if
+/// discarded output loses something.
 pub(crate) fn may_have_been_closed() -> io::Result<bool> {
     if access_mode()? != OFlags::RDWR {
         return Ok(false);

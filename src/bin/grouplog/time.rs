@@ -1,10 +1,10 @@
-//! Points in time and durations, as they are written on the command line.
+//! Points in time and durations on the command line.
 
 use std::time::Duration;
 
 use grouplog::Timestamp;
 
-/// A point in time: milliseconds since 1970, or UTC as `2025-01-31T12:00:00`.
+/// Parses a point in time: milliseconds since 1970, or UTC such as `2025-01-31T12:00:00`.
 pub(crate) fn timestamp(text: &str) -> Result<Timestamp, String> {
     let millis = text.parse().ok().filter(|&millis: &i64| millis >= 0);
     let millis = millis.or_else(|| utc_millis(text)).ok_or_else(|| {
@@ -13,7 +13,7 @@ pub(crate) fn timestamp(text: &str) -> Result<Timestamp, String> {
     Ok(Timestamp::from_millis(millis))
 }
 
-/// A duration made of whole days, hours, minutes and seconds, the larger ones first: `1d12h`, `90s`.
+/// Parses a duration of whole days, hours, minutes and seconds, larger units first: `1d12h`, `90s`.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut seconds: u64 = 0;
@@ -29,8 +29,8 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
     (rest.is_empty() && !text.is_empty()).then_some(Duration::from_secs(seconds))
 }
 
-/// Milliseconds since 1970 of `2025-01-31`, `2025-01-31T12:00` or `2025-01-31T12:00:00`, which a `Z`
-/// may follow.
+/// Parses `2025-01-31`, `2025-01-31T12:00` or `2025-01-31T12:00:00`, optionally followed by `Z`. Returns
+/// milliseconds since 1970.
 fn utc_millis(text: &str) -> Option<i64> {
     let text = text.strip_suffix('Z').unwrap_or(text);
     let (date, time) = text.split_once(['T', ' ']).unwrap_or((text, "00:00"));
@@ -51,13 +51,13 @@ fn utc_millis(text: &str) -> Option<i64> {
         return None;
     }
     let past = year - 1;
-    // Of the years before this one; 1970 is year 0 of the count.
+    // Leap days from 1970 to the end of the past year: 477 is their number before 1970.
     let leap_days = past / 4 - past / 100 + past / 400 - 477;
     let days = (year - 1970) * 365 + leap_days + before + i64::from(leap && month > 2) + day - 1;
     Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1000)
 }
 
-/// Exactly three numbers of digits alone.
+/// Parses exactly three numbers that consist of digits only.
 fn numbers(text: &str, separator: char) -> Option<[i64; 3]> {
     let number = |part: &str| {
         let digits = part.len() <= 4 && part.bytes().all(|byte| byte.is_ascii_digit());

@@ -106,7 +106,7 @@ fn list(data: &Path, out: &mut Output) -> Result<(), Failure> {
     if out.json { Ok(()) } else { table.print(out) }
 }
 
-/// How many offsets the partitions hold, and how many bytes.
+/// Returns the number of offsets and of bytes that the partitions hold.
 fn totals(topic: &TopicDescription) -> (i64, u64) {
     topic.partitions.iter().fold((0, 0), |(records, bytes), partition| {
         (records + (partition.end_offset - partition.start_offset), bytes + partition.bytes)

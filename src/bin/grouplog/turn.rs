@@ -1,4 +1,4 @@
-//! A turn of a group: the folder is taken, read to its end, and given back.
+//! One turn of a group: open the folder, read to its end, and close it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::folder::with_writer;
 use crate::from::From;
 use crate::read::{Look, Printer, Read, drain, partitions, seek_all};
 
-/// Who reads, where it begins, and where the records go.
+/// What to read, as which group, from where, and where the records go.
 pub(crate) struct Turn<'a, 'out> {
     pub(crate) data: &'a Path,
     pub(crate) command: &'a Consume,
@@ -22,18 +22,18 @@ pub(crate) struct Turn<'a, 'out> {
     pub(crate) damage: Damage,
 }
 
-/// Where the group begins in partitions for which it has committed nothing.
+/// The place where the group begins in partitions without a committed offset.
 pub(crate) enum Begin {
-    /// Where `--from` says, as the log is in this turn.
+    /// The place that `--from` means in this turn.
     From(From),
-    /// Where `--from` pointed to when the command began. Partitions that came later are read from their
-    /// beginning, and so are those of a topic that was deleted and created again.
+    /// The place that `--from` meant when the command began. Partitions that were added later are read from
+    /// their beginning, and so are those of a topic that was deleted and created again.
     At(BTreeMap<TopicPartition, Position>),
 }
 
 impl Turn<'_, '_> {
-    /// Reads as the group to the present end: nothing can be appended meanwhile, since the folder has one
-    /// writer, which is this process.
+    /// Reads as the group to the current end. Nothing can be appended meanwhile, since this process is the
+    /// only writer.
     pub(crate) fn take(&mut self) -> Result<(), Failure> {
         with_writer(self.data, |broker| {
             while !self.printer.is_done() {
@@ -45,11 +45,11 @@ impl Turn<'_, '_> {
         })
     }
 
-    /// Reads with one consumer, which never returns more than may be printed. So what is committed is what
-    /// was printed, with the leader epochs that belong to it.
+    /// Reads with one consumer that never returns more records than may be printed. So the committed
+    /// positions cover exactly what was printed, with the leader epochs that belong to them.
     ///
-    /// The consumer assigns itself the partitions instead of subscribing. Members in other processes cannot
-    /// exist, and this one is not evicted when the reader of the output takes its time.
+    /// The consumer assigns itself the partitions instead of subscribing. No other process can have members,
+    /// and a slow reader of the output must not get this one evicted.
     fn read_and_commit(&mut self, broker: &Broker) -> Result<Read, Failure> {
         let records_max = self.printer.left.min(POLL_RECORDS);
         let config = ConsumerConfig::new()
@@ -73,12 +73,12 @@ impl Turn<'_, '_> {
         let failed = |consumer: &mut Consumer, error| damage.pass(consumer, error).map(|()| true);
         let end = drain(&mut consumer, failed, |consumer, records| {
             printer.print(records)?;
-            // Printed first: a process that is killed in between prints again, and skips nothing.
+            // Print before the commit: after a kill in between, the next run prints again and skips nothing.
             printer.flush()?;
             consumer.commit()?;
             Ok(printer.left >= records_max)
         })?;
-        // Where the group begins counts too, even if there was nothing to read: the next run goes on here.
+        // Commit even if there was nothing to read, so that the next run begins here.
         consumer.commit()?;
         consumer.close()?;
         Ok(end)
@@ -86,7 +86,7 @@ impl Turn<'_, '_> {
 }
 
 impl Begin {
-    /// A command that knows where it began follows its topics.
+    /// A turn that knows where the command began follows its topics.
     fn look(&self) -> Look {
         match self {
             Self::From(_) => Look::First,
@@ -117,5 +117,5 @@ impl Begin {
     }
 }
 
-/// Kafka's default of `max.poll.records`; as many may be printed again after a kill.
+/// Kafka's default of `max.poll.records`. After a kill, up to this many records are printed again.
 const POLL_RECORDS: u64 = 500;

@@ -14,7 +14,7 @@ pub(crate) fn run(data: &Path, command: &Verify, out: &mut Output) -> Result<(),
     check_folder(data)?;
     let report = verify(data, command)?;
     match print(&report, out).and_then(|()| out.flush().map_err(Failure::Output)) {
-        // A reader who has seen enough still wants the exit code.
+        // The reader of stdout has seen enough, but the exit code still counts.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
         other => other?,
     }
@@ -32,12 +32,12 @@ pub(crate) fn run(data: &Path, command: &Verify, out: &mut Output) -> Result<(),
             say(&line)?;
         }
     }
-    // What is left is what counts.
+    // The exit code tells what the repair has left.
     let after = verify(data, command)?;
     conclude(&after)
 }
 
-/// Checks the folder, with a bar on a terminal.
+/// Checks the folder. Shows a progress bar on a terminal.
 fn verify(data: &Path, command: &Verify) -> Result<VerifyReport, Failure> {
     let mut verify = grouplog::Verify::new();
     if let Some(threads) = command.threads {
@@ -60,7 +60,7 @@ fn verify(data: &Path, command: &Verify) -> Result<VerifyReport, Failure> {
     Ok(report?)
 }
 
-/// One line a finding; the counts last, where JSON was asked for as an object of their own.
+/// Prints one line per finding, and the counts last. With `--json` the counts are an object of their own.
 fn print(report: &VerifyReport, out: &mut Output) -> Result<(), Failure> {
     for finding in &report.findings {
         if out.json {
@@ -140,7 +140,7 @@ fn say(line: &str) -> Result<(), Failure> {
     writeln!(io::stderr(), "{line}").map_err(Failure::Output)
 }
 
-/// Findings are a failure of the run.
+/// Returns a failure if there are findings.
 fn conclude(report: &VerifyReport) -> Result<(), Failure> {
     let number = |is: fn(FindingKind) -> bool| {
         report.findings.iter().filter(|finding| is(finding.kind)).count() as u64
@@ -151,7 +151,7 @@ fn conclude(report: &VerifyReport) -> Result<(), Failure> {
     match (damaged, repairable) {
         (0, 0) if others == 0 => Ok(()),
         (0, 0) => Err(Failure::Other(format!(
-            "{}, but nothing is lost; these files belong to no topic: look at them, and move them elsewhere",
+            "{}, but nothing is lost; these files belong to no topic: check them, and move them elsewhere",
             count(others, "finding", "findings")
         ))),
         (0, _) => Err(Failure::Other(format!(
