@@ -62,7 +62,7 @@ impl Engine {
             }
         }
         // Many at a time, because syncing many files costs little more than syncing one.
-        for some in in_use.chunks(4 * self.logs.open_files.at_once()) {
+        for some in in_use.chunks(self.logs.open_files.at_once().saturating_mul(4)) {
             let (mut files, mut new) = (Vec::new(), Vec::new());
             for log in some {
                 let dir = folder_of(log);
