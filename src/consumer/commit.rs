@@ -213,14 +213,14 @@ impl Consumer {
         Ok(())
     }
 
-    /// Kafka's auto-commit: what earlier polls returned, when the interval is over.
+    /// Commits what earlier polls returned once the interval has passed. Kafka's auto-commit.
     pub(super) fn auto_commit(&mut self) {
         if self.until_auto_commit().is_zero() {
             self.auto_commit_now();
         }
     }
 
-    /// How long nothing is due to be committed; for ever without auto-commit.
+    /// Returns how long until the next auto-commit; `Duration::MAX` without auto-commit.
     pub(super) fn until_auto_commit(&self) -> Duration {
         if self.config.auto_commits() && self.source.is_live() {
             self.next_auto_commit.saturating_sub(self.source.clock().monotonic())
@@ -229,8 +229,8 @@ impl Consumer {
         }
     }
 
-    /// Commits the positions if `enable.auto.commit` is on. As in Kafka a failure is no error: it is
-    /// tried again after the next interval, and at worst records are read again.
+    /// Commits the positions if `enable.auto.commit` is on. As in Kafka, a failure is not an error. The next
+    /// interval tries again, and at worst records are read again.
     pub(super) fn auto_commit_now(&mut self) {
         if self.config.auto_commits() && self.source.is_live() {
             let now = self.source.clock().monotonic();
@@ -245,16 +245,17 @@ impl Consumer {
     }
 }
 
-/// What a commit does about positions in topics that were deleted. Nobody can go on from them.
+/// Decides how a commit treats positions in deleted topics. No consumer can continue from them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OfDeleted {
-    /// The program asked for the commit: it learns that it is too late.
+    /// The program asked for the commit, so it gets the error that it is too late.
     Refuse,
-    /// The consumer commits by itself, and the other positions must not wait for these.
+    /// The consumer commits by itself, and these positions must not keep the others from being committed.
     LeaveOut,
 }
 
-/// The epoch of the record before `offset`, if the log holds it: who commits an offset has read it.
+/// Returns the epoch of the record before `offset`, if the log holds it. A program that commits an offset has
+/// read that record.
 fn epoch_before(log: &Log, offset: i64) -> Option<i32> {
     let before = offset.checked_sub(1)?;
     let inside = (log.start_offset()..log.end_offset()).contains(&before);

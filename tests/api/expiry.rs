@@ -241,7 +241,7 @@ fn a_jump_over_a_restart_ages_by_a_day_at_most() {
     broker.maintain().unwrap();
     broker.close().unwrap();
     let right = world.clock.now().as_millis();
-    // Ahead at each start, until somebody sets it right; and in 1970 at others.
+    // The clock is ahead at each start until it is corrected, or shows 1970.
     for wall in [right + YEARS, right + YEARS + 60_000, 5, right + 2 * YEARS] {
         world.clock.set_wall(Timestamp::from_millis(wall));
         let broker = world.open();
@@ -251,7 +251,7 @@ fn a_jump_over_a_restart_ages_by_a_day_at_most() {
         assert_eq!(broker.list_groups(), ["g"], "{wall}");
         broker.close().unwrap();
     }
-    // Time that passes counts as ever.
+    // Time that passes counts as usual.
     let broker = world.open();
     days(&world, &broker, 8);
     assert!(broker.list_groups().is_empty());
