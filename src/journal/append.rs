@@ -1,4 +1,4 @@
-//! Appending frames: under the state lock, without I/O but the stores or the write of the frame itself.
+//! Appends frames under the state lock. The only I/O is the stores or the write of the frame itself.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use super::space::Credit;
 use super::state::State;
 use super::{PanicGuard, Shared};
 
-/// Payloads up to this size are summed under the lock.
+/// The largest payload whose checksum is computed under the lock, in bytes.
 const SMALL_PAYLOAD: usize = 256;
 
-/// What is to be done after an append, without the lock.
+/// The work left after an append, to be done without the lock.
 #[derive(Default)]
 struct After {
     wake: bool,
@@ -24,7 +24,7 @@ struct After {
 /// Where the space for a frame comes from.
 enum Space<'a, 'c> {
     Credit(&'a mut Credit<'c>),
-    /// What nobody has a credit for, if enough of it is left.
+    /// Space that no credit covers, if enough of it is left.
     Free,
 }
 
@@ -32,7 +32,7 @@ enum Space<'a, 'c> {
 struct Payload<'a> {
     kind: Kind,
     bytes: usize,
-    /// `None`: not summed yet.
+    /// `None` if it is not computed yet.
     crc: Option<u32>,
     parts: &'a [&'a [u8]],
 }
@@ -52,20 +52,20 @@ impl Shared {
     #[inline]
     fn append_data(&self, space: Space<'_, '_>, parts: &[&[u8]]) -> Result<Option<Lsn>> {
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
-        // A long one takes long to be summed, so that is not done under the lock. For a short one there
-        // is no better place: taking the lock waits for the stores that made it in any case, and before
-        // that they are slow to load.
+        // The checksum of a long payload takes long, so it is computed before the lock is taken. For a
+        // short payload the place is under the lock: taking the lock waits for the stores that made the
+        // payload, and before that its bytes are slow to load.
         let crc = (bytes > SMALL_PAYLOAD).then(|| payload_crc(parts));
         self.append_frame(space, &Payload { kind: Kind::Data, bytes, crc, parts })
     }
 
-    /// A frame that says nothing but what is synced, if there is space for it.
+    /// Appends a SyncMark frame. Returns `None` if there is no space for it.
     pub(super) fn append_mark(&self) -> Result<Option<Lsn>> {
         let payload = Payload { kind: Kind::SyncMark, bytes: 0, crc: None, parts: &[] };
         self.append_frame(Space::Free, &payload)
     }
 
-    /// `None` if the space does not suffice; nothing happened then.
+    /// Appends a frame. Returns `None`, with nothing changed, if there is not enough space.
     #[inline]
     fn append_frame(&self, space: Space<'_, '_>, payload: &Payload<'_>) -> Result<Option<Lsn>> {
         let frame = (payload.bytes + FRAME_HEADER).next_multiple_of(8);
@@ -100,7 +100,7 @@ impl Shared {
             let end = Lsn::new(state.current.sequence, state.current.position + frame as u32);
             self.end.store(end.to_u64(), Ordering::Release);
         }
-        // Any part of the frame may be in the file, even all of it.
+        // After a failure any part of the frame may be in the file, even all of it.
         self.put(&mut state, &header, payload.parts)
             .map_err(|cause| Error::Indeterminate { cause })?;
         state.current.position += frame as u32;
@@ -111,7 +111,8 @@ impl Shared {
         state.last_witness = header.known_synced;
         self.end.store(end.to_u64(), Ordering::Release);
 
-        // The files surely take less by the frame now, mostly; a credit was taken out of that before.
+        // The files now surely take fewer bytes, mostly by the size of the frame. The slack was already
+        // reduced by a credit.
         state.slack -= sure - state.current.sure_bytes(self.config.frame_max());
         if let Space::Credit(credit) = space {
             state.slack += credit.spend(frame);
@@ -142,8 +143,8 @@ impl Shared {
         }
     }
 
-    /// Seals the current file by a Next frame and goes on in the first spare that takes `frame` bytes.
-    /// What the files in question surely took before.
+    /// Seals the current file with a Next frame and continues in the first spare, which must have room for
+    /// `frame` bytes. Returns the bytes that both files surely took before.
     #[cold]
     fn switch_file(&self, state: &mut State, frame: u32) -> Result<i64> {
         let frame_max = self.config.frame_max();
@@ -162,7 +163,7 @@ impl Shared {
             known_synced: self.synced(),
             payload_crc: payload_crc(&[&payload]),
         };
-        // Of the frame that was to follow nothing was written.
+        // `Failed`, not `Indeterminate`: nothing of the caller's frame was written.
         self.put(state, &header, &[&payload]).map_err(|cause| Error::Failed { cause })?;
         state.current.position += NEXT_BYTES;
         let sealed = std::mem::replace(&mut state.current, next);
@@ -170,7 +171,7 @@ impl Shared {
         Ok(sure)
     }
 
-    /// Writes a frame, or fails the journal; the failure.
+    /// Writes a frame. If that fails, fails the journal and returns the cause.
     #[inline]
     fn put(
         &self,

@@ -1,4 +1,4 @@
-//! Beginning a new journal file behind what is there.
+//! Opens a journal: surveys the existing files and begins a new one after them.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
@@ -96,12 +96,13 @@ pub(super) fn create(
         clock,
         on_half_full,
     };
-    // A full disk must not stop the opening. The failure is kept for `health`.
+    // A full disk must not stop the opening. The journal keeps the failure for `health`.
     let _kept = shared.prepare_one();
     Ok(shared)
 }
 
-/// Beyond all that were ever used: positions are never used again (J1).
+/// Returns the sequence number of the first file. It is higher than all used before, because positions are
+/// never reused (J1).
 fn first_sequence(found: &Survey, start: &Start) -> Result<u32> {
     let before = start.continues_from.sequence();
     if planted("reuse_sequences") {
@@ -110,7 +111,7 @@ fn first_sequence(found: &Survey, start: &Start) -> Result<u32> {
     Ok(sequence_after(found.last_sequence.max(before))?.max(start.min_sequence))
 }
 
-/// A slot that nothing needs, or a new one.
+/// Opens a free slot, or creates a new one.
 fn first_slot(storage: &dyn Storage, config: &JournalConfig, found: &mut Survey) -> Result<Slot> {
     if let Some((number, bytes)) = found.free.pop_front() {
         let slot = Slot::open(storage, number, config.file_bytes, config.mode)?;
@@ -136,13 +137,13 @@ fn check(config: &JournalConfig) -> Result<()> {
         return Err(Error::InvalidConfig {
             key: "journal.max.bytes",
             value: config.max_bytes.to_string(),
-            expected: "four files at least, 8 GiB at most",
+            expected: "at least four times journal.file.bytes, at most 8 GiB",
         });
     }
     Ok(())
 }
 
-/// What lies in the folder.
+/// The content of the folder.
 struct Survey {
     numbers: BTreeSet<u32>,
     free: VecDeque<(u32, u64)>,
@@ -152,7 +153,8 @@ struct Survey {
     kept_bytes: u64,
 }
 
-/// Reads all headers. Slots that are not kept are free, those with the oldest or no life first.
+/// Reads all headers. Slots that are not kept are free. Free slots without a life come first, then those
+/// with a life, oldest first.
 fn survey(storage: &dyn Storage, config: &JournalConfig, start: &Start) -> Result<Survey> {
     let mut survey = Survey {
         numbers: BTreeSet::new(),
@@ -162,7 +164,7 @@ fn survey(storage: &dyn Storage, config: &JournalConfig, start: &Start) -> Resul
         total_bytes: 0,
         kept_bytes: 0,
     };
-    // So that no file comes back that was removed, with a sequence that is given out again.
+    // Makes removals durable. Otherwise a removed file could return with a sequence that was used again.
     storage.sync_dir(Path::new(FOLDER))?;
     let mut free = Vec::new();
     for (number, bytes) in list(storage)? {
@@ -172,10 +174,10 @@ fn survey(storage: &dyn Storage, config: &JournalConfig, start: &Start) -> Resul
         let file = storage.open(&slot_path(number), OpenMode::Read)?;
         let sequence = match read_header(&*file)? {
             Decoded::Valid(header) if header.directory_id == config.directory_id => header.sequence,
-            // Of another folder: left by a creation of this one that did not get far; replay refuses it
-            // elsewhere. Invalid: half of a header that was to be written. The disk may hold the one before,
-            // with a sequence that no valid header tells of; given out again, power loss would leave two
-            // files with it.
+            // A file of another folder: an earlier creation of this folder stopped early and left it.
+            // Where replay needs such a file, it refuses it. An invalid header: a header was half written.
+            // The disk may still hold the header before it, with a sequence that no valid header shows. If
+            // that sequence were used again, power loss could leave two files with it.
             Decoded::Valid(_) | Decoded::Invalid if !kept => {
                 drop(file);
                 erase_header(storage, number)?;
@@ -198,5 +200,5 @@ fn survey(storage: &dyn Storage, config: &JournalConfig, start: &Start) -> Resul
 }
 
 const FILE_BYTES_MIN: u32 = 16 << 10;
-/// A quarter of it is a frame, whose positions are `u32`.
+/// A frame takes at most a quarter of it, and positions are `u32`.
 const MAX_BYTES_MAX: u64 = 8 << 30;

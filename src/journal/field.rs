@@ -1,8 +1,8 @@
-//! Fixed-width big-endian fields of untrusted bytes.
+//! Reads fixed-width big-endian fields from untrusted bytes.
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
-/// The `N` bytes from `at` on, or `None` if there are not as many.
+/// Returns the `N` bytes from `at` on, or `None` if there are fewer.
 pub(super) fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
 }

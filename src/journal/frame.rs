@@ -1,26 +1,27 @@
-//! Frames: what is written into a journal file from byte 4096 on.
+//! Frames: the content of a journal file from byte 4096 on.
 //!
 //! ```text
 //! offset size field            big-endian; a frame begins at a multiple of 8
 //!      0    4 length           of the payload in bytes
-//!      4    1 kind             1 Data, 2 Next, 3 SyncMark; others are a newer version's
+//!      4    1 kind             1 Data, 2 Next, 3 SyncMark; a newer version may use others
 //!      5    1 flags            0; a newer version may set some
 //!      6    2 reserved         0; a newer version may use them
 //!      8    8 LSN              sequence of the file and position of this frame in it
 //!     16    8 known synced     LSN <= this one; everything below it was durable when this was written
 //!     24    4 payload checksum CRC-32 of the payload
 //!     28    4 header checksum  CRC-32 of bytes 0..28 followed by the folded salt of the file
-//!     32    n payload          then 0 to 7 bytes of anything up to a multiple of 8
+//!     32    n payload          then 0 to 7 bytes of padding, of any value, up to a multiple of 8
 //! ```
 //!
-//! - *Data*: a list of sections, see `section`.
-//! - *Next*: the journal goes on in another file; the payload is its sequence number (4 bytes).
-//!   Nothing after it in this file counts.
-//! - *SyncMark*: nothing but a witness for `known synced`; no payload.
+//! - *Data*: the payload is a list of sections, see `section`.
+//! - *Next*: the journal continues in another file. The payload is the sequence number of that file
+//!   (4 bytes). Bytes after it in this file do not count.
+//! - *SyncMark*: a witness for `known synced`, without a payload.
 //!
-//! Bytes of an earlier life of a recycled file fail by LSN (sequence numbers are never reused) and by
-//! salt; a look-alike inside a payload fails because its author knows no salt. With the salt 32 bytes are
-//! summed, two whole blocks of carry-less multiplication, which is faster than 28 with a seed.
+//! A frame of an earlier life of a recycled file fails by its LSN, because sequence numbers are never
+//! reused, and by its salt. A look-alike inside a payload fails because its author does not know the salt.
+//! The header checksum covers 32 bytes with the salt. That is two whole blocks of carry-less
+//! multiplication, which is faster than 28 bytes with a seed.
 
 use crate::error::{CorruptReason, Unreadable};
 use crate::types::{Lsn, planted};
@@ -54,7 +55,7 @@ impl FrameHeader {
         bytes
     }
 
-    /// The header with the salt where its own checksum belongs.
+    /// Encodes the header with the salt in the place of the header checksum.
     #[inline]
     pub(super) fn encode_salted(&self, salt: u32) -> [u8; FRAME_HEADER] {
         let mut bytes = [0; FRAME_HEADER];
@@ -67,30 +68,33 @@ impl FrameHeader {
         bytes
     }
 
-    /// The last bytes of the header, from `SUMS_AT` on: the checksum of the payload, and that of what
-    /// `encode_salted` gave.
+    /// Returns the last bytes of the header, from `SUMS_AT` on: the checksum of the payload, and the
+    /// checksum of the result of `encode_salted`.
     #[inline]
     pub(super) fn checksums(&self, salted: &[u8; FRAME_HEADER]) -> [u8; FRAME_HEADER - SUMS_AT] {
         let both = u64::from(self.payload_crc) << 32 | u64::from(crc32fast::hash(salted));
         both.to_be_bytes()
     }
 
-    /// What it says to be synced. (Names of faults are those of tests/crash/planted.sh.)
+    /// Returns the synced position that the frame carries. (tests/crash/planted.sh lists the faults by name.)
     #[inline(always)]
     fn vouches_for(&self) -> Lsn {
         if planted("vouch_for_unsynced") { self.lsn } else { self.known_synced }
     }
 
-    /// The header at the start of `bytes`, or `None` if there is no valid one for the position `lsn`.
+    /// Decodes the header at the start of `bytes`. Returns `None` if there is no valid header for the
+    /// position `lsn`.
     ///
-    /// An error means a valid checksum over a value that this version does not write: another kind, flags or
-    /// reserved bytes are a newer version's.
+    /// # Errors
+    /// The checksum is valid, but this version does not write such a value:
+    /// - `Unsupported` if a newer version wrote the kind, the flags or the reserved bytes.
+    /// - `Corrupt` if no version writes the value.
     pub(super) fn decode(bytes: &[u8], lsn: Lsn, salt: u32) -> Result<Option<Self>, Unreadable> {
         Self::parse(bytes, lsn, salt).transpose()
     }
 
     fn parse(bytes: &[u8], lsn: Lsn, salt: u32) -> Option<Result<Self, Unreadable>> {
-        // The position first: it differs for nearly all bytes that are no frame, and costs nothing.
+        // Compare the position first: it differs for nearly all bytes that are no frame, and is cheap.
         if u64_at(bytes, LSN_AT)? != lsn.to_u64() {
             return None;
         }
@@ -115,7 +119,7 @@ impl FrameHeader {
                 return Some(Err(Unreadable::unsupported("journal frame flags", found, 0_u32)));
             }
         };
-        // A frame can only vouch for what lies before it.
+        // A frame can only vouch for frames before it.
         if known_synced > lsn {
             return Some(Err(CorruptReason::Field.into()));
         }
@@ -129,12 +133,12 @@ impl FrameHeader {
     }
 }
 
-/// Whether the bytes carry the position of a frame that should begin here, valid or not.
+/// Returns whether the bytes carry the position of a frame that begins at `lsn`, valid or not.
 pub(super) fn claims(bytes: &[u8], lsn: Lsn) -> bool {
     u64_at(bytes, LSN_AT) == Some(lsn.to_u64())
 }
 
-/// The bytes that a frame with such a payload takes, header and padding included.
+/// Returns the size of a frame with a payload of `payload` bytes, including header and padding.
 pub(super) const fn frame_bytes(payload: u64) -> Option<u64> {
     match payload.checked_add(FRAME_HEADER as u64) {
         Some(bytes) => bytes.checked_next_multiple_of(8),
@@ -142,7 +146,7 @@ pub(super) const fn frame_bytes(payload: u64) -> Option<u64> {
     }
 }
 
-/// The CRC-32 of several parts as if they were one.
+/// Returns the CRC-32 of the concatenation of `parts`.
 #[inline]
 pub(super) fn payload_crc(parts: &[&[u8]]) -> u32 {
     if let [part] = parts {
@@ -156,11 +160,11 @@ pub(super) fn payload_crc(parts: &[&[u8]]) -> u32 {
 }
 
 const LSN_AT: usize = 8;
-/// Where the two checksums stand.
+/// The offset of the two checksums.
 pub(super) const SUMS_AT: usize = 24;
 const CRC_AT: usize = 28;
 pub(super) const FRAME_HEADER: usize = 32;
-/// The size of a Next frame. Every file keeps room for one.
+/// The size of a Next frame in bytes. Every file keeps room for one.
 pub(super) const NEXT_BYTES: u32 = 40;
 
 #[cfg(test)]

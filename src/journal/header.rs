@@ -1,4 +1,4 @@
-//! The first bytes of a journal file.
+//! The header: the first bytes of a journal file.
 //!
 //! ```text
 //! offset size field            big-endian
@@ -9,7 +9,7 @@
 //!     32    8 salt             random, new in each life of the file
 //!     40    4 sequence         of this life of the file, >= 1, never reused in a folder
 //!     44    4 epoch            broker epoch of the writer
-//!     48    8 continues from   LSN where replay of the files before stops; 0: an ordinary spare,
+//!     48    8 continues from   LSN where replay of the earlier files stops; 0: an ordinary spare,
 //!                              which follows the file whose Next frame names it
 //!     56    8 known synced     LSN; everything below it was durable when this header was written
 //!     64    4 reserved         0
@@ -17,20 +17,20 @@
 //! ```
 //!
 //! Frames begin at byte 4096, so a header write and a frame never share a page. The header lies within
-//! one 512-byte sector. It is made durable before the first frame goes in: an invalid header of a file
-//! that must follow is therefore damage, never "an empty file".
+//! one 512-byte sector. It is durable before the first frame is written. So where a file must follow, an
+//! invalid header of that file is damage, never "an empty file".
 //!
 //! Magic, version and checksum keep their places in every version, so each build can tell a file of a newer
-//! version from a damaged one: it answers `UnsupportedFormat` and changes nothing. The version rises when a
-//! field of this header or of a frame gets another meaning. A new kind of section needs no new version: the
-//! kind itself says whether a reader may skip it (`section`).
+//! version from a damaged one. For a newer version it returns `UnsupportedFormat` and changes nothing. The
+//! version rises when a field of this header or of a frame changes its meaning. A new kind of section needs
+//! no new version: the kind itself says whether a reader may skip it (`section`).
 
 use crate::error::{CorruptReason, Error, Result};
 use crate::types::{Epoch, Lsn, planted};
 
 use super::field::{array, u32_at, u64_at};
 
-/// What a journal file says about itself.
+/// The fields of the header of a journal file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileHeader {
     pub(super) size: u32,
@@ -42,13 +42,13 @@ pub(super) struct FileHeader {
     pub(super) known_synced: Lsn,
 }
 
-/// What the first bytes of a file were found to be.
+/// The result of decoding the first bytes of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Decoded {
     Valid(FileHeader),
     /// Never written, half written or damaged.
     Invalid,
-    /// Intact, and of a version that this build does not know.
+    /// Intact, but of this version, which the build does not know.
     Unsupported(u32),
 }
 
@@ -104,7 +104,7 @@ impl FileHeader {
         if sane { Ok(()) } else { Err(CorruptReason::Field) }
     }
 
-    /// What the checksums of the frames of this life of the file are mixed with.
+    /// Returns the salt that the frame checksums of this life of the file include.
     pub(super) fn frame_salt(&self) -> u32 {
         if planted("no_salt") {
             return 0;
@@ -118,7 +118,7 @@ const VERSION: u32 = 1;
 const CRC_AT: usize = 68;
 pub(super) const HEADER_BYTES: usize = 72;
 pub(super) const MAX_VERSION: u32 = VERSION;
-/// Where the first frame of a file lies.
+/// The position of the first frame of a file.
 pub(super) const FIRST_FRAME: u32 = 4096;
 
 /// Returns the next sequence number.

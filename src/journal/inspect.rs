@@ -1,4 +1,4 @@
-//! What a journal file holds, for people to look at.
+//! Decodes the content of a journal file for display.
 
 use crate::error::Unreadable;
 use crate::types::{Epoch, Lsn};
@@ -29,7 +29,7 @@ pub(crate) struct InspectedFrame<'a> {
     pub(crate) is_data: bool,
 }
 
-/// The header of a journal file; `None` if it never got a valid one.
+/// Decodes the header of a journal file. Returns `None` if the file has no valid header.
 pub(crate) fn inspect_header(bytes: &[u8]) -> Result<Option<InspectedHeader>, Unreadable> {
     match FileHeader::decode(bytes) {
         Decoded::Valid(header) => Ok(Some(InspectedHeader {
@@ -45,7 +45,7 @@ pub(crate) fn inspect_header(bytes: &[u8]) -> Result<Option<InspectedHeader>, Un
     }
 }
 
-/// The frames of a journal file, up to the first that is not valid.
+/// Returns the frames of a journal file, up to the first invalid one.
 pub(crate) fn inspect_frames(
     bytes: &[u8],
 ) -> impl Iterator<Item = Result<InspectedFrame<'_>, (u64, Unreadable)>> {

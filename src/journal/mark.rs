@@ -1,19 +1,21 @@
-//! Going on where a replay ended: what a reader beside the writer does again and again.
+//! Marks: resuming where an earlier replay ended. A reader beside the writer does this again and again.
 //!
-//! What was replayed once need not be read again, as long as it is still what the journal begins with:
-//! - **M1** A valid frame never changes in a life of its file, and the next one begins at its end. So a replay
-//!   from the end of a Data frame on gives what a longer one would give from there on (R4 says why not from
-//!   the end of other frames).
-//! - **M2** The end must be reached again: the file that it lies in has the same header, and no file has come
-//!   that continues from a position before it. Such a one belongs to a writer that found less in the journal
-//!   than this reader did: what lies between is dead. Else the reader starts over.
-//! - **M3** Nothing is new if all headers are the same and no frame begins where the walk stopped. That is told
-//!   by the bytes there, unless they are the begin of a frame whose rest may still come.
-//! - **M4** Files that follow are searched for witnesses (R1) once; after that only those of them in which a first
-//!   frame has begun. A frame elsewhere in such a file, whose first one was lost, is found by who starts over.
+//! The reader need not read replayed frames again while the journal still begins with them:
+//! - **M1** A valid frame never changes in a life of its file, and the next frame begins at its end. So a
+//!   replay from the end of a Data frame gives the same frames as a longer replay gives from there on. (R4
+//!   says why it cannot begin at the end of other frames.)
+//! - **M2** A replay must still reach the end. So the file that holds the end must have the same header, and
+//!   no new file may continue from a position before the end. Such a file belongs to a writer that found
+//!   less in the journal than this reader did, and the frames between are dead. The reader then starts over.
+//! - **M3** Nothing is new if all headers are the same and no frame begins where the walk stopped. The reader
+//!   compares the bytes there. If they are the beginning of a frame, the rest of it may still follow, so
+//!   the comparison does not count.
+//! - **M4** A replay searches the files that follow for witnesses (R1) once. After that it searches only
+//!   those in which a first frame has begun. If the first frame of such a file was lost, only a reader that
+//!   starts over finds the frames after it.
 //!
-//! The caller sees to it that the checkpoint is still the one that the replay began at: the journal below a
-//! later one is used again.
+//! The caller checks that the checkpoint is still the one that the replay began at. Once a later checkpoint
+//! is durable, the journal reuses the files below it.
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
@@ -23,17 +25,17 @@ use crate::types::{Lsn, planted};
 use super::frame::{FRAME_HEADER, claims};
 use super::scan::{Found, Life};
 
-/// Where a replay ended, and what it found there.
+/// The place where a replay ended, and what it found there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mark {
-    /// All files with valid headers, by sequence.
+    /// All files with valid headers, ordered by sequence.
     files: Vec<Life>,
     /// The end of the last Data frame.
     pub(super) end: Lsn,
-    /// Where no frame began, and what was there instead.
+    /// The position where no frame began. `bytes` holds the bytes at it.
     stop: Lsn,
     bytes: [u8; FRAME_HEADER],
-    /// Files behind it that held no frame.
+    /// Later files that held no frame.
     pub(super) blank: Vec<Life>,
 }
 
@@ -43,13 +45,13 @@ impl Mark {
         Self { files: files.collect(), end, stop, bytes: [0; FRAME_HEADER], blank: Vec::new() }
     }
 
-    /// Takes note of the bytes where no frame began.
+    /// Records the position where no frame began, and the bytes at it.
     pub(super) fn stop_at(&mut self, stop: Lsn, bytes: &[u8]) {
         self.stop = stop;
         self.bytes = first(bytes);
     }
 
-    /// M3.
+    /// Returns whether nothing is new since the mark (M3).
     pub(super) fn is_the_end_of(&self, files: &[Found]) -> Result<bool> {
         let unchanged = files.iter().map(Found::life).eq(self.files.iter().copied());
         let file = files.iter().find(|file| file.life().header.sequence == self.stop.sequence());
@@ -62,7 +64,7 @@ impl Mark {
         Ok(bytes == self.bytes)
     }
 
-    /// M2.
+    /// Returns whether a replay of `files` still reaches the mark (M2).
     pub(super) fn leads_on_in(&self, files: &[Found]) -> bool {
         let mut known = self.files.iter();
         let own = known.find(|life| life.header.sequence == self.end.sequence());
@@ -77,7 +79,7 @@ impl Mark {
     }
 }
 
-/// The first bytes, with zeros where there are fewer.
+/// Returns the first bytes, padded with zeros.
 fn first(bytes: &[u8]) -> [u8; FRAME_HEADER] {
     let mut first = [0; FRAME_HEADER];
     first.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);

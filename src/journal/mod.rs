@@ -6,23 +6,26 @@
 //! journal/1.journal  [header |                     ]    spare: header durable, no frame yet
 //! ```
 //!
-//! [`header`], [`frame`] and [`section`] draw the bytes, [`replay`] says how files are chained and how a
-//! torn tail is told from damage. What holds while the journal is open:
+//! [`header`], [`frame`] and [`section`] define the bytes. [`replay`] defines how files form a chain and
+//! how a torn tail differs from damage. These invariants hold while the journal is open:
 //!
-//! - **J1** A frame is complete in the file before its end is published by [`Journal::end`]; frames are
+//! - **J1** A frame is complete in the file before [`Journal::end`] publishes its end. Frames are
 //!   published in LSN order. LSNs are never reused: every opening begins a new file.
-//! - **J2** A header is durable before its file can be named by a Next frame.
+//! - **J2** A header is durable before a Next frame can name its file.
 //! - **J3** `outstanding credits <= bytes that the current file and the spares surely take`, so an append
-//!   that holds a credit finds room without waiting. One spare is never granted to anybody: it is what
-//!   the next opening of a full disk goes on in.
+//!   that holds a credit finds room without waiting. The bytes of one spare are never granted: the next
+//!   opening on a full disk continues in that spare.
 //! - **J4** `synced() <= what a finished sync of all files with unsynced bytes, oldest first, covers`, or
-//!   below a checkpoint. While held it rises by checkpoints alone. Frames carry it as `known synced`.
-//! - **J5** The first failed write or sync is final. A later success counts for nothing.
-//! - **J6** A file is used again only when a durable checkpoint lies beyond all of it.
+//!   it is below a checkpoint. While it is held, only checkpoints raise it. Frames carry it as
+//!   `known synced`.
+//! - **J5** The first failed write or sync is final. A later success does not undo it.
+//! - **J6** A file is reused only when a durable checkpoint lies beyond all of it.
 //!
-//! Locks, in the order in which they are taken: `prepare` (one preparer at a time, held during I/O) ->
-//! `state` (what an append touches; never held during a sync) -> `sync`; `signal` and `thread` are taken
-//! alone. The journal calls back (`on_half_full`) under none of them.
+//! Threads take the locks in this order: `prepare` (one preparer at a time, held during I/O) -> `state`
+//! (what an append touches; never held during a sync) -> `sync`. `signal` and `thread` are taken alone.
+//! The journal calls back (`on_half_full`) while it holds none of them.
+//!
+//! Imported by `log`, `engine` and the modules above `engine`; not by `group`.
 
 mod append;
 mod create;
@@ -70,50 +73,51 @@ use state::State;
 use sync::SyncState;
 use worker::Signal;
 
-/// How frames get into the files.
+/// How the journal writes frames into its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JournalMode {
-    /// Through a shared map: no system call. Only where a store cannot fail for want of space.
+    /// Stores through a shared map, without a system call. Only for storages where a store cannot fail for
+    /// lack of space.
     Map,
-    /// By one positioned write per frame.
+    /// One positioned write per frame.
     Write,
 }
 
-/// What a journal is made with.
+/// The configuration of a journal.
 #[derive(Debug, Clone)]
 pub(crate) struct JournalConfig {
-    /// The size of an ordinary file. Frames of more than a quarter of it get a file of their own.
+    /// The size of an ordinary file in bytes. A frame of more than a quarter of it gets its own file.
     pub(crate) file_bytes: u32,
-    /// What all files together may take. A frame is at most a quarter of it.
+    /// The most bytes that all files together may take. A frame is at most a quarter of it.
     pub(crate) max_bytes: u64,
-    /// How frames get into the files.
+    /// How frames are written into the files.
     pub(crate) mode: JournalMode,
-    /// The folder's; files of another folder are refused.
+    /// The id of the folder. The journal does not accept files of another folder.
     pub(crate) directory_id: [u8; 16],
-    /// The broker epoch, written into every header.
+    /// The broker epoch, which every header carries.
     pub(crate) epoch: Epoch,
-    /// How long a frame stays unsynced at most if nobody asks for a sync.
+    /// The longest time that a frame stays unsynced if no caller asks for a sync.
     pub(crate) sync_interval: Duration,
-    /// Whether a thread prepares files and syncs. Without one, [`Journal::reserve`] and
-    /// [`Journal::step`] do it, and nothing happens unasked.
+    /// Whether a thread prepares files and syncs. Without a thread, only [`Journal::reserve`] and
+    /// [`Journal::step`] do so, when called.
     pub(crate) background: bool,
 }
 
-/// Where a new journal goes on.
+/// Where a new journal continues.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Start {
-    /// Where the replay of what is there ended; `Lsn::ZERO` for a new folder.
+    /// The end of the replay of the existing files; `Lsn::ZERO` for a new folder.
     pub(crate) continues_from: Lsn,
-    /// Sequence numbers begin here or higher.
+    /// The lowest sequence number that the journal may use.
     pub(crate) min_sequence: u32,
-    /// Slots that the same replay needs again, until a checkpoint lies in the new file.
+    /// The slots that a repeated replay needs, until a checkpoint lies in the new file.
     pub(crate) keep: Vec<u32>,
-    /// What replay found to be known as synced.
+    /// The highest position that replay found to be known as synced.
     pub(crate) known_synced: Lsn,
 }
 
 impl Start {
-    /// Goes on where a replay ended.
+    /// Returns a start that continues where a replay ended.
     pub(crate) fn after(replayed: &Replayed) -> Self {
         Self {
             continues_from: replayed.end,
@@ -128,11 +132,11 @@ impl Start {
 pub(crate) struct Journal {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    /// The process whose thread that is: a forked child has none to stop.
+    /// The process that started the thread. A forked child has no thread to stop.
     pid: u32,
 }
 
-/// What the handle and the journal thread share.
+/// The state that the handle and the journal thread share.
 struct Shared {
     storage: Arc<dyn Storage>,
     config: JournalConfig,
@@ -141,16 +145,16 @@ struct Shared {
     on_half_full: Box<dyn Fn() + Send + Sync>,
 
     state: Mutex<State>,
-    /// Woken when there may be more space, or none ever again.
+    /// Notified when there may be more space, or when there will never be any.
     space_freed: Condvar,
     prepare: Mutex<Preparing>,
     end: AtomicU64,
 
     sync: Mutex<SyncState>,
     sync_done: Condvar,
-    /// What a Synced ack may rely on (J4).
+    /// The position that a Synced ack may rely on (J4).
     synced: AtomicU64,
-    /// As `synced`, published or not.
+    /// As `synced`, but syncs raise it also while `synced` is held.
     covered: AtomicU64,
     requested: AtomicU64,
 
@@ -161,11 +165,13 @@ struct Shared {
 }
 
 impl Journal {
-    /// Begins a new journal file behind what is there. The caller has replayed it, or the folder is
-    /// new. `on_half_full` is called, by any thread that appends or reserves, when half of `max_bytes`
-    /// is in use and when somebody waits for space; it must not block and not call the journal.
+    /// Opens a journal by beginning a new file after the existing ones.
     ///
-    /// Nothing that was replayed counts as synced. If there was anything (`frames > 0`), call
+    /// The caller has replayed the existing files, or the folder is new. A thread that appends or reserves
+    /// calls `on_half_full` when half of `max_bytes` is in use and when a thread waits for space. The
+    /// callback must not block and must not call the journal.
+    ///
+    /// Replayed frames do not count as synced. If replay found any (`frames > 0`), call
     /// [`Journal::hold_synced`] before the first append, and [`Journal::release_synced`] after the
     /// recovery checkpoint.
     pub(crate) fn create(
@@ -181,162 +187,178 @@ impl Journal {
         Ok(Arc::new(Self { shared, thread: Mutex::new(thread), pid: std::process::id() }))
     }
 
-    /// Sets space aside for one frame with a payload of at most `bytes`, before any lock of the caller
-    /// is taken. Waits up to `max_block` if there is none. A thread that holds a credit must not ask
-    /// for another one.
+    /// Reserves space for one frame with a payload of at most `bytes`. Waits up to `max_block` if there is
+    /// not enough.
+    ///
+    /// The caller must not hold any of its own locks. A thread that holds a credit must not ask for another.
     ///
     /// # Errors
-    /// `LimitExceeded` for more than a quarter of `max_bytes`; `Timeout`, or `DiskFull` if the journal
-    /// could not grow; `Failed`; `Closed`. Without a thread it never waits for a checkpoint: `Timeout`.
-    /// At once, without waiting to the end of `max_block`: why no file can be prepared, or why the last
-    /// checkpoint failed, if only a checkpoint makes space (see [`trouble`]).
+    /// - `LimitExceeded` if the frame is larger than a quarter of `max_bytes`.
+    /// - `Timeout` if there was no space within `max_block`, or `DiskFull` if the journal could not grow.
+    ///   Without a thread the call never waits for a checkpoint: it returns `Timeout` at once.
+    /// - The reason why no file can be prepared, at once, if time does not mend it (see [`trouble`]).
+    /// - The reason why the last checkpoint failed, at once, if time does not mend it and only a checkpoint
+    ///   makes space.
+    /// - `Failed` if the journal has failed, or if it is full and no checkpoint will be written any more.
+    /// - `Closed` if appends were stopped.
     #[inline]
     pub(crate) fn reserve(&self, bytes: usize, max_block: Duration) -> Result<Credit<'_>> {
         self.shared.reserve(bytes, max_block)
     }
 
-    /// As [`Journal::reserve`], for what must be possible in a journal full of records: catalogue
-    /// changes, deletions, commits. Uses a part that is held back for them.
+    /// As [`Journal::reserve`], for changes that a journal full of records must still accept: catalogue
+    /// changes, deletions, commits. Also uses the space that is held back for them.
     pub(crate) fn reserve_urgent(&self, bytes: usize, max_block: Duration) -> Result<Credit<'_>> {
         self.shared.reserve_urgent(bytes, max_block)
     }
 
-    /// Appends a Data frame whose payload is `parts` in a row; its end. It is `Written` when this
-    /// returns. Never waits for space, a sync or a thread.
+    /// Appends a Data frame whose payload is the concatenation of `parts`. Returns the end of the frame.
+    ///
+    /// The frame is `Written` when this returns. The call never waits for space, a sync or a thread.
     ///
     /// # Errors
-    /// `Failed` and `Closed`: not applied. `Indeterminate`: writing it failed. `Misuse`: the credit is
-    /// too small.
+    /// - `Failed` if the journal has failed, or `Closed` if appends were stopped. The frame was not written.
+    /// - `Indeterminate` if writing the frame failed. Part or all of it may be in the file.
+    /// - `Misuse` if the credit is too small.
     #[inline]
     pub(crate) fn append(&self, credit: &mut Credit<'_>, parts: &[&[u8]]) -> Result<Lsn> {
         self.shared.append(credit, parts)
     }
 
-    /// As [`Journal::append`] without a credit: `None` if there is no room for it now. Nothing happened
-    /// then, and the caller gives its locks back and gets a credit.
+    /// As [`Journal::append`], without a credit. Returns `None` if there is no room for the frame now.
+    ///
+    /// With `None` nothing was written. The caller then releases its locks and reserves a credit.
     #[inline]
     pub(crate) fn try_append(&self, parts: &[&[u8]]) -> Result<Option<Lsn>> {
         self.shared.try_append(parts)
     }
 
-    /// The end of the last frame.
+    /// Returns the end of the last frame.
     #[inline]
     pub(crate) fn end(&self) -> Lsn {
         self.shared.end()
     }
 
-    /// Everything below is durable, here or where a checkpoint put it.
+    /// Returns the position below which everything is durable, in the journal or through a checkpoint.
     #[inline]
     pub(crate) fn synced(&self) -> Lsn {
         self.shared.synced()
     }
 
-    /// Asks for a sync up to `lsn` about a millisecond from now, unless a waiter runs it earlier.
-    /// Without a thread the next [`Journal::step`] runs it.
+    /// Requests a sync up to `lsn`. The thread runs it after about a millisecond, unless a waiter runs one
+    /// earlier. Without a thread the next [`Journal::step`] runs it.
     #[inline]
     pub(crate) fn request_sync(&self, lsn: Lsn) {
         self.shared.request_sync(lsn);
     }
 
-    /// Waits until everything below `lsn` is durable. Whoever finds no sync running runs one, for
-    /// everybody.
+    /// Waits until everything below `lsn` is durable. A waiter that finds no sync running runs one for all
+    /// waiters.
     ///
     /// # Errors
-    /// `Indeterminate` after a failure, and while [`Journal::hold_synced`] is in force if a checkpoint
-    /// fails for good: nothing else would end the wait. `Timeout`: the frame may still become durable.
+    /// - `Indeterminate` after a failure.
+    /// - `Indeterminate` if [`Journal::hold_synced`] is in force and a checkpoint fails in a way that time
+    ///   does not mend: nothing else would end the wait.
+    /// - `Timeout` if `timeout` has passed. The frame may still become durable.
+    /// - `Misuse` if `lsn` lies beyond the end of the journal.
     pub(crate) fn wait_synced(&self, lsn: Lsn, timeout: Option<Duration>) -> Result<()> {
         self.shared.wait_synced(lsn, timeout)
     }
 
-    /// From now on syncs do not raise [`Journal::synced`]: what lies before the first frame of this
-    /// journal may be in the cache of the system alone.
+    /// Stops syncs from raising [`Journal::synced`]. Frames before the first one of this journal may be in
+    /// the cache of the system only.
     pub(crate) fn hold_synced(&self) {
         self.shared.hold_synced(true);
     }
 
-    /// Ends [`Journal::hold_synced`]: the recovery checkpoint is durable.
+    /// Ends [`Journal::hold_synced`]. The caller has made the recovery checkpoint durable.
     pub(crate) fn release_synced(&self) {
         self.shared.hold_synced(false);
     }
 
-    /// Makes everything that was replayed durable where it is, and everything written since: it may be in
-    /// the cache of the system alone, and a sync of it may have failed before, so it is written again.
-    /// Needs no space.
+    /// Makes all replayed frames durable in place, and all frames written since.
+    ///
+    /// Replayed frames may be in the cache of the system only, and an earlier sync of them may have failed.
+    /// So this writes them again before it syncs. It needs no space.
     pub(crate) fn keep_replayed(&self) -> Result<()> {
         self.shared.keep_replayed()
     }
 
-    /// Whether [`Journal::hold_synced`] is in force.
+    /// Returns whether [`Journal::hold_synced`] is in force.
     pub(crate) fn is_held(&self) -> bool {
         self.shared.is_held()
     }
 
-    /// Everything below `end` is durable elsewhere, and so is the note that says so: files wholly below
-    /// are used again.
+    /// Frees the files that lie wholly below `end`. The caller has made a checkpoint durable that covers
+    /// everything below `end`.
     pub(crate) fn checkpointed(&self, end: Lsn) {
         self.shared.checkpointed(end);
     }
 
-    /// Bytes of all journal files.
+    /// Returns the size of all journal files in bytes.
     pub(crate) fn total_bytes(&self) -> u64 {
         self.shared.state.lock().total_bytes
     }
 
-    /// Stops all writing. The first cause stays.
+    /// Stops all writing. The journal keeps the first cause.
     pub(crate) fn fail(&self, cause: Arc<Error>) {
         self.shared.fail(cause);
     }
 
-    /// The failure that stopped all writing.
+    /// Returns the failure that stopped all writing, if there is one.
     pub(crate) fn state(&self) -> Option<Arc<Error>> {
         self.shared.failure.get().cloned()
     }
 
-    /// No checkpoint will be written any more, so no space is given back: appends go on until there is
-    /// none, and nobody waits for it. The first cause stays.
+    /// Records that no checkpoint will be written any more, so no checkpoint frees space.
+    ///
+    /// Appends continue until the space is used up, and no thread waits for more. The journal keeps the
+    /// first cause.
     pub(crate) fn stop_space(&self, cause: Arc<Error>) {
         if self.shared.space_stopped.set(cause).is_ok() && !planted("leave_waiters_alone") {
             self.shared.notify_space();
         }
     }
 
-    /// What [`Journal::stop_space`] was told.
+    /// Returns the cause that was given to [`Journal::stop_space`].
     pub(crate) fn space_stopped(&self) -> Option<Arc<Error>> {
         self.shared.space_stopped.get().cloned()
     }
 
-    /// Why the last file could not be prepared, until one can.
+    /// Returns why the last file could not be prepared; `None` after a success.
     pub(crate) fn preparation_failure(&self) -> Option<Error> {
         self.shared.state.lock().trouble.files.error().cloned()
     }
 
-    /// A checkpoint failed. It is tried again, but threads that wait for what it would bring (space, or
-    /// `Synced` after recovery) learn of a failure that time does not mend.
+    /// Records that a checkpoint failed. The caller tries again.
+    ///
+    /// If time does not mend the failure, this ends the waits that need a checkpoint: for space, or for
+    /// `Synced` after recovery.
     pub(crate) fn checkpoint_failed(&self, error: &Error) {
         self.shared.checkpoint_failed(error);
     }
 
-    /// Fails the journal if the scope that holds the guard unwinds: what the scope was changing is half
-    /// done.
+    /// Returns a guard that fails the journal if the scope that holds it unwinds. The change that the scope
+    /// was making is then incomplete.
     #[must_use]
     pub(crate) fn fail_on_panic(&self, what: &'static str) -> PanicGuard<'_> {
         PanicGuard::new(&self.shared, what)
     }
 
-    /// What the thread does, once: prepares files, runs a requested sync, leaves a witness.
+    /// Does once what the thread does: prepares files, runs a requested sync, appends a witness.
     #[cfg(any(test, feature = "__internal"))]
     pub(crate) fn step(&self) -> Result<()> {
         self.shared.step()
     }
 
-    /// Appends fail with `Closed` from here on. Those that were under way are done when this returns.
+    /// Makes later appends fail with `Closed`. Appends in progress have finished when this returns.
     pub(crate) fn stop_appends(&self) {
         self.shared.closed.store(true, Ordering::SeqCst);
-        // Takes the lock that appends hold.
+        // Takes the state lock, so it waits for an append in progress.
         self.shared.notify_space();
     }
 
-    /// Stops appends, syncs what is not, and stops and joins the thread.
+    /// Stops appends, stops and joins the thread, and syncs all unsynced frames.
     pub(crate) fn close(&self) -> Result<()> {
         self.stop_appends();
         self.stop();
@@ -382,10 +404,10 @@ impl Shared {
         drop(state);
     }
 
-    /// As `fail`, by a thread that holds the state lock.
+    /// As `fail`, for a caller that holds the state lock.
     fn fail_locked(&self, cause: Arc<Error>) {
         if self.failure.set(cause).is_ok() {
-            // Taken and given back, so that nobody between its check and its wait misses the call.
+            // Take and release the lock, so that no waiter between its check and its wait misses this.
             if !planted("failure_wakes_early") {
                 drop(self.sync.lock());
             }

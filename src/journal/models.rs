@@ -1,5 +1,5 @@
-//! Appenders, those who wait for a sync and those who look on, in every order: the journal itself over a
-//! storage in memory, whose calls happen at once. It has no thread of its own here.
+//! Model checks of appenders, sync waiters and readers in every order. They run the journal itself, without
+//! its thread, on a storage in memory whose calls are atomic.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::types::{Lsn, Timestamp};
 
 const ID: [u8; 16] = [3; 16];
 
-/// A journal, and where its first frame goes.
+/// Creates a journal. Also returns the position of its first frame.
 fn fresh(mode: JournalMode) -> (Memory, Arc<Journal>, Lsn) {
     let storage = Memory::crash_simulating(1);
     let config = JournalConfig {
@@ -43,7 +43,7 @@ fn append(journal: &Journal, payload: &[u8]) -> Lsn {
     journal.try_append(&[payload]).unwrap().unwrap()
 }
 
-/// The payloads that a replay finds, and where it ends.
+/// Returns the payloads that a replay finds, and the position where it ends.
 fn read(storage: &Memory, from: Lsn) -> (Vec<Vec<u8>>, Lsn) {
     let mut payloads = Vec::new();
     let replayed = replay(storage, ID, from, &mut |frame| {
@@ -53,17 +53,17 @@ fn read(storage: &Memory, from: Lsn) -> (Vec<Vec<u8>>, Lsn) {
     (payloads, replayed.unwrap().end)
 }
 
-/// What a power loss now leaves.
+/// Returns the payloads that a power loss now would leave.
 fn after_power_loss(storage: &Memory, from: Lsn) -> Vec<Vec<u8>> {
     read(&storage.crash(Crash::LoseAll, &SeededRandom::new(1)), from).0
 }
 
-/// J1: whoever sees an end finds all frames below it whole, and the end never falls. `before` frames are
-/// there already.
+/// J1: a reader that sees an end finds all frames below it whole, and the end never falls. The journal
+/// already holds `before` frames.
 fn frames_are_complete(before: usize) {
     check(move || {
         let (storage, journal, from) = fresh(JournalMode::Write);
-        // Files that the frames can go on in.
+        // Prepare spares, so that the frames can continue in another file.
         journal.shared.state.lock().spare_target = 3;
         journal.step().unwrap();
         for _ in 0..before {
@@ -79,8 +79,8 @@ fn frames_are_complete(before: usize) {
         });
         let seen = journal.end();
         let (payloads, found) = read(&storage, from);
-        assert!(found >= seen, "a published frame is not there");
-        let new = payloads.get(before..).expect("what was there before");
+        assert!(found >= seen, "a published frame is missing");
+        let new = payloads.get(before..).expect("the earlier frames are missing");
         assert!(new.iter().all(|payload| payload == b"one" || payload == b"two"));
         assert!(journal.end() >= seen, "the end fell");
         for thread in appending {
@@ -92,7 +92,7 @@ fn frames_are_complete(before: usize) {
     });
 }
 
-/// A frame of this fills most of what one may take, and three of them a file but for a few bytes.
+/// A payload whose frame has nearly the largest size. Three such frames fill a file but for a few bytes.
 const LARGE: [u8; 4040] = [7; 4040];
 
 #[test]
@@ -105,8 +105,8 @@ fn frames_are_complete_below_an_end_in_the_next_file() {
     frames_are_complete(3);
 }
 
-/// J4: a waiter is told when a sync that began after its frame ended is done, and not before; and it is
-/// told, whoever runs that sync.
+/// J4: a waiter returns when a sync that began after the end of its frame is done, and not before. It does
+/// not matter which thread runs that sync.
 #[test]
 fn who_waits_is_told_by_a_sync_that_began_later() {
     check(|| {
@@ -118,7 +118,10 @@ fn who_waits_is_told_by_a_sync_that_began_later() {
                 journal.wait_synced(end, None).unwrap();
                 assert!(journal.synced() >= end);
                 let left = after_power_loss(&storage, from);
-                assert!(left.iter().any(|left| left == payload), "told before it is durable");
+                assert!(
+                    left.iter().any(|left| left == payload),
+                    "acknowledged before it was durable"
+                );
             })
         });
         for thread in committing {
@@ -128,12 +131,12 @@ fn who_waits_is_told_by_a_sync_that_began_later() {
     });
 }
 
-/// J5: a sync that fails is final, and everybody learns of it whose frame it was to cover.
+/// J5: a failed sync is final, and the waiter of every frame that it should have covered gets the error.
 #[test]
 fn a_failed_sync_is_told_to_all() {
     check(|| {
         let (storage, journal, _) = fresh(JournalMode::Map);
-        // Stores through a map do not fail, so each sync does.
+        // Stores through a map cannot fail, so the syncs fail.
         storage.fail_at(storage.ops() + 1, ErrorKind::Other, true);
         let ends = [b"one", b"two"].map(|payload| {
             let journal = Arc::clone(&journal);
@@ -157,7 +160,7 @@ fn a_failed_sync_is_told_to_all() {
     });
 }
 
-/// While `synced` is held there is no sync to run: only others can wake who waits, and each of them does.
+/// While `synced` is held a waiter has no sync to run. Another thread must wake it with `wake`.
 fn wakes_a_held_waiter(wake: fn(&Journal, Lsn), told: fn(Result<(), Error>) -> bool) {
     check(move || {
         let (_, journal, _) = fresh(JournalMode::Write);

@@ -1,4 +1,4 @@
-//! The files behind the space: spares are made of slots that nothing needs, or of new files.
+//! Prepares spares, the files that space comes from. A spare is a recycled slot or a new file.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -13,23 +13,25 @@ use super::slot::{Slot, free_number, slot_path};
 use super::state::{Life, SPARES_AT_FIRST, State, Unneeded};
 use super::{JournalConfig, Shared};
 
-/// What the one thread that prepares files keeps.
+/// The state of the one thread that prepares files.
 #[derive(Debug)]
 pub(super) struct Preparing {
     /// All slot numbers in the folder.
     pub(super) numbers: BTreeSet<u32>,
 }
 
-/// Where the next spare comes from.
+/// The source of the next spare.
 enum Source {
     Unneeded(Unneeded),
     New(u32),
 }
 
 impl Shared {
-    /// The size of a new file: a larger one where the journal grows because somebody had to wait. Each
-    /// life of a file begins with a sync of its header, which takes ten milliseconds and more on a disk
-    /// that checkpoints keep busy.
+    /// Returns the size of a new file in bytes. The file is larger if the journal grows because a thread had
+    /// to wait.
+    ///
+    /// Each life of a file begins with a sync of its header. On a disk that checkpoints keep busy that takes
+    /// ten milliseconds and more.
     fn new_file_bytes(&self, state: &State) -> u32 {
         let large = self.config.file_bytes.saturating_mul(LARGE);
         let fits = state.total_bytes + u64::from(large) <= self.config.max_bytes;
@@ -41,7 +43,7 @@ impl Shared {
         }
     }
 
-    /// Whether the thread should prepare a file now.
+    /// Returns whether the thread should prepare a file now.
     pub(super) fn wants_spare(&self) -> bool {
         let state = self.state.lock();
         if state.exclusive {
@@ -51,8 +53,9 @@ impl Shared {
         state.can_recycle() || few && self.may_get_more(&state)
     }
 
-    /// Makes one more spare; `false` if the journal is as large as it may be and no slot is free. A
-    /// failure is kept, and ends the waits of those for whom it is final.
+    /// Prepares one more spare. Returns `false` if the journal has its largest size and no slot is free.
+    ///
+    /// The journal keeps a failure. A failure that time does not mend ends the waits for space.
     pub(super) fn prepare_one(&self) -> Result<bool> {
         let prepared = self.try_prepare_one();
         if let Err(error) = &prepared {
@@ -89,13 +92,13 @@ impl Shared {
         } else if let Some(aside) = state.aside.pop_front() {
             Some(Source::Unneeded(aside))
         } else {
-            // Without any spare a file beyond the limit is the smaller evil.
+            // Without any spare no append could switch files, so exceed the limit by one file.
             state.spares.is_empty().then(|| Source::New(self.new_file_bytes(state)))
         }
     }
 
-    /// Removes files that nothing needs while there are more than there should be: each opening after a
-    /// crash with a full journal makes one more. A name that power loss brings back is a free slot again.
+    /// Removes unneeded files while the journal exceeds its limit. Each opening after a crash with a full
+    /// journal adds one file. If power loss brings a removed file back, it is a free slot again.
     fn shrink(&self, preparing: &mut Preparing) {
         loop {
             let unneeded = {
@@ -107,14 +110,14 @@ impl Shared {
                 let Some(unneeded) = state.take_unneeded() else { return };
                 unneeded
             };
-            // One that cannot be removed can still be used; it is tried again with the next spare.
+            // A file that cannot be removed can still be reused. The next spare tries to remove it again.
             if self.remove(preparing, unneeded).is_err() {
                 return;
             }
         }
     }
 
-    /// Removes a file that was taken out. One that stays is still counted.
+    /// Removes a file that `take_unneeded` returned. If that fails, the file counts again.
     fn remove(&self, preparing: &mut Preparing, (number, bytes): (u32, u64)) -> Result<()> {
         let removed = self.storage.remove(&slot_path(number));
         if removed.is_ok() {
@@ -127,8 +130,10 @@ impl Shared {
         removed
     }
 
-    /// What goes wrong with a slot that is there puts it aside, still open if it is: its header is written
-    /// anew at the next attempt, with another sequence, so that nothing hangs on what became of this one.
+    /// Makes a spare from `source`.
+    ///
+    /// If that fails, an existing slot is put aside, open if it was opened. The next attempt writes its
+    /// header again with another sequence, so the outcome of the failed write does not matter.
     fn make_spare(&self, preparing: &mut Preparing, source: Source) -> Result<()> {
         let slot = self.obtain(preparing, source)?;
         let begun = self.begin(&slot);
@@ -150,7 +155,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Begins the slot's next life. A file that somebody removed would take everything and keep nothing.
+    /// Begins the slot's next life. Checks first that the file still has its name: frames in a removed file
+    /// would be lost.
     fn begin(&self, slot: &Slot) -> Result<FileHeader> {
         if self.storage.metadata(&slot_path(slot.number))?.is_none() {
             let gone = io::ErrorKind::NotFound.into();
@@ -208,9 +214,11 @@ impl Shared {
         Ok(slot)
     }
 
-    /// Sees to it that the next frame of `bytes` fits into the current file or the only spare.
-    /// `false` if only a checkpoint can make space for it, and for an ordinary file behind it: each such
-    /// frame would take the last spare, and each spare after it be a file beyond the limit.
+    /// Ensures that the next frame of `bytes` bytes fits into the current file or into the only spare.
+    ///
+    /// Returns `false` if only a checkpoint can make space for that file and for an ordinary one after it.
+    /// Without space for the ordinary one each such frame would take the last spare, and each spare after
+    /// it would exceed the limit.
     pub(super) fn prepare_exclusive(&self, bytes: u32) -> Result<bool> {
         let mut preparing = self.prepare.lock();
         let size = (FIRST_FRAME + bytes + NEXT_BYTES).next_multiple_of(4096);
@@ -221,7 +229,7 @@ impl Shared {
             if state.current.room() >= bytes {
                 return Ok(true);
             }
-            // Sequence numbers rise along the chain, so spares prepared before cannot follow it.
+            // Sequence numbers rise along the chain, so spares prepared earlier cannot follow the new file.
             for spare in std::mem::take(&mut state.spares) {
                 let sure = spare.sure_bytes(self.config.frame_max());
                 state.slack -= sure;
@@ -250,8 +258,8 @@ impl Shared {
     }
 }
 
-/// Takes free slots out until a file of `size` bytes fits below the limit, and an ordinary one can
-/// follow it; their numbers and lengths.
+/// Takes unneeded slots out of the state until a file of `size` bytes fits below the limit. Returns their
+/// numbers and lengths, or `None` if that file and an ordinary one after it cannot both fit.
 fn make_room(state: &mut State, config: &JournalConfig, size: u64) -> Option<Vec<(u32, u64)>> {
     let behind = if planted("nothing_behind_large_frame") { 0 } else { config.file_bytes };
     let both = size + u64::from(behind);
@@ -265,5 +273,5 @@ fn make_room(state: &mut State, config: &JournalConfig, size: u64) -> Option<Vec
     Some(removed)
 }
 
-/// How many times as large as an ordinary file a large one is.
+/// The size of a large file in ordinary files.
 const LARGE: u32 = 4;

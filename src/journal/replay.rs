@@ -1,23 +1,24 @@
-//! Replay: the frames from a position on, and where the journal ends.
+//! Replay: visits the frames from a position on and finds the end of the journal.
 //!
 //! The files form a chain. The successor of file N is
-//! - the file with the highest sequence whose header continues from a position in N, if there is one: a
-//!   recovery stopped there, and what lies behind that position in N is dead, however valid it looks;
-//! - else the file that N's Next frame names, which must be there.
+//! - the file with the highest sequence whose header continues from a position in N, if there is one. A
+//!   recovery stopped at that position. Everything after it in N is dead, even if it looks valid.
+//! - otherwise the file that N's Next frame names. That file must exist.
 //!
-//! Without either the journal ends in N, at the first bytes that are no frame. These are judged:
-//! - **R1** If any frame behind them, or any frame or header of a later file, reachable or not, knows a
-//!   synced position beyond them, they were durable once: `Corrupt`, and nothing is discarded.
-//! - **R2** Else they are a torn tail (or nothing): power loss took what nobody was promised.
-//! - **R3** The same judgement holds before a position that a later file continues from. A process that
-//!   was killed leaves frames in the cache of the system; the recovery after it replays them and names
-//!   their end, and then power loss may take them. Nothing was acknowledged as `Synced` in the later file
-//!   by then (that waits for the recovery checkpoint), so no witness is there and the tail is torn.
+//! Without a successor the journal ends in N, at the first bytes that are no valid frame. Replay judges them:
+//! - **R1** They were durable once if any frame after them, or any frame or header of a later file, reachable
+//!   or not, knows a synced position beyond them. Replay returns `Corrupt` and discards nothing.
+//! - **R2** Otherwise they are a torn tail, or nothing was there. Power loss took only frames that were never
+//!   acknowledged as `Synced`.
+//! - **R3** The same judgement holds before a position that a later file continues from. A killed process
+//!   leaves frames in the cache of the system. The next recovery replays them and names their end. Then
+//!   power loss may take them. By then nothing in the later file was acknowledged as `Synced`, because that
+//!   waits for the recovery checkpoint. So there is no witness, and the tail is torn.
 //! - **R4** The end is the end of the last *Data* frame. SyncMark and Next frames after it may be in the
-//!   cache alone, and must not become something that the next file's header relies on.
+//!   cache only, so the next file's header must not rely on them.
 //!
-//! Files are copied with plain reads, so a reader beside a live writer is safe: a header that changed
-//! during the copy, or an invalid frame that is valid when read again, is `Busy`.
+//! Replay copies files with plain reads, so a reader beside a live writer is safe. If a header changed
+//! during the copy, or an invalid frame is valid when read again, replay returns `Busy`.
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
@@ -37,51 +38,55 @@ use super::slot::{FOLDER, read_header};
 /// A Data frame.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Frame<'a> {
-    /// The file that it lies in.
+    /// The file that holds the frame.
     pub(crate) path: &'a Path,
-    /// Where it begins.
+    /// The position where the frame begins.
     pub(crate) lsn: Lsn,
-    /// Where it ends; the state after it is the state at this position.
+    /// The position where the frame ends. The state after the frame is the state at this position.
     #[cfg(any(test, feature = "__internal"))]
     pub(crate) end: Lsn,
-    /// The broker epoch of the writer that wrote it.
+    /// The broker epoch of the writer of the frame.
     pub(crate) epoch: Epoch,
-    /// A list of sections.
+    /// The payload, a list of sections.
     pub(crate) payload: &'a [u8],
 }
 
-/// What a replay found.
+/// The result of a replay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Replayed {
-    /// The end of the last frame, or where replay began: what the next journal file continues from.
+    /// The end of the last Data frame, or the position where replay began. The next journal file continues
+    /// from here.
     pub(crate) end: Lsn,
-    /// The highest sequence number of all valid headers; later ones must be higher.
+    /// The highest sequence number in all valid headers. Later sequence numbers must be higher.
     pub(crate) last_sequence_seen: u32,
-    /// The highest broker epoch of all valid headers; a later writer's must be higher.
+    /// The highest broker epoch in all valid headers. The epoch of a later writer must be higher.
     pub(crate) last_epoch_seen: Epoch,
-    /// The slots whose files the same replay needs again, until a checkpoint lies beyond them.
+    /// The slots that a repeated replay needs, until a checkpoint lies beyond their files.
     pub(crate) needed: Vec<u32>,
-    /// Bytes behind the end that were recognisably frames. Nobody was promised them after power loss.
+    /// The bytes after the end that were recognisable as frames. None of them was promised to survive power
+    /// loss.
     pub(crate) discarded_bytes: u64,
-    /// Whether there was anything like a frame behind the end.
+    /// Whether anything like a frame was found after the end.
     pub(crate) torn: bool,
-    /// How many Data frames were visited.
+    /// The number of Data frames visited.
     pub(crate) frames: u64,
-    /// The highest position that any frame or header knows to have been durable.
+    /// The highest position that any frame or header knows as durable.
     pub(crate) known_synced: Lsn,
-    /// Where a reader goes on later.
+    /// The mark that a reader resumes from later.
     pub(crate) mark: Mark,
 }
 
-/// Visits the Data frames from `from` on, in order. Changes nothing; the same files give the same
-/// frames and the same result.
+/// Visits the Data frames from `from` on, in order.
+///
+/// Changes nothing. The same files give the same frames and the same result.
 ///
 /// # Errors
-/// - `Corrupt`: see the module docs; `Missing` if the file of `from` or a file that must follow is not
-///   there, has an invalid header or that of another folder; `Field` for two files of one sequence.
-/// - `UnsupportedFormat`: a newer version wrote a file or a frame.
-/// - `Busy`: a live writer was faster; read the checkpoint again and start over.
-/// - What `visit` returns.
+/// - `Corrupt` if a frame that was durable is damaged (R1). The reason is `Missing` if the file of `from`, or
+///   a file that must follow, does not exist, has an invalid header or belongs to another folder. It is
+///   `Field` if two files have the same sequence.
+/// - `UnsupportedFormat` if a newer version wrote a file or a frame.
+/// - `Busy` if a live writer overtook the reader. Read the checkpoint again and start over.
+/// - The errors that `visit` returns.
 pub(crate) fn replay(
     storage: &dyn Storage,
     directory_id: [u8; 16],
@@ -92,12 +97,13 @@ pub(crate) fn replay(
     walk(storage, directory_id, files, from, Vec::new(), visit)
 }
 
-/// Visits the Data frames behind a mark, as [`replay`] would after those in front of it;
-/// `None`, without a look at any frame, if there is nothing new.
+/// Visits the Data frames after a mark, as [`replay`] would after the frames before it. Returns `None`,
+/// without reading any frame, if there is nothing new.
 ///
 /// # Errors
-/// Those of `replay`; `Busy` also where the journal does not lead on from the mark. The caller starts over from
-/// the checkpoint then, which says what is wrong, if anything is.
+/// - The errors of `replay`.
+/// - `Busy` if the journal no longer leads on from the mark. The caller then starts over from the checkpoint.
+///   That replay reports what is wrong, if anything is.
 pub(crate) fn replay_on(
     storage: &dyn Storage,
     directory_id: [u8; 16],
@@ -114,7 +120,7 @@ pub(crate) fn replay_on(
     walk(storage, directory_id, files, mark.end, mark.blank.clone(), visit).map(Some)
 }
 
-/// As [`replay`], of these files, of which some are known to have held no frame.
+/// As [`replay`], for the given files. The files in `blank` are known to have held no frame.
 fn walk(
     storage: &dyn Storage,
     directory_id: [u8; 16],
@@ -147,13 +153,13 @@ fn walk(
     Ok(walk.result)
 }
 
-/// How the walk through one file ended.
+/// The reason why the walk through one file ended.
 enum Stop {
-    /// At the position that the successor continues from.
+    /// The walk reached the position that the successor continues from.
     Dead,
-    /// By a Next frame.
+    /// The walk reached a Next frame.
     Next { sequence: u32, position: u32 },
-    /// At bytes that are no valid frame.
+    /// The walk reached bytes that are no valid frame.
     Invalid { position: u32 },
 }
 
@@ -175,7 +181,7 @@ impl Walk<'_> {
         if from.position() < FIRST_FRAME || !from.position().is_multiple_of(8) {
             return Err(file.corrupt(from.position(), CorruptReason::Field));
         }
-        // Sequence numbers rise from file to file, so this ends.
+        // Sequence numbers rise from file to file, so the loop ends.
         loop {
             self.result.known_synced = self.result.known_synced.max(file.header.known_synced);
             let successor = self.continued_by(at.sequence());
@@ -194,7 +200,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Walks one file from `position` to `stop`, or to its Next frame, or to what is no frame.
+    /// Walks one file from `position` to `stop`, to its Next frame, or to bytes that are no valid frame.
     fn file(&mut self, file: &Found, mut position: u32, stop: Option<u32>) -> Result<Stop> {
         if !self.result.needed.contains(&file.slot) {
             self.result.needed.push(file.slot);
@@ -246,7 +252,7 @@ impl Walk<'_> {
         }
     }
 
-    /// R1 and R2: the journal ends at `position`; was anything behind it promised?
+    /// Judges the bytes at `position`, where the journal ends: a torn tail or damage (R1, R2).
     fn judge(&mut self, file: &Found, position: u32) -> Result<()> {
         let invalid = Lsn::new(file.header.sequence, position);
         let mut discarded = u64::from(self.copy.torn_header(position));
@@ -283,7 +289,7 @@ impl Walk<'_> {
         Err(file.corrupt(position, CorruptReason::BelowSynced))
     }
 
-    /// M4: the frames of a life begin with the first one.
+    /// Returns whether a file that was blank still holds no first frame (M4).
     fn is_still_blank(&self, file: &Found) -> Result<bool> {
         if !self.blank.contains(&file.life()) {
             return Ok(false);
@@ -298,7 +304,7 @@ impl Walk<'_> {
         self.files.iter().find(|file| file.header.sequence == sequence).cloned()
     }
 
-    /// The file of the last recovery that stopped in the file `sequence`.
+    /// Returns the file of the last recovery that stopped in the file `sequence`.
     fn continued_by(&self, sequence: u32) -> Option<Found> {
         let continues = |file: &&Found| {
             sequence > 0
@@ -308,8 +314,8 @@ impl Walk<'_> {
         self.files.iter().rev().find(continues).cloned()
     }
 
-    /// The file that a Next frame names. Its header was durable before the frame was written, so that
-    /// it is not there is damage, and never the end of the journal.
+    /// Returns the file that a Next frame names. The header of that file was durable before the frame was
+    /// written (J2). So if the file is missing, the journal is damaged and does not end there.
     fn named(&self, file: &Found, sequence: u32, position: u32) -> Result<Found> {
         if let Some(next) = self.find(sequence) {
             if next.header.continues_from != Lsn::ZERO {
@@ -317,7 +323,7 @@ impl Walk<'_> {
             }
             return Ok(next);
         }
-        // A live writer may have prepared it after the folder was read, or recycled both since.
+        // A live writer may have prepared the file after the folder was read, or recycled both files since.
         let rescan = scan(self.storage, self.directory_id)?;
         let still = |sequence| rescan.iter().any(|other| other.header.sequence == sequence);
         if still(sequence) || !still(file.header.sequence) {
@@ -332,13 +338,13 @@ impl Walk<'_> {
         Error::corrupt(path, u64::from(position), CorruptReason::Missing)
     }
 
-    #[expect(clippy::unused_self, reason = "reads as the other constructors of errors")]
+    #[expect(clippy::unused_self, reason = "a method like the other constructors of errors")]
     fn busy(&self, file: &Found) -> Error {
         Error::Busy { path: file.file.path().to_owned() }
     }
 }
 
-/// A copy of one file, from a position on.
+/// A copy of the bytes of one file from a position on.
 #[derive(Debug, Default)]
 struct Copy {
     bytes: Vec<u8>,
@@ -355,12 +361,12 @@ impl Copy {
         self.sequence = header.sequence;
         self.salt = header.frame_salt();
         found.file.path().clone_into(&mut self.path);
-        // Never more memory than there are bytes, whatever the header says.
+        // Check the file length first, so that a wrong size in the header cannot allocate too much memory.
         let size = u64::from(header.size);
         if size > found.file.len()? {
             return Err(found.corrupt(12, CorruptReason::Short));
         }
-        // Zeros only where nothing was before: they cost as much as reading.
+        // `resize` zeroes only the bytes that it adds. Zeroing costs as much as reading.
         self.bytes.resize(header.size.saturating_sub(start) as usize, 0);
         let read = found.file.read_at(&mut self.bytes, u64::from(start))?;
         self.bytes.truncate(read);
@@ -370,7 +376,7 @@ impl Copy {
         }
     }
 
-    /// The frame at `position`, or `None` if there is no valid one.
+    /// Returns the frame at `position`, or `None` if there is no valid one.
     fn frame(&self, position: u32) -> Result<Option<(FrameHeader, &[u8])>> {
         let place = |cause: Unreadable| cause.at(&self.path, u64::from(position));
         let Some(header) = self.header(position).map_err(place)? else {
@@ -390,7 +396,7 @@ impl Copy {
         FrameHeader::decode(self.from(position), Lsn::new(self.sequence, position), self.salt)
     }
 
-    /// The end of a frame, cut to the file.
+    /// Returns the end of a frame, limited to the end of the copy.
     fn end_of(&self, header: &FrameHeader, position: u32) -> u32 {
         let bytes = frame_bytes(u64::from(header.payload_bytes)).unwrap_or(u64::MAX);
         let copied = u64::from(self.start).saturating_add(self.bytes.len() as u64);
@@ -398,7 +404,7 @@ impl Copy {
         u32::try_from(end).unwrap_or(u32::MAX)
     }
 
-    /// How many bytes of a header are there whose checksum is wrong.
+    /// Returns the size of the header at `position` if its position is right but it is invalid, else 0.
     fn torn_header(&self, position: u32) -> u32 {
         let lsn = Lsn::new(self.sequence, position);
         let torn =
@@ -406,16 +412,17 @@ impl Copy {
         if torn { FRAME_HEADER as u32 } else { 0 }
     }
 
-    /// The highest synced position that a valid frame header from `position` on knows. Adds the bytes
-    /// of the frames found to `discarded`.
+    /// Returns the highest synced position that a valid frame header from `position` on carries. Adds the
+    /// sizes of the frames found to `discarded`.
     ///
     /// # Errors
-    /// `UnsupportedFormat` for a frame of a newer version: it may know more than can be read here.
+    /// `UnsupportedFormat` if a newer version wrote a frame. It may know a position that this version cannot
+    /// read.
     fn look_on(&self, position: u32, discarded: &mut u64) -> Result<Lsn> {
         let mut known = Lsn::ZERO;
         let mut counted = position;
         let (words, _) = self.from(position).as_chunks::<8>();
-        // The second word of a header is its position: nearly all places are passed over by it.
+        // The second word of a header is its position. Comparing it rejects nearly all places.
         for (at, word) in (position..u32::MAX).step_by(8).zip(words.iter().skip(1)) {
             if u64::from_be_bytes(*word) != Lsn::new(self.sequence, at).to_u64() {
                 continue;
@@ -429,7 +436,7 @@ impl Copy {
             };
             if let Some(header) = header {
                 known = known.max(header.known_synced);
-                // Payloads are searched too: a length is not to be trusted alone. Count them once.
+                // Search payloads too, because a length alone is not trusted. But count their bytes once.
                 let frame_end = self.end_of(&header, at);
                 let fresh = frame_end.saturating_sub(at.max(counted));
                 *discarded = discarded.saturating_add(u64::from(fresh));

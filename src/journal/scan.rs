@@ -36,11 +36,11 @@ impl Found {
     }
 }
 
-/// All files with valid headers, by sequence.
+/// Returns all files with valid headers, ordered by sequence.
 ///
-/// Files with invalid headers, or those of another folder, are left out: a crash may have left one that
-/// was being prepared, in disk blocks of a file that was removed. Where one of them should follow, its
-/// absence is noticed.
+/// Skips files with an invalid header and files of another folder. A crash may have left a file that was
+/// being prepared, in disk blocks of a removed file. If such a file should follow in the chain, replay
+/// reports that it is missing.
 pub(super) fn scan(storage: &dyn Storage, directory_id: [u8; 16]) -> Result<Vec<Found>> {
     let mut files: Vec<Found> = Vec::new();
     for (slot, _) in list(storage)? {
@@ -63,12 +63,13 @@ pub(super) fn scan(storage: &dyn Storage, directory_id: [u8; 16]) -> Result<Vec<
     Ok(files)
 }
 
-/// Refuses a journal of a version that this build does not know, by the headers of its files. Needs no lock
-/// and changes nothing. A file that cannot be read, since the writer has just removed it perhaps, is left to the
-/// replay.
+/// Checks the headers of all files for a version that this build does not know.
+///
+/// Needs no lock and changes nothing. Skips a file that cannot be read: the writer may just have removed it,
+/// and replay reports other causes.
 ///
 /// # Errors
-/// `UnsupportedFormat`.
+/// `UnsupportedFormat` if another version wrote a file.
 pub(crate) fn check_versions(storage: &dyn Storage) -> Result<()> {
     for (slot, _) in list(storage).unwrap_or_default() {
         let Ok(file) = storage.open(&slot_path(slot), OpenMode::Read) else { continue };
@@ -79,7 +80,7 @@ pub(crate) fn check_versions(storage: &dyn Storage) -> Result<()> {
     Ok(())
 }
 
-/// A journal file of another version.
+/// Returns the error for a journal file of version `found`.
 pub(super) fn unsupported(found: u32) -> Unreadable {
     Unreadable::unsupported("format version", found, MAX_VERSION)
 }

@@ -1,4 +1,4 @@
-//! Sections: what the payload of a Data frame is made of.
+//! Sections: the parts of the payload of a Data frame.
 //!
 //! ```text
 //! offset size field     big-endian; sections follow each other without gaps
@@ -8,14 +8,14 @@
 //!      8    n body      belongs to the module that owns the kind
 //! ```
 //!
-//! Kind and length keep their places in every version. What a reader does with a section that a newer
-//! version wrote depends on the kind:
+//! Kind and length keep their places in every version. The kind decides how a reader treats a section that
+//! a newer version wrote:
 //!
-//! - **1 to 127: must be understood.** Skipping it would lose a change. A reader that does not know the
-//!   kind, or finds a reserved byte that is not 0, answers `UnsupportedFormat`.
-//! - **128 to 255: may be skipped.** A reader that does not know the kind passes over it. State that a reader
-//!   relies on never depends on such a section. No version has written one so far.
-//! - **0** is no kind. The frame is damaged.
+//! - **1 to 127: must be understood.** Skipping the section would lose a change. If a reader does not know
+//!   the kind, or finds a reserved byte that is not 0, it returns `UnsupportedFormat`.
+//! - **128 to 255: may be skipped.** A reader that does not know the kind skips the section. State that a
+//!   reader relies on never depends on such a section. No version has written one so far.
+//! - **0** is not a kind. The frame is damaged.
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
@@ -38,19 +38,19 @@ impl SectionKind {
     pub(crate) const CATALOGUE: u8 = 3;
     /// The log start of a partition moved.
     pub(crate) const LOG_START: u8 = 4;
-    /// From here on a reader that does not know the kind may skip the section.
+    /// The first kind that a reader may skip if it does not know it.
     const SKIPPABLE: u8 = 128;
 }
 
-/// The header of a section whose body has `body_bytes` bytes.
+/// Encodes the header of a section with a body of `body_bytes` bytes.
 #[inline]
 pub(crate) fn section_header(kind: u8, body_bytes: u32) -> [u8; SECTION_HEADER] {
     let [a, b, c, d] = body_bytes.to_be_bytes();
     [kind, 0, 0, 0, a, b, c, d]
 }
 
-/// The sections of a payload, without those that may be skipped and are not known. Stops after the first
-/// error.
+/// Returns the sections of a payload as kind and body. Skips unknown sections that may be skipped, and stops
+/// after the first error.
 pub(crate) fn sections(payload: &[u8]) -> impl Iterator<Item = Result<(u8, &[u8]), Unreadable>> {
     let mut rest = payload;
     std::iter::from_fn(move || {
@@ -74,7 +74,7 @@ pub(crate) fn sections(payload: &[u8]) -> impl Iterator<Item = Result<(u8, &[u8]
     })
 }
 
-/// The first section and what follows it.
+/// Splits the first section off. Returns its kind, its body and the bytes after it.
 fn split(bytes: &[u8]) -> Result<(u8, &[u8], &[u8]), Unreadable> {
     let (header, rest) =
         bytes.split_first_chunk::<SECTION_HEADER>().ok_or(CorruptReason::Length)?;
@@ -100,11 +100,11 @@ fn split(bytes: &[u8]) -> Result<(u8, &[u8], &[u8]), Unreadable> {
     Ok((kind, body, rest))
 }
 
-/// The bytes of a section's header.
+/// The size of a section header in bytes.
 pub(crate) const SECTION_HEADER: usize = 8;
 
 #[cfg(test)]
-#[expect(clippy::arithmetic_side_effects, reason = "small numbers of the test's own")]
+#[expect(clippy::arithmetic_side_effects, reason = "the test uses small numbers")]
 mod tests {
     use proptest::prelude::*;
 
@@ -157,7 +157,7 @@ mod tests {
         let last = [255, 0, 0, 0, 0, 0, 0, 0];
         let payload = [&skipped[..], &known, &last].concat();
         assert_eq!(sections(&payload).collect::<Vec<_>>(), [Ok((4, &[][..]))]);
-        // Its length still counts.
+        // The length of a skipped section must still be valid.
         let torn = sections(&skipped[..9]).next();
         assert_eq!(torn, Some(Err(CorruptReason::Length.into())));
     }

@@ -1,8 +1,8 @@
 //! Slots: the files of the journal folder, `journal/<slot>.journal`.
 //!
-//! A slot is filled with zeros once and then used again and again; each use is a *life* with its own
-//! header (sequence, salt). A file is opened once and its descriptor kept until the journal is dropped:
-//! a failed write-back is reported once per descriptor, and must not be lost by closing it.
+//! A slot is filled with zeros once and then reused many times. Each use is a *life* with its own header
+//! (sequence, salt). The journal opens a file once and keeps its descriptor until the journal is dropped.
+//! The system reports a failed write-back once per descriptor, so closing it could lose that report.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -21,14 +21,16 @@ use super::header::{Decoded, FileHeader, HEADER_BYTES};
 pub(super) struct Slot {
     pub(super) number: u32,
     pub(super) size: u32,
-    /// Shared with a sync that is running when the slot changes hands.
+    /// Shared with a sync that may still run when the slot changes its state.
     pub(super) file: Arc<dyn StorageFile>,
     map: Option<WriteMap>,
 }
 
 impl Slot {
-    /// Makes a new file. It gets its name when its zeros are durable: before that a power loss may leave
-    /// anything in it, even the header of a file that was removed.
+    /// Creates a new file.
+    ///
+    /// The file gets its name when its zeros are durable. Before that, power loss may leave any bytes in
+    /// it, even the header of a removed file.
     pub(super) fn create(
         storage: &dyn Storage,
         number: u32,
@@ -39,15 +41,15 @@ impl Slot {
         let unfinished = path.with_extension(UNFINISHED);
         let made = make(storage, &unfinished, &path, size);
         if made.is_err() {
-            // Gives a full disk its space back. If even that fails, the next opening does it.
+            // Frees space on a full disk. If this fails too, the next opening removes the file.
             drop(storage.remove(&unfinished));
         }
         made?;
         Self::new(number, size, storage.open(&path, OpenMode::Write)?, mode)
     }
 
-    /// Opens a file that is there. One that was once complete and is large enough is taken as it is,
-    /// others are filled.
+    /// Opens an existing file. Keeps it as it is if it has a valid header and is large enough. Otherwise
+    /// fills it with zeros.
     pub(super) fn open(
         storage: &dyn Storage,
         number: u32,
@@ -59,7 +61,7 @@ impl Slot {
             Decoded::Valid(header)
                 if header.size >= size && u64::from(header.size) <= file.len()? =>
             {
-                // A copied folder may hold files with holes, and a store into a hole needs space.
+                // A copied folder may hold sparse files, and a store into a hole needs space.
                 file.preallocate(0, u64::from(header.size))?;
                 header.size
             }
@@ -80,9 +82,11 @@ impl Slot {
         Ok(Self { number, size, file, map })
     }
 
-    /// Begins a new life. Only the header is synced: pushing the stale dirty pages of the life before
-    /// to the device would cost more than all the rest. The page faults that the first store to each
-    /// page costs are taken here, not by the threads that append.
+    /// Begins a new life of the slot.
+    ///
+    /// Syncs only the header. Flushing the stale dirty pages of the previous life would cost more than
+    /// everything else. Takes the page fault of the first store to each page here, so that appending
+    /// threads do not.
     pub(super) fn begin(&self, header: &FileHeader) -> Result<()> {
         if planted("header_not_durable") {
             return self.file.write_at(&header.encode(), 0);
@@ -94,12 +98,15 @@ impl Slot {
         }
     }
 
-    /// Writes a frame. Through a map the header goes last, its checksums by a store of their own, so
-    /// that a reader beside the writer rarely sees half a frame; in Write mode all goes in one call,
-    /// gathered in `scratch`.
+    /// Writes a frame.
     ///
-    /// A load of bytes that several smaller stores have just made waits until all stores before them
-    /// are done. So the header is put together before the payload is stored, and summed after.
+    /// Through a map it stores the header last, and the checksums last of all with their own store. So a
+    /// reader beside the writer rarely sees half a frame. In Write mode it gathers the frame in `scratch` and
+    /// writes it with one call.
+    ///
+    /// If several small stores have just made some bytes, a larger load of them waits until all earlier
+    /// stores are done. So the header is encoded before the payload is stored, and its checksum is computed
+    /// after.
     #[inline]
     pub(super) fn write_frame(
         &self,
@@ -134,21 +141,23 @@ impl Slot {
     }
 }
 
-/// The frame bytes that a file surely takes from `position` on, if no frame is larger than `frame_max`:
-/// the first frame that does not fit leaves less than that unused.
+/// Returns the bytes of frames that a file surely takes from `position` on, if no frame is larger than
+/// `frame_max`. The first frame that does not fit leaves less than `frame_max` bytes unused.
 #[inline]
 pub(super) fn sure_bytes(size: u32, position: u32, frame_max: u32) -> i64 {
     (i64::from(room(size, position)) - i64::from(frame_max)).max(0)
 }
 
-/// The largest frame that fits at `position`; room for the Next frame stays.
+/// Returns the size of the largest frame that fits at `position`, with room left for the Next frame.
 #[inline]
 pub(super) fn room(size: u32, position: u32) -> u32 {
     size.saturating_sub(NEXT_BYTES).saturating_sub(position)
 }
 
-/// Writes zeros over the whole file in small pieces: through a map the kernel then dirties one small
-/// page for a small frame, not a large one. Afterwards no store needs a block.
+/// Writes zeros over the whole file and syncs them. Afterwards no store needs a new block.
+///
+/// The zeros are written in small pieces. Then a small frame stored through a map dirties a small page of
+/// the cache, not a large one.
 fn fill(file: &dyn StorageFile, size: u32) -> Result<()> {
     let zeros = [0; PAGE as usize];
     for position in (0..u64::from(size)).step_by(PAGE as usize) {
@@ -161,8 +170,8 @@ fn make(storage: &dyn Storage, unfinished: &Path, path: &Path, size: u32) -> Res
     let file = if storage.metadata(unfinished)?.is_none() {
         storage.open(unfinished, OpenMode::CreateNew)?
     } else {
-        // An attempt before this one failed, and so did its cleanup. What is wrong is told by the steps that
-        // follow; removing the file first would report that it cannot be removed.
+        // An earlier attempt failed, and so did its cleanup. The steps below report the cause. Removing the
+        // file first would only report that it cannot be removed.
         let file = storage.open(unfinished, OpenMode::Write)?;
         file.set_len(u64::from(size))?;
         file
@@ -170,11 +179,11 @@ fn make(storage: &dyn Storage, unfinished: &Path, path: &Path, size: u32) -> Res
     fill(&*file, size)?;
     drop(file);
     storage.rename(unfinished, path)?;
-    // Before a header makes the file one that replay may have to find.
+    // Make the name durable before a header is written: from then on replay may have to find the file.
     storage.sync_dir(Path::new(FOLDER))
 }
 
-/// Removes files that a crash left half made.
+/// Removes unfinished files that a crash left.
 pub(super) fn remove_unfinished(storage: &dyn Storage) -> Result<()> {
     for entry in storage.list(Path::new(FOLDER))? {
         let path = Path::new(FOLDER).join(&entry.name);
@@ -185,7 +194,7 @@ pub(super) fn remove_unfinished(storage: &dyn Storage) -> Result<()> {
     Ok(())
 }
 
-/// Writes all bytes of a slot again, the same ones at the same places, and syncs them.
+/// Writes all bytes of a slot again in place and syncs them.
 pub(super) fn rewrite(storage: &dyn Storage, number: u32) -> Result<()> {
     let file = storage.open(&slot_path(number), OpenMode::Write)?;
     let mut bytes = vec![0; 1 << 16];
@@ -198,7 +207,7 @@ pub(super) fn rewrite(storage: &dyn Storage, number: u32) -> Result<()> {
     file.sync_data()
 }
 
-/// Makes a slot's header invalid for good.
+/// Makes a slot's header invalid, durably.
 pub(super) fn erase_header(storage: &dyn Storage, number: u32) -> Result<()> {
     storage.open(&slot_path(number), OpenMode::Write)?.write_at_durable(&[0; HEADER_BYTES], 0)
 }
@@ -209,7 +218,7 @@ pub(super) fn read_header(file: &dyn StorageFile) -> Result<Decoded> {
     Ok(FileHeader::decode(bytes.get(..read).unwrap_or_default()))
 }
 
-/// The slot numbers in the folder, with the lengths of their files.
+/// Returns the slot numbers in the folder, with the lengths of their files.
 pub(super) fn list(storage: &dyn Storage) -> Result<Vec<(u32, u64)>> {
     if storage.metadata(Path::new(FOLDER))?.is_none() {
         return Ok(Vec::new());
@@ -231,7 +240,7 @@ pub(super) fn list(storage: &dyn Storage) -> Result<Vec<(u32, u64)>> {
     Ok(slots)
 }
 
-/// The lowest slot number that is not taken.
+/// Returns the lowest slot number that is not taken.
 pub(super) fn free_number(numbers: &BTreeSet<u32>) -> u32 {
     (0..u32::MAX).find(|number| !numbers.contains(number)).unwrap_or(u32::MAX)
 }
@@ -242,7 +251,7 @@ pub(super) fn slot_path(number: u32) -> PathBuf {
 
 /// The folder of the slots.
 pub(super) const FOLDER: &str = "journal";
-/// The extension of files that are being made.
+/// The extension of files that are not finished yet.
 const UNFINISHED: &str = "new";
 const PAGE: u32 = 4096;
 const SCRATCH_KEPT: usize = 1 << 20;

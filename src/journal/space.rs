@@ -1,16 +1,16 @@
-//! Space: credits, and the files that stand behind them (J3).
+//! Space: credits, and the files that back them (J3).
 //!
-//! `slack` counts the bytes that the current file and the spares surely take, less the credits that are
-//! out. It is part of the state, so that an append without a credit finds out under the lock that it
-//! takes anyway whether there is room; a credit is for what must not be refused half-way. What a credit,
-//! or a frame without one, must leave in `slack`:
-//! - an ordinary one: a whole file (for the next opening of a full disk) and a quarter of one;
-//! - an urgent one: a whole file, so the quarter is for them.
+//! `slack` counts the bytes that the current file and the spares surely take, less the outstanding credits.
+//! It is part of the state. So an append without a credit checks for room under the lock that it takes
+//! anyway. A credit is for operations that must not be refused half-way. Each reservation, and each frame
+//! without a credit, must leave some bytes in `slack`:
+//! - an ordinary one leaves a whole file (for the next opening on a full disk) and a quarter of a file.
+//! - an urgent one leaves a whole file. So the quarter is held back for urgent ones.
 //!
-//! A frame of more than a quarter of an ordinary file is *exclusive*: it waits until no other credit is
-//! out, lets nobody else have one, and gets a file that it fits into as the only spare. That file is
-//! never smaller than an ordinary one, because it is used again for ordinary frames: small ones would
-//! take up the limit and not give a credit, whatever a checkpoint gives back.
+//! A frame of more than a quarter of an ordinary file is *exclusive*. Its reservation waits until no other
+//! credit is outstanding and blocks all others. It gets a file that the frame fits into as the only spare.
+//! That file is never smaller than an ordinary one, because ordinary frames use it later. Small files would
+//! use up the limit without backing a credit, whatever a checkpoint frees.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use super::state::State;
 use super::trouble::Wait;
 use super::{JournalConfig, Shared};
 
-/// Space set aside for frames. Dropping it gives back what was not used.
+/// Space reserved for frames. Dropping the credit releases the bytes that were not used.
 pub(crate) struct Credit<'a> {
     shared: &'a Shared,
     bytes: usize,
@@ -35,13 +35,13 @@ pub(crate) struct Credit<'a> {
 }
 
 impl Credit<'_> {
-    /// What is left of it, frame headers included.
+    /// Returns the bytes left, including frame headers.
     #[inline]
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// An append uses `frame` bytes of it; what that gives back to the slack.
+    /// Uses `frame` bytes for an append. Returns the bytes that this gives back to the slack.
     #[inline]
     pub(super) fn spend(&mut self, frame: usize) -> i64 {
         self.bytes -= frame;
@@ -75,7 +75,7 @@ impl fmt::Debug for Credit<'_> {
     }
 }
 
-/// Counts a thread as waiting for space.
+/// Counts a thread as waiting for space until it is dropped.
 struct Waiting<'a>(&'a Shared);
 
 impl<'a> Waiting<'a> {
@@ -92,13 +92,13 @@ impl Drop for Waiting<'_> {
 }
 
 impl JournalConfig {
-    /// The largest frame that shares a file with others.
+    /// Returns the size of the largest frame that shares a file with others.
     #[inline]
     pub(super) fn frame_max(&self) -> u32 {
         self.file_bytes / 4
     }
 
-    /// What one spare surely takes: never granted.
+    /// Returns the bytes that one spare surely takes. They are never granted.
     fn floor(&self) -> i64 {
         if planted("grant_last_spare") {
             return 0;
@@ -106,7 +106,7 @@ impl JournalConfig {
         sure_bytes(self.file_bytes, FIRST_FRAME, self.frame_max())
     }
 
-    /// What ordinary frames must leave.
+    /// Returns the bytes that ordinary frames must leave in the slack.
     #[inline]
     pub(super) fn held_back(&self) -> i64 {
         let urgent = if planted("nothing_held_back") { 0 } else { self.frame_max() };
@@ -178,8 +178,8 @@ impl Shared {
         }
     }
 
-    /// Gets the thread to make space, then waits until something changes or `there` is true; `false` if
-    /// nothing did by `deadline`. An error is final: more waiting would not help.
+    /// Asks the thread to make space, then waits until something changes or `there` is true. Returns `false`
+    /// if nothing changed by `deadline`. An error means that further waiting would not help.
     fn wait_for_space(
         &self,
         mut state: MutexGuard<'_, State>,
@@ -206,7 +206,7 @@ impl Shared {
                 (self.on_half_full)();
             }
         });
-        // Whatever came while the lock was given back told nobody who waits below.
+        // Check again: a change while the lock was released notified no one, as this thread did not wait yet.
         let told = self.no_more_space(&state).is_some() || self.check_writable().is_err();
         let ended = wait.ended_by(&state.trouble, self.may_get_more(&state)).is_some();
         if there(&state) || told || ended {
@@ -214,12 +214,12 @@ impl Shared {
         }
         let left = deadline.saturating_sub(self.clock.monotonic());
         let late = left.is_zero() || self.space_freed.wait_for(&mut state, left).timed_out();
-        // What ended the wait in the last moment is a better answer than that it took too long.
+        // A cause that arrived in the last moment is a better answer than a timeout.
         let ended = wait.ended_by(&state.trouble, self.may_get_more(&state)).is_some();
         Ok(!late || there(&state) || ended)
     }
 
-    /// Why a wait for space took too long.
+    /// Returns the reason why a wait for space took too long.
     fn why_no_space(&self) -> Error {
         let state = self.state.lock();
         let files = state.trouble.files.error();
@@ -230,27 +230,27 @@ impl Shared {
     pub(super) fn checkpoint_failed(&self, error: &Error) {
         self.state.lock().trouble.checkpoints.fail(error.clone());
         self.sync.lock().checkpoints.fail(error.clone());
-        // Who waits goes on waiting otherwise.
+        // If the failure is retryable, waiters keep waiting.
         if !error.is_retryable() {
             self.space_freed.notify_all();
             self.sync_done.notify_all();
         }
     }
 
-    /// Why there will be no more space, if no checkpoint will make some and the journal is as large as it
-    /// may be.
+    /// Returns why there will be no more space, if no checkpoint will free some and the journal has its
+    /// largest size.
     fn no_more_space(&self, state: &State) -> Option<&Arc<Error>> {
         self.space_stopped.get().filter(|_| !self.may_get_more(state))
     }
 
-    /// Called whenever there may be more space, or never again.
+    /// Wakes the threads that wait for space. Called when there may be more space, or never any again.
     pub(super) fn notify_space(&self) {
-        // Taken and given back, so that nobody between its check and its wait misses the call.
+        // Take and release the lock, so that no waiter between its check and its wait misses this.
         drop(self.state.lock());
         self.space_freed.notify_all();
     }
 
-    /// Whether there can be a spare more without a checkpoint.
+    /// Returns whether one more spare can be prepared without a checkpoint.
     pub(super) fn may_get_more(&self, state: &State) -> bool {
         state.can_recycle() || !state.aside.is_empty() || self.may_grow(state)
     }
@@ -270,7 +270,7 @@ impl Shared {
             }
             self.wait_exclusive(state, wait)?;
         }
-        // From here on dropping it ends the exclusion.
+        // From here on dropping the credit ends the exclusive state.
         let credit = Credit { shared: self, bytes: bytes as usize, exclusive: true };
         loop {
             let state = self.state.lock();
@@ -294,7 +294,7 @@ impl Shared {
         if !self.config.background {
             return Err(NO_SPACE);
         }
-        // Not all that may change is counted, so look again from time to time.
+        // Not every change sends a notification, so check again from time to time.
         let soon = self.clock.monotonic().saturating_add(RECHECK);
         let until = wait.deadline.min(soon);
         if self.wait_for_space(state, wait, until, |_| false)?
@@ -316,6 +316,6 @@ impl Shared {
 }
 
 const NO_SPACE: Error = Error::Timeout { what: "journal space" };
-/// More than all slack there can be.
+/// More bytes than the slack can ever have.
 const BLOCK: i64 = 1 << 60;
 const RECHECK: Duration = Duration::from_millis(10);

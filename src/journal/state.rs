@@ -1,4 +1,4 @@
-//! The state that an append touches: the current file, the files before it and the ones to come.
+//! The state that an append touches: the current file, the files before it and the spares after it.
 
 use std::collections::VecDeque;
 
@@ -15,9 +15,9 @@ pub(super) struct Life {
     pub(super) slot: Slot,
     pub(super) sequence: u32,
     pub(super) salt: u32,
-    /// Where the next frame goes: `FIRST_FRAME <= synced <= position <= size`.
+    /// The position of the next frame: `FIRST_FRAME <= synced <= position <= size`.
     pub(super) position: u32,
-    /// Frames below this are durable.
+    /// The position below which frames are durable.
     pub(super) synced: u32,
 }
 
@@ -56,12 +56,12 @@ impl Life {
 #[derive(Debug)]
 pub(super) enum Unneeded {
     Open(Slot),
-    /// By number, with the length of its file.
+    /// The number of the slot, and the length of its file.
     Unopened(u32, u64),
 }
 
 impl Unneeded {
-    /// Its number, and the length of its file.
+    /// Returns the number of the slot and the length of its file.
     pub(super) fn file(&self) -> (u32, u64) {
         match self {
             Self::Open(slot) => (slot.number, u64::from(slot.size)),
@@ -73,15 +73,16 @@ impl Unneeded {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) current: Life,
-    /// Ended by a Next frame, oldest first.
+    /// Files that end with a Next frame, oldest first.
     pub(super) sealed: VecDeque<Life>,
-    /// Header durable, no frame yet, by sequence.
+    /// Files with a durable header and no frame yet, ordered by sequence.
     pub(super) spares: VecDeque<Life>,
     /// Open slots that nothing needs.
     pub(super) free: Vec<Slot>,
-    /// Slots in the folder that nothing needs and that were not opened yet, with their lengths.
+    /// Slots in the folder that nothing needs and that are not open yet, with the lengths of their files.
     pub(super) unopened: VecDeque<(u32, u64)>,
-    /// What nothing needs and could not be made a spare, or not be removed: taken last, in turn.
+    /// Slots that nothing needs and that could not be made a spare or be removed. They are taken last, in
+    /// turn.
     pub(super) aside: VecDeque<Unneeded>,
     /// Slots that replay needs until a checkpoint lies at `first_sequence` or later.
     pub(super) kept: Vec<(u32, u64)>,
@@ -90,33 +91,34 @@ pub(super) struct State {
     pub(super) total_bytes: u64,
     pub(super) first_sequence: u32,
     pub(super) next_sequence: u32,
-    /// How many spares to have ready; rises when somebody had to wait.
+    /// The number of spares to keep ready. It rises when a thread had to wait for space.
     pub(super) spare_target: usize,
     /// The end of the last Data frame.
     pub(super) data_end: Lsn,
     /// The known-synced LSN in the last frame.
     pub(super) last_witness: Lsn,
-    /// Bytes surely taken less credits outstanding (J3). Negative while an exclusive credit is out.
+    /// The bytes that the files surely take less the outstanding credits (J3). Negative while an exclusive
+    /// credit is outstanding.
     pub(super) slack: i64,
-    /// Threads that wait for space.
+    /// The number of threads that wait for space.
     pub(super) waiters: usize,
     pub(super) scratch: Vec<u8>,
-    /// The journal thread sleeps until it is told that there are unsynced frames.
+    /// Whether the journal thread sleeps until an append wakes it.
     pub(super) parked: bool,
-    /// A credit for a frame with a file of its own is out, or somebody waits for one.
+    /// Whether an exclusive credit is outstanding, or a thread waits for one.
     pub(super) exclusive: bool,
     pub(super) half_full_told: bool,
     pub(super) trouble: Trouble,
 }
 
 impl State {
-    /// What the current file and the spares surely take (J3).
+    /// Returns the bytes that the current file and the spares surely take (J3).
     pub(super) fn sure_bytes(&self, frame_max: u32) -> i64 {
         self.current.sure_bytes(frame_max)
             + self.spares.iter().map(|spare| spare.sure_bytes(frame_max)).sum::<i64>()
     }
 
-    /// Takes `bytes` out of the slack if `leave` stay in it.
+    /// Takes `bytes` out of the slack if at least `leave` bytes stay in it. Returns whether it did.
     #[inline]
     pub(super) fn take(&mut self, bytes: usize, leave: i64) -> bool {
         let enough = self.slack - bytes as i64 >= leave;
@@ -132,7 +134,8 @@ impl State {
         used >= config.max_bytes / 2
     }
 
-    /// Takes a slot out that nothing needs, to be removed; its number, and the length of its file.
+    /// Takes a slot that nothing needs out of the state, so that it can be removed. Returns its number and
+    /// the length of its file.
     pub(super) fn take_unneeded(&mut self) -> Option<(u32, u64)> {
         let unneeded = if let Some(aside) = self.aside.pop_back() {
             aside
@@ -146,7 +149,7 @@ impl State {
         Some((number, bytes))
     }
 
-    /// The bytes of all files that nothing needs.
+    /// Returns the size of all files that nothing needs.
     pub(super) fn unneeded_bytes(&self) -> u64 {
         let free: u64 = self.free.iter().map(|slot| u64::from(slot.size)).sum();
         let unopened: u64 = self.unopened.iter().map(|(_, bytes)| bytes).sum();
@@ -154,11 +157,11 @@ impl State {
         free + unopened + aside
     }
 
-    /// Whether an existing slot can be made a spare.
+    /// Returns whether an existing slot can be made a spare.
     pub(super) fn can_recycle(&self) -> bool {
         !self.free.is_empty() || !self.unopened.is_empty()
     }
 }
 
-/// How many spares a new journal keeps ready.
+/// The number of spares that a new journal keeps ready.
 pub(super) const SPARES_AT_FIRST: usize = 2;

@@ -1,5 +1,5 @@
-//! Group commit (J4, J5): whoever waits and finds no sync running runs one, for everybody. There is no
-//! syncer thread to hand the work to, so one producer pays for its sync and for nothing else.
+//! Group commit (J4, J5). A waiter that finds no sync running runs one for all waiters. It does not hand the
+//! work to a syncer thread, so a single producer pays only for its own sync.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::{PanicGuard, Shared};
 pub(super) struct SyncState {
     running: bool,
     held: bool,
-    /// Checkpoints, the first of which ends the hold.
+    /// The checkpoints attempted. The first durable one ends the hold.
     pub(super) checkpoints: Attempts,
 }
 
@@ -38,7 +38,8 @@ impl Dirty {
 }
 
 impl Shared {
-    /// Everything below is durable, but perhaps not what lies before the first frame of this journal.
+    /// Returns the position below which everything is durable, perhaps except for frames before the first
+    /// one of this journal.
     pub(super) fn covered(&self) -> Lsn {
         Lsn::from_u64(self.covered.load(Ordering::Acquire))
     }
@@ -69,12 +70,12 @@ impl Shared {
         self.sync_until(lsn, deadline, Self::synced)
     }
 
-    /// Syncs what has been written so far, held or not.
+    /// Syncs all frames written so far, whether or not `synced` is held.
     pub(super) fn sync_now(&self) -> Result<()> {
         self.sync_until(self.end(), None, Self::covered)
     }
 
-    /// Runs syncs, or waits for those that others run, until `reached` is `lsn`.
+    /// Runs syncs, or waits for syncs of other threads, until `reached` is at least `lsn`.
     fn sync_until(
         &self,
         lsn: Lsn,
@@ -108,7 +109,7 @@ impl Shared {
                 }
                 continue;
             }
-            // Everything is synced, but it counts only from the checkpoint on that cannot be written.
+            // Everything is synced, but while it is held only a checkpoint counts, and that one has failed.
             if sync.held
                 && self.covered() >= lsn
                 && let Some(error) = sync.checkpoints.ended_after(failed)
@@ -127,8 +128,8 @@ impl Shared {
         }
     }
 
-    /// Syncs all files with unsynced frames, oldest first: should power fail in between, a later frame
-    /// is never durable before an earlier one. `None` after a failure, which is final.
+    /// Syncs all files with unsynced frames, oldest first. So if power fails in between, a later frame is
+    /// not durable without the earlier ones. Returns `None` after a failure, which is final.
     fn run_sync(&self) -> Option<Lsn> {
         let _guard = PanicGuard::new(self, "a sync of the journal");
         let (end, dirty) = {
@@ -213,7 +214,7 @@ impl Shared {
             state.half_full_told = false;
             state.trouble.checkpoints.succeed();
             if !self.config.background {
-                // Nobody tries again before somebody wants space.
+                // Without a thread the next attempt comes only when a caller wants space.
                 state.trouble.files.succeed();
             }
         }
@@ -221,7 +222,7 @@ impl Shared {
             let early = planted("checkpoint_wakes_early");
             let sync = (!early).then(|| self.sync.lock());
             self.covered.fetch_max(end.to_u64(), Ordering::AcqRel);
-            // Held or not: a checkpoint makes durable whatever it covers.
+            // Also while held: a checkpoint makes everything that it covers durable.
             self.synced.fetch_max(end.to_u64(), Ordering::AcqRel);
             drop(sync);
         }
@@ -231,5 +232,5 @@ impl Shared {
     }
 }
 
-/// Proof that the lock is held.
+/// The guard, which proves that the caller holds the lock.
 type SyncFlags<'a> = MutexGuard<'a, SyncState>;

@@ -1,6 +1,8 @@
-//! The journal thread: prepares files before they are needed, syncs what nobody waits for, and leaves a
-//! witness for the last frames. It sleeps without a timeout when there is nothing to do, and is not
-//! woken per frame: while requests come in it looks every millisecond.
+//! The journal thread. It prepares files before they are needed, syncs frames that no thread waits for, and
+//! appends a witness for the last frames.
+//!
+//! With nothing to do it sleeps without a timeout. Frames do not wake it one by one: while sync requests come
+//! in, it checks for them every millisecond.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -13,12 +15,12 @@ use crate::types::{Lsn, planted};
 
 use super::{PanicGuard, Shared};
 
-/// How the thread is woken.
+/// Wakes the thread.
 #[derive(Debug, Default)]
 pub(super) struct Signal {
     flags: Mutex<Flags>,
     woken: Condvar,
-    /// The thread looks for requests every millisecond, or was just told to.
+    /// Whether the thread checks for requests every millisecond, or was just woken to do so.
     hurried: AtomicBool,
 }
 
@@ -39,7 +41,7 @@ impl Signal {
         self.woken.notify_one();
     }
 
-    /// Wakes the thread, unless it looks for requests anyway.
+    /// Wakes the thread, unless it checks for requests anyway.
     #[inline]
     pub(super) fn hurry(&self) {
         if !self.hurried.load(Ordering::SeqCst) && !self.hurried.swap(true, Ordering::SeqCst) {
@@ -47,7 +49,7 @@ impl Signal {
         }
     }
 
-    /// Sleeps until woken or for `limit`; `false` if the thread is to end.
+    /// Sleeps until woken, or for `limit` at most. Returns `false` if the thread must stop.
     fn wait(&self, limit: Option<Duration>) -> bool {
         let mut flags = self.flags.lock();
         if !flags.wake && !flags.stop {
@@ -82,17 +84,19 @@ pub(super) fn start(shared: &Arc<Shared>) -> Result<JoinHandle<()>> {
         .map_err(|error| Error::io("start the thread of", "journal", error))
 }
 
-/// What the thread remembers from one look to the next.
+/// What the thread remembers from one tick to the next.
 #[derive(Debug, Default)]
 struct Pace {
-    /// The highest request seen, and when it was first seen.
+    /// The highest request seen, and the time when it was first seen.
     request: (Lsn, Duration),
-    /// Frames below this were there at that time, without a request.
+    /// The end of the journal when the thread last found unsynced frames without a request, and the time.
     unsynced: Option<(Lsn, Duration)>,
 }
 
 impl Shared {
-    /// Prepares what is wanted; whether it could. Where nothing is wanted any more, nothing is wrong either.
+    /// Prepares the spares that are wanted. Returns whether that succeeded.
+    ///
+    /// A success clears an earlier failure, also if no spare is wanted any more.
     pub(super) fn try_prepare(&self) -> bool {
         let could = self.prepare_wanted().is_ok();
         if could {
@@ -110,16 +114,16 @@ impl Shared {
         Ok(())
     }
 
-    /// Runs the syncs that are due; how long nothing will be due.
+    /// Runs the syncs that are due. Returns the time until the next one is due, or `None` if none is.
     fn tick(&self, pace: &mut Pace) -> Option<Duration> {
         if self.failure.get().is_some() {
             return None;
         }
-        // A failed sync is kept as the journal's failure; nobody waits for this one.
+        // The journal keeps a failed sync as its failure. No thread waits for this sync.
         self.hurried_tick(pace).or_else(|| self.calm_tick(pace))
     }
 
-    /// While requests come in: one that nobody waits for is served after about a millisecond.
+    /// Serves sync requests. A request that no thread waits for is served after about a millisecond.
     fn hurried_tick(&self, pace: &mut Pace) -> Option<Duration> {
         let now = self.clock.monotonic();
         let (requested, covered) = (self.requested(), self.covered());
@@ -142,11 +146,11 @@ impl Shared {
             return Some(REQUEST_WAIT);
         }
         self.signal.hurried.store(false, Ordering::SeqCst);
-        // A request that saw the flag before this must not be missed.
+        // A request that still saw the flag set woke no thread, so check for it here.
         (self.requested() > self.covered()).then_some(Duration::ZERO)
     }
 
-    /// Without requests: no frame stays unsynced for longer than the interval.
+    /// Syncs without requests, so that no frame stays unsynced for longer than the interval.
     fn calm_tick(&self, pace: &mut Pace) -> Option<Duration> {
         let half = self.config.sync_interval / 2;
         let now = self.clock.monotonic();
@@ -173,8 +177,10 @@ impl Shared {
         Some(half)
     }
 
-    /// A frame can only vouch for those before it: after the last group comes a mark that knows it to be
-    /// synced, so that damage to it is never taken for a torn tail.
+    /// Appends a SyncMark after the last synced frames, if they have no witness yet.
+    ///
+    /// A frame can only vouch for frames before it. The mark vouches for the last ones, so replay never takes
+    /// damage to them for a torn tail.
     fn leave_witness(&self) -> Result<()> {
         if planted("no_witness") {
             return Ok(());
@@ -205,9 +211,9 @@ impl Shared {
     }
 }
 
-/// How long a requested sync waits for somebody who waits for it.
+/// How long the thread leaves a requested sync to a waiter before it runs the sync itself.
 const REQUEST_WAIT: Duration = Duration::from_millis(1);
-/// How long the thread goes on looking for requests after the last one.
+/// How long the thread keeps checking for requests after the last one.
 const QUIET_AFTER: Duration = Duration::from_millis(20);
-/// How long after a failed preparation the next one is tried.
+/// The delay between a failed preparation and the next attempt.
 const RETRY: Duration = Duration::from_millis(100);

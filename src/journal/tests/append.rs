@@ -10,7 +10,7 @@ use crate::journal::{Credit, Journal, JournalMode, Start};
 use crate::storage::{Memory, Storage};
 use crate::time::{Random, SeededRandom, SystemClock};
 
-/// J3, between calls: what is surely there is what is granted and what is left.
+/// J3, between calls: the bytes that the files surely take are the granted bytes plus the slack.
 fn assert_exact(journal: &Journal, outstanding: &[Credit<'_>]) {
     let shared = &journal.shared;
     let state = shared.state.lock();
@@ -48,7 +48,7 @@ fn without_a_credit_frames_fill_what_is_free_and_no_more() {
         assert_eq!(journal.try_append(&[&[9; 500]]).unwrap(), None, "refused again");
         assert_eq!(journal.end(), end);
 
-        // What was granted is still there, and what is refused is found by asking for it.
+        // The granted bytes are still available, and a reserve finds the bytes that `try_append` did not.
         let [mut taken] = outstanding;
         journal.append(&mut taken, &[&[7; 3000]]).unwrap();
         drop(taken);
@@ -155,7 +155,7 @@ fn a_full_journal_still_takes_urgent_frames_until_a_checkpoint() {
         let records = fill(&journal);
         assert!(records > 100, "{records}");
         assert!(is_half_full(&journal));
-        // A quarter of a file is held back for them.
+        // A quarter of a file is held back for urgent frames.
         let urgent = FILE as usize / 4 / 144;
         for _ in 0..urgent {
             let mut credit = journal.reserve_urgent(100, LONG).unwrap();
@@ -186,8 +186,8 @@ fn the_folder_stays_within_its_limit() {
     assert!(total <= journal.shared.config.max_bytes, "{total}");
 }
 
-/// Files of frames a bit too large for an ordinary file must not take the limit up: what does not fit
-/// then would never fit again (seed 50985 of the simulation).
+/// Files of frames slightly too large for an ordinary file must not use up the limit. Otherwise a frame that
+/// does not fit would never fit again (seed 50985 of the simulation).
 #[test]
 fn after_a_checkpoint_four_files_take_any_frame() {
     for mode in BOTH {
@@ -268,7 +268,7 @@ fn a_large_frame_gets_a_file_of_its_own() {
     }
 }
 
-/// It is used again for ordinary frames.
+/// Ordinary frames use the file later.
 #[test]
 fn no_file_is_smaller_than_an_ordinary_one() {
     for mode in BOTH {
@@ -305,7 +305,7 @@ fn a_large_frame_waits_until_other_credits_are_back() {
 }
 
 #[test]
-fn half_full_is_told_once_per_crossing() {
+fn half_full_is_reported_once_per_crossing() {
     let told = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&told);
     let storage: Arc<dyn Storage> = Arc::new(Memory::new());
@@ -350,7 +350,7 @@ fn a_waiting_reserve_asks_for_a_checkpoint_and_gets_its_space() {
                 let journal = &journal;
                 scope.spawn(move || {
                     for n in 0..300 {
-                        // Now and then a frame with a file of its own, in the midst of the others.
+                        // Every so often a frame with its own file, between the others.
                         append(journal, &vec![i; if n % 100 == 50 { 20_000 } else { 1500 }]);
                     }
                 })
@@ -370,7 +370,7 @@ fn a_waiting_reserve_asks_for_a_checkpoint_and_gets_its_space() {
 fn who_waits_for_space_is_told_that_there_will_be_none() {
     let (ask, asked) = crossbeam_channel::unbounded();
     let storage: Arc<dyn Storage> = Arc::new(Memory::new());
-    // A sync of the thread's own would wake the waiter, too.
+    // A sync by the thread would wake the waiter too, so keep it from running one.
     let sync_interval = Duration::from_hours(1);
     let config = crate::journal::JournalConfig {
         background: true,
@@ -389,7 +389,7 @@ fn who_waits_for_space_is_told_that_there_will_be_none() {
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| journal.reserve(1000, LONG).map(drop));
         asked.recv_timeout(LONG).unwrap();
-        // Long enough for the waiter to fall asleep; should it not, it finds out by itself.
+        // Gives the waiter time to fall asleep. If it does not, it sees the stop before it sleeps.
         (0..10_000).for_each(|_| std::thread::yield_now());
         journal.stop_space(Arc::new(Error::Closed));
         let refused = waiter.join().unwrap();
@@ -443,7 +443,7 @@ fn a_failed_write_is_indeterminate_and_final() {
 }
 
 #[test]
-fn a_full_disk_is_told_and_ends_with_a_checkpoint() {
+fn a_full_disk_is_reported_and_a_checkpoint_ends_it() {
     let memory = Memory::new();
     let storage: Arc<dyn Storage> = Arc::new(memory.clone());
     memory.set_capacity(u64::from(FILE) * 4 + 100);
@@ -465,7 +465,7 @@ fn a_full_disk_is_told_and_ends_with_a_checkpoint() {
         append(&journal, b"again");
     }
     drop(journal);
-    // What was held back is what the next opening goes on in.
+    // The next opening continues in the space that was held back.
     memory.set_capacity(0);
     let journal = open(&storage, config(JournalMode::Map), Start::default());
     append(&journal, b"on a full disk");
@@ -494,7 +494,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-    /// J3: with whatever credits out, in whatever order they are used, an append finds room.
+    /// J3: an append finds room, whichever credits are outstanding and in whichever order they are used.
     #[test]
     fn an_append_with_a_credit_finds_room(ops in prop::collection::vec(op(), 1..300)) {
         let (storage, journal) = fresh(JournalMode::Map);

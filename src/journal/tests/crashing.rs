@@ -1,8 +1,8 @@
-//! Crashes at every change of the storage, of every kind, several lives long.
+//! Crashes of every kind, at every change of the storage, over several lives of the journal.
 //!
-//! The model: what was attempted since the last checkpoint, how much of it was `Written` and `Synced`.
-//! After a kill all that was written is there, after power loss all that was synced, always as a prefix
-//! of what was attempted; and never is a crash taken for damage.
+//! The model holds the frames attempted since the last checkpoint, and how many of them were `Written` and
+//! `Synced`. After a kill a replay finds all written frames, after power loss all synced frames. The frames
+//! found are always a prefix of those attempted. Replay never takes a crash for damage.
 
 use std::io;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ const KINDS: [Crash; 6] = [
 
 #[derive(Debug, Default, Clone)]
 struct Model {
-    /// Where the newest checkpoint lies; `None` until the folder was made.
+    /// The position of the newest checkpoint; `None` until the journal was created.
     from: Option<Lsn>,
     attempted: Vec<Vec<u8>>,
     written: usize,
@@ -34,7 +34,7 @@ struct Model {
 }
 
 impl Model {
-    /// Appends, syncs and checkpoints until `frames` are appended or the storage has crashed.
+    /// Appends, syncs and checkpoints until `frames` frames are appended or the storage has crashed.
     fn live(
         &mut self,
         memory: &Memory,
@@ -54,7 +54,7 @@ impl Model {
             return None;
         }
         self.from.get_or_insert(journal.end());
-        // The ends of the frames of this life: the last ones of those attempted.
+        // The ends of the frames of this life, which are the last ones attempted.
         let mut ends = Vec::new();
         for _ in 0..frames {
             let size = (random.next_u64() % 3000) as usize;
@@ -78,7 +78,7 @@ impl Model {
                     journal.step().ok()?;
                 }
                 6 => {
-                    // A checkpoint lags behind; a recovery checkpoint lies at the end.
+                    // An ordinary checkpoint lags behind. A recovery checkpoint lies at the end.
                     let lag = if held { 0 } else { random.next_u64() as usize % ends.len() };
                     self.checkpoint(ends[ends.len() - 1 - lag], lag);
                     journal.checkpointed(ends[ends.len() - 1 - lag]);
@@ -95,7 +95,7 @@ impl Model {
         Some(journal)
     }
 
-    /// The checkpoint itself is durable the moment that the model says so. `lag` frames lie behind it.
+    /// Makes a checkpoint durable in the model. `lag` frames lie after it.
     fn checkpoint(&mut self, from: Lsn, lag: usize) {
         let below = self.attempted.len() - lag;
         self.attempted.drain(..below);
@@ -104,7 +104,7 @@ impl Model {
         self.synced = self.synced.saturating_sub(below);
     }
 
-    /// What a replay after a crash must give, and what the next life begins with.
+    /// Checks the result of a replay after a crash. The next life begins with the frames found.
     fn check(&mut self, memory: &Memory, kind: Crash, at: &str) -> Option<Replayed> {
         let from = self.from?;
         let (found, replayed) = read(memory, from).unwrap_or_else(|e| panic!("{at}: {e}"));
@@ -128,7 +128,7 @@ fn crash_everywhere(mode: JournalMode, kind: Crash, frames: usize) {
         let memory = Memory::crash_simulating(op);
         memory.crash_at(op);
         let mut model = Model::default();
-        // The same frames whatever the point of the crash; another crash for each.
+        // Append the same frames whatever the point of the crash, but crash with another seed each time.
         let done = model.live(&memory, mode, None, &SeededRandom::new(1), frames).is_some();
         let random = SeededRandom::new(op);
         let mut after = memory.crash(kind, &random);
@@ -177,7 +177,7 @@ fn power_loss_that_keeps_any_part_loses_nothing_synced() {
     }
 }
 
-/// Every storage call fails once; then the process ends, or the power does.
+/// Every storage call fails once. Then the process is killed, or the power fails.
 #[test]
 fn an_error_anywhere_loses_nothing_that_was_acknowledged() {
     for mode in BOTH {

@@ -1,4 +1,4 @@
-//! Files and frames that no version wrote, though their checksums are right, and names that are not ours.
+//! Files and frames that have right checksums but that no version wrote, and foreign names in the folder.
 
 use std::path::Path;
 
@@ -40,7 +40,7 @@ fn a_replay_begins_at_a_frame_or_not_at_all() {
     assert_eq!(read(&*storage, from).unwrap().0, [b"one"]);
 }
 
-/// A recovery ends between frames; a file that continues from inside one was not made by one.
+/// A recovery ends between frames, so no recovery made a file that continues from inside a frame.
 #[test]
 fn a_file_that_continues_from_inside_a_frame_is_damage() {
     let (storage, journal) = fresh(JournalMode::Map);
@@ -53,7 +53,7 @@ fn a_file_that_continues_from_inside_a_frame_is_damage() {
     assert_eq!(reason(read(&*storage, from)), CorruptReason::Field);
 }
 
-/// What an opening goes on with that keeps the file of `from`.
+/// Returns the start of an opening that keeps the file of `from`.
 fn keeping(storage: &dyn Storage, from: Lsn) -> Start {
     Start::after(&read(storage, from).unwrap().1)
 }
@@ -69,7 +69,7 @@ fn a_next_frame_names_a_later_file_that_continues_no_other() {
     }
     let (storage, journal) = fresh(JournalMode::Map);
     let (from, end) = append(&journal, b"one");
-    // The file of an opening that went on behind another one.
+    // A file that an opening made to continue another file.
     let elsewhere = Lsn::new(end.sequence() + 50, FIRST_FRAME);
     let start = Start { continues_from: elsewhere, ..keeping(&*storage, from) };
     let other = open(&storage, config(JournalMode::Map), start);
@@ -107,7 +107,7 @@ fn names_that_are_not_a_journals_are_left_alone() {
         for folder in strangers {
             storage.create_dir(folder).unwrap();
         }
-        // Not how a number is written.
+        // Not the canonical form of a number.
         let number = Path::new("journal/0900.journal");
         storage.open(number, OpenMode::CreateNew).unwrap().write_at(b"theirs", 0).unwrap();
 
@@ -120,7 +120,7 @@ fn names_that_are_not_a_journals_are_left_alone() {
     }
 }
 
-/// A file that somebody cut is as long again before a map or a frame relies on it.
+/// A file that was cut has its full length again before a map or a frame relies on it.
 #[test]
 fn a_file_that_was_cut_is_filled_before_it_is_used_again() {
     for mode in BOTH {
@@ -158,7 +158,7 @@ fn a_checkpoint_that_lies_before_what_is_kept_keeps_it() {
 }
 
 #[test]
-fn nobody_waits_for_what_was_never_written() {
+fn a_wait_beyond_the_end_is_refused() {
     let (_, journal) = fresh(JournalMode::Map);
     let (_, end) = append(&journal, b"one");
     let beyond = Lsn::new(end.sequence(), end.position() + 8);
@@ -193,7 +193,7 @@ fn a_failed_journal_prepares_no_files() {
 }
 
 #[test]
-fn who_may_not_wait_for_space_is_told_at_once() {
+fn a_reserve_without_time_to_wait_fails_at_once() {
     let (storage, journal) = fresh(JournalMode::Map);
     drop(journal);
     let background = JournalConfig {

@@ -1,4 +1,4 @@
-//! Going on from where a replay ended.
+//! Resuming where an earlier replay ended.
 
 use super::rig::{
     BOTH, ID, LONG, append, append_synced, config, damage, fresh, open, read, reason, slot_of,
@@ -8,7 +8,7 @@ use crate::journal::{JournalMode, Mark, Replayed, Start, replay_on};
 use crate::storage::Storage;
 use crate::types::Lsn;
 
-/// Goes on from a mark; the payloads behind it.
+/// Resumes from a mark. Returns the payloads after it.
 fn on(storage: &dyn Storage, mark: &Mark) -> Result<Option<(Vec<Vec<u8>>, Replayed)>> {
     let mut payloads = Vec::new();
     let replayed = replay_on(storage, ID, mark, &mut |frame| {
@@ -28,7 +28,7 @@ fn many_steps_give_what_one_replay_gives() {
         let (mut nothing, mut switched) = (0, 0);
         for n in 0..200_usize {
             match n % 10 {
-                // Frames of several files at once; a writer that is killed; a witness alone; nothing.
+                // Frames in several files (3), a killed writer (5), only a witness (7), nothing (9).
                 3 => (0..n % 60).for_each(|n| _ = append(&journal, &vec![n as u8; 600])),
                 5 if n % 50 == 5 => {
                     drop(journal);
@@ -60,7 +60,7 @@ fn many_steps_give_what_one_replay_gives() {
     }
 }
 
-/// M2: a later writer found less than this reader, and went on before the reader's file.
+/// M2: a later writer found less than this reader, and continued before the reader's file.
 #[test]
 fn a_reader_that_saw_more_than_the_next_writer_starts_over() {
     let (storage, journal) = fresh(JournalMode::Map);
@@ -72,7 +72,7 @@ fn a_reader_that_saw_more_than_the_next_writer_starts_over() {
     }
     let mark = read(&*storage, from).unwrap().1.mark;
     drop(journal);
-    // Power loss. The reader's own machine would not have survived it; a shared folder's may have.
+    // Power loss on the writer's machine. A reader of a shared folder may run on another one and survive.
     for frame in lost {
         damage(&*storage, frame, &[0; 32]);
     }
@@ -99,7 +99,7 @@ fn a_reader_whose_file_is_used_again_starts_over() {
     assert!(matches!(on(&*storage, &mark), Err(Error::Busy { .. })));
 }
 
-/// The sequence of the life that a file is in.
+/// Returns the sequence of the current life of a file.
 fn slot_of_path(storage: &dyn Storage, path: &std::path::Path) -> u32 {
     let file = storage.open(path, crate::storage::OpenMode::Read).unwrap();
     match crate::journal::slot::read_header(&*file).unwrap() {
@@ -108,7 +108,7 @@ fn slot_of_path(storage: &dyn Storage, path: &std::path::Path) -> u32 {
     }
 }
 
-/// M3: the header of a frame is there, its payload comes later.
+/// M3: the header of a frame is in the file, but its payload comes later.
 #[test]
 fn a_frame_that_has_begun_is_looked_at_until_it_is_whole() {
     let (storage, journal) = fresh(JournalMode::Write);
@@ -123,7 +123,7 @@ fn a_frame_that_has_begun_is_looked_at_until_it_is_whole() {
     assert_eq!(on(&*storage, &mark).unwrap().unwrap().0, [[9; 100]]);
 }
 
-/// M4: a file that was blank at the last look holds a witness now, and the chain does not lead there.
+/// M4: a file that was blank in the last replay now holds a witness, and the chain does not lead there.
 #[test]
 fn a_file_that_is_no_longer_blank_is_searched() {
     let (storage, journal) = fresh(JournalMode::Write);
@@ -136,10 +136,10 @@ fn a_file_that_is_no_longer_blank_is_searched() {
         last = journal.end();
         append_synced(&journal, &[1; 1000]);
     }
-    // Knows the one before to be synced.
+    // This frame knows that the one before it is synced.
     append_synced(&journal, b"witness");
     assert!(on(&*storage, &mark).unwrap().is_some());
-    // Where the chain goes on to the next file.
+    // Damage the place where the chain continues in the next file.
     damage(&*storage, last, &[0; 40]);
     assert_eq!(reason(read(&*storage, from)), CorruptReason::BelowSynced);
     assert!(matches!(on(&*storage, &mark), Err(Error::Corrupt(_))));

@@ -1,4 +1,4 @@
-//! Slots that could not be made spares, or not be removed: nothing is lost by it, and nothing leaks.
+//! Slots that could not be made spares, or could not be removed, are neither lost nor leaked.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ fn on_disk(storage: &dyn Storage) -> u64 {
     list(storage).unwrap().iter().map(|(_, bytes)| bytes).sum()
 }
 
-/// How many frames fit before somebody would have to wait for a checkpoint.
+/// Appends frames until an append would have to wait for a checkpoint. Returns their number.
 fn fill(journal: &Journal) -> usize {
     let append = || -> Result<()> {
         let mut credit = journal.reserve(1000, LONG)?;
@@ -37,7 +37,7 @@ fn fill(journal: &Journal) -> usize {
     }
 }
 
-/// Asks for space again and again, which never comes: what is asked for is `Io`.
+/// Reserves space again and again until 20 calls fail, each with `Io`.
 fn starve(journal: &Journal) {
     let mut credits = Vec::new();
     let mut refused = 0;
@@ -64,7 +64,7 @@ fn slots_whose_headers_could_not_be_written_are_used_when_they_can_be() {
             memory.heal();
             assert_eq!(on_disk(&*storage), journal.total_bytes());
             assert!(journal.total_bytes() <= MAX, "{}", journal.total_bytes());
-            // The current file may be used up more or less.
+            // The fill of the current file may differ.
             let again = fill(&journal);
             assert!(again + 12 > whole, "{again} frames where {whole} fitted");
         }
@@ -119,8 +119,8 @@ fn a_file_that_could_not_be_removed_is_counted_and_removed_later() {
     assert!(journal.total_bytes() <= MAX, "{}", journal.total_bytes());
 }
 
-/// Ends a process whose journal's highest sequences the disk alone knows. Another one opens what is there and
-/// lets the power fail at each of its calls, or behind a frame: no sequence may be there twice.
+/// Kills a process whose highest journal sequences only the disk knows. Then opens the journal with a power
+/// loss at each storage call, or after a frame. No sequence may be in the folder twice.
 fn reopen_and_lose(memory: &Memory, from: Lsn) {
     let random = SeededRandom::new(1);
     for op in 1..500 {
@@ -142,7 +142,7 @@ fn reopen_and_lose(memory: &Memory, from: Lsn) {
             return;
         }
     }
-    panic!("it is never opened");
+    panic!("the journal never opens");
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn a_sequence_whose_header_was_half_overwritten_is_not_given_out_again() {
         fill(&journal);
         let from = journal.end();
         journal.wait_synced(from, Some(LONG)).unwrap();
-        // The last slot that became free is used first: later sequences in lower slots.
+        // The slot that became free last is reused first, so lower slots get later sequences.
         journal.checkpointed(from);
         while journal.shared.state.lock().current.room() > 5000 {
             append_synced(&journal, &[1; 1000]);
@@ -177,7 +177,7 @@ fn a_sequence_whose_file_was_removed_is_not_given_out_again() {
     let from = journal.end();
     append_synced(&journal, b"before");
     while journal.shared.prepare_one().unwrap() {}
-    // Spares go for a larger file, for which there is no space then.
+    // The reserve gives up the spares for a larger file, for which there is no space.
     memory.set_capacity(0);
     let refused = journal.reserve(FILE as usize - 200, LONG);
     assert!(matches!(refused, Err(Error::DiskFull { .. })), "{refused:?}");
@@ -185,7 +185,7 @@ fn a_sequence_whose_file_was_removed_is_not_given_out_again() {
 }
 
 #[test]
-fn a_file_that_nobody_waits_for_any_more_is_no_failure() {
+fn a_spare_that_is_no_longer_wanted_is_no_failure() {
     let memory = Memory::crash_simulating(1);
     let storage: Arc<dyn Storage> = Arc::new(memory.clone());
     let large = JournalConfig { max_bytes: 2 * MAX, ..config(JournalMode::Write) };
@@ -195,7 +195,7 @@ fn a_file_that_nobody_waits_for_any_more_is_no_failure() {
     journal.shared.state.lock().waiters = 1;
     assert!(!journal.shared.try_prepare());
     assert!(matches!(journal.preparation_failure(), Some(Error::DiskFull { .. })));
-    // It gave up, or a checkpoint made space.
+    // The waiter gave up, or a checkpoint made space.
     journal.shared.state.lock().waiters = 0;
     assert!(journal.shared.try_prepare());
     assert!(journal.preparation_failure().is_none());

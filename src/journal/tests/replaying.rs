@@ -15,7 +15,7 @@ use crate::journal::{JournalMode, Start, replay};
 use crate::storage::{OpenMode, Storage};
 use crate::types::Lsn;
 
-/// The bytes from `at` on, in the file that holds it.
+/// Returns the `n` bytes from `at` on, in the file that holds them.
 fn bytes_at(storage: &dyn Storage, at: Lsn, n: usize) -> Vec<u8> {
     let (path, _) = slot_of(storage, at.sequence());
     let mut bytes = vec![0; n];
@@ -62,7 +62,7 @@ fn an_invalid_frame_with_synced_frames_behind_it_is_damage() {
     append_synced(&journal, b"first");
     let (broken, _) = append_synced(&journal, b"second");
     append_synced(&journal, b"third");
-    // The fourth knows the third to be synced, the third the second.
+    // The fourth frame knows that the third is synced, and the third knows that the second is.
     append(&journal, b"fourth");
     for size in [1, 40] {
         damage(&*storage, broken, &vec![255; size]);
@@ -86,7 +86,7 @@ fn a_later_file_is_a_witness_too() {
     assert_eq!(reason(read(&*storage, from)), CorruptReason::BelowSynced);
 }
 
-/// A reader beside a writer, whose checkpoint gives back the file that the reader comes to next.
+/// A checkpoint of the writer frees the file that the reader beside it comes to next.
 #[test]
 fn a_file_that_is_used_again_while_others_are_read_is_noticed() {
     let (storage, journal) = fresh(JournalMode::Map);
@@ -161,12 +161,12 @@ fn frames_behind_the_end_of_a_recovery_stay_dead() {
 
         let journal = open(&storage, config(mode), Start::after(&replayed));
         append(&journal, b"new");
-        // Even if the torn frame were valid again, as a cache may have it.
+        // The torn frame stays dead even if it is valid again, as a cache may leave it.
         damage(&*storage, torn, &whole);
         let (found, second) = read(&*storage, from).unwrap();
         assert_eq!(found, [&b"kept"[..], b"new"]);
 
-        // And once more: the highest recovery counts.
+        // After another recovery the highest one counts.
         drop(journal);
         let journal = open(&storage, config(mode), Start::after(&second));
         append(&journal, b"newest");
@@ -201,7 +201,7 @@ fn frames_lost_after_a_recovery_saw_them_are_a_torn_tail() {
     assert_eq!(read(&*storage, from).unwrap().0, [&b"durable"[..], b"goes on"]);
 }
 
-/// R4: a next file that relies on nothing but the checkpoint.
+/// R4: the next file relies only on the checkpoint.
 #[test]
 fn marks_and_next_frames_are_not_relied_on() {
     let (storage, journal) = fresh(JournalMode::Map);
@@ -209,7 +209,7 @@ fn marks_and_next_frames_are_not_relied_on() {
     journal.checkpointed(end);
     journal.request_sync(end);
     journal.step().unwrap();
-    assert!(journal.end() > end, "a mark");
+    assert!(journal.end() > end, "no mark was appended");
     drop(journal);
     let (_, replayed) = read(&*storage, end).unwrap();
     assert_eq!((replayed.end, replayed.frames), (end, 0));
@@ -230,12 +230,12 @@ fn what_a_replay_knew_as_synced_stays_known() {
     drop(journal);
     let (_, replayed) = read(&*storage, from).unwrap();
     drop(open(&storage, config(JournalMode::Map), Start::after(&replayed)));
-    // The witness itself is gone too, but the header of the next file remembers.
+    // The witness itself is lost too, but the header of the next file still carries the position.
     damage(&*storage, broken, &[0; 4096]);
     assert_eq!(reason(read(&*storage, from)), CorruptReason::BelowSynced);
 }
 
-/// The salt: an author of payloads knows sequence and position, and how frames look.
+/// The author of a payload knows sequence, position and frame format, but not the salt.
 #[test]
 fn a_payload_of_look_alikes_convinces_nobody() {
     let (storage, journal) = fresh(JournalMode::Map);
@@ -429,7 +429,7 @@ fn a_configuration_that_cannot_work_is_refused() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
-    /// Whatever is done to the bytes: no panic, and what replay gives is a prefix of what was written.
+    /// Whatever damage the bytes have, replay does not panic, and it gives a prefix of the frames written.
     #[test]
     fn damaged_journals_replay_to_a_prefix_or_an_error(
         sizes in prop::collection::vec(0..3000usize, 1..20),

@@ -1,4 +1,4 @@
-//! A small journal on a storage that tests can look into, fail and damage.
+//! A small journal on a storage that tests can inspect, damage and make fail.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::types::Lsn;
 
 pub(super) const FILE: u32 = 16 << 10;
 pub(super) const ID: [u8; 16] = [3; 16];
-/// Only ever reached by a test that fails.
+/// The longest wait in seconds. Only a failing test reaches it.
 pub(super) const LONG: Duration = Duration::from_secs(20);
 pub(super) const BOTH: [JournalMode; 2] = [JournalMode::Map, JournalMode::Write];
 
@@ -59,7 +59,7 @@ pub(super) fn fresh(mode: JournalMode) -> (Arc<dyn Storage>, Arc<Journal>) {
     (storage, journal)
 }
 
-/// Appends one frame; where it begins and ends.
+/// Appends one frame. Returns its begin and its end.
 pub(super) fn append(journal: &Journal, payload: &[u8]) -> (Lsn, Lsn) {
     let mut credit = journal.reserve(payload.len(), LONG).unwrap();
     let end = journal.append(&mut credit, &[payload]).unwrap();
@@ -73,7 +73,7 @@ pub(super) fn append_synced(journal: &Journal, payload: &[u8]) -> (Lsn, Lsn) {
     (start, end)
 }
 
-/// All payloads from a position on, and what replay says.
+/// Returns all payloads from a position on, and the result of the replay.
 pub(super) fn read(storage: &dyn Storage, from: Lsn) -> Result<(Vec<Vec<u8>>, Replayed)> {
     let mut payloads = Vec::new();
     let mut last = from;
@@ -95,7 +95,7 @@ pub(super) fn reason(result: Result<(Vec<Vec<u8>>, Replayed)>) -> CorruptReason 
     }
 }
 
-/// The slot that holds a sequence, and its header.
+/// Returns the path of the slot that holds a sequence, and its header.
 pub(super) fn slot_of(storage: &dyn Storage, sequence: u32) -> (PathBuf, FileHeader) {
     for (number, _) in list(storage).unwrap() {
         let file = storage.open(&slot_path(number), OpenMode::Read).unwrap();
@@ -108,14 +108,14 @@ pub(super) fn slot_of(storage: &dyn Storage, sequence: u32) -> (PathBuf, FileHea
     panic!("no file with sequence {sequence}");
 }
 
-/// Writes over bytes of the file that holds `at`.
+/// Overwrites bytes from `at` on, in the file that holds them.
 pub(super) fn damage(storage: &dyn Storage, at: Lsn, bytes: &[u8]) {
     let (path, _) = slot_of(storage, at.sequence());
     let file = storage.open(&path, OpenMode::Write).unwrap();
     file.write_at(bytes, u64::from(at.position())).unwrap();
 }
 
-/// A storage that notes what is synced, and fails when told to.
+/// A storage that records syncs, and that fails on request.
 #[derive(Debug)]
 pub(super) struct Spy {
     inner: Arc<dyn Storage>,

@@ -66,7 +66,7 @@ fn the_first_failed_sync_is_final() {
     let error = journal.wait_synced(lost, Some(LONG));
     assert!(matches!(error, Err(Error::Indeterminate { .. })), "{error:?}");
 
-    // The next sync would succeed, and counts for nothing.
+    // The next sync would succeed, but does not count.
     *seen.fail_sync.lock() = false;
     let syncs = seen.synced.lock().len();
     assert!(matches!(journal.wait_synced(lost, None), Err(Error::Indeterminate { .. })));
@@ -94,7 +94,7 @@ fn a_failure_from_outside_reaches_waiters() {
     });
 }
 
-/// H8: what was replayed may be in the cache alone, so a sync of the new file proves nothing yet.
+/// H8: replayed frames may be in the cache only, so a sync of the new file proves nothing about them.
 #[test]
 fn while_held_nothing_counts_as_synced() {
     let (_, journal) = fresh(JournalMode::Map);
@@ -145,8 +145,8 @@ fn many_threads_share_their_syncs() {
     assert_eq!(read(&*storage, from).unwrap().0.len(), 400);
 }
 
-/// Waits for what follows an event of the storage. The storage tells of a sync before its caller knows of
-/// it, so after the last event it may take a moment.
+/// Waits until `there` is true, which follows an event of the storage. The storage reports a sync before the
+/// caller of the sync knows of it, so after the last event the condition may take a moment.
 fn after(events: &Receiver<()>, there: impl Fn() -> bool) {
     let moment = Duration::from_millis(10);
     let moments = LONG.as_millis() / moment.as_millis();
@@ -162,7 +162,7 @@ fn a_request_that_nobody_waits_for_is_served_and_gets_a_witness() {
     let from = journal.end();
     let (_, end) = append(&journal, b"requested");
     journal.request_sync(end);
-    // Beyond it only when the mark that knows it is synced too.
+    // `synced` lies beyond `end` only when the mark that vouches for it is synced too.
     after(&events, || journal.synced() > end);
     let (found, replayed) = read(&*storage, from).unwrap();
     assert_eq!(found, [b"requested"]);
