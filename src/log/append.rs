@@ -1,9 +1,9 @@
 //! The append path: stage under the append lock, journal, apply.
 //!
-//! An append is in two steps so that one frame can carry records of many partitions. [`AppendGuard`]
-//! holds the partition's append lock; `stage` encodes records behind the published ones, where no
-//! reader looks; the caller journals the staged sections as one frame; `apply` publishes. A guard
-//! that is dropped without `apply` leaves no trace.
+//! Staging and applying are separate steps, so that one frame can carry records of many partitions.
+//! [`AppendGuard`] holds the partition's append lock. `stage` encodes records after the published ones,
+//! where no reader reads. The caller journals the staged sections as one frame. `apply` publishes them.
+//! Dropping a guard without `apply` leaves no trace of the staged records.
 
 use std::sync::Arc;
 
@@ -16,48 +16,48 @@ use crate::sync::MutexGuard;
 use crate::sync::atomic::Ordering;
 use crate::types::{Epoch, PanicWatch, PartitionNumber, Timestamp, TimestampType, planted};
 
-/// The capacity of the first buffer of a partition; it grows to the batch size by demand.
+/// The capacity of the first buffer of a partition in bytes. The buffer grows up to the batch size on demand.
 const FIRST_CAPACITY: usize = 4 << 10;
 
-/// Bytes that a frame takes for `partitions` partitions beyond the encoded records.
+/// Returns an upper bound for the payload of a frame that carries records of `partitions` partitions.
 pub(crate) fn frame_bound(records_bytes: usize, partitions: usize, batch_size: usize) -> usize {
-    // Each partition's records begin one piece; every further piece begins where a batch is full.
-    // A batch is full when the next record does not fit, so any two neighbours fill a batch.
+    // The records of each partition begin one piece. Every further piece begins where a batch is full.
+    // A batch is full when the next record does not fit, so any two neighbouring pieces fill a batch.
     let full = records_bytes.saturating_mul(2).checked_div(batch_size).unwrap_or(records_bytes);
     let pieces = partitions.saturating_add(full).saturating_add(1);
     records_bytes.saturating_add(pieces.saturating_mul(APPEND_HEADER_BYTES + 8))
 }
 
-/// One record as it is appended.
+/// A record to append.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RecordData<'a> {
     pub(crate) key: Option<&'a [u8]>,
     pub(crate) value: Option<&'a [u8]>,
     pub(crate) headers: &'a [Header<'a>],
-    /// `None`: the time of the append.
+    /// The timestamp of the record, or `None` for the time of the append.
     pub(crate) timestamp: Option<Timestamp>,
 }
 
 impl RecordData<'_> {
-    /// The most bytes that the encoded record can take.
+    /// Returns the most bytes that the encoded record can take.
     pub(crate) fn bound(&self) -> usize {
         encoded_record_bytes(i64::MAX, i32::MAX, self.key, self.value, self.headers)
     }
 
-    /// The bytes that it takes as the only record of a batch.
+    /// Returns the bytes that the record takes as the only record of a batch.
     pub(crate) fn bytes_alone(&self) -> usize {
         encoded_record_bytes(0, 0, self.key, self.value, self.headers)
     }
 }
 
-/// Where a record went.
+/// The offset and timestamp that a record got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Placed {
     pub(crate) offset: i64,
     pub(crate) timestamp: Timestamp,
 }
 
-/// What the append lock of a partition protects.
+/// The state that the append lock of a partition protects.
 #[derive(Debug)]
 pub(super) struct Appender {
     pub(super) open: Option<OpenBatch>,
@@ -65,18 +65,18 @@ pub(super) struct Appender {
     pub(super) epochs: Vec<(Epoch, i64)>,
     pub(super) sleepers: Vec<Arc<dyn Wake>>,
     pub(super) poisoned: bool,
-    /// Whether the partition is in the dirty list since the last checkpoint.
+    /// Whether the partition has been in the dirty list since the last checkpoint.
     pub(super) dirty: bool,
     pub(super) next_batch_id: u64,
     /// The capacity that the next batch begins with.
     next_capacity: usize,
-    /// What is staged into the open batch. Empty between appends, as `fresh` is.
+    /// The records staged into the open batch. Empty between appends, as `fresh` is.
     staged: Piece,
-    /// New batches behind it, each with what is staged into it.
+    /// New batches after the open one, each with the records staged into it.
     fresh: Vec<(OpenBatch, Piece)>,
 }
 
-/// Records staged into one batch, behind those that are published.
+/// Records staged into one batch, after the published ones.
 #[derive(Debug)]
 struct Piece {
     count: u32,
@@ -101,7 +101,7 @@ impl Appender {
         }
     }
 
-    /// Where staged records have brought the log end.
+    /// Returns the offset after the last staged record.
     fn staged_end(&self) -> i64 {
         let end = self.next_offset.saturating_add(i64::from(self.staged.count));
         self.fresh.iter().fold(end, |end, (_, piece)| end.saturating_add(i64::from(piece.count)))
@@ -113,7 +113,7 @@ impl Appender {
     }
 }
 
-/// A held append lock with records staged behind the published ones.
+/// A held append lock with records staged after the published ones.
 #[derive(Debug)]
 pub(crate) struct AppendGuard<'a> {
     log: &'a Log,
@@ -121,17 +121,18 @@ pub(crate) struct AppendGuard<'a> {
     watch: PanicWatch,
 }
 
-/// What is left to do for the partition after its append lock was given back.
+/// The work left for the partition after its append lock was released.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Afterwards {
-    /// How many batches were filled, which somebody has to write out.
+    /// The number of batches that this append filled. They must be written out.
     filled: usize,
     sleepers: Vec<Arc<dyn Wake>>,
 }
 
 impl Afterwards {
-    /// Wakes pollers; whether batches were filled, which somebody has to write out. Called without locks.
+    /// Wakes pollers. Returns whether the append filled batches, which must be written out. The caller holds
+    /// no locks.
     #[inline]
     pub(crate) fn wake(self) -> bool {
         if !self.sleepers.is_empty() {
@@ -142,7 +143,8 @@ impl Afterwards {
 }
 
 impl Log {
-    /// Takes the append lock. Whoever takes several calls [`Log::settle`] for all of them before.
+    /// Takes the append lock. A caller that takes several append locks first calls [`Log::settle`] for all
+    /// the partitions.
     #[inline]
     pub(crate) fn begin_append(&self) -> Result<AppendGuard<'_>> {
         self.settle()?;
@@ -161,7 +163,7 @@ impl Log {
         FreezeGuard { log: self, appender: self.appender.lock() }
     }
 
-    /// Puts the partition on the list of those that the next checkpoint must write out.
+    /// Adds the partition to the list of those that the next checkpoint must write out.
     #[inline]
     pub(super) fn enter_dirty_list(&self, appender: &mut Appender) {
         if !appender.dirty {
@@ -170,7 +172,7 @@ impl Log {
         }
     }
 
-    /// As `enter_dirty_list`, taking the append lock.
+    /// As `enter_dirty_list`, but takes the append lock.
     pub(super) fn mark_dirty(&self) {
         self.enter_dirty_list(&mut self.appender.lock());
     }
@@ -186,7 +188,7 @@ impl Log {
         }
     }
 
-    /// Replaces the view by a changed copy.
+    /// Replaces the view with a changed copy.
     pub(super) fn swap_view(&self, change: impl FnOnce(&mut View)) {
         let mut current = self.view.write();
         let mut view = View::clone(&current);
@@ -196,12 +198,12 @@ impl Log {
 }
 
 impl AppendGuard<'_> {
-    /// Puts the partition on the list of those that the next checkpoint must write out.
+    /// Adds the partition to the list of those that the next checkpoint must write out.
     pub(super) fn mark_dirty(&mut self) {
         self.log.enter_dirty_list(&mut self.appender);
     }
 
-    /// Encodes a record behind those staged before. Nothing is visible yet.
+    /// Encodes a record after those staged before. Readers do not see it yet.
     #[inline]
     pub(crate) fn stage(&mut self, record: &RecordData<'_>, now: Timestamp) -> Result<Placed> {
         let appender = &mut *self.appender;
@@ -217,7 +219,7 @@ impl AppendGuard<'_> {
             TimestampType::CreateTime => record.timestamp.unwrap_or(now).as_millis(),
             TimestampType::LogAppendTime => now.as_millis(),
         };
-        // A program's own clock may show a time before 1970, which no batch can say.
+        // A program's own clock may show a time before 1970, which no batch can store.
         let asked = asked.max(0);
         loop {
             if let Some(timestamp) = self.log.extend(appender, record, offset, asked) {
@@ -228,8 +230,8 @@ impl AppendGuard<'_> {
         }
     }
 
-    /// The sections of what is staged, to be journaled in this order: for each piece a header and the
-    /// records.
+    /// Adds the sections of the staged records to `parts`, a header and the records for each piece. The
+    /// caller journals them in this order.
     pub(crate) fn sections<'s>(&'s mut self, parts: &mut Vec<&'s [u8]>) {
         let appender = self.prepare();
         let extended = appender.open.iter().map(|open| (open, &appender.staged));
@@ -241,7 +243,7 @@ impl AppendGuard<'_> {
         }
     }
 
-    /// As [`AppendGuard::sections`] for an append of a single piece, without a `Vec`.
+    /// As [`AppendGuard::sections`], without a `Vec`. Returns `None` if the append has several pieces.
     #[inline]
     pub(crate) fn single_section(&mut self) -> Option<[&[u8]; 2]> {
         let appender = self.prepare();
@@ -252,7 +254,7 @@ impl AppendGuard<'_> {
         }
     }
 
-    /// Fills in the section headers, and marks the partition as changed before its frame is journaled.
+    /// Fills in the section headers, and marks the partition as dirty before its frame is journaled.
     #[inline]
     fn prepare(&mut self) -> &Appender {
         let number = self.log.number();
@@ -267,7 +269,7 @@ impl AppendGuard<'_> {
         appender
     }
 
-    /// Publishes what was staged. Called when the frame is complete in the journal (L1).
+    /// Publishes the staged records. The caller calls it when the frame is complete in the journal (L1).
     #[inline]
     pub(crate) fn apply(mut self) -> Afterwards {
         let log = self.log;
@@ -310,7 +312,8 @@ impl Drop for AppendGuard<'_> {
 }
 
 impl Log {
-    /// Encodes the record into the batch that is filled now; `None` if there is none or it is full.
+    /// Encodes the record into the batch that is being filled. Returns `None` if there is no such batch or it
+    /// is full.
     #[inline]
     fn extend(
         &self,
@@ -329,7 +332,7 @@ impl Log {
         self.encode(open, &mut appender.staged, record, offset, asked, false)
     }
 
-    /// Opens the new batches that were staged one after the other; how many were filled by that.
+    /// Opens the newly staged batches one after the other. Returns how many batches this filled.
     #[cold]
     fn open_staged(&self, appender: &mut Appender) -> usize {
         let mut filled: usize = 0;
@@ -378,7 +381,8 @@ impl Log {
     }
 
     #[cold]
-    /// Gives the batch a larger buffer, if the batch size allows one that the record fits into.
+    /// Moves the batch into a larger buffer. Returns `None` if the batch size does not allow one that the
+    /// record fits into.
     fn grow(
         &self,
         batch: &mut OpenBatch,
@@ -404,7 +408,7 @@ impl Log {
     }
 
     #[cold]
-    /// A new batch that the record is the first of.
+    /// Creates a batch for which the record is the first one.
     fn fresh_batch(
         &self,
         appender: &mut Appender,
@@ -424,11 +428,11 @@ impl Log {
         OpenBatch::new(fields, self.shared.buffers.take(capacity))
     }
 
-    /// Makes `fresh` the open batch; whether another one was filled by that.
+    /// Makes `fresh` the open batch. Returns whether this filled another one.
     pub(super) fn open_fresh(&self, appender: &mut Appender, fresh: OpenBatch) -> bool {
         let filled = appender.open.take().map(OpenBatch::freeze);
         if filled.is_some() {
-            // A partition that filled a batch will fill the next one.
+            // A partition that filled one batch will likely fill the next one.
             appender.next_capacity = self.shared.batch_size;
         }
         let was_filled = filled.is_some();
@@ -444,7 +448,7 @@ impl Log {
 }
 
 impl OpenBatch {
-    /// Lets readers see what was staged.
+    /// Publishes the staged records to readers.
     #[inline]
     fn publish(&mut self, piece: &mut Piece) {
         self.writer.publish(piece.bytes);
@@ -464,7 +468,7 @@ impl Piece {
         (self.count, self.bytes, self.max_timestamp) = (0, 0, -1);
     }
 
-    /// Header and records, as the journal gets them.
+    /// Returns the header and the records of the section, as the caller journals them.
     #[inline]
     fn section<'s>(&'s self, batch: &'s OpenBatch) -> [&'s [u8]; 2] {
         [&self.header, batch.writer.pending(self.bytes)]
@@ -492,7 +496,7 @@ pub(crate) struct FreezeGuard<'a> {
     appender: MutexGuard<'a, Appender>,
 }
 
-/// The state of a partition at the moment of a checkpoint, as far as memory knows it.
+/// The state of a partition at a checkpoint, as far as it is in memory.
 #[derive(Debug)]
 pub(crate) struct Frozen {
     pub(crate) start_offset: i64,
@@ -501,7 +505,7 @@ pub(crate) struct Frozen {
 }
 
 impl FreezeGuard<'_> {
-    /// Ends the open batch and marks the end that the checkpoint must hold (L5).
+    /// Freezes the open batch and marks the offset that the checkpoint must capture (L5).
     pub(crate) fn freeze(&mut self) -> Frozen {
         self.log.freeze_open(&mut self.appender);
         self.appender.dirty = false;

@@ -1,4 +1,4 @@
-//! A batch in memory: open while records are added, then frozen until it stands in a segment.
+//! A batch in memory. It is open while appends add records, then frozen until it is in a segment.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use crate::storage::map::{AppendReader, AppendWriter, append_buffer};
 use crate::sync::{Mutex, OnceLock};
 use crate::types::{Epoch, TimestampType};
 
-/// What readers see of a batch in memory. Shared through the view.
+/// The part of a batch in memory that readers see. The view shares it.
 #[derive(Debug)]
 pub(crate) struct MemBatch {
-    /// Tells batches of one partition apart; a batch that grew into a larger buffer keeps its id.
+    /// Identifies the batch within its partition. A batch that moves into a larger buffer keeps its id.
     pub(crate) id: u64,
     pub(crate) base_offset: i64,
     pub(crate) base_timestamp: i64,
@@ -20,7 +20,7 @@ pub(crate) struct MemBatch {
     frozen: OnceLock<Frozen>,
 }
 
-/// What is known once no record can be added any more.
+/// The fields that are known once the batch is frozen.
 #[derive(Debug)]
 struct Frozen {
     count: u32,
@@ -29,35 +29,36 @@ struct Frozen {
 }
 
 impl MemBatch {
-    /// The records published so far, back to back.
+    /// Returns the records published so far, back to back.
     pub(crate) fn records(&self) -> &[u8] {
         self.reader.published()
     }
 
-    /// The offset after the last record; only of a frozen batch.
+    /// Returns the offset after the last record, or `None` if the batch is open.
     pub(crate) fn end_offset(&self) -> Option<i64> {
         self.frozen.get().map(|frozen| self.base_offset.saturating_add(i64::from(frozen.count)))
     }
 
-    /// The largest timestamp; only of a frozen batch.
+    /// Returns the largest timestamp, or `None` if the batch is open.
     pub(crate) fn max_timestamp(&self) -> Option<i64> {
         self.frozen.get().map(|frozen| frozen.max_timestamp)
     }
 
-    /// The memory of a batch that nobody else uses any more.
+    /// Returns the buffer of a batch, or `None` if the batch is still in use elsewhere.
     pub(super) fn reclaim(batch: Arc<Self>) -> Option<Box<[u8]>> {
         let Self { reader, frozen, .. } = Arc::into_inner(batch)?;
         drop(frozen);
         reader.reclaim()
     }
 
-    /// The bytes the buffer takes.
+    /// Returns the size of the buffer in bytes.
     pub(crate) fn capacity(&self) -> usize {
         self.reader.capacity()
     }
 
-    /// The batch as it stands in the segment, uncompressed: the header is put in front of the records
-    /// where they are, at the first call. `None` while the batch is open.
+    /// Returns the batch as it is in the segment, uncompressed. Returns `None` while the batch is open.
+    ///
+    /// The first call prepends the header to the records in place.
     pub(crate) fn sealed(&self) -> Option<&[u8]> {
         let frozen = self.frozen.get()?;
         if let Some(mut writer) = frozen.writer.lock().take() {
@@ -67,7 +68,7 @@ impl MemBatch {
         self.reader.sealed()
     }
 
-    /// The header over `payload`, the records compressed by `codec`.
+    /// Returns the header for `payload`, which holds the records compressed by `codec`.
     pub(crate) fn compressed_header(
         &self,
         codec: Compression,
@@ -77,7 +78,7 @@ impl MemBatch {
         seal(&self.header(frozen, codec), payload)
     }
 
-    /// All fields of the header but those that `seal` computes.
+    /// Returns the header without the fields that `seal` computes.
     fn header(&self, frozen: &Frozen, codec: Compression) -> BatchHeader {
         BatchHeader {
             base_offset: self.base_offset,
@@ -99,7 +100,7 @@ impl MemBatch {
     }
 }
 
-/// The batch that records are added to, as its partition's append lock protects it.
+/// The batch that appends add records to. The partition's append lock protects it.
 #[derive(Debug)]
 pub(super) struct OpenBatch {
     pub(super) shared: Arc<MemBatch>,
@@ -108,7 +109,7 @@ pub(super) struct OpenBatch {
     pub(super) max_timestamp: i64,
 }
 
-/// What a new batch is opened with.
+/// The fields of a new batch.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OpenFields {
     pub(super) id: u64,
@@ -119,7 +120,7 @@ pub(super) struct OpenFields {
 }
 
 impl OpenBatch {
-    /// An empty batch in `memory`, which has room for a header.
+    /// Creates an empty batch in `memory`, which has room for a header.
     pub(super) fn new(fields: OpenFields, memory: Box<[u8]>) -> Self {
         let (writer, reader) = append_buffer(memory, HEADER_BYTES);
         let shared = Arc::new(MemBatch {
@@ -134,8 +135,8 @@ impl OpenBatch {
         Self { shared, writer, count: 0, max_timestamp: fields.base_timestamp }
     }
 
-    /// The same batch in a larger buffer, with the first `staged` bytes beyond the published ones
-    /// copied too. Readers keep the old buffer for as long as they hold it.
+    /// Returns the same batch in a larger buffer. Also copies the first `staged` bytes after the published
+    /// ones. Readers that hold the old buffer keep it.
     pub(super) fn grown(&mut self, memory: Box<[u8]>, staged: usize) -> Self {
         let fields = OpenFields {
             id: self.shared.id,
@@ -154,29 +155,29 @@ impl OpenBatch {
         grown
     }
 
-    /// Ends the batch: nothing is added any more.
+    /// Freezes the batch. No record can be added after that.
     pub(super) fn freeze(self) -> Arc<MemBatch> {
         let frozen = Frozen {
             count: self.count,
             max_timestamp: self.max_timestamp,
             writer: Mutex::new(Some(self.writer)),
         };
-        // The open batch is consumed here, so nobody else can have set it.
+        // This consumes the open batch, so nothing else can have set the field.
         let first = self.shared.frozen.set(frozen).is_ok();
-        debug_assert!(first, "a batch is frozen once");
+        debug_assert!(first, "a batch was frozen twice");
         self.shared
     }
 }
 
-/// The header of a batch in memory as readers need it to deliver its records.
+/// The header fields of a batch in memory that readers need to deliver its records.
 impl MemBatch {
-    /// The timestamp that every record of the batch has, on a LogAppendTime topic.
+    /// Returns the timestamp of every record of the batch on a LogAppendTime topic, else `None`.
     pub(crate) fn append_timestamp(&self) -> Option<i64> {
         (self.timestamp_type == TimestampType::LogAppendTime).then_some(self.base_timestamp)
     }
 }
 
-/// The timestamp that every record of a stored batch has, or `None` where each has its own.
+/// Returns the timestamp of every record of a stored batch, or `None` if each record has its own.
 pub(crate) fn append_timestamp(header: &BatchHeader) -> Option<i64> {
     (header.attributes.timestamp_type() == TimestampType::LogAppendTime)
         .then_some(header.max_timestamp)

@@ -1,13 +1,13 @@
-//! Buffers of full size are used again: a fresh one costs its page faults and zeros, for every batch.
+//! Reuses buffers of full size. A new buffer would cost page faults and zeroing for every batch.
 
 use crate::sync::Mutex;
-/// How many are kept: with the default batch size 2 MiB.
+/// The most buffers kept: 2 MiB with the default batch size.
 const MAX_KEPT: usize = 32;
 
 /// Buffers that no batch uses.
 #[derive(Debug)]
 pub(crate) struct Buffers {
-    /// The size of those that are kept, in bytes.
+    /// The size of the kept buffers in bytes.
     size: usize,
     free: Mutex<Vec<Box<[u8]>>>,
 }
@@ -17,7 +17,7 @@ impl Buffers {
         Self { size, free: Mutex::default() }
     }
 
-    /// A buffer of `capacity` bytes, which hold anything.
+    /// Returns a buffer of `capacity` bytes with any content.
     pub(super) fn take(&self, capacity: usize) -> Box<[u8]> {
         let kept = if capacity == self.size { self.free.lock().pop() } else { None };
         kept.unwrap_or_else(|| vec![0; capacity].into_boxed_slice())

@@ -1,22 +1,26 @@
-//! The history of a partition: which writer's epoch its offsets belong to (KIP-101, KIP-320).
+//! The epoch history of a partition: the writer's epoch of each offset (KIP-101, KIP-320).
 //!
-//! A list of (epoch, first offset), both rising. It begins with the first append ever, and an epoch enters
-//! it with its first append; so every offset below the log end belongs to exactly one.
+//! The history is a list of (epoch, first offset), both rising. It begins with the first append ever, and the
+//! first append in an epoch adds that epoch. So every offset below the log end belongs to exactly one epoch.
 //!
-//! As the log start moves, the epochs in front of it go: what is left begins with the one that the oldest batch
-//! on disk belongs to. So the list does not grow with each opening for ever. Kafka moves the start of that first
-//! epoch up to the log start; here it stays, since the batch that the log start lies in may begin before it.
+//! When the log start moves, the epochs before it are removed. The list then begins with the epoch of the
+//! oldest batch on disk. So it does not grow without limit over many openings. Kafka moves the start of that
+//! first epoch up to the log start. Here it stays, because the batch that holds the log start may begin
+//! before it.
 
 use crate::types::{Epoch, planted};
 
-/// The epoch of the record at `offset`, or the newest one for the log end.
+/// Returns the epoch of the record at `offset`, or the newest epoch for the log end.
 pub(super) fn epoch_at(history: &[(Epoch, i64)], offset: i64) -> Option<Epoch> {
     let later = history.partition_point(|&(_, start)| start <= offset);
     later.checked_sub(1).and_then(|at| history.get(at)).map(|&(epoch, _)| epoch)
 }
 
-/// Kafka's answer to OffsetsForLeaderEpoch: the largest known epoch that is not larger than `epoch`, and the
-/// offset where it ends, which is where the next one begins or the log end. `None` if all are larger.
+/// Returns the largest known epoch that is not larger than `epoch`, and the offset where it ends. Returns
+/// `None` if all are larger.
+///
+/// An epoch ends where the next one begins, or at the log end. This is Kafka's answer to
+/// OffsetsForLeaderEpoch.
 pub(super) fn end_of_epoch(
     history: &[(Epoch, i64)],
     epoch: Epoch,
@@ -27,7 +31,7 @@ pub(super) fn end_of_epoch(
     Some((known, history.get(larger).map_or(log_end, |&(_, start)| start)))
 }
 
-/// The history of the offsets from `first` on: the epochs that end before it are gone.
+/// Returns the history of the offsets from `first` on, without the epochs that end before it.
 pub(crate) fn history_from(history: &[(Epoch, i64)], first: i64) -> &[(Epoch, i64)] {
     let later = history.partition_point(|&(_, start)| start <= first);
     let ended = if planted("epoch_ends_early") { later } else { later.saturating_sub(1) };
@@ -43,7 +47,7 @@ mod tests {
     fn epochs_that_end_before_the_first_offset_are_gone() {
         for (first, left) in [(-1, 0), (0, 0), (9, 0), (10, 1), (24, 1), (25, 2), (100, 2)] {
             assert_eq!(history_from(&HISTORY, first), &HISTORY[left..], "{first}");
-            // The epochs of what is left are those they were.
+            // The remaining offsets keep their epochs.
             for offset in first.max(0)..50 {
                 assert_eq!(
                     epoch_at(history_from(&HISTORY, first), offset),

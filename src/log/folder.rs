@@ -1,4 +1,4 @@
-//! The folder of a partition, and whose it is.
+//! The folder of a partition, and the topic that it belongs to.
 
 use std::path::Path;
 
@@ -6,10 +6,10 @@ use crate::error::{CorruptReason, Error, Result};
 use crate::storage::{FileKind, OpenMode, Storage};
 use crate::types::{TopicId, planted};
 
-/// The name of Kafka's file that says whose folder it is.
+/// The name of Kafka's file that holds the topic id of the folder.
 pub(crate) const METADATA_FILE: &str = "partition.metadata";
 
-/// The topic id in the `partition.metadata` of a folder, if there is a readable one.
+/// Returns the topic id in the `partition.metadata` of a folder, or `None` if there is no readable one.
 pub(crate) fn read_topic_id(storage: &dyn Storage, dir: &Path) -> Result<Option<TopicId>> {
     let path = dir.join(METADATA_FILE);
     if !matches!(storage.metadata(&path)?, Some((FileKind::File, _))) {
@@ -23,7 +23,7 @@ pub(crate) fn read_topic_id(storage: &dyn Storage, dir: &Path) -> Result<Option<
     Ok(id.and_then(|id| id.trim().parse().ok()))
 }
 
-/// Refuses a folder that does not say that it is the topic's.
+/// Checks that a folder carries the id of the topic. Refuses a folder without an id too.
 pub(super) fn check_topic_id(storage: &dyn Storage, dir: &Path, expected: TopicId) -> Result<()> {
     match read_topic_id(storage, dir)? {
         Some(id) if id == expected || planted("take_foreign_folder") => Ok(()),
@@ -31,7 +31,7 @@ pub(super) fn check_topic_id(storage: &dyn Storage, dir: &Path, expected: TopicI
     }
 }
 
-/// Refuses a folder that says that it is another topic's.
+/// Checks that a folder does not carry the id of another topic. Accepts a folder without an id.
 pub(super) fn check_not_foreign(
     storage: &dyn Storage,
     dir: &Path,

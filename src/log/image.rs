@@ -1,4 +1,4 @@
-//! What a checkpoint records of a partition.
+//! The state of a partition that a checkpoint records.
 
 use crate::types::Epoch;
 
@@ -14,22 +14,22 @@ pub(crate) struct LogImage {
 /// A segment as a checkpoint records it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SegmentImage {
-    /// The offset in the file's name.
+    /// The offset in the name of the file.
     pub(crate) base_offset: i64,
     /// The offset after the last batch.
     pub(crate) end_offset: i64,
-    /// The hard length: bytes that are synced and hold exactly the batches up to `end_offset`.
+    /// The hard length in bytes. These bytes are synced and hold exactly the batches below `end_offset`.
     pub(crate) len: u64,
     /// The CRC-32 of these bytes.
     pub(crate) checksum: u32,
-    /// The largest timestamp of the first batch, for rolling by time; -1 if there is none.
+    /// The largest timestamp of the first batch, for rolling by time, or -1 if there is none.
     pub(crate) first_timestamp: i64,
-    /// The largest timestamp of all, -1 if there is none.
+    /// The largest timestamp of all batches, or -1 if there is none.
     pub(crate) max_timestamp: i64,
 }
 
-/// Whether a segment holds records, and all of them are below the log start. Checkpoints do not list it any
-/// more, so no batch may be added to it.
+/// Returns whether a segment holds records and all of them are below the log start. Checkpoints no longer
+/// list such a segment, so no batch may be added to it.
 pub(crate) fn is_deleted(segment: &SegmentImage, log_start: i64) -> bool {
     segment.base_offset < segment.end_offset && segment.end_offset <= log_start
 }

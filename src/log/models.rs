@@ -1,5 +1,6 @@
-//! Readers beside appends, write-outs, deletions: the partition itself over a storage in memory, whose calls
-//! happen at once. Each record has its number as its bytes, so that no other one passes for it.
+//! Model checks of readers beside appends, write-outs and deletions. They run the partition itself on a
+//! storage in memory whose calls are atomic. The bytes of each record are its number, so that no record can
+//! pass for another.
 
 use std::sync::Arc;
 
@@ -11,10 +12,10 @@ use crate::sync::atomic::Ordering;
 use crate::sync::{check, spawn};
 use crate::types::{PartitionNumber, Timestamp, TopicId, TopicPartition};
 
-/// Records of this many bytes have a batch of their own where batches are as small as can be.
+/// The size of a record that gets its own batch if the batch size is the smallest, in bytes.
 const VALUE: usize = 64;
 
-/// A partition with batches of at most `batch_size` bytes, each in a segment of its own.
+/// Creates a partition with batches of at most `batch_size` bytes, each in its own segment.
 fn log(batch_size: usize) -> Arc<Log> {
     let mut shared = LogShared::new(Arc::new(Memory::new()), 3, &BrokerConfig::new());
     shared.batch_size = batch_size;
@@ -27,7 +28,7 @@ fn log(batch_size: usize) -> Arc<Log> {
     Arc::new(Log::new(identity, Arc::new(shared)))
 }
 
-/// Appends the record `number`, and writes out what that fills, as a producer does.
+/// Appends the record `number`, and writes out the batches that it fills, as a producer does.
 fn append(log: &Log, number: u8, bytes: usize) -> Result<(), Error> {
     let value = vec![number; bytes];
     let record = RecordData { key: None, value: Some(&value), headers: &[], timestamp: None };
@@ -41,7 +42,7 @@ fn append(log: &Log, number: u8, bytes: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// Fetches once. What was there before comes, in a row, each record whole.
+/// Fetches once. Checks that it returns all records appended before the call, whole and without gaps.
 fn fetch(log: &Log, cursor: &mut Cursor) -> Result<usize, Error> {
     let (position, end) = (cursor.position(), log.end_offset());
     let mut fetched = Fetched::default();
@@ -57,14 +58,17 @@ fn fetch(log: &Log, cursor: &mut Cursor) -> Result<usize, Error> {
         }
     }
     assert_eq!(cursor.position(), position + at as i64);
-    // What is deleted meanwhile may be missing at the end; the next fetch says so.
+    // Records deleted meanwhile may be missing at the end. The next fetch reports that.
     let whole = log.start_offset() <= position && !log.is_deleted();
-    assert!(!whole || cursor.position() >= end, "{end} was there, {position} + {at} came");
+    assert!(
+        !whole || cursor.position() >= end,
+        "the log end was {end}, but a fetch at {position} returned only {at} records"
+    );
     Ok(at)
 }
 
-/// L1, L2 at the tip: below the published end every record is there and whole, also when the open batch
-/// moves into a larger buffer.
+/// L1, L2 at the tip: a reader finds every record below the published end, and finds it whole. This holds
+/// also when the open batch moves into a larger buffer.
 #[test]
 fn a_reader_at_the_tip_sees_whole_records() {
     check(|| {
@@ -86,7 +90,7 @@ fn a_reader_at_the_tip_sees_whole_records() {
     });
 }
 
-/// L2, L3: batches go from memory to segments, and segments into the list, under a reader's feet.
+/// L2, L3: batches move from memory to segments, and new segments enter the list, while a reader reads.
 #[test]
 fn a_reader_beside_a_roll_misses_nothing() {
     check(|| {
@@ -110,8 +114,8 @@ fn a_reader_beside_a_roll_misses_nothing() {
     });
 }
 
-/// Retention: the log start moves, a checkpoint follows, segments and files go. A reader below the start is
-/// told so, and never that something is damaged or missing.
+/// Retention: the log start moves, a checkpoint follows, segments and files are removed. A reader below the
+/// start gets `OffsetOutOfRange`, and never an error about damage or a missing file.
 #[test]
 fn a_reader_beside_retention_is_told_the_truth() {
     check(|| {
@@ -140,7 +144,7 @@ fn a_reader_beside_retention_is_told_the_truth() {
     });
 }
 
-/// A search by time beside retention finds what was first, or what is first now.
+/// A search by time beside retention finds the old first record or the new first record.
 #[test]
 fn a_search_by_time_beside_retention_finds_a_record() {
     check(|| {
@@ -162,7 +166,7 @@ fn a_search_by_time_beside_retention_finds_a_record() {
     });
 }
 
-/// Deletes the first two records, and writes the checkpoint that lets their files go.
+/// Deletes the first two records, and writes the checkpoint that releases their files.
 fn delete_below_2(log: &Log) {
     log.delete_records(2, |_| Ok(())).unwrap();
     log.lock_for_checkpoint().freeze();
@@ -172,8 +176,8 @@ fn delete_below_2(log: &Log) {
     log.checkpointed(&LogImage { start_offset, end_offset, epochs: Vec::new(), segments });
 }
 
-/// Deletion: an append comes before it or is refused, a reader gets records or nothing, and no buffer stays
-/// on the books.
+/// Deletion: an append comes before it or is refused, a reader gets records or nothing, and the partition
+/// accounts for no buffer afterwards.
 #[test]
 fn a_deletion_beside_appends_and_readers_is_clean() {
     check(|| {

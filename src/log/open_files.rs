@@ -1,14 +1,16 @@
-//! How many segment files are open for writing.
+//! Limits the number of open segment files.
 
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::types::planted;
 
-/// Each share of it is one file at least.
+/// The smallest limit. With it each share is at least one file.
 const LIMIT_MIN: u64 = 8;
 
-/// A count, and what it may be. Of the limit a quarter is for segments that appends write to, with as
-/// much for what is new beside them; a quarter for those that a checkpoint writes out at once, with what is
-/// new beside them; and a quarter for readers.
+/// The number of segment files open for writing, and the limit for all open files.
+///
+/// A quarter of the limit is for segments that appends write to, and another quarter for new files beside
+/// them. A quarter is for the segments that a checkpoint writes out at once, with the new files beside them.
+/// A quarter is for readers.
 #[derive(Debug)]
 pub(crate) struct OpenFiles {
     open: AtomicUsize,
@@ -16,8 +18,10 @@ pub(crate) struct OpenFiles {
 }
 
 impl OpenFiles {
-    /// At most `max.open.files`. Where the process may have `most` files open, at most half of them are
-    /// the engine's, the journal's `journal_files` included: the rest is the program's.
+    /// Creates a count with a limit of at most `max_open_files` (`max.open.files`).
+    ///
+    /// If the process may have at most `most` files open, the engine takes at most half of them, including
+    /// `journal_files` files of the journal. The rest is for the program.
     pub(super) fn new(max_open_files: u32, most: Option<u64>, journal_files: u64) -> Self {
         let half = most.unwrap_or(u64::MAX) / 2;
         let ours = half.saturating_sub(journal_files.min(half / 2));
@@ -34,27 +38,27 @@ impl OpenFiles {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Whether only checkpoints may open more.
+    /// Returns whether only checkpoints may open more files.
     pub(super) fn is_full(&self) -> bool {
         self.open.load(Ordering::Relaxed) >= self.limit / 4
     }
 
-    /// Whether checkpoints, too, should close some before they open more.
+    /// Returns whether checkpoints, too, should close files before they open more.
     pub(crate) fn is_overfull(&self) -> bool {
         self.open.load(Ordering::Relaxed) >= self.limit / 2
     }
 
-    /// Whether files should be closed as soon as they are synced.
+    /// Returns whether files should be closed as soon as they are synced.
     pub(super) fn are_many(&self) -> bool {
         self.open.load(Ordering::Relaxed) > self.limit / 8
     }
 
-    /// How many segments a checkpoint writes out before it syncs them: some have two files.
+    /// Returns how many segments a checkpoint writes out before it syncs them. Some have two files.
     pub(crate) fn at_once(&self) -> usize {
         (self.limit / 8).max(1)
     }
 
-    /// How many segments may be open for reading.
+    /// Returns how many segments may be open for reading.
     pub(super) fn for_reading(&self) -> usize {
         self.limit / 4
     }

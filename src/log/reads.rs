@@ -1,4 +1,5 @@
-//! Which segments are open for reading: the least recently used ones are closed when there are too many.
+//! A cache of the segments that are open for reading. It closes the least recently used ones when there are
+//! too many.
 
 use std::fmt;
 use std::sync::Weak;
@@ -7,20 +8,21 @@ use crate::config::ReadMode;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
-/// What the cache holds: something that is open for reading.
+/// An entry of the cache, which is open for reading.
 pub(super) trait Evict: Send + Sync + fmt::Debug {
-    /// Forgets that it was used.
+    /// Clears the mark that it was used.
     fn unmark(&self);
 
-    /// Closes it, unless it was used since the last call, or is being opened. Returns whether it is closed.
+    /// Closes the entry, unless it was used since the last call or is being opened. Returns whether it is
+    /// closed.
     fn close_reader(&self) -> bool;
 }
 
-/// The segments that are open for reading, at most `limit` (the clock algorithm: a hand goes round, and
-/// closes those that were not used since it came by last).
+/// The segments that are open for reading, at most `limit`. It uses the clock algorithm: a hand goes round
+/// and closes the segments that were not used since it last passed them.
 ///
-/// Closing gives back the map or handle, the sums and the indexes. Records that were delivered keep the map
-/// that they lie in.
+/// Closing releases the map or handle, the checksums and the indexes. Delivered records keep the map that
+/// holds them.
 #[derive(Debug)]
 pub(super) struct Reads {
     mode: ReadMode,
@@ -39,25 +41,25 @@ impl Reads {
         Self { mode, limit: limit.max(1), ring: Mutex::default() }
     }
 
-    /// Whether segments are read through maps.
+    /// Returns whether segments are read through maps.
     pub(super) fn maps(&self) -> bool {
         self.mode == ReadMode::Map
     }
 
-    /// Takes note that a segment is used; `used` is its mark.
-    #[expect(clippy::unused_self, reason = "the mark is what this cache goes by")]
+    /// Records that a segment is used. `used` is its mark.
+    #[expect(clippy::unused_self, reason = "the cache decides by this mark")]
     pub(super) fn touch(&self, used: &AtomicBool) {
-        // Written only where it changes: many threads may read the same segment.
+        // Store only a change: many threads may read the same segment, and a store would contend.
         if !used.load(Ordering::Relaxed) {
             used.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Takes in a segment that was opened, and closes others for it. Called without its locks.
+    /// Adds a segment that was opened, and closes others for it. The caller holds none of its locks.
     pub(super) fn admit(&self, segment: Weak<dyn Evict>) {
         let mut ring = self.ring.lock();
         ring.segments.push(segment);
-        // Twice round at most: the first time takes the marks.
+        // Go round at most twice: the first round clears the marks.
         let mut steps = ring.segments.len().saturating_mul(2);
         while ring.segments.len() > self.limit && steps > 0 {
             steps = steps.saturating_sub(1);
@@ -65,8 +67,8 @@ impl Reads {
         }
     }
 
-    /// Closes all that nobody is opening or reading at this moment: the process has no file left. Takes
-    /// no lock of a segment that is held.
+    /// Closes all segments that no thread is opening or reading at this moment. Called when the process can
+    /// open no more files. Does not wait for the lock of a segment.
     pub(super) fn close_all(&self) {
         let mut ring = self.ring.lock();
         ring.segments.retain(|segment| {

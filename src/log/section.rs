@@ -8,27 +8,27 @@
 //!     16    8 i64  base timestamp of the open batch, ms
 //!     24    8 i64  largest timestamp of these records, ms
 //!     32    4 u32  offset delta of the first record
-//!     36    1 u8   flags: bit 0 = LogAppendTime; others are a newer version's
+//!     36    1 u8   flags: bit 0 = LogAppendTime; a newer version may use others
 //!     37    3      zero; a newer version may use them
-//!     40   ..      records, as they stand in the batch
+//!     40   ..      records, as they are in the batch
 //! ```
 //!
-//! Big-endian. The frame's CRC-32 covers it. A section never crosses the border of a batch, so replay
-//! seals at the same borders and rebuilds the same bytes.
+//! Fields are big-endian. The CRC-32 of the frame covers the section. A section never crosses the border of
+//! a batch, so replay seals at the same borders and rebuilds the same bytes.
 
 use crate::error::{CorruptReason, Unreadable};
 use crate::journal::{SECTION_HEADER, SectionKind, section_header};
 use crate::types::{PartitionNumber, TimestampType};
 
-/// Bytes in front of the records.
+/// The size of the fixed part before the records in bytes.
 const APPEND_SECTION_BYTES: usize = 40;
-/// With the header that every section has.
+/// The size of the fixed part with the header that every section has, in bytes.
 pub(crate) const APPEND_HEADER_BYTES: usize = SECTION_HEADER + APPEND_SECTION_BYTES;
 
-/// The smallest encoded record: length, attributes, two deltas, two null lengths, header count.
+/// The size of the smallest encoded record: length, attributes, two deltas, two null lengths, header count.
 const MIN_RECORD_BYTES: usize = 7;
 
-/// What stands in front of the records of an append section.
+/// The fixed part before the records of an append section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AppendSection {
     pub(crate) partition: PartitionNumber,
@@ -41,13 +41,15 @@ pub(crate) struct AppendSection {
 }
 
 impl AppendSection {
-    /// The offset of the first record.
+    /// Returns the offset of the first record.
     pub(crate) fn first_offset(&self) -> i64 {
         self.base_offset.saturating_add(i64::from(self.first_delta))
     }
 
-    /// Writes what stands in front of `records_bytes` of records, the section's own header first. Field by
-    /// field to where it stays: a copy would have to wait until these small stores are done.
+    /// Encodes the section header and the fixed part for `records_bytes` bytes of records.
+    ///
+    /// Stores each field directly in its final place. A copy would have to wait until these small stores are
+    /// done.
     #[inline]
     pub(crate) fn encode_into(&self, records_bytes: usize, out: &mut [u8; APPEND_HEADER_BYTES]) {
         let body = APPEND_SECTION_BYTES.saturating_add(records_bytes) as u32;
@@ -62,7 +64,7 @@ impl AppendSection {
         out[44..48].copy_from_slice(&[append_time, 0, 0, 0]);
     }
 
-    /// Reads a section body: the fixed part, checked, and the records.
+    /// Decodes a section body. Checks the fixed part, and returns it with the bytes of the records.
     pub(crate) fn decode(body: &[u8]) -> Result<(Self, &[u8]), Unreadable> {
         let (fixed, records) =
             body.split_first_chunk::<APPEND_SECTION_BYTES>().ok_or(CorruptReason::Length)?;

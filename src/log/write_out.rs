@@ -1,5 +1,5 @@
-//! From memory to segments: frozen batches are written in order, segments are rolled, checkpoints
-//! capture what was written.
+//! Writes frozen batches to segments in order, rolls segments, and captures the written state for
+//! checkpoints.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,10 +17,11 @@ use crate::sync::MutexGuard;
 use crate::sync::atomic::Ordering;
 use crate::types::planted;
 
-/// How many frozen batches of a partition may wait before an append waits for whoever writes them out.
+/// The number of frozen batches of a partition that may wait before an append waits for the thread that
+/// writes them out.
 const MAX_WAITING: usize = 64;
 
-/// What a checkpoint needs of a partition, at exactly the marked offset (L5).
+/// The state of a partition that a checkpoint needs, at exactly the marked offset (L5).
 #[derive(Debug, Clone)]
 pub(crate) struct Captured {
     pub(crate) segments: Vec<SegmentImage>,
@@ -32,26 +33,27 @@ pub(crate) struct Captured {
     pub(crate) folder_created: bool,
 }
 
-/// Some of what a partition has to write, in files that are to be synced before more are opened.
+/// A part of the records that a partition has to write. Their files must be synced before more are opened.
 #[derive(Debug)]
 pub(crate) struct Written {
     pub(crate) files: Vec<Arc<dyn StorageFile>>,
-    /// Everything below this offset is in them, or synced already.
+    /// Every record below this offset is in these files, or synced already.
     end_offset: i64,
 }
 
-/// How far [`Log::capture`] came.
+/// The result of [`Log::capture`].
 #[derive(Debug)]
 pub(crate) enum Capture {
-    /// To the mark.
+    /// Everything up to the mark.
     Whole(Captured),
-    /// Too many files are open. When these are synced, [`Log::written_synced`] closes them.
+    /// A part, because too many files are open. Once the caller has synced these, [`Log::written_synced`]
+    /// closes them.
     Part(Written),
 }
 
 #[cfg(test)]
 impl Capture {
-    /// What a test expects.
+    /// Returns the whole capture, which the test expects.
     pub(crate) fn whole(self) -> Captured {
         match self {
             Self::Whole(captured) => captured,
@@ -60,16 +62,16 @@ impl Capture {
     }
 }
 
-/// Which files may be opened by who writes out.
+/// How many files a write-out may open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Opens {
-    /// Not more than the share of appends.
+    /// At most the share of appends.
     Some,
-    /// As a checkpoint, which syncs and closes them.
+    /// The share of a checkpoint, which syncs and closes them.
     More,
 }
 
-/// What the write-out lock of a partition protects.
+/// The state that the write-out lock of a partition protects.
 #[derive(Debug, Default)]
 pub(super) struct WriteOut {
     folder_ready: bool,
@@ -77,22 +79,24 @@ pub(super) struct WriteOut {
     pub(super) names_changed: bool,
     pub(super) unsynced: Vec<Arc<dyn StorageFile>>,
     captured: Option<Captured>,
-    /// Scratch for compressed payloads.
+    /// A scratch buffer for compressed payloads.
     compressed: Vec<u8>,
 }
 
 impl WriteOut {
-    /// Drops the handles of files that are removed: nobody needs to sync them.
+    /// Drops the handles of removed files, which need no sync.
     pub(super) fn forget_files(&mut self, removed: &[Arc<dyn StorageFile>]) {
         self.unsynced.retain(|file| !is_in(removed, file));
     }
 }
 
 impl Log {
-    /// Writes out frozen batches if nobody does so already, or waits for who does when many wait.
+    /// Writes out frozen batches, unless another thread does so already. If many batches wait, waits for
+    /// that thread.
     ///
-    /// A failure leaves the batch readable in memory and its frames in the journal; the checkpoint
-    /// that is asked for tries again and reports. So does a file too many: checkpoints close files.
+    /// A failure leaves the batch readable in memory and its frames in the journal. It requests a
+    /// checkpoint, which tries again and reports the error. A write-out that would open too many files
+    /// requests one too, because checkpoints close files.
     pub(crate) fn write_out_some(&self) {
         let out = if self.is_behind() { Some(self.out.lock()) } else { self.out.try_lock() };
         let Some(mut out) = out else { return };
@@ -102,23 +106,26 @@ impl Log {
         }
     }
 
-    /// How many batches wait to be written out.
+    /// Returns the number of batches that wait to be written out.
     pub(crate) fn waiting_batches(&self) -> usize {
         self.view.read().frozen.len()
     }
 
-    /// Whether so many batches wait that an append should wait, too.
+    /// Returns whether so many batches wait that an append should wait too.
     pub(crate) fn is_behind(&self) -> bool {
         self.waiting_batches() > MAX_WAITING
     }
 
-    /// Whether the active segment's file is open.
+    /// Returns whether the active segment's file is open.
     pub(crate) fn is_open(&self) -> bool {
         self.view.read().segments.last().is_some_and(|active| active.open_file().is_some())
     }
 
-    /// Writes out everything up to the mark that `FreezeGuard::freeze` set, and captures the state at
-    /// it, or a part of that. The mark stays until [`Log::checkpointed`] or [`Log::checkpoint_failed`].
+    /// Writes out everything up to the mark that `FreezeGuard::freeze` set, and captures the state at the
+    /// mark.
+    ///
+    /// Writes only a part if too many files are open. The mark stays until [`Log::checkpointed`] or
+    /// [`Log::checkpoint_failed`].
     pub(crate) fn capture(&self) -> Result<Capture> {
         let mut out = self.out.lock();
         if !self.drain(&mut out, Opens::More)? {
@@ -128,18 +135,18 @@ impl Log {
         out.captured.clone().map(Capture::Whole).ok_or(Error::Closed)
     }
 
-    /// What was captured is synced, though the checkpoint is not written yet: files with nothing newer
-    /// in them are closed, the active one's only if many are open.
+    /// Closes captured files that hold nothing newer. The caller has synced them but has not written the
+    /// checkpoint yet. Closes the active segment's file only if many files are open.
     pub(crate) fn synced(&self) {
         let mut out = self.out.lock();
         let Some(captured) = &mut out.captured else { return };
         let end = captured.segments.last().map_or(0, |segment| segment.end_offset);
-        // Nobody syncs them again, and each is a handle.
+        // These need no further sync, and each one holds a handle.
         let synced = std::mem::take(&mut captured.files);
         self.close_synced(&mut out, &synced, end);
     }
 
-    /// What was written and is not synced.
+    /// Returns the files that were written and not synced.
     pub(crate) fn written(&self) -> Written {
         self.written_locked(&self.out.lock())
     }
@@ -149,7 +156,7 @@ impl Log {
         Written { files: out.unsynced.clone(), end_offset: end }
     }
 
-    /// As [`Log::synced`], of a part.
+    /// As [`Log::synced`], for a part.
     pub(crate) fn written_synced(&self, part: &Written) {
         let mut out = self.out.lock();
         if let Some(captured) = &mut out.captured {
@@ -158,7 +165,8 @@ impl Log {
         self.close_synced(&mut out, &part.files, part.end_offset);
     }
 
-    /// `synced` files hold everything below `end`.
+    /// Records that the `synced` files are synced, which hold everything below `end`. Closes the segments
+    /// without batches beyond `end`, the active one only if many files are open.
     fn close_synced(&self, out: &mut WriteOut, synced: &[Arc<dyn StorageFile>], end: i64) {
         let view = self.view();
         let many = self.shared.open_files.are_many();
@@ -174,7 +182,8 @@ impl Log {
         out.unsynced.retain(|file| !is_in(synced, file) || is_in(&newer, file));
     }
 
-    /// The captured state is in a durable checkpoint, which lists these segments.
+    /// Records that a durable checkpoint holds the captured state and lists these segments. Removes segments
+    /// that it does not list.
     pub(crate) fn checkpointed(&self, listed: &LogImage) {
         let mut out = self.out.lock();
         self.mark.store(-1, Ordering::Release);
@@ -182,8 +191,8 @@ impl Log {
         self.remove_unlisted(&mut out, listed);
     }
 
-    /// The checkpoint did not come about; what was captured is forgotten, and the partition belongs to
-    /// the next one again.
+    /// Discards the captured state after a failed checkpoint. The next checkpoint includes the partition
+    /// again.
     pub(crate) fn checkpoint_failed(&self) {
         let mut out = self.out.lock();
         self.mark.store(-1, Ordering::Release);
@@ -195,8 +204,8 @@ impl Log {
         self.mark_dirty();
     }
 
-    /// At a clean close: indexes get their last entries, preallocated space is given back. Whether the
-    /// partition was in use.
+    /// Finishes the active segment at a clean close: writes the last index entries and releases preallocated
+    /// space. Returns whether the partition was in use.
     pub(crate) fn finish(&self) -> Result<bool> {
         let _out = self.out.lock();
         match self.view().segments.last() {
@@ -205,7 +214,7 @@ impl Log {
         }
     }
 
-    /// Writes out all frozen batches; `false` if too many files are open for that.
+    /// Writes out all frozen batches. Returns `false` if too many files are open for that.
     fn drain(&self, out: &mut MutexGuard<'_, WriteOut>, opens: Opens) -> Result<bool> {
         loop {
             let Some(batch) = self.view.read().frozen.first().cloned() else { return Ok(true) };
@@ -287,8 +296,8 @@ impl Log {
         Ok(true)
     }
 
-    /// Puts header and compressed records into `scratch`; false if the topic does not compress, or it
-    /// would not make the batch smaller.
+    /// Writes the header and the compressed records into `scratch`. Returns `false` if the topic does not
+    /// compress, or if compression would not make the batch smaller.
     fn compress(&self, batch: &MemBatch, scratch: &mut Vec<u8>) -> Result<bool> {
         let codec = self.config().compression;
         if codec == Compression::None {
@@ -308,8 +317,10 @@ impl Log {
         Ok(true)
     }
 
-    /// The active segment, or a new one where the batch does not belong into it any more, or would be refused
-    /// with the damage that is in front of it. `None` if that needs one file too many.
+    /// Returns the segment for the next batch. Returns `None` if that would open too many files.
+    ///
+    /// This is the active segment. It is a new one if the active segment must roll, or if it would refuse the
+    /// batch because of damage before it.
     pub(super) fn segment_for(
         &self,
         out: &mut WriteOut,
@@ -317,14 +328,14 @@ impl Log {
         incoming: &Incoming,
         opens: Opens,
     ) -> Result<Option<Arc<Segment>>> {
-        // Not in the condition: the view would stay locked, and appends would wait for the roll's I/O.
+        // Not inside the condition: the view would stay locked, and appends would wait for the roll's I/O.
         let active = self.view.read().segments.last().cloned();
         if let Some(active) = active {
             let active_image = active.image();
             let roll = should_roll(&active_image, incoming, &self.config())
                 || is_deleted(&active_image, self.start_offset())
                     && !planted("append_to_deleted_segment");
-            // Of a roll that failed half-way it is sealed already.
+            // A roll that failed half-way has already sealed the segment.
             if !roll && !active.is_sealed() && active.can_go_on()? {
                 return Ok(Some(active));
             }
@@ -333,8 +344,8 @@ impl Log {
             }
             active.finish()?;
             active.seal();
-            // An opening that was cut short may have cut the file, and only the system's cache know of it:
-            // durable before a checkpoint lists the segment as one whose length is final.
+            // An interrupted opening may have truncated the file, perhaps only in the cache of the system.
+            // Sync the file before a checkpoint lists the segment with a final length.
             let file = active.file()?;
             if !is_in(&out.unsynced, &file) && !planted("cut_not_synced") {
                 out.unsynced.push(file);
@@ -348,12 +359,12 @@ impl Log {
         )?;
         out.names_changed = true;
         let segment = Arc::new(segment);
-        // In the view at once, so that a first write that fails finds its file again.
+        // Add it to the view at once, so that the retry of a failed first write finds the file.
         self.swap_view(|view| Arc::make_mut(&mut view.segments).push(Arc::clone(&segment)));
         Ok(Some(segment))
     }
 
-    /// Whether some of the partition's files are to be synced and closed before it opens another one.
+    /// Returns whether the partition must sync and close some files before it opens another one.
     fn opens_too_many(&self, out: &WriteOut, opens: Opens) -> bool {
         let files = &self.shared.open_files;
         let many = match opens {
@@ -367,7 +378,7 @@ impl Log {
         Arc::clone(&self.folder)
     }
 
-    /// Creates the partition's folder with Kafka's `partition.metadata` at the first batch.
+    /// Creates the partition's folder with Kafka's `partition.metadata` for the first batch.
     fn prepare_folder(&self, out: &mut WriteOut) -> Result<()> {
         if out.folder_ready {
             return Ok(());
@@ -379,8 +390,8 @@ impl Log {
         Ok(())
     }
 
-    /// Each step is noted for the next sync as soon as it is done, so an attempt that fails half-way is
-    /// gone on with by the next one.
+    /// Creates the folder and its metadata file. Records each step for the next sync as soon as it is done,
+    /// so the next attempt can continue after one that failed half-way.
     fn create_folder(&self, out: &mut WriteOut) -> Result<()> {
         let storage = &self.shared.storage;
         let metadata = self.dir().join(METADATA_FILE);
@@ -403,7 +414,7 @@ fn is_in(files: &[Arc<dyn StorageFile>], file: &Arc<dyn StorageFile>) -> bool {
     files.iter().any(|known| Arc::ptr_eq(known, file))
 }
 
-/// The content of `partition.metadata`.
+/// Returns the content of `partition.metadata`.
 pub(crate) fn metadata_text(id: crate::types::TopicId) -> String {
     format!("version: 0\ntopic_id: {id}\n")
 }
@@ -416,8 +427,10 @@ pub(super) struct Incoming {
     pub(super) max_timestamp: i64,
 }
 
-/// Kafka's `LogSegment.shouldRoll`, for a segment that holds something: by size, by record time, by
-/// the range of the relative offsets in the indexes.
+/// Returns whether the active segment must roll before the batch: by size, by record time, or by the range of
+/// the relative offsets in the indexes.
+///
+/// This is Kafka's `LogSegment.shouldRoll`. An empty segment does not roll.
 fn should_roll(active: &SegmentImage, batch: &Incoming, config: &TopicConfig) -> bool {
     if active.len == 0 {
         return false;
@@ -455,7 +468,7 @@ mod tests {
     fn a_segment_is_deleted_when_the_log_start_has_passed_it_whole() {
         assert!(!is_deleted(&active(), 199));
         assert!(is_deleted(&active(), 200));
-        // An empty one takes the next batch.
+        // An empty segment accepts the next batch.
         assert!(!is_deleted(&SegmentImage { end_offset: 100, len: 0, ..active() }, 100));
     }
 
@@ -470,7 +483,7 @@ mod tests {
         assert!(!should_roll(&active(), &Incoming { end_offset: far, ..incoming() }, &config));
         assert!(should_roll(&active(), &Incoming { end_offset: far + 1, ..incoming() }, &config));
         assert!(!should_roll(&active(), &Incoming { max_timestamp: -1, ..incoming() }, &config));
-        // Without a time of its first batch it does not age.
+        // A segment without a time of its first batch does not age.
         let timeless = SegmentImage { first_timestamp: -1, ..active() };
         assert!(!should_roll(
             &timeless,
