@@ -1,0 +1,129 @@
+//! Finding the batch that holds an offset.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::cursor::{At, Inside};
+use super::fetched::Source;
+use crate::error::{CorruptReason, Error, Result};
+use crate::log::Log;
+use crate::log::segment::{History, Segment, Stored};
+use crate::log::view::View;
+use crate::record::{Batch, DEFAULT_MAX_DECOMPRESSED_BYTES, HEADER_BYTES, check_records};
+use crate::types::planted;
+
+/// What stands at a position.
+#[derive(Debug)]
+pub(super) enum Entered {
+    Batch(Inside),
+    /// A batch without records for consumers was passed over.
+    Skipped {
+        segment: Arc<Segment>,
+        next: u64,
+        position: i64,
+    },
+}
+
+impl Log {
+    /// Finds the batch that holds `offset`, checks it, and makes its records readable.
+    pub(super) fn enter_batch(&self, view: &View, at: At, offset: i64) -> Result<Entered> {
+        let history = Some(&**view.epochs);
+        let mut entered = match at {
+            At::Stored { segment, next } if next < segment.len() => {
+                self.enter_from(view, segment, next, Some(offset), offset)
+            }
+            _ => {
+                let Some((_, segment)) = view.segment_of(offset) else {
+                    return Err(self.gone());
+                };
+                let next = segment.locate(offset, history)?;
+                self.enter_from(view, Arc::clone(segment), next, None, offset)
+            }
+        };
+        loop {
+            // The header of a damaged batch may claim an offset that lies behind it.
+            let Err(Error::Corrupt(damage)) = &entered else { return entered };
+            let behind = damage.offsets.is_some_and(|(_, last)| last < offset);
+            let segment = view.segment_of(offset).map(|(_, segment)| segment);
+            let Some(segment) = segment.filter(|s| behind && s.log_path() == damage.path) else {
+                return entered;
+            };
+            let next = segment.locate_past(damage, offset, history)?;
+            entered = self.enter_from(view, Arc::clone(segment), next, None, offset);
+        }
+    }
+
+    /// As `enter_batch`, from the batch at `next` on, which begins with the offset `expected` if that is known.
+    fn enter_from(
+        &self,
+        view: &View,
+        mut segment: Arc<Segment>,
+        mut next: u64,
+        mut expected: Option<i64>,
+        offset: i64,
+    ) -> Result<Entered> {
+        let history = Some(&**view.epochs);
+        loop {
+            if next >= segment.len() {
+                let Some(following) = view.segment_of(segment.end_offset()).map(|(_, s)| s) else {
+                    return Err(self.gone());
+                };
+                if following.base_offset() <= segment.base_offset() {
+                    return Err(segment.damaged(next, CorruptReason::Offsets, history));
+                }
+                segment = Arc::clone(following);
+                next = 0;
+                expected = Some(segment.base_offset());
+            }
+            let stored = segment.stored_batch(next, history)?;
+            let header = stored.header;
+            // Nothing is ever taken out of a segment here, so a batch begins where the one before ends.
+            let chained =
+                expected.map_or(header.base_offset <= offset, |e| header.base_offset == e);
+            if !chained && !planted("offset_chain_not_checked") {
+                return Err(segment.damaged(next, CorruptReason::Offsets, history));
+            }
+            if header.next_offset() > offset {
+                return open_batch(stored, segment, history);
+            }
+            next = stored.next;
+            expected = Some(header.next_offset());
+        }
+    }
+}
+
+/// Checks the CRC of the batch and decompresses it where needed.
+fn open_batch(stored: Stored, segment: Arc<Segment>, history: History<'_>) -> Result<Entered> {
+    let Stored { header, window, start, next } = stored;
+    let failed = |error| segment.decode_failed(start, error, history);
+    let batch = Batch::parse(window.slice(&(start..next)).unwrap_or_default()).map_err(failed)?;
+    if !planted("batch_checksum_not_checked") {
+        batch.verify_crc().map_err(failed)?;
+    }
+    let records = batch.decompressed(DEFAULT_MAX_DECOMPRESSED_BYTES).map_err(failed)?;
+    let source = if let Cow::Owned(records) = records {
+        Source::Owned(Arc::new(records))
+    } else {
+        let first = start.saturating_sub(window.start);
+        let end = next.saturating_sub(window.start);
+        Source::Map { map: window.map, start: first.saturating_add(HEADER_BYTES as u64), end }
+    };
+    if header.attributes.is_control() || header.count == 0 {
+        if !planted("counts_not_checked") {
+            check_records(&header, source.bytes()).map_err(failed)?;
+        }
+        let position = header.next_offset();
+        return Ok(Entered::Skipped { segment, next, position });
+    }
+    Ok(Entered::Batch(Inside {
+        segment,
+        next,
+        position: start,
+        header,
+        source,
+        at: 0,
+        last_delta: -1,
+        checked: false,
+        ahead: None,
+    }))
+}

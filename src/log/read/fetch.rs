@@ -1,0 +1,145 @@
+//! Fetching from a cursor's position on.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::cursor::{At, Cursor};
+use super::decode::{Decode, Decoded};
+use super::enter::Entered;
+use super::fetched::{FetchLimits, Fetched, Source};
+use crate::error::{Error, Result};
+use crate::log::view::View;
+use crate::log::{Log, check_range};
+use crate::types::planted;
+
+impl Log {
+    /// Appends records from the cursor's position on to `out`, and moves the cursor behind them.
+    ///
+    /// # Errors
+    /// `OffsetOutOfRange`; `Corrupt` when nothing could be read before the damaged batch: what lies in
+    /// front of it is returned first.
+    pub(crate) fn fetch(
+        &self,
+        cursor: &mut Cursor,
+        partition: usize,
+        limits: FetchLimits,
+        out: &mut Fetched,
+    ) -> Result<()> {
+        // The end before the view: every offset below it is then in the view (L2).
+        let end = self.end_offset();
+        let before = out.records.len();
+        check_range(self.partition(), cursor.position, self.start_offset(), end)?;
+        if cursor.position == end {
+            return Ok(());
+        }
+        let view = self.view();
+        while cursor.position < end && !out.full(limits) {
+            let step = if view.is_stored(cursor.position) {
+                self.fetch_stored(&view, cursor, partition, limits, out)
+            } else {
+                Self::fetch_memory(&view, cursor, end, partition, limits, out)
+            };
+            match step {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(_) if out.records.len() > before => break,
+                Err(error) if planted("believe_missing_segment") => return Err(error),
+                Err(error) => {
+                    // If the records were deleted meanwhile, then that is what is wrong.
+                    self.look_again(&error)?;
+                    check_range(self.partition(), cursor.position, self.start_offset(), end)?;
+                    return Err(covering(error, cursor.position));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn fetch_memory(
+        view: &View,
+        cursor: &mut Cursor,
+        end_offset: i64,
+        partition: usize,
+        limits: FetchLimits,
+        out: &mut Fetched,
+    ) -> Result<bool> {
+        let Some(batch) = view.batch_of(cursor.position) else { return Ok(false) };
+        let from = match cursor.at {
+            At::Memory { id, bytes } if id == batch.id => bytes,
+            _ => 0,
+        };
+        let source = Source::Memory(Arc::clone(batch));
+        let decode = Decode {
+            source: &source,
+            base_offset: batch.base_offset,
+            base_timestamp: batch.base_timestamp,
+            append_timestamp: batch.append_timestamp(),
+            epoch: batch.epoch,
+            partition,
+            deltas: (-1, i32::MAX),
+            end_offset,
+            ahead: &[],
+        };
+        let Decoded { at: bytes, last, .. } = cursor
+            .decode(&decode, from, limits, out)
+            .map_err(|error| error.into_error(Path::new("open batch"), 0))?;
+        cursor.at = At::Memory { id: batch.id, bytes };
+        if let Some(last) = last {
+            let read = batch.base_offset.saturating_add(i64::from(last)).saturating_add(1);
+            cursor.position = cursor.position.max(read);
+        }
+        Ok(last.is_some())
+    }
+
+    fn fetch_stored(
+        &self,
+        view: &View,
+        cursor: &mut Cursor,
+        partition: usize,
+        limits: FetchLimits,
+        out: &mut Fetched,
+    ) -> Result<bool> {
+        let history = Some(&**view.epochs);
+        let mut inside = match std::mem::take(&mut cursor.at) {
+            At::Inside(inside) => inside,
+            at => match self.enter_batch(view, at, cursor.position)? {
+                Entered::Batch(inside) => inside,
+                Entered::Skipped { segment, next, position } => {
+                    cursor.position = position;
+                    cursor.at = At::Stored { segment, next };
+                    return Ok(true);
+                }
+            },
+        };
+        let Decoded { at, last, .. } =
+            Self::decode_stored(cursor, &mut inside, partition, limits, out)
+                .map_err(|error| inside.segment.decode_failed(inside.position, error, history))?;
+        inside.at = at;
+        inside.last_delta = last.unwrap_or(inside.last_delta);
+        if at >= inside.source.bytes().len() {
+            cursor.position = cursor.position.max(inside.header.next_offset());
+            cursor.at = At::Stored { segment: inside.segment, next: inside.next };
+        } else {
+            let last = inside.header.base_offset.saturating_add(i64::from(inside.last_delta));
+            let read = last.saturating_add(1);
+            cursor.position = cursor.position.max(read);
+            cursor.at = At::Inside(inside);
+        }
+        Ok(true)
+    }
+}
+
+/// The error with a range of lost offsets that holds `position`, so that whoever seeks behind the range
+/// gets on, whatever the files say.
+fn covering(error: Error, position: i64) -> Error {
+    match error {
+        Error::Corrupt(mut damage) => {
+            damage.offsets = damage
+                .offsets
+                .map(|(first, last)| (first.min(position), last.max(position)))
+                .or(Some((position, position)));
+            Error::Corrupt(damage)
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,93 @@
+//! What a fetch returns.
+
+use std::sync::Arc;
+
+use crate::log::batch::MemBatch;
+use crate::record::{BatchHeader, RawRecord};
+use crate::storage::ReadMap;
+
+/// How much one fetch returns at most. At least one record is returned, however large it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FetchLimits {
+    pub(crate) records: usize,
+    pub(crate) bytes: usize,
+}
+
+/// Bytes that delivered records lie in.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// Records of an uncompressed batch in a segment.
+    Map { map: Arc<ReadMap>, start: u64, end: u64 },
+    /// Records of a batch in memory.
+    Memory(Arc<MemBatch>),
+    /// Decompressed records.
+    Owned(Arc<Vec<u8>>),
+}
+
+impl Source {
+    /// The records, back to back.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Map { map, start, end } => map.slice(*start..*end).unwrap_or_default(),
+            Self::Memory(batch) => batch.records(),
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// A record as ranges of its source.
+pub(crate) type FetchedRecord = RawRecord;
+
+/// Records of one batch among those fetched.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    pub(crate) partition: usize,
+    pub(crate) source: Source,
+    pub(crate) base_offset: i64,
+    pub(crate) base_timestamp: i64,
+    pub(crate) append_timestamp: Option<i64>,
+    pub(crate) epoch: i32,
+    /// The chunk's records end here in [`Fetched::records`].
+    pub(crate) end: usize,
+}
+
+impl Chunk {
+    /// The timestamp of one of its records.
+    #[inline]
+    pub(crate) fn timestamp_of(&self, record: &FetchedRecord) -> i64 {
+        self.append_timestamp
+            // Wraps as Kafka's does, and as `record::RecordView` does.
+            .unwrap_or_else(|| self.base_timestamp.wrapping_add(record.timestamp_delta))
+    }
+}
+
+/// What fetches of several partitions gathered.
+#[derive(Debug, Default)]
+pub(crate) struct Fetched {
+    pub(crate) records: Vec<FetchedRecord>,
+    pub(crate) chunks: Vec<Chunk>,
+    pub(crate) bytes: usize,
+}
+
+impl FetchLimits {
+    /// Whether a whole batch may be added to what was fetched.
+    pub(super) fn hold(&self, fetched: &Fetched, header: &BatchHeader, records: &[u8]) -> bool {
+        let count = usize::try_from(header.count).unwrap_or(usize::MAX);
+        count <= self.records.saturating_sub(fetched.records.len())
+            && records.len() <= self.bytes.saturating_sub(fetched.bytes)
+    }
+}
+
+impl Fetched {
+    /// Takes back what was added since there were so many records, chunks and bytes.
+    pub(super) fn roll_back(&mut self, (records, chunks, bytes): (usize, usize, usize)) {
+        self.records.truncate(records);
+        self.chunks.truncate(chunks);
+        self.bytes = bytes;
+    }
+
+    pub(super) fn full(&self, limits: FetchLimits) -> bool {
+        self.records.len() >= limits.records
+            || (self.bytes >= limits.bytes && !self.records.is_empty())
+    }
+}
