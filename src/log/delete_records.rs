@@ -1,13 +1,13 @@
-//! Deleting records from the front: the log start moves, and segments below it go.
+//! Deleting records from the front: moves the log start, and removes the segments below it.
 //!
 //! The log start moves under the append lock together with its frame, so a checkpoint captures it exactly at
-//! its position (L5). Segments that lie wholly below it leave the view, and then the folder, only when a
-//! checkpoint is durable that does not list them any more: no frame that is still needed speaks of them
-//! then, and the next opening removes what a crash leaves of their files.
+//! its position (L5). A segment that lies entirely below the log start stays in the view and in the folder
+//! until a checkpoint without it is durable. From then on, no frame that is still needed refers to the
+//! segment. The next opening removes any of its files that a crash leaves.
 //!
-//! The last segment goes like the others when all of it is deleted. No batch is added to such a segment: the
-//! next one begins a new segment. So a checkpoint that lists no segment can remove every segment below its
-//! log end, and no record that came meanwhile is in one of them.
+//! The last segment is removed like the others once all its records are deleted. No batch is added to such a
+//! segment; the next batch begins a new one. So a checkpoint that lists no segment can remove every segment
+//! below its log end, and no record that was appended meanwhile is in one of them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,15 +19,15 @@ use crate::segment::parse_file_name;
 use crate::sync::atomic::Ordering;
 use crate::types::{PartitionNumber, planted};
 
-/// The body of a section that moves a log start: partition number (u32) and the first offset that can be
-/// read from then on (i64), big-endian.
+/// The body of a section that moves a log start: the partition number (u32) and the new log start (i64), both
+/// big-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LogStartSection {
     pub(crate) partition: PartitionNumber,
     pub(crate) start_offset: i64,
 }
 
-/// Bytes of the body.
+/// The length of the body, in bytes.
 pub(crate) const LOG_START_SECTION_BYTES: usize = 12;
 
 impl LogStartSection {
@@ -50,11 +50,11 @@ impl LogStartSection {
 }
 
 impl Log {
-    /// Deletes the records below `before`, once `journal` has a frame that says so; `None` if they are gone
-    /// already.
+    /// Deletes the records below `before`, once `journal` has written a frame with the section. Returns
+    /// `None` if they are already deleted.
     ///
     /// # Errors
-    /// `OffsetOutOfRange` beyond the log end, and those of an append.
+    /// `OffsetOutOfRange` if `before` is above the log end; the errors of an append and of `journal`.
     pub(crate) fn delete_records<T>(
         &self,
         before: i64,
@@ -75,7 +75,10 @@ impl Log {
         Ok(Some(journaled))
     }
 
-    /// Moves the log start as a journal frame says.
+    /// Replays a frame that moves the log start.
+    ///
+    /// # Errors
+    /// `Offsets` if `start_offset` is below the log start or above the log end.
     pub(crate) fn replay_start(&self, start_offset: i64) -> Result<(), CorruptReason> {
         if !(self.start_offset()..=self.end_offset()).contains(&start_offset) {
             return Err(CorruptReason::Offsets);
@@ -86,8 +89,8 @@ impl Log {
     }
 
     /// Removes the segments below those that a durable checkpoint lists. The next checkpoint makes the
-    /// removal durable. A file that cannot be removed stays until the folder is opened again: opening
-    /// removes what no checkpoint lists.
+    /// removal durable. A file that cannot be removed stays until the next opening, which removes all files
+    /// that no checkpoint lists.
     pub(super) fn remove_unlisted(&self, out: &mut WriteOut, listed: &LogImage) {
         let first = listed.segments.first().map_or(listed.end_offset, |first| first.base_offset);
         let below = |base_offset: i64| base_offset < first;
@@ -103,7 +106,7 @@ impl Log {
                 segment.close_file();
             }
         });
-        // An open handle would keep the space of a removed file.
+        // An open handle would keep the removed file's space allocated.
         out.forget_files(&closed);
         if !planted("removal_not_durable") {
             out.names_changed = true;

@@ -1,18 +1,20 @@
-//! One partition: open batch, frozen batches, segments; append, seal, roll, read.
+//! The log of one partition: an open batch, frozen batches, and segments. Appends, seals, rolls and reads.
 //!
-//! Invariants, cited by number in code and tests:
+//! Code and tests cite these invariants by number:
 //!
-//! * **L1** A record is published to readers only after its journal frame is complete. Offsets are given
-//!   under the append lock, in the order of the frames, without gaps; a failed append consumes none.
-//! * **L2** The view {segments, frozen batches, open batch} is one `Arc`, swapped whole. Every offset
-//!   below the published end is in the view that is loaded after the end was read.
-//! * **L3** A batch is frozen once and never changes after that, except that its header is put in front
-//!   of its records. Frozen batches are written to segments in order, under the write-out lock alone.
-//! * **L4** What a segment holds below its published length never changes.
-//! * **L5** At a checkpoint mark the state written out is captured at exactly the marked offset: later
-//!   batches may stand in the segment already, but the captured length ends before them.
-//! * **L6** Lock order in a partition: write-out lock before append lock before view lock. The append
-//!   lock is never held over file I/O, a sync, or a wait.
+//! * **L1** A record is published to readers only after its journal frame is complete. Offsets are assigned
+//!   under the append lock, in the order of the frames, without gaps. A failed append consumes no offset.
+//! * **L2** The view {segments, frozen batches, open batch} is one `Arc`, swapped as a whole. A view that is
+//!   loaded after the end offset was read holds every offset below that end.
+//! * **L3** A batch is frozen once and never changes after that, except that its header is prepended to its
+//!   records. Frozen batches are written to segments in order, under the write-out lock alone.
+//! * **L4** The bytes of a segment below its published length never change.
+//! * **L5** A checkpoint captures the written state at exactly the marked offset. The segment may already
+//!   contain later batches, but the captured length ends before them.
+//! * **L6** Lock order in a partition: write-out lock, then append lock, then view lock. The append lock is
+//!   never held over file I/O, a sync, or a wait.
+//!
+//! Imported by `engine`, `producer`, `consumer` and `internal`.
 
 mod append;
 mod batch;
@@ -67,48 +69,48 @@ use segment::SegmentFolder;
 use view::View;
 use write_out::WriteOut;
 
-/// Somebody who sleeps until a partition has more records.
+/// A sleeper that waits until a partition has more records.
 pub(crate) trait Wake: Send + Sync {
-    /// Wakes the sleeper; may be called more than once.
+    /// Wakes the sleeper. May be called more than once.
     fn wake(&self);
 }
 
-/// What all partitions of a broker share.
+/// State that all partitions of a broker share.
 #[derive(Debug)]
 pub(crate) struct LogShared {
-    /// Closes what is open for reading when too many files are open.
+    /// The storage. It closes the files that are open for reading when too many files are open.
     pub(crate) storage: Arc<dyn Storage>,
-    /// The journal, once there is one: not during recovery, and never for a reader.
+    /// The journal. Unset during recovery, and always unset for a reader.
     pub(crate) journal: OnceLock<Arc<Journal>>,
-    /// Set where no thread does it, once the folder is open.
+    /// Writes the recovery checkpoint. Set after the folder is opened, unless a background thread writes it.
     pub(crate) recovery: OnceLock<Recovery>,
-    /// Set where another process writes the folder.
+    /// Finds the current log start. Set if another process writes the folder.
     pub(crate) present: OnceLock<Present>,
     /// The epoch that new batches carry.
     pub(crate) epoch: AtomicI32,
-    /// The size at which an open batch is sealed, in bytes, header included.
+    /// The size at which an open batch is sealed, in bytes, including the header.
     pub(crate) batch_size: usize,
-    /// Buffers of that size.
+    /// Buffers of `batch_size` bytes.
     pub(crate) buffers: Buffers,
-    /// Partitions with changes since the last checkpoint. Locked after every append lock and before
-    /// the journal, so that whoever holds it knows that no other partition has a frame since.
+    /// Partitions with changes since the last checkpoint. Locked after every append lock and before the
+    /// journal. While the lock is held, no partition outside the list gets a frame.
     pub(crate) dirty: Mutex<Vec<PartitionNumber>>,
     /// Bytes of all buffers of open and frozen batches.
     pub(crate) memory: AtomicU64,
-    /// The segment files that are open for writing.
+    /// Counts the segment files that are open for writing.
     pub(crate) open_files: Arc<OpenFiles>,
     /// The segments that are open for reading.
     reads: Arc<Reads>,
-    /// Set when a write to a segment failed: the next checkpoint has to try again.
+    /// Set if a write to a segment failed. The next checkpoint must try again.
     pub(crate) write_failed: AtomicBool,
-    /// Set when a file that no checkpoint lists could not be removed: the next opening has to.
+    /// Set if a file that no checkpoint lists could not be removed. The next opening must remove it.
     pub(crate) left_over: AtomicBool,
-    /// Made when the folder was opened.
+    /// Marks the process that opened the folder.
     pub(crate) fork: ForkMark,
 }
 
 impl LogShared {
-    /// What the partitions of a folder share that is opened now, before its journal goes on.
+    /// Creates the shared state of a folder that is being opened, before its journal continues.
     pub(crate) fn new(storage: Arc<dyn Storage>, epoch: Epoch, config: &BrokerConfig) -> Self {
         let batch_size = config.batch_size as usize;
         let journal_files =
@@ -135,22 +137,22 @@ impl LogShared {
         }
     }
 
-    /// Waits until everything up to `lsn` in the journal survives power loss.
+    /// Waits until all journal frames up to `lsn` survive power loss.
     pub(crate) fn wait_synced(&self, lsn: Lsn) -> Result<()> {
         let journal = self.journal.get().ok_or(Error::Closed)?;
         if let Some(Recovery(finish)) = self.recovery.get()
             && journal.is_held()
             && lsn > journal.synced()
         {
-            // Nobody else writes the recovery checkpoint, and without it this never ends.
+            // No other thread writes the recovery checkpoint, and without it this wait never ends.
             finish()?;
         }
         journal.wait_synced(lsn, None)
     }
 }
 
-/// Writes the recovery checkpoint, which `Synced` waits for. An error says that nobody knows what will
-/// survive.
+/// Writes the recovery checkpoint, which a `Synced` acknowledgement waits for. After an error it is
+/// unknown which records survive power loss.
 pub(crate) struct Recovery(pub(crate) Box<dyn Fn() -> Result<()> + Send + Sync>);
 
 impl fmt::Debug for Recovery {
@@ -159,7 +161,8 @@ impl fmt::Debug for Recovery {
     }
 }
 
-/// Finds out where a partition starts by now, if that can be told. The error says that it is gone.
+/// Finds the current log start of a partition that another process writes. Returns `None` if it cannot be
+/// determined, and an error if the partition is deleted.
 pub(crate) struct Present(pub(crate) Box<Look>);
 
 type Look = dyn Fn(&Log) -> Result<Option<i64>> + Send + Sync;
@@ -170,13 +173,13 @@ impl fmt::Debug for Present {
     }
 }
 
-/// What a partition is.
+/// Identifies a partition.
 #[derive(Debug, Clone)]
 pub(crate) struct LogIdentity {
     pub(crate) number: PartitionNumber,
     pub(crate) partition: TopicPartition,
     pub(crate) topic_id: TopicId,
-    /// The topic's configuration at first; see [`Log::config`].
+    /// The topic's initial configuration. [`Log::config`] returns the current one.
     pub(crate) config: Arc<TopicConfig>,
 }
 
@@ -189,23 +192,23 @@ pub(crate) struct Log {
     appender: Mutex<Appender>,
     view: RwLock<Arc<View>>,
     config: RwLock<Arc<TopicConfig>>,
-    /// Of the configuration, what every append asks for: whether it is `LogAppendTime`.
+    /// Whether the timestamp type is `LogAppendTime`. A copy from `config`, because every append reads it.
     stamps_appends: AtomicBool,
-    /// Whether the files were looked at, or there is no need to; see `settle`.
+    /// Whether the files were settled, or do not need to be. See `settle`.
     settled: AtomicBool,
     start: AtomicI64,
     end: AtomicI64,
     /// The end offset of the checkpoint in progress, or -1 (L5).
     mark: AtomicI64,
-    /// Rises when the topic is altered; `DELETED` when it is deleted.
+    /// Incremented when the topic is altered. `DELETED` once the topic is deleted.
     revision: AtomicU32,
-    /// What was found wrong with the files when they were looked at.
+    /// The first damage found in the files.
     damage: OnceLock<Error>,
     out: Mutex<WriteOut>,
 }
 
 impl Log {
-    /// A partition without records.
+    /// Creates a partition without records.
     pub(crate) fn new(identity: LogIdentity, shared: Arc<LogShared>) -> Self {
         let folder = Arc::new(SegmentFolder {
             storage: Arc::clone(&shared.storage),
@@ -245,7 +248,11 @@ impl Log {
         self.identity.topic_id
     }
 
-    /// Waits until everything up to `lsn` in the journal survives power loss.
+    /// Waits until all journal frames up to `lsn` survive power loss.
+    ///
+    /// # Errors
+    /// `ForkedChild` in a forked child of the process that opened the folder; `Closed` if there is no journal
+    /// yet; the errors of the journal and of the recovery checkpoint.
     pub(crate) fn wait_synced(&self, lsn: Lsn) -> Result<()> {
         if self.shared.fork.is_child() {
             return Err(Error::ForkedChild);
@@ -253,12 +260,12 @@ impl Log {
         self.shared.wait_synced(lsn)
     }
 
-    /// The topic's configuration as it is now.
+    /// Returns the topic's current configuration.
     pub(crate) fn config(&self) -> Arc<TopicConfig> {
         Arc::clone(&self.config.read())
     }
 
-    /// Where timestamps come from now.
+    /// Returns the current timestamp type.
     #[inline]
     pub(crate) fn timestamp_type(&self) -> TimestampType {
         if self.stamps_appends.load(Ordering::Relaxed) {
@@ -268,46 +275,47 @@ impl Log {
         }
     }
 
-    /// The topic was altered: what is appended and written from now on follows `config`.
+    /// Applies an altered configuration. Appends and writes from now on follow `config`.
     pub(crate) fn alter(&self, config: &Arc<TopicConfig>) {
         self.stamps_appends.store(is_log_append_time(config), Ordering::Relaxed);
         *self.config.write() = Arc::clone(config);
         let next = |revision: u32| revision.checked_add(1).filter(|next| *next < DELETED);
-        // Deleted stays deleted; and nobody alters a topic four thousand million times.
+        // A deleted topic stays deleted. The revision cannot overflow in practice.
         let _kept = self.revision.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
     }
 
-    /// Changes with every alteration of the topic, and with its deletion.
+    /// Returns the revision. It changes whenever the topic is altered, and when it is deleted.
     #[inline]
     pub(crate) fn revision(&self) -> u32 {
         self.revision.load(Ordering::Acquire)
     }
 
-    /// Whether the topic is there, and was not altered since it had this revision.
+    /// Returns whether the topic exists and was not altered since `revision`.
     #[inline]
     pub(crate) fn is_at(&self, revision: u32) -> bool {
         let now = self.revision();
         now == revision && now != DELETED
     }
 
-    /// The first offset that can be read.
+    /// Returns the first offset that can be read.
     pub(crate) fn start_offset(&self) -> i64 {
         self.start.load(Ordering::Acquire)
     }
 
-    /// The offset that the next record gets.
+    /// Returns the offset of the next record.
     pub(crate) fn end_offset(&self) -> i64 {
         self.end.load(Ordering::Acquire)
     }
 
-    /// How many offsets lie between `position` and `end`, which was the log end a moment ago. Those below the
-    /// log start are gone and do not count; beyond the end there is nothing to read.
+    /// Returns the number of offsets between `position` and `end`, a recent log end. Deleted offsets below
+    /// the log start do not count. The lag of a position beyond the end is 0.
     pub(crate) fn lag(&self, position: i64, end: i64) -> i64 {
         end.saturating_sub(position.max(self.start_offset())).max(0)
     }
 
-    /// What looks damaged or missing may be what the folder's writer has deleted since this process looked
-    /// at it. If so, the log start moves to where it is by now, and no further than the end that is known.
+    /// Checks whether the folder's writer deleted the records that seem damaged or missing, after this
+    /// process read the checkpoint. If so, moves the log start to the current one, but not beyond the known
+    /// end.
     ///
     /// # Errors
     /// `UnknownTopic` if the writer has deleted the topic.
@@ -322,21 +330,23 @@ impl Log {
         Ok(())
     }
 
-    /// The epochs of the records that are still there, each with its first offset.
+    /// Returns the epochs of the records that are not deleted, each with its first offset.
     pub(crate) fn epochs(&self) -> Vec<(Epoch, i64)> {
         let first = self.view().segments.first().map(|segment| segment.base_offset());
         let first = first.unwrap_or_else(|| self.start_offset());
         history_from(&self.appender.lock().epochs, first).to_vec()
     }
 
-    /// The epoch of the record at `offset`, or the newest one for the log end.
+    /// Returns the epoch of the record at `offset`, or the newest epoch for the log end.
     pub(crate) fn epoch_of(&self, offset: i64) -> Option<Epoch> {
         epochs::epoch_at(&self.appender.lock().epochs, offset)
     }
 
-    /// Where the log parts from that in which `offset` came behind a record of `epoch` (KIP-320): from
-    /// there on it holds other records, or none. `None` if that record is still the one before `offset`, or
-    /// was deleted since, or if its epoch is not known: an offset alone proves nothing.
+    /// Returns the offset at which this log diverges from one in which a record of `epoch` precedes `offset`
+    /// (KIP-320). From there on, this log holds other records or none.
+    ///
+    /// Returns `None` if that record still precedes `offset`, or was deleted since, or if its epoch is
+    /// unknown. An offset alone proves nothing.
     pub(crate) fn divergence(&self, offset: i64, epoch: Option<Epoch>) -> Option<i64> {
         if planted("truncation_not_noticed") {
             return None;
@@ -354,7 +364,7 @@ impl Log {
         Some(known.map_or(start, |(_, ends)| ends.min(offset).max(start)))
     }
 
-    /// Enters an epoch that begins at `first` into the history, before anybody sees that offset.
+    /// Adds an epoch that begins at `first` to the history, before that offset is published.
     fn begin_epoch(&self, appender: &mut Appender, epoch: Epoch, first: i64) {
         appender.epochs.push((epoch, first));
         let epochs = Arc::new(appender.epochs.clone());
@@ -365,7 +375,7 @@ impl Log {
         &self.folder.path
     }
 
-    /// Bytes of the log: segments and batches in memory.
+    /// Returns the size of the log in bytes: segments and batches in memory.
     pub(crate) fn size_bytes(&self) -> u64 {
         let view = self.view();
         let stored: u64 = view.segments.iter().map(|segment| segment.len()).sum();
@@ -373,18 +383,18 @@ impl Log {
         stored.saturating_add(memory as u64)
     }
 
-    /// Bytes in segments.
+    /// Returns the number of bytes in segments.
     pub(crate) fn stored_bytes(&self) -> u64 {
         self.view().segments.iter().map(|segment| segment.len()).sum()
     }
 
-    /// The base offsets of the segments, in order.
+    /// Returns the base offsets of the segments, in order.
     pub(crate) fn segment_offsets(&self) -> Vec<i64> {
         self.view().segments.iter().map(|segment| segment.base_offset()).collect()
     }
 
-    /// Makes the indexes and block sums again of the segment that `path` is one of; whether it did.
-    /// Only while nobody else has the folder.
+    /// Rebuilds the indexes and block sums of the segment that the side file `path` belongs to. Returns
+    /// whether it rebuilt them. The caller must have exclusive access to the folder.
     pub(crate) fn rebuild_side_files(&self, path: &Path) -> Result<bool> {
         for segment in self.view().segments.iter() {
             if segment.has_side_file(path) {
@@ -394,13 +404,13 @@ impl Log {
         Ok(false)
     }
 
-    /// The number of segment files.
+    /// Returns the number of segments.
     pub(crate) fn segment_count(&self) -> usize {
         self.view().segments.len()
     }
 
-    /// Ends the partition for good: appends are refused, what is in memory is dropped. Nothing is
-    /// being written to its folder when this returns.
+    /// Deletes the partition: rejects further appends and drops the batches in memory. No thread writes to
+    /// the folder once this returns.
     pub(crate) fn delete(&self) {
         let mut out = self.out.lock();
         let mut appender = self.appender.lock();
@@ -418,8 +428,8 @@ impl Log {
         self.revision() == DELETED
     }
 
-    /// Registers a sleeper to be woken once when the log grows beyond `position`; false if it has
-    /// grown already, and nothing is registered.
+    /// Registers a sleeper to be woken once the log grows beyond `position`. Returns false, and registers
+    /// nothing, if the log has already grown beyond it or is deleted.
     pub(crate) fn sleep_on(&self, position: i64, sleeper: &Arc<dyn Wake>) -> bool {
         let mut appender = self.appender.lock();
         if appender.next_offset > position || self.is_deleted() {
@@ -431,7 +441,7 @@ impl Log {
         true
     }
 
-    /// Takes back what `sleep_on` registered.
+    /// Unregisters a sleeper that `sleep_on` registered.
     pub(crate) fn wake_no_more(&self, sleeper: &Arc<dyn Wake>) {
         self.appender.lock().sleepers.retain(|registered| !Arc::ptr_eq(registered, sleeper));
     }
@@ -448,20 +458,21 @@ impl Log {
         Error::UnknownTopic { topic: self.identity.partition.topic().to_owned() }
     }
 
-    /// Refuses appends from now on: a segment is damaged or gone. What can be read is read.
+    /// Rejects appends from now on, because a segment is damaged or missing. Sound records stay readable.
+    /// Only the first damage is kept.
     pub(crate) fn set_damaged(&self, damage: Error) {
         if self.damage.set(damage).is_ok() {
             self.appender.lock().poisoned = true;
         }
     }
 
-    /// Whether there are records that no checkpoint has.
+    /// Returns whether the partition has changes that no checkpoint contains.
     pub(crate) fn is_dirty(&self) -> bool {
         self.appender.lock().dirty
     }
 
-    /// Why appends are refused although nobody deleted the partition: damage that was found, or a
-    /// panic.
+    /// Returns why a partition that is not deleted rejects appends: damage or a panic. `None` if it accepts
+    /// appends.
     pub(crate) fn failure(&self) -> Option<Error> {
         self.appender.lock().poisoned.then(|| self.poisoned())
     }
@@ -473,14 +484,14 @@ impl Log {
     }
 }
 
-/// The revision of a partition that is deleted.
+/// The revision of a deleted partition.
 const DELETED: u32 = u32::MAX;
 
 fn is_log_append_time(config: &TopicConfig) -> bool {
     config.timestamp_type == TimestampType::LogAppendTime
 }
 
-/// Wakes those who slept on a partition; called without its locks.
+/// Wakes the sleepers of a partition. The caller must hold none of its locks.
 pub(crate) fn wake_all(sleepers: Vec<Arc<dyn Wake>>) {
     for sleeper in sleepers {
         sleeper.wake();
@@ -493,7 +504,7 @@ impl fmt::Debug for dyn Wake {
     }
 }
 
-/// Refuses what is below `start` or above `end`.
+/// Rejects an offset below `start` or above `end` with `OffsetOutOfRange`.
 pub(crate) fn check_range(
     partition: &TopicPartition,
     requested: i64,

@@ -1,4 +1,4 @@
-//! From checkpoint and journal back to a partition.
+//! Restoring a partition from the checkpoint and the journal.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::sync::atomic::Ordering;
 use crate::types::{Epoch, planted};
 
 impl Log {
-    /// The partition as the checkpoint knows it. No file is touched.
+    /// Creates the partition as the checkpoint describes it. Opens no file.
     pub(crate) fn restore(identity: LogIdentity, shared: Arc<LogShared>, image: &LogImage) -> Self {
         let log = Self::new(identity, shared);
         let interval = log.config().index_interval_bytes;
@@ -43,8 +43,8 @@ impl Log {
         log
     }
 
-    /// The partition as it is, to be replayed on while this one stays as it is: the open batch is copied, all
-    /// else is shared. Only of one that nobody appends to.
+    /// Returns a copy of the partition that can be replayed further while this one stays unchanged. Copies
+    /// the open batch and shares everything else. The caller must ensure that no append runs.
     pub(crate) fn branch(&self) -> Self {
         let identity = LogIdentity { config: self.config(), ..self.identity.clone() };
         let log =
@@ -70,8 +70,8 @@ impl Log {
         log
     }
 
-    /// Adds the records of a journal frame. They are in the open batch they were in before, so that
-    /// sealing gives the same bytes.
+    /// Replays the records of a journal frame. They go into the same open batch as before, so sealing yields
+    /// the same bytes.
     pub(crate) fn replay(
         &self,
         section: &AppendSection,
@@ -117,7 +117,7 @@ impl Log {
             let capacity = open.shared.capacity();
             let used = HEADER_BYTES.saturating_add(open.shared.records().len());
             let needed = used.saturating_add(records.len());
-            // A batch never grew beyond the batch size but for its first record.
+            // Only the first record of a batch can make it larger than the batch size.
             let larger = needed.max(capacity.saturating_mul(4).min(self.shared.batch_size));
             let grown = open.grown(self.shared.buffers.take(larger), 0);
             self.shared.memory.fetch_add(larger.saturating_sub(capacity) as u64, Ordering::Relaxed);

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::types::{Epoch, OffsetReset, Timestamp, planted};
 
 impl Log {
-    /// The timestamp of the first record at `offset` or behind it.
+    /// Returns the timestamp of the first record at or after `offset`.
     pub(crate) fn timestamp_at(&self, offset: i64) -> Result<Option<Timestamp>> {
         self.beside_deletions(|| {
             let mut cursor = Cursor::new(offset.max(self.start_offset()));
@@ -21,19 +21,21 @@ impl Log {
         })
     }
 
-    /// The first record by offset whose timestamp is `target` or later: its offset and timestamp.
+    /// Returns the offset and timestamp of the first record, by offset, whose timestamp is at least `target`.
     pub(crate) fn offset_for_time(&self, target: Timestamp) -> Result<Option<(i64, Timestamp)>> {
         self.beside_deletions(|| self.search(target))
     }
 
-    /// The first record by offset whose timestamp is `target` or later, or the log end if there is none.
+    /// Returns the offset of the first record, by offset, whose timestamp is at least `target`, or the log
+    /// end if there is none.
     pub(crate) fn offset_since(&self, target: Timestamp) -> Result<i64> {
-        // Read first: a record that is sent during the search lies behind this end.
+        // Read the end first, so a record that is sent during the search lies at or after it.
         let end = self.end_offset();
         Ok(self.offset_for_time(target)?.map_or(end, |(offset, _)| offset))
     }
 
-    /// Where `auto.offset.reset` begins to read, as of `now`; `None` for the policy `none`.
+    /// Returns the offset at which `auto.offset.reset` begins to read at the time `now`. `None` for the
+    /// policy `none`.
     pub(crate) fn reset_offset(&self, reset: OffsetReset, now: Timestamp) -> Result<Option<i64>> {
         Ok(match reset {
             OffsetReset::Earliest => Some(self.start_offset()),
@@ -43,7 +45,8 @@ impl Log {
         })
     }
 
-    /// Looks again where records were deleted meanwhile: what was being looked at may have gone with them.
+    /// Repeats a lookup that failed while records were being deleted, because it may have read deleted
+    /// records.
     fn beside_deletions<T>(&self, look: impl Fn() -> Result<T>) -> Result<T> {
         loop {
             let start = self.start_offset();
@@ -65,7 +68,7 @@ impl Log {
         let end = self.end_offset();
         let view = self.view();
         for segment in view.segments.iter() {
-            // A snapshot of the folder may still list what its writer has deleted.
+            // A snapshot of the folder may still list segments that its writer has deleted.
             let deleted = segment.end_offset() <= self.start_offset();
             if deleted || segment.max_timestamp() < target {
                 continue;
@@ -113,7 +116,7 @@ impl Log {
         Ok(None)
     }
 
-    /// Searches the records of `from..to`.
+    /// Searches the records at the offsets `from..to`.
     fn in_range(&self, from: i64, to: i64, target: i64) -> Result<Option<(i64, Timestamp)>> {
         let mut cursor = Cursor::new(from.max(self.start_offset()));
         let limits = FetchLimits { records: 1_000, bytes: 1 << 20 };

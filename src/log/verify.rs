@@ -1,9 +1,9 @@
-//! Checks everything that is stored of a partition: each byte of its segments against the checksums, each
-//! batch, the chain of offsets, the leader epochs, each index entry.
+//! Verifies all stored data of a partition: each byte of its segments against the checksums, each batch, the
+//! chain of offsets, the leader epochs, and each index entry.
 //!
-//! Files are read by plain reads, so a disk that cannot be read is a finding and ends nothing; no map, index
-//! or handle is left open. Nothing is changed, and what is checked is what the partition's image says:
-//! beside a live writer that is what its checkpoint knew.
+//! Verifying uses plain reads. A read error becomes a finding, and verifying continues. No map, index or
+//! handle stays open. Verifying changes nothing. It covers the data that the partition's image lists; beside
+//! a live writer, that is the data of the writer's checkpoint.
 
 use std::sync::Arc;
 
@@ -19,34 +19,37 @@ use crate::segment::{BLOCK_BYTES, Extension, IndexBuilder, Sums};
 use crate::storage::StorageFile;
 use crate::types::Epoch;
 
-/// How much is read at a time.
+/// The number of bytes read at a time.
 const READ_BYTES: usize = 1 << 20;
 
-/// What verifying a partition counted and found.
+/// The counts and findings of verifying a partition.
 #[derive(Debug, Default)]
 pub(crate) struct Verified {
-    /// Segments that were looked at.
+    /// The number of checked segments.
     pub(crate) segments: u64,
-    /// Batches that are whole.
+    /// The number of sound batches.
     pub(crate) batches: u64,
-    /// Records in them, by their headers.
+    /// The number of records in the sound batches, according to their headers.
     pub(crate) records: u64,
-    /// Bytes of segments that were read.
+    /// The number of segment bytes read.
     pub(crate) bytes: u64,
-    /// All that is wrong, in the order of the segments: `Corrupt` with file, position, and offsets where
-    /// they are known; `MissingSegment`; `Io`. The reasons `Index`, `Sums` and `Absent` are those of side
-    /// files, which can be made again from the log: nothing is lost by them.
+    /// All faults, in the order of the segments: `Corrupt` with the file, the position, and the offsets if
+    /// they are known; `MissingSegment`; `Io`. The reasons `Index`, `Sums` and `Absent` concern side files,
+    /// which can be rebuilt from the log, so no record is lost.
     pub(crate) findings: Vec<Error>,
 }
 
 impl Log {
-    /// Reads and checks every byte that the partition has in segments. `progress` is told how many bytes
-    /// were read since the last time, after each MiB at the latest. Takes as long as reading the files;
-    /// appends and reads go on meanwhile. `closed`: the folder was closed, so the side files of the last
-    /// segment have their last entries, as those of the others have since the roll.
+    /// Reads and checks every byte of the partition's segments.
+    ///
+    /// Calls `progress` after each MiB at the latest, with the number of bytes read since the last call.
+    /// Takes as long as reading the files. Appends and reads continue meanwhile.
+    ///
+    /// `closed` says that the folder was closed. The side files of the last segment are then complete, as
+    /// those of the other segments are since the roll.
     pub(crate) fn verify(&self, closed: bool, progress: &mut dyn FnMut(u64)) -> Verified {
         let (segments, epochs) = {
-            // Lengths, offsets and checksums belong together.
+            // The write-out lock keeps lengths, offsets and checksums consistent with each other.
             let _out = self.out.lock();
             let view = self.view();
             let images: Vec<_> = view
@@ -71,17 +74,17 @@ impl Log {
     }
 }
 
-/// Counts in a damaged file may be any numbers.
+/// Adds without overflow: the counts in a damaged file may be arbitrary numbers.
 fn add(sum: &mut u64, more: u64) {
     *sum = sum.saturating_add(more);
 }
 
-/// What may be behind the end of a segment that is checked, and what must be beside it.
+/// Says what may follow the end of a segment, and whether its side files must be complete.
 #[derive(Debug, Clone, Copy)]
 struct Ends {
-    /// It is written to, or was when a crash came.
+    /// The segment is being written to, or was when a crash occurred. Bytes after its end are no damage.
     open: bool,
-    /// Its side files are written.
+    /// The side files are complete.
     finished: bool,
 }
 
@@ -94,7 +97,10 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    /// The error is what keeps the rest of the segment from being checked.
+    /// Checks the segment.
+    ///
+    /// # Errors
+    /// The error that keeps the rest of the segment from being checked.
     fn run(
         &self,
         ends: Ends,
@@ -135,7 +141,7 @@ impl Check<'_> {
             buffer.resize(kept.saturating_add(want), 0);
             let read = file.read_at(buffer.get_mut(kept..).unwrap_or_default(), position)?;
             if read < want {
-                // Cut since its length was asked for.
+                // The file was truncated after its length was read.
                 return Err(self.lost(position, CorruptReason::Short));
             }
             walk.sums.push(buffer.get(kept..).unwrap_or_default());
@@ -144,21 +150,22 @@ impl Check<'_> {
             let taken = walk.take(self, &buffer, position, position == len);
             buffer.drain(..taken);
         }
-        // The file ends where a batch begins that the checkpoint knows of.
+        // The file ends at a batch boundary, but the checkpoint lists more batches.
         if let Some(position) = walk.position.filter(|position| *position < self.image.len) {
             walk.report(self, position, CorruptReason::Short);
         }
         Ok(())
     }
 
-    /// Compares with the checksum of the checkpoint, and where that differs says which blocks do.
+    /// Compares the segment with the checksum of the checkpoint. If they differ, reports the blocks that
+    /// differ.
     fn check_sums(&self, walk: &mut Walk<'_>, ends: Ends) -> Result<()> {
         let bytes = self.segment.read_sums_file(self.image.len)?;
         let stored = Sums::decode(&bytes, self.image.len, self.image.checksum);
         let right = walk.sums.whole() == self.image.checksum;
         match stored {
             Some(stored) if right && stored.sums.blocks() == walk.sums.blocks() => {}
-            // There is none yet, or power loss took it.
+            // The file is not written yet, or power loss took it.
             None if right && bytes.is_empty() && !ends.finished => {}
             _ if right => walk.findings.push(self.side_file(Extension::Sums)?),
             Some(stored) if stored.proven => {
@@ -178,7 +185,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Looks for index files that must be there. A segment of a few batches needs none.
+    /// Reports missing index files. A segment of a few batches needs none.
     fn check_presence(&self, walk: &mut Walk<'_>) -> Result<()> {
         walk.builder.finish();
         let needed = [walk.builder.offsets().len(), walk.builder.times().len()];
@@ -186,7 +193,7 @@ impl Check<'_> {
             (Extension::Index, needed[0], walk.entries[0]),
             (Extension::TimeIndex, needed[1], walk.entries[1]),
         ] {
-            // Of a damaged segment entries may have been left out.
+            // The index of a damaged segment may lack entries.
             let misses = needed > 0 && found == Some(0);
             if misses && (walk.damaged.is_empty() || !self.segment.has_file(extension)?) {
                 walk.findings.push(self.side_file(extension)?);
@@ -195,7 +202,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// The finding for a side file that is not what it must be.
+    /// Returns the finding for a wrong or missing side file.
     fn side_file(&self, extension: Extension) -> Result<Error> {
         let reason = match extension {
             _ if !self.segment.has_file(extension)? => CorruptReason::Absent,
@@ -205,7 +212,7 @@ impl Check<'_> {
         Ok(Error::corrupt(self.segment.side_path(extension), 0, reason))
     }
 
-    /// All offsets of the segment.
+    /// Returns damage by which all offsets of the segment may be lost.
     fn lost(&self, position: u64, reason: CorruptReason) -> Error {
         let last = self.image.end_offset.saturating_sub(1);
         self.damage(position, Some((self.image.base_offset, last)), reason)
@@ -222,29 +229,29 @@ impl Check<'_> {
     }
 }
 
-/// The walk over the batches of a segment while it is read.
+/// The walk over the batches of a segment while the segment is being read.
 struct Walk<'a> {
     sums: Sums,
-    /// Says how far damage reaches, by plain reads of its own.
+    /// Finds the extent of damage, by plain reads of its own.
     judge: Judge<'a>,
-    /// Where the next batch begins; `None` once no further one can be found.
+    /// The position of the next batch. `None` if a read error keeps the walk from finding one.
     position: Option<u64>,
-    /// The offset that it begins with: that behind the batch before.
+    /// The offset that the next batch must begin with: the end offset of the previous batch.
     expected: i64,
-    /// The ranges of bytes that were reported, and after each one batches are whole again.
+    /// The reported ranges of bytes. The batch after each of them is sound again.
     damaged: Vec<(u64, u64)>,
     offsets: std::vec::IntoIter<(i64, u64)>,
     next_offset_entry: Option<(i64, u64)>,
     times: std::vec::IntoIter<(i64, i64)>,
     next_time_entry: Option<(i64, i64)>,
     max_timestamp: i64,
-    /// How many entries the index files have, where they can be read: offsets, times.
+    /// The number of entries in each index file that can be read: offsets, times.
     entries: [Option<usize>; 2],
-    /// Makes the indexes that belong to the batches that are whole.
+    /// Builds the indexes that the sound batches should have.
     builder: IndexBuilder,
     batches: u64,
     records: u64,
-    /// Whether a batch was met that this build cannot read.
+    /// Whether the walk met a batch that this build cannot read.
     unread: bool,
     findings: Vec<Error>,
 }
@@ -290,8 +297,8 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// Checks the whole batches in `buffer`, which ends at `end` in the file; the bytes that are done.
-    /// `complete`: nothing follows.
+    /// Checks the complete batches in `buffer`, which ends at `end` in the file. `complete` says that nothing
+    /// follows. Returns the number of bytes that are done.
     fn take(&mut self, check: &Check<'_>, buffer: &[u8], end: u64, complete: bool) -> usize {
         let begin = end.saturating_sub(buffer.len() as u64);
         while let Some(position) = self.position {
@@ -307,7 +314,8 @@ impl<'a> Walk<'a> {
         done.saturating_sub(begin) as usize
     }
 
-    /// Checks the batch at the front of `rest`; where the next one begins, if it is known here.
+    /// Checks the batch at the start of `rest`. Returns where the next batch begins. Returns `None` if that
+    /// is not known yet, or if `report` has moved the walk.
     fn batch(
         &mut self,
         check: &Check<'_>,
@@ -320,7 +328,7 @@ impl<'a> Walk<'a> {
         }
         let header = match BatchHeader::parse(rest) {
             Ok(header) if header.total_bytes() <= rest.len() => header,
-            // The rest of it is still to be read, unless nothing more comes or there cannot be so much.
+            // The rest of the batch is not read yet, unless the file ends or the segment is too short for it.
             Ok(header) if !complete && fits(check, position, &header) => return None,
             Err(_) if !complete && rest.len() < HEADER_BYTES => return None,
             Ok(header) if fits(check, position, &header) => {
@@ -343,7 +351,7 @@ impl<'a> Walk<'a> {
         Some(position.saturating_add(header.total_bytes() as u64))
     }
 
-    /// What is wrong with a batch that is there in full: what a reader would say of it.
+    /// Returns the damage of a batch that is present in full, as a reader would report it.
     fn judge(
         &mut self,
         check: &Check<'_>,
@@ -355,7 +363,7 @@ impl<'a> Walk<'a> {
             Batch::parse(rest).and_then(|batch| batch.verify(DEFAULT_MAX_DECOMPRESSED_BYTES));
         match checked {
             Err(error @ DecodeError::Corrupt { .. }) => return Some(reason_of(&error)),
-            // It may be whole, and cannot be read by this build: told once for each segment.
+            // The batch may be sound, but this build cannot read it. Report that once for each segment.
             Err(error) if !self.unread => {
                 self.unread = true;
                 self.findings.push(error.into_error(&check.segment.log_path(), position));
@@ -371,7 +379,7 @@ impl<'a> Walk<'a> {
         None
     }
 
-    /// Reports a batch, and goes on at the next one that can be trusted.
+    /// Reports damage, and continues with the next batch that can be trusted.
     fn report(&mut self, check: &Check<'_>, position: u64, reason: CorruptReason) -> Option<u64> {
         match self.judge.extent(position) {
             Ok(extent) => {
@@ -395,7 +403,7 @@ impl<'a> Walk<'a> {
         None
     }
 
-    /// Compares the index entries of a whole batch with it.
+    /// Compares the index entries of a sound batch with the batch.
     fn check_entries(&mut self, check: &Check<'_>, position: u64, header: &BatchHeader) {
         self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
         while let Some((last, at)) = self.next_offset_entry
@@ -409,7 +417,7 @@ impl<'a> Walk<'a> {
         while let Some((last, timestamp)) = self.next_time_entry
             && last <= header.last_offset()
         {
-            // The largest timestamp may be that of a damaged batch.
+            // The maximum timestamp may belong to a damaged batch.
             let known = self.damaged.is_empty();
             if known && (last, timestamp) != (header.last_offset(), self.max_timestamp) {
                 self.findings.push(untrue(check, Extension::TimeIndex));
@@ -418,7 +426,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// After the last byte: do the batches end where the partition's image says?
+    /// Checks, after the last byte, that the batches end where the partition's image says.
     fn finish(&mut self, check: &Check<'_>) {
         if self.expected != check.image.end_offset && self.damaged.is_empty() {
             let damage = check.damage(check.image.len, None, CorruptReason::Offsets);
@@ -429,13 +437,13 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Whether damage in a range was reported already.
+    /// Returns whether damage in `range` was already reported.
     fn explained(&self, range: &std::ops::Range<u64>) -> bool {
         self.damaged.iter().any(|(start, end)| *start < range.end && range.start < *end)
     }
 }
 
-/// Whether there can be as much in the segment as the header says.
+/// Returns whether a batch of the length in the header fits into the segment.
 fn fits(check: &Check<'_>, position: u64, header: &BatchHeader) -> bool {
     position.saturating_add(header.total_bytes() as u64) <= check.image.len
 }
@@ -443,14 +451,14 @@ fn fits(check: &Check<'_>, position: u64, header: &BatchHeader) -> bool {
 fn reason_of(error: &DecodeError) -> CorruptReason {
     match error {
         DecodeError::Corrupt { reason, .. } => *reason,
-        // Only parsing a header comes here, which decompresses nothing.
+        // Callers pass only errors of damage and of parsing a header, which decompresses nothing.
         DecodeError::LimitExceeded { .. } | DecodeError::UnsupportedCodec(_) => {
             CorruptReason::Codec
         }
     }
 }
 
-/// An index file that cannot be one of this log.
+/// Returns the finding for an index file that cannot belong to this log.
 fn index_error(check: &Check<'_>, extension: Extension, error: &DecodeError) -> Error {
     let position = match error {
         DecodeError::Corrupt { position, .. } => *position as u64,
@@ -459,7 +467,7 @@ fn index_error(check: &Check<'_>, extension: Extension, error: &DecodeError) -> 
     Error::corrupt(check.segment.side_path(extension), position, CorruptReason::Index)
 }
 
-/// An index entry that names no batch, or says what is not true of it.
+/// Returns the finding for an index entry that points to no batch, or contradicts its batch.
 fn untrue(check: &Check<'_>, extension: Extension) -> Error {
     Error::corrupt(check.segment.side_path(extension), 0, CorruptReason::Index)
 }

@@ -1,4 +1,4 @@
-//! Where a reader stands.
+//! A reader's position, and the batch that it is reading.
 
 use std::sync::Arc;
 
@@ -7,43 +7,44 @@ use crate::log::segment::Segment;
 use crate::record::{BatchHeader, DecodeError, check_records, each_record};
 use crate::types::planted;
 
-/// Where a reader of one partition stands.
+/// The position of a reader in one partition.
 #[derive(Debug, Default)]
 pub(crate) struct Cursor {
-    /// The next offset to return.
+    /// The next offset to fetch.
     pub(super) position: i64,
     pub(super) at: At,
-    /// Of the batch that it is inside of: all records, if they were read ahead. Kept for the next batch.
+    /// All records of the batch that is being read, if they were decoded ahead. The next batch reuses the
+    /// buffer.
     pub(super) ahead: Vec<Ahead>,
 }
 
-/// A record that was read ahead, and the byte behind it.
+/// A record that was decoded ahead, and the byte after it.
 pub(super) type Ahead = (FetchedRecord, usize);
 
-/// So many records of a batch are read ahead at most (384 KiB); those of a larger one are decoded twice.
+/// The most records of a batch that are decoded ahead (384 KiB). Records of a larger batch are decoded twice.
 const AHEAD_RECORDS: usize = 8192;
 
-/// The place that belongs to the position, as far as it is known.
+/// The place that belongs to the position, if it is known.
 #[derive(Debug, Default)]
 pub(super) enum At {
-    /// To be looked up.
+    /// Unknown until it is looked up.
     #[default]
     Unknown,
-    /// In a segment, in front of the batch at `next`.
+    /// In a segment, before the batch at `next`.
     Stored { segment: Arc<Segment>, next: u64 },
     /// Inside a batch of a segment.
     Inside(Inside),
-    /// In a batch in memory, behind `bytes` bytes of records.
+    /// In a batch in memory, after `bytes` bytes of records.
     Memory { id: u64, bytes: usize },
 }
 
 impl Cursor {
-    /// A cursor in front of the record at `position`.
+    /// Creates a cursor before the record at `position`.
     pub(crate) fn new(position: i64) -> Self {
         Self { position, at: At::Unknown, ahead: Vec::new() }
     }
 
-    /// The next offset to return.
+    /// Returns the next offset to fetch.
     pub(crate) fn position(&self) -> i64 {
         self.position
     }
@@ -58,18 +59,17 @@ pub(super) struct Inside {
     pub(super) position: u64,
     pub(super) header: BatchHeader,
     pub(super) source: Source,
-    /// Bytes of the records read so far.
+    /// The number of bytes of the records read so far.
     pub(super) at: usize,
     pub(super) last_delta: i32,
-    /// Whether all its records are known to be what the header says.
+    /// Whether all records are known to match the header.
     pub(super) checked: bool,
-    /// How many of its records were taken from those read ahead; `None` if they were not.
+    /// The number of records taken from those decoded ahead. `None` if none were decoded ahead.
     pub(super) ahead: Option<usize>,
 }
 
 impl Inside {
-    /// Makes sure that no record of the batch is delivered unless all of them are what its header says
-    /// ([`Batch::verify`]): looks at all of them before the first is delivered.
+    /// Checks that all records match the header, as `Batch::verify` does, before the first one is delivered.
     pub(super) fn check(&mut self, ahead: &mut Vec<Ahead>) -> Result<(), DecodeError> {
         if self.checked || planted("counts_not_checked") {
             return Ok(());
@@ -86,7 +86,8 @@ impl Inside {
         Ok(())
     }
 
-    /// As `check`, of a batch that was decoded in one go: `records` of it were, up to byte `at`.
+    /// Checks a batch after `records` of its records were decoded, up to byte `at`. If those are all records,
+    /// decoding them was the check.
     pub(super) fn check_decoded(&mut self, records: usize, at: usize) -> Result<(), DecodeError> {
         let bytes = self.source.bytes();
         let all = at == bytes.len() && usize::try_from(self.header.count) == Ok(records);

@@ -1,4 +1,4 @@
-//! Decoding records of one batch.
+//! Decoding the records of one batch.
 
 use super::cursor::{Ahead, Cursor, Inside};
 use super::fetched::{Chunk, FetchLimits, Fetched, FetchedRecord, Source};
@@ -15,17 +15,17 @@ pub(super) struct Decode<'a> {
     pub(super) append_timestamp: Option<i64>,
     pub(super) epoch: i32,
     pub(super) partition: usize,
-    /// The records that are read lie behind the first delta and not beyond the second one.
+    /// Every offset delta must be greater than the first of these, and at most the second.
     pub(super) deltas: (i32, i32),
-    /// Records from this offset on are not read: an append publishes its bytes before its offsets, and a
+    /// Records from this offset on are not read. An append publishes its bytes before its offsets, and a
     /// position beyond the log end would be out of range.
     pub(super) end_offset: i64,
-    /// The records from the first one that is asked for on, if they were read ahead.
+    /// The records from the first requested one on, if they were decoded ahead.
     pub(super) ahead: &'a [Ahead],
 }
 
 impl Decode<'_> {
-    /// Reads the record at byte `at`, which comes behind that of the offset delta `last`.
+    /// Decodes the record at byte `at`. It follows a record with the offset delta `last`.
     #[inline(always)]
     fn read(
         &self,
@@ -43,7 +43,7 @@ impl Decode<'_> {
 }
 
 impl Cursor {
-    /// Decodes records from byte `at` of the batch on, and keeps those from the cursor's position on.
+    /// Decodes records from byte `at` of the batch on. Keeps the records from the cursor's position on.
     pub(super) fn decode(
         &self,
         batch: &Decode<'_>,
@@ -66,7 +66,7 @@ impl Cursor {
                 None => match batch.read(bytes, at, last) {
                     Ok(decoded) => decoded,
                     Err(error) => {
-                        // No record of a batch that is not what it claims is delivered.
+                        // No record of a damaged batch is delivered.
                         out.records.truncate(before);
                         return Err(error);
                     }
@@ -99,18 +99,18 @@ impl Cursor {
     }
 }
 
-/// What [`Cursor::decode`] got through.
+/// How far [`Cursor::decode`] decoded a batch.
 pub(super) struct Decoded {
-    /// The byte behind the last record read.
+    /// The byte after the last decoded record.
     pub(super) at: usize,
     /// The offset delta of that record.
     pub(super) last: Option<i32>,
-    /// How many records were read, those in front of the cursor's position included.
+    /// The number of decoded records, including those before the cursor's position.
     pub(super) records: usize,
 }
 
 impl Log {
-    /// Decodes records of a batch of a segment. Nothing is kept of one that is not what its header says.
+    /// Decodes records of a batch of a segment. Keeps no record of a batch that does not match its header.
     pub(super) fn decode_stored(
         cursor: &mut Cursor,
         inside: &mut Inside,
@@ -118,7 +118,7 @@ impl Log {
         limits: FetchLimits,
         out: &mut Fetched,
     ) -> Result<Decoded, DecodeError> {
-        // Where all of them are decoded now, that is the check.
+        // If the limits admit the whole batch, decoding it is the check.
         let whole = inside.at == 0 && limits.hold(out, &inside.header, inside.source.bytes());
         if !whole {
             inside.check(&mut cursor.ahead)?;
@@ -138,7 +138,7 @@ impl Log {
         };
         let decoded = match cursor.decode(&decode, inside.at, limits, out) {
             Ok(decoded) => inside.check_decoded(decoded.records, decoded.at).map(|()| decoded),
-            // The reason is that which a look at the whole batch gives.
+            // Report the same reason as a check of the whole batch.
             Err(error) => {
                 Err(check_records(&inside.header, inside.source.bytes()).err().unwrap_or(error))
             }

@@ -12,11 +12,11 @@ use crate::log::view::View;
 use crate::record::{Batch, DEFAULT_MAX_DECOMPRESSED_BYTES, HEADER_BYTES, check_records};
 use crate::types::planted;
 
-/// What stands at a position.
+/// The batch found for a position.
 #[derive(Debug)]
 pub(super) enum Entered {
     Batch(Inside),
-    /// A batch without records for consumers was passed over.
+    /// A batch without records for consumers was skipped.
     Skipped {
         segment: Arc<Segment>,
         next: u64,
@@ -25,7 +25,7 @@ pub(super) enum Entered {
 }
 
 impl Log {
-    /// Finds the batch that holds `offset`, checks it, and makes its records readable.
+    /// Finds the batch that holds `offset`, verifies its checksum, and decompresses its records.
     pub(super) fn enter_batch(&self, view: &View, at: At, offset: i64) -> Result<Entered> {
         let history = Some(&**view.epochs);
         let mut entered = match at {
@@ -41,7 +41,7 @@ impl Log {
             }
         };
         loop {
-            // The header of a damaged batch may claim an offset that lies behind it.
+            // The header of a damaged batch may claim an offset that lies after the batch. Look past it.
             let Err(Error::Corrupt(damage)) = &entered else { return entered };
             let behind = damage.offsets.is_some_and(|(_, last)| last < offset);
             let segment = view.segment_of(offset).map(|(_, segment)| segment);
@@ -53,7 +53,8 @@ impl Log {
         }
     }
 
-    /// As `enter_batch`, from the batch at `next` on, which begins with the offset `expected` if that is known.
+    /// Finds the batch that holds `offset`, beginning with the batch at `next`. If `expected` is known, that
+    /// batch must begin with it.
     fn enter_from(
         &self,
         view: &View,
@@ -77,7 +78,7 @@ impl Log {
             }
             let stored = segment.stored_batch(next, history)?;
             let header = stored.header;
-            // Nothing is ever taken out of a segment here, so a batch begins where the one before ends.
+            // A segment never loses batches, so each batch begins where the previous one ends.
             let chained =
                 expected.map_or(header.base_offset <= offset, |e| header.base_offset == e);
             if !chained && !planted("offset_chain_not_checked") {
@@ -92,7 +93,7 @@ impl Log {
     }
 }
 
-/// Checks the CRC of the batch and decompresses it where needed.
+/// Verifies the CRC of a batch, and decompresses the batch if needed.
 fn open_batch(stored: Stored, segment: Arc<Segment>, history: History<'_>) -> Result<Entered> {
     let Stored { header, window, start, next } = stored;
     let failed = |error| segment.decode_failed(start, error, history);

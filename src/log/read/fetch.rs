@@ -1,4 +1,4 @@
-//! Fetching from a cursor's position on.
+//! Fetching records from a cursor's position on.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,11 +13,12 @@ use crate::log::{Log, check_range};
 use crate::types::planted;
 
 impl Log {
-    /// Appends records from the cursor's position on to `out`, and moves the cursor behind them.
+    /// Appends records from the cursor's position on to `out`, and moves the cursor past them.
     ///
     /// # Errors
-    /// `OffsetOutOfRange`; `Corrupt` when nothing could be read before the damaged batch: what lies in
-    /// front of it is returned first.
+    /// `OffsetOutOfRange` if the position is below the log start or above the log end; `UnknownTopic` if the
+    /// topic is deleted; `Corrupt`, `MissingSegment` or another error of reading if it keeps the call from
+    /// reading any record. Records before the damage are returned first.
     pub(crate) fn fetch(
         &self,
         cursor: &mut Cursor,
@@ -25,7 +26,7 @@ impl Log {
         limits: FetchLimits,
         out: &mut Fetched,
     ) -> Result<()> {
-        // The end before the view: every offset below it is then in the view (L2).
+        // Read the end before the view, so the view holds every offset below the end (L2).
         let end = self.end_offset();
         let before = out.records.len();
         check_range(self.partition(), cursor.position, self.start_offset(), end)?;
@@ -45,7 +46,7 @@ impl Log {
                 Err(_) if out.records.len() > before => break,
                 Err(error) if planted("believe_missing_segment") => return Err(error),
                 Err(error) => {
-                    // If the records were deleted meanwhile, then that is what is wrong.
+                    // If the records were deleted meanwhile, report that instead.
                     self.look_again(&error)?;
                     check_range(self.partition(), cursor.position, self.start_offset(), end)?;
                     return Err(covering(error, cursor.position));
@@ -129,8 +130,8 @@ impl Log {
     }
 }
 
-/// The error with a range of lost offsets that holds `position`, so that whoever seeks behind the range
-/// gets on, whatever the files say.
+/// Extends the range of lost offsets to include `position`. A seek past the range then always makes progress,
+/// even if the files contradict it.
 fn covering(error: Error, position: i64) -> Error {
     match error {
         Error::Corrupt(mut damage) => {

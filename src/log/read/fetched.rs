@@ -1,4 +1,4 @@
-//! What a fetch returns.
+//! The result of a fetch, and its limits.
 
 use std::sync::Arc;
 
@@ -6,14 +6,14 @@ use crate::log::batch::MemBatch;
 use crate::record::{BatchHeader, RawRecord};
 use crate::storage::ReadMap;
 
-/// How much one fetch returns at most. At least one record is returned, however large it is.
+/// The most that one fetch returns. It returns at least one record, however large that is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FetchLimits {
     pub(crate) records: usize,
     pub(crate) bytes: usize,
 }
 
-/// Bytes that delivered records lie in.
+/// The bytes that contain delivered records.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
     /// Records of an uncompressed batch in a segment.
@@ -25,7 +25,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// The records, back to back.
+    /// Returns the bytes of the records, back to back.
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Self::Map { map, start, end } => map.slice(*start..*end).unwrap_or_default(),
@@ -35,10 +35,10 @@ impl Source {
     }
 }
 
-/// A record as ranges of its source.
+/// A record, as ranges of its source.
 pub(crate) type FetchedRecord = RawRecord;
 
-/// Records of one batch among those fetched.
+/// The fetched records of one batch.
 #[derive(Debug)]
 pub(crate) struct Chunk {
     pub(crate) partition: usize,
@@ -47,21 +47,21 @@ pub(crate) struct Chunk {
     pub(crate) base_timestamp: i64,
     pub(crate) append_timestamp: Option<i64>,
     pub(crate) epoch: i32,
-    /// The chunk's records end here in [`Fetched::records`].
+    /// The index in [`Fetched::records`] after the chunk's last record.
     pub(crate) end: usize,
 }
 
 impl Chunk {
-    /// The timestamp of one of its records.
+    /// Returns the timestamp of one of the chunk's records.
     #[inline]
     pub(crate) fn timestamp_of(&self, record: &FetchedRecord) -> i64 {
         self.append_timestamp
-            // Wraps as Kafka's does, and as `record::RecordView` does.
+            // Wraps around, as in Kafka and in `record::RecordView`.
             .unwrap_or_else(|| self.base_timestamp.wrapping_add(record.timestamp_delta))
     }
 }
 
-/// What fetches of several partitions gathered.
+/// The records fetched from several partitions.
 #[derive(Debug, Default)]
 pub(crate) struct Fetched {
     pub(crate) records: Vec<FetchedRecord>,
@@ -70,7 +70,7 @@ pub(crate) struct Fetched {
 }
 
 impl FetchLimits {
-    /// Whether a whole batch may be added to what was fetched.
+    /// Returns whether the limits admit all records of a batch.
     pub(super) fn hold(&self, fetched: &Fetched, header: &BatchHeader, records: &[u8]) -> bool {
         let count = usize::try_from(header.count).unwrap_or(usize::MAX);
         count <= self.records.saturating_sub(fetched.records.len())
@@ -79,7 +79,7 @@ impl FetchLimits {
 }
 
 impl Fetched {
-    /// Takes back what was added since there were so many records, chunks and bytes.
+    /// Truncates the result to this number of records, chunks and bytes.
     pub(super) fn roll_back(&mut self, (records, chunks, bytes): (usize, usize, usize)) {
         self.records.truncate(records);
         self.chunks.truncate(chunks);

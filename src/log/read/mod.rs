@@ -1,7 +1,7 @@
-//! Reading by offset: a cursor walks segments through maps, then batches in memory.
+//! Reading by offset: a cursor walks the segments through maps, then the batches in memory.
 //!
-//! Records are decoded once, into plain ranges over bytes that the result holds on to: a segment map,
-//! a batch in memory, or a decompressed buffer. Nothing is copied.
+//! A fetch decodes each record once, into ranges over bytes that the result keeps alive: a segment map, a
+//! batch in memory, or a decompressed buffer. It copies no record.
 
 mod cursor;
 mod decode;

@@ -1,5 +1,5 @@
-//! The checksums that vouch for a segment's bytes: kept while it is written, read back from the side file,
-//! or made anew from the bytes where the checksum of the whole agrees.
+//! The checksums that vouch for a segment's bytes. Appends keep them current; otherwise they are read from
+//! the side file, or rebuilt from the bytes if the checksum of the whole segment matches.
 
 use super::Segment;
 use crate::error::{CorruptReason, Result};
@@ -8,10 +8,10 @@ use crate::storage::{FileKind, OpenMode, StorageFile};
 use crate::sync::{MappedMutexGuard, MutexGuard};
 use crate::types::planted;
 
-/// How much is read at a time where all of a file is.
+/// The number of bytes read at a time when a whole file is read.
 const READ_BYTES: usize = 1 << 20;
 
-/// The sums of what was written, and how much of them stands in the side file.
+/// The sums of the written bytes, and how many of them are in the side file.
 #[derive(Debug, Default)]
 pub(super) struct Running {
     sums: Sums,
@@ -27,7 +27,7 @@ impl Running {
         self.sums
     }
 
-    /// Takes appended bytes in; the checksum of everything.
+    /// Adds appended bytes. Returns the checksum of the whole segment.
     pub(super) fn push(&mut self, bytes: &[u8]) -> u32 {
         self.sums.push(bytes);
         self.sums.whole()
@@ -35,10 +35,10 @@ impl Running {
 }
 
 impl Segment {
-    /// The sums to go on with behind the bytes that are there.
+    /// Returns the sums of the existing bytes, to be continued by an append.
     ///
     /// # Errors
-    /// `Corrupt` if the file is not the one that the checkpoint knows: nothing must be added to it.
+    /// `Corrupt` if the file does not match the checkpoint. Nothing must be appended to it.
     pub(super) fn running(&self) -> Result<MappedMutexGuard<'_, Running>> {
         let mut slot = self.running.lock();
         if slot.is_none() {
@@ -52,15 +52,15 @@ impl Segment {
         Ok(MutexGuard::map(slot, |slot| slot.get_or_insert_default()))
     }
 
-    /// Whether bytes can be added: what is there is what the checkpoint knows, as far as the block tells
-    /// that they would come into. Looked at before the first ones.
+    /// Returns whether bytes can be appended. Before the first append, checks that the block to be appended
+    /// to matches the checkpoint.
     pub(in crate::log) fn can_go_on(&self) -> Result<bool> {
         if self.len() == 0 || self.running.lock().is_some() || planted("append_behind_damage") {
             return Ok(true);
         }
         let proven = self.tail_is_proven();
         if !matches!(proven, Ok(true)) {
-            // Kept, they would say that all is well to the next attempt.
+            // If the sums were kept, the next attempt would skip this check.
             *self.running.lock() = None;
         }
         proven
@@ -79,7 +79,7 @@ impl Segment {
         Ok(found.whole() == sum)
     }
 
-    /// Writes the sums of blocks that were filled since the last time, and says what they are of.
+    /// Writes the sums of the blocks that were filled since the last call, and the header.
     pub(super) fn flush_sums(&self) -> Result<()> {
         let mut slot = self.running.lock();
         let Some(running) = &mut *slot else { return Ok(()) };
@@ -100,8 +100,8 @@ impl Segment {
         Ok(())
     }
 
-    /// The sums of the first `len` bytes, which had the checksum `whole`; `None` if they do not have it any
-    /// more and nothing tells where they differ.
+    /// Returns the sums of the first `len` bytes, which had the checksum `whole`. Returns `None` if the bytes
+    /// have changed and no stored sum shows where.
     pub(super) fn read_sums(&self, len: u64, whole: u32) -> Result<Option<Running>> {
         let decoded = Sums::decode(&self.read_sums_file(len)?, len, whole);
         if let Some(decoded) = &decoded
@@ -126,7 +126,8 @@ impl Segment {
         Ok(right.then_some(Running { sums, written_blocks: 0 }))
     }
 
-    /// The side file's bytes, as many as a segment of `len` bytes can need; none if it is not there.
+    /// Returns the bytes of the side file, at most as many as a segment of `len` bytes needs. Empty if the
+    /// file does not exist.
     pub(in crate::log) fn read_sums_file(&self, len: u64) -> Result<Vec<u8>> {
         let path = self.path(Extension::Sums);
         let needed = Sums::file_len(len);
@@ -143,7 +144,7 @@ impl Segment {
     }
 }
 
-/// Adds the bytes of a range to `sums`, as far as the file goes.
+/// Adds the bytes of `range` to `sums`, up to the end of the file.
 fn sum_range(file: &dyn StorageFile, range: std::ops::Range<u64>, sums: &mut Sums) -> Result<()> {
     let mut buffer = vec![0; READ_BYTES.min(range.end.saturating_sub(range.start) as usize)];
     let mut at = range.start;

@@ -1,17 +1,18 @@
-//! How far damage reaches: which batches of a segment are sound, and which offsets are lost between them.
+//! The extent of damage: finds the sound batches of a segment, and the offsets that are lost between them.
 //!
-//! A damaged header says nothing about itself. What can be trusted is around it:
+//! A damaged header cannot be trusted. Its surroundings can:
 //!
-//! * The checkpoint knows the segment's length, its first offset, and the offset behind its last.
-//! * A batch is sound if its checksum, its leader epoch, and the bounds of the segment agree with it.
-//!   Kafka's checksum does not cover the base offset, so that needs a second witness.
-//! * An entry of the offset index is true if a sound batch with that last offset begins there. The entry is
-//!   the second witness. So is the chain: nothing is ever taken out of a segment, so each batch begins with
-//!   the offset behind the one before.
+//! * The checkpoint knows the segment's length, base offset, and end offset.
+//! * A batch is sound if it agrees with its checksum, its leader epoch, and the bounds of the segment.
+//!   Kafka's checksum does not cover the base offset, so the base offset needs a second witness.
+//! * An entry of the offset index is true if a sound batch with that last offset begins at its position. Such
+//!   an
+//!   entry is a second witness. So is the chain of offsets: a segment never loses batches, so each batch begins
+//!   with the offset after the previous one.
 //!
-//! The offsets that are lost begin where the chain from the nearest trusted batch in front of the damage
-//! breaks, and end in front of the nearest trusted batch behind it, or with the segment. Readers,
-//! `verify` and opening all ask here, so they report the same range, and a seek behind it reads on.
+//! The lost offsets begin where the chain breaks that starts at the nearest trusted batch before the damage.
+//! They end before the nearest trusted batch after it, or at the end of the segment. Readers, `verify` and
+//! opening all use this module, so they report the same range, and a reader that seeks past it can continue.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,29 +25,29 @@ use crate::record::{Batch, BatchHeader, HEADER_BYTES};
 use crate::segment::Headers;
 use crate::storage::StorageFile;
 
-/// The damage that holds a position.
+/// The damage at a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::log) struct Extent {
-    /// Where the first damaged batch begins.
+    /// The position of the first damaged batch.
     pub(in crate::log) position: u64,
-    /// The first offset that is lost.
+    /// The first lost offset.
     pub(in crate::log) first: i64,
-    /// Where the next sound batch begins, or the end of the segment.
+    /// The position of the next sound batch, or the end of the segment.
     pub(in crate::log) next: u64,
     /// The first offset of that batch, or the end offset of the segment.
     pub(in crate::log) resume: i64,
 }
 
 impl Extent {
-    /// The offsets that are lost, first and last.
+    /// Returns the first and the last lost offset.
     pub(in crate::log) fn offsets(&self) -> (i64, i64) {
         (self.first, self.resume.saturating_sub(1).max(self.first))
     }
 }
 
-// Damage, with the offsets that are lost by it.
+// Damage, with the offsets that it loses.
 impl Segment {
-    /// Damage at a position that a reader came to.
+    /// Returns the error for damage at a position that a reader reached, with the lost offsets.
     pub(in crate::log) fn damaged(
         &self,
         position: u64,
@@ -56,8 +57,8 @@ impl Segment {
         self.with_range(self.corrupt(position, None, reason), history)
     }
 
-    /// Adds to damage of the log that comes without them the offsets that are lost by it. Where the file
-    /// cannot be read, that is the error.
+    /// Adds the lost offsets to damage of the log that lacks them. Returns the read error instead if the file
+    /// cannot be read.
     pub(super) fn with_range(&self, error: Error, history: History<'_>) -> Error {
         let Error::Corrupt(mut damage) = error else { return error };
         if damage.offsets.is_none() && damage.reason != CorruptReason::Index {
@@ -77,12 +78,14 @@ impl Segment {
         Judge::new(self, &*file, history)?.extent(position)
     }
 
-    /// Damage of a file that ends early: the batches behind the last one that is whole are lost.
+    /// Returns the error for a file that was truncated to `len`. The batches after the last complete one are
+    /// lost.
     pub(in crate::log) fn cut_short(&self, len: u64) -> Error {
         self.damaged(len.min(self.len().saturating_sub(1)), CorruptReason::Short, None)
     }
 
-    /// Whether some batch that reaches into `range` is damaged by itself. By plain reads.
+    /// Returns whether a batch in `range` is damaged by itself, which explains a wrong block sum. Uses plain
+    /// reads.
     pub(super) fn explained(&self, range: &Range<u64>, history: History<'_>) -> Result<bool> {
         let file = self.open_to_read()?;
         let judge = Judge::new(self, &*file, history)?;
@@ -99,8 +102,10 @@ impl Segment {
         }
     }
 
-    /// Where to read on for `offset`, if it is not lost by the damage that the way there met, or by what
-    /// follows.
+    /// Returns the position from which to read `offset`, after the lookup met damage.
+    ///
+    /// # Errors
+    /// The damage, if `offset` is lost by it or by damage after it.
     pub(super) fn locate_behind(
         self: &Arc<Self>,
         met: Error,
@@ -117,7 +122,10 @@ impl Segment {
         }
     }
 
-    /// As `locate_behind`, of damage of this segment's log.
+    /// Returns the position from which to read `offset`, after damage `met` in this segment's log.
+    ///
+    /// # Errors
+    /// The damage, if `offset` is lost by it or by damage after it.
     pub(in crate::log) fn locate_past(
         self: &Arc<Self>,
         met: &Corruption,
@@ -146,8 +154,10 @@ impl Segment {
         }
     }
 
-    /// The end of the segment, where no batch claims to hold `offset` or a later one. If it should, one of
-    /// them claims too little.
+    /// Returns the end of the segment if no batch claims to hold `offset` or a later one.
+    ///
+    /// # Errors
+    /// `Corrupt` if the segment should hold `offset`. A batch then claims too few offsets.
     pub(super) fn end_of_batches(&self, offset: i64, history: History<'_>) -> Result<u64> {
         let len = self.len();
         if offset < self.end_offset() {
@@ -157,14 +167,14 @@ impl Segment {
     }
 }
 
-/// Looks at batches by plain reads, without their blocks' sums.
+/// Judges batches by plain reads, without the sums of their blocks.
 pub(in crate::log) struct Judge<'a> {
     segment: &'a Segment,
     file: &'a dyn StorageFile,
     history: History<'a>,
-    /// The length of the segment, and the offset behind its last.
+    /// The length of the segment, and its end offset.
     bounds: (u64, i64),
-    /// The offset index as it is stored: to be believed only where a batch agrees.
+    /// The stored offset index. An entry is trusted only if a batch confirms it.
     entries: Vec<(i64, u64)>,
 }
 
@@ -174,12 +184,12 @@ impl<'a> Judge<'a> {
         file: &'a dyn StorageFile,
         history: History<'a>,
     ) -> Result<Self> {
-        // The offset after the length: it is published first.
+        // Read the offset after the length, because appends publish it first.
         let bounds = (segment.len(), segment.end_offset());
         Self::within(segment, file, history, bounds)
     }
 
-    /// Of a segment as it was when it ended at these bounds: a length and an offset.
+    /// Creates a judge of the segment as it was when it ended at `bounds`: a length and an end offset.
     pub(in crate::log) fn within(
         segment: &'a Segment,
         file: &'a dyn StorageFile,
@@ -191,7 +201,7 @@ impl<'a> Judge<'a> {
         Ok(Self { segment, file, history, bounds, entries })
     }
 
-    /// The damage that holds `position`, or that misled whoever came there: a wrong length leads into the
+    /// Returns the damage at `position`, or the damage that led a reader there. A wrong length leads into the
     /// middle of a sound batch.
     pub(in crate::log) fn extent(&self, position: u64) -> Result<Extent> {
         let mut until = position;
@@ -201,17 +211,18 @@ impl<'a> Judge<'a> {
                 return Ok(extent);
             }
             if start == 0 {
-                // No damage leads there: nothing in the segment is certain.
+                // No damage leads to the position, so nothing in the segment is certain.
                 let (next, resume) = self.bounds;
                 return Ok(Extent { position, first: self.segment.base_offset, next, resume });
             }
-            // All is sound from there on, so whoever came to `position` was misled further in front.
+            // All batches from `start` on are sound, so damage before `start` led the reader to `position`.
             until = start;
         }
     }
 
-    /// The last damage between a trusted batch and `until`. That is `position`, which is damaged unless it
-    /// lies inside of a sound batch, or another trusted batch in front of it.
+    /// Returns the last damage between the trusted batch at `start` and `until`. `until` is either
+    /// `position`, which is damaged unless it lies inside a sound batch, or a trusted batch before
+    /// `position`.
     fn last_damage(
         &self,
         start: u64,
@@ -234,8 +245,8 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Whether the index agrees with the sound batches of a range. Where it does not, and the sums do not
-    /// either, the batches are another file's.
+    /// Returns whether the index agrees with the sound batches of a range. If neither the index nor the sums
+    /// agree with them, the batches belong to another file.
     fn is_ours(&self, range: Range<u64>) -> Result<bool> {
         let behind = self.entries.partition_point(|(_, at)| *at <= range.start);
         let inside = self.entries.iter().skip(behind).take_while(|(_, at)| *at < range.end);
@@ -247,8 +258,8 @@ impl<'a> Judge<'a> {
         Ok(true)
     }
 
-    /// The nearest batch in front of `position` that an index entry vouches for, or the first one: where it
-    /// begins, and its first offset.
+    /// Returns the position and base offset of the nearest batch before `position` that an index entry
+    /// vouches for, or those of the segment's first batch.
     fn anchor(&self, position: u64) -> Result<(u64, i64)> {
         let before = self.entries.partition_point(|(_, at)| *at < position);
         for (last_offset, at) in self.entries.iter().take(before).rev() {
@@ -259,8 +270,8 @@ impl<'a> Judge<'a> {
         Ok((0, self.segment.base_offset))
     }
 
-    /// Follows the chain of sound batches as far as `until`: where it ends, and with which offset it would
-    /// go on.
+    /// Follows the chain of sound batches up to `until`. Returns where it ends, and the offset that the next
+    /// batch would begin with.
     fn follow(&self, position: u64, base_offset: i64, until: u64) -> Result<(u64, i64)> {
         let (mut at, mut offset) = (position, base_offset);
         while at < until
@@ -272,8 +283,8 @@ impl<'a> Judge<'a> {
         Ok((at, offset))
     }
 
-    /// The nearest trusted batch behind the damaged one at `lost`, or the end of the segment: where it
-    /// begins, and its first offset, which lies behind `first`.
+    /// Returns the position and base offset of the nearest trusted batch after the damaged one at `lost`, or
+    /// the end of the segment. The base offset of such a batch is greater than `first`.
     fn resume(&self, lost: u64, first: i64) -> Result<(u64, i64)> {
         let neighbour = self.neighbour(lost, first)?;
         let behind = self.entries.partition_point(|(_, at)| *at <= lost);
@@ -290,9 +301,9 @@ impl<'a> Judge<'a> {
         Ok(neighbour.unwrap_or(self.bounds))
     }
 
-    /// The batch that follows by the length that the damaged one claims. It is believed if it begins with
-    /// the offset that the damaged one claims too, or if the chain leads from it to an index entry or to the
-    /// end of the segment.
+    /// Returns the batch that follows the damaged one according to the damaged one's length. It is trusted if
+    /// the damaged batch claims the same next offset, or if the chain leads from it to an index entry or to
+    /// the end of the segment.
     fn neighbour(&self, lost: u64, first: i64) -> Result<Option<(u64, i64)>> {
         let Some((bytes, last_offset_delta)) = self.claims(lost)? else { return Ok(None) };
         let at = lost.saturating_add(bytes);
@@ -306,7 +317,8 @@ impl<'a> Judge<'a> {
         Ok(proven.then_some((at, base_offset)))
     }
 
-    /// Length and last offset delta as the header at a position has them, right or wrong.
+    /// Returns the total length and the last offset delta that the header at a position claims, right or
+    /// wrong.
     fn claims(&self, position: u64) -> Result<Option<(u64, i32)>> {
         let mut bytes = [0; HEADER_BYTES];
         if self.file.read_at(&mut bytes, position)? < HEADER_BYTES {
@@ -336,13 +348,13 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// The sound batch that an index entry names.
+    /// Returns the header of the sound batch that an index entry points to.
     fn named(&self, position: u64, last_offset: i64) -> Result<Option<BatchHeader>> {
         let header = self.sound(position, None)?;
         Ok(header.filter(|header| header.last_offset() == last_offset))
     }
 
-    /// The header of the batch at a position, if nothing speaks against it.
+    /// Returns the header of the batch at a position if the batch is sound and begins with `expected`.
     fn sound(&self, position: u64, expected: Option<i64>) -> Result<Option<BatchHeader>> {
         let mut bytes = vec![0; HEADER_BYTES];
         let read = self.file.read_at(&mut bytes, position)?;
@@ -354,7 +366,7 @@ impl<'a> Judge<'a> {
         {
             return Ok(None);
         }
-        // Not more than the segment holds: that was compared.
+        // At most the length of the segment: `refuted` checked that.
         bytes.resize(header.total_bytes(), 0);
         let read = self.file.read_at(&mut bytes, position)?;
         let batch = Batch::parse(bytes.get(..read).unwrap_or_default());

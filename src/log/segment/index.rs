@@ -1,4 +1,4 @@
-//! The indexes of a segment: read from their files, or made anew where those do not fit the log.
+//! The indexes of a segment: read from their files, or rebuilt if the files do not match the log.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::segment::{Extension, IndexBuilder, OffsetIndex, TimeIndex};
 use crate::storage::{FileKind, OpenMode};
 use crate::sync::{MappedMutexGuard, MutexGuard};
 
-/// The indexes in memory, and how much of them stands in their files.
+/// The indexes in memory, and how many of their entries are in the files.
 #[derive(Debug)]
 pub(super) struct Indexes {
     pub(super) builder: IndexBuilder,
@@ -19,14 +19,14 @@ pub(super) struct Indexes {
 }
 
 impl Indexes {
-    /// Indexes of which nothing is in the files.
+    /// Creates indexes without entries in the files.
     pub(super) fn new(builder: IndexBuilder) -> Self {
         Self { builder, written_offsets: 0, written_times: 0 }
     }
 }
 
 impl Segment {
-    /// The position of the batch that holds `offset`, or of the first one after it.
+    /// Returns the position of the batch that holds `offset`, or of the first batch after it.
     pub(in crate::log) fn locate(
         self: &Arc<Self>,
         offset: i64,
@@ -40,7 +40,8 @@ impl Segment {
         }
     }
 
-    /// The position of the first batch with a record of this timestamp or a later one.
+    /// Returns the position of the first batch with a record of this timestamp or a later one, or the end of
+    /// the segment if there is none.
     pub(in crate::log) fn locate_time(
         self: &Arc<Self>,
         timestamp: i64,
@@ -55,7 +56,7 @@ impl Segment {
         }
     }
 
-    /// Asks the indexes; where they turn out to be wrong they are made anew and asked again.
+    /// Queries the indexes. If they prove wrong, rebuilds them and queries them again.
     fn with_indexes<T>(
         self: &Arc<Self>,
         history: History<'_>,
@@ -74,7 +75,7 @@ impl Segment {
         Ok(found?.map(|(position, _)| position))
     }
 
-    /// The indexes, read from their files, or made anew where those do not fit the log.
+    /// Returns the indexes. Reads them from their files, or rebuilds them if the files do not match the log.
     pub(super) fn load_indexes(self: &Arc<Self>) -> Result<MappedMutexGuard<'_, Indexes>> {
         let mut slot = self.indexes.lock();
         if slot.is_none() {
@@ -106,8 +107,8 @@ impl Segment {
         Ok(Indexes::new(builder))
     }
 
-    /// What the index files say. Of a segment that is written to, or was when a crash came, entries of
-    /// batches that are gone are left out: those were written behind the checkpoint.
+    /// Reads the index files. `last` says that the segment is being written to, or was when a crash occurred.
+    /// The entries of lost batches, written after the checkpoint, are then left out.
     pub(in crate::log) fn stored_indexes(
         &self,
         last: bool,
@@ -130,13 +131,14 @@ impl Segment {
         ))
     }
 
-    /// The bytes of an index file, none if it is not there. No more are read than its log can need.
+    /// Returns the bytes of an index file, at most as many as its log can need. Empty if the file does not
+    /// exist.
     fn read_index(&self, extension: Extension) -> Result<Vec<u8>> {
         let path = self.path(extension);
         let Some((FileKind::File, len)) = self.folder.storage.metadata(&path)? else {
             return Ok(Vec::new());
         };
-        // Each entry speaks of a batch, which has at least 61 bytes.
+        // Each entry points to a batch, which has at least 61 bytes.
         let most = (self.len() / 61).saturating_add(1).saturating_mul(12);
         let mut bytes = vec![0; usize::try_from(len.min(most)).unwrap_or(0)];
         let read = self.folder.storage.open(&path, OpenMode::Read)?.read_at(&mut bytes, 0)?;
@@ -145,8 +147,8 @@ impl Segment {
     }
 }
 
-/// The whole entries of an index file up to the first that does not qualify: those behind it are of
-/// batches that are gone.
+/// Returns the complete entries of an index file up to the first one that `keep` rejects. The entries from
+/// there on point to lost batches.
 fn keep_entries<const N: usize>(bytes: &[u8], keep: impl Fn(&[u8; N]) -> bool) -> &[u8] {
     let (entries, _) = bytes.as_chunks::<N>();
     let count = entries.iter().position(|entry| !keep(entry)).unwrap_or(entries.len());

@@ -1,4 +1,4 @@
-//! One segment's files: written in order, mapped for reading, indexed, vouched for by checksums.
+//! The files of one segment: written in order, mapped for reading, indexed, and covered by checksums.
 
 mod evidence;
 mod extent;
@@ -27,19 +27,19 @@ use read::Reader;
 pub(super) use extent::Judge;
 pub(super) use read::{History, Stored};
 
-/// Where a segment's files are.
+/// The folder that holds a segment's files.
 #[derive(Debug)]
 pub(super) struct SegmentFolder {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) path: PathBuf,
     pub(super) partition: TopicPartition,
-    /// The segment files of the broker that are open for writing.
+    /// Counts the broker's segment files that are open for writing.
     pub(super) open_files: Arc<OpenFiles>,
-    /// The segments of the broker that are open for reading.
+    /// The broker's segments that are open for reading.
     pub(super) reads: Arc<Reads>,
 }
 
-/// A segment. Written to under the write-out lock of its partition alone; read by anybody.
+/// A segment. Only the holder of its partition's write-out lock writes to it. Any thread may read it.
 #[derive(Debug)]
 pub(super) struct Segment {
     folder: Arc<SegmentFolder>,
@@ -51,19 +51,19 @@ pub(super) struct Segment {
     end_offset: AtomicI64,
     first_timestamp: AtomicI64,
     max_timestamp: AtomicI64,
-    /// The file while it is written to. Readers need it only for as long as it takes to map it.
+    /// The log file, while it is open for writing. Readers open it on their own.
     file: Mutex<Option<Arc<dyn StorageFile>>>,
-    /// Length and checksum as they were found when the folder was opened.
+    /// The length and the checksum when the folder was opened.
     found: (u64, u32),
-    /// Set when nothing is added any more.
+    /// Set once the segment accepts no more batches.
     sealed: AtomicBool,
-    /// Set when a crash may have kept its side files from getting their last entries.
+    /// Set if a crash may have kept the last entries out of the side files.
     unfinished: AtomicBool,
     reader: RwLock<Option<Arc<Reader>>>,
-    /// Whether it was read since the cache of open segments looked last.
+    /// Whether the segment was read since the cache of open segments last checked.
     used: AtomicBool,
     indexes: Mutex<Option<Indexes>>,
-    /// The sums that what is appended is added to; from the first append on.
+    /// The running sums, which appends extend. Set from the first append on.
     running: Mutex<Option<Running>>,
     preallocated: AtomicU64,
 }
@@ -92,7 +92,7 @@ impl Segment {
         Ok(segment)
     }
 
-    /// A segment that is there; its files are opened when they are needed.
+    /// Creates an existing segment from its image. Its files are opened when they are needed.
     pub(super) fn existing(folder: Arc<SegmentFolder>, image: SegmentImage, interval: u32) -> Self {
         Self {
             folder,
@@ -119,12 +119,12 @@ impl Segment {
         self.base_offset
     }
 
-    /// The offset after the last batch written.
+    /// Returns the offset after the last written batch.
     pub(super) fn end_offset(&self) -> i64 {
         self.end_offset.load(Ordering::Acquire)
     }
 
-    /// Bytes of complete batches (L4).
+    /// Returns the published length: the bytes of complete batches (L4).
     pub(super) fn len(&self) -> u64 {
         self.len.load(Ordering::Acquire)
     }
@@ -133,7 +133,7 @@ impl Segment {
         self.max_timestamp.load(Ordering::Relaxed)
     }
 
-    /// Consistent only where nothing is appended meanwhile: under the write-out lock.
+    /// Returns the segment's image. Consistent only under the write-out lock, which keeps appends out.
     pub(super) fn image(&self) -> SegmentImage {
         SegmentImage {
             base_offset: self.base_offset,
@@ -149,7 +149,7 @@ impl Segment {
         self.sealed.load(Ordering::Acquire)
     }
 
-    /// Nothing is added from here on; its side files are written.
+    /// Seals the segment. It accepts no more batches, and its side files are complete.
     pub(super) fn seal(&self) {
         self.sealed.store(true, Ordering::Release);
     }
@@ -159,12 +159,12 @@ impl Segment {
         self.reader.read().is_some()
     }
 
-    /// The full path of the log file, for messages.
+    /// Returns the full path of the log file, for messages.
     pub(super) fn log_path(&self) -> PathBuf {
         self.folder.storage.display_path(&self.path(Extension::Log))
     }
 
-    /// The full path of another of its files, for messages.
+    /// Returns the full path of a side file, for messages.
     pub(super) fn side_path(&self, extension: Extension) -> PathBuf {
         self.folder.storage.display_path(&self.path(extension))
     }
@@ -173,12 +173,12 @@ impl Segment {
         self.folder.path.join(file_name(self.base_offset, extension))
     }
 
-    /// The log file, if it is open.
+    /// Returns the log file, if it is open for writing.
     pub(super) fn open_file(&self) -> Option<Arc<dyn StorageFile>> {
         self.file.lock().clone()
     }
 
-    /// The log file, open for writing from here on.
+    /// Returns the log file, and opens it for writing if it is not open. It stays open until `close_file`.
     pub(in crate::log) fn file(&self) -> Result<Arc<dyn StorageFile>> {
         let mut slot = self.file.lock();
         if let Some(file) = &*slot {
@@ -194,8 +194,8 @@ impl Segment {
         self.folder.open_files.opened();
     }
 
-    /// Closes the log file. Only when everything in it is synced: an error that the system has to
-    /// report would be lost with the handle.
+    /// Closes the log file. The file must be synced: closing the handle would lose an error that the system
+    /// has still to report.
     pub(super) fn close_file(&self) {
         if self.file.lock().take().is_some() {
             self.folder.open_files.closed();
@@ -214,7 +214,7 @@ impl Evict for Segment {
         }
         let Some(mut reader) = self.reader.try_write() else { return false };
         *reader = None;
-        // Those of a segment that is written to may be ahead of their files.
+        // The indexes of a segment that is written to may be ahead of their files.
         if let Some(running) = self.running.try_lock()
             && running.is_none()
             && let Some(mut indexes) = self.indexes.try_lock()

@@ -1,11 +1,12 @@
 //! Reading a segment: through a map of the whole file, or by plain reads of some blocks at a time.
 //!
-//! The first touch of a block compares it with its sum, once for each map, or each read. A block that
-//! differs is judged by the batches in it:
+//! The first access to a block compares the block with its sum, once per map or per read. If the sum differs,
+//! the batches in the block decide:
 //!
-//! * One of them is damaged: its own checksum, the chain of offsets or the leader epoch says so. Then that
-//!   explains the block, and the others, which prove themselves, are delivered.
-//! * All of them are sound. Then these bytes are another file's, however right they look: `Corrupt`.
+//! * If one batch is damaged by its own checksum, the chain of offsets or the leader epoch, that explains the
+//!   block. Readers deliver the other batches, which are proven by their own checksums.
+//! * If all batches are sound, the bytes belong to another file, however right they look. Readers report
+//!   `Corrupt`.
 
 use std::io;
 use std::ops::Range;
@@ -21,23 +22,23 @@ use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::types::{Epoch, planted};
 
-/// How much a plain read takes at least, if there is as much.
+/// The least number of bytes that a plain read takes, if the segment has as many.
 const READ_BYTES: u64 = 128 << 10;
 
-/// The history of a partition's epochs, where batches are to be compared with it.
+/// The history of a partition's epochs, if batches are to be compared with it.
 pub(in crate::log) type History<'a> = Option<&'a [(Epoch, i64)]>;
 
-/// How the bytes of a segment are reached, and which of them were checked.
+/// Access to the bytes of a segment, with a record of the checked blocks.
 #[derive(Debug)]
 pub(super) struct Reader {
     bytes: Bytes,
-    /// The sums of the bytes that something vouches for, from the first one on.
+    /// The sums of the bytes that are vouched for, from byte 0 on.
     evidence: Arc<Sums>,
-    /// Whether it was made of a segment that nothing is added to.
+    /// Whether the segment was sealed when the reader was created.
     sealed: bool,
-    /// The length of the file, if that is shorter than the segment: somebody cut it.
+    /// The length of the file, if something truncated it below the length of the segment.
     cut: Option<u64>,
-    /// One bit for each block of a map that was compared.
+    /// One bit per block of a map, set once the block is checked.
     checked: Box<[AtomicU64]>,
 }
 
@@ -47,7 +48,7 @@ enum Bytes {
     File { file: Arc<dyn StorageFile>, last: Mutex<Option<Window>> },
 }
 
-/// Bytes of a segment from a position on.
+/// The bytes of a segment from a position on.
 #[derive(Debug, Clone)]
 pub(in crate::log) struct Window {
     pub(in crate::log) map: Arc<ReadMap>,
@@ -56,7 +57,7 @@ pub(in crate::log) struct Window {
 }
 
 impl Window {
-    /// The bytes of a range of the file, if they are all here.
+    /// Returns the bytes of a range of the file, if the window holds all of them.
     pub(in crate::log) fn slice(&self, range: &Range<u64>) -> Option<&[u8]> {
         let start = range.start.checked_sub(self.start)?;
         self.map.slice(start..range.end.checked_sub(self.start)?)
@@ -64,11 +65,11 @@ impl Window {
 }
 
 impl Reader {
-    /// Whether it serves the first `len` bytes of the segment as it is now.
+    /// Returns whether the reader serves the first `len` bytes of the segment in its current state.
     fn reaches(&self, len: u64, sealed: bool) -> bool {
         self.sealed == sealed
             && match &self.bytes {
-                // What is not in the file must not be touched in the map.
+                // The map must not be accessed beyond the end of the file.
                 _ if self.cut.is_some() => true,
                 Bytes::Map(map) => map.extend_readable(len) >= len,
                 Bytes::File { .. } => true,
@@ -87,7 +88,7 @@ impl Reader {
     }
 }
 
-/// A batch in a segment: header and place, checked; records not yet.
+/// A batch in a segment. Its header and position are checked, its records are not.
 #[derive(Debug)]
 pub(in crate::log) struct Stored {
     pub(in crate::log) header: BatchHeader,
@@ -98,10 +99,11 @@ pub(in crate::log) struct Stored {
 
 // Batches.
 impl Segment {
-    /// The batch at a position.
+    /// Returns the batch at a position.
     ///
     /// # Errors
-    /// `Corrupt`, `MissingSegment`, `Io`.
+    /// `Corrupt` if the batch or its block is damaged; `MissingSegment` if the file does not exist; `Io` if it
+    /// cannot be read.
     pub(in crate::log) fn stored_batch(
         self: &Arc<Self>,
         position: u64,
@@ -116,8 +118,10 @@ impl Segment {
         stored().map_err(|error| self.with_range(error, history))
     }
 
-    /// The header of the batch at a position, compared with the bounds of the segment. Damage comes
-    /// without the offsets that are lost by it ([`Segment::with_range`] finds them).
+    /// Returns the header of the batch at a position, checked against the bounds of the segment.
+    ///
+    /// # Errors
+    /// `Corrupt` if the header is damaged, without the lost offsets ([`Segment::with_range`] finds them).
     pub(super) fn header_at(
         self: &Arc<Self>,
         position: u64,
@@ -135,8 +139,8 @@ impl Segment {
         }
     }
 
-    /// What a header says that cannot be true of a batch at this position of a segment that ends at these
-    /// `bounds`: a length and an offset.
+    /// Returns why a header cannot be right at this position of a segment that ends at `bounds`: a length and
+    /// an end offset. Returns `None` if nothing contradicts it.
     pub(super) fn refuted(
         &self,
         position: u64,
@@ -158,7 +162,7 @@ impl Segment {
         None
     }
 
-    /// A batch that could not be decoded, with the offsets that are lost by it.
+    /// Returns the error for a batch that cannot be decoded, with the lost offsets.
     pub(in crate::log) fn decode_failed(
         &self,
         position: u64,
@@ -175,7 +179,7 @@ impl Segment {
         }
     }
 
-    /// Damage that all offsets of the segment may be lost by.
+    /// Returns damage by which all offsets of the segment may be lost.
     pub(super) fn lost(&self, position: u64, reason: CorruptReason) -> Error {
         let last = self.end_offset().saturating_sub(1);
         self.corrupt(position, Some((self.base_offset, last)), reason)
@@ -197,8 +201,8 @@ impl Segment {
     }
 }
 
-/// The batches of the first `len` bytes of a segment. Nothing was ever taken out of it, so each begins with
-/// the offset behind the one before.
+/// The batches of the first `len` bytes of a segment. A segment never loses batches, so each batch begins
+/// with the offset after the previous one.
 pub(super) struct Batches<'a> {
     pub(super) segment: &'a Arc<Segment>,
     pub(super) len: u64,
@@ -246,10 +250,10 @@ impl Headers for Batches<'_> {
 
 // Bytes.
 impl Segment {
-    /// The log file, opened anew.
+    /// Opens the log file for reading, with a handle of its own.
     ///
     /// # Errors
-    /// `MissingSegment` if it is not there.
+    /// `MissingSegment` if the file does not exist.
     pub(in crate::log) fn open_to_read(&self) -> Result<Arc<dyn StorageFile>> {
         match self.folder.storage.open(&self.path(Extension::Log), OpenMode::Read) {
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
@@ -259,13 +263,13 @@ impl Segment {
         }
     }
 
-    /// The log file is not there.
+    /// Returns the error for a missing log file.
     pub(in crate::log) fn missing(&self) -> Error {
         let offsets = (self.base_offset, self.end_offset().saturating_sub(1));
         Error::MissingSegment { path: self.log_path(), offsets }
     }
 
-    /// At least the bytes of `range`, which were published, checked.
+    /// Returns a window of checked bytes that holds at least `range`, which must be published.
     fn window(self: &Arc<Self>, range: Range<u64>, history: History<'_>) -> Result<Window> {
         let reader = self.reader(range.end, history)?;
         if reader.cut.is_some_and(|cut| cut < range.end) {
@@ -296,7 +300,7 @@ impl Segment {
         }
     }
 
-    /// Reads whole blocks that hold `range`, and some more, all checked.
+    /// Reads and checks the blocks that hold `range`, and some more after them.
     fn read_window(
         &self,
         file: &dyn StorageFile,
@@ -318,7 +322,7 @@ impl Segment {
         let window = Window { map: Arc::new(ReadMap::from_bytes(bytes)), start };
         for block in blocks_of(&(start..end)) {
             match self.check_block(evidence, block, &window, history) {
-                // Not asked for; it will be when it is.
+                // This block was not requested. A read that requests it will report the damage.
                 Err(_) if block.saturating_mul(BLOCK_BYTES) >= range.end => {
                     let kept = start..block.saturating_mul(BLOCK_BYTES);
                     let bytes = window.slice(&kept).unwrap_or_default();
@@ -330,7 +334,7 @@ impl Segment {
         Ok(window)
     }
 
-    /// Compares a block with its sum, if there is one.
+    /// Compares a block with its sum, if it has one.
     fn check_block(
         &self,
         evidence: &Sums,
@@ -393,7 +397,7 @@ impl Segment {
         };
         let blocks = evidence.len().div_ceil(BLOCK_BYTES);
         let bytes = if self.folder.reads.maps() {
-            // Mapped ahead of what is written, so that a growing segment is mapped a few times only.
+            // The map reaches beyond the written bytes, so a growing segment is mapped only a few times.
             let capacity = if sealed { len } else { len.saturating_mul(2).max(1 << 20) };
             Bytes::Map(Arc::new(match cut {
                 Some(0) => ReadMap::from_bytes(Vec::new()),
@@ -407,8 +411,8 @@ impl Segment {
         Ok(Reader { bytes, evidence, sealed, cut, checked })
     }
 
-    /// The sums of what was there before this process, or of all once nothing is added: what this process
-    /// wrote itself needs no witness while it goes on writing.
+    /// Returns the sums of the bytes that existed when the folder was opened, or of all bytes once the
+    /// segment is sealed. Bytes that this process wrote need no witness while it still writes the segment.
     fn evidence(&self, sealed: bool, history: History<'_>) -> Result<Sums> {
         let (len, checksum) =
             if sealed { (self.len(), self.checksum.load(Ordering::Acquire)) } else { self.found };
@@ -417,7 +421,7 @@ impl Segment {
         }
         match self.read_sums(len, checksum)? {
             Some(running) => Ok(running.into_sums()),
-            // Without sums only the batches can tell which of them are damaged.
+            // Without sums, only the batches themselves can show which of them are damaged.
             None if self.explained(&(0..len), history)? => Ok(Sums::new()),
             None => Err(self.lost(0, CorruptReason::Checksum)),
         }

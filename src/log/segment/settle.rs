@@ -1,4 +1,4 @@
-//! What opening a folder makes of a segment's file.
+//! Checking and truncating a segment's files when a folder is opened, and rebuilding its side files.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +9,10 @@ use crate::segment::Extension;
 use crate::storage::{FileKind, StorageFile};
 
 impl Segment {
-    /// Whether the file can hold what the checkpoint says of it.
+    /// Checks that the file can hold the bytes that the checkpoint lists.
+    ///
+    /// # Errors
+    /// `MissingSegment` if the file does not exist; `Corrupt` if it is too short or not a file.
     pub(in crate::log) fn check_file(&self) -> Result<()> {
         let path = self.path(Extension::Log);
         match self.folder.storage.metadata(&path)? {
@@ -20,8 +23,9 @@ impl Segment {
         }
     }
 
-    /// Cuts what lies above the hard length, where old batches must not show again behind new ones
-    /// (hazards H1 to H3): the bytes cut, and the file, to be synced before the first `Synced` ack.
+    /// Truncates the file to its hard length, so old batches cannot reappear after new ones (hazards H1 to
+    /// H3). Returns the number of bytes removed, and the file, which must be synced before the first `Synced`
+    /// acknowledgement. Returns `None` if the file is not longer.
     pub(in crate::log) fn cut_to_hard_length(&self) -> Result<Option<(u64, Arc<dyn StorageFile>)>> {
         let path = self.path(Extension::Log);
         let hard = self.len();
@@ -34,18 +38,18 @@ impl Segment {
         Ok(Some((len.saturating_sub(hard), file)))
     }
 
-    /// Whether `path` is that of one of the files that are made from the log.
+    /// Returns whether `path` is the path of one of the side files.
     pub(in crate::log) fn has_side_file(&self, path: &Path) -> bool {
         SIDE_FILES.iter().any(|extension| self.side_path(*extension) == path)
     }
 
-    /// Whether one of its files is there.
+    /// Returns whether one of the segment's files exists.
     pub(in crate::log) fn has_file(&self, extension: Extension) -> Result<bool> {
         Ok(self.folder.storage.metadata(&self.path(extension))?.is_some())
     }
 
-    /// Removes the files that are made from the log, and makes them again; false if the log is gone or too
-    /// short for that.
+    /// Removes the side files and rebuilds them from the log. Returns false if the log is missing or too
+    /// short.
     pub(in crate::log) fn rebuild_side_files(self: &Arc<Self>) -> Result<bool> {
         match self.check_file() {
             Err(error) if error.is_corruption() => return Ok(false),
@@ -60,7 +64,7 @@ impl Segment {
         *self.indexes.lock() = None;
         *self.running.lock() = None;
         self.load_indexes()?.builder.finish();
-        // Sums of a log that is damaged would vouch for the damage.
+        // Sums of a damaged log would vouch for the damage.
         match self.running() {
             Ok(_) => {}
             Err(error) if error.is_corruption() => {}
@@ -71,5 +75,5 @@ impl Segment {
     }
 }
 
-/// The files that are made from the log.
+/// The side files, which can be rebuilt from the log.
 const SIDE_FILES: [Extension; 3] = [Extension::Index, Extension::TimeIndex, Extension::Sums];

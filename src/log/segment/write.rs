@@ -1,4 +1,4 @@
-//! Appending to a segment, and its index and checksum files.
+//! Appending to a segment, and writing its index and checksum files.
 
 use std::sync::Arc;
 
@@ -8,18 +8,18 @@ use crate::segment::Extension;
 use crate::storage::{OpenMode, StorageFile};
 use crate::sync::atomic::Ordering;
 
-/// Space is asked for ahead in steps that grow with the segment, between these bounds: a file that grows
-/// by small pieces is slow and erratic, and a small one must not take much.
+/// The bounds of a preallocation step, in bytes. Steps grow with the segment: a file that grows in small
+/// pieces is slow and erratic, and a small segment must not take much space.
 const FIRST_STEP: u64 = 1 << 20;
 const LAST_STEP: u64 = 64 << 20;
-/// Files below this size grow as they are written.
+/// Files below this size, in bytes, are not preallocated.
 const PREALLOCATE_FROM: u64 = 256 << 10;
-/// The kernel is asked to begin writing whenever that much is complete.
+/// The kernel is asked to start writing back whenever this many bytes are complete.
 const WRITEBACK_STEP: u64 = 4 << 20;
 
 impl Segment {
-    /// Appends one batch, and publishes it when it is complete in the file. After a failure the same
-    /// place is written again.
+    /// Appends one batch, and publishes it once it is complete in the file. After a failure, the next append
+    /// overwrites the same position.
     pub(in crate::log) fn append(
         self: &Arc<Self>,
         bytes: &[u8],
@@ -58,16 +58,16 @@ impl Segment {
         }
         let until = after.saturating_add(after.clamp(FIRST_STEP, LAST_STEP));
         self.preallocated.store(until, Ordering::Relaxed);
-        // Only what is new: some file systems look at each page of the range.
+        // Request only the new range: some file systems visit each page of it.
         match file.preallocate(self.len(), until.saturating_sub(self.len())) {
-            // The batch itself may still fit.
+            // On a full disk, the batch itself may still fit.
             Ok(()) | Err(Error::DiskFull { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// Writes index entries and sums that are not in the files yet. They are not synced: whatever a crash
-    /// leaves of them is checked before it is believed.
+    /// Writes the index entries and sums that are not in the files yet. Does not sync them: after a crash,
+    /// the remaining entries are checked before they are trusted.
     pub(in crate::log) fn flush_side_files(&self) -> Result<()> {
         self.flush_sums()?;
         let mut indexes = self.indexes.lock();
@@ -86,7 +86,7 @@ impl Segment {
         Ok(())
     }
 
-    /// Adds the entries from `written` on to the file, or writes all where those before are not there.
+    /// Writes the entries from `written` on to the file, or all entries if the file lacks earlier ones.
     fn write_index(
         &self,
         extension: Extension,
@@ -106,21 +106,21 @@ impl Segment {
         if there.is_some_and(|there| there > end) { file.set_len(end) } else { Ok(()) }
     }
 
-    /// A crash came while it was written to: its side files are completed at the next roll or close even if
-    /// nothing is added.
+    /// Records that a crash interrupted writes to the segment. The next roll or close then completes its side
+    /// files even if nothing is appended.
     pub(in crate::log) fn set_unfinished(&self) {
         self.unfinished.store(true, Ordering::Relaxed);
     }
 
-    /// At a roll and at a clean close, of a segment that was written to: Kafka's last time entry, and
-    /// space that was kept ahead goes back. Whether there was anything to do.
+    /// Finishes a segment at a roll or a clean close, if it was written to. Adds the last time entry, as
+    /// Kafka does, and releases preallocated space. Returns whether there was anything to do.
     pub(in crate::log) fn finish(self: &Arc<Self>) -> Result<bool> {
         if self.running.lock().is_none() {
             if !self.unfinished.load(Ordering::Relaxed) || self.len() == 0 {
                 return Ok(false);
             }
             match self.load_side_files() {
-                // What is damaged is told when it is read; nothing is made from it.
+                // Readers report damage. No side file is built from a damaged log.
                 Err(error) if error.is_corruption() => return Ok(false),
                 loaded => loaded?,
             }

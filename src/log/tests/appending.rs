@@ -1,4 +1,4 @@
-//! What an append may and may not do, one partition alone.
+//! Appending to one partition.
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn read(log: &Log) -> Vec<Vec<u8>> {
     values
 }
 
-/// An append that ends one batch and begins another has a section for each, and appears at once.
+/// An append that ends one batch and begins another has a section for each, and is published as a whole.
 #[test]
 fn an_append_over_two_batches_has_two_sections() {
     let mut shared = LogShared::new(Arc::new(Memory::new()), EPOCH, &BrokerConfig::new());
@@ -43,7 +43,7 @@ fn an_append_over_two_batches_has_two_sections() {
             (section.count, section.base_offset, section.first_delta, records.len())
         })
         .collect();
-    // Behind the record that is there, and at the front of a batch.
+    // One section after the existing record, and one at the start of a batch.
     assert!(matches!(pieces[..], [(1, 0, 1, 100..), (1, 2, 0, 4000..)]), "{pieces:?}");
     assert_eq!(read(&log), values[..1]);
     assert!(guard.apply().wake(), "a batch was filled");
@@ -67,7 +67,7 @@ fn an_append_that_is_dropped_leaves_no_trace() {
 }
 
 #[test]
-fn a_partition_that_somebody_panicked_in_takes_nothing_more() {
+fn a_partition_rejects_appends_after_a_panic() {
     let log = Log::new(identity(), shared(&Memory::new()));
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let mut guard = log.begin_append().unwrap();
@@ -81,7 +81,7 @@ fn a_partition_that_somebody_panicked_in_takes_nothing_more() {
 }
 
 #[test]
-fn the_first_damage_is_what_appends_are_refused_with() {
+fn appends_are_rejected_with_the_first_damage() {
     let log = Log::new(identity(), shared(&Memory::new()));
     for position in [7, 8] {
         log.set_damaged(Error::corrupt("first", position, CorruptReason::Short));
@@ -106,7 +106,7 @@ fn offsets_end_before_they_wrap_around() {
     assert_eq!(log.end_offset(), i64::MAX);
 }
 
-/// What is captured is what a checkpoint asked for: without its mark there is nothing.
+/// A capture needs the mark of a checkpoint.
 #[test]
 fn nothing_is_captured_without_a_mark() {
     let storage = Memory::new();
@@ -120,7 +120,7 @@ fn nothing_is_captured_without_a_mark() {
     log.lock_for_checkpoint().freeze();
     let captured = log.capture().unwrap().whole();
     assert_eq!(captured.segments.last().unwrap().end_offset, 1);
-    // A second look is the same, and after the checkpoint there is none again.
+    // A second capture is the same. After the checkpoint, there is no mark again.
     assert_eq!(log.capture().unwrap().whole().segments, captured.segments);
     let listed = LogImage { end_offset: 1, segments: captured.segments, ..LogImage::default() };
     log.checkpointed(&listed);

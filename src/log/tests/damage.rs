@@ -1,5 +1,5 @@
-//! Ranges of damage: they come from what can be trusted, readers and `verify` tell the same, and whoever
-//! seeks behind one gets on.
+//! Ranges of lost offsets. Readers and `verify` report the same ranges, and a reader that seeks past one can
+//! continue.
 
 use std::ops::Range;
 
@@ -8,10 +8,10 @@ use crate::config::ReadMode;
 use crate::time::Random;
 
 const MODES: [ReadMode; 2] = [ReadMode::Map, ReadMode::Pread];
-/// Records that were read: offset, and the first byte of the value.
+/// The records read: each offset, and the first byte of the value.
 type Seen = Vec<(i64, u8)>;
 
-/// Reads from `from` on, up to the end or the first error; a few records at a time.
+/// Reads from `from` on, up to the end or the first error, a few records at a time.
 fn read(log: &Log, from: i64) -> (Seen, Option<Error>) {
     let mut cursor = Cursor::new(from);
     let mut seen = Vec::new();
@@ -40,12 +40,12 @@ fn expected(range: Range<i64>) -> Seen {
 
 fn offsets_of(error: &Error) -> (i64, i64) {
     match error {
-        Error::Corrupt(damage) => damage.offsets.expect("damage is told with its offsets"),
+        Error::Corrupt(damage) => damage.offsets.expect("damage is reported with its offsets"),
         other => panic!("{other:?}"),
     }
 }
 
-/// Reads all that can be read from `from` on, with a seek behind each range that is reported as lost.
+/// Reads all readable records from `from` on, and seeks past each range that is reported as lost.
 fn salvage(log: &Log, from: i64) -> (Seen, Vec<(i64, i64)>) {
     let (mut position, mut all, mut lost) = (from, Vec::new(), Vec::new());
     loop {
@@ -54,7 +54,7 @@ fn salvage(log: &Log, from: i64) -> (Seen, Vec<(i64, i64)>) {
         all.extend(seen);
         let Some(error) = error else { return (all, lost) };
         let (first, last) = offsets_of(&error);
-        assert!(first <= reached && reached <= last, "{error} does not hold {reached}");
+        assert!(first <= reached && reached <= last, "{error} does not contain {reached}");
         lost.push((first, last));
         position = last + 1;
         assert!(lost.len() <= 1_000, "{error}");
@@ -80,8 +80,8 @@ fn flip(world: &World, at: u64, bit: u32) {
     file.write_at(&[byte[0] ^ (1 << bit)], at).unwrap();
 }
 
-/// One batch of ten is lost by each bit of its header, and nothing but the length, without an index, can
-/// make that more.
+/// Each damaged bit of a header loses the batch's ten records. Only damage to the length loses more records,
+/// and most of all without an index.
 #[test]
 fn every_bit_of_a_header_is_told_with_the_offsets_that_are_lost() {
     let side_files: [&[Extension]; 4] = [
@@ -114,7 +114,7 @@ fn every_bit_of_a_header_is_told_with_the_offsets_that_are_lost() {
                 let (seen, error) = read(&log, 0);
                 assert!(seen == expected(0..300), "{what} {mode:?}: {} records", seen.len());
                 assert_eq!(offsets_of(&error.unwrap()), (first, last), "{what} {mode:?}");
-                // Whoever starts inside of the range, or behind it, is told the same or reads on.
+                // A reader that starts inside the range reports the same. One that starts after it continues.
                 let (_, error) = read(&log, 305);
                 assert_eq!(offsets_of(&error.unwrap()), (first, last), "{what} {mode:?}");
                 for log in [log, world.log_with(&BrokerConfig::new().read_mode(mode))] {
@@ -128,8 +128,8 @@ fn every_bit_of_a_header_is_told_with_the_offsets_that_are_lost() {
     }
 }
 
-/// Several bits anywhere: no record is wrong, all that is in no reported range is read, and `verify` tells
-/// the same ranges.
+/// With several damaged bits anywhere, no delivered record is wrong, every record outside the reported ranges
+/// is read, and `verify` reports the same ranges.
 #[test]
 fn what_is_in_no_reported_range_is_read_whatever_is_damaged() {
     let size = batch(0, 10, 100).len() as u64;
@@ -143,7 +143,7 @@ fn what_is_in_no_reported_range_is_read_whatever_is_damaged() {
             remove(&world, &[Extension::Sums]);
         }
         for _ in 0..=random.next_u64() % 5 {
-            // Mostly headers, and mostly near each other.
+            // Damage mostly headers, and mostly close to each other.
             let batch = 20 + random.next_u64() % if seed % 2 == 0 { 10 } else { 40 };
             let byte = random.next_u64() % if seed % 7 == 0 { size } else { HEADER_BYTES as u64 };
             flip(&world, batch * size + byte, (random.next_u64() % 8) as u32);
@@ -160,7 +160,7 @@ fn what_is_in_no_reported_range_is_read_whatever_is_damaged() {
     }
 }
 
-/// A segment of another topic with the same first offset and the same size.
+/// Returns a segment of another topic with the same base offset and the same size.
 fn foreign(base: i64, len: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut next = base;
@@ -216,7 +216,7 @@ fn of_a_segment_that_was_cut_all_whole_batches_are_read() {
             assert_eq!(offsets_of(&error.unwrap()), (whole, 799), "cut to {cut}, {mode:?}");
             assert_eq!(read(&log, 800).0, expected(800..820));
             assert_eq!(verified(&log), [(whole, 799)], "cut to {cut}");
-            // Opening says the same, without a look at more than the end.
+            // Opening reports the same range, and reads only the end of the segment.
             let damage = log.view().segments[0].check_file().unwrap_err();
             assert_eq!(offsets_of(&damage), (whole, 799), "cut to {cut}");
         }

@@ -1,11 +1,11 @@
-//! Adding to a segment that was there: not behind damage, however often it is tried.
+//! Appending to an existing segment. Nothing is appended after damage, however often that is tried.
 
 use std::io::ErrorKind;
 
 use super::*;
 use crate::log::write_out::{Incoming, Opens};
 
-/// A segment of some blocks with damage in the last one, which the next batch would come into.
+/// Creates a segment of some blocks with damage in the last block, which the next batch would extend.
 fn damaged_at_its_end() -> World {
     let world = World::of(&[100], 100);
     let len = world.images[0].len;
@@ -35,7 +35,7 @@ fn a_block_that_could_not_be_read_is_compared_at_the_next_attempt() {
 }
 
 #[test]
-fn a_segment_that_was_given_up_takes_no_batch_though_the_next_could_not_be_made() {
+fn an_abandoned_segment_takes_no_batch_even_if_the_next_cannot_be_created() {
     for op in 1..=4 {
         let world = damaged_at_its_end();
         let log = world.log();

@@ -1,18 +1,18 @@
-//! Batches whose writer wrote what is not so, under right checksums: one verdict, whoever asks.
+//! Batches with false fields under right checksums. All readers must reach the same verdict.
 
 use super::*;
 use crate::config::ReadMode;
 use crate::record::{Attributes, Batch, Compression, DEFAULT_MAX_DECOMPRESSED_BYTES, compress};
 use crate::types::TimestampType;
 
-/// A batch under test, and whether it is whole.
+/// A batch under test, and whether it is sound.
 struct Lie {
     name: &'static str,
     bytes: Vec<u8>,
-    /// The offset behind it, as the checkpoint has it.
+    /// The offset after the batch, according to the checkpoint.
     end: i64,
     max_timestamp: i64,
-    /// Offsets of the records that it gives; `None` if it is damaged.
+    /// The offsets of the records that readers deliver. `None` if the batch is damaged.
     delivers: Option<Vec<i64>>,
 }
 
@@ -123,7 +123,7 @@ fn fields() -> Vec<Lie> {
     ]
 }
 
-/// A log of a sound batch of 10 in front of the lie, and one behind it.
+/// Creates a log with sound batches of 10 records before the lie, and one after it.
 fn world(lie: &Lie) -> World {
     let mut world = World::of(&[1], 10);
     let folder = Log::new(identity(), shared(&world.storage)).segment_folder();
@@ -138,7 +138,7 @@ fn world(lie: &Lie) -> World {
     world
 }
 
-/// The offsets that are read from `from` on, with their timestamps, and the error behind them.
+/// Reads from `from` on. Returns the offsets with their timestamps, and the error after them.
 fn read(log: &Log, from: i64, records: usize) -> (Vec<(i64, i64)>, Option<Error>) {
     let mut cursor = Cursor::new(from);
     let mut seen = Vec::new();
@@ -161,7 +161,8 @@ fn read(log: &Log, from: i64, records: usize) -> (Vec<(i64, i64)>, Option<Error>
     (seen, None)
 }
 
-/// What `grouplog dump` says of the batch: its records with their timestamps, unless it is damaged.
+/// Returns what `grouplog dump` reports: the records of the batch with their timestamps, unless it is
+/// damaged.
 fn dumped(lie: &Lie) -> Option<Vec<(i64, i64)>> {
     let batch = Batch::parse(&lie.bytes).ok()?;
     let records = batch.records(DEFAULT_MAX_DECOMPRESSED_BYTES);
@@ -221,7 +222,8 @@ fn poll_verify_and_dump_agree_on_all_other_fields() {
     fields().iter().for_each(check);
 }
 
-/// The chain of offsets is no matter of one batch: readers and `verify` know it, and name the batch.
+/// A single batch cannot show a broken chain of offsets. Readers and `verify` check the chain, and name the
+/// batch.
 #[test]
 fn offsets_inside_the_batch_before_are_damage() {
     for base in [BASE - 1, BASE + 1] {

@@ -1,4 +1,4 @@
-//! One partition over a storage in memory: what is written, damaged, and read again.
+//! Tests of one partition over a storage in memory: writing, damaging, and reading again.
 
 mod appending;
 mod damage;
@@ -22,7 +22,7 @@ use crate::types::Timestamp;
 
 const EPOCH: Epoch = 3;
 
-/// A partition of segments that were written batch by batch and then given to a checkpoint.
+/// A partition whose segments were written batch by batch and then checkpointed.
 struct World {
     storage: Memory,
     images: Vec<SegmentImage>,
@@ -62,7 +62,8 @@ fn batch(base_offset: i64, count: i32, value: usize) -> Vec<u8> {
 }
 
 impl World {
-    /// Segments of so many batches, of 10 records of `value` bytes each.
+    /// Creates a segment for each entry of `segments`, which is its number of batches. Each batch has 10
+    /// records of `value` bytes.
     fn of(segments: &[usize], value: usize) -> Self {
         let storage = Memory::crash_simulating(1);
         storage.create_dir(Path::new("t-0")).unwrap();
@@ -124,7 +125,7 @@ impl World {
         verified.findings
     }
 
-    /// The one finding, as reason, position and offsets.
+    /// Returns the only finding, as reason, position and offsets.
     fn finding(&self) -> (CorruptReason, u64, Option<(i64, i64)>) {
         let findings = self.findings();
         match findings.as_slice() {
@@ -134,7 +135,7 @@ impl World {
     }
 }
 
-/// Index files that grow from one checkpoint to the next end up as if they were written at once.
+/// Index files that grow from checkpoint to checkpoint equal index files that are written at once.
 #[test]
 fn indexes_that_are_written_in_pieces_are_whole() {
     let whole = World::of(&[40], 1000);
@@ -149,7 +150,7 @@ fn indexes_that_are_written_in_pieces_are_whole() {
             segment.flush_side_files().unwrap();
         }
         if number == 20 {
-            // Somebody removed it: what is written next begins at the beginning.
+            // The file is removed from outside. The next write must write all entries.
             pieces.storage.remove(&Path::new("t-0").join(file_name(0, Extension::Index))).unwrap();
         }
     }
@@ -160,8 +161,8 @@ fn indexes_that_are_written_in_pieces_are_whole() {
     }
 }
 
-/// An append publishes the bytes of its records and then the log end. A reader that comes in between must
-/// not be brought beyond the end: its next fetch would be out of range, and begin anew at the log start.
+/// An append publishes the bytes of its records and then the log end. A read in between must not move the
+/// reader beyond the end: its next fetch would be out of range and start again at the log start.
 #[test]
 fn records_beyond_the_published_end_are_not_read_yet() {
     let log = Log::new(identity(), shared(&Memory::new()));
@@ -185,8 +186,8 @@ fn records_beyond_the_published_end_are_not_read_yet() {
     assert_eq!(read(3), (2, 3));
 }
 
-/// A segment shows the end of a batch and then its bytes. In between the batch is still in memory, and read
-/// there: by offset and by time.
+/// A segment publishes the end offset of a batch and then its bytes. In between, readers find the batch in
+/// memory, by offset and by time.
 #[test]
 fn a_batch_that_is_being_written_is_read_from_memory() {
     let mut shared = LogShared::new(Arc::new(Memory::new()), EPOCH, &BrokerConfig::new());
@@ -219,8 +220,8 @@ fn a_batch_that_is_being_written_is_read_from_memory() {
     assert_eq!(found, Some((0, Timestamp::from_millis(1))));
 }
 
-/// What an opening cut off a segment may be known to the system's cache alone when that opening is killed.
-/// The next one finds nothing to cut; when it goes on in another segment the length is final.
+/// If an opening is killed, its truncation of a segment may be only in the system's cache. The next opening
+/// finds nothing to truncate. Once it begins another segment, the length must be final.
 #[test]
 fn a_cut_is_durable_before_the_next_segment_begins() {
     let world = World::of(&[2], 100);
@@ -260,7 +261,8 @@ fn a_cut_is_durable_before_the_next_segment_begins() {
     assert_eq!(survived.metadata(&path).unwrap().unwrap().1, hard);
 }
 
-/// A partition that was never looked at is deleted, and its folder's name is that of the next topic's.
+/// A partition is deleted before it was settled. Its folder may already belong to the next topic of that
+/// name.
 #[test]
 fn the_files_of_a_deleted_partition_are_not_settled() {
     let world = World::of(&[2], 100);

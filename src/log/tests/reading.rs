@@ -1,4 +1,4 @@
-//! Reading what is sound, damaged, foreign, or gone.
+//! Reading sound, damaged, foreign and missing segments.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use crate::config::ReadMode;
 
 const MODES: [ReadMode; 2] = [ReadMode::Map, ReadMode::Pread];
 
-/// Offsets and first value bytes from `from` on, up to the end or the first error.
+/// Reads from `from` on, up to the end or the first error. Returns offsets and first value bytes.
 fn read(log: &Log, from: i64) -> (Vec<(i64, u8)>, Option<Error>) {
     let mut cursor = Cursor::new(from);
     let mut all = Vec::new();
@@ -41,7 +41,8 @@ fn damage(error: Option<Error>) -> (CorruptReason, u64, Option<(i64, i64)>) {
     }
 }
 
-/// A file of the same offsets, epochs, lengths and valid checksums, with other values from the start.
+/// Returns a file with the same offsets, epochs and lengths, with valid checksums, and with other values in
+/// the first `batches` batches.
 fn foreign(world: &World, base: i64, batches: usize) -> Vec<u8> {
     let mut bytes = world.bytes(base, Extension::Log);
     let size = batch(base, 10, 100).len();
@@ -69,8 +70,8 @@ fn both_modes_read_the_same_from_every_offset() {
     }
 }
 
-/// Kafka's checksum does not cover the leader epoch; the sum of the block does, and the epoch says which batch
-/// of the block it is.
+/// Kafka's checksum does not cover the leader epoch. The sum of the block does, and the epoch shows which
+/// batch of the block is damaged.
 #[test]
 fn a_batch_of_another_epoch_is_named_and_those_before_it_are_read() {
     for mode in MODES {
@@ -95,7 +96,7 @@ fn a_foreign_segment_is_refused_however_right_it_looks_and_the_others_are_read()
         assert_eq!(seen, expected(0..2000));
         assert_eq!(damage(error), (CorruptReason::Checksum, 0, Some((2000, 3999))));
         assert_eq!(read(&log, 4000).0, expected(4000..4020));
-        // Only the first block is another one: the others are read.
+        // Only the first block is foreign. The others are read.
         if batches == 1 {
             let (seen, error) = read(&log, 3500);
             assert!(error.is_none() && seen == expected(3500..4020));
@@ -143,7 +144,7 @@ fn sums_that_are_missing_or_damaged_change_nothing() {
         let log = world.log_with(&BrokerConfig::new().read_mode(mode));
         assert_eq!(read(&log, 0).0, expected(0..4000));
     }
-    // Damage of a batch is told as that batch's all the same.
+    // Damage to a batch is still attributed to that batch.
     let size = batch(0, 10, 100).len() as u64;
     world.flip(0, Extension::Log, 70 * size + 80);
     let (seen, error) = read(&world.log(), 0);
@@ -177,7 +178,7 @@ fn a_missing_short_or_long_segment_is_told_with_its_offsets_and_the_others_are_r
 }
 
 #[test]
-fn what_was_written_on_is_vouched_for_as_well() {
+fn appended_batches_are_vouched_for_as_well() {
     let world = World::of(&[100], 100);
     let log = world.log();
     let view = log.view();
@@ -195,7 +196,7 @@ fn what_was_written_on_is_vouched_for_as_well() {
 }
 
 #[test]
-fn only_so_many_segments_stay_open_and_records_keep_what_they_lie_in() {
+fn a_limited_number_of_segments_stays_open_and_records_keep_their_bytes() {
     for mode in MODES {
         let world = World::of(&[2; 100], 10);
         let log = world.log_with(&BrokerConfig::new().read_mode(mode).max_open_files(64));

@@ -1,4 +1,4 @@
-//! What recovery makes of sections, folders and side files that do not fit.
+//! Recovery from sections, folders and side files that do not match.
 
 use super::*;
 
@@ -37,13 +37,13 @@ fn sections_follow_each_other_or_are_damage() {
         assert_eq!(result, Err(CorruptReason::Offsets), "{section:?}");
         assert_eq!((log.end_offset(), count(&log) as i64), (end, end));
     };
-    // Not where the log ends; inside a batch that was never begun.
+    // Not at the log end; inside a batch that was never begun.
     refused(section(5, 0), EPOCH);
     refused(section(-1, 1), EPOCH);
     log.replay(&section(0, 0), &record(0), EPOCH).unwrap();
     refused(section(0, 0), EPOCH);
     refused(section(0, 2), EPOCH);
-    // The batch of another opening is not gone on with.
+    // The batch of an earlier opening is not continued.
     refused(section(0, 1), EPOCH + 1);
     log.replay(&section(0, 1), &record(1), EPOCH).unwrap();
     log.replay(&section(2, 0), &record(0), EPOCH + 1).unwrap();
@@ -110,7 +110,8 @@ fn nothing_is_appended_to_a_deleted_partition_and_nobody_sleeps_on_it() {
     assert_eq!(log.end_offset(), 1);
 }
 
-/// Hazard H9: the folder may be another topic's. Its file says so, and nothing of ours goes into it.
+/// Hazard H9: the folder may belong to another topic. Its metadata file says so, and nothing is written to
+/// it.
 #[test]
 fn the_folder_of_another_topic_is_not_written_to() {
     let storage = Memory::new();
@@ -152,14 +153,14 @@ fn segments_without_their_folder_are_missing() {
     };
     let log = Log::restore(identity(), shared(&Memory::new()), &image);
     let found = log.check_files();
-    // The first one: all from its offsets on are gone.
+    // The first segment is reported, because all segments are missing.
     assert!(matches!(found, Err(Error::MissingSegment { offsets: (0, 19), .. })), "{found:?}");
     assert_eq!(log.cut_files(false).unwrap(), 0);
 }
 
-/// Nothing is added to a file that is not the one that the checkpoint knows: what comes begins another.
+/// Nothing is appended to a file that does not match the checkpoint. The next batch begins another segment.
 #[test]
-fn a_damaged_segment_is_not_gone_on_with() {
+fn a_damaged_segment_is_not_continued() {
     for sums in [false, true] {
         let world = World::of(&[300], 100);
         world.flip(0, Extension::Log, world.images[0].len - 50);
@@ -183,9 +184,9 @@ fn a_damaged_segment_is_not_gone_on_with() {
     }
 }
 
-/// Index files and sums are made of the log alone, whichever of them are there.
+/// Index files and sums are rebuilt from the log alone, whichever of them exist.
 #[test]
-fn side_files_are_made_anew_as_they_were() {
+fn side_files_are_rebuilt_as_they_were() {
     let world = World::of(&[300], 100);
     let kinds = [Extension::Index, Extension::TimeIndex, Extension::Sums];
     let before = kinds.map(|kind| world.bytes(0, kind));
@@ -200,9 +201,9 @@ fn side_files_are_made_anew_as_they_were() {
     }
 }
 
-/// Sums that were made of a damaged log would vouch for the damage.
+/// Sums of a damaged log would vouch for the damage.
 #[test]
-fn no_sums_are_made_of_a_damaged_log() {
+fn no_sums_are_built_from_a_damaged_log() {
     let world = World::of(&[300], 100);
     let size = batch(0, 10, 100).len() as u64;
     world.flip(0, Extension::Log, 150 * size + 99);
@@ -213,7 +214,7 @@ fn no_sums_are_made_of_a_damaged_log() {
     assert_eq!((reason, position), (CorruptReason::Checksum, 150 * size));
 }
 
-/// Ten records of one time in each batch, the times a batch apart.
+/// Each batch has ten records of one time, and each batch has a later time than the previous one.
 #[test]
 fn a_time_is_found_in_the_batch_that_has_it() {
     let world = World::of(&[30, 10], 20);
@@ -234,7 +235,7 @@ fn a_time_is_found_in_the_batch_that_has_it() {
     ] {
         assert_eq!(found(&log, target), expected, "{target}");
     }
-    // Not what was deleted: not a whole batch, nor the first part of one.
+    // Deleted records are not found: neither a whole batch nor the first part of one.
     let image = LogImage {
         start_offset: 115,
         end_offset: 400,
@@ -246,9 +247,9 @@ fn a_time_is_found_in_the_batch_that_has_it() {
     assert_eq!(found(&log, 1111), Some((120, 1120)));
 }
 
-/// An attempt to make the folder that failed leaves the file that says whose it is, perhaps without a text.
+/// A failed attempt to create the folder leaves the metadata file that names the topic, perhaps empty.
 #[test]
-fn a_folder_of_our_own_is_gone_on_with() {
+fn a_folder_of_our_own_is_continued() {
     for text in ["", &write_out::metadata_text(identity().topic_id)] {
         let storage = Memory::new();
         let folder = Path::new("t-0");
@@ -263,9 +264,9 @@ fn a_folder_of_our_own_is_gone_on_with() {
     }
 }
 
-/// Files that were left to the first append are looked at by it.
+/// The first append checks files whose settling was deferred.
 #[test]
-fn a_folder_that_does_not_say_whose_it_is_takes_no_appends() {
+fn a_folder_that_does_not_name_its_topic_rejects_appends() {
     let world = World::of(&[1], 100);
     let log = world.log();
     log.settle_later();
@@ -274,7 +275,7 @@ fn a_folder_that_does_not_say_whose_it_is_takes_no_appends() {
     assert_eq!((log.end_offset(), count(&log)), (10, 10));
 }
 
-/// One record each, of these times, from the given offset on.
+/// Returns a batch of one record per time in `times`.
 fn timed(base_offset: i64, times: &[i64]) -> Vec<u8> {
     let mut payload = Vec::new();
     for (delta, time) in times.iter().enumerate() {
@@ -294,10 +295,10 @@ fn timed(base_offset: i64, times: &[i64]) -> Vec<u8> {
     [&seal(&header, &payload).unwrap()[..], &payload].concat()
 }
 
-/// Times need not rise with offsets. A record that was deleted is not found, though its batch is there, and
-/// promises its time.
+/// Times need not rise with offsets. A deleted record is not found, although its batch still exists and its
+/// maximum timestamp promises that time.
 #[test]
-fn a_time_that_only_a_deleted_record_has_is_looked_for_further_on() {
+fn a_search_skips_deleted_records_in_a_batch_that_still_exists() {
     let world = World::of(&[], 0);
     let log = Log::new(identity(), shared(&world.storage));
     let segment = segment::Segment::create(log.segment_folder(), 0, 4096).unwrap();

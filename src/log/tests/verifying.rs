@@ -1,4 +1,4 @@
-//! What verifying finds.
+//! The findings of verifying.
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn a_sound_log_has_no_findings() {
 fn every_bit_of_a_batch_header_and_some_of_its_records_are_found() {
     let world = World::of(&[200, 1], 100);
     let size = batch(0, 10, 100).len() as u64;
-    // In the middle of the first segment, at an index entry and behind one.
+    // At the start, in the middle and at the end of the first segment, at and after an index entry.
     for number in [0, 100, 101, 102, 103, 199] {
         let position = number * size;
         for at in (0..HEADER_BYTES as u64).chain([70, size - 1]) {
@@ -25,7 +25,7 @@ fn every_bit_of_a_batch_header_and_some_of_its_records_are_found() {
             let (_, found, offsets) = world.finding();
             assert_eq!(found, position, "byte {at} of batch {number}");
             let first = number as i64 * 10;
-            // What is lost ends where the next index entry is.
+            // The lost range ends at the next index entry at the latest.
             let (lost, last) = offsets.unwrap();
             assert_eq!(lost, first, "byte {at} of batch {number}");
             assert!((first + 9..first + 60).contains(&last), "byte {at}: {last}");
@@ -55,7 +55,7 @@ fn what_lies_behind_damage_is_verified_too() {
 fn another_file_in_the_place_of_a_segment_is_found() {
     let world = World::of(&[100, 100, 1], 100);
     let other = World::of(&[100, 100, 1], 100);
-    // The same offsets, lengths, epochs and valid checksums, other values.
+    // The same offsets, lengths and epochs, valid checksums, and other values.
     let foreign = batch(500, 10, 100);
     let mut changed = other.bytes(0, Extension::Log);
     let payload = HEADER_BYTES..foreign.len();
@@ -90,7 +90,7 @@ fn a_missing_short_or_long_segment_is_found_with_its_offsets() {
     assert_eq!(world.finding(), (CorruptReason::Short, last, Some((190, 199))));
     world.file(100, Extension::Log).set_len(len + 1).unwrap();
     assert_eq!(world.finding(), (CorruptReason::Length, len, Some((100, 199))));
-    // The last one is written to: what lies behind its end is no finding.
+    // The last segment is being written to. Bytes after its end are no finding.
     let world = World::of(&[10], 100);
     world.file(0, Extension::Log).set_len(world.images[0].len + 9).unwrap();
     assert!(world.findings().is_empty());
@@ -123,7 +123,7 @@ fn side_files_that_are_wrong_or_missing_are_found() {
     }
 }
 
-/// The files of the last segment are not written yet while it grows, and a small one needs none.
+/// The side files of the last segment need not exist while it grows, and a small segment needs none.
 #[test]
 fn side_files_that_need_not_be_there_yet_are_not_missed() {
     let world = World::of(&[1, 200], 100);
@@ -135,9 +135,9 @@ fn side_files_that_need_not_be_there_yet_are_not_missed() {
     assert_eq!(world.log().verify(true, &mut |_| {}).findings.len(), 3);
 }
 
-/// A crash leaves the side files of the last segment as the last checkpoint wrote them, or not at all.
+/// A crash leaves the side files of the last segment as the last checkpoint wrote them, or removes them.
 #[test]
-fn what_a_crash_kept_from_the_side_files_is_written_at_the_next_close() {
+fn side_files_that_a_crash_left_incomplete_are_completed_at_the_next_close() {
     let world = World::of(&[1, 200], 100);
     for extension in [Extension::Index, Extension::TimeIndex, Extension::Sums] {
         let path = Path::new("t-0").join(file_name(10, extension));
@@ -150,13 +150,13 @@ fn what_a_crash_kept_from_the_side_files_is_written_at_the_next_close() {
     assert!(world.findings().is_empty(), "{:?}", world.findings());
 }
 
-/// Files are read by a MiB at a time: batches lie across that border, headers and all.
+/// Verifying reads a MiB at a time. Batches and their headers may lie across that border.
 #[test]
 fn batches_across_the_pieces_that_are_read_are_whole() {
     let piece = 1 << 20;
     let size_of = |value| batch(0, 10, value).len() as u64;
     let behind = |value: &usize| piece % size_of(*value);
-    // A border inside the records of a batch, and one inside the header of one.
+    // One value size puts the border inside the records of a batch, the other inside a header.
     let in_header = (1_000..2_000).find(|value| (1..60).contains(&behind(value))).unwrap();
     for value in [1_000, in_header] {
         let world = World::of(&[300], value);
@@ -170,7 +170,7 @@ fn batches_across_the_pieces_that_are_read_are_whole() {
             world.flip(0, Extension::Log, position + 70);
             assert_eq!(world.finding().1, position);
             world.flip(0, Extension::Log, position + 70);
-            // A length that reaches behind the end of the file is not waited for.
+            // A length that reaches beyond the end of the file is damage, not a batch to wait for.
             world.flip(0, Extension::Log, position + 8);
             let (reason, found, _) = world.finding();
             assert_eq!((reason, found), (CorruptReason::Length, position));
