@@ -1,5 +1,7 @@
-//! Holds the table of modules: a module imports only what lies below it. Beside that, what is easy to
-//! break unseen: where `unsafe` may stand, that pure modules are deterministic, that nothing sleeps.
+//! Checks the table of modules: a module imports only modules below it, and its docs name its importers.
+//!
+//! Also checks rules that are easy to break unnoticed: `unsafe` stays beside the maps, pure modules are
+//! deterministic, and nothing sleeps.
 //!
 //! The sources are read as text, with comments, strings and character literals blanked out, so test code
 //! is held to the same table.
@@ -213,6 +215,40 @@ fn lines_with(sources: &[Source], words: &[&str]) -> Vec<String> {
     out
 }
 
+/// The module docs at the top of a source file, in paragraphs of one line each.
+fn module_docs(text: &str) -> Vec<String> {
+    let lines: Vec<&str> = text.lines().map_while(|line| line.strip_prefix("//!")).collect();
+    let paragraphs = lines.split(|line| line.trim().is_empty());
+    paragraphs
+        .map(|lines| lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" "))
+        .collect()
+}
+
+/// The modules named by the sentence `Imported by ...` of a module's docs; `None` if there is no such sentence.
+fn named_importers(docs: &[String]) -> Option<BTreeSet<String>> {
+    let paragraph = docs.iter().find(|paragraph| paragraph.starts_with("Imported by"))?;
+    let sentence = paragraph.split(['.', ';']).next()?;
+    Some(sentence.split('`').skip(1).step_by(2).map(str::to_owned).collect())
+}
+
+/// The modules that import each module.
+fn importers(
+    sources: &[Source],
+    exports: &BTreeMap<String, String>,
+) -> BTreeMap<String, BTreeSet<String>> {
+    let mut out: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for source in sources.iter().filter(|source| is_library(source)) {
+        let module = module_of(&source.path);
+        for name in root_names(source) {
+            let target = exports.get(&name).unwrap_or(&name);
+            if target != module {
+                out.entry(target.clone()).or_default().insert(module.to_owned());
+            }
+        }
+    }
+    out
+}
+
 fn assert_none(found: &[String], what: &str) {
     let list = found.iter().fold(String::new(), |mut list, line| {
         let _infallible = write!(list, "\n  {line}");
@@ -232,6 +268,50 @@ fn modules_import_only_what_lies_below_them() {
         .flat_map(|source| violations(source, &exports))
         .collect();
     assert_none(&found, "imports against the table");
+}
+
+#[test]
+fn modules_say_what_they_are_and_who_imports_them() {
+    let sources = sources("src");
+    let lib = sources.iter().find(|source| source.path == "lib.rs").unwrap();
+    let importers = importers(&sources, &exports(lib));
+    let mut found = Vec::new();
+    for source in sources.iter().filter(|source| is_library(source)) {
+        let module = module_of(&source.path);
+        let is_top = depth(&source.path) == 1;
+        let is_folder = source.path.ends_with("/mod.rs") && !source.path.contains("/tests/");
+        if !is_top && !is_folder {
+            continue;
+        }
+        let docs = module_docs(&std::fs::read_to_string(root("src").join(&source.path)).unwrap());
+        if docs.iter().all(String::is_empty) {
+            found.push(format!("{}: no module docs", source.path));
+        }
+        let actual = importers.get(module).cloned().unwrap_or_default();
+        if is_top && named_importers(&docs).as_ref() != Some(&actual) {
+            found.push(format!("{}: not `Imported by` {actual:?}", source.path));
+        }
+    }
+    assert_none(&found, "module docs");
+}
+
+/// The check above passes only if it reads the docs and the imports as they are.
+#[test]
+fn the_sentence_on_importers_is_read_as_it_stands() {
+    let named = |text: &str| named_importers(&module_docs(text)).map(|names| names.len());
+    assert_eq!(named("//! Imported by `a`,\n//! `b` and `c`. Not by `d`.\n"), Some(3));
+    assert_eq!(named("//! Text.\n//!\n//! Imported by no other module.\nuse `x`;"), Some(0));
+    assert_eq!(named("//! Text.\n\n// Imported by `a`."), None);
+    assert!(module_docs("use a;\n//! Late.").iter().all(String::is_empty));
+    let source = |path: &str, code: &str| Source { path: path.into(), code: code.into() };
+    let sources = [
+        source("log/mod.rs", "use crate::log::Log;"),
+        source("engine/mod.rs", "use crate::Log;"),
+        source("group/mod.rs", "use crate::error::Error;"),
+        source("bin/grouplog/main.rs", "use crate::log::Log;"),
+    ];
+    let exports = BTreeMap::from([("Log".to_owned(), "log".to_owned())]);
+    assert_eq!(importers(&sources, &exports)["log"], BTreeSet::from(["engine".to_owned()]));
 }
 
 #[test]

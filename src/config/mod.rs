@@ -36,6 +36,8 @@
 //! | `offsets.retention.check.interval.ms` | [`BrokerConfig::offsets_retention_check_interval`] | 10 min | 1 ms and more |
 //! | `batch.size` | [`BrokerConfig::batch_size`] | 64 KiB | 1 KiB to 1 MiB |
 //! | `open.batches.max.bytes` | [`BrokerConfig::open_batches_max_bytes`] | 64 MiB | 1 MiB and more |
+//!
+//! Imported by `log`, `engine`, `producer`, `consumer`, `broker` and `internal`.
 
 mod assignment;
 mod broker;

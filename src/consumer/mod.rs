@@ -1,4 +1,6 @@
 //! Consumers read records, alone or as members of a group.
+//!
+//! Imported by `broker` and `internal`.
 
 mod commit;
 mod held;

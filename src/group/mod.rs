@@ -4,6 +4,8 @@
 //! keeps a [`Group`] in a lock and passes the monotonic time in. It runs the assignor outside of
 //! the lock, wakes the members named by [`Group::take_news`], and journals each [`OffsetCommit`]
 //! before it applies it.
+//!
+//! Imported by `engine`, `consumer` and `internal`.
 
 #[expect(
     clippy::arithmetic_side_effects,

@@ -2,6 +2,8 @@
 //! Private parts of the crate are accessible here, so a target is a few lines.
 //!
 //! Checksums would keep a fuzzer out of everything behind them, so most bodies can put right ones in.
+//!
+//! Imported by no other module.
 
 #![allow(clippy::panic, reason = "an invariant that does not hold ends the run")]
 

@@ -1,4 +1,6 @@
 //! Chapters that are longer than a type's own documentation.
+//!
+//! Imported by no other module.
 
 #[doc = include_str!("failure_modes.md")]
 pub mod failure_modes {}

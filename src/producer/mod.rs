@@ -1,4 +1,6 @@
 //! Sending records.
+//!
+//! Imported by `broker` and `internal`.
 
 mod completion;
 mod delivery;

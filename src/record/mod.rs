@@ -28,6 +28,8 @@
 //! [`Batch::verify_crc`] the checksum, [`Batch::records`] each record. [`Batch::verify`] combines the
 //! last two: it alone decides whether a batch is intact. The code trusts no input: it believes
 //! lengths and counts only as far as there are bytes for them.
+//!
+//! Imported by `config`, `segment`, `log`, `producer`, `consumer` and `internal`.
 
 mod batch;
 mod bounded;

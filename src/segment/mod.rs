@@ -21,6 +21,8 @@
 //!   rise, offsets do not fall.
 //! - S5: a reader compares an entry with the batch that it points to before it trusts the entry
 //!   ([`OffsetIndex::locate`], [`TimeIndex::locate`]). A missing entry only costs a longer scan.
+//!
+//! Imported by `log`, `engine` and `internal`.
 
 mod builder;
 mod names;

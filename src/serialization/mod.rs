@@ -44,6 +44,8 @@
 //! let colours = broker.producer()?.typed::<Colour, Colour>();
 //! # Ok::<(), grouplog::Error>(())
 //! ```
+//!
+//! Imported by `producer` and `consumer`.
 
 #[cfg(feature = "json")]
 mod json;

@@ -12,6 +12,8 @@
 //! | `create`, `rename`, `remove`, `create_dir` | yes | not before `sync_dir` of the folder that holds the name |
 //!
 //! A failed sync is final for that file: earlier bytes may be lost, whatever a later sync reports.
+//!
+//! Imported by `config`, `journal`, `log`, `engine`, `consumer`, `broker` and `internal`.
 
 #[cfg(unix)]
 mod disk;

@@ -5,6 +5,8 @@
 //! Code that takes part in a modelled protocol must take all of them from here. The checker does
 //! not know other locks. Such a lock would block it forever when the thread that holds it yields to
 //! another.
+//!
+//! Imported by `storage`, `journal` and `log`.
 
 #[cfg(loom)]
 mod model;
