@@ -51,7 +51,14 @@ impl GroupSummary {
     /// up for one that is behind.
     ///
     /// ```
-    /// One record waits to be read.
+    /// use grouplog::{Broker, Record, TopicConfig};
+    /// let broker = Broker::open_in_memory()?;
+    /// broker.create_topic("orders", TopicConfig::new())?;
+    /// broker.producer()?.send(Record::to("orders").value("1 pear"))?;
+    /// let mut consumer = broker.consumer("billing")?;
+    /// consumer.subscribe(["orders"])?;
+    /// // One record waits to be read.
+    /// assert_eq!(broker.describe_group("billing")?.lag(), 1);
     /// # Ok::<(), grouplog::Error>(())
     /// ```
     pub fn lag(&self) -> i64 {
