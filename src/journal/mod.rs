@@ -25,7 +25,7 @@
 //! (what an append touches; never held during a sync) -> `sync`. `signal` and `thread` are taken alone.
 //! The journal calls back (`on_half_full`) while it holds none of them.
 //!
-//! Imported by `log`, `engine` and the modules above `engine`; not by `group`.
+//! Imported by `log`, `engine`, `producer` and `internal`.
 
 mod append;
 mod create;
