@@ -6,7 +6,7 @@
 //! journal/1.journal  [header |                     ]    spare: header durable, no frame yet
 //! ```
 //!
-//! [`header`], [`frame`] and [`section`] define the bytes. [`replay`] defines how files form a chain and
+//! [`header`], [`frame`] and [`section`] define the bytes. [`mod@replay`] defines how files form a chain and
 //! how a torn tail differs from damage. These invariants hold while the journal is open:
 //!
 //! - **J1** A frame is complete in the file before [`Journal::end`] publishes its end. Frames are
