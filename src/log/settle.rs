@@ -69,8 +69,8 @@ impl Log {
     ///
     /// # Errors
     /// `MissingSegment` if the last segment is missing, or if the folder of the segments is; `Corrupt` if the
-    /// last segment is too short or the folder belongs to another topic. The next batch then has no place to be
-    /// written to.
+    /// last segment is too short or the folder belongs to another topic. In each case, the next batch has no
+    /// place to be written to.
     pub(crate) fn check_files(&self) -> Result<Option<Error>> {
         let storage = &*self.shared.storage;
         let view = self.view();

@@ -5,10 +5,9 @@
 //! * The checkpoint knows the segment's length, base offset, and end offset.
 //! * A batch is sound if it agrees with its checksum, its leader epoch, and the bounds of the segment.
 //!   Kafka's checksum does not cover the base offset, so the base offset needs a second witness.
-//! * An entry of the offset index is true if a sound batch with that last offset begins at its position. Such
-//!   an
-//!   entry is a second witness. So is the chain of offsets: a segment never loses batches, so each batch begins
-//!   with the offset after the previous one.
+//! * An entry of the offset index is true if a sound batch with that last offset begins at its position.
+//!   Such an entry is a second witness. So is the chain of offsets: a segment never loses batches, so each
+//!   batch begins with the offset after the previous one.
 //!
 //! The lost offsets begin where the chain breaks that starts at the nearest trusted batch before the damage.
 //! They end before the nearest trusted batch after it, or at the end of the segment. Readers, `verify` and

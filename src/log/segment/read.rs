@@ -102,8 +102,8 @@ impl Segment {
     /// Returns the batch at a position.
     ///
     /// # Errors
-    /// `Corrupt` if the batch or its block is damaged; `MissingSegment` if the file does not exist; `Io` if it
-    /// cannot be read.
+    /// `Corrupt` if the batch or its block is damaged; `MissingSegment` if the file does not exist; `Io` if
+    /// it cannot be read.
     pub(in crate::log) fn stored_batch(
         self: &Arc<Self>,
         position: u64,
