@@ -147,8 +147,21 @@ impl Consumer {
     /// Commits the positions that differ from the committed offsets, no matter which consumer committed
     /// those.
     fn commit_positions(&mut self, of_deleted: OfDeleted) -> Result<()> {
-        let entries = self.uncommitted(of_deleted)?;
-        self.commit_entries(&entries)?;
+        let mut entries = self.uncommitted(of_deleted)?;
+        loop {
+            match self.commit_entries(&entries) {
+                Err(error @ (Error::UnknownTopic { .. } | Error::InconsistentTopicId { .. })) => {
+                    // A topic was deleted since the entries were gathered.
+                    let engine = self.source.engine()?;
+                    let before = entries.len();
+                    entries.retain(|(log, _)| engine.exists(log) || self.refuses(log, of_deleted));
+                    if entries.len() == before {
+                        return Err(error);
+                    }
+                }
+                other => break other?,
+            }
+        }
         for held in self.held.iter_mut().filter(|held| !held.log.is_deleted()) {
             if let Some(offset) = held.offset() {
                 held.set_committed(offset);
@@ -161,10 +174,7 @@ impl Consumer {
     fn uncommitted(&self, of_deleted: OfDeleted) -> Result<Vec<(Arc<Log>, OffsetAndMetadata)>> {
         let offsets = self.source.engine()?.offsets.lock();
         let group = self.config.group.as_deref().and_then(|group| offsets.store.group(group));
-        let counts = |held: &&Held| {
-            // Deleting a topic deleted its committed offsets. Only a position never committed is an error.
-            !held.log.is_deleted() || of_deleted == OfDeleted::Refuse && held.to_commit().is_some()
-        };
+        let counts = |held: &&Held| !held.log.is_deleted() || self.refuses(&held.log, of_deleted);
         let changed = self.held.iter().filter(counts).filter_map(|held| {
             let position = held.position()?;
             let committed = group.and_then(|group| group.get(held.log.number()));
@@ -172,6 +182,13 @@ impl Consumer {
             differs.then(|| (Arc::clone(&held.log), position.into()))
         });
         Ok(changed.collect())
+    }
+
+    /// Returns whether a commit fails because the topic of `log` was deleted. Deleting a topic deleted its
+    /// committed offsets, too, so only progress that was never committed is an error.
+    fn refuses(&self, log: &Arc<Log>, of_deleted: OfDeleted) -> bool {
+        let moved = |held: &Held| Arc::ptr_eq(&held.log, log) && held.has_progress();
+        of_deleted == OfDeleted::Refuse && self.held.iter().any(moved)
     }
 
     fn commit_entries(&self, entries: &[(Arc<Log>, OffsetAndMetadata)]) -> Result<()> {

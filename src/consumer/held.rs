@@ -18,6 +18,8 @@ pub(super) struct Held {
     epoch: Option<i32>,
     /// The offset last committed, so that an unchanged position is not committed again.
     committed: Option<i64>,
+    /// The offset at which `auto.offset.reset` let reading begin.
+    began: Option<i64>,
     pub(super) paused: bool,
     /// The event that the log wakes when it grows, once a poll has slept on it.
     sleeper: Option<Arc<dyn Wake>>,
@@ -32,7 +34,8 @@ pub(super) struct Policy<'a> {
 
 impl Held {
     pub(super) fn new(log: Arc<Log>) -> Self {
-        Self { log, cursor: None, epoch: None, committed: None, paused: false, sleeper: None }
+        let (committed, began) = (None, None);
+        Self { log, cursor: None, epoch: None, committed, began, paused: false, sleeper: None }
     }
 
     /// Returns the same partition of the topic that has the name now. It has no position, and stays paused.
@@ -62,6 +65,12 @@ impl Held {
     /// Returns the position if it is not committed yet.
     pub(super) fn to_commit(&self) -> Option<Position> {
         self.position().filter(|position| Some(position.offset()) != self.committed)
+    }
+
+    /// Returns whether the position has moved since it was committed, or since reading began without a
+    /// committed offset.
+    pub(super) fn has_progress(&self) -> bool {
+        self.to_commit().is_some_and(|position| Some(position.offset()) != self.began)
     }
 
     /// Records that `offset` was committed.
@@ -102,6 +111,7 @@ impl Held {
                 partition: self.partition().clone(),
             })?;
             self.seek(Position::new(offset));
+            self.began = Some(offset);
         }
         Ok(())
     }

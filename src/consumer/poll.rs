@@ -132,13 +132,18 @@ impl Consumer {
     }
 
     fn fetch_one(&mut self, at: usize, records: &mut ConsumerRecords) -> Result<()> {
-        let Some(held) = self.held.get_mut(at) else { return Ok(()) };
-        if held.paused {
-            return Ok(());
-        }
-        if held.log.is_deleted() && !self.assigned {
+        let fetched = self.fetch_from(at, records);
+        match self.held.get(at) {
             // The group takes the partition back by itself.
-            return Ok(());
+            Some(held) if !self.assigned && held.log.is_deleted() => Ok(()),
+            _ => fetched,
+        }
+    }
+
+    fn fetch_from(&mut self, at: usize, records: &mut ConsumerRecords) -> Result<()> {
+        match self.held.get(at) {
+            Some(held) if !held.paused => {}
+            _ => return Ok(()),
         }
         if self.held_now(at)?.offset().is_none() {
             self.start(at)?;

@@ -237,7 +237,9 @@ fn a_folder_that_vanishes_is_reported_at_once() {
                 assert_eq!(broker.checkpoint().is_ok(), part == "journal");
                 let sent = all(&broker, "t").len();
                 let error = fill(&producer);
-                assert!(error.to_string().contains("journal/"), "{error}");
+                // Without the whole folder, the checkpoint may be the first to fail.
+                let named = error.to_string().contains("journal/");
+                assert!(named || part.is_empty(), "{error}");
                 let more = all(&broker, "t").len() - sent;
                 assert!(more < 100, "{more} records went into files that nobody will find");
             });

@@ -245,6 +245,19 @@ fn a_commit_of_positions_in_a_deleted_topic_is_refused() {
     assert_eq!(values(&drain(&mut next)), strings(201..216));
 }
 
+/// A pattern may match topics that come and go. Where nothing was read, nothing is lost.
+#[test]
+fn a_deleted_topic_of_which_nothing_was_read_does_not_fail_a_commit() {
+    let broker = ten();
+    broker.create_topic("empty", TopicConfig::new()).unwrap();
+    let mut consumer = broker.consumer_with(in_group()).unwrap();
+    consumer.subscribe(["t", "empty"]).unwrap();
+    assert_eq!(drain(&mut consumer).len(), 10);
+    broker.delete_topic("empty").unwrap();
+    consumer.commit().unwrap();
+    assert_eq!(consumer.committed(&tp("t", 0)).unwrap().unwrap().offset(), 10);
+}
+
 #[test]
 fn chosen_offsets_are_those_of_the_topic_that_is_read() {
     let broker = ten();

@@ -78,6 +78,12 @@ impl Engine {
         Ok(())
     }
 
+    /// Returns whether the topic of a partition exists.
+    pub(crate) fn exists(&self, log: &Log) -> bool {
+        let catalogue = self.catalogue.lock();
+        catalogue.topic(log.partition().topic()).is_ok_and(|topic| topic.id == log.topic_id())
+    }
+
     /// Encodes the section of a change of offsets, and reserves journal space for it.
     pub(in crate::engine) fn reserve_for(
         &self,
