@@ -9,7 +9,7 @@ use grouplog::{
 };
 
 use crate::member::{GROUPS, Kept, Member, partition, place_of, unexpected};
-use crate::oracle::Place;
+use crate::oracle::{Place, gone};
 use crate::session::Session;
 use crate::world::{Step, World, violation};
 
@@ -89,8 +89,9 @@ impl World {
                 .and_then(|logs| logs.get(place.1 as usize))
                 .and_then(|log| log.get(record.offset() as usize).cloned());
             let seen = crate::observe::model_of(&record);
-            if model.is_none() && self.is_uncertain() {
-                // The topic may or may not have been deleted.
+            let deleted = model.as_ref().is_none_or(|model| **model == *gone());
+            if deleted && self.is_uncertain() {
+                // The topic or the record may or may not have been deleted.
                 continue;
             }
             let Some(model) = model.filter(|model| model.is(&seen)) else {
