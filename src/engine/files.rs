@@ -367,6 +367,16 @@ pub(super) fn read_offsets(
 /// Renames the folders of a deleted topic to names that mark them for removal. [`restore_folder`] undoes
 /// this, so it may happen before the deletion is synced.
 pub(super) fn set_aside(storage: &dyn Storage, deletion: &Deletion) -> Result<()> {
+    set_aside_with(storage, deletion, |_, _| false)
+}
+
+/// Renames the folders of a deleted topic as [`set_aside`] does. `takes` decides by partition and topic id
+/// whether to rename a folder with another topic id, too.
+pub(super) fn set_aside_with(
+    storage: &dyn Storage,
+    deletion: &Deletion,
+    takes: impl Fn(u32, TopicId) -> bool,
+) -> Result<()> {
     let mut renamed = false;
     for partition in 0..deletion.partitions {
         let from = PathBuf::from(folder_name(&deletion.name, partition));
@@ -375,7 +385,8 @@ pub(super) fn set_aside(storage: &dyn Storage, deletion: &Deletion) -> Result<()
         // belongs to a new topic of the same name that is being created.
         if storage.metadata(&from)?.is_some()
             && storage.metadata(&to)?.is_none()
-            && read_topic_id(storage, &from)?.is_none_or(|id| id == deletion.id)
+            && read_topic_id(storage, &from)?
+                .is_none_or(|id| id == deletion.id || takes(partition, id))
         {
             storage.rename(&from, &to)?;
             renamed = true;

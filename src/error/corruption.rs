@@ -96,7 +96,7 @@ impl fmt::Display for CorruptReason {
             Self::Codec => "unknown compression codec",
             Self::Compression => "the payload cannot be decompressed",
             Self::Offsets => "offsets are out of sequence",
-            Self::Epoch => "the leader epoch decreases",
+            Self::Epoch => "the leader epoch does not match the log's history",
             Self::Utf8 => "text is not UTF-8",
             Self::Short => "the file is shorter than recorded",
             Self::Missing => "a file that must follow is missing",

@@ -27,7 +27,15 @@ pub(crate) fn read_topic_id(storage: &dyn Storage, dir: &Path) -> Result<Option<
 pub(super) fn check_topic_id(storage: &dyn Storage, dir: &Path, expected: TopicId) -> Result<()> {
     match read_topic_id(storage, dir)? {
         Some(id) if id == expected || planted("take_foreign_folder") => Ok(()),
-        _ => Err(foreign(storage, dir)),
+        Some(_) => Err(foreign(storage, dir)),
+        None => {
+            let path = dir.join(METADATA_FILE);
+            let reason = match storage.metadata(&path)? {
+                None => CorruptReason::Absent,
+                Some(_) => CorruptReason::Field,
+            };
+            Err(Error::corrupt(storage.display_path(&path), 0, reason))
+        }
     }
 }
 

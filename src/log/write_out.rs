@@ -378,6 +378,20 @@ impl Log {
         Arc::clone(&self.folder)
     }
 
+    /// Writes Kafka's `partition.metadata` again, and syncs it. Only while no other process has the folder.
+    pub(crate) fn write_metadata(&self) -> Result<()> {
+        let storage = &self.shared.storage;
+        let path = self.dir().join(METADATA_FILE);
+        let there = storage.metadata(&path)?.is_some();
+        let file =
+            storage.open(&path, if there { OpenMode::Write } else { OpenMode::CreateNew })?;
+        let text = metadata_text(self.topic_id());
+        file.set_len(text.len() as u64)?;
+        file.write_at(text.as_bytes(), 0)?;
+        file.sync_data()?;
+        storage.sync_dir(self.dir())
+    }
+
     /// Creates the partition's folder with Kafka's `partition.metadata` for the first batch.
     fn prepare_folder(&self, out: &mut WriteOut) -> Result<()> {
         if out.folder_ready {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use grouplog::record::{BatchHeader, HEADER_BYTES, seal};
 use grouplog::storage::{Crash, Memory, OpenMode, Storage};
 use grouplog::time::SeededRandom;
 use grouplog::{
@@ -11,7 +12,7 @@ use grouplog::{
     Verify,
 };
 
-use crate::world::{World, drain, refused, tp};
+use crate::world::{World, drain, reader, refused, tp};
 
 fn send(broker: &Broker, from: usize, to: usize) {
     let producer = broker.producer().unwrap();
@@ -204,4 +205,95 @@ fn a_missing_segment_is_missing_to_a_reader_beside_the_writer_too() {
     world.storage.remove(first).unwrap();
     let error = refused(reader.poll(Duration::ZERO));
     assert!(matches!(error, Error::MissingSegment { .. }), "{error}");
+}
+
+/// Changes the header of the second batch of the second segment of `t`, with the right checksum for it. Returns
+/// its path, and its first and last offset.
+fn lie(storage: &Memory, change: fn(&mut BatchHeader)) -> (String, (i64, i64)) {
+    let logs = names(storage).into_iter().filter(|name| name.contains(".log"));
+    let path = format!("t-0/{}", logs.collect::<Vec<_>>()[1]);
+    let file = storage.open(Path::new(&path), OpenMode::Write).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_at(&mut bytes, 0).unwrap();
+    let at = BatchHeader::parse(&bytes).unwrap().total_bytes();
+    let mut header = BatchHeader::parse(&bytes[at..]).unwrap();
+    let offsets = (header.base_offset, header.last_offset());
+    let end = at + header.total_bytes();
+    change(&mut header);
+    let sealed = seal(&header, &bytes[at + HEADER_BYTES..end]).unwrap();
+    file.write_at(&sealed, at as u64).unwrap();
+    (path, offsets)
+}
+
+#[test]
+fn a_batch_that_lies_costs_no_other_batch() {
+    let storage = Memory::crash_simulating(1);
+    let world = World::on(storage.clone());
+    filled(&world).close().unwrap();
+    let (_, (first, last)) = lie(&storage, |header| header.count -= 1);
+    let findings = verify(&storage);
+    let damage: Vec<_> = findings.iter().filter(|f| f.kind == FindingKind::Damage).collect();
+    let Error::Corrupt(found) = &damage[0].cause else { panic!("{:?}", damage[0]) };
+    assert_eq!((damage.len(), found.offsets), (1, Some((first, last))), "{findings:?}");
+
+    let broker = world.open();
+    let mut consumer = reader(&broker, "t", 1);
+    let mut seen: Vec<i64> = Vec::new();
+    let met = loop {
+        match consumer.poll(Duration::ZERO) {
+            Ok(records) => seen.extend(records.iter().map(|record| record.offset())),
+            Err(Error::Corrupt(met)) => break met,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(seen, (0..first).collect::<Vec<_>>());
+    assert_eq!(met.offsets, Some((first, last)));
+    consumer.seek(&tp("t", 0), last + 1).unwrap();
+    assert_eq!(drain(&mut consumer).len() as i64, 1_000 - last - 1);
+}
+
+#[test]
+fn a_repair_keeps_the_indexes_of_a_damaged_segment() {
+    let storage = Memory::crash_simulating(1);
+    let world = World::on(storage.clone());
+    filled(&world).close().unwrap();
+    let (path, _) = lie(&storage, |header| header.count -= 1);
+    let times = storage.open(Path::new(&path.replace("log", "timeindex")), OpenMode::Write);
+    times.unwrap().write_at(&[7; 12], 0).unwrap();
+    let read = |extension: &str| {
+        let path = path.replace("log", extension);
+        let file = storage.open(Path::new(&path), OpenMode::Read).unwrap();
+        let mut bytes = vec![0; file.len().unwrap() as usize];
+        file.read_at(&mut bytes, 0).unwrap();
+        bytes
+    };
+    let before = (read("index"), read("timeindex"));
+    let findings = verify(&storage);
+    for kind in [FindingKind::Damage, FindingKind::Derived] {
+        assert!(findings.iter().any(|finding| finding.kind == kind), "{findings:?}");
+    }
+    repair(&storage, &findings);
+    assert!((read("index"), read("timeindex")) == before);
+}
+
+#[test]
+fn a_lost_partition_metadata_is_written_again() {
+    for empty in [false, true] {
+        let storage = Memory::crash_simulating(1);
+        let world = World::on(storage.clone());
+        filled(&world).close().unwrap();
+        let path = Path::new("t-0/partition.metadata");
+        storage.remove(path).unwrap();
+        if empty {
+            storage.open(path, OpenMode::CreateNew).unwrap();
+        }
+        let findings = verify(&storage);
+        let kinds: Vec<_> = findings.iter().map(|finding| finding.kind).collect();
+        assert_eq!(kinds, [FindingKind::Derived], "{findings:?}");
+        repair(&storage, &findings);
+        assert!(verify(&storage).is_empty());
+        let broker = world.open();
+        send(&broker, 1_000, 1_001);
+        assert_eq!(drain(&mut reader(&broker, "t", 1)).len(), 1_001);
+    }
 }

@@ -25,7 +25,9 @@ pub(super) fn check_files(
 ) -> Result<Vec<Arc<Log>>> {
     // Folders of deleted topics first: a new topic may have the same name.
     for deletion in loaded.catalogue.deletions() {
-        files::set_aside(storage, deletion)?;
+        files::set_aside_with(storage, deletion, |partition, id| {
+            loaded.is_unlisted(deletion, partition) && !loaded.is_live(&deletion.name, id)
+        })?;
     }
     let mut to_cut = Vec::new();
     if loaded.is_closed() && !config.strict {

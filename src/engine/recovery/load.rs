@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::config::BrokerConfig;
 use crate::engine::apply::{Target, apply};
-use crate::engine::catalogue::{Catalogue, CatalogueChange};
+use crate::engine::catalogue::{Catalogue, CatalogueChange, Deletion};
 use crate::engine::files;
 use crate::engine::image::CheckpointImage;
 use crate::engine::registry::{Registry, Topic};
@@ -13,7 +13,7 @@ use crate::group::OffsetStore;
 use crate::journal::{self, Replayed};
 use crate::log::{Log, LogShared};
 use crate::storage::Storage;
-use crate::types::{PartitionNumber, planted};
+use crate::types::{PartitionNumber, TopicId, planted};
 
 /// The state of a folder, loaded into memory.
 #[derive(Debug)]
@@ -37,6 +37,22 @@ impl Loaded {
         let Replayed { frames, torn, last_epoch_seen, .. } = self.replayed;
         let untouched = frames == 0 && !torn && last_epoch_seen <= self.image.epoch;
         self.image.closed && (untouched || planted("closed_once_is_closed"))
+    }
+
+    /// Returns whether the checkpoint lists no segment of a deleted topic's partition. Then nothing in the
+    /// partition's folder was synced. After power loss, its `partition.metadata` may hold an old disk block
+    /// with the id of an earlier topic.
+    pub(super) fn is_unlisted(&self, deletion: &Deletion, partition: u32) -> bool {
+        let topic = self.image.catalogue.topic(&deletion.name).ok();
+        let topic = topic.filter(|topic| topic.id == deletion.id);
+        let number = topic.and_then(|topic| topic.numbers().nth(partition as usize));
+        let log = number.and_then(|number| self.image.logs.get(&number));
+        log.is_none_or(|log| log.segments.is_empty())
+    }
+
+    /// Returns whether the topic of this name has this id.
+    pub(super) fn is_live(&self, name: &str, id: TopicId) -> bool {
+        self.catalogue.topic(name).is_ok_and(|topic| topic.id == id)
     }
 
     /// Reads checkpoint, offset file and journal. Changes no file.

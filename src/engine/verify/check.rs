@@ -153,9 +153,15 @@ impl Check<'_> {
             // Each of its segments is reported as missing.
             return Ok(());
         }
-        if read_topic_id(&**self.storage, &dir)? != Some(log.topic_id()) {
-            let path = dir.join(crate::log::METADATA_FILE);
-            self.corrupt(FindingKind::Damage, &path, CorruptReason::TopicId);
+        let path = dir.join(crate::log::METADATA_FILE);
+        match read_topic_id(&**self.storage, &dir)? {
+            Some(id) if id == log.topic_id() => {}
+            Some(_) => self.corrupt(FindingKind::Damage, &path, CorruptReason::TopicId),
+            // The checkpoint knows the id.
+            None if self.storage.metadata(&path)?.is_none() => {
+                self.corrupt(FindingKind::Derived, &path, CorruptReason::Absent);
+            }
+            None => self.corrupt(FindingKind::Derived, &path, CorruptReason::Field),
         }
         let path = dir.join(files::EPOCHS_FILE);
         let there = self.storage.metadata(&path)?;

@@ -8,6 +8,7 @@ use crate::config::BrokerConfig;
 use crate::engine::files;
 use crate::engine::recovery::{Loaded, open};
 use crate::error::Result;
+use crate::log::METADATA_FILE;
 use crate::storage::{FileKind, Storage};
 use crate::types::TopicId;
 
@@ -18,9 +19,17 @@ pub(super) fn run(storage: &Arc<dyn Storage>, findings: &[Finding]) -> Result<Ve
         let _lock = storage.lock(Path::new(files::LOCK_FILE))?;
         let loaded = Loaded::read(storage, &config)?;
         let mut repair = Repair { storage: &**storage, loaded: &loaded, done: &mut done };
+        let is_damaged = |path: &Path| {
+            let mut damage = findings.iter().filter(|finding| finding.kind == FindingKind::Damage);
+            damage.any(|finding| finding.path.with_extension("") == path.with_extension(""))
+        };
         for finding in findings {
             match finding.kind {
                 FindingKind::Damage | FindingKind::Foreign => {}
+                // The indexes and sums of a damaged segment are evidence of what it held.
+                FindingKind::Derived if is_damaged(&finding.path) => {
+                    repair.did("left as it is, because its segment is damaged", &finding.path);
+                }
                 FindingKind::Derived => repair.derive(&finding.path)?,
                 FindingKind::Leftover => repair.remove(&finding.path)?,
             }
@@ -57,6 +66,11 @@ impl Repair<'_> {
                 if *path == self.storage.display_path(&dir.join(files::EPOCHS_FILE)) {
                     let (file, _) = files::write_epochs(self.storage, &dir, &log.epochs())?;
                     file.sync_data()?;
+                    self.did("wrote", path);
+                    return Ok(());
+                }
+                if *path == self.storage.display_path(&dir.join(METADATA_FILE)) {
+                    log.write_metadata()?;
                     self.did("wrote", path);
                     return Ok(());
                 }

@@ -3,7 +3,8 @@
 //! A damaged header cannot be trusted. Its surroundings can:
 //!
 //! * The checkpoint knows the segment's length, base offset, and end offset.
-//! * A batch is sound if it agrees with its checksum, its leader epoch, and the bounds of the segment.
+//! * A batch is sound if it agrees with its checksum, its records, its leader epoch, and the bounds of the
+//!   segment.
 //!   Kafka's checksum does not cover the base offset, so the base offset needs a second witness.
 //! * An entry of the offset index is true if a sound batch with that last offset begins at its position.
 //!   Such an entry is a second witness. So is the chain of offsets: a segment never loses batches, so each
@@ -20,7 +21,9 @@ use super::Segment;
 use super::read::{Batches, History};
 use crate::error::{CorruptReason, Corruption, Error, Result};
 use crate::record::header::{LAST_OFFSET_DELTA_AT, LENGTH_AT, LOG_OVERHEAD, MIN_LENGTH};
-use crate::record::{Batch, BatchHeader, HEADER_BYTES};
+use crate::record::{
+    Batch, BatchHeader, DEFAULT_MAX_DECOMPRESSED_BYTES, DecodeError, HEADER_BYTES,
+};
 use crate::segment::Headers;
 use crate::storage::StorageFile;
 
@@ -369,7 +372,12 @@ impl<'a> Judge<'a> {
         bytes.resize(header.total_bytes(), 0);
         let read = self.file.read_at(&mut bytes, position)?;
         let batch = Batch::parse(bytes.get(..read).unwrap_or_default());
-        let whole = batch.is_ok_and(|batch| batch.verify_crc().is_ok());
+        // A batch that this build cannot decompress is not damaged.
+        let damaged = |batch: &Batch<'_>| {
+            let verified = batch.verify(DEFAULT_MAX_DECOMPRESSED_BYTES);
+            matches!(verified, Err(DecodeError::Corrupt { .. }))
+        };
+        let whole = batch.is_ok_and(|batch| !damaged(&batch));
         Ok(whole.then_some(header))
     }
 }

@@ -138,7 +138,7 @@ fn settling_believes_no_folder_without_the_topics_name() {
         let file = world.storage.open(&path, OpenMode::CreateNew).unwrap();
         file.write_at(text.as_bytes(), 0).unwrap();
         let Err(Error::Corrupt(damage)) = world.log().check_files() else { panic!() };
-        assert_eq!(damage.reason, CorruptReason::TopicId);
+        assert_eq!(damage.reason, CorruptReason::Field);
     }
 }
 
@@ -271,7 +271,7 @@ fn a_folder_that_does_not_name_its_topic_rejects_appends() {
     let log = world.log();
     log.settle_later();
     let Err(Error::Corrupt(damage)) = append(&log, b"value") else { panic!() };
-    assert_eq!(damage.reason, CorruptReason::TopicId);
+    assert_eq!(damage.reason, CorruptReason::Absent);
     assert_eq!((log.end_offset(), count(&log)), (10, 10));
 }
 
