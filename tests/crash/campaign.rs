@@ -14,7 +14,7 @@ use crate::check::verify;
 use crate::folder;
 use crate::kinds::{Kind, Point};
 use crate::life::{End, Life, Setup};
-use crate::oracle::History;
+use crate::oracle::{History, State};
 use crate::script::{Script, Step};
 
 /// How much of everything the campaign tries.
@@ -112,7 +112,7 @@ pub(crate) struct Campaign<'a> {
     random: SeededRandom,
     tally: Tally,
     /// Verified states after power loss, and how many changes each contains.
-    verified: HashMap<u64, usize>,
+    verified: HashMap<u64, (usize, State)>,
 }
 
 /// The beginning of a life: what a crash left, and what is known about it.
@@ -325,16 +325,18 @@ impl<'a> Campaign<'a> {
         let promised = history.promised(kind.is_power_loss());
         // After a kill a state is more than its bytes: it includes which of them are synced.
         let print = kind.is_power_loss().then(|| fingerprint(&state));
-        if let Some(&found) = print.and_then(|print| self.verified.get(&print)) {
+        if let Some((found, seen)) = print.and_then(|print| self.verified.get(&print)) {
             self.tally.known += 1;
-            if (promised..=history.attempted()).contains(&found) {
-                return found;
+            // Another life may have come to the same bytes by other changes, and count them differently.
+            let counts = (promised..=history.attempted()).contains(found);
+            if counts && history.at(*found) == *seen {
+                return *found;
             }
         }
         let found = self.hold(&state, history, promised, path);
         self.tally.states[path.len()] += 1;
         if let Some(print) = print {
-            self.verified.insert(print, found);
+            self.verified.insert(print, (found, history.at(found)));
         }
         found
     }

@@ -248,7 +248,8 @@ impl History {
         ))
     }
 
-    fn at(&self, count: usize) -> State {
+    /// Returns the state with the first `count` changes.
+    pub(crate) fn at(&self, count: usize) -> State {
         let mut state = State::default();
         self.changes.iter().take(count).for_each(|change| state.apply(change));
         state
