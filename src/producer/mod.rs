@@ -269,7 +269,9 @@ impl Inner {
         // The caller's iterator runs here, before anything is borrowed: it may use this producer
         // too. It may also be endless, so each record's size is checked at once.
         let mut size = FrameSize::new(&self.engine);
-        let mut taken = Vec::new();
+        let records = records.into_iter();
+        // A size hint may claim anything.
+        let mut taken = Vec::with_capacity(records.size_hint().0.min(RECORDS_AT_FIRST));
         for record in records {
             size.add(record.data().bound())?;
             taken.push((0, record));
@@ -303,6 +305,9 @@ impl Inner {
     }
 }
 
+/// The largest number of records for which `send_all` reserves memory before it has seen them.
+const RECORDS_AT_FIRST: usize = 4096;
+
 /// The size of the frame for which records are gathered, as a bound.
 struct FrameSize {
     batch_size: usize,
@@ -320,6 +325,10 @@ impl FrameSize {
     /// earlier ones.
     fn add(&mut self, bound: usize) -> Result<()> {
         self.records_bytes = self.records_bytes.saturating_add(bound);
+        // Frame headers take far less than the records, so the exact bound matters only near the limit.
+        if self.records_bytes as u64 <= self.max / 2 {
+            return Ok(());
+        }
         let found = frame_bound(self.records_bytes, 1, self.batch_size) as u64;
         if found > self.max {
             return Err(Error::LimitExceeded {
