@@ -40,6 +40,8 @@ impl Log {
                 self.enter_from(view, Arc::clone(segment), next, None, offset)
             }
         };
+        // Each pass must come further, so this ends whatever the damage is.
+        let mut reached = None;
         loop {
             // The header of a damaged batch may claim an offset that lies after the batch. Look past it.
             let Err(Error::Corrupt(damage)) = &entered else { return entered };
@@ -49,6 +51,9 @@ impl Log {
                 return entered;
             };
             let next = segment.locate_past(damage, offset, history)?;
+            if reached.replace(next).is_some_and(|before| next <= before) {
+                return entered;
+            }
             entered = self.enter_from(view, Arc::clone(segment), next, None, offset);
         }
     }
