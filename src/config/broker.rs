@@ -85,7 +85,7 @@ impl Default for BrokerConfig {
             read_mode: ReadMode::Map,
             max_open_files: 512,
             journal_file_bytes: 4 << 20,
-            journal_max_bytes: 128 << 20,
+            journal_max_bytes: 256 << 20,
             batch_size: 64 << 10,
             open_batches_max_bytes: 64 << 20,
             sync_interval: Duration::from_secs(1),
@@ -134,18 +134,21 @@ impl BrokerConfig {
         self
     }
 
-    /// Sets the size of one journal file in bytes. Default 4 MiB.
+    /// Sets the size of an ordinary journal file in bytes. Default 4 MiB.
     ///
-    /// A journal that must grow under load grows by files four times as large.
+    /// The first files are smaller, a sixteenth of it. A journal that must grow under load grows by
+    /// larger files, up to four times this size.
     pub fn journal_file_bytes(mut self, bytes: u32) -> Self {
         self.journal_file_bytes = bytes;
         self
     }
 
-    /// Sets the size in bytes that all journal files may reach together. Default 128 MiB.
+    /// Sets the size in bytes that all journal files may reach together. Default 256 MiB.
     ///
-    /// A checkpoint begins when half of it is in use, and recovery never has more to read. One
-    /// `send_all` is limited to a quarter of it.
+    /// The journal begins with less than 1 MiB and grows only if records come faster than the disk
+    /// takes them. It is small again when it has been idle for a while, or is closed. A checkpoint
+    /// begins when two ordinary files, or half of the limit, are in use. Recovery never has more to
+    /// read than the limit. One `send_all` is limited to a quarter of it.
     pub fn journal_max_bytes(mut self, bytes: u64) -> Self {
         self.journal_max_bytes = bytes;
         self

@@ -27,6 +27,10 @@ impl Engine {
         self.journal.stop_appends();
         let written = self.write_all();
         let journal = self.journal.close();
+        if written.is_ok() {
+            // Files that stay are unneeded, and the next opening uses them.
+            let _smaller = self.journal.trim();
+        }
         drop(self.lock.lock().take());
         written.and(journal)
     }
@@ -45,6 +49,10 @@ impl Engine {
                 files::mend_epochs(&*self.storage, &folder_of(&log), &log.epochs())
             })
         });
+        if finished.is_ok() {
+            // If this fails, the journal only stays large, or it has failed, which the checkpoint reports.
+            let _smaller = self.journal.rest();
+        }
         let last = if finished.is_ok() { self.last_checkpoint() } else { self.checkpoint() };
         finished.and(last)
     }

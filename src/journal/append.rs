@@ -6,7 +6,8 @@ use crate::error::{Error, Result};
 use crate::sync::atomic::Ordering;
 use crate::types::{Lsn, planted};
 
-use super::frame::{FRAME_HEADER, FrameHeader, Kind, NEXT_BYTES, payload_crc};
+use super::frame::{FRAME_HEADER, FrameHeader, Kind, NEXT_BYTES, next_payload, payload_crc};
+use super::header::FIRST_FRAME;
 use super::space::Credit;
 use super::state::State;
 use super::{PanicGuard, Shared};
@@ -18,7 +19,7 @@ const SMALL_PAYLOAD: usize = 256;
 #[derive(Default)]
 struct After {
     wake: bool,
-    half_full: bool,
+    checkpoint_due: bool,
 }
 
 /// Where the space for a frame comes from.
@@ -72,23 +73,22 @@ impl Shared {
         let guard = PanicGuard::new(self, "the journal");
         let mut state = self.state.lock();
         self.check_writable()?;
+        let Ok(frame) = u32::try_from(frame) else { return Ok(None) };
         let enough = match &space {
-            Space::Credit(credit) => frame <= credit.bytes(),
+            Space::Credit(credit) => frame as usize <= credit.bytes(),
             Space::Free => {
-                frame <= self.config.frame_max() as usize
-                    && state.slack - frame as i64 >= self.config.held_back()
+                state.current.position.saturating_add(frame) <= state.free_until
+                    || self.may_append_freely(&state, frame)
             }
         };
         if !enough {
             return Ok(None);
         }
         let mut after = After::default();
-        let sure = if frame as u32 > state.current.room() {
+        if frame > state.current.room() {
             after.wake = true;
-            self.switch_file(&mut state, frame as u32)?
-        } else {
-            state.current.sure_bytes(self.config.frame_max())
-        };
+            self.switch_file(&mut state, frame)?;
+        }
         let header = FrameHeader {
             payload_bytes: payload.bytes as u32,
             kind: payload.kind,
@@ -97,13 +97,14 @@ impl Shared {
             payload_crc: payload.crc.unwrap_or_else(|| payload_crc(payload.parts)),
         };
         if planted("end_before_frame") {
-            let end = Lsn::new(state.current.sequence, state.current.position + frame as u32);
+            let end = Lsn::new(state.current.sequence, state.current.position + frame);
             self.end.store(end.to_u64(), Ordering::Release);
         }
         // After a failure any part of the frame may be in the file, even all of it.
         self.put(&mut state, &header, payload.parts)
             .map_err(|cause| Error::Indeterminate { cause })?;
-        state.current.position += frame as u32;
+        state.current.position += frame;
+        state.frames.count += 1;
         let end = state.current.end();
         if payload.kind == Kind::Data {
             state.data_end = end;
@@ -111,13 +112,10 @@ impl Shared {
         state.last_witness = header.known_synced;
         self.end.store(end.to_u64(), Ordering::Release);
 
-        // The files now surely take fewer bytes, mostly by the size of the frame. The slack was already
-        // reduced by a credit.
-        state.slack -= sure - state.current.sure_bytes(self.config.frame_max());
         if let Space::Credit(credit) = space {
-            state.slack += credit.spend(frame);
+            credit.spend(&mut state, frame as usize);
         }
-        if after.wake || state.parked || state.waiters > 0 {
+        if after.wake || state.parked || state.credits.waiters > 0 {
             self.follow_up(&mut state, &mut after);
         }
         drop(state);
@@ -125,8 +123,8 @@ impl Shared {
         if after.wake {
             self.signal.wake();
         }
-        if after.half_full {
-            (self.on_half_full)();
+        if after.checkpoint_due {
+            (self.on_checkpoint_due)();
         }
         Ok(Some(end))
     }
@@ -134,28 +132,35 @@ impl Shared {
     #[cold]
     fn follow_up(&self, state: &mut State, after: &mut After) {
         after.wake |= std::mem::take(&mut state.parked);
-        if !state.half_full_told && state.is_half_full(&self.config) {
-            state.half_full_told = true;
-            after.half_full = true;
+        self.count_free(state);
+        if !state.checkpoint_due_told && state.is_checkpoint_due(&self.config) {
+            state.checkpoint_due_told = true;
+            after.checkpoint_due = true;
         }
-        if state.waiters > 0 {
+        if state.credits.waiters > 0 {
             self.space_freed.notify_all();
         }
     }
 
-    /// Seals the current file with a Next frame and continues in the first spare, which must have room for
-    /// `frame` bytes. Returns the bytes that both files surely took before.
+    /// Continues in the first spare that has room for `frame` bytes. Seals the files before it.
     #[cold]
-    fn switch_file(&self, state: &mut State, frame: u32) -> Result<i64> {
-        let frame_max = self.config.frame_max();
-        let Some(next) = state.spares.pop_front().filter(|next| next.room() >= frame) else {
+    fn switch_file(&self, state: &mut State, frame: u32) -> Result<()> {
+        state.frames.fill_file(state.current.position - FIRST_FRAME);
+        while state.current.room() < frame {
+            self.seal(state)?;
+        }
+        Ok(())
+    }
+
+    /// Seals the current file with a Next frame and continues in the first spare.
+    pub(super) fn seal(&self, state: &mut State) -> Result<()> {
+        let Some(next) = state.spares.pop_front() else {
             let cause =
                 Arc::new(Error::Poisoned { what: "the accounting of journal space".into() });
             self.fail_locked(Arc::clone(&cause));
             return Err(Error::Failed { cause });
         };
-        let sure = state.current.sure_bytes(frame_max) + next.sure_bytes(frame_max);
-        let payload = next.sequence.to_be_bytes();
+        let payload = next_payload(next.sequence, next.salt);
         let header = FrameHeader {
             payload_bytes: payload.len() as u32,
             kind: Kind::Next,
@@ -168,7 +173,7 @@ impl Shared {
         state.current.position += NEXT_BYTES;
         let sealed = std::mem::replace(&mut state.current, next);
         state.sealed.push_back(sealed);
-        Ok(sure)
+        Ok(())
     }
 
     /// Writes a frame. If that fails, fails the journal and returns the cause.

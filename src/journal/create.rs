@@ -11,17 +11,18 @@ use crate::sync::{Condvar, Mutex, OnceLock};
 use crate::time::{Clock, Random};
 use crate::types::{Lsn, planted};
 
+use super::credits::Credits;
 use super::header::{Decoded, FIRST_FRAME, FileHeader, sequence_after};
 use super::prepare::Preparing;
 use super::scan::unsupported;
 use super::slot::{
     FOLDER, Slot, erase_header, free_number, list, read_header, remove_unfinished, slot_path,
 };
-use super::state::{Life, SPARES_AT_FIRST, State};
+use super::state::{Frames, Life, SPARES_AT_FIRST, State};
 use super::sync::SyncState;
 use super::trouble::Trouble;
 use super::worker::Signal;
-use super::{JournalConfig, Shared, Start};
+use super::{FILE_BYTES_MIN, JournalConfig, JournalMode, Shared, Start};
 
 pub(super) fn create(
     storage: Arc<dyn Storage>,
@@ -29,7 +30,7 @@ pub(super) fn create(
     random: Arc<dyn Random>,
     clock: Arc<dyn Clock>,
     start: &Start,
-    on_half_full: Box<dyn Fn() + Send + Sync>,
+    on_checkpoint_due: Box<dyn Fn() + Send + Sync>,
 ) -> Result<Shared> {
     check(&config)?;
     storage.create_dir(Path::new(FOLDER))?;
@@ -38,7 +39,7 @@ pub(super) fn create(
     let mut found = survey(&*storage, &config, start)?;
     let first = first_sequence(&found, start)?;
 
-    let slot = first_slot(&*storage, &config, &mut found)?;
+    let mut slot = first_slot(&*storage, &config, &mut found)?;
     let header = FileHeader {
         size: slot.size,
         directory_id: config.directory_id,
@@ -47,14 +48,15 @@ pub(super) fn create(
         epoch: config.epoch,
         continues_from: start.continues_from,
         known_synced: start.known_synced,
+        slot: Some(slot.number),
     };
-    slot.begin(&header)?;
-    let current = Life::new(slot, &header);
+    begin_first(&*storage, &config, &mut slot, &header)?;
+    let current = Life::new(slot, header, true);
     let end = Lsn::new(first, FIRST_FRAME);
 
-    let slack = current.sure_bytes(config.frame_max());
     let state = State {
         current,
+        free_until: 0,
         sealed: VecDeque::new(),
         spares: VecDeque::new(),
         free: Vec::new(),
@@ -68,12 +70,12 @@ pub(super) fn create(
         spare_target: SPARES_AT_FIRST,
         data_end: end,
         last_witness: Lsn::ZERO,
-        slack,
-        waiters: 0,
+        credits: Credits::default(),
+        frames: Frames::default(),
+        note_in_spare: false,
         scratch: Vec::new(),
         parked: false,
-        exclusive: false,
-        half_full_told: false,
+        checkpoint_due_told: false,
         trouble: Trouble::default(),
     };
     let shared = Shared {
@@ -86,6 +88,7 @@ pub(super) fn create(
         synced: AtomicU64::new(0),
         covered: AtomicU64::new(0),
         requested: AtomicU64::new(0),
+        waited: AtomicBool::new(false),
         signal: Signal::default(),
         closed: AtomicBool::new(false),
         failure: OnceLock::new(),
@@ -94,7 +97,7 @@ pub(super) fn create(
         config,
         random,
         clock,
-        on_half_full,
+        on_checkpoint_due,
     };
     // A full disk must not stop the opening. The journal keeps the failure for `health`.
     let _kept = shared.prepare_one();
@@ -103,25 +106,75 @@ pub(super) fn create(
 
 /// Returns the sequence number of the first file. It is higher than all used before, because positions are
 /// never reused (J1).
+///
+/// Power loss may have taken headers of files that were never synced, and with them the highest sequence
+/// numbers. Each of those files had a slot, and few numbers are skipped otherwise. So this skips two numbers
+/// for each slot. If that is not enough, the salts still differ.
 fn first_sequence(found: &Survey, start: &Start) -> Result<u32> {
     let before = start.continues_from.sequence();
     if planted("reuse_sequences") {
         return sequence_after(before);
     }
-    Ok(sequence_after(found.last_sequence.max(before))?.max(start.min_sequence))
+    let seen = found.last_sequence.max(before);
+    let slots = u32::try_from(found.numbers.len()).unwrap_or(u32::MAX);
+    let skipped = if planted("reuse_lost_sequences") { 0 } else { slots.saturating_mul(2) };
+    Ok(sequence_after(seen.saturating_add(skipped))?.max(start.min_sequence))
 }
 
-/// Opens a free slot, or creates a new one.
+/// Returns the slot of the first file: a small free one or a new one. So opening a folder takes little time,
+/// however large the journal was. On a full disk any free slot will do.
 fn first_slot(storage: &dyn Storage, config: &JournalConfig, found: &mut Survey) -> Result<Slot> {
-    if let Some((number, bytes)) = found.free.pop_front() {
-        let slot = Slot::open(storage, number, config.file_bytes, config.mode)?;
-        found.total_bytes += u64::from(slot.size).saturating_sub(bytes);
-        return Ok(slot);
+    let size = config.first_bytes();
+    let small = found.free.iter().position(|(_, bytes)| *bytes <= u64::from(size) * 4);
+    if let Some(small) = small.and_then(|at| found.free.remove(at)) {
+        return reopen(storage, size, found, small);
     }
     let number = free_number(&found.numbers);
-    found.numbers.insert(number);
-    found.total_bytes += u64::from(config.file_bytes);
-    Slot::create(storage, number, config.file_bytes, config.mode)
+    match Slot::create(storage, number, size) {
+        Ok(slot) => {
+            found.numbers.insert(number);
+            found.total_bytes += u64::from(size);
+            Ok(slot)
+        }
+        Err(error) => match found.free.pop_front() {
+            Some(any) => reopen(storage, size, found, any),
+            None => Err(error),
+        },
+    }
+}
+
+fn reopen(
+    storage: &dyn Storage,
+    size: u32,
+    found: &mut Survey,
+    (number, bytes): (u32, u64),
+) -> Result<Slot> {
+    let slot = Slot::open(storage, number, size)?;
+    found.total_bytes += u64::from(slot.size).saturating_sub(bytes);
+    Ok(slot)
+}
+
+/// Begins the life of the first file, durably. The checkpoint of this opening will point into it.
+fn begin_first(
+    storage: &dyn Storage,
+    config: &JournalConfig,
+    slot: &mut Slot,
+    header: &FileHeader,
+) -> Result<()> {
+    let stores = config.mode == JournalMode::Map;
+    if stores {
+        slot.fill()?;
+    }
+    if planted("header_not_durable") {
+        slot.file.write_at(&header.encode(), 0)?;
+    } else {
+        slot.file.write_at_durable(&header.encode(), 0)?;
+    }
+    if !slot.named {
+        storage.sync_dir(Path::new(FOLDER))?;
+        slot.named = true;
+    }
+    if stores { slot.map() } else { Ok(()) }
 }
 
 fn check(config: &JournalConfig) -> Result<()> {
@@ -172,7 +225,7 @@ fn survey(storage: &dyn Storage, config: &JournalConfig, start: &Start) -> Resul
         survey.total_bytes = survey.total_bytes.saturating_add(bytes);
         let kept = start.keep.contains(&number) && !planted("recycle_replayed_files");
         let file = storage.open(&slot_path(number), OpenMode::Read)?;
-        let sequence = match read_header(&*file)? {
+        let sequence = match read_header(&*file, number)? {
             Decoded::Valid(header) if header.directory_id == config.directory_id => header.sequence,
             // A file of another folder: an earlier creation of this folder stopped early and left it.
             // Where replay needs such a file, it refuses it. An invalid header: a header was half written.
@@ -199,6 +252,5 @@ fn survey(storage: &dyn Storage, config: &JournalConfig, start: &Start) -> Resul
     Ok(survey)
 }
 
-const FILE_BYTES_MIN: u32 = 16 << 10;
 /// A frame takes at most a quarter of it, and positions are `u32`.
 const MAX_BYTES_MAX: u64 = 8 << 30;

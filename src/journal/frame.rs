@@ -14,8 +14,10 @@
 //! ```
 //!
 //! - *Data*: the payload is a list of sections, see `section`.
-//! - *Next*: the journal continues in another file. The payload is the sequence number of that file
-//!   (4 bytes). Bytes after it in this file do not count.
+//! - *Next*: the journal continues in another file. The payload is the sequence number of that file (4
+//!   bytes) and its folded salt (4 bytes). Bytes after it in this file do not count. Power loss may take the
+//!   header of a file that was never synced. The salt tells its frames from all other bytes even then. (Early
+//!   builds wrote no salt: they made every header durable before a Next frame named it.)
 //! - *SyncMark*: a witness for `known synced`, without a payload.
 //!
 //! A frame of an earlier life of a recycled file fails by its LSN, because sequence numbers are never
@@ -159,6 +161,16 @@ pub(super) fn payload_crc(parts: &[&[u8]]) -> u32 {
     hasher.finalize()
 }
 
+/// Returns the payload of a Next frame.
+pub(super) fn next_payload(sequence: u32, salt: u32) -> [u8; 8] {
+    (u64::from(sequence) << 32 | u64::from(salt)).to_be_bytes()
+}
+
+/// Decodes the payload of a Next frame: the sequence number and, unless an early build wrote it, the salt.
+pub(super) fn named_by(payload: &[u8]) -> Option<(u32, Option<u32>)> {
+    Some((u32_at(payload, 0)?, u32_at(payload, 4)))
+}
+
 const LSN_AT: usize = 8;
 /// The offset of the two checksums.
 pub(super) const SUMS_AT: usize = 24;
@@ -251,7 +263,7 @@ mod tests {
     fn frames_are_multiples_of_eight() {
         assert_eq!(frame_bytes(0), Some(32));
         assert_eq!(frame_bytes(1), Some(40));
-        assert_eq!(frame_bytes(4), Some(u64::from(NEXT_BYTES)));
+        assert_eq!(frame_bytes(8), Some(u64::from(NEXT_BYTES)));
         assert_eq!(frame_bytes(u64::MAX), None);
     }
 }

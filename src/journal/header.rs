@@ -12,13 +12,23 @@
 //!     48    8 continues from   LSN where replay of the earlier files stops; 0: an ordinary spare,
 //!                              which follows the file whose Next frame names it
 //!     56    8 known synced     LSN; everything below it was durable when this header was written
-//!     64    4 reserved         0
+//!     64    4 slot             number of the file's slot plus 1; 0: unknown, written by an early build
 //!     68    4 checksum         CRC-32 of bytes 0..68
 //! ```
 //!
 //! Frames begin at byte 4096, so a header write and a frame never share a page. The header lies within
-//! one 512-byte sector. It is durable before the first frame is written. So where a file must follow, an
-//! invalid header of that file is damage, never "an empty file".
+//! one 512-byte sector. It becomes durable with the first sync of its file (J2). A file that was never
+//! synced may lose it to power loss, and may show the bytes of a removed file instead. The slot number
+//! tells such a header from one that was written here.
+//!
+//! A *note* may follow at byte 512, in a sector of its own. It raises `known synced` of a file that holds no
+//! frame yet, without a write to the header. It counts only if its checksum, which includes the salt, is right.
+//!
+//! ```text
+//! offset size field            big-endian
+//!    512    8 known synced     LSN
+//!    520    4 checksum         CRC-32 of the 8 bytes before, followed by the folded salt
+//! ```
 //!
 //! Magic, version and checksum keep their places in every version, so each build can tell a file of a newer
 //! version from a damaged one. For a newer version it returns `UnsupportedFormat` and changes nothing. The
@@ -40,6 +50,8 @@ pub(super) struct FileHeader {
     pub(super) epoch: Epoch,
     pub(super) continues_from: Lsn,
     pub(super) known_synced: Lsn,
+    /// The slot of the file; `None` if an early build wrote the header.
+    pub(super) slot: Option<u32>,
 }
 
 /// The result of decoding the first bytes of a file.
@@ -64,6 +76,8 @@ impl FileHeader {
         bytes[44..48].copy_from_slice(&self.epoch.to_be_bytes());
         bytes[48..56].copy_from_slice(&self.continues_from.to_u64().to_be_bytes());
         bytes[56..64].copy_from_slice(&self.known_synced.to_u64().to_be_bytes());
+        let slot = self.slot.map_or(0, |slot| slot.saturating_add(1));
+        bytes[64..68].copy_from_slice(&slot.to_be_bytes());
         let crc = crc32fast::hash(&bytes[..CRC_AT]);
         bytes[CRC_AT..].copy_from_slice(&crc.to_be_bytes());
         bytes
@@ -91,6 +105,7 @@ impl FileHeader {
             epoch: i32::from_be_bytes(array(&bytes, 44)?),
             continues_from: Lsn::from_u64(u64_at(&bytes, 48)?),
             known_synced: Lsn::from_u64(u64_at(&bytes, 56)?),
+            slot: u32_at(&bytes, 64)?.checked_sub(1),
         };
         header.check().is_ok().then_some(Decoded::Valid(header))
     }
@@ -102,6 +117,39 @@ impl FileHeader {
             && self.continues_from.sequence() < self.sequence
             && self.known_synced.sequence() <= self.sequence;
         if sane { Ok(()) } else { Err(CorruptReason::Field) }
+    }
+
+    /// Encodes a note that raises the synced position.
+    pub(super) fn encode_note(&self, known_synced: Lsn) -> [u8; NOTE_BYTES] {
+        let mut bytes = [0; NOTE_BYTES];
+        bytes[..8].copy_from_slice(&known_synced.to_u64().to_be_bytes());
+        let sum = self.note_checksum(&bytes[..8]);
+        bytes[8..].copy_from_slice(&sum.to_be_bytes());
+        bytes
+    }
+
+    /// Returns the header with the synced position of its note, if `bytes` is one.
+    pub(super) fn with_note(self, bytes: &[u8]) -> Self {
+        let note = || {
+            let known_synced = Lsn::from_u64(u64_at(bytes, 0)?);
+            let right = u32_at(bytes, 8)? == self.note_checksum(bytes.get(..8)?);
+            let noted = Self { known_synced: self.known_synced.max(known_synced), ..self };
+            (right && noted.check().is_ok()).then_some(noted)
+        };
+        note().unwrap_or(self)
+    }
+
+    fn note_checksum(&self, known_synced: &[u8]) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(known_synced);
+        hasher.update(&self.frame_salt().to_be_bytes());
+        hasher.finalize()
+    }
+
+    /// Returns whether the headers are of one life of one file. The synced position may differ: a note can
+    /// raise it.
+    pub(super) fn is_same_life(&self, other: &Self) -> bool {
+        Self { known_synced: other.known_synced, ..*self } == *other
     }
 
     /// Returns the salt that the frame checksums of this life of the file include.
@@ -117,6 +165,9 @@ const MAGIC: [u8; 8] = *b"GLJRNL\0\x01";
 const VERSION: u32 = 1;
 const CRC_AT: usize = 68;
 pub(super) const HEADER_BYTES: usize = 72;
+/// The position of the note in the file.
+pub(super) const NOTE_AT: usize = 512;
+pub(super) const NOTE_BYTES: usize = 12;
 pub(super) const MAX_VERSION: u32 = VERSION;
 /// The position of the first frame of a file.
 pub(super) const FIRST_FRAME: u32 = 4096;
@@ -148,6 +199,7 @@ mod tests {
             epoch: 3,
             continues_from: Lsn::new(8, 4096),
             known_synced: Lsn::new(7, 5000),
+            slot: Some(2),
         }
     }
 
@@ -188,6 +240,24 @@ mod tests {
         ];
         for header in insane {
             assert_eq!(FileHeader::decode(&header.encode()), Decoded::Invalid, "{header:?}");
+        }
+    }
+
+    #[test]
+    fn a_note_raises_the_synced_position_of_its_life_alone() {
+        let (higher, lower) = (Lsn::new(8, 5000), Lsn::new(6, 5000));
+        let note = header().encode_note(higher);
+        assert_eq!(header().with_note(&note).known_synced, higher);
+        assert_eq!(header().with_note(&header().encode_note(lower)), header());
+        let other = FileHeader { salt: 1, ..header() };
+        assert_eq!(other.with_note(&note), other, "a note of another life");
+        assert_eq!(header().with_note(&note[..11]), header());
+        let beyond = header().encode_note(Lsn::new(10, 5000));
+        assert_eq!(header().with_note(&beyond), header(), "no header may know that");
+        for bit in 0..NOTE_BYTES * 8 {
+            let mut torn = note;
+            torn[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(header().with_note(&torn), header());
         }
     }
 

@@ -3,32 +3,40 @@
 //! ```text
 //! journal/0.journal  [header | frame frame ... Next]    sealed: waits for a checkpoint beyond it
 //! journal/2.journal  [header | frame frame ...     ]    current
-//! journal/1.journal  [header |                     ]    spare: header durable, no frame yet
+//! journal/1.journal  [header |                     ]    spare: no frame yet
 //! ```
 //!
 //! [`header`], [`frame`] and [`section`] define the bytes. [`mod@replay`] defines how files form a chain and
 //! how a torn tail differs from damage. These invariants hold while the journal is open:
 //!
 //! - **J1** A frame is complete in the file before [`Journal::end`] publishes its end. Frames are
-//!   published in LSN order. LSNs are never reused: every opening begins a new file.
-//! - **J2** A header is durable before a Next frame can name its file.
-//! - **J3** `outstanding credits <= bytes that the current file and the spares surely take`, so an append
-//!   that holds a credit finds room without waiting. The bytes of one spare are never granted: the next
-//!   opening on a full disk continues in that spare.
-//! - **J4** `synced() <= what a finished sync of all files with unsynced bytes, oldest first, covers`, or
-//!   it is below a checkpoint. While it is held, only checkpoints raise it. Frames carry it as
-//!   `known synced`.
+//!   published in LSN order. An LSN that anything durable names is never used again: every opening begins a
+//!   new file. (Power loss may take a file with its header and its sequence number. If the number is used
+//!   again, the salt tells the frames of the two lives apart.)
+//! - **J2** A file's header, length and name are durable before anything in it, or after it, counts as synced,
+//!   and before a checkpoint or the end of a recovery points into it. Until then power loss may take the whole
+//!   file. The first file of each opening is durable from the start.
+//! - **J3** The frames of all outstanding credits fit into the current file and the spares but the last, in
+//!   every order ([`space`]). So an append that holds a credit finds room without waiting. The last spare
+//!   is never granted: the next opening on a full disk continues there.
+//! - **J4** `synced() <= what a finished sync covers`, or it is below a checkpoint. A sync covers the names and
+//!   headers of all files with frames, and their frames, oldest first. While `synced` is held, only
+//!   checkpoints raise it. Frames carry it as `known synced`.
 //! - **J5** The first failed write or sync is final. A later success does not undo it.
 //! - **J6** A file is reused only when a durable checkpoint lies beyond all of it.
 //!
+//! A journal begins with files of some hundred KiB and grows only if its frames come faster than checkpoints
+//! free them. It is full at `max_bytes`.
+//!
 //! Threads take the locks in this order: `prepare` (one preparer at a time, held during I/O) -> `state`
 //! (what an append touches; never held during a sync) -> `sync`. `signal` and `thread` are taken alone.
-//! The journal calls back (`on_half_full`) while it holds none of them.
+//! The journal calls back (`on_checkpoint_due`) while it holds none of them.
 //!
 //! Imported by `log`, `engine`, `producer` and `internal`.
 
 mod append;
 mod create;
+mod credits;
 mod field;
 mod frame;
 mod header;
@@ -38,6 +46,7 @@ mod mark;
 mod models;
 mod prepare;
 mod replay;
+mod rest;
 mod scan;
 mod section;
 mod slot;
@@ -86,7 +95,8 @@ pub(crate) enum JournalMode {
 /// The configuration of a journal.
 #[derive(Debug, Clone)]
 pub(crate) struct JournalConfig {
-    /// The size of an ordinary file in bytes. A frame of more than a quarter of it gets its own file.
+    /// The size of an ordinary file in bytes. The first files have a sixteenth of it. If the journal grows, they
+    /// grow up to four times this size. A larger frame gets a file that it fits into.
     pub(crate) file_bytes: u32,
     /// The most bytes that all files together may take. A frame is at most a quarter of it.
     pub(crate) max_bytes: u64,
@@ -128,6 +138,9 @@ impl Start {
     }
 }
 
+/// The smallest size of a file in bytes.
+const FILE_BYTES_MIN: u32 = 16 << 10;
+
 /// An open journal.
 pub(crate) struct Journal {
     shared: Arc<Shared>,
@@ -142,7 +155,7 @@ struct Shared {
     config: JournalConfig,
     random: Arc<dyn Random>,
     clock: Arc<dyn Clock>,
-    on_half_full: Box<dyn Fn() + Send + Sync>,
+    on_checkpoint_due: Box<dyn Fn() + Send + Sync>,
 
     state: Mutex<State>,
     /// Notified when there may be more space, or when there will never be any.
@@ -157,6 +170,8 @@ struct Shared {
     /// As `synced`, but syncs raise it also while `synced` is held.
     covered: AtomicU64,
     requested: AtomicU64,
+    /// Whether a thread ran a sync for itself since the last file was prepared.
+    waited: AtomicBool,
 
     signal: Signal,
     closed: AtomicBool,
@@ -168,8 +183,8 @@ impl Journal {
     /// Opens a journal by beginning a new file after the existing ones.
     ///
     /// The caller has replayed the existing files, or the folder is new. A thread that appends or reserves
-    /// calls `on_half_full` when half of `max_bytes` is in use and when a thread waits for space. The
-    /// callback must not block and must not call the journal.
+    /// calls `on_checkpoint_due` when the journal holds two ordinary files, or half of `max_bytes` if that is
+    /// less, and when a thread waits for space. The callback must not block and must not call the journal.
     ///
     /// Replayed frames do not count as synced. If replay found any (`frames > 0`), call
     /// [`Journal::hold_synced`] before the first append, and [`Journal::release_synced`] after the
@@ -180,9 +195,10 @@ impl Journal {
         random: Arc<dyn Random>,
         clock: Arc<dyn Clock>,
         start: &Start,
-        on_half_full: Box<dyn Fn() + Send + Sync>,
+        on_checkpoint_due: Box<dyn Fn() + Send + Sync>,
     ) -> Result<Arc<Self>> {
-        let shared = Arc::new(create::create(storage, config, random, clock, start, on_half_full)?);
+        let shared =
+            Arc::new(create::create(storage, config, random, clock, start, on_checkpoint_due)?);
         let thread = shared.config.background.then(|| worker::start(&shared)).transpose()?;
         Ok(Arc::new(Self { shared, thread: Mutex::new(thread), pid: std::process::id() }))
     }
@@ -289,6 +305,15 @@ impl Journal {
         self.shared.is_held()
     }
 
+    /// Makes durable what a replay from `lsn` on needs besides frames: the header and the name of the file
+    /// that holds `lsn`. Call it before a checkpoint points there.
+    ///
+    /// # Errors
+    /// `Failed` if that fails. The failure is final.
+    pub(crate) fn anchor(&self, lsn: Lsn) -> Result<()> {
+        if planted("header_not_durable") { Ok(()) } else { self.shared.anchor(lsn) }
+    }
+
     /// Frees the files that lie wholly below `end`. The caller has made a checkpoint durable that covers
     /// everything below `end`.
     pub(crate) fn checkpointed(&self, end: Lsn) {
@@ -356,6 +381,17 @@ impl Journal {
         self.shared.closed.store(true, Ordering::SeqCst);
         // Takes the state lock, so it waits for an append in progress.
         self.shared.notify_space();
+    }
+
+    /// Continues in a small file, if the journal is large. Call it after `stop_appends` and before the last
+    /// checkpoint. If it fails, the journal only stays large.
+    pub(crate) fn rest(&self) -> Result<()> {
+        self.shared.rest()
+    }
+
+    /// Removes the files that the last checkpoint freed.
+    pub(crate) fn trim(&self) -> Result<()> {
+        self.shared.trim()
     }
 
     /// Stops appends, stops and joins the thread, and syncs all unsynced frames.

@@ -1,17 +1,20 @@
 //! Prepares spares, the files that space comes from. A spare is a recycled slot or a new file.
+//!
+//! Preparing a file syncs nothing, unless threads wait for syncs: then the file is filled and synced here, so
+//! that their syncs only write frames.
 
-use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::io;
 
 use crate::error::{Error, Result};
+use crate::sync::atomic::Ordering;
 use crate::types::{Lsn, planted};
 
-use super::frame::NEXT_BYTES;
-use super::header::{FIRST_FRAME, FileHeader, sequence_after};
-use super::slot::{Slot, free_number, slot_path};
-use super::state::{Life, SPARES_AT_FIRST, State, Unneeded};
-use super::{JournalConfig, Shared};
+use super::header::{FileHeader, sequence_after};
+use super::slot::{FOLDER, Slot, free_number, slot_path};
+use super::space::file_with_room;
+use super::state::{Life, State, Unneeded};
+use super::{JournalMode, Shared};
 
 /// The state of the one thread that prepares files.
 #[derive(Debug)]
@@ -20,37 +23,98 @@ pub(super) struct Preparing {
     pub(super) numbers: BTreeSet<u32>,
 }
 
+/// How the next spare is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Plan {
+    /// From the free slot at this index.
+    Free(usize),
+    /// From the unopened slot at this index.
+    Unopened(usize),
+    /// From a slot that could not be used before.
+    Aside,
+    /// As a new file of this size.
+    New(u32),
+    /// As a new file of this size, after other files have been removed.
+    Replace(u32),
+}
+
 /// The source of the next spare.
-enum Source {
+pub(super) enum Source {
     Unneeded(Unneeded),
     New(u32),
 }
 
 impl Shared {
-    /// Returns the size of a new file in bytes. The file is larger if the journal grows because a thread had
-    /// to wait.
-    ///
-    /// Each life of a file begins with a sync of its header. On a disk that checkpoints keep busy that takes
-    /// ten milliseconds and more.
-    fn new_file_bytes(&self, state: &State) -> u32 {
-        let large = self.config.file_bytes.saturating_mul(LARGE);
-        let fits = state.total_bytes + u64::from(large) <= self.config.max_bytes;
-        let waited = state.spare_target > SPARES_AT_FIRST;
-        if waited && (fits || planted("large_file_beyond_limit")) {
-            large
-        } else {
-            self.config.file_bytes
+    /// Returns how the next spare would be made, or `None` if only a checkpoint makes room for one.
+    fn plan(&self, state: &State) -> Option<Plan> {
+        let wanted = state.credits.wanted;
+        if wanted > 0 && !state.spares.iter().any(|spare| spare.room() >= wanted) {
+            return self.plan_large(state, wanted);
         }
+        if let Some(last) = state.free.len().checked_sub(1) {
+            return Some(Plan::Free(last));
+        }
+        if !state.unopened.is_empty() {
+            return Some(Plan::Unopened(0));
+        }
+        if let Some(size) = self.new_file_bytes(state) {
+            return Some(Plan::New(size));
+        }
+        if !state.aside.is_empty() {
+            return Some(Plan::Aside);
+        }
+        // Without any spare no append could switch files, so exceed the limit by one file.
+        state.spares.is_empty().then(|| Plan::New(self.config.first_bytes()))
+    }
+
+    /// As `plan`, for a spare with this much room. Another spare must be able to follow it.
+    fn plan_large(&self, state: &State, wanted: u32) -> Option<Plan> {
+        let first = u64::from(self.config.first_bytes());
+        let max = self.config.max_bytes;
+        let size = file_with_room(wanted);
+        let others = state.free.len() + state.unopened.len();
+        let behind =
+            |others| if others > 0 || planted("nothing_behind_large_frame") { 0 } else { first };
+        if state.total_bytes + behind(others.saturating_sub(1)) <= max {
+            if let Some(at) = state.free.iter().position(|slot| slot.size >= size) {
+                return Some(Plan::Free(at));
+            }
+            if let Some(at) = state.unopened.iter().position(|(_, len)| *len >= u64::from(size)) {
+                return Some(Plan::Unopened(at));
+            }
+        }
+        if state.total_bytes + u64::from(size) + behind(others) <= max
+            || planted("large_file_beyond_limit")
+        {
+            return Some(Plan::New(size));
+        }
+        let (removable, smallest) = state.removable_bytes();
+        let needed = state.total_bytes.saturating_sub(removable) + smallest.unwrap_or(first);
+        (needed + u64::from(size) <= max).then_some(Plan::Replace(size))
+    }
+
+    /// Returns the size of a new file that makes the journal grow, in bytes. The more the journal holds, the
+    /// larger is its next file.
+    fn new_file_bytes(&self, state: &State) -> Option<u32> {
+        let first = self.config.first_bytes();
+        let half = u32::try_from(state.total_bytes / 2).unwrap_or(u32::MAX) & !4095;
+        let grown = half.clamp(first, self.config.largest_bytes());
+        let left = self.config.max_bytes.saturating_sub(state.total_bytes);
+        let left = u32::try_from(left).unwrap_or(u32::MAX) & !4095;
+        let size = grown.min(left);
+        (size >= first).then_some(size)
+    }
+
+    /// Returns whether one more spare can be prepared without a checkpoint.
+    pub(super) fn may_get_more(&self, state: &State) -> bool {
+        self.plan(state).is_some()
     }
 
     /// Returns whether the thread should prepare a file now.
     pub(super) fn wants_spare(&self) -> bool {
         let state = self.state.lock();
-        if state.exclusive {
-            return false;
-        }
-        let few = state.spares.len() < state.spare_target || state.waiters > 0;
-        state.can_recycle() || few && self.may_get_more(&state)
+        let few = state.spares.len() < state.spare_target || state.credits.waiters > 0;
+        few && self.may_get_more(&state)
     }
 
     /// Prepares one more spare. Returns `false` if the journal has its largest size and no slot is free.
@@ -70,31 +134,51 @@ impl Shared {
     fn try_prepare_one(&self) -> Result<bool> {
         let mut preparing = self.prepare.lock();
         self.shrink(&mut preparing);
-        let source = {
+        let (source, removed) = {
             let mut state = self.state.lock();
-            if state.exclusive {
-                return Ok(false);
-            }
-            let Some(source) = self.next_source(&mut state) else { return Ok(false) };
-            source
+            let Some(plan) = self.plan(&state) else { return Ok(false) };
+            self.take_source(&mut state, plan)
         };
+        let mut all_removed = Ok(());
+        for unneeded in removed {
+            all_removed = all_removed.and(self.remove(&mut preparing, unneeded));
+        }
+        all_removed?;
         self.make_spare(&mut preparing, source)?;
         Ok(true)
     }
 
-    fn next_source(&self, state: &mut State) -> Option<Source> {
-        if let Some(slot) = state.free.pop() {
-            Some(Source::Unneeded(Unneeded::Open(slot)))
-        } else if let Some((number, bytes)) = state.unopened.pop_front() {
-            Some(Source::Unneeded(Unneeded::Unopened(number, bytes)))
-        } else if self.may_grow(state) {
-            Some(Source::New(self.new_file_bytes(state)))
-        } else if let Some(aside) = state.aside.pop_front() {
-            Some(Source::Unneeded(aside))
-        } else {
-            // Without any spare no append could switch files, so exceed the limit by one file.
-            state.spares.is_empty().then(|| Source::New(self.new_file_bytes(state)))
+    /// Takes what `plan` names out of the state. Also returns the files to be removed before.
+    fn take_source(&self, state: &mut State, plan: Plan) -> (Source, Vec<(u32, u64)>) {
+        let new = |size| Source::New(size);
+        let first = || self.config.first_bytes();
+        let unneeded = match plan {
+            Plan::Free(at) => Some(Unneeded::Open(state.free.remove(at))),
+            Plan::Unopened(at) => {
+                state.unopened.remove(at).map(|(number, len)| Unneeded::Unopened(number, len))
+            }
+            Plan::Aside => state.aside.pop_front(),
+            Plan::New(size) => return (new(size), Vec::new()),
+            Plan::Replace(size) => return (new(size), self.make_room(state, u64::from(size))),
+        };
+        (unneeded.map_or_else(|| new(first()), Source::Unneeded), Vec::new())
+    }
+
+    /// Takes files out of the state until a file of `size` bytes fits below the limit. Leaves one, because a
+    /// journal without any could not be opened on a full disk. Returns their numbers and lengths.
+    fn make_room(&self, state: &mut State, size: u64) -> Vec<(u32, u64)> {
+        if state.credits.bytes == 0 {
+            // Sequence numbers only need to rise along the chain, so spares may be left out of it.
+            let spares: Vec<Life> = state.spares.drain(..).collect();
+            state.free.extend(spares.into_iter().map(Life::into_slot));
+            state.free.sort_unstable_by_key(|slot| slot.size);
         }
+        let mut removed = Vec::new();
+        while state.total_bytes + size > self.config.max_bytes && state.unneeded() > 1 {
+            removed.extend(state.take_unneeded());
+        }
+        self.count_free(state);
+        removed
     }
 
     /// Removes unneeded files while the journal exceeds its limit. Each opening after a crash with a full
@@ -104,7 +188,7 @@ impl Shared {
             let unneeded = {
                 let mut state = self.state.lock();
                 let enough = state.total_bytes <= self.config.max_bytes;
-                if enough || state.exclusive || state.spares.is_empty() {
+                if enough || state.spares.is_empty() {
                     return;
                 }
                 let Some(unneeded) = state.take_unneeded() else { return };
@@ -118,7 +202,11 @@ impl Shared {
     }
 
     /// Removes a file that `take_unneeded` returned. If that fails, the file counts again.
-    fn remove(&self, preparing: &mut Preparing, (number, bytes): (u32, u64)) -> Result<()> {
+    pub(super) fn remove(
+        &self,
+        preparing: &mut Preparing,
+        (number, bytes): (u32, u64),
+    ) -> Result<()> {
         let removed = self.storage.remove(&slot_path(number));
         if removed.is_ok() {
             preparing.numbers.remove(&number);
@@ -134,40 +222,64 @@ impl Shared {
     ///
     /// If that fails, an existing slot is put aside, open if it was opened. The next attempt writes its
     /// header again with another sequence, so the outcome of the failed write does not matter.
-    fn make_spare(&self, preparing: &mut Preparing, source: Source) -> Result<()> {
-        let slot = self.obtain(preparing, source)?;
-        let begun = self.begin(&slot);
-        let mut state = self.state.lock();
-        let header = match begun {
-            Ok(header) => header,
+    pub(super) fn make_spare(&self, preparing: &mut Preparing, source: Source) -> Result<()> {
+        let mut slot = self.obtain(preparing, source)?;
+        let (begun, anchored) = match self.begin(&mut slot) {
+            Ok(begun) => begun,
             Err(error) => {
-                state.aside.push_back(Unneeded::Open(slot));
+                self.state.lock().aside.push_back(Unneeded::Open(slot));
                 return Err(error);
             }
         };
-        let life = Life::new(slot, &header);
-        let sure = life.sure_bytes(self.config.frame_max());
-        state.spares.push_back(life);
+        let mut state = self.state.lock();
+        state.spares.push_back(Life::new(slot, begun, anchored));
         state.trouble.files.succeed();
-        state.slack += sure;
+        self.count_free(&mut state);
         drop(state);
         self.space_freed.notify_all();
         Ok(())
     }
 
-    /// Begins the slot's next life. Checks first that the file still has its name: frames in a removed file
-    /// would be lost.
-    fn begin(&self, slot: &Slot) -> Result<FileHeader> {
+    /// Begins the slot's next life. Returns its header, and whether that is durable.
+    ///
+    /// Checks first that the file still has its name: frames in a removed file would be lost.
+    fn begin(&self, slot: &mut Slot) -> Result<(FileHeader, bool)> {
         if self.storage.metadata(&slot_path(slot.number))?.is_none() {
             let gone = io::ErrorKind::NotFound.into();
             return Err(Error::io("find", slot.file.path(), gone));
         }
-        let header = self.next_header(slot.size)?;
-        slot.begin(&header)?;
-        Ok(header)
+        // Threads wait for syncs: make all that a sync would have to write besides frames durable now.
+        let anchored = self.waited.swap(false, Ordering::Relaxed);
+        let stores = self.config.mode == JournalMode::Map && self.suits_stores(slot);
+        if anchored || stores {
+            slot.fill()?;
+        }
+        if anchored {
+            slot.file.sync_data()?;
+            if !slot.named {
+                self.storage.sync_dir(FOLDER.as_ref())?;
+                slot.named = true;
+            }
+        }
+        let header = self.next_header(slot)?;
+        if anchored {
+            slot.file.write_at_durable(&header.encode(), 0)?;
+        } else {
+            slot.file.write_at(&header.encode(), 0)?;
+        }
+        if stores {
+            slot.map()?;
+        }
+        Ok((header, anchored))
     }
 
-    fn next_header(&self, size: u32) -> Result<FileHeader> {
+    /// Returns whether frames cost less as stores in this slot than as writes.
+    fn suits_stores(&self, slot: &Slot) -> bool {
+        let made_for_one = slot.size > self.config.largest_bytes();
+        slot.is_mapped() || !made_for_one && !self.state.lock().frames.are_large
+    }
+
+    fn next_header(&self, slot: &Slot) -> Result<FileHeader> {
         let sequence = {
             let mut state = self.state.lock();
             let sequence = state.next_sequence;
@@ -175,103 +287,42 @@ impl Shared {
             sequence
         };
         Ok(FileHeader {
-            size,
+            size: slot.size,
             directory_id: self.config.directory_id,
             salt: self.random.next_u64(),
             sequence,
             epoch: self.config.epoch,
             continues_from: Lsn::ZERO,
             known_synced: self.synced(),
+            slot: Some(slot.number),
         })
     }
 
     fn obtain(&self, preparing: &mut Preparing, source: Source) -> Result<Slot> {
-        let mode = self.config.mode;
-        let slot = match source {
-            Source::Unneeded(Unneeded::Open(slot)) => return Ok(slot),
+        match source {
+            Source::Unneeded(Unneeded::Open(slot)) => Ok(slot),
             Source::Unneeded(Unneeded::Unopened(number, bytes)) => {
-                let opened = Slot::open(&*self.storage, number, self.config.file_bytes, mode);
+                let least = self.config.first_bytes();
+                let opened = Slot::open(&*self.storage, number, least);
                 let mut state = self.state.lock();
                 match opened {
                     Ok(slot) => {
                         state.total_bytes += u64::from(slot.size).saturating_sub(bytes);
-                        slot
+                        Ok(slot)
                     }
                     Err(error) => {
                         state.aside.push_back(Unneeded::Unopened(number, bytes));
-                        return Err(error);
+                        Err(error)
                     }
                 }
             }
             Source::New(size) => {
                 let number = free_number(&preparing.numbers);
-                let slot = Slot::create(&*self.storage, number, size, mode)?;
+                let slot = Slot::create(&*self.storage, number, size)?;
                 preparing.numbers.insert(number);
                 self.state.lock().total_bytes += u64::from(size);
-                slot
+                Ok(slot)
             }
-        };
-        Ok(slot)
-    }
-
-    /// Ensures that the next frame of `bytes` bytes fits into the current file or into the only spare.
-    ///
-    /// Returns `false` if only a checkpoint can make space for that file and for an ordinary one after it.
-    /// Without space for the ordinary one each such frame would take the last spare, and each spare after
-    /// it would exceed the limit.
-    pub(super) fn prepare_exclusive(&self, bytes: u32) -> Result<bool> {
-        let mut preparing = self.prepare.lock();
-        let size = (FIRST_FRAME + bytes + NEXT_BYTES).next_multiple_of(4096);
-        let least = if planted("small_large_file") { 0 } else { self.config.file_bytes };
-        let size = size.max(least);
-        let (source, removed) = {
-            let mut state = self.state.lock();
-            if state.current.room() >= bytes {
-                return Ok(true);
-            }
-            // Sequence numbers rise along the chain, so spares prepared earlier cannot follow the new file.
-            for spare in std::mem::take(&mut state.spares) {
-                let sure = spare.sure_bytes(self.config.frame_max());
-                state.slack -= sure;
-                state.free.push(spare.slot);
-            }
-            state.free.sort_unstable_by_key(|slot| Reverse(slot.size));
-            let others = state.free.len() + state.unopened.len() > 1 || self.may_grow(&state);
-            let fits = state.free.iter().rposition(|slot| slot.size >= size);
-            if let Some(at) = fits.filter(|_| others || planted("nothing_behind_large_frame")) {
-                let slot = state.free.swap_remove(at);
-                (Source::Unneeded(Unneeded::Open(slot)), Vec::new())
-            } else {
-                let Some(removed) = make_room(&mut state, &self.config, u64::from(size)) else {
-                    return Ok(false);
-                };
-                (Source::New(size), removed)
-            }
-        };
-        let mut all_removed = Ok(());
-        for unneeded in removed {
-            all_removed = all_removed.and(self.remove(&mut preparing, unneeded));
         }
-        all_removed?;
-        self.make_spare(&mut preparing, source)?;
-        Ok(true)
     }
 }
-
-/// Takes unneeded slots out of the state until a file of `size` bytes fits below the limit. Returns their
-/// numbers and lengths, or `None` if that file and an ordinary one after it cannot both fit.
-fn make_room(state: &mut State, config: &JournalConfig, size: u64) -> Option<Vec<(u32, u64)>> {
-    let behind = if planted("nothing_behind_large_frame") { 0 } else { config.file_bytes };
-    let both = size + u64::from(behind);
-    if state.total_bytes.saturating_sub(state.unneeded_bytes()) + both > config.max_bytes {
-        return None;
-    }
-    let mut removed = Vec::new();
-    while state.total_bytes + size > config.max_bytes {
-        removed.push(state.take_unneeded()?);
-    }
-    Some(removed)
-}
-
-/// The size of a large file in ordinary files.
-const LARGE: u32 = 4;

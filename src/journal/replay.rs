@@ -3,10 +3,11 @@
 //! The files form a chain. The successor of file N is
 //! - the file with the highest sequence whose header continues from a position in N, if there is one. A
 //!   recovery stopped at that position. Everything after it in N is dead, even if it looks valid.
-//! - otherwise the file that N's Next frame names. That file must exist.
+//! - otherwise the file that N's Next frame names.
 //!
-//! Without a successor the journal ends in N, at the first bytes that are no valid frame. Replay judges them:
-//! - **R1** They were durable once if any frame after them, or any frame or header of a later file, reachable
+//! Without a successor the journal ends in N, at the first bytes that are no valid frame, or before the first
+//! frame of a file that is named but not there. Replay judges that place:
+//! - **R1** The bytes there were durable once if any frame after them, or any frame or header of a later file, reachable
 //!   or not, knows a synced position beyond them. Replay returns `Corrupt` and discards nothing.
 //! - **R2** Otherwise they are a torn tail, or nothing was there. Power loss took only frames that were never
 //!   acknowledged as `Synced`.
@@ -14,6 +15,9 @@
 //!   leaves frames in the cache of the system. The next recovery replays them and names their end. Then
 //!   power loss may take them. By then nothing in the later file was acknowledged as `Synced`, because that
 //!   waits for the recovery checkpoint. So there is no witness, and the tail is torn.
+//!   A file that is named but not there lost its header the same way, or its name: they are durable when
+//!   anything in it is (J2). Its frames are searched for witnesses too: the Next frame tells their salt. The
+//!   same holds for a file that is shorter than its header says.
 //! - **R4** The end is the end of the last *Data* frame. SyncMark and Next frames after it may be in the
 //!   cache only, so the next file's header must not rely on them.
 //!
@@ -25,15 +29,14 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{CorruptReason, Error, Result, Unreadable};
-use crate::storage::Storage;
+use crate::storage::{OpenMode, Storage, StorageFile};
 use crate::types::{Epoch, Lsn, planted};
 
-use super::field::u32_at;
-use super::frame::{FRAME_HEADER, FrameHeader, Kind, claims, frame_bytes, payload_crc};
+use super::frame::{FRAME_HEADER, FrameHeader, Kind, claims, frame_bytes, named_by, payload_crc};
 use super::header::{Decoded, FIRST_FRAME};
 use super::mark::Mark;
 use super::scan::{Found, Life, scan};
-use super::slot::{FOLDER, read_header};
+use super::slot::{FOLDER, list, read_header, slot_path};
 
 /// A Data frame.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +86,7 @@ pub(crate) struct Replayed {
 /// # Errors
 /// - `Corrupt` if a frame that was durable is damaged (R1). The reason is `Missing` if the file of `from`, or
 ///   a file that must follow, does not exist, has an invalid header or belongs to another folder. It is
-///   `Field` if two files have the same sequence.
+///   `Short` if a file has lost bytes, and `Field` if two files have the same sequence.
 /// - `UnsupportedFormat` if a newer version wrote a file or a frame.
 /// - `Busy` if a live writer overtook the reader. Read the checkpoint again and start over.
 /// - The errors that `visit` returns.
@@ -158,7 +161,7 @@ enum Stop {
     /// The walk reached the position that the successor continues from.
     Dead,
     /// The walk reached a Next frame.
-    Next { sequence: u32, position: u32 },
+    Next { sequence: u32, salt: Option<u32>, position: u32 },
     /// The walk reached bytes that are no valid frame.
     Invalid { position: u32 },
 }
@@ -181,6 +184,9 @@ impl Walk<'_> {
         if from.position() < FIRST_FRAME || !from.position().is_multiple_of(8) {
             return Err(file.corrupt(from.position(), CorruptReason::Field));
         }
+        if file.is_short()? {
+            return Err(file.corrupt(12, CorruptReason::Short));
+        }
         // Sequence numbers rise from file to file, so the loop ends.
         loop {
             self.result.known_synced = self.result.known_synced.max(file.header.known_synced);
@@ -193,7 +199,12 @@ impl Walk<'_> {
                     return self.judge(&file, position);
                 }
                 Stop::Dead => successor.ok_or_else(|| self.missing(file.file.path(), 0))?,
-                Stop::Next { sequence, position } => self.named(&file, sequence, position)?,
+                Stop::Next { sequence, salt, position } => {
+                    match self.named(&file, sequence, salt.is_some(), position)? {
+                        Some(next) => next,
+                        None => return self.judge_lost(&file, sequence, salt, position),
+                    }
+                }
             };
             at = Lsn::new(next.header.sequence, FIRST_FRAME);
             file = next;
@@ -228,10 +239,11 @@ impl Walk<'_> {
                 }
                 Kind::SyncMark => {}
                 Kind::Next => {
-                    let sequence = u32_at(payload, 0)
-                        .filter(|next| *next > file.header.sequence && stop.is_none())
+                    let (sequence, salt) = named_by(payload)
+                        .filter(|(next, _)| *next > file.header.sequence && stop.is_none())
                         .ok_or_else(|| file.corrupt(position, CorruptReason::Field))?;
-                    return Ok(Stop::Next { sequence, position });
+                    self.result.last_sequence_seen = self.result.last_sequence_seen.max(sequence);
+                    return Ok(Stop::Next { sequence, salt, position });
                 }
                 Kind::Data => {
                     let end = Lsn::new(file.header.sequence, end);
@@ -256,13 +268,58 @@ impl Walk<'_> {
     fn judge(&mut self, file: &Found, position: u32) -> Result<()> {
         let invalid = Lsn::new(file.header.sequence, position);
         let mut discarded = u64::from(self.copy.torn_header(position));
-        let mut witness = self.copy.look_on(position, &mut discarded)?;
-        let later: Vec<Found> = self
-            .files
-            .iter()
-            .filter(|other| other.header.sequence > file.header.sequence)
-            .cloned()
-            .collect();
+        let found = self.copy.look_on(position, &mut discarded)?;
+        if !self.knows_beyond(invalid, file.header.sequence, found, discarded)? {
+            return Ok(());
+        }
+        // A live writer may have completed the frame after it was copied and before its witness was.
+        self.copy.load(file, position)?;
+        if self.copy.frame(position)?.is_some() {
+            return Err(self.busy(file));
+        }
+        let short = file.is_short()?;
+        let reason = if short { CorruptReason::Short } else { CorruptReason::BelowSynced };
+        Err(file.corrupt(position, reason))
+    }
+
+    /// Judges the file `sequence`, which the Next frame at `position` of `file` names, and which is not
+    /// there.
+    fn judge_lost(
+        &mut self,
+        file: &Found,
+        sequence: u32,
+        salt: Option<u32>,
+        position: u32,
+    ) -> Result<()> {
+        let mut discarded = 0;
+        let mut found = Lsn::ZERO;
+        if let Some(salt) = salt.filter(|_| !planted("lost_files_are_no_witness")) {
+            for (slot, _) in list(self.storage)? {
+                self.copy.load_as(self.storage, slot, sequence, salt)?;
+                found = found.max(self.copy.look_on(FIRST_FRAME, &mut discarded)?);
+            }
+        }
+        let first = Lsn::new(sequence, FIRST_FRAME);
+        self.copy.load(file, position)?;
+        let stop = Lsn::new(file.header.sequence, position);
+        self.result.mark.stop_at(stop, self.copy.from(position));
+        if self.knows_beyond(first, file.header.sequence, found, discarded)? {
+            return Err(self.missing(file.file.path(), position));
+        }
+        Ok(())
+    }
+
+    /// Returns whether anything knows a synced position beyond `invalid`: what was found before, or the files
+    /// after `sequence`.
+    fn knows_beyond(
+        &mut self,
+        invalid: Lsn,
+        sequence: u32,
+        mut witness: Lsn,
+        mut discarded: u64,
+    ) -> Result<bool> {
+        let later = |other: &&Found| other.header.sequence > sequence;
+        let later: Vec<Found> = self.files.iter().filter(later).cloned().collect();
         for other in later.into_iter().filter(|_| !planted("later_files_are_no_witness")) {
             witness = witness.max(other.header.known_synced);
             if !self.is_still_blank(&other)? {
@@ -278,15 +335,7 @@ impl Walk<'_> {
         self.result.known_synced = self.result.known_synced.max(witness);
         self.result.discarded_bytes = discarded;
         self.result.torn = discarded > 0;
-        if self.result.known_synced <= invalid || planted("damage_is_torn_tail") {
-            return Ok(());
-        }
-        // A live writer may have completed the frame after it was copied and before its witness was.
-        self.copy.load(file, position)?;
-        if self.copy.frame(position)?.is_some() {
-            return Err(self.busy(file));
-        }
-        Err(file.corrupt(position, CorruptReason::BelowSynced))
+        Ok(self.result.known_synced > invalid && !planted("damage_is_torn_tail"))
     }
 
     /// Returns whether a file that was blank still holds no first frame (M4).
@@ -314,14 +363,20 @@ impl Walk<'_> {
         self.files.iter().rev().find(continues).cloned()
     }
 
-    /// Returns the file that a Next frame names. The header of that file was durable before the frame was
-    /// written (J2). So if the file is missing, the journal is damaged and does not end there.
-    fn named(&self, file: &Found, sequence: u32, position: u32) -> Result<Found> {
+    /// Returns the file that a Next frame names. Returns `None` if it is not there, which may be all right if
+    /// the frame is `salted`: the header of an early build was durable before the frame was written.
+    fn named(
+        &self,
+        file: &Found,
+        sequence: u32,
+        salted: bool,
+        position: u32,
+    ) -> Result<Option<Found>> {
         if let Some(next) = self.find(sequence) {
             if next.header.continues_from != Lsn::ZERO {
                 return Err(next.corrupt(0, CorruptReason::Field));
             }
-            return Ok(next);
+            return Ok(Some(next));
         }
         // A live writer may have prepared the file after the folder was read, or recycled both files since.
         let rescan = scan(self.storage, self.directory_id)?;
@@ -329,7 +384,7 @@ impl Walk<'_> {
         if still(sequence) || !still(file.header.sequence) {
             return Err(self.busy(file));
         }
-        Err(self.missing(file.file.path(), position))
+        if salted { Ok(None) } else { Err(self.missing(file.file.path(), position)) }
     }
 
     fn missing(&self, path: &Path, position: u32) -> Error {
@@ -361,19 +416,40 @@ impl Copy {
         self.sequence = header.sequence;
         self.salt = header.frame_salt();
         found.file.path().clone_into(&mut self.path);
-        // Check the file length first, so that a wrong size in the header cannot allocate too much memory.
-        let size = u64::from(header.size);
-        if size > found.file.len()? {
-            return Err(found.corrupt(12, CorruptReason::Short));
-        }
-        // `resize` zeroes only the bytes that it adds. Zeroing costs as much as reading.
-        self.bytes.resize(header.size.saturating_sub(start) as usize, 0);
-        let read = found.file.read_at(&mut self.bytes, u64::from(start))?;
-        self.bytes.truncate(read);
-        match read_header(&*found.file)? {
-            Decoded::Valid(now) if now == *header || planted("lapped_reader_goes_on") => Ok(()),
+        self.read(&*found.file, header.size)?;
+        match read_header(&*found.file, found.slot)? {
+            Decoded::Valid(now) if now.is_same_life(header) || planted("lapped_reader_goes_on") => {
+                Ok(())
+            }
             _ => Err(Error::Busy { path: self.path.clone() }),
         }
+    }
+
+    /// Copies the frames of a slot as those of a life whose header is lost.
+    fn load_as(
+        &mut self,
+        storage: &dyn Storage,
+        slot: u32,
+        sequence: u32,
+        salt: u32,
+    ) -> Result<()> {
+        let file = storage.open(&slot_path(slot), OpenMode::Read)?;
+        self.start = FIRST_FRAME;
+        self.sequence = sequence;
+        self.salt = salt;
+        file.path().clone_into(&mut self.path);
+        self.read(&*file, u32::MAX)
+    }
+
+    /// Reads the file up to `size` or to its end. It is shorter if power loss took its length.
+    fn read(&mut self, file: &dyn StorageFile, size: u32) -> Result<()> {
+        // Check the length first, so that a wrong size in the header cannot allocate too much memory.
+        let size = u64::from(size).min(file.len()?).saturating_sub(u64::from(self.start));
+        // `resize` zeroes only the bytes that it adds. Zeroing costs as much as reading.
+        self.bytes.resize(usize::try_from(size).unwrap_or_default(), 0);
+        let read = file.read_at(&mut self.bytes, u64::from(self.start))?;
+        self.bytes.truncate(read);
+        Ok(())
     }
 
     /// Returns the frame at `position`, or `None` if there is no valid one.

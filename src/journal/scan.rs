@@ -2,6 +2,7 @@
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use crate::error::{CorruptReason, Error, Result, Unreadable};
@@ -12,11 +13,19 @@ use super::header::{Decoded, FileHeader, MAX_VERSION};
 use super::slot::{list, read_header, slot_path};
 
 /// One life of a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Life {
     pub(super) slot: u32,
     pub(super) header: FileHeader,
 }
+
+impl PartialEq for Life {
+    fn eq(&self, other: &Self) -> bool {
+        self.slot == other.slot && self.header.is_same_life(&other.header)
+    }
+}
+
+impl Eq for Life {}
 
 /// A file with a valid header.
 #[derive(Debug, Clone)]
@@ -31,6 +40,11 @@ impl Found {
         Life { slot: self.slot, header: self.header }
     }
 
+    /// Returns whether the file has lost bytes: its header tells a larger size.
+    pub(super) fn is_short(&self) -> Result<bool> {
+        Ok(u64::from(self.header.size) > self.file.len()?)
+    }
+
     pub(super) fn corrupt(&self, position: u32, reason: CorruptReason) -> Error {
         Error::corrupt(self.file.path(), u64::from(position), reason)
     }
@@ -40,12 +54,17 @@ impl Found {
 ///
 /// Skips files with an invalid header and files of another folder. A crash may have left a file that was
 /// being prepared, in disk blocks of a removed file. If such a file should follow in the chain, replay
-/// reports that it is missing.
+/// judges whether anything in it was durable.
 pub(super) fn scan(storage: &dyn Storage, directory_id: [u8; 16]) -> Result<Vec<Found>> {
     let mut files: Vec<Found> = Vec::new();
     for (slot, _) in list(storage)? {
-        let file = storage.open(&slot_path(slot), OpenMode::Read)?;
-        match read_header(&*file)? {
+        let file = match storage.open(&slot_path(slot), OpenMode::Read) {
+            Ok(file) => file,
+            // The writer has just removed it. A file that replay needs is missed there.
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        match read_header(&*file, slot)? {
             Decoded::Unsupported(found) => return Err(unsupported(found).at(file.path(), 8)),
             Decoded::Valid(header)
                 if header.directory_id == directory_id || planted("replay_foreign_file") =>
@@ -73,7 +92,7 @@ pub(super) fn scan(storage: &dyn Storage, directory_id: [u8; 16]) -> Result<Vec<
 pub(crate) fn check_versions(storage: &dyn Storage) -> Result<()> {
     for (slot, _) in list(storage).unwrap_or_default() {
         let Ok(file) = storage.open(&slot_path(slot), OpenMode::Read) else { continue };
-        if let Ok(Decoded::Unsupported(found)) = read_header(&*file) {
+        if let Ok(Decoded::Unsupported(found)) = read_header(&*file, slot) {
             return Err(unsupported(found).at(file.path(), 8));
         }
     }

@@ -1,8 +1,14 @@
 //! Slots: the files of the journal folder, `journal/<slot>.journal`.
 //!
-//! A slot is filled with zeros once and then reused many times. Each use is a *life* with its own header
-//! (sequence, salt). The journal opens a file once and keeps its descriptor until the journal is dropped.
-//! The system reports a failed write-back once per descriptor, so closing it could lose that report.
+//! A slot is used again and again. Each use is a *life* with its own header (sequence, salt). The journal
+//! opens a file once and keeps its descriptor until the journal is dropped. The system reports a failed
+//! write-back once per descriptor, so closing it could lose that report.
+//!
+//! Frames get into a life in one of two ways:
+//! - *by stores* through a map of the whole file. Each byte of the file has been written before, so a store
+//!   needs no new block. Small frames cost least this way.
+//! - *by writes*, one for each frame. The file only needs its space reserved. Large frames cost least this
+//!   way in a file's first life, because nothing is written twice.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,96 +18,99 @@ use crate::error::Result;
 use crate::storage::{FileKind, OpenMode, Storage, StorageFile, WriteMap};
 use crate::types::planted;
 
-use super::JournalMode;
 use super::frame::{FRAME_HEADER, FrameHeader, NEXT_BYTES, SUMS_AT};
-use super::header::{Decoded, FileHeader, HEADER_BYTES};
+use super::header::{Decoded, FileHeader, HEADER_BYTES, NOTE_AT, NOTE_BYTES};
 
-/// An open slot, filled to its size.
+/// An open slot, whose space is reserved.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) number: u32,
     pub(super) size: u32,
     /// Shared with a sync that may still run when the slot changes its state.
     pub(super) file: Arc<dyn StorageFile>,
+    /// Whether the name of the file is durable.
+    pub(super) named: bool,
     map: Option<WriteMap>,
+    /// The bytes that were surely written, counted from the first.
+    written: u32,
 }
 
 impl Slot {
-    /// Creates a new file.
+    /// Creates a new file. Its name is not durable yet.
     ///
-    /// The file gets its name when its zeros are durable. Before that, power loss may leave any bytes in
-    /// it, even the header of a removed file.
-    pub(super) fn create(
-        storage: &dyn Storage,
-        number: u32,
-        size: u32,
-        mode: JournalMode,
-    ) -> Result<Self> {
+    /// If that fails, removes the file, which frees space on a full disk. If that fails too, the next
+    /// attempt goes on with the file.
+    pub(super) fn create(storage: &dyn Storage, number: u32, size: u32) -> Result<Self> {
         let path = slot_path(number);
-        let unfinished = path.with_extension(UNFINISHED);
-        let made = make(storage, &unfinished, &path, size);
+        let made = make(storage, &path, size);
         if made.is_err() {
-            // Frees space on a full disk. If this fails too, the next opening removes the file.
-            drop(storage.remove(&unfinished));
+            drop(storage.remove(&path));
         }
-        made?;
-        Self::new(number, size, storage.open(&path, OpenMode::Write)?, mode)
+        Ok(Self { number, size, file: made?, named: false, map: None, written: 0 })
     }
 
-    /// Opens an existing file. Keeps it as it is if it has a valid header and is large enough. Otherwise
-    /// fills it with zeros.
-    pub(super) fn open(
-        storage: &dyn Storage,
-        number: u32,
-        size: u32,
-        mode: JournalMode,
-    ) -> Result<Self> {
+    /// Opens an existing file. Keeps its size if it has a valid header and is large enough.
+    ///
+    /// None of its bytes counts as written: a copied folder may hold sparse files, and a store into a hole
+    /// needs space.
+    pub(super) fn open(storage: &dyn Storage, number: u32, size: u32) -> Result<Self> {
         let file = storage.open(&slot_path(number), OpenMode::Write)?;
-        let size = match read_header(&*file)? {
-            Decoded::Valid(header)
-                if header.size >= size && u64::from(header.size) <= file.len()? =>
-            {
-                // A copied folder may hold sparse files, and a store into a hole needs space.
-                file.preallocate(0, u64::from(header.size))?;
+        let len = file.len()?;
+        let size = match read_header(&*file, number)? {
+            Decoded::Valid(header) if header.size >= size && u64::from(header.size) <= len => {
                 header.size
             }
-            _ => {
-                fill(&*file, size)?;
-                storage.sync_dir(Path::new(FOLDER))?;
-                size
-            }
+            _ => size,
         };
-        Self::new(number, size, file, mode)
+        file.preallocate(0, u64::from(size))?;
+        if len < u64::from(size) {
+            file.set_len(u64::from(size))?;
+        }
+        Ok(Self { number, size, file, named: true, map: None, written: 0 })
     }
 
-    fn new(number: u32, size: u32, file: Arc<dyn StorageFile>, mode: JournalMode) -> Result<Self> {
-        let map = match mode {
-            JournalMode::Map => Some(file.map_write(u64::from(size))?),
-            JournalMode::Write => None,
-        };
-        Ok(Self { number, size, file, map })
-    }
-
-    /// Begins a new life of the slot.
+    /// Makes a filled slot ready for stores.
     ///
-    /// Syncs only the header. Flushing the stale dirty pages of the previous life would cost more than
-    /// everything else. Takes the page fault of the first store to each page here, so that appending
-    /// threads do not.
-    pub(super) fn begin(&self, header: &FileHeader) -> Result<()> {
-        if planted("header_not_durable") {
-            return self.file.write_at(&header.encode(), 0);
+    /// Takes the page fault of the first store to each page here, so that appending threads do not.
+    pub(super) fn map(&mut self) -> Result<()> {
+        let map = match self.map.take() {
+            Some(map) => map,
+            None => self.file.map_write(u64::from(self.size))?,
+        };
+        map.prefault()?;
+        self.map = Some(map);
+        Ok(())
+    }
+
+    /// Whether the next frames are stored through a map.
+    pub(super) fn is_mapped(&self) -> bool {
+        self.map.is_some()
+    }
+
+    /// Writes zeros over all bytes that were not written yet. Afterwards no store or write needs a new block.
+    ///
+    /// The zeros are written in small pieces. The cache of the system keeps each piece as one unit, and a
+    /// small frame stored into a unit dirties all of it.
+    pub(super) fn fill(&mut self) -> Result<()> {
+        let zeros = [0; PIECE as usize];
+        while self.written < self.size {
+            let piece = PIECE - self.written % PIECE;
+            let bytes = zeros.get(..piece.min(self.size - self.written) as usize);
+            self.file.write_at(bytes.unwrap_or_default(), u64::from(self.written))?;
+            self.written += piece.min(self.size - self.written);
         }
-        self.file.write_at_durable(&header.encode(), 0)?;
-        match &self.map {
-            Some(map) => map.prefault(),
-            None => Ok(()),
-        }
+        Ok(())
+    }
+
+    /// Records that a life ended whose frames filled the file up to `position`.
+    pub(super) fn written_to(&mut self, position: u32) {
+        self.written = self.written.max(position);
     }
 
     /// Writes a frame.
     ///
     /// Through a map it stores the header last, and the checksums last of all with their own store. So a
-    /// reader beside the writer rarely sees half a frame. In Write mode it gathers the frame in `scratch` and
+    /// reader beside the writer rarely sees half a frame. Otherwise it gathers the frame in `scratch` and
     /// writes it with one call.
     ///
     /// If several small stores have just made some bytes, a larger load of them waits until all earlier
@@ -141,49 +150,26 @@ impl Slot {
     }
 }
 
-/// Returns the bytes of frames that a file surely takes from `position` on, if no frame is larger than
-/// `frame_max`. The first frame that does not fit leaves less than `frame_max` bytes unused.
-#[inline]
-pub(super) fn sure_bytes(size: u32, position: u32, frame_max: u32) -> i64 {
-    (i64::from(room(size, position)) - i64::from(frame_max)).max(0)
-}
-
 /// Returns the size of the largest frame that fits at `position`, with room left for the Next frame.
 #[inline]
 pub(super) fn room(size: u32, position: u32) -> u32 {
     size.saturating_sub(NEXT_BYTES).saturating_sub(position)
 }
 
-/// Writes zeros over the whole file and syncs them. Afterwards no store needs a new block.
-///
-/// The zeros are written in small pieces. Then a small frame stored through a map dirties a small page of
-/// the cache, not a large one.
-fn fill(file: &dyn StorageFile, size: u32) -> Result<()> {
-    let zeros = [0; PAGE as usize];
-    for position in (0..u64::from(size)).step_by(PAGE as usize) {
-        file.write_at(&zeros, position)?;
-    }
-    if planted("zeros_not_synced") { Ok(()) } else { file.sync_data() }
-}
-
-fn make(storage: &dyn Storage, unfinished: &Path, path: &Path, size: u32) -> Result<()> {
-    let file = if storage.metadata(unfinished)?.is_none() {
-        storage.open(unfinished, OpenMode::CreateNew)?
-    } else {
-        // An earlier attempt failed, and so did its cleanup. The steps below report the cause. Removing the
-        // file first would only report that it cannot be removed.
-        let file = storage.open(unfinished, OpenMode::Write)?;
-        file.set_len(u64::from(size))?;
-        file
+/// Creates a file and reserves its space.
+fn make(storage: &dyn Storage, path: &Path, size: u32) -> Result<Arc<dyn StorageFile>> {
+    let mode = match storage.metadata(path)? {
+        None => OpenMode::CreateNew,
+        // An earlier attempt failed, and so did its cleanup.
+        Some(_) => OpenMode::Write,
     };
-    fill(&*file, size)?;
-    drop(file);
-    storage.rename(unfinished, path)?;
-    // Make the name durable before a header is written: from then on replay may have to find the file.
-    storage.sync_dir(Path::new(FOLDER))
+    let file = storage.open(path, mode)?;
+    file.preallocate(0, u64::from(size))?;
+    file.set_len(u64::from(size))?;
+    Ok(file)
 }
 
-/// Removes unfinished files that a crash left.
+/// Removes files that an early build left unfinished.
 pub(super) fn remove_unfinished(storage: &dyn Storage) -> Result<()> {
     for entry in storage.list(Path::new(FOLDER))? {
         let path = Path::new(FOLDER).join(&entry.name);
@@ -212,10 +198,23 @@ pub(super) fn erase_header(storage: &dyn Storage, number: u32) -> Result<()> {
     storage.open(&slot_path(number), OpenMode::Write)?.write_at_durable(&[0; HEADER_BYTES], 0)
 }
 
-pub(super) fn read_header(file: &dyn StorageFile) -> Result<Decoded> {
-    let mut bytes = [0; HEADER_BYTES];
+/// Reads the header of the file in slot `number`. A header that was written for another slot is invalid: it
+/// was left on the disk by a removed file.
+pub(super) fn read_header(file: &dyn StorageFile, number: u32) -> Result<Decoded> {
+    let mut bytes = [0; NOTE_AT + NOTE_BYTES];
     let read = file.read_at(&mut bytes, 0)?;
-    Ok(FileHeader::decode(bytes.get(..read).unwrap_or_default()))
+    let bytes = bytes.get(..read).unwrap_or_default();
+    Ok(match FileHeader::decode(bytes) {
+        Decoded::Valid(header)
+            if header.slot.is_some_and(|slot| slot != number) && !planted("any_slots_header") =>
+        {
+            Decoded::Invalid
+        }
+        Decoded::Valid(header) => {
+            Decoded::Valid(header.with_note(bytes.get(NOTE_AT..).unwrap_or_default()))
+        }
+        decoded => decoded,
+    })
 }
 
 /// Returns the slot numbers in the folder, with the lengths of their files.
@@ -251,7 +250,8 @@ pub(super) fn slot_path(number: u32) -> PathBuf {
 
 /// The folder of the slots.
 pub(super) const FOLDER: &str = "journal";
-/// The extension of files that are not finished yet.
+/// The extension of files that an early build had not finished yet.
 const UNFINISHED: &str = "new";
-const PAGE: u32 = 4096;
+/// The size of the pieces in which a file is filled, in bytes.
+const PIECE: u32 = 16 << 10;
 const SCRATCH_KEPT: usize = 1 << 20;

@@ -1,16 +1,19 @@
 //! Space: credits, and the files that back them (J3).
 //!
-//! `slack` counts the bytes that the current file and the spares surely take, less the outstanding credits.
-//! It is part of the state. So an append without a credit checks for room under the lock that it takes
-//! anyway. A credit is for operations that must not be refused half-way. Each reservation, and each frame
-//! without a credit, must leave some bytes in `slack`:
-//! - an ordinary one leaves a whole file (for the next opening on a full disk) and a quarter of a file.
-//! - an urgent one leaves a whole file. So the quarter is held back for urgent ones.
+//! Frames go into the current file until one does not fit. The journal then continues in the next spare that
+//! the frame fits into. A *credit* is space for the frames of an operation that must not be refused half-way.
+//! `B` bytes of frames, none larger than `L`, fit in every order if
+//! - one file has room for all `B` bytes, or
+//! - the rooms of all files, each less `L`, add up to `B`. A file is left only for a frame that does not fit,
+//!   so it leaves less than `L` unused.
 //!
-//! A frame of more than a quarter of an ordinary file is *exclusive*. Its reservation waits until no other
-//! credit is outstanding and blocks all others. It gets a file that the frame fits into as the only spare.
-//! That file is never smaller than an ordinary one, because ordinary frames use it later. Small files would
-//! use up the limit without backing a credit, whatever a checkpoint frees.
+//! Every reservation, and every frame without a credit, must leave that true for the outstanding credits:
+//! - without the last spare. The next opening on a full disk continues there.
+//! - and an ordinary one must leave some bytes more, which are held back for urgent ones.
+//!
+//! Threads that wait for space are served in the order in which they came. Meanwhile every other ordinary
+//! frame waits behind them, so small frames cannot eat up the space that a large one waits for. Urgent ones
+//! do not wait in this line: deletions and commits make space.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,10 +23,11 @@ use crate::error::{Error, Result};
 use crate::sync::MutexGuard;
 use crate::types::planted;
 
-use super::frame::{FRAME_HEADER, frame_bytes};
+use super::credits::surely_fit;
+use super::frame::{FRAME_HEADER, NEXT_BYTES, frame_bytes};
 use super::header::FIRST_FRAME;
-use super::slot::sure_bytes;
-use super::state::State;
+use super::slot::room;
+use super::state::{Life, State};
 use super::trouble::Wait;
 use super::{JournalConfig, Shared};
 
@@ -31,7 +35,6 @@ use super::{JournalConfig, Shared};
 pub(crate) struct Credit<'a> {
     shared: &'a Shared,
     bytes: usize,
-    exclusive: bool,
 }
 
 impl Credit<'_> {
@@ -41,87 +44,165 @@ impl Credit<'_> {
         self.bytes
     }
 
-    /// Uses `frame` bytes for an append. Returns the bytes that this gives back to the slack.
+    /// Uses `frame` bytes for an append, which takes them out of the outstanding credits.
     #[inline]
-    pub(super) fn spend(&mut self, frame: usize) -> i64 {
+    pub(super) fn spend(&mut self, state: &mut State, frame: usize) {
         self.bytes -= frame;
-        if self.exclusive { 0 } else { frame as i64 }
+        state.credits.bytes -= frame as u64;
     }
 }
 
 impl Drop for Credit<'_> {
-    #[inline]
     fn drop(&mut self) {
-        if self.exclusive {
-            self.shared.end_exclusive();
-        } else if self.bytes > 0 {
-            let mut state = self.shared.state.lock();
-            state.slack += self.bytes as i64;
-            let waiters = state.waiters > 0;
-            drop(state);
-            if waiters {
-                self.shared.space_freed.notify_all();
-            }
+        let mut state = self.shared.state.lock();
+        state.credits.give_back(self.bytes as u64);
+        self.shared.count_free(&mut state);
+        let waiters = state.credits.waiters > 0;
+        drop(state);
+        if waiters {
+            self.shared.space_freed.notify_all();
         }
     }
 }
 
 impl fmt::Debug for Credit<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credit")
-            .field("bytes", &self.bytes)
-            .field("exclusive", &self.exclusive)
-            .finish_non_exhaustive()
+        f.debug_struct("Credit").field("bytes", &self.bytes).finish_non_exhaustive()
     }
 }
 
 /// Counts a thread as waiting for space until it is dropped.
-struct Waiting<'a>(&'a Shared);
+struct Waiting<'a> {
+    shared: &'a Shared,
+    ticket: Option<u64>,
+}
 
 impl<'a> Waiting<'a> {
-    fn new(shared: &'a Shared) -> Self {
-        shared.state.lock().waiters += 1;
-        Self(shared)
+    fn new(shared: &'a Shared, urgent: bool) -> Self {
+        let mut state = shared.state.lock();
+        state.credits.waiters += 1;
+        let ticket = (!urgent).then(|| {
+            let ticket = state.credits.next_ticket;
+            state.credits.next_ticket += 1;
+            state.credits.line.push_back(ticket);
+            ticket
+        });
+        shared.count_free(&mut state);
+        Self { shared, ticket }
+    }
+
+    fn is_next(&self, state: &State) -> bool {
+        let first = state.credits.line.front();
+        self.ticket.is_none() || self.ticket.as_ref() == first || planted("nobody_stands_in_line")
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.state.lock().waiters -= 1;
+        let mut state = self.shared.state.lock();
+        state.credits.waiters -= 1;
+        if state.credits.waiters == 0 {
+            state.credits.wanted = 0;
+        }
+        state.credits.line.retain(|ticket| self.ticket != Some(*ticket));
+        self.shared.count_free(&mut state);
+        let others = state.credits.waiters > 0;
+        drop(state);
+        // The next one in line may find its space at once.
+        if others {
+            self.shared.space_freed.notify_all();
+        }
     }
 }
 
 impl JournalConfig {
-    /// Returns the size of the largest frame that shares a file with others.
-    #[inline]
-    pub(super) fn frame_max(&self) -> u32 {
-        self.file_bytes / 4
+    /// Returns the size of the smallest file in bytes.
+    pub(super) fn first_bytes(&self) -> u32 {
+        (self.file_bytes / 16).next_multiple_of(4096).clamp(super::FILE_BYTES_MIN, self.file_bytes)
     }
 
-    /// Returns the bytes that one spare surely takes. They are never granted.
-    fn floor(&self) -> i64 {
-        if planted("grant_last_spare") {
+    /// Returns the size up to which files grow if the journal grows, in bytes.
+    pub(super) fn largest_bytes(&self) -> u32 {
+        let eighth = u32::try_from(self.max_bytes / 8).unwrap_or(u32::MAX);
+        self.file_bytes.saturating_mul(4).min(eighth).max(self.file_bytes) & !4095
+    }
+
+    /// Returns the bytes of frames after which a checkpoint is due.
+    pub(super) fn checkpoint_bytes(&self) -> u64 {
+        (u64::from(self.file_bytes) * 2).min(self.max_bytes / 2)
+    }
+
+    /// Returns the bytes that are held back for urgent frames: the more, the larger the journal is.
+    fn held_back(&self, state: &State) -> u64 {
+        if planted("nothing_held_back") {
             return 0;
         }
-        sure_bytes(self.file_bytes, FIRST_FRAME, self.frame_max())
+        let least = u64::from(self.first_bytes() / 8);
+        (state.total_bytes / 64).clamp(least, u64::from(self.file_bytes / 4))
     }
+}
 
-    /// Returns the bytes that ordinary frames must leave in the slack.
-    #[inline]
-    pub(super) fn held_back(&self) -> i64 {
-        let urgent = if planted("nothing_held_back") { 0 } else { self.frame_max() };
-        self.floor() + i64::from(urgent)
+impl State {
+    /// Returns whether the files surely take the outstanding credits (J3).
+    #[cfg(test)]
+    pub(super) fn backs_credits(&self) -> bool {
+        let granted = self.spares.len().saturating_sub(1);
+        let rooms = self.spares.iter().take(granted).map(Life::room);
+        let rooms = [self.current.room()].into_iter().chain(rooms);
+        surely_fit(rooms, self.credits.bytes, self.credits.largest)
     }
 }
 
 impl Shared {
+    /// Returns whether a frame of `bytes` more may be promised.
+    fn can_promise(&self, state: &State, bytes: u64, urgent: bool) -> bool {
+        let spares = state.spares.len();
+        if spares == 0 && !urgent && !planted("grant_last_spare") {
+            return false;
+        }
+        let granted = if planted("grant_last_spare") { spares } else { spares.saturating_sub(1) };
+        let held_back = if urgent { 0 } else { self.config.held_back(state) };
+        let total = state.credits.bytes + bytes + held_back;
+        let largest = state.credits.largest.max(bytes).max(held_back);
+        let rooms = state.spares.iter().take(granted).map(Life::room);
+        surely_fit([state.current.room()].into_iter().chain(rooms), total, largest)
+    }
+
+    /// Whether a frame without a credit may be appended, although it reaches beyond `free_until`.
+    #[cold]
+    pub(super) fn may_append_freely(&self, state: &State, frame: u32) -> bool {
+        state.credits.line.is_empty() && self.can_promise(state, u64::from(frame), false)
+    }
+
+    /// Computes `free_until`. Called after every change of the files, the credits and the line.
+    ///
+    /// Frames below that position stay in the current file. So they take nothing from a credit that the
+    /// spares alone can hold.
+    pub(super) fn count_free(&self, state: &mut State) {
+        let credits = &state.credits;
+        let last = state.spares.len().saturating_sub(1);
+        let held_back = self.config.held_back(state);
+        let promised = credits.bytes + held_back;
+        let largest = credits.largest.max(held_back);
+        let rooms = state.spares.iter().take(last).map(Life::room);
+        let keep = if !credits.line.is_empty() || state.spares.is_empty() {
+            u64::MAX
+        } else if surely_fit(rooms, promised, largest) {
+            0
+        } else {
+            promised
+        };
+        let full = u64::from(state.current.slot.size.saturating_sub(NEXT_BYTES));
+        state.free_until = full.saturating_sub(keep) as u32;
+    }
+
     #[inline]
     pub(super) fn reserve(&self, payload: usize, max_block: Duration) -> Result<Credit<'_>> {
-        let bytes = payload.saturating_add(FRAME_HEADER + 7) & !7;
-        if bytes <= self.config.frame_max() as usize {
-            let taken = self.state.lock().take(bytes, self.config.held_back());
-            if taken {
-                return Ok(Credit { shared: self, bytes, exclusive: false });
+        let bytes = (payload.saturating_add(FRAME_HEADER + 7) & !7) as u64;
+        if bytes <= self.config.max_bytes / 4 {
+            let mut state = self.state.lock();
+            if state.credits.line.is_empty() && self.can_promise(&state, bytes, false) {
+                return Ok(self.promise(&mut state, bytes));
             }
         }
         self.reserve_slow(payload, false, max_block)
@@ -129,6 +210,12 @@ impl Shared {
 
     pub(super) fn reserve_urgent(&self, payload: usize, max_block: Duration) -> Result<Credit<'_>> {
         self.reserve_slow(payload, true, max_block)
+    }
+
+    fn promise(&self, state: &mut State, bytes: u64) -> Credit<'_> {
+        state.credits.give_out(bytes);
+        self.count_free(state);
+        Credit { shared: self, bytes: bytes as usize }
     }
 
     #[cold]
@@ -148,20 +235,18 @@ impl Shared {
             });
         }
         let mut wait = Wait::until(self.clock.monotonic().saturating_add(max_block));
-        let _waiting = Waiting::new(self);
-        if bytes > u64::from(self.config.frame_max()) {
-            return self.reserve_exclusive(bytes as u32, &mut wait);
-        }
+        let waiting = Waiting::new(self, urgent);
         loop {
             self.check_writable()?;
             let mut state = self.state.lock();
-            let leave = match urgent {
-                true if state.spares.is_empty() => 0,
-                true => self.config.floor(),
-                false => self.config.held_back(),
-            };
-            if state.take(bytes as usize, leave) {
-                return Ok(Credit { shared: self, bytes: bytes as usize, exclusive: false });
+            if waiting.is_next(&state) && self.can_promise(&state, bytes, urgent) {
+                return Ok(self.promise(&mut state, bytes));
+            }
+            let room = self.room_wanted(&state, bytes);
+            if urgent {
+                state.credits.wanted = state.credits.wanted.max(room);
+            } else if waiting.is_next(&state) {
+                state.credits.wanted = room;
             }
             if !self.config.background {
                 drop(state);
@@ -170,21 +255,32 @@ impl Shared {
                 }
                 continue;
             }
-            let deadline = wait.deadline;
-            let there = |state: &State| state.slack - bytes as i64 >= leave;
-            if !self.wait_for_space(state, &mut wait, deadline, there)? {
+            let there =
+                |state: &State| waiting.is_next(state) && self.can_promise(state, bytes, urgent);
+            if !self.wait_for_space(state, &mut wait, there)? {
                 return Err(self.why_no_space());
             }
         }
     }
 
+    /// Returns the room that one file needs, or 0 if ordinary files will do.
+    ///
+    /// Of a small file, frames of more than half of it might leave most unused.
+    fn room_wanted(&self, state: &State, bytes: u64) -> u32 {
+        let largest = state.credits.largest.max(bytes);
+        if largest * 2 <= u64::from(whole_room(self.config.first_bytes())) {
+            return 0;
+        }
+        let room = state.credits.bytes + bytes + self.config.held_back(state);
+        u32::try_from(room).unwrap_or(u32::MAX)
+    }
+
     /// Asks the thread to make space, then waits until something changes or `there` is true. Returns `false`
-    /// if nothing changed by `deadline`. An error means that further waiting would not help.
+    /// if nothing changed by the end of the wait. An error means that further waiting would not help.
     fn wait_for_space(
         &self,
         mut state: MutexGuard<'_, State>,
         wait: &mut Wait,
-        deadline: Duration,
         there: impl Fn(&State) -> bool,
     ) -> Result<bool> {
         self.check_writable()?;
@@ -196,14 +292,13 @@ impl Shared {
             return Err(error.clone());
         }
         if !std::mem::replace(&mut wait.stalled, true) {
-            let most = self.config.max_bytes / u64::from(self.config.file_bytes);
-            state.spare_target = (state.spare_target * 2).min(most as usize);
+            state.spare_target = (state.spare_target * 2).min(SPARES_AT_MOST);
         }
-        let checkpoint = !gets_more || state.trouble.files.error().is_some() || state.exclusive;
+        let checkpoint = !gets_more || state.trouble.files.error().is_some();
         MutexGuard::unlocked(&mut state, || {
             self.signal.wake();
             if checkpoint {
-                (self.on_half_full)();
+                (self.on_checkpoint_due)();
             }
         });
         // Check again: a change while the lock was released notified no one, as this thread did not wait yet.
@@ -212,7 +307,7 @@ impl Shared {
         if there(&state) || told || ended {
             return Ok(true);
         }
-        let left = deadline.saturating_sub(self.clock.monotonic());
+        let left = wait.deadline.saturating_sub(self.clock.monotonic());
         let late = left.is_zero() || self.space_freed.wait_for(&mut state, left).timed_out();
         // A cause that arrived in the last moment is a better answer than a timeout.
         let ended = wait.ended_by(&state.trouble, self.may_get_more(&state)).is_some();
@@ -249,73 +344,17 @@ impl Shared {
         drop(self.state.lock());
         self.space_freed.notify_all();
     }
+}
 
-    /// Returns whether one more spare can be prepared without a checkpoint.
-    pub(super) fn may_get_more(&self, state: &State) -> bool {
-        state.can_recycle() || !state.aside.is_empty() || self.may_grow(state)
-    }
+/// Returns the size of a file with this much room, in bytes.
+pub(super) fn file_with_room(wanted: u32) -> u32 {
+    (FIRST_FRAME + NEXT_BYTES).saturating_add(wanted).saturating_add(4095) & !4095
+}
 
-    pub(super) fn may_grow(&self, state: &State) -> bool {
-        state.total_bytes + u64::from(self.config.file_bytes) <= self.config.max_bytes
-    }
-
-    fn reserve_exclusive(&self, bytes: u32, wait: &mut Wait) -> Result<Credit<'_>> {
-        wait.stalled = true;
-        loop {
-            let mut state = self.state.lock();
-            if !state.exclusive {
-                state.exclusive = true;
-                state.slack -= BLOCK;
-                break;
-            }
-            self.wait_exclusive(state, wait)?;
-        }
-        // From here on dropping the credit ends the exclusive state.
-        let credit = Credit { shared: self, bytes: bytes as usize, exclusive: true };
-        loop {
-            let state = self.state.lock();
-            let alone = state.sure_bytes(self.config.frame_max()) == state.slack + BLOCK;
-            if alone || planted("large_frame_not_alone") {
-                break;
-            }
-            self.wait_exclusive(state, wait)?;
-        }
-        loop {
-            self.check_writable()?;
-            if self.prepare_exclusive(bytes)? {
-                return Ok(credit);
-            }
-            wait.needs_checkpoint = true;
-            self.wait_exclusive(self.state.lock(), wait)?;
-        }
-    }
-
-    fn wait_exclusive(&self, state: MutexGuard<'_, State>, wait: &mut Wait) -> Result<()> {
-        if !self.config.background {
-            return Err(NO_SPACE);
-        }
-        // Not every change sends a notification, so check again from time to time.
-        let soon = self.clock.monotonic().saturating_add(RECHECK);
-        let until = wait.deadline.min(soon);
-        if self.wait_for_space(state, wait, until, |_| false)?
-            || self.clock.monotonic() < wait.deadline
-        {
-            return Ok(());
-        }
-        Err(self.why_no_space())
-    }
-
-    fn end_exclusive(&self) {
-        let mut state = self.state.lock();
-        state.exclusive = false;
-        state.slack += BLOCK;
-        drop(state);
-        self.space_freed.notify_all();
-        self.signal.wake();
-    }
+/// Returns the room of an unused file in bytes.
+pub(super) fn whole_room(size: u32) -> u32 {
+    room(size, FIRST_FRAME)
 }
 
 const NO_SPACE: Error = Error::Timeout { what: "journal space" };
-/// More bytes than the slack can ever have.
-const BLOCK: i64 = 1 << 60;
-const RECHECK: Duration = Duration::from_millis(10);
+const SPARES_AT_MOST: usize = 8;

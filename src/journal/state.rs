@@ -5,14 +5,19 @@ use std::collections::VecDeque;
 use crate::types::Lsn;
 
 use super::JournalConfig;
+use super::credits::Credits;
 use super::header::{FIRST_FRAME, FileHeader};
-use super::slot::{Slot, room, sure_bytes};
+use super::slot::{Slot, room};
+
 use super::trouble::Trouble;
 
 /// A slot in one of its lives.
 #[derive(Debug)]
 pub(super) struct Life {
     pub(super) slot: Slot,
+    pub(super) header: FileHeader,
+    /// Whether the header is durable.
+    pub(super) anchored: bool,
     pub(super) sequence: u32,
     pub(super) salt: u32,
     /// The position of the next frame: `FIRST_FRAME <= synced <= position <= size`.
@@ -22,13 +27,15 @@ pub(super) struct Life {
 }
 
 impl Life {
-    pub(super) fn new(slot: Slot, header: &FileHeader) -> Self {
+    pub(super) fn new(slot: Slot, header: FileHeader, anchored: bool) -> Self {
         Self {
             slot,
+            anchored,
             sequence: header.sequence,
             salt: header.frame_salt(),
             position: FIRST_FRAME,
             synced: FIRST_FRAME,
+            header,
         }
     }
 
@@ -42,13 +49,19 @@ impl Life {
         room(self.slot.size, self.position)
     }
 
-    #[inline]
-    pub(super) fn sure_bytes(&self, frame_max: u32) -> i64 {
-        sure_bytes(self.slot.size, self.position, frame_max)
+    /// Returns the number of the slot if its name is not durable.
+    pub(super) fn unnamed(&self) -> Option<u32> {
+        (!self.slot.named).then_some(self.slot.number)
     }
 
     pub(super) fn is_dirty(&self) -> bool {
         self.synced < self.position
+    }
+
+    /// Ends the life.
+    pub(super) fn into_slot(mut self) -> Slot {
+        self.slot.written_to(self.position);
+        self.slot
     }
 }
 
@@ -70,12 +83,32 @@ impl Unneeded {
     }
 }
 
+/// How large the frames are.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    /// The number of frames in the current file.
+    pub(super) count: u32,
+    /// Whether the frames of the last full file were large on average.
+    pub(super) are_large: bool,
+}
+
+impl Frames {
+    /// Records that a file is full, whose frames take `bytes`.
+    pub(super) fn fill_file(&mut self, bytes: u32) {
+        self.are_large = bytes / self.count.max(1) >= LARGE_FRAME;
+        self.count = 0;
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) current: Life,
+    /// The position up to which a frame without a credit may reach in the current file, whatever the
+    /// outstanding credits need (J3).
+    pub(super) free_until: u32,
     /// Files that end with a Next frame, oldest first.
     pub(super) sealed: VecDeque<Life>,
-    /// Files with a durable header and no frame yet, ordered by sequence.
+    /// Files with a header and no frame yet, ordered by sequence.
     pub(super) spares: VecDeque<Life>,
     /// Open slots that nothing needs.
     pub(super) free: Vec<Slot>,
@@ -97,41 +130,23 @@ pub(super) struct State {
     pub(super) data_end: Lsn,
     /// The known-synced LSN in the last frame.
     pub(super) last_witness: Lsn,
-    /// The bytes that the files surely take less the outstanding credits (J3). Negative while an exclusive
-    /// credit is outstanding.
-    pub(super) slack: i64,
-    /// The number of threads that wait for space.
-    pub(super) waiters: usize,
+    pub(super) credits: Credits,
+    pub(super) frames: Frames,
+    /// Whether a file was synced for the first time, and no spare has a note of it yet.
+    pub(super) note_in_spare: bool,
     pub(super) scratch: Vec<u8>,
     /// Whether the journal thread sleeps until an append wakes it.
     pub(super) parked: bool,
-    /// Whether an exclusive credit is outstanding, or a thread waits for one.
-    pub(super) exclusive: bool,
-    pub(super) half_full_told: bool,
+    pub(super) checkpoint_due_told: bool,
     pub(super) trouble: Trouble,
 }
 
 impl State {
-    /// Returns the bytes that the current file and the spares surely take (J3).
-    pub(super) fn sure_bytes(&self, frame_max: u32) -> i64 {
-        self.current.sure_bytes(frame_max)
-            + self.spares.iter().map(|spare| spare.sure_bytes(frame_max)).sum::<i64>()
-    }
-
-    /// Takes `bytes` out of the slack if at least `leave` bytes stay in it. Returns whether it did.
-    #[inline]
-    pub(super) fn take(&mut self, bytes: usize, leave: i64) -> bool {
-        let enough = self.slack - bytes as i64 >= leave;
-        if enough {
-            self.slack -= bytes as i64;
-        }
-        enough
-    }
-
-    pub(super) fn is_half_full(&self, config: &JournalConfig) -> bool {
-        let sealed: u64 = self.sealed.iter().map(|life| u64::from(life.slot.size)).sum();
+    /// Returns whether enough frames wait in the journal for a checkpoint to be worth its syncs.
+    pub(super) fn is_checkpoint_due(&self, config: &JournalConfig) -> bool {
+        let sealed: u64 = self.sealed.iter().map(|life| u64::from(life.position)).sum();
         let used = sealed + self.kept_bytes + u64::from(self.current.position);
-        used >= config.max_bytes / 2
+        used >= config.checkpoint_bytes()
     }
 
     /// Takes a slot that nothing needs out of the state, so that it can be removed. Returns its number and
@@ -149,19 +164,25 @@ impl State {
         Some((number, bytes))
     }
 
-    /// Returns the size of all files that nothing needs.
-    pub(super) fn unneeded_bytes(&self) -> u64 {
-        let free: u64 = self.free.iter().map(|slot| u64::from(slot.size)).sum();
-        let unopened: u64 = self.unopened.iter().map(|(_, bytes)| bytes).sum();
-        let aside: u64 = self.aside.iter().map(|unneeded| unneeded.file().1).sum();
-        free + unopened + aside
+    /// Returns the size of all files that nothing needs and no credit relies on, and the size of the smallest of
+    /// them, in bytes.
+    pub(super) fn removable_bytes(&self) -> (u64, Option<u64>) {
+        let free = self.free.iter().map(|slot| u64::from(slot.size));
+        let unopened = self.unopened.iter().map(|(_, bytes)| *bytes);
+        let aside = self.aside.iter().map(|unneeded| unneeded.file().1);
+        let relied_on = if self.credits.bytes == 0 { 0 } else { self.spares.len() };
+        let spares = self.spares.iter().skip(relied_on).map(|spare| u64::from(spare.slot.size));
+        let files = free.chain(unopened).chain(aside).chain(spares);
+        (files.clone().sum(), files.min())
     }
 
-    /// Returns whether an existing slot can be made a spare.
-    pub(super) fn can_recycle(&self) -> bool {
-        !self.free.is_empty() || !self.unopened.is_empty()
+    /// Returns the number of slots that nothing needs.
+    pub(super) fn unneeded(&self) -> usize {
+        self.free.len() + self.unopened.len() + self.aside.len()
     }
 }
 
 /// The number of spares that a new journal keeps ready.
 pub(super) const SPARES_AT_FIRST: usize = 2;
+/// The mean size of frames from which on a new file takes them by writes, in bytes.
+const LARGE_FRAME: u32 = 16 << 10;

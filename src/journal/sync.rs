@@ -1,6 +1,7 @@
 //! Group commit (J4, J5). A waiter that finds no sync running runs one for all waiters. It does not hand the
 //! work to a syncer thread, so a single producer pays only for its own sync.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use crate::sync::MutexGuard;
 use crate::sync::atomic::Ordering;
 use crate::types::{Lsn, planted};
 
-use super::slot::rewrite;
+use super::header::NOTE_AT;
+use super::slot::{FOLDER, rewrite};
 use super::state::Life;
 use super::trouble::Attempts;
 use super::{PanicGuard, Shared};
@@ -63,6 +65,7 @@ impl Shared {
         if lsn <= self.synced() || planted("ack_before_sync") {
             return Ok(());
         }
+        self.waited.store(true, Ordering::Relaxed);
         if lsn > self.end() {
             return Err(Error::Misuse("a wait for a journal position that was never written"));
         }
@@ -103,6 +106,9 @@ impl Shared {
                 sync.running = false;
                 if let Some(end) = synced {
                     self.cover(&sync, end);
+                    if !sync.held {
+                        MutexGuard::unlocked(&mut sync, || self.note_in_spare());
+                    }
                 }
                 if !planted("sync_wakes_nobody") {
                     self.sync_done.notify_all();
@@ -128,18 +134,22 @@ impl Shared {
         }
     }
 
-    /// Syncs all files with unsynced frames, oldest first. So if power fails in between, a later frame is
-    /// not durable without the earlier ones. Returns `None` after a failure, which is final.
+    /// Syncs all files with unsynced frames, oldest first, and their names. So if power fails in between, a
+    /// later frame is not durable without the earlier ones. Returns `None` after a failure, which is final.
     fn run_sync(&self) -> Option<Lsn> {
         let _guard = PanicGuard::new(self, "a sync of the journal");
-        let (end, dirty) = {
+        let (end, dirty, unnamed) = {
             let state = self.state.lock();
             let lives = state.sealed.iter().chain([&state.current]);
+            let unnamed: Vec<u32> = lives.clone().filter_map(Life::unnamed).collect();
             let last_only = planted("sync_last_file_only");
             let lives = lives.skip(if last_only { state.sealed.len() } else { 0 });
             let dirty: Vec<Dirty> = lives.filter(|life| life.is_dirty()).map(Dirty::of).collect();
-            (state.current.end(), dirty)
+            (state.current.end(), dirty, unnamed)
         };
+        if !unnamed.is_empty() && self.sync_names(&unnamed).is_none() {
+            return None;
+        }
         for life in &dirty {
             if let Err(error) = life.file.sync_data()
                 && !planted("forget_failed_sync")
@@ -156,11 +166,92 @@ impl Shared {
         for life in state.sealed.iter_mut().chain([&mut state.current]) {
             if let Some(done) = dirty.iter().find(|done| done.sequence == life.sequence) {
                 life.synced = life.synced.max(done.position);
+                state.note_in_spare |= !std::mem::replace(&mut life.anchored, true);
             }
         }
         let end = if planted("sync_covers_later") { state.current.end() } else { end };
         drop(guard);
         self.failure.get().is_none().then_some(end)
+    }
+
+    /// Notes in the last spare what is durable, after a file was synced for the first time. So a replay notices
+    /// if that file is missing, although all frames that knew of the sync are in it.
+    ///
+    /// Does it later if the spares are changing, and never reports a failure: nothing relies on it.
+    fn note_in_spare(&self) {
+        if !self.state.lock().note_in_spare {
+            return;
+        }
+        let Some(_preparing) = self.prepare.try_lock() else { return };
+        let spare = {
+            let mut state = self.state.lock();
+            let spare = state.spares.back();
+            let Some(spare) = spare.map(|spare| (Arc::clone(&spare.slot.file), spare.header))
+            else {
+                return;
+            };
+            state.note_in_spare = false;
+            spare
+        };
+        let (file, header) = spare;
+        if !planted("spare_does_not_vouch") {
+            drop(file.write_at(&header.encode_note(self.synced()), NOTE_AT as u64));
+        }
+    }
+
+    /// Makes the names of the given slots durable. Returns `None` after a failure, which is final.
+    fn sync_names(&self, slots: &[u32]) -> Option<()> {
+        if planted("names_not_synced") {
+            return Some(());
+        }
+        if let Err(error) = self.storage.sync_dir(Path::new(FOLDER)) {
+            self.fail(Arc::new(error));
+            return None;
+        }
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        for life in state.sealed.iter_mut().chain([&mut state.current]) {
+            life.slot.named |= slots.contains(&life.slot.number);
+        }
+        Some(())
+    }
+
+    /// Makes the header and the name of the file that holds `lsn` durable (J2). Its frames need not be.
+    pub(super) fn anchor(&self, lsn: Lsn) -> Result<()> {
+        let (file, header, named) = {
+            let state = self.state.lock();
+            let mut lives = state.sealed.iter().chain([&state.current]);
+            let Some(life) = lives.find(|life| life.sequence == lsn.sequence()) else {
+                return Ok(());
+            };
+            if life.anchored && life.slot.named {
+                return Ok(());
+            }
+            (Arc::clone(&life.slot.file), life.header, life.slot.named)
+        };
+        if let Err(error) = file.write_at_durable(&header.encode(), 0) {
+            let cause = Arc::new(error);
+            self.fail(Arc::clone(&cause));
+            return Err(Error::Failed { cause });
+        }
+        if !named {
+            let slot = header.slot.unwrap_or_default();
+            self.sync_names(&[slot]).ok_or_else(|| self.failed())?;
+        }
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        for life in state.sealed.iter_mut().chain([&mut state.current]) {
+            life.anchored |= life.sequence == lsn.sequence();
+        }
+        Ok(())
+    }
+
+    /// Returns the error of a journal that has failed.
+    fn failed(&self) -> Error {
+        match self.failure.get() {
+            Some(cause) => Error::Failed { cause: Arc::clone(cause) },
+            None => Error::Misuse("a journal that has not failed"),
+        }
     }
 
     fn cover(&self, sync: &SyncFlags<'_>, end: Lsn) {
@@ -188,6 +279,7 @@ impl Shared {
         for (number, _) in kept {
             rewrite(&*self.storage, number)?;
         }
+        self.storage.sync_dir(Path::new(FOLDER))?;
         self.sync_now()
     }
 
@@ -200,7 +292,7 @@ impl Shared {
                 life.sequence < end.sequence()
                     || planted("recycle_file_of_checkpoint") && life.sequence == end.sequence()
             }) {
-                state.free.extend(state.sealed.pop_front().map(|life| life.slot));
+                state.free.extend(state.sealed.pop_front().map(Life::into_slot));
             }
             if end.sequence() >= state.first_sequence {
                 state.kept_bytes = 0;
@@ -211,7 +303,7 @@ impl Shared {
                     life.synced = life.synced.max(end.position());
                 }
             }
-            state.half_full_told = false;
+            state.checkpoint_due_told = false;
             state.trouble.checkpoints.succeed();
             if !self.config.background {
                 // Without a thread the next attempt comes only when a caller wants space.

@@ -74,6 +74,10 @@ pub(super) fn start(shared: &Arc<Shared>) -> Result<JoinHandle<()>> {
         while more {
             let prepared = for_thread.try_prepare();
             let limit = for_thread.tick(&mut pace);
+            if limit.is_none() {
+                // A file that cannot be removed is removed another time.
+                let _smaller = for_thread.shrink_idle();
+            }
             let again = limit.map_or(RETRY, |limit| limit.min(RETRY));
             more = for_thread.signal.wait(if prepared { limit } else { Some(again) });
         }

@@ -19,7 +19,7 @@ use crate::types::planted;
 
 /// The number of frozen batches of a partition that may wait before an append waits for the thread that
 /// writes them out.
-const MAX_WAITING: usize = 64;
+const MAX_WAITING: usize = 256;
 
 /// The state of a partition that a checkpoint needs, at exactly the marked offset (L5).
 #[derive(Debug, Clone)]

@@ -136,7 +136,7 @@ fn a_final_failure_to_prepare_files_ends_all_waits_at_once_and_health_names_it()
 fn a_failure_names_what_failed_first_and_not_the_cleanup() {
     for mode in MODES {
         let (storage, broker) = open(mode);
-        storage.order("write", ".new", Act::Fail(EROFS));
+        storage.order("resize", "journal", Act::Fail(EROFS));
         storage.order("remove", "", Act::Fail(EIO));
         storage.order("create", "t-0", Act::Fail(EROFS));
         let producer = patient(&broker);
@@ -145,7 +145,7 @@ fn a_failure_names_what_failed_first_and_not_the_cleanup() {
                 let error = fill(&producer);
                 assert_eq!(errno(&error), Some(EROFS), "{error}");
                 let named = journal_problem(&broker).unwrap().to_string();
-                assert!(named.starts_with("cannot write "), "{named}");
+                assert!(named.starts_with("cannot resize "), "{named}");
             }
         });
         storage.heal();

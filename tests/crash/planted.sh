@@ -25,6 +25,7 @@ ack_before_sync             crash:first_open
 all_files_are_ours          api:descriptors
 any_offset_file_taken       api:an_offset_file_of_another
 any_panic_counts            lib:panic_watch
+any_slots_header            lib:two_files_with_one_sequence
 append_behind_damage        api:records_behind_a_damaged
 append_on_full_disk         api:a_full_disk_refuses
 append_to_deleted           model:a_deletion
@@ -72,7 +73,6 @@ keep_refused_records        crash:recycle
 keep_unlisted_segment       crash:seal_and_roll
 lapped_reader_goes_on       lib:a_file_that_is_used_again
 large_file_beyond_limit     lib:journal::tests::append
-large_frame_not_alone       lib:journal::tests::append
 later_files_are_no_witness  lib:journal::tests::replaying
 leave_waiters_alone         lib:who_waits_for_space
 lock_left_to_children       api:fork
@@ -80,11 +80,14 @@ log_start_above_e           lib:a_checkpoint_holds_the_frozen
 log_start_not_dirty         crash:delete_records
 longer_segment_taken        lib:log::tests::reading
 name_not_synced_again       api:a_file_that_a_failed
+lost_files_are_no_witness   lib:a_named_file_that_lost_its_header
+names_not_synced            lib:journal::tests::crashing
 newer_gets_a_lock_file      folders:newer
 newer_gets_a_pid            folders:newer
 no_reserve                  api:a_full_disk_refuses
 no_salt                     lib:a_payload_of_look_alikes
 no_witness                  lib:journal::tests::syncing
+nobody_stands_in_line       lib:a_large_frame_gets_its_turn
 nothing_behind_large_frame  lib:journal::tests::append
 nothing_held_back           lib:a_full_journal_still
 offset_chain_not_checked    crash:bits
@@ -113,12 +116,13 @@ retry_failed_checkpoint     api:a_failed_segment_sync
 retry_failed_sync           lib:journal::tests::crashing
 reuse_deleted_folder        api:health
 reuse_epoch                 api:offsets
+reuse_lost_sequences        lib:a_sequence_that_power_loss_took
 reuse_sequences             lib:journal::tests::replaying
 sealed_before_prefix        model:a_sealed_buffer
 search_once                 model:a_search_by_time
 segments_not_synced         crash:seal_and_roll
 skip_newer_sections         folders:newer
-small_large_file            lib:no_file_is_smaller
+spare_does_not_vouch        lib:a_named_file_that_was_removed
 spare_no_files              api:descriptors
 sync_covers_later           model:who_waits
 sync_last_file_only         lib:journal::tests::crashing
@@ -128,13 +132,13 @@ take_foreign_folder         api:the_folder_of_another
 time_inside_is_silence      api:membership
 time_of_each_record         api:produce
 topic_id_not_checked        simulation:seeds
+trim_the_last_file          lib:a_journal_at_rest
 truncation_not_noticed      api:offsets
 unlink_before_sync          crash:delete_and_recreate
 vouch_for_unsynced          crash:first_open
 wait_for_never              api:later_or_never
 whole_checksum_not_checked  lib:log::tests
 writer_dies_silently        api:a_panic_in_the_writer
-zeros_not_synced            lib:journal::tests::crashing
 '
 
 # Every fault in the sources is in the list, and the other way round.

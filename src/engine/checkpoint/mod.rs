@@ -237,6 +237,7 @@ impl Engine {
             catalogue: freeze.catalogue.clone(),
             logs,
         };
+        self.journal.anchor(freeze.end)?;
         let unsynced = files::write_checkpoint(storage, &image)?;
         if !planted("checkpoint_not_synced") {
             unsynced.sync(storage).map_err(Failure::of_sync)?;

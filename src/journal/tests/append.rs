@@ -10,14 +10,13 @@ use crate::journal::{Credit, Journal, JournalMode, Start};
 use crate::storage::{Memory, Storage};
 use crate::time::{Random, SeededRandom, SystemClock};
 
-/// J3, between calls: the bytes that the files surely take are the granted bytes plus the slack.
+/// J3, between calls: the files surely take the outstanding credits.
 fn assert_exact(journal: &Journal, outstanding: &[Credit<'_>]) {
     let shared = &journal.shared;
     let state = shared.state.lock();
-    let sure = state.sure_bytes(shared.config.frame_max());
     let out: usize = outstanding.iter().map(Credit::bytes).sum();
-    assert_eq!(state.slack, sure - out as i64);
-    assert!(sure >= out as i64);
+    assert_eq!(state.credits.bytes, out as u64);
+    assert!(state.backs_credits());
 }
 
 fn fill(journal: &Journal) -> usize {
@@ -61,32 +60,40 @@ fn without_a_credit_frames_fill_what_is_free_and_no_more() {
 }
 
 #[test]
-fn without_a_credit_a_frame_for_a_file_of_its_own_is_refused() {
+fn without_a_credit_a_frame_takes_what_no_credit_needs() {
     let (_storage, journal) = fresh(JournalMode::Map);
-    let large = vec![1; FILE as usize / 4];
-    assert_eq!(journal.try_append(&[&large]).unwrap(), None);
-    let exclusive = journal.reserve(large.len(), LONG).unwrap();
-    assert_eq!(journal.try_append(&[b"small"]).unwrap(), None, "nobody else while it is out");
-    drop(exclusive);
-    assert!(journal.try_append(&[b"small"]).unwrap().is_some());
+    journal.step().unwrap();
+    let large = vec![1; FILE as usize / 2];
+    assert!(journal.try_append(&[&large]).unwrap().is_some());
+    let credit = journal.reserve(3 * FILE as usize, LONG).unwrap();
+    assert!(journal.try_append(&[b"small"]).unwrap().is_some(), "a large credit shuts out nobody");
+    while journal.try_append(&[&large]).unwrap().is_some() {
+        assert_exact(&journal, std::slice::from_ref(&credit));
+    }
+    let mut credit = credit;
+    journal.append(&mut credit, &[&vec![2; 3 * FILE as usize]]).unwrap();
 }
 
 #[test]
-fn a_journal_that_somebody_waited_for_grows_by_larger_files() {
+fn the_more_a_journal_holds_the_larger_are_its_new_files() {
     for mode in BOTH {
-        let (storage, journal) = fresh(mode);
+        let storage: Arc<dyn Storage> = Arc::new(Memory::new());
+        let file_bytes = 16 * FILE;
+        let max_bytes = 64 * u64::from(file_bytes);
+        let config = crate::journal::JournalConfig { file_bytes, max_bytes, ..config(mode) };
+        let journal = open(&storage, config, Start::default());
         let from = journal.end();
+        journal.shared.state.lock().spare_target = 16;
         journal.step().unwrap();
-        let sizes = || -> Vec<u32> {
-            journal.shared.state.lock().spares.iter().map(|spare| spare.slot.size).collect()
-        };
-        assert_eq!(sizes(), [FILE, FILE]);
-        journal.shared.state.lock().spare_target = 8;
-        journal.step().unwrap();
-        assert_eq!(sizes(), [FILE, FILE, 4 * FILE, 4 * FILE, 4 * FILE, FILE], "and no further");
+        let sizes: Vec<u32> =
+            journal.shared.state.lock().spares.iter().map(|spare| spare.slot.size).collect();
+        assert_eq!(sizes[..2], [FILE; 2]);
+        assert!(sizes.is_sorted(), "{sizes:?}");
+        assert_eq!(*sizes.last().unwrap(), 4 * file_bytes, "{sizes:?}");
         assert_exact(&journal, &[]);
         let frames = fill(&journal);
         assert!(frames > 200, "{frames}");
+        assert!(journal.total_bytes() <= max_bytes);
         assert_eq!(read(&*storage, from).unwrap().0.len(), frames);
     }
 }
@@ -106,7 +113,7 @@ fn frames_come_back_in_order_over_many_files() {
             drop(credit);
             assert_exact(&journal, &[]);
         }
-        assert!(journal.end().sequence() > from.sequence() + 5);
+        assert!(journal.end().sequence() > from.sequence() + 3);
         let (found, replayed) = read(&*storage, from).unwrap();
         assert_eq!(found, payloads);
         assert_eq!(replayed.end, journal.end());
@@ -143,8 +150,8 @@ fn an_append_beyond_its_credit_changes_nothing() {
     assert_eq!(journal.end(), end);
 }
 
-fn is_half_full(journal: &Journal) -> bool {
-    journal.shared.state.lock().is_half_full(&journal.shared.config)
+fn is_due(journal: &Journal) -> bool {
+    journal.shared.state.lock().is_checkpoint_due(&journal.shared.config)
 }
 
 #[test]
@@ -154,7 +161,7 @@ fn a_full_journal_still_takes_urgent_frames_until_a_checkpoint() {
         let from = journal.end();
         let records = fill(&journal);
         assert!(records > 100, "{records}");
-        assert!(is_half_full(&journal));
+        assert!(is_due(&journal));
         // A quarter of a file is held back for urgent frames.
         let urgent = FILE as usize / 4 / 144;
         for _ in 0..urgent {
@@ -166,7 +173,7 @@ fn a_full_journal_still_takes_urgent_frames_until_a_checkpoint() {
         assert_eq!(read(&*storage, from).unwrap().0.len(), records + urgent);
 
         journal.checkpointed(journal.end());
-        assert!(!is_half_full(&journal));
+        assert!(!is_due(&journal));
         assert!(fill(&journal) > 100);
     }
 }
@@ -268,55 +275,75 @@ fn a_large_frame_gets_a_file_of_its_own() {
     }
 }
 
-/// Ordinary frames use the file later.
 #[test]
-fn no_file_is_smaller_than_an_ordinary_one() {
-    for mode in BOTH {
-        let (storage, journal) = fresh(mode);
-        for _ in 0..6 {
-            append(&journal, &[1; FILE as usize / 4]);
-        }
-        let files = super::super::slot::list(&*storage).unwrap();
-        assert!(
-            files.len() > 2 && files.iter().all(|(_, bytes)| *bytes >= FILE.into()),
-            "{files:?}"
-        );
-    }
-}
-
-#[test]
-fn a_large_credit_that_is_not_used_leaves_all_as_it_was() {
-    let (_, journal) = fresh(JournalMode::Map);
-    let credit = journal.reserve(2 * FILE as usize, LONG).unwrap();
-    assert!(matches!(journal.reserve(1, LONG), Err(Error::Timeout { .. })));
-    drop(credit);
-    assert_exact(&journal, &[]);
-    append(&journal, b"as before");
-}
-
-#[test]
-fn a_large_frame_waits_until_other_credits_are_back() {
+fn large_and_small_credits_are_out_at_once() {
     let (_, journal) = fresh(JournalMode::Map);
     let small = journal.reserve(1, LONG).unwrap();
-    assert!(matches!(journal.reserve(2 * FILE as usize, LONG), Err(Error::Timeout { .. })));
+    let mut large = journal.reserve(2 * FILE as usize, LONG).unwrap();
+    let other = journal.reserve(100, LONG).unwrap();
+    assert_eq!(journal.shared.state.lock().credits.bytes, u64::from(40 + 2 * FILE + 32 + 136));
     drop(small);
-    append(&journal, &vec![1; 2 * FILE as usize]);
+    append(&journal, b"meanwhile");
+    journal.append(&mut large, &[&vec![1; 2 * FILE as usize]]).unwrap();
+    drop(large);
+    assert_exact(&journal, std::slice::from_ref(&other));
+    drop(other);
     assert_exact(&journal, &[]);
 }
 
+/// Small frames of other threads cannot eat up the space that a large one waits for.
 #[test]
-fn half_full_is_reported_once_per_crossing() {
+fn a_large_frame_gets_its_turn() {
+    let storage: Arc<dyn Storage> = Arc::new(Memory::new());
+    let max_bytes = 8 * u64::from(FILE);
+    let config = config(JournalMode::Map);
+    let config = crate::journal::JournalConfig { max_bytes, background: true, ..config };
+    let journal = open(&storage, config, Start::default());
+    let gets_more = || journal.shared.may_get_more(&journal.shared.state.lock());
+    loop {
+        match journal.reserve(1000, Duration::ZERO) {
+            Ok(mut credit) => _ = journal.append(&mut credit, &[&[1; 1000]]).unwrap(),
+            Err(_) if gets_more() => std::thread::yield_now(),
+            Err(_) => break,
+        }
+    }
+    std::thread::scope(|scope| {
+        let large = scope.spawn(|| {
+            let payload = vec![2; 20_000];
+            let mut credit = journal.reserve(payload.len(), LONG).unwrap();
+            journal.append(&mut credit, &[&payload]).unwrap();
+        });
+        while journal.shared.state.lock().credits.waiters == 0 {
+            std::thread::yield_now();
+        }
+        assert_eq!(
+            journal.try_append(&[b"small"]).unwrap(),
+            None,
+            "it stands behind the large one"
+        );
+        let small = journal.reserve(1, Duration::ZERO);
+        assert!(matches!(small, Err(Error::Timeout { .. })), "{small:?}");
+        assert!(journal.reserve_urgent(1, Duration::ZERO).is_ok(), "urgent ones do not wait");
+        journal.checkpointed(journal.end());
+        large.join().unwrap();
+    });
+    append(&journal, b"small");
+}
+
+#[test]
+fn a_due_checkpoint_is_asked_for_once() {
     let told = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&told);
     let storage: Arc<dyn Storage> = Arc::new(Memory::new());
-    let on_half_full = Box::new(move || {
+    let on_checkpoint_due = Box::new(move || {
         counter.fetch_add(1, Ordering::SeqCst);
     });
     let clock = Arc::new(SystemClock::new());
     let random = Arc::new(SeededRandom::new(1));
     let config = config(JournalMode::Map);
     let start = Start::default();
-    let journal = Journal::create(storage, config, random, clock, &start, on_half_full).unwrap();
+    let journal =
+        Journal::create(storage, config, random, clock, &start, on_checkpoint_due).unwrap();
     for round in 1..=3 {
         fill(&journal);
         assert_eq!(told.load(Ordering::SeqCst), round);
@@ -331,11 +358,12 @@ fn a_waiting_reserve_asks_for_a_checkpoint_and_gets_its_space() {
     let config = crate::journal::JournalConfig { background: true, ..config(JournalMode::Map) };
     let clock = Arc::new(SystemClock::new());
     let random = Arc::new(SeededRandom::new(1));
-    let on_half_full = Box::new(move || {
+    let on_checkpoint_due = Box::new(move || {
         ask.send(()).ok();
     });
     let journal =
-        Journal::create(storage, config, random, clock, &Start::default(), on_half_full).unwrap();
+        Journal::create(storage, config, random, clock, &Start::default(), on_checkpoint_due)
+            .unwrap();
     std::thread::scope(|scope| {
         let checkpointer = scope.spawn(|| {
             while let Ok(()) = asked.recv_timeout(LONG) {
@@ -360,7 +388,7 @@ fn a_waiting_reserve_asks_for_a_checkpoint_and_gets_its_space() {
             writer.join().unwrap();
         }
         journal.close().unwrap();
-        (journal.shared.on_half_full)();
+        (journal.shared.on_checkpoint_due)();
         checkpointer.join().unwrap();
     });
     assert_exact(&journal, &[]);
@@ -534,4 +562,73 @@ proptest! {
         }
         prop_assert_eq!(read(&*storage, from).unwrap().0.len(), since);
     }
+}
+
+fn files(storage: &dyn Storage) -> Vec<u64> {
+    super::super::slot::list(storage).unwrap().into_iter().map(|(_, bytes)| bytes).collect()
+}
+
+#[test]
+fn a_journal_at_rest_is_small_and_keeps_a_file_for_the_next_opening() {
+    for mode in BOTH {
+        let storage: Arc<dyn Storage> = Arc::new(Memory::new());
+        let file_bytes = 64 * FILE;
+        let max_bytes = 16 * u64::from(file_bytes);
+        let config = crate::journal::JournalConfig { file_bytes, max_bytes, ..config(mode) };
+        let journal = open(&storage, config.clone(), Start::default());
+        for _ in 0..200 {
+            append(&journal, &vec![1; 60_000]);
+        }
+        assert!(journal.total_bytes() > 10 << 20);
+        journal.checkpointed(journal.end());
+        journal.stop_appends();
+        journal.rest().unwrap();
+        let end = journal.end();
+        journal.anchor(end).unwrap();
+        journal.checkpointed(end);
+        journal.close().unwrap();
+        journal.trim().unwrap();
+        let first = u64::from(config.first_bytes());
+        assert_eq!(files(&*storage), [first, first]);
+        assert_eq!(journal.total_bytes(), 2 * first);
+        let (found, replayed) = read(&*storage, end).unwrap();
+        assert_eq!((found.len(), replayed.end, replayed.torn), (0, end, false));
+        let journal = open(&storage, config, Start::after(&replayed));
+        append(&journal, b"goes on");
+        assert_eq!(read(&*storage, end).unwrap().0, [b"goes on"]);
+    }
+}
+
+#[test]
+fn a_journal_at_rest_on_a_full_disk_takes_the_place_of_larger_files() {
+    let memory = Memory::new();
+    let storage: Arc<dyn Storage> = Arc::new(memory.clone());
+    let file_bytes = 64 * FILE;
+    let max_bytes = 16 * u64::from(file_bytes);
+    let config = config(JournalMode::Map);
+    let config = crate::journal::JournalConfig { file_bytes, max_bytes, ..config };
+    let journal = open(&storage, config, Start::default());
+    for _ in 0..200 {
+        append(&journal, &vec![1; 60_000]);
+    }
+    journal.checkpointed(journal.end());
+    memory.set_capacity(0);
+    journal.stop_appends();
+    journal.rest().unwrap();
+    journal.checkpointed(journal.end());
+    journal.trim().unwrap();
+    assert_eq!(files(&*storage).len(), 2);
+}
+
+#[test]
+fn an_idle_journal_gives_back_what_a_burst_took() {
+    let (storage, journal) = fresh(JournalMode::Map);
+    fill(&journal);
+    journal.checkpointed(journal.end());
+    journal.shared.shrink_idle().unwrap();
+    let total: u64 = files(&*storage).iter().sum();
+    assert_eq!(total, journal.total_bytes());
+    let current = u64::from(journal.shared.state.lock().current.slot.size);
+    assert!(total <= 2 * u64::from(FILE) + current, "{total}");
+    append(&journal, b"goes on");
 }

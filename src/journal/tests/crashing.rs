@@ -80,6 +80,10 @@ impl Model {
                 6 => {
                     // An ordinary checkpoint lags behind. A recovery checkpoint lies at the end.
                     let lag = if held { 0 } else { random.next_u64() as usize % ends.len() };
+                    journal.anchor(ends[ends.len() - 1 - lag]).ok()?;
+                    if memory.has_crashed() {
+                        return None;
+                    }
                     self.checkpoint(ends[ends.len() - 1 - lag], lag);
                     journal.checkpointed(ends[ends.len() - 1 - lag]);
                     ends.drain(..ends.len() - lag);

@@ -102,7 +102,8 @@ fn a_reader_whose_file_is_used_again_starts_over() {
 /// Returns the sequence of the current life of a file.
 fn slot_of_path(storage: &dyn Storage, path: &std::path::Path) -> u32 {
     let file = storage.open(path, crate::storage::OpenMode::Read).unwrap();
-    match crate::journal::slot::read_header(&*file).unwrap() {
+    let name = path.file_stem().unwrap().to_str().unwrap();
+    match crate::journal::slot::read_header(&*file, name.parse().unwrap()).unwrap() {
         crate::journal::header::Decoded::Valid(header) => header.sequence,
         other => panic!("{other:?}"),
     }

@@ -11,7 +11,7 @@ use crate::error::{CorruptReason, Error};
 use crate::journal::frame::{FrameHeader, Kind, payload_crc};
 use crate::journal::header::FileHeader;
 use crate::journal::slot::slot_path;
-use crate::journal::{JournalMode, Start, replay};
+use crate::journal::{Journal, JournalMode, Start, replay};
 use crate::storage::{OpenMode, Storage};
 use crate::types::Lsn;
 
@@ -115,19 +115,104 @@ fn the_last_synced_frame_has_a_witness_once_the_journal_was_idle() {
 }
 
 /// H12.
-#[test]
-fn a_named_file_that_is_not_there_is_damage() {
-    let (storage, journal) = fresh(JournalMode::Map);
+/// Appends until the journal continues in a second file. Returns where replay begins, and the second file.
+fn second_file(journal: &Journal) -> (Lsn, u32) {
+    journal.step().unwrap();
     let from = journal.end();
     while journal.end().sequence() == from.sequence() {
-        append(&journal, &[5; 3000]);
+        append(journal, &[5; 3000]);
     }
-    let second = journal.end().sequence();
+    (from, journal.end().sequence())
+}
+
+/// H14: power loss may take a file that was never synced.
+#[test]
+fn a_named_file_that_was_never_synced_may_be_lost() {
+    let (storage, journal) = fresh(JournalMode::Map);
+    let (from, second) = second_file(&journal);
+    let whole = read(&*storage, from).unwrap().0.len();
     let (path, _) = slot_of(&*storage, second);
     erase_header(&*storage, second);
-    assert_eq!(reason(read(&*storage, from)), CorruptReason::Missing);
+    let (found, replayed) = read(&*storage, from).unwrap();
+    assert_eq!(found.len(), whole - 1);
+    assert!(replayed.torn, "the frame in the lost file is recognised");
+    assert!(replayed.last_sequence_seen >= second, "the sequence is not given out again");
     storage.remove(&path).unwrap();
+    let (found, replayed) = read(&*storage, from).unwrap();
+    assert_eq!((found.len(), replayed.torn), (whole - 1, false));
+}
+
+/// H15: a frame in the file knows that the file was synced.
+#[test]
+fn a_named_file_that_lost_its_header_after_a_sync_is_damage() {
+    let (storage, journal) = fresh(JournalMode::Map);
+    let (from, second) = second_file(&journal);
+    journal.wait_synced(journal.end(), Some(LONG)).unwrap();
+    append(&journal, b"knows that");
+    // Nothing else tells it.
+    let spare = journal.shared.state.lock().spares.back().map(|spare| spare.sequence).unwrap();
+    erase_header(&*storage, spare);
+    assert!(read(&*storage, from).is_ok());
+    erase_header(&*storage, second);
     assert_eq!(reason(read(&*storage, from)), CorruptReason::Missing);
+}
+
+#[test]
+fn a_named_file_that_was_removed_after_a_sync_is_damage() {
+    let (storage, journal) = fresh(JournalMode::Map);
+    let (from, second) = second_file(&journal);
+    journal.wait_synced(journal.end(), Some(LONG)).unwrap();
+    storage.remove(&slot_of(&*storage, second).0).unwrap();
+    assert_eq!(reason(read(&*storage, from)), CorruptReason::Missing, "a spare knows");
+}
+
+/// Early builds made every header durable first.
+#[test]
+fn a_file_that_an_early_build_named_must_be_there() {
+    let (storage, journal) = fresh(JournalMode::Map);
+    let (from, second) = second_file(&journal);
+    let (path, header) = slot_of(&*storage, from.sequence());
+    let at = journal.shared.state.lock().sealed[0].position - 40;
+    let payload = second.to_be_bytes();
+    let next = FrameHeader {
+        payload_bytes: 4,
+        kind: Kind::Next,
+        lsn: Lsn::new(from.sequence(), at),
+        known_synced: Lsn::ZERO,
+        payload_crc: payload_crc(&[&payload]),
+    };
+    let file = storage.open(&path, OpenMode::Write).unwrap();
+    file.write_at(&next.encode(header.frame_salt()), at.into()).unwrap();
+    file.write_at(&payload, u64::from(at) + 32).unwrap();
+    assert!(read(&*storage, from).is_ok());
+    erase_header(&*storage, second);
+    assert_eq!(reason(read(&*storage, from)), CorruptReason::Missing);
+}
+
+/// Power loss may take the length of a file that was never synced.
+#[test]
+fn a_file_that_lost_its_end_is_damage_if_it_was_synced() {
+    for synced in [false, true] {
+        let (storage, journal) = fresh(JournalMode::Write);
+        let (from, second) = second_file(&journal);
+        append(&journal, b"more");
+        if synced {
+            journal.wait_synced(journal.end(), Some(LONG)).unwrap();
+        }
+        let (path, _) = slot_of(&*storage, second);
+        storage.open(&path, OpenMode::Write).unwrap().set_len(5000).unwrap();
+        let result = read(&*storage, from);
+        if synced {
+            assert_eq!(reason(result), CorruptReason::Short);
+        } else {
+            assert!(result.is_ok());
+        }
+    }
+    let (storage, journal) = fresh(JournalMode::Write);
+    let (from, _) = append(&journal, b"in the first file, which is durable from the start");
+    let (path, _) = slot_of(&*storage, from.sequence());
+    storage.open(&path, OpenMode::Write).unwrap().set_len(4096).unwrap();
+    assert_eq!(reason(read(&*storage, from)), CorruptReason::Short);
 }
 
 #[test]
@@ -389,8 +474,12 @@ fn two_files_with_one_sequence_are_damage() {
     let from = journal.end();
     let (path, header) = slot_of(&*storage, from.sequence());
     let copy = storage.open(Path::new("journal/77.journal"), OpenMode::CreateNew).unwrap();
-    copy.write_at(&header.encode(), 0).unwrap();
+    let early = FileHeader { slot: None, ..header };
+    copy.write_at(&early.encode(), 0).unwrap();
     assert_eq!(reason(read(&*storage, from)), CorruptReason::Field);
+    // A newer header names its slot. There it is a leftover of a removed file.
+    copy.write_at(&header.encode(), 0).unwrap();
+    assert!(read(&*storage, from).is_ok());
     assert!(storage.metadata(&path).unwrap().is_some());
 }
 

@@ -99,7 +99,7 @@ pub(super) fn reason(result: Result<(Vec<Vec<u8>>, Replayed)>) -> CorruptReason 
 pub(super) fn slot_of(storage: &dyn Storage, sequence: u32) -> (PathBuf, FileHeader) {
     for (number, _) in list(storage).unwrap() {
         let file = storage.open(&slot_path(number), OpenMode::Read).unwrap();
-        if let Decoded::Valid(header) = read_header(&*file).unwrap()
+        if let Decoded::Valid(header) = read_header(&*file, number).unwrap()
             && header.sequence == sequence
         {
             return (slot_path(number), header);

@@ -1,0 +1,87 @@
+//! Makes a journal small while it is idle, and before its folder is closed.
+
+use std::path::Path;
+
+use crate::error::Result;
+use crate::sync::atomic::Ordering;
+use crate::types::planted;
+
+use super::Shared;
+use super::prepare::{Preparing, Source};
+use super::slot::FOLDER;
+use super::state::{Life, Unneeded};
+
+impl Shared {
+    /// Continues in a small file, unless all files together are small, and prepares a small spare for the next
+    /// opening. Appends have stopped. The next checkpoint frees everything before that file.
+    ///
+    /// A failure changes nothing but the size.
+    pub(super) fn rest(&self) -> Result<()> {
+        let mut preparing = self.prepare.lock();
+        {
+            let mut state = self.state.lock();
+            if state.total_bytes <= SMALL {
+                return Ok(());
+            }
+            let spares: Vec<Life> = state.spares.drain(..).collect();
+            state.free.extend(spares.into_iter().map(Life::into_slot));
+        }
+        self.make_small_spare(&mut preparing)?;
+        self.make_small_spare(&mut preparing)?;
+        let mut state = self.state.lock();
+        self.seal(&mut state)?;
+        let end = state.current.end();
+        self.end.store(end.to_u64(), Ordering::Release);
+        Ok(())
+    }
+
+    fn make_small_spare(&self, preparing: &mut Preparing) -> Result<()> {
+        let first = self.config.first_bytes();
+        let small = {
+            let mut state = self.state.lock();
+            let small = state.free.iter().position(|slot| slot.size <= first);
+            small.map(|at| state.free.remove(at))
+        };
+        match small {
+            Some(slot) => self.make_spare(preparing, Source::Unneeded(Unneeded::Open(slot))),
+            None => self.make_spare(preparing, Source::New(first)).or_else(|error| {
+                // On a full disk the file takes the place of a larger one.
+                let Some(large) = self.state.lock().take_unneeded() else { return Err(error) };
+                self.remove(preparing, large)?;
+                self.make_spare(preparing, Source::New(first))
+            }),
+        }
+    }
+
+    /// Removes files that nothing needs from an idle journal until those left are as large as two ordinary files.
+    pub(super) fn shrink_idle(&self) -> Result<()> {
+        let enough = u64::from(self.config.file_bytes) * 2;
+        let mut preparing = self.prepare.lock();
+        loop {
+            let unneeded = {
+                let mut state = self.state.lock();
+                let spares = !state.spares.is_empty();
+                let large = state.total_bytes > enough && spares;
+                large.then(|| state.take_unneeded()).flatten()
+            };
+            let Some(unneeded) = unneeded else { return Ok(()) };
+            self.remove(&mut preparing, unneeded)?;
+        }
+    }
+
+    /// Removes the files that nothing needs. Keeps the spares, so that the folder can be opened on a full disk.
+    pub(super) fn trim(&self) -> Result<()> {
+        let mut preparing = self.prepare.lock();
+        if self.state.lock().spares.is_empty() && !planted("trim_the_last_file") {
+            return Ok(());
+        }
+        loop {
+            let unneeded = self.state.lock().take_unneeded();
+            let Some(unneeded) = unneeded else { return self.storage.sync_dir(Path::new(FOLDER)) };
+            self.remove(&mut preparing, unneeded)?;
+        }
+    }
+}
+
+/// The size of all files up to which a journal stays as it is, in bytes.
+const SMALL: u64 = 1 << 20;
