@@ -12,13 +12,21 @@
 #![allow(clippy::print_stdout, reason = "a bench reports")]
 #![allow(clippy::unwrap_used, reason = "a bench that cannot run ends")]
 
+pub(crate) mod arguments;
+pub(crate) mod chart;
+pub(crate) mod report;
+pub(crate) mod table;
+
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput};
 use grouplog::{Broker, TopicConfig};
+
+use self::table::{Table, digits, median};
 
 /// The value of every record.
 pub(crate) const VALUE: [u8; 100] = [b'v'; 100];
@@ -29,6 +37,24 @@ pub(crate) const BLOCK_BYTES: usize = 64 << 10;
 /// would flatter the results.
 pub(crate) fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+/// Creates a folder in `dir`, removed when dropped. First waits until the disk has finished all
+/// writes, so that none of them slows down what comes next.
+pub(crate) fn fresh_folder(dir: &Path) -> tempfile::TempDir {
+    rustix::fs::sync();
+    tempfile::tempdir_in(dir).unwrap()
+}
+
+/// Writes and removes a plain file. Who fills the page cache first pays for the memory that a
+/// virtual machine has to find; that should be nobody who is measured.
+pub(crate) fn warm_up(dir: &Path, bytes: u64) {
+    let folder = fresh_folder(dir);
+    let file = plain_file(folder.path(), "plain");
+    let block = vec![b'v'; 1 << 20];
+    for position in (0..bytes).step_by(block.len()) {
+        file.write_all_at(&block, position).unwrap();
+    }
 }
 
 /// Opens a broker with default settings and a topic `t`.
@@ -103,22 +129,21 @@ impl Summary {
         if self.lines.is_empty() {
             return; // Filtered out, or only listed.
         }
-        println!("\n{title}");
-        println!("{:<34} {:>12} {:>12}  ratio", "", "records/s", "MB/s");
-        let median = |line: &Line| {
-            let mut rates = line.rates.clone();
-            rates.sort_by(f64::total_cmp);
-            rates[rates.len() / 2]
-        };
+        let mut table = Table::new(&[title, "records/s", "MB/s", "ratio", "of"]);
         for line in &self.lines {
-            let rate = median(line);
+            let rate = median(&line.rates);
             let megabytes = rate * line.bytes_per_record / 1e6;
             let limit = self.lines.iter().find(|other| Some(&other.name) == line.limit.as_ref());
-            let ratio = limit.map_or(String::new(), |limit| {
-                format!("{:.2} of {}", rate / median(limit), limit.name)
-            });
-            println!("{:<34} {rate:>12.0} {megabytes:>12.1}  {ratio}", line.name);
+            let ratio = limit.map(|limit| digits(rate / median(&limit.rates)));
+            table.row([
+                line.name.clone(),
+                format!("{rate:.0}"),
+                format!("{megabytes:.1}"),
+                ratio.unwrap_or_default(),
+                limit.map_or(String::new(), |limit| limit.name.clone()),
+            ]);
         }
+        println!("\n{}", table.text());
         for line in self.lines.iter_mut().filter(|line| !line.latencies.is_empty()) {
             line.latencies.sort_unstable();
             let at = |part: f64| line.latencies[(line.latencies.len() as f64 * part) as usize];
