@@ -2,7 +2,7 @@
 //! member of a group.
 //!
 //! ```text
-//! cargo bench --bench latency [-- --rate 500000]    # about 2 minutes; --help lists the arguments
+//! cargo bench --bench latency [-- --rate 500000]    # about a minute; --help lists the arguments
 //! ```
 //!
 //! * At a fixed rate, to a consumer that polls without waiting, in a fresh folder. Record number `i`
