@@ -72,8 +72,15 @@ impl Shared {
     /// Removes the files that nothing needs. Keeps the spares, so that the folder can be opened on a full disk.
     pub(super) fn trim(&self) -> Result<()> {
         let mut preparing = self.prepare.lock();
-        if self.state.lock().spares.is_empty() && !planted("trim_the_last_file") {
-            return Ok(());
+        {
+            let mut state = self.state.lock();
+            if state.spares.is_empty() {
+                return Ok(());
+            }
+            if planted("trim_the_last_file") {
+                let spares: Vec<Life> = state.spares.drain(..).collect();
+                state.free.extend(spares.into_iter().map(Life::into_slot));
+            }
         }
         loop {
             let unneeded = self.state.lock().take_unneeded();

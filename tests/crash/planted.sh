@@ -66,7 +66,7 @@ follow_strangers            api:hostile
 forget_failed_batch         api:a_checkpoint_that_cannot_write
 forget_failed_sync          lib:journal::tests::crashing
 fork_not_noticed            api:fork
-grant_last_spare            lib:journal::tests::append
+grant_last_spare            lib:a_full_journal_still
 half_a_frame_is_none        api:follow
 header_not_durable          lib:journal::tests::crashing
 keep_refused_records        crash:recycle
