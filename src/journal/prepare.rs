@@ -169,8 +169,7 @@ impl Shared {
     fn make_room(&self, state: &mut State, size: u64) -> Vec<(u32, u64)> {
         if state.credits.bytes == 0 {
             // Sequence numbers only need to rise along the chain, so spares may be left out of it.
-            let spares: Vec<Life> = state.spares.drain(..).collect();
-            state.free.extend(spares.into_iter().map(Life::into_slot));
+            self.free_spares(state);
             state.free.sort_unstable_by_key(|slot| slot.size);
         }
         let mut removed = Vec::new();

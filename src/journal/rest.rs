@@ -9,7 +9,7 @@ use crate::types::planted;
 use super::Shared;
 use super::prepare::{Preparing, Source};
 use super::slot::FOLDER;
-use super::state::{Life, Unneeded};
+use super::state::{Life, SPARES_AT_FIRST, State, Unneeded};
 
 impl Shared {
     /// Continues in a small file, unless all files together are small, and prepares a small spare for the next
@@ -23,11 +23,11 @@ impl Shared {
             if state.total_bytes <= SMALL {
                 return Ok(());
             }
-            let spares: Vec<Life> = state.spares.drain(..).collect();
-            state.free.extend(spares.into_iter().map(Life::into_slot));
+            self.free_spares(&mut state);
         }
-        self.make_small_spare(&mut preparing)?;
-        self.make_small_spare(&mut preparing)?;
+        for _ in 0..SPARES_AT_FIRST {
+            self.make_small_spare(&mut preparing)?;
+        }
         let mut state = self.state.lock();
         self.seal(&mut state)?;
         let end = state.current.end();
@@ -53,20 +53,39 @@ impl Shared {
         }
     }
 
-    /// Removes files that nothing needs from an idle journal until those left are as large as two ordinary files.
+    /// Gives back what a burst took: replaces the spares of an idle journal by two small ones, and removes files
+    /// that nothing needs until all together are as large as two ordinary files.
     pub(super) fn shrink_idle(&self) -> Result<()> {
         let enough = u64::from(self.config.file_bytes) * 2;
         let mut preparing = self.prepare.lock();
+        {
+            let mut state = self.state.lock();
+            let relied_on = state.credits.bytes > 0 || state.credits.waiters > 0;
+            if state.total_bytes <= enough || relied_on {
+                return Ok(());
+            }
+            state.spare_target = SPARES_AT_FIRST;
+            self.free_spares(&mut state);
+        }
+        for _ in 0..SPARES_AT_FIRST {
+            self.make_small_spare(&mut preparing)?;
+        }
         loop {
             let unneeded = {
                 let mut state = self.state.lock();
-                let spares = !state.spares.is_empty();
-                let large = state.total_bytes > enough && spares;
+                let large = state.total_bytes > enough;
                 large.then(|| state.take_unneeded()).flatten()
             };
             let Some(unneeded) = unneeded else { return Ok(()) };
             self.remove(&mut preparing, unneeded)?;
         }
+    }
+
+    /// Frees the slots of all spares. Nothing may rely on them.
+    pub(super) fn free_spares(&self, state: &mut State) {
+        let spares: Vec<Life> = state.spares.drain(..).collect();
+        state.free.extend(spares.into_iter().map(Life::into_slot));
+        self.count_free(state);
     }
 
     /// Removes the files that nothing needs. Keeps the spares, so that the folder can be opened on a full disk.
@@ -78,8 +97,7 @@ impl Shared {
                 return Ok(());
             }
             if planted("trim_the_last_file") {
-                let spares: Vec<Life> = state.spares.drain(..).collect();
-                state.free.extend(spares.into_iter().map(Life::into_slot));
+                self.free_spares(&mut state);
             }
         }
         loop {

@@ -622,13 +622,34 @@ fn a_journal_at_rest_on_a_full_disk_takes_the_place_of_larger_files() {
 
 #[test]
 fn an_idle_journal_gives_back_what_a_burst_took() {
-    let (storage, journal) = fresh(JournalMode::Map);
-    fill(&journal);
+    let storage: Arc<dyn Storage> = Arc::new(Memory::new());
+    let file_bytes = 64 * FILE;
+    let max_bytes = 64 * u64::from(file_bytes);
+    let config =
+        crate::journal::JournalConfig { file_bytes, max_bytes, ..config(JournalMode::Map) };
+    let journal = open(&storage, config.clone(), Start::default());
+    journal.shared.state.lock().spare_target = 8;
+    for _ in 0..200 {
+        journal.step().unwrap();
+        append(&journal, &vec![1; 60_000]);
+    }
     journal.checkpointed(journal.end());
+    let credit = journal.reserve(100, LONG).unwrap();
+    let before = journal.total_bytes();
     journal.shared.shrink_idle().unwrap();
-    let total: u64 = files(&*storage).iter().sum();
-    assert_eq!(total, journal.total_bytes());
+    assert_eq!(journal.total_bytes(), before, "a credit relies on the spares");
+    drop(credit);
+    journal.shared.shrink_idle().unwrap();
+    assert_eq!(files(&*storage).iter().sum::<u64>(), journal.total_bytes());
     let current = u64::from(journal.shared.state.lock().current.slot.size);
-    assert!(total <= 2 * u64::from(FILE) + current, "{total}");
+    let enough = 2 * u64::from(file_bytes);
+    assert!(journal.total_bytes() <= enough + current, "{}", journal.total_bytes());
+    assert!(before > enough + current, "{before}");
+    let spares: Vec<u32> =
+        journal.shared.state.lock().spares.iter().map(|spare| spare.slot.size).collect();
+    assert_eq!(spares, [config.first_bytes(); 2]);
+    let from = journal.end();
     append(&journal, b"goes on");
+    append(&journal, &vec![1; 60_000]);
+    assert_eq!(read(&*storage, from).unwrap().0.len(), 2);
 }
