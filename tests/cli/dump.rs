@@ -177,7 +177,7 @@ fn every_file_of_a_folder_is_printed_entry_by_entry() {
     let kinds =
         |entries: &[Value], kind: &str| entries.iter().filter(|e| e["kind"] == kind).count();
     let appended = || {
-        let journals = (0..4).filter(|n| cli.path("data").join(journal(*n)).exists());
+        let journals = (0..64).filter(|n| cli.path("data").join(journal(*n)).exists());
         journals.map(|n| kinds(&dumped(&journal(n)), "append")).sum::<usize>()
     };
     while appended() == 0 {
