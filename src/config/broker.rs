@@ -64,6 +64,7 @@ pub struct BrokerConfig {
     pub(crate) journal_file_bytes: u32,
     pub(crate) journal_max_bytes: u64,
     pub(crate) batch_size: u32,
+    pub(crate) stored_append_bytes: u32,
     pub(crate) open_batches_max_bytes: u64,
     pub(crate) sync_interval: Duration,
     pub(crate) group_max_size: u32,
@@ -87,6 +88,7 @@ impl Default for BrokerConfig {
             journal_file_bytes: 4 << 20,
             journal_max_bytes: 256 << 20,
             batch_size: 64 << 10,
+            stored_append_bytes: 8 << 10,
             open_batches_max_bytes: 64 << 20,
             sync_interval: Duration::from_secs(1),
             group_max_size: i32::MAX as u32,
@@ -157,6 +159,19 @@ impl BrokerConfig {
     /// Sets the size in bytes at which a partition's open batch is sealed. Default 64 KiB.
     pub fn batch_size(mut self, bytes: u32) -> Self {
         self.batch_size = bytes;
+        self
+    }
+
+    /// Sets the size in bytes from which an append writes its records into the segment at once. Default
+    /// 8 KiB; `u32::MAX` never does it.
+    ///
+    /// The journal then holds only where the records are, so they are written once. The size is that of the
+    /// records that one `send` or `send_all` adds to one partition. Guarantees do not depend on it.
+    ///
+    /// Appends go to the journal whatever their size if the topic compresses, or while producers with
+    /// `acks` = `synced` send.
+    pub fn stored_append_bytes(mut self, bytes: u32) -> Self {
+        self.stored_append_bytes = bytes;
         self
     }
 
@@ -282,6 +297,7 @@ impl BrokerConfig {
         }
         in_range("max.open.files", self.max_open_files, 64.., "64 or more files")?;
         in_range("batch.size", self.batch_size, 1024..=1 << 20, "1024 to 1048576 bytes")?;
+        in_range("stored.append.bytes", self.stored_append_bytes, 1.., "1 or more bytes")?;
         in_range(
             "open.batches.max.bytes",
             self.open_batches_max_bytes,

@@ -31,10 +31,11 @@
 //! | `max.open.files` | [`BrokerConfig::max_open_files`] | 512 | 64 and more |
 //! | `journal.mode` | [`BrokerConfig::journal_mode`] | `auto` | `auto`, `map`, `write` |
 //! | `journal.file.bytes` | [`BrokerConfig::journal_file_bytes`] | 4 MiB | 64 KiB to 256 MiB |
-//! | `journal.max.bytes` | [`BrokerConfig::journal_max_bytes`] | 128 MiB | 4 journal files to 4 GiB |
+//! | `journal.max.bytes` | [`BrokerConfig::journal_max_bytes`] | 256 MiB | 4 journal files to 4 GiB |
 //! | `offsets.retention.minutes` | [`BrokerConfig::offsets_retention`] | 7 days | 1 minute and more |
 //! | `offsets.retention.check.interval.ms` | [`BrokerConfig::offsets_retention_check_interval`] | 10 min | 1 ms and more |
 //! | `batch.size` | [`BrokerConfig::batch_size`] | 64 KiB | 1 KiB to 1 MiB |
+//! | `stored.append.bytes` | [`BrokerConfig::stored_append_bytes`] | 8 KiB | 1 byte and more |
 //! | `open.batches.max.bytes` | [`BrokerConfig::open_batches_max_bytes`] | 64 MiB | 1 MiB and more |
 //!
 //! Imported by `log`, `engine`, `producer`, `consumer`, `broker` and `internal`.

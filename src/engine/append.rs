@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::config::Acks;
 use crate::engine::state::Engine;
 use crate::error::{Error, Result};
 use crate::journal::Credit;
@@ -17,6 +18,17 @@ impl Engine {
         self.check_open()?;
         let full = self.reserve.is_given_up() && !planted("append_on_full_disk");
         if full { self.refill_reserve() } else { Ok(()) }
+    }
+
+    /// Returns whether an append of `bytes` bytes to one partition goes to its segment at once.
+    ///
+    /// If other producers send `Synced`, it goes to the journal, which is synced in one piece.
+    #[inline]
+    pub(crate) fn stores(&self, bytes: usize, acks: Acks) -> bool {
+        bytes >= self.config.stored_append_bytes as usize
+            && acks == Acks::Written
+            && !self.journal.is_sync_requested()
+            && !self.logs.stored.is_full()
     }
 
     /// Reserves journal space for a frame of records. May wait; the caller must hold no lock.
@@ -65,6 +77,7 @@ impl Engine {
         }
         if self.logs.memory.load(Ordering::Relaxed) > self.config.open_batches_max_bytes
             || self.logs.write_failed.load(Ordering::Relaxed)
+            || self.logs.stored.is_due()
         {
             self.relieve();
         }

@@ -9,7 +9,7 @@ use crate::engine::catalogue::CatalogueChange;
 use crate::error::{CorruptReason, Result, Unreadable};
 use crate::group::{OffsetCommit, OffsetStore};
 use crate::journal::{Frame, SectionKind, sections};
-use crate::log::{AppendSection, Log, LogStartSection};
+use crate::log::{AppendSection, Log, LogStartSection, StoredSection};
 use crate::types::PartitionNumber;
 
 /// The state that frames change.
@@ -53,6 +53,12 @@ fn apply_section(
             let (section, records) = AppendSection::decode(body)?;
             let log = target.log(section.partition).ok_or(CorruptReason::Field)?;
             log.replay(&section, records, frame.epoch)?;
+            return Ok(u64::from(section.count));
+        }
+        SectionKind::STORED => {
+            let section = StoredSection::decode(body)?;
+            let log = target.log(section.partition).ok_or(CorruptReason::Field)?;
+            log.replay_stored(&section, frame.epoch, frame.lsn)?;
             return Ok(u64::from(section.count));
         }
         SectionKind::LOG_START => {

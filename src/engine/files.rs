@@ -12,7 +12,7 @@ use crate::journal;
 use crate::log::read_topic_id;
 use crate::segment::{deleted_folder_name, folder_name};
 use crate::storage::{FileKind, OpenMode, Storage, StorageFile};
-use crate::types::{TopicId, planted};
+use crate::types::{TopicId, TopicPartition, planted};
 
 pub(super) const LOCK_FILE: &str = "grouplog.lock";
 pub(super) const META_FILE: &str = "meta.properties";
@@ -409,6 +409,23 @@ pub(super) fn restore_folder(
         storage.sync_dir(Path::new(""))?;
     }
     Ok(())
+}
+
+/// Returns the folder of a partition: that of its own name, or the one that was renamed for the deletion of the
+/// topic. The latter if only that one exists, or if the former belongs to another topic.
+pub(super) fn find_folder(
+    storage: &dyn Storage,
+    partition: &TopicPartition,
+    id: TopicId,
+) -> Result<PathBuf> {
+    let (topic, number) = (partition.topic(), partition.partition());
+    let named = PathBuf::from(folder_name(topic, number));
+    let aside = PathBuf::from(deleted_folder_name(topic, number, id));
+    let is_there = |dir: &Path| Ok::<_, Error>(storage.metadata(dir)?.is_some());
+    if read_topic_id(storage, &named)? != Some(id) && is_there(&aside)? {
+        return Ok(aside);
+    }
+    Ok(named)
 }
 
 /// Removes the renamed folders of a deleted topic. Call it only after the deletion is synced.

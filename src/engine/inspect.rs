@@ -8,7 +8,7 @@ use crate::engine::image::CheckpointImage;
 use crate::error::{CorruptReason, Error, Result, Unreadable};
 use crate::group::{OffsetCommit, OffsetStore, decode_image};
 use crate::journal::{SectionKind, inspect_frames, inspect_header, sections};
-use crate::log::{AppendSection, LogStartSection};
+use crate::log::{AppendSection, LogStartSection, StoredSection};
 use crate::segment::{Extension, parse_file_name};
 use crate::storage::{Disk, OpenMode, Storage};
 use crate::types::{Lsn, TopicId};
@@ -280,6 +280,17 @@ fn describe(kind: u8, body: &[u8]) -> Result<Entry, Unreadable> {
             Ok(Entry::new("log_start")
                 .number("partition_number", section.partition.0)
                 .number("start_offset", section.start_offset))
+        }
+        SectionKind::STORED => {
+            let section = StoredSection::decode(body)?;
+            let last = section.images.last();
+            Ok(Entry::new("stored")
+                .number("partition_number", section.partition.0)
+                .number("first_offset", section.first_offset)
+                .number("count", section.count)
+                .number("segments", section.images.len() as u64)
+                .number("segment_base_offset", last.map_or(-1, |last| last.base_offset))
+                .number("segment_bytes", last.map_or(0, |last| last.len)))
         }
         _ => Err(CorruptReason::Field.into()),
     }

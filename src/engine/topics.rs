@@ -121,11 +121,22 @@ impl Engine {
             Err(Error::DiskFull { .. }) if !planted("deletion_needs_space") => {
                 // Callers that wait for `Synced` keep waiting for that checkpoint.
                 self.background.request_checkpoint();
-                self.journal.keep_replayed().map_err(indeterminate)
+                self.keep_replayed().map_err(indeterminate)
             }
             // In every other case the journal knows whether the frame is durable.
             _ => self.wait_synced(lsn),
         }
+    }
+
+    /// Makes all replayed changes durable where they are, without a checkpoint.
+    fn keep_replayed(&self) -> Result<()> {
+        for topic in self.registry.topics() {
+            for log in &topic.logs {
+                let outside = log.keep_adopted()?;
+                self.journal.rely_on(outside.as_slice());
+            }
+        }
+        self.journal.keep_replayed()
     }
 
     /// Renames the folders of deleted topics.

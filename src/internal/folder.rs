@@ -78,6 +78,7 @@ fn config() -> BrokerConfig {
         .journal_file_bytes(64 << 10)
         .journal_max_bytes(256 << 10)
         .batch_size(1024)
+        .stored_append_bytes(400)
         .clock(Arc::new(ManualClock::at(Timestamp::from_millis(1_700_000_000_000))))
         .random(Arc::new(SeededRandom::new(5)))
 }
@@ -93,6 +94,10 @@ fn make(closed: bool) -> Result<Memory> {
     let mut group = broker.consumer("g")?;
     for round in 0..8_i64 {
         let value = vec![b'a' + round as u8; 300];
+        if round % 3 == 1 {
+            // It is in the segment, and the journal says where.
+            producer.send(Record::to("a").partition(1).value(&value.repeat(2)))?;
+        }
         for (topic, partition) in [("a", 0), ("a", 1), ("b", 0), ("b", 0)] {
             let record = Record::to(topic).partition(partition).key("key").value(&value);
             producer.send(record.header("round", "x"))?;

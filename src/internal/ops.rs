@@ -96,6 +96,8 @@ const GONE: u64 = 0;
 struct World {
     memory: Memory,
     mode: JournalMode,
+    /// Appends from this size in bytes on go to the segments at once.
+    stored_from: u32,
     broker: Option<Broker>,
     random: SeededRandom,
     changes: Vec<Change>,
@@ -113,6 +115,7 @@ impl World {
         let mut world = Self {
             memory: Memory::crash_simulating(seed),
             mode,
+            stored_from: if flags & 2 == 0 { u32::MAX } else { 40 },
             broker: None,
             random: SeededRandom::new(seed),
             changes: Vec::new(),
@@ -135,6 +138,7 @@ impl World {
                 .journal_file_bytes(64 << 10)
                 .journal_max_bytes(256 << 10)
                 .batch_size(1024)
+                .stored_append_bytes(self.stored_from)
                 .clock(Arc::new(ManualClock::at(Timestamp::from_millis(1_700_000_000_000))))
                 .random(Arc::new(SeededRandom::new(self.random.next_u64())));
             match Broker::open_storage(Arc::new(self.memory.clone()), config) {

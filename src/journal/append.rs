@@ -8,6 +8,7 @@ use crate::types::{Lsn, planted};
 
 use super::frame::{FRAME_HEADER, FrameHeader, Kind, NEXT_BYTES, next_payload, payload_crc};
 use super::header::FIRST_FRAME;
+use super::outside::Outside;
 use super::space::Credit;
 use super::state::State;
 use super::{PanicGuard, Shared};
@@ -36,33 +37,57 @@ struct Payload<'a> {
     /// `None` if it is not computed yet.
     crc: Option<u32>,
     parts: &'a [&'a [u8]],
+    /// What the frame relies on besides its own bytes.
+    outside: &'a [Outside],
 }
 
 impl Shared {
     #[inline]
     pub(super) fn append(&self, credit: &mut Credit<'_>, parts: &[&[u8]]) -> Result<Lsn> {
-        let end = self.append_data(Space::Credit(credit), parts)?;
+        self.append_relying_on(credit, parts, &[])
+    }
+
+    #[inline]
+    pub(super) fn append_relying_on(
+        &self,
+        credit: &mut Credit<'_>,
+        parts: &[&[u8]],
+        outside: &[Outside],
+    ) -> Result<Lsn> {
+        let end = self.append_data(Space::Credit(credit), parts, outside)?;
         end.ok_or(Error::Misuse("a journal frame larger than the space reserved for it"))
+    }
+
+    pub(super) fn rely_on(&self, outside: &[Outside]) {
+        let mut state = self.state.lock();
+        let end = state.current.end();
+        state.relied.add(outside, end);
     }
 
     #[inline]
     pub(super) fn try_append(&self, parts: &[&[u8]]) -> Result<Option<Lsn>> {
-        self.append_data(Space::Free, parts)
+        self.append_data(Space::Free, parts, &[])
     }
 
     #[inline]
-    fn append_data(&self, space: Space<'_, '_>, parts: &[&[u8]]) -> Result<Option<Lsn>> {
+    fn append_data(
+        &self,
+        space: Space<'_, '_>,
+        parts: &[&[u8]],
+        outside: &[Outside],
+    ) -> Result<Option<Lsn>> {
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
         // The checksum of a long payload takes long, so it is computed before the lock is taken. For a
         // short payload the place is under the lock: taking the lock waits for the stores that made the
         // payload, and before that its bytes are slow to load.
         let crc = (bytes > SMALL_PAYLOAD).then(|| payload_crc(parts));
-        self.append_frame(space, &Payload { kind: Kind::Data, bytes, crc, parts })
+        self.append_frame(space, &Payload { kind: Kind::Data, bytes, crc, parts, outside })
     }
 
     /// Appends a SyncMark frame. Returns `None` if there is no space for it.
     pub(super) fn append_mark(&self) -> Result<Option<Lsn>> {
-        let payload = Payload { kind: Kind::SyncMark, bytes: 0, crc: None, parts: &[] };
+        let payload =
+            Payload { kind: Kind::SyncMark, bytes: 0, crc: None, parts: &[], outside: &[] };
         self.append_frame(Space::Free, &payload)
     }
 
@@ -110,6 +135,9 @@ impl Shared {
             state.data_end = end;
         }
         state.last_witness = header.known_synced;
+        if !payload.outside.is_empty() && !planted("stored_bytes_not_synced") {
+            state.relied.add(payload.outside, end);
+        }
         self.end.store(end.to_u64(), Ordering::Release);
 
         if let Space::Credit(credit) = space {

@@ -13,6 +13,7 @@ use crate::types::{Lsn, planted};
 
 use super::credits::Credits;
 use super::header::{Decoded, FIRST_FRAME, FileHeader, sequence_after};
+use super::outside::Relied;
 use super::prepare::Preparing;
 use super::scan::unsupported;
 use super::slot::{
@@ -71,6 +72,7 @@ pub(super) fn create(
         data_end: end,
         last_witness: Lsn::ZERO,
         credits: Credits::default(),
+        relied: Relied::default(),
         frames: Frames::default(),
         note_in_spare: false,
         scratch: Vec::new(),
@@ -89,6 +91,7 @@ pub(super) fn create(
         covered: AtomicU64::new(0),
         requested: AtomicU64::new(0),
         waited: AtomicBool::new(false),
+        requested_lately: AtomicBool::new(false),
         signal: Signal::default(),
         closed: AtomicBool::new(false),
         failure: OnceLock::new(),

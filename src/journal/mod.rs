@@ -19,8 +19,9 @@
 //! - **J3** The frames of all outstanding credits fit into the current file and the spares but the last, in
 //!   every order ([`space`]). So an append that holds a credit finds room without waiting. The last spare
 //!   is never granted: the next opening on a full disk continues there.
-//! - **J4** `synced() <= what a finished sync covers`, or it is below a checkpoint. A sync covers the names and
-//!   headers of all files with frames, and their frames, oldest first. While `synced` is held, only
+//! - **J4** `synced() <= what a finished sync covers`, or it is below a checkpoint. A sync covers the bytes
+//!   [`outside`] the journal that frames rely on, then the names and headers of all files with frames, and
+//!   their frames, oldest first. While `synced` is held, only
 //!   checkpoints raise it. Frames carry it as `known synced`.
 //! - **J5** The first failed write or sync is final. A later success does not undo it.
 //! - **J6** A file is reused only when a durable checkpoint lies beyond all of it.
@@ -44,6 +45,7 @@ mod inspect;
 mod mark;
 #[cfg(all(test, loom))]
 mod models;
+mod outside;
 mod prepare;
 mod replay;
 mod rest;
@@ -72,7 +74,10 @@ use crate::types::{Epoch, Lsn, PanicWatch, planted};
 
 pub(crate) use inspect::{inspect_frames, inspect_header};
 pub(crate) use mark::Mark;
-pub(crate) use replay::{Frame, Replayed, replay, replay_on};
+pub(crate) use outside::Outside;
+#[cfg(any(test, feature = "__internal"))]
+pub(crate) use replay::replay;
+pub(crate) use replay::{Frame, Replayed, replay_on, replay_until};
 pub(crate) use scan::check_versions;
 pub(crate) use section::{SECTION_HEADER, SectionKind, section_header, sections};
 pub(crate) use space::Credit;
@@ -172,6 +177,8 @@ struct Shared {
     requested: AtomicU64,
     /// Whether a thread ran a sync for itself since the last file was prepared.
     waited: AtomicBool,
+    /// Whether a sync was requested since the last checkpoint.
+    requested_lately: AtomicBool,
 
     signal: Signal,
     closed: AtomicBool,
@@ -239,6 +246,28 @@ impl Journal {
     #[inline]
     pub(crate) fn append(&self, credit: &mut Credit<'_>, parts: &[&[u8]]) -> Result<Lsn> {
         self.shared.append(credit, parts)
+    }
+
+    /// As [`Journal::append`], for a frame that relies on bytes outside the journal. They are written, and
+    /// the frame counts as synced only when they are durable too (J4).
+    pub(crate) fn append_relying_on(
+        &self,
+        credit: &mut Credit<'_>,
+        parts: &[&[u8]],
+        outside: &[Outside],
+    ) -> Result<Lsn> {
+        self.shared.append_relying_on(credit, parts, outside)
+    }
+
+    /// Records that frames up to the current end rely on bytes outside the journal.
+    pub(crate) fn rely_on(&self, outside: &[Outside]) {
+        self.shared.rely_on(outside);
+    }
+
+    /// Returns whether a sync was requested since the last checkpoint.
+    #[inline]
+    pub(crate) fn is_sync_requested(&self) -> bool {
+        self.shared.requested_lately.load(Ordering::Relaxed)
     }
 
     /// As [`Journal::append`], without a credit. Returns `None` if there is no room for the frame now.

@@ -90,14 +90,27 @@ pub(crate) struct Replayed {
 /// - `UnsupportedFormat` if a newer version wrote a file or a frame.
 /// - `Busy` if a live writer overtook the reader. Read the checkpoint again and start over.
 /// - The errors that `visit` returns.
+#[cfg(any(test, feature = "__internal"))]
 pub(crate) fn replay(
     storage: &dyn Storage,
     directory_id: [u8; 16],
     from: Lsn,
     visit: &mut dyn FnMut(Frame<'_>) -> Result<()>,
 ) -> Result<Replayed> {
+    replay_until(storage, directory_id, from, None, visit)
+}
+
+/// As [`replay`], but takes the frame at `until` for a torn one. The caller has found that the bytes outside
+/// the journal that this frame relies on are not there.
+pub(crate) fn replay_until(
+    storage: &dyn Storage,
+    directory_id: [u8; 16],
+    from: Lsn,
+    until: Option<Lsn>,
+    visit: &mut dyn FnMut(Frame<'_>) -> Result<()>,
+) -> Result<Replayed> {
     let files = scan(storage, directory_id)?;
-    walk(storage, directory_id, files, from, Vec::new(), visit)
+    walk(storage, directory_id, files, (from, until), Vec::new(), visit)
 }
 
 /// Visits the Data frames after a mark, as [`replay`] would after the frames before it. Returns `None`,
@@ -120,7 +133,7 @@ pub(crate) fn replay_on(
     if !mark.leads_on_in(&files) {
         return Err(Error::Busy { path: storage.display_path(Path::new(FOLDER)) });
     }
-    walk(storage, directory_id, files, mark.end, mark.blank.clone(), visit).map(Some)
+    walk(storage, directory_id, files, (mark.end, None), mark.blank.clone(), visit).map(Some)
 }
 
 /// As [`replay`], for the given files. The files in `blank` are known to have held no frame.
@@ -128,13 +141,14 @@ fn walk(
     storage: &dyn Storage,
     directory_id: [u8; 16],
     files: Vec<Found>,
-    from: Lsn,
+    (from, until): (Lsn, Option<Lsn>),
     blank: Vec<Life>,
     visit: &mut dyn FnMut(Frame<'_>) -> Result<()>,
 ) -> Result<Replayed> {
     let mut walk = Walk {
         storage,
         directory_id,
+        until,
         blank,
         copy: Copy::default(),
         visit,
@@ -170,6 +184,7 @@ struct Walk<'a> {
     storage: &'a dyn Storage,
     directory_id: [u8; 16],
     files: Vec<Found>,
+    until: Option<Lsn>,
     blank: Vec<Life>,
     copy: Copy,
     visit: &'a mut dyn FnMut(Frame<'_>) -> Result<()>,
@@ -228,9 +243,9 @@ impl Walk<'_> {
                 }
                 _ => {}
             }
-            let Some((header, payload)) = self.copy.frame(position)? else {
-                return Ok(Stop::Invalid { position });
-            };
+            let frame = self.copy.frame(position)?;
+            let frame = frame.filter(|(header, _)| Some(header.lsn) != self.until);
+            let Some((header, payload)) = frame else { return Ok(Stop::Invalid { position }) };
             let end = self.copy.end_of(&header, position);
             self.result.known_synced = self.result.known_synced.max(header.known_synced);
             match header.kind {
@@ -274,7 +289,7 @@ impl Walk<'_> {
         }
         // A live writer may have completed the frame after it was copied and before its witness was.
         self.copy.load(file, position)?;
-        if self.copy.frame(position)?.is_some() {
+        if self.copy.frame(position)?.is_some() && Some(invalid) != self.until {
             return Err(self.busy(file));
         }
         let short = file.is_short()?;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! offset size field     big-endian; sections follow each other without gaps
-//!      0    1 kind      1 Append, 2 GroupOffsets, 3 Catalogue, 4 LogStart
+//!      0    1 kind      1 Append, 2 GroupOffsets, 3 Catalogue, 4 LogStart, 5 Stored
 //!      1    3 reserved  0
 //!      4    4 length    of the body in bytes
 //!      8    n body      belongs to the module that owns the kind
@@ -38,6 +38,10 @@ impl SectionKind {
     pub(crate) const CATALOGUE: u8 = 3;
     /// The log start of a partition moved.
     pub(crate) const LOG_START: u8 = 4;
+    /// Records appended to a partition that are in its segments already.
+    pub(crate) const STORED: u8 = 5;
+    /// The last kind that this version knows.
+    const LAST: u8 = Self::STORED;
     /// The first kind that a reader may skip if it does not know it.
     const SKIPPABLE: u8 = 128;
 }
@@ -79,19 +83,19 @@ fn split(bytes: &[u8]) -> Result<(u8, &[u8], &[u8]), Unreadable> {
     let (header, rest) =
         bytes.split_first_chunk::<SECTION_HEADER>().ok_or(CorruptReason::Length)?;
     let [kind, reserved @ .., _, _, _, _] = *header;
-    let forgotten = kind > SectionKind::LOG_START && planted("skip_newer_sections");
+    let forgotten = kind > SectionKind::LAST && planted("skip_newer_sections");
     let kind = if forgotten { SectionKind::SKIPPABLE } else { kind };
     match kind {
         0 => return Err(CorruptReason::Field.into()),
         SectionKind::SKIPPABLE.. => {}
-        SectionKind::APPEND..=SectionKind::LOG_START if reserved == [0; 3] => {}
-        SectionKind::APPEND..=SectionKind::LOG_START => {
+        SectionKind::APPEND..=SectionKind::LAST if reserved == [0; 3] => {}
+        SectionKind::APPEND..=SectionKind::LAST => {
             let [a, b, c] = reserved;
             let found = u32::from_be_bytes([0, a, b, c]);
             return Err(Unreadable::unsupported("journal section flags", found, 0_u32));
         }
         _ => {
-            let max = SectionKind::LOG_START;
+            let max = SectionKind::LAST;
             return Err(Unreadable::unsupported("journal section kind", kind, max));
         }
     }
@@ -113,7 +117,7 @@ mod tests {
     proptest! {
         #[test]
         fn sections_come_back_as_they_were(list: Vec<(u8, Vec<u8>)>) {
-            let list: Vec<_> = list.into_iter().map(|(kind, body)| (kind % 4 + 1, body)).collect();
+            let list: Vec<_> = list.into_iter().map(|(kind, body)| (kind % SectionKind::LAST + 1, body)).collect();
             let mut payload = Vec::new();
             for (kind, body) in &list {
                 payload.extend(section_header(*kind, body.len() as u32));
@@ -140,8 +144,8 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_that_must_be_understood_is_a_newer_version_s() {
-        for kind in [5, 127] {
-            let newer = Unreadable::unsupported("journal section kind", kind, 4_u32);
+        for kind in [6, 127] {
+            let newer = Unreadable::unsupported("journal section kind", kind, 5_u32);
             assert_eq!(sections(&section_header(kind, 0)).next(), Some(Err(newer)));
         }
         let newer = Unreadable::unsupported("journal section flags", 0x0001_0000_u32, 0_u32);

@@ -7,6 +7,7 @@ use crate::types::Lsn;
 use super::JournalConfig;
 use super::credits::Credits;
 use super::header::{FIRST_FRAME, FileHeader};
+use super::outside::Relied;
 use super::slot::{Slot, room};
 
 use super::trouble::Trouble;
@@ -131,6 +132,8 @@ pub(super) struct State {
     /// The known-synced LSN in the last frame.
     pub(super) last_witness: Lsn,
     pub(super) credits: Credits,
+    /// The bytes outside the journal that unsynced frames rely on.
+    pub(super) relied: Relied,
     pub(super) frames: Frames,
     /// Whether a file was synced for the first time, and no spare has a note of it yet.
     pub(super) note_in_spare: bool,

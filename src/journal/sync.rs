@@ -56,6 +56,7 @@ impl Shared {
             return;
         }
         self.requested.fetch_max(lsn.to_u64(), Ordering::SeqCst);
+        self.requested_lately.store(true, Ordering::Relaxed);
         if self.config.background {
             self.signal.hurry();
         }
@@ -138,15 +139,21 @@ impl Shared {
     /// later frame is not durable without the earlier ones. Returns `None` after a failure, which is final.
     fn run_sync(&self) -> Option<Lsn> {
         let _guard = PanicGuard::new(self, "a sync of the journal");
-        let (end, dirty, unnamed) = {
+        let (end, dirty, unnamed, relied) = {
             let state = self.state.lock();
             let lives = state.sealed.iter().chain([&state.current]);
             let unnamed: Vec<u32> = lives.clone().filter_map(Life::unnamed).collect();
             let last_only = planted("sync_last_file_only");
             let lives = lives.skip(if last_only { state.sealed.len() } else { 0 });
             let dirty: Vec<Dirty> = lives.filter(|life| life.is_dirty()).map(Dirty::of).collect();
-            (state.current.end(), dirty, unnamed)
+            (state.current.end(), dirty, unnamed, state.relied.clone())
         };
+        if !relied.is_empty()
+            && let Err(error) = relied.sync(&*self.storage)
+        {
+            self.fail(Arc::new(error));
+            return None;
+        }
         if !unnamed.is_empty() && self.sync_names(&unnamed).is_none() {
             return None;
         }
@@ -169,6 +176,7 @@ impl Shared {
                 state.note_in_spare |= !std::mem::replace(&mut life.anchored, true);
             }
         }
+        state.relied.settle(end);
         let end = if planted("sync_covers_later") { state.current.end() } else { end };
         drop(guard);
         self.failure.get().is_none().then_some(end)
@@ -285,6 +293,7 @@ impl Shared {
 
     pub(super) fn checkpointed(&self, end: Lsn) {
         let end = end.min(self.end());
+        self.requested_lately.store(false, Ordering::Relaxed);
         {
             let mut guard = self.state.lock();
             let state = &mut *guard;
@@ -303,6 +312,7 @@ impl Shared {
                     life.synced = life.synced.max(end.position());
                 }
             }
+            state.relied.settle(end);
             state.checkpoint_due_told = false;
             state.trouble.checkpoints.succeed();
             if !self.config.background {

@@ -8,10 +8,12 @@
 use std::sync::Arc;
 
 use super::batch::{OpenBatch, OpenFields};
+use super::store::StoredAppend;
 use super::view::View;
 use super::{APPEND_HEADER_BYTES, AppendSection, Log, Wake};
 use crate::error::{Error, Result};
-use crate::record::{HEADER_BYTES, Header, encode_record, encoded_record_bytes};
+use crate::journal::Outside;
+use crate::record::{Compression, HEADER_BYTES, Header, encode_record, encoded_record_bytes};
 use crate::sync::MutexGuard;
 use crate::sync::atomic::Ordering;
 use crate::types::{Epoch, PanicWatch, PartitionNumber, Timestamp, TimestampType, planted};
@@ -119,6 +121,8 @@ pub(crate) struct AppendGuard<'a> {
     log: &'a Log,
     appender: MutexGuard<'a, Appender>,
     watch: PanicWatch,
+    /// Set if the records go to the segment before they are journaled.
+    stored: Option<Box<StoredAppend<'a>>>,
 }
 
 /// The work left for the partition after its append lock was released.
@@ -155,7 +159,24 @@ impl Log {
         if self.is_deleted() && !planted("append_to_deleted") {
             return Err(self.gone());
         }
-        Ok(AppendGuard { log: self, appender, watch: PanicWatch::begin() })
+        Ok(AppendGuard { log: self, appender, watch: PanicWatch::begin(), stored: None })
+    }
+
+    /// Returns whether large appends may go to the segment at once. Those of a topic that compresses do not: the
+    /// thread that writes batches out compresses them.
+    pub(crate) fn takes_stored_appends(&self) -> bool {
+        self.config().compression == Compression::None
+    }
+
+    /// As [`Log::begin_append`], for a large append whose records go to the segment at once ([`super::stored`]).
+    /// Also takes the write-out lock. Returns `None` if the segment cannot take records now; they then go to
+    /// the journal.
+    ///
+    /// A caller that takes the locks of several partitions first calls this for all partitions with large
+    /// appends, because write-out locks come before append locks.
+    pub(crate) fn prepare_stored_append(&self) -> Result<Option<PreparedAppend<'_>>> {
+        self.settle()?;
+        Ok(StoredAppend::begin(self).map(|stored| PreparedAppend { log: self, stored }))
     }
 
     /// Takes the append lock for a checkpoint.
@@ -197,7 +218,52 @@ impl Log {
     }
 }
 
+/// A held write-out lock of a partition that is about to store a large append.
+#[derive(Debug)]
+pub(crate) struct PreparedAppend<'a> {
+    log: &'a Log,
+    stored: StoredAppend<'a>,
+}
+
+impl<'a> PreparedAppend<'a> {
+    /// Takes the append lock. Returns `None` if the segment cannot take records now.
+    pub(crate) fn begin(self) -> Result<Option<AppendGuard<'a>>> {
+        let Self { log, mut stored } = self;
+        let mut guard = log.begin_append()?;
+        log.freeze_open(&mut guard.appender);
+        if !stored.catch_up(log) {
+            return Ok(None);
+        }
+        guard.appender.next_capacity = log.shared.batch_size;
+        guard.stored = Some(Box::new(stored));
+        Ok(Some(guard))
+    }
+}
+
 impl AppendGuard<'_> {
+    /// Writes the staged records of a large append into the segment. Returns `false` if the segment cannot take
+    /// them; the caller then drops the guard, and nothing has happened. Does nothing for other appends.
+    pub(crate) fn store(&mut self) -> bool {
+        let log = self.log;
+        let Some(stored) = &mut self.stored else { return true };
+        let fresh = std::mem::take(&mut self.appender.fresh);
+        let batches = fresh.into_iter().map(|(mut batch, mut piece)| {
+            batch.publish(&mut piece);
+            batch.freeze()
+        });
+        let written = stored.write(log, batches.collect());
+        if written.is_err() {
+            // The next checkpoint tries again, and reports the error.
+            log.shared.write_failed.store(true, Ordering::Release);
+        }
+        written.unwrap_or(false)
+    }
+
+    /// Returns what the frame relies on outside the journal.
+    pub(crate) fn outside(&self) -> Option<&Outside> {
+        Some(self.stored.as_ref()?.section()?.1)
+    }
+
     /// Adds the partition to the list of those that the next checkpoint must write out.
     pub(super) fn mark_dirty(&mut self) {
         self.log.enter_dirty_list(&mut self.appender);
@@ -233,7 +299,11 @@ impl AppendGuard<'_> {
     /// Adds the sections of the staged records to `parts`, a header and the records for each piece. The
     /// caller journals them in this order.
     pub(crate) fn sections<'s>(&'s mut self, parts: &mut Vec<&'s [u8]>) {
-        let appender = self.prepare();
+        self.prepare();
+        if let Some((section, _)) = self.stored.as_ref().and_then(|stored| stored.section()) {
+            parts.push(section);
+        }
+        let appender = &*self.appender;
         let extended = appender.open.iter().map(|open| (open, &appender.staged));
         let fresh = appender.fresh.iter().map(|(batch, piece)| (batch, piece));
         for (batch, piece) in extended.chain(fresh) {
@@ -273,9 +343,11 @@ impl AppendGuard<'_> {
     #[inline]
     pub(crate) fn apply(mut self) -> Afterwards {
         let log = self.log;
+        let mut stored = self.stored.take();
         let appender = &mut *self.appender;
         let first = appender.next_offset;
-        appender.next_offset = appender.staged_end();
+        let stored_end = stored.as_ref().and_then(|stored| stored.end_offset());
+        appender.next_offset = stored_end.unwrap_or_else(|| appender.staged_end());
         if planted("end_before_records") {
             log.end.store(appender.next_offset, Ordering::Release);
         }
@@ -289,6 +361,9 @@ impl AppendGuard<'_> {
         let epoch = log.shared.epoch.load(Ordering::Relaxed);
         if appender.epochs.last().is_none_or(|&(last, _)| last < epoch) {
             log.begin_epoch(appender, epoch, first);
+        }
+        if let Some(stored) = &mut stored {
+            stored.publish(log);
         }
         log.end.store(appender.next_offset, Ordering::Release);
         Afterwards { filled, sleepers: std::mem::take(&mut appender.sleepers) }

@@ -28,6 +28,20 @@ pub(crate) struct SegmentImage {
     pub(crate) max_timestamp: i64,
 }
 
+impl SegmentImage {
+    /// Returns the image of a segment without batches.
+    pub(crate) const fn empty(base_offset: i64) -> Self {
+        Self {
+            base_offset,
+            end_offset: base_offset,
+            len: 0,
+            checksum: 0,
+            first_timestamp: -1,
+            max_timestamp: -1,
+        }
+    }
+}
+
 /// Returns whether a segment holds records and all of them are below the log start. Checkpoints no longer
 /// list such a segment, so no batch may be added to it.
 pub(crate) fn is_deleted(segment: &SegmentImage, log_start: i64) -> bool {

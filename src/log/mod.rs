@@ -12,13 +12,15 @@
 //! * **L5** A checkpoint captures the written state at exactly the marked offset. The segment may already
 //!   contain later batches, but the captured length ends before them.
 //! * **L6** Lock order in a partition: write-out lock, then append lock, then view lock. The append lock is
-//!   never held over file I/O, a sync, or a wait.
+//!   never held over a sync or a wait, and over file I/O only by a large append that writes its own records
+//!   ([`stored`]).
 //!
 //! Imported by `engine`, `producer`, `consumer` and `internal`.
 
 mod append;
 mod batch;
 mod buffers;
+mod claims;
 mod delete_records;
 mod epochs;
 mod folder;
@@ -32,6 +34,8 @@ mod recover;
 mod section;
 mod segment;
 mod settle;
+mod store;
+mod stored;
 mod time;
 mod verify;
 mod view;
@@ -59,6 +63,7 @@ pub(crate) use folder::{METADATA_FILE, read_topic_id};
 pub(crate) use image::{LogImage, SegmentImage, is_deleted};
 pub(crate) use read::{Chunk, Cursor, FetchLimits, Fetched, FetchedRecord};
 pub(crate) use section::{APPEND_HEADER_BYTES, AppendSection};
+pub(crate) use stored::{STORED_SECTION_BOUND, StoredDebt, StoredSection};
 pub(crate) use verify::Verified;
 pub(crate) use write_out::{Capture, Captured};
 
@@ -105,6 +110,8 @@ pub(crate) struct LogShared {
     pub(crate) write_failed: AtomicBool,
     /// Set if a file that no checkpoint lists could not be removed. The next opening must remove it.
     pub(crate) left_over: AtomicBool,
+    /// What stored appends have written and no checkpoint covers.
+    pub(crate) stored: StoredDebt,
     /// Marks the process that opened the folder.
     pub(crate) fork: ForkMark,
 }
@@ -133,6 +140,7 @@ impl LogShared {
             reads,
             write_failed: AtomicBool::new(false),
             left_over: AtomicBool::new(false),
+            stored: StoredDebt::new(config.journal_max_bytes),
             fork: ForkMark::new(),
         }
     }
@@ -205,6 +213,8 @@ pub(crate) struct Log {
     /// The first damage found in the files.
     damage: OnceLock<Error>,
     out: Mutex<WriteOut>,
+    /// Whether a thread holds the write-out lock to write out what waits, which may take long.
+    writes_out: AtomicBool,
 }
 
 impl Log {
@@ -232,6 +242,7 @@ impl Log {
             revision: AtomicU32::new(0),
             damage: OnceLock::new(),
             out: Mutex::new(WriteOut::default()),
+            writes_out: AtomicBool::new(false),
             identity,
         }
     }

@@ -38,6 +38,7 @@ impl Log {
             *appender = Appender::new(image.end_offset);
             appender.epochs.clone_from(&image.epochs);
         }
+        log.out.lock().claimed = image.end_offset;
         log.start.store(image.start_offset, Ordering::Release);
         log.end.store(image.end_offset, Ordering::Release);
         log
@@ -65,6 +66,7 @@ impl Log {
             *log.appender.lock() = appender;
         }
         *log.view.write() = Arc::new(view);
+        log.out.lock().claimed = self.out.lock().claimed;
         log.start.store(self.start_offset(), Ordering::Release);
         log.end.store(self.end_offset(), Ordering::Release);
         log

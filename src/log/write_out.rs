@@ -8,6 +8,7 @@ use super::batch::MemBatch;
 use super::folder::{METADATA_FILE, check_not_foreign};
 use super::image::{LogImage, SegmentImage, is_deleted};
 use super::segment::{Segment, SegmentFolder};
+use super::stored::{Adopted, Claim};
 use super::view::View;
 use super::{Log, TopicConfig};
 use crate::error::{Error, Result};
@@ -75,22 +76,59 @@ pub(super) enum Opens {
 #[derive(Debug, Default)]
 pub(super) struct WriteOut {
     folder_ready: bool,
-    folder_created: bool,
+    pub(super) folder_created: bool,
     pub(super) names_changed: bool,
     pub(super) unsynced: Vec<Arc<dyn StorageFile>>,
     captured: Option<Captured>,
+    /// Stored sections that replay found, until they are judged.
+    pub(super) claims: Vec<Claim>,
+    /// Bytes that recovery believes by their checksums, to be written again.
+    pub(super) adopted: Vec<Adopted>,
+    /// The offset below which a replay knows the segments: from the checkpoint, or from a stored section.
+    pub(super) claimed: i64,
     /// A scratch buffer for compressed payloads.
     compressed: Vec<u8>,
 }
 
 impl WriteOut {
+    /// Adds a file to those that the next checkpoint must sync.
+    pub(super) fn add_unsynced(&mut self, file: &Arc<dyn StorageFile>) {
+        if !is_in(&self.unsynced, file) {
+            self.unsynced.push(Arc::clone(file));
+        }
+    }
+
     /// Drops the handles of removed files, which need no sync.
     pub(super) fn forget_files(&mut self, removed: &[Arc<dyn StorageFile>]) {
         self.unsynced.retain(|file| !is_in(removed, file));
     }
 }
 
+/// Says that its thread holds the write-out lock to write out what waits. Drop it before the lock.
+struct Busy<'a>(&'a Log);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.writes_out.store(false, Ordering::Relaxed);
+    }
+}
+
 impl Log {
+    fn begin_write_out(&self) -> Busy<'_> {
+        self.writes_out.store(true, Ordering::Relaxed);
+        Busy(self)
+    }
+
+    /// Takes the write-out lock for one append. Returns `None` if another thread writes out what waits: the
+    /// append must not wait for that.
+    pub(super) fn lock_out_for_append(&self) -> Option<MutexGuard<'_, WriteOut>> {
+        match self.out.try_lock() {
+            None if self.writes_out.load(Ordering::Relaxed) => None,
+            None => Some(self.out.lock()),
+            locked => locked,
+        }
+    }
+
     /// Writes out frozen batches, unless another thread does so already. If many batches wait, waits for
     /// that thread.
     ///
@@ -100,6 +138,7 @@ impl Log {
     pub(crate) fn write_out_some(&self) {
         let out = if self.is_behind() { Some(self.out.lock()) } else { self.out.try_lock() };
         let Some(mut out) = out else { return };
+        let _busy = self.begin_write_out();
         let full = self.shared.open_files.is_full() && !self.is_open();
         if full || !matches!(self.drain(&mut out, Opens::Some), Ok(true)) {
             self.shared.write_failed.store(true, Ordering::Release);
@@ -128,6 +167,8 @@ impl Log {
     /// [`Log::checkpoint_failed`].
     pub(crate) fn capture(&self) -> Result<Capture> {
         let mut out = self.out.lock();
+        let _busy = self.begin_write_out();
+        out.write_adopted_again()?;
         if !self.drain(&mut out, Opens::More)? {
             return Ok(Capture::Part(self.written_locked(&out)));
         }
@@ -215,25 +256,34 @@ impl Log {
     }
 
     /// Writes out all frozen batches. Returns `false` if too many files are open for that.
-    fn drain(&self, out: &mut MutexGuard<'_, WriteOut>, opens: Opens) -> Result<bool> {
+    pub(super) fn drain(&self, out: &mut MutexGuard<'_, WriteOut>, opens: Opens) -> Result<bool> {
         loop {
             let Some(batch) = self.view.read().frozen.first().cloned() else { return Ok(true) };
             if self.is_deleted() {
                 return Ok(true);
             }
-            let mark = self.mark.load(Ordering::Acquire);
-            let beyond = mark >= 0 && batch.base_offset >= mark;
-            if beyond && !planted("checkpoint_above_e") {
-                self.capture_at_mark(out)?;
-            }
+            self.capture_below(out, batch.base_offset)?;
             if !self.write_batch(out, &batch, opens)? {
                 return Ok(false);
             }
             self.release_memory(batch.capacity());
-            if let Some(buffer) = MemBatch::reclaim(batch) {
-                self.shared.buffers.give_back(buffer);
-            }
+            self.give_back(batch);
         }
+    }
+
+    /// Gives the buffer of a batch back, unless a reader still uses it.
+    pub(super) fn give_back(&self, batch: Arc<MemBatch>) {
+        if let Some(buffer) = MemBatch::reclaim(batch) {
+            self.shared.buffers.give_back(buffer);
+        }
+    }
+
+    /// Captures the state at the mark, if a batch that begins at `base_offset` is beyond the mark. Called
+    /// before that batch is written (L5).
+    pub(super) fn capture_below(&self, out: &mut WriteOut, base_offset: i64) -> Result<()> {
+        let mark = self.mark.load(Ordering::Acquire);
+        let beyond = mark >= 0 && base_offset >= mark;
+        if beyond && !planted("checkpoint_above_e") { self.capture_at_mark(out) } else { Ok(()) }
     }
 
     fn capture_at_mark(&self, out: &mut WriteOut) -> Result<()> {
@@ -290,9 +340,7 @@ impl Log {
             return Ok(false);
         };
         let file = segment.append(bytes, end_offset, max_timestamp)?;
-        if !is_in(&out.unsynced, &file) {
-            out.unsynced.push(file);
-        }
+        out.add_unsynced(&file);
         Ok(true)
     }
 

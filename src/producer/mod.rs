@@ -18,8 +18,8 @@ pub use typed::{TypedProducer, TypedRecord};
 use crate::config::{Acks, ProducerConfig};
 use crate::engine::{Engine, EngineHandle};
 use crate::error::{Error, Result};
-use crate::journal::Credit;
-use crate::log::{Afterwards, AppendGuard, Log, Placed, frame_bound};
+use crate::journal::{Credit, Outside};
+use crate::log::{Afterwards, AppendGuard, Log, Placed, STORED_SECTION_BOUND, frame_bound};
 use crate::types::{Lsn, TimestampType};
 use completion::Completion;
 use route::{Route, with_route};
@@ -72,15 +72,14 @@ impl Producer {
     /// cannot make journal space, as in a removed folder or on a read-only file system. The record
     /// was not appended in any of these cases.
     #[inline]
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "a record is made for one send, which consumes it"
-    )]
     pub fn send(&self, record: Record<'_>) -> Result<Delivery> {
         let inner = &*self.inner;
         let engine = &*inner.engine;
         let (log, bound) = inner.choose(&record)?;
         engine.check_appends()?;
+        if engine.stores(bound, inner.config.acks) {
+            return inner.send_large(log, bound, record);
+        }
         let (placed, lsn, afterwards) = match append_one(engine, &log, None, &record)? {
             Some(done) => done,
             None => inner.append_one_reserved(&log, bound, &record)?,
@@ -128,13 +127,7 @@ impl Producer {
         if gathered.records.is_empty() {
             return Ok(Deliveries::default());
         }
-        let bytes = frame_bound(gathered.bytes, gathered.logs.len(), engine.logs.batch_size);
-        let mut credit = engine.reserve(bytes, inner.config.max_block)?;
-        let (placed, lsn, afterwards) = append_all(engine, &gathered, &mut credit)?;
-        drop(credit);
-        for (log, afterwards) in gathered.logs.iter().zip(afterwards) {
-            engine.after_append(log, afterwards);
-        }
+        let (placed, lsn) = inner.append_gathered(&gathered)?;
         let acks = inner.config.acks;
         if acks == Acks::Synced {
             engine.journal.request_sync(lsn);
@@ -198,8 +191,8 @@ struct Gathered<'r> {
     logs: Vec<Arc<Log>>,
     /// Each record with the index of its partition in `logs`.
     records: Vec<(usize, Record<'r>)>,
-    /// An upper bound for the size of the encoded records in bytes.
-    bytes: usize,
+    /// For each partition an upper bound for the size of its encoded records in bytes.
+    sizes: Vec<usize>,
 }
 
 impl Inner {
@@ -264,6 +257,49 @@ impl Inner {
             .ok_or(Error::Misuse("a record is larger than the space reserved for it"))
     }
 
+    /// Sends one large record. The slow path of [`Producer::send`].
+    #[cold]
+    fn send_large(&self, log: Arc<Log>, bound: usize, record: Record<'_>) -> Result<Delivery> {
+        let gathered = Gathered { logs: vec![log], records: vec![(0, record)], sizes: vec![bound] };
+        let (placed, lsn) = self.append_gathered(&gathered)?;
+        let (Some((_, placed)), Some(log)) = (placed.first(), gathered.logs.into_iter().next())
+        else {
+            return Err(Error::Misuse("a record without a place"));
+        };
+        let metadata = RecordMetadata { log, placed: *placed };
+        Ok(Delivery { metadata, acks: self.config.acks, lsn })
+    }
+
+    /// Appends the records as one frame. Large appends go to the segments if possible, else to the journal.
+    fn append_gathered(&self, gathered: &Gathered<'_>) -> Result<(Vec<(usize, Placed)>, Lsn)> {
+        let engine = &*self.engine;
+        let acks = self.config.acks;
+        let large: Vec<bool> = gathered
+            .logs
+            .iter()
+            .zip(&gathered.sizes)
+            .map(|(log, bytes)| engine.stores(*bytes, acks) && log.takes_stored_appends())
+            .collect();
+        let none = vec![false; large.len()];
+        let mut done = None;
+        if large.contains(&true) {
+            let mut credit =
+                engine.reserve(gathered.frame_bound(engine, &large), self.config.max_block)?;
+            done = append_all(engine, gathered, &large, &mut credit)?;
+        }
+        if done.is_none() {
+            let bytes = gathered.frame_bound(engine, &none);
+            let mut credit = engine.reserve(bytes, self.config.max_block)?;
+            done = append_all(engine, gathered, &none, &mut credit)?;
+        }
+        let (placed, lsn, afterwards) =
+            done.ok_or(Error::Misuse("an append to the journal that has no place"))?;
+        for (log, afterwards) in gathered.logs.iter().zip(afterwards) {
+            engine.after_append(log, afterwards);
+        }
+        Ok((placed, lsn))
+    }
+
     /// Chooses the partitions of many records.
     fn gather<'r>(&self, records: impl IntoIterator<Item = Record<'r>>) -> Result<Gathered<'r>> {
         // The caller's iterator runs here, before anything is borrowed: it may use this producer
@@ -276,7 +312,7 @@ impl Inner {
             size.add(record.data().bound())?;
             taken.push((0, record));
         }
-        let mut gathered = Gathered { logs: Vec::new(), records: taken, bytes: 0 };
+        let mut gathered = Gathered { logs: Vec::new(), records: taken, sizes: Vec::new() };
         let mut places: Vec<(&str, u32)> = Vec::new();
         let mut last = 0;
         with_route(self.id, |route| {
@@ -291,11 +327,14 @@ impl Inner {
                         let (log, partition, fresh) =
                             self.resolve(route, record, partition, bound)?;
                         gathered.logs.push(log);
+                        gathered.sizes.push(0);
                         places.push((record.topic, partition));
                         bound = fresh;
                     }
                 }
-                gathered.bytes = gathered.bytes.saturating_add(bound);
+                if let Some(size) = gathered.sizes.get_mut(last) {
+                    *size = size.saturating_add(bound);
+                }
                 *at = last;
             }
             Ok(())
@@ -342,6 +381,16 @@ impl FrameSize {
 }
 
 impl Gathered<'_> {
+    /// Returns an upper bound for the payload of the frame, if the `large` ones of the appends are stored.
+    fn frame_bound(&self, engine: &Engine, large: &[bool]) -> usize {
+        let small = self.sizes.iter().zip(large).filter(|(_, large)| !**large);
+        let (count, bytes) = small.fold((0_usize, 0_usize), |(count, bytes), (size, _)| {
+            (count.saturating_add(1), bytes.saturating_add(*size))
+        });
+        let stored = large.len().saturating_sub(count).saturating_mul(STORED_SECTION_BOUND);
+        frame_bound(bytes, count, engine.logs.batch_size).saturating_add(stored)
+    }
+
     /// Sorts the partitions into the order in which they are locked.
     fn sort(&mut self) {
         if self.logs.is_sorted_by_key(|log| log.number()) {
@@ -356,6 +405,7 @@ impl Gathered<'_> {
             }
         }
         self.logs.sort_unstable_by_key(|log| log.number());
+        self.sizes = order.iter().filter_map(|&from| self.sizes.get(from).copied()).collect();
         for (at, _) in &mut self.records {
             *at = moved.get(*at).copied().unwrap_or(*at);
         }
@@ -392,31 +442,63 @@ fn append_one(
     Ok(Some((placed, lsn, guard.apply())))
 }
 
-/// Stages records of several partitions and journals them as one frame. Takes the append locks in
-/// the order of the partition numbers.
+/// Stages records of several partitions and journals them as one frame. Takes write-out locks, then append
+/// locks, each in the order of the partition numbers.
+///
+/// The `large` appends go to the segments first. Returns `None` if a segment cannot take records now. Nothing has
+/// happened then.
 #[expect(clippy::type_complexity, reason = "taken apart at once by the only caller")]
 fn append_all(
     engine: &Engine,
     gathered: &Gathered<'_>,
+    large: &[bool],
     credit: &mut Credit<'_>,
-) -> Result<(Vec<(usize, Placed)>, Lsn, Vec<Afterwards>)> {
+) -> Result<Option<(Vec<(usize, Placed)>, Lsn, Vec<Afterwards>)>> {
     // Before the first lock is taken, because it may read files.
     gathered.logs.iter().try_for_each(|log| log.settle())?;
     let now = engine.clock().now();
-    let mut guards: Vec<AppendGuard<'_>> =
-        gathered.logs.iter().map(|log| log.begin_append()).collect::<Result<_>>()?;
+    let Some(mut guards) = begin_all(gathered, large)? else { return Ok(None) };
     let mut placed = Vec::with_capacity(gathered.records.len());
     for (at, record) in &gathered.records {
         if let Some(guard) = guards.get_mut(*at) {
             placed.push((*at, guard.stage(&record.data(), now)?));
         }
     }
+    if !guards.iter_mut().all(AppendGuard::store) {
+        return Ok(None);
+    }
+    let outside: Vec<Outside> = guards.iter().filter_map(AppendGuard::outside).cloned().collect();
     let lsn = {
         let mut parts = Vec::new();
         for guard in &mut guards {
             guard.sections(&mut parts);
         }
-        engine.journal.append(credit, &parts)?
+        engine.journal.append_relying_on(credit, &parts, &outside)?
     };
-    Ok((placed, lsn, guards.into_iter().map(AppendGuard::apply).collect()))
+    Ok(Some((placed, lsn, guards.into_iter().map(AppendGuard::apply).collect())))
+}
+
+/// Takes the locks for an append to several partitions.
+fn begin_all<'a>(
+    gathered: &'a Gathered<'_>,
+    large: &[bool],
+) -> Result<Option<Vec<AppendGuard<'a>>>> {
+    let mut prepared = Vec::with_capacity(large.len());
+    for (log, large) in gathered.logs.iter().zip(large) {
+        let append = if *large { log.prepare_stored_append()? } else { None };
+        if *large && append.is_none() {
+            return Ok(None);
+        }
+        prepared.push(append);
+    }
+    let mut guards = Vec::with_capacity(large.len());
+    for (log, prepared) in gathered.logs.iter().zip(prepared) {
+        let guard = match prepared {
+            None => Some(log.begin_append()?),
+            Some(prepared) => prepared.begin()?,
+        };
+        let Some(guard) = guard else { return Ok(None) };
+        guards.push(guard);
+    }
+    Ok(Some(guards))
 }

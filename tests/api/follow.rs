@@ -41,7 +41,8 @@ impl World {
             .background(false)
             .journal_file_bytes(64 << 10)
             .journal_max_bytes(512 << 10)
-            .batch_size(1024);
+            .batch_size(1024)
+            .stored_append_bytes(500);
         let broker = Broker::open_storage(Arc::new(memory.clone()), config).unwrap();
         let acks = ProducerConfig::new().acks(Acks::Written).max_block(Duration::ZERO);
         let producer = broker.producer_with(acks).unwrap();

@@ -29,6 +29,7 @@ mod polls;
 mod produce;
 mod read_only;
 mod recreated;
+mod stored;
 mod topics;
 mod typed;
 mod world;

@@ -50,7 +50,7 @@ fn run(script: &Script, setup: Setup, memory: &Memory, history: &mut History, op
 }
 
 fn fail_each(script: &Script, mode: JournalMode) {
-    let setup = Setup { mode, files: script.journal_files };
+    let setup = Setup { mode, files: script.journal_files, stored_from: script.stored_from };
     let (mut op, mut states) = (0, 0);
     loop {
         op += 1;

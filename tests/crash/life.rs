@@ -54,6 +54,8 @@ pub(crate) struct Setup {
     pub(crate) mode: JournalMode,
     /// The journal's limit, in files of 64 KiB.
     pub(crate) files: u64,
+    /// Appends from this size in bytes on go to the segments at once.
+    pub(crate) stored_from: u32,
 }
 
 /// The settings of all scripts. Small sizes, so that little has to be written.
@@ -81,6 +83,7 @@ fn config_with(setup: Setup, seed: u64, clock: &Arc<ManualClock>) -> BrokerConfi
             _ => ReadMode::Pread,
         })
         .batch_size(1024)
+        .stored_append_bytes(setup.stored_from)
         .clock(Arc::clone(clock) as _)
         .random(Arc::new(SeededRandom::new(seed)))
 }

@@ -71,6 +71,9 @@ scripts! {
     recycle: crate::script::recycle();
     compressed: crate::script::compressed();
     look_alike: crate::script::look_alike();
+    stored: crate::script::stored();
+    stored_all: crate::script::stored_all();
+    stored_and_deleted: crate::script::stored_and_deleted();
 }
 
 /// The checkpoint's calls that change files: as many as the scripts cause, and one more.
@@ -104,13 +107,15 @@ scripts_beside_a_checkpoint! {
     during_checkpoint;
     delete_during_checkpoint;
     recycle_during_checkpoint;
+    stored_during_checkpoint;
 }
 
 /// Each opening of a full journal continues in a file beyond its limit. These files must not
 /// accumulate.
 #[test]
 fn a_journal_that_is_full_at_every_kill_stays_within_its_limit() {
-    let setup = Setup { mode: JournalMode::Write, files: script::FILES };
+    let setup =
+        Setup { mode: JournalMode::Write, files: script::FILES, stored_from: script::NEVER };
     let mut memory = Memory::crash_simulating(1);
     let mut history = History::default();
     for number in 0..20 {
@@ -131,7 +136,7 @@ fn a_journal_that_is_full_at_every_kill_stays_within_its_limit() {
 #[test]
 fn synced_after_a_kill_waits_for_the_recovery_checkpoint() {
     for mode in [JournalMode::Map, JournalMode::Write] {
-        let setup = Setup { mode, files: script::FILES };
+        let setup = Setup { mode, files: script::FILES, stored_from: script::NEVER };
         let memory = Memory::crash_simulating(1);
         let mut life = Life::begin(&memory, setup, &mut History::default(), 0, 0).unwrap();
         life.run(&script::fill(true, 2)).unwrap();

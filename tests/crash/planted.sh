@@ -22,6 +22,7 @@ work=$(cd "$work" && pwd)
 # Each with the tests that are to find it, `binary:filter`; `model:` are the models of concurrency.
 faults='
 ack_before_sync             crash:first_open
+adopted_bytes_not_written_again crash:stored
 all_files_are_ours          api:descriptors
 any_offset_file_taken       api:an_offset_file_of_another
 any_panic_counts            lib:panic_watch
@@ -37,6 +38,7 @@ believe_index               lib:segment::
 believe_missing_segment     model:a_reader_beside_retention
 believe_payload             lib:journal::tests::replaying
 believe_segment             crash:seal_and_roll
+believe_stored_section      crash:stored
 believe_sums                lib:the_sums_of_a_foreign
 block_sums_not_checked      lib:log::tests::reading
 checkpoint_above_e          crash:during_checkpoint
@@ -70,6 +72,7 @@ grant_last_spare            lib:a_full_journal_still
 half_a_frame_is_none        api:follow
 header_not_durable          lib:journal::tests::crashing
 keep_refused_records        crash:recycle
+keep_refused_sums           lib:a_refused_stored_append
 keep_unlisted_segment       crash:seal_and_roll
 lapped_reader_goes_on       lib:a_file_that_is_used_again
 large_file_beyond_limit     lib:journal::tests::append
@@ -79,8 +82,9 @@ lock_left_to_children       api:fork
 log_start_above_e           lib:a_checkpoint_holds_the_frozen
 log_start_not_dirty         crash:delete_records
 longer_segment_taken        lib:log::tests::reading
-name_not_synced_again       api:a_file_that_a_failed
 lost_files_are_no_witness   lib:a_named_file_that_lost_its_header
+metadata_not_mended         crash:stored
+name_not_synced_again       api:a_file_that_a_failed
 names_not_synced            lib:journal::tests::crashing
 newer_gets_a_lock_file      folders:newer
 newer_gets_a_pid            folders:newer
@@ -101,10 +105,12 @@ panic_not_noticed           lib:panic_watch
 position_carried_over       simulation:seeds
 positions_without_epoch     api:offsets
 prefer_segments             model:a_reader_beside_a_roll
+prove_synced_sections       api:damage_of_synced_records
 publish_relaxed             model:readers_see_whole_records
 recycle_early               crash:recycle_during_checkpoint
 recycle_file_of_checkpoint  lib:a_file_is_not_used_again
 recycle_replayed_files      lib:journal::tests::replaying
+refused_bytes_stay          lib:a_finished_segment_ends
 release_wakes_nobody        model:a_release_reaches
 rely_on_marks               lib:journal::tests::replaying
 removal_not_durable         crash:delete_all_records
@@ -124,6 +130,8 @@ segments_not_synced         crash:seal_and_roll
 skip_newer_sections         folders:newer
 spare_does_not_vouch        lib:a_named_file_that_was_removed
 spare_no_files              api:descriptors
+stored_bytes_not_synced     crash:stored
+stored_names_not_synced     crash:stored
 sync_covers_later           model:who_waits
 sync_last_file_only         lib:journal::tests::crashing
 sync_wakes_nobody           model:who_waits

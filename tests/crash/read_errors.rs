@@ -108,7 +108,7 @@ impl Work<'_> {
 }
 
 fn fail_each_while_writing(script: &Script, mode: JournalMode) {
-    let setup = Setup { mode, files: script.journal_files };
+    let setup = Setup { mode, files: script.journal_files, stored_from: script.stored_from };
     let mut read = 0;
     let mut met = true;
     while met {
@@ -225,7 +225,11 @@ fn fail_each(left: &Memory, look: impl Fn(&Memory)) -> u64 {
 }
 
 fn fail_each_while_reading(script: &Script, mode: ReadMode) {
-    let setup = Setup { mode: JournalMode::Write, files: script.journal_files };
+    let setup = Setup {
+        mode: JournalMode::Write,
+        files: script.journal_files,
+        stored_from: script.stored_from,
+    };
     for closed in [false, true] {
         let (left, history) = folder_of(script, setup, closed);
         let by_writer = fail_each(&left, |memory| {
@@ -252,7 +256,11 @@ fn fail_each_while_reading(script: &Script, mode: ReadMode) {
 /// Checks that an unreadable file is reported as that. It must not be reported as damaged, and not
 /// as a file that can be rebuilt or removed.
 fn fail_each_while_verifying(script: &Script) {
-    let setup = Setup { mode: JournalMode::Write, files: script.journal_files };
+    let setup = Setup {
+        mode: JournalMode::Write,
+        files: script.journal_files,
+        stored_from: script.stored_from,
+    };
     let (left, _) = folder_of(script, setup, true);
     let reads = fail_each(&left, |memory| {
         let storage: Arc<dyn Storage> = Arc::new(memory.clone());

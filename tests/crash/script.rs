@@ -68,14 +68,31 @@ pub(crate) struct Script {
     pub(crate) is_short: bool,
     /// The steps after recovery from a crash of the first life, before the next crash.
     pub(crate) second: Vec<Step>,
+    /// Appends from this size in bytes on go to the segments at once.
+    pub(crate) stored_from: u32,
 }
+
+/// No append goes to the segments at once.
+pub(crate) const NEVER: u32 = u32::MAX;
 
 /// The smallest number of files of a journal.
 pub(crate) const FILES: u64 = 4;
 
 impl Script {
     fn new(name: &str, steps: Vec<Step>, second: Vec<Step>) -> Self {
-        Self { name: name.to_owned(), journal_files: FILES, steps, is_short: false, second }
+        Self {
+            name: name.to_owned(),
+            journal_files: FILES,
+            steps,
+            is_short: false,
+            second,
+            stored_from: NEVER,
+        }
+    }
+
+    /// Lets appends of 100 bytes and more go to the segments at once.
+    fn stored(self) -> Self {
+        Self { stored_from: 100, ..self }
     }
 
     fn short(self) -> Self {
@@ -357,10 +374,57 @@ pub(crate) fn recycle_during_checkpoint(pause: u32) -> Script {
     Script { journal_files: 2 * FILES, ..Script::new(&name, steps, second()) }
 }
 
+/// Stores large appends in segments, with small ones between them, over a roll and a checkpoint.
+pub(crate) fn stored() -> Script {
+    let mut steps = vec![create("a", 1, 2048), Send("a", 0, 400), Send("a", 0, 40)];
+    steps.extend([Send("a", 0, 400), Send("a", 0, 900), Flush, Send("a", 0, 40), Checkpoint]);
+    steps.extend([Send("a", 0, 900), commit("a", 0), Send("a", 0, 40), Send("a", 0, 900)]);
+    steps.extend([Reopen, Send("a", 0, 40), Send("a", 0, 400), commit("a", 0)]);
+    Script::new("stored", steps, second()).short().stored()
+}
+
+/// Stores parts of transactions over two topics. Other parts are in the journal.
+pub(crate) fn stored_all() -> Script {
+    const MIXED: Step = SendAll(&[("b", 1, 30), ("a", 0, 300), ("b", 0, 20), ("b", 0, 500)]);
+    let mut steps = vec![create("a", 1, 2048), create("b", 2, 4096)];
+    steps.extend([MIXED, BOTH, Flush, BOTH, commit("b", 0), Checkpoint, MIXED, BOTH]);
+    steps.extend([SendAll(&[("b", 1, 30), ("a", 0, 30)]), MIXED, Flush, BOTH, commit("a", 2)]);
+    let mut second = second();
+    second.extend([Send("a", 0, 30), Send("a", 0, 900)]);
+    Script::new("stored_all", steps, second).short().stored()
+}
+
+/// Stores appends in topics that are deleted and created again, and deletes their first records.
+pub(crate) fn stored_and_deleted() -> Script {
+    let delete = |before| Step::DeleteRecords("a", 0, before);
+    let mut steps = vec![create("a", 1, 2048), create("b", 1, 2048), Send("a", 0, 900)];
+    steps.extend([Send("a", 0, 900), Send("b", 0, 400), Delete("a"), create("a", 1, 2048)]);
+    steps.extend([Checkpoint, Send("a", 0, 900), Send("a", 0, 900), delete(1), BOTH]);
+    steps.extend([Send("a", 0, 900), Checkpoint, Send("b", 0, 300), delete(4), Send("a", 0, 900)]);
+    steps.extend([Delete("b"), Checkpoint, Send("a", 0, 300), Delete("a"), create("a", 1, 2048)]);
+    steps.push(Send("a", 0, 400));
+    let mut second = second();
+    second.extend([Checkpoint, delete(1), Send("a", 0, 400)]);
+    Script::new("stored_and_deleted", steps, second).stored()
+}
+
+/// Stores appends while a checkpoint is at its `pause`-th call.
+pub(crate) fn stored_during_checkpoint(pause: u32) -> Script {
+    let mut steps = vec![create("a", 1, 2048), create("b", 1, 2048)];
+    steps.extend([BOTH, Send("a", 0, 40), Send("b", 0, 400), Send("b", 0, 40)]);
+    let inner = vec![Send("a", 0, 400), BOTH, Send("b", 0, 900), Send("a", 0, 40)];
+    steps.push(Step::DuringCheckpoint { pause, steps: inner });
+    steps.extend([BOTH, Send("b", 0, 400), commit("b", 0)]);
+    Script::new(&format!("stored_during_checkpoint:{pause}"), steps, second()).stored()
+}
+
 /// Returns the script that a failure names.
 pub(crate) fn by_name(name: &str) -> Option<Script> {
     match name.split_once(':') {
         Some(("during_checkpoint", pause)) => return Some(during_checkpoint(pause.parse().ok()?)),
+        Some(("stored_during_checkpoint", pause)) => {
+            return Some(stored_during_checkpoint(pause.parse().ok()?));
+        }
         Some(("delete_during_checkpoint", pause)) => {
             return Some(delete_during_checkpoint(pause.parse().ok()?));
         }
@@ -382,6 +446,9 @@ pub(crate) fn by_name(name: &str) -> Option<Script> {
         recycle(),
         compressed(),
         look_alike(),
+        stored(),
+        stored_all(),
+        stored_and_deleted(),
     ];
     plain.into_iter().find(|script| script.name == name)
 }

@@ -65,7 +65,7 @@ fn all() -> Vec<Newer> {
         changed("format version", "journal/0.journal", (2, 1), |f| craft::journal_version(f, 2)),
         framed("journal frame kind", (4, 3), 4, 0, b""),
         framed("journal frame flags", (1 << 16, 0), DATA, 1, b""),
-        data("journal section kind", (9, 4), craft::section(9, 0, b"new")),
+        data("journal section kind", (9, 5), craft::section(9, 0, b"new")),
         data("journal section flags", (1 << 16, 0), craft::section(2, 1, b"new")),
         data("catalogue change kind", (9, 4), craft::section(3, 0, &alter)),
         data("offset section version", (7, 1), craft::section(2, 0, &[7, 0, 0, 1, b'g'])),

@@ -28,6 +28,8 @@ pub(crate) fn config(mode: JournalMode) -> BrokerConfig {
         .journal_file_bytes(64 << 10)
         .journal_max_bytes(1 << 20)
         .batch_size(4096)
+        // About half of the records go to the segments at once.
+        .stored_append_bytes(400)
 }
 
 /// An acknowledgement that a thread got.

@@ -35,6 +35,8 @@ pub(crate) struct Options {
     pub(crate) weights: Vec<(Action, u32)>,
     /// How segments are read.
     pub(crate) read_mode: ReadMode,
+    /// Appends from this size in bytes on go to the segments at once.
+    pub(crate) stored_from: u32,
 }
 
 impl Options {
@@ -67,6 +69,7 @@ impl Options {
             damage: below(4) == 0,
             weights,
             read_mode: if coin() { ReadMode::Map } else { ReadMode::Pread },
+            stored_from: pick(&[1, 200, 1000, u64::from(u32::MAX)]) as u32,
         }
     }
 

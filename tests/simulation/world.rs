@@ -194,6 +194,7 @@ impl World {
             .journal_max_bytes(self.options.journal_files * FILE_BYTES)
             .read_mode(self.options.read_mode)
             .batch_size(self.options.batch_size)
+            .stored_append_bytes(self.options.stored_from)
             .clock(Arc::clone(&self.clock) as _)
             .random(Arc::new(SeededRandom::new(self.random.next_u64())))
     }

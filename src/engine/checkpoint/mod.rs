@@ -105,6 +105,7 @@ impl Engine {
                 continue;
             }
             let end = self.journal.end();
+            let stored = self.logs.stored.written();
             let frozen: Vec<Frozen> = guards.iter_mut().map(FreezeGuard::freeze).collect();
             dirty.clear();
             drop(guards);
@@ -114,6 +115,7 @@ impl Engine {
                 offsets: Arc::new(offsets.store.snapshot()),
                 offsets_version: offsets.version,
                 catalogue: catalogue.clone(),
+                stored,
                 closed: false,
             };
         }
@@ -143,6 +145,7 @@ impl Engine {
                     log.checkpointed(state.logs.get(&log.number()).unwrap_or(&unlisted));
                 }
                 self.journal.checkpointed(freeze.end);
+                self.logs.stored.cover(freeze.stored);
                 if !self.reserve.is_given_up() {
                     // The journal may have grown. The reserve remembers a lack of space.
                     let _kept = self.reserve.ensure(self.journal.total_bytes());

@@ -59,6 +59,8 @@ pub(in crate::engine) struct Freeze {
     pub(super) offsets: Arc<OffsetStore>,
     pub(super) offsets_version: u64,
     pub(super) catalogue: Catalogue,
+    /// What stored appends had written.
+    pub(super) stored: u64,
     /// Whether no change can follow it.
     pub(super) closed: bool,
 }

@@ -39,6 +39,7 @@ pub(super) fn check_files(
             if !planted("folder_not_restored") {
                 files::restore_folder(storage, &topic.name, partition as u32, topic.id)?;
             }
+            log.mend_metadata()?;
             let damage = match log.check_files() {
                 // Without a segment, its journaled records could not be written out.
                 Err(error) if !error.is_corruption() || log.is_dirty() => return Err(error),

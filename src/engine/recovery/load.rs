@@ -10,10 +10,10 @@ use crate::engine::image::CheckpointImage;
 use crate::engine::registry::{Registry, Topic};
 use crate::error::{CorruptReason, Result};
 use crate::group::OffsetStore;
-use crate::journal::{self, Replayed};
+use crate::journal::{self, Frame, Replayed};
 use crate::log::{Log, LogShared};
 use crate::storage::Storage;
-use crate::types::{PartitionNumber, TopicId, planted};
+use crate::types::{Lsn, PartitionNumber, TopicId, planted};
 
 /// The state of a folder, loaded into memory.
 #[derive(Debug)]
@@ -56,7 +56,48 @@ impl Loaded {
     }
 
     /// Reads checkpoint, offset file and journal. Changes no file.
+    ///
+    /// Large appends are in the segments, and the journal only says where. If power loss took some of their
+    /// bytes, the journal ends before the frame that relies on them.
     pub(crate) fn read(storage: &Arc<dyn Storage>, config: &BrokerConfig) -> Result<Self> {
+        let mut until = None;
+        loop {
+            let loaded = Self::read_until(storage, config, until)?;
+            // Without the last frames, a topic may exist that they delete. So this judges all sections again.
+            // Frames only get fewer, so the loop ends.
+            until = loaded.first_unproven()?;
+            if until.is_none() {
+                let known_synced = loaded.replayed.known_synced;
+                loaded.changed().iter().try_for_each(|log| log.adopt(known_synced))?;
+                return Ok(loaded);
+            }
+        }
+    }
+
+    /// Returns the first frame that relies on bytes that are not in the segments.
+    fn first_unproven(&self) -> Result<Option<Lsn>> {
+        let mut first = None;
+        for log in self.changed() {
+            if log.has_claims() {
+                let dir = files::find_folder(&*self.logs.storage, log.partition(), log.topic_id())?;
+                let lsn = log.first_unproven(&dir, self.replayed.known_synced)?;
+                first = first.into_iter().chain(lsn).min();
+            }
+        }
+        Ok(first)
+    }
+
+    /// Returns the partitions that replay changed and that exist in the end.
+    fn changed(&self) -> Vec<Arc<Log>> {
+        let numbers = self.logs.dirty.lock();
+        numbers.iter().filter_map(|number| self.registry.by_number(*number)).collect()
+    }
+
+    fn read_until(
+        storage: &Arc<dyn Storage>,
+        config: &BrokerConfig,
+        until: Option<Lsn>,
+    ) -> Result<Self> {
         let image = files::read_checkpoint(&**storage)?;
         let offsets = match image.offsets {
             Some(file) => files::read_offsets(&**storage, image.directory_id, file)?,
@@ -66,10 +107,12 @@ impl Loaded {
         let registry = Registry::load(&image.catalogue, &logs, |number| image.logs.get(&number));
         let mut replay = Replay { catalogue: image.catalogue.clone(), registry, offsets, logs };
         let mut records: u64 = 0;
-        let replayed = journal::replay(&**storage, image.directory_id, image.end, &mut |frame| {
+        let mut visit = |frame: Frame<'_>| {
             records = records.saturating_add(apply(&mut replay, &frame)?);
             Ok(())
-        })?;
+        };
+        let id = image.directory_id;
+        let replayed = journal::replay_until(&**storage, id, image.end, until, &mut visit)?;
         Ok(Self {
             logs: replay.logs,
             registry: Arc::new(replay.registry),

@@ -5,9 +5,12 @@
 //!
 //! 1. Load the checkpoint and replay the whole journal in memory. Damage ends the opening here; no file
 //!    changes.
+//!    Frames of large appends say what segments hold; if the bytes are not there, the journal ends before
+//!    the frame ([`Loaded::read`]).
 //! 2. Check files against the *final* catalogue (hazard H5).
 //! 3. Begin a new journal file.
-//! 4. Truncate segments to the lengths in the checkpoint. The journal holds everything above (H1, H2).
+//! 4. Truncate segments to the lengths in the checkpoint and in the frames of large appends. The journal holds
+//!    everything above (H1, H2).
 //! 5. Write the recovery checkpoint, in the background where there is a thread.
 //!
 //! A folder that was closed cleanly has nothing to replay. Its partitions are checked at their first use; see

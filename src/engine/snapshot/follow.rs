@@ -34,6 +34,15 @@ pub(super) fn follow(storage: &Arc<dyn Storage>, before: &Snapshot) -> Result<Op
     let replayed = journal::replay_on(&**storage, *directory_id, mark, &mut |frame| {
         apply(&mut news, &frame).map(|_| ())
     })?;
+    if let Some(replayed) = &replayed {
+        for log in news.logs.values().filter(|log| log.has_claims()) {
+            let dir = Path::new(&log.partition().to_string()).to_owned();
+            if log.first_unproven(&dir, replayed.known_synced)?.is_some() {
+                return Err(Error::Busy { path: storage.display_path(&dir) });
+            }
+            log.adopt(replayed.known_synced)?;
+        }
+    }
     Ok(replayed.map(|replayed| Snapshot {
         storage: Arc::clone(storage),
         registry: Arc::new(before.registry.with_logs(&news.logs)),

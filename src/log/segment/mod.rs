@@ -26,6 +26,7 @@ use read::Reader;
 
 pub(super) use extent::Judge;
 pub(super) use read::{History, Stored};
+pub(super) use write::Unpublished;
 
 /// The folder that holds a segment's files.
 #[derive(Debug)]
@@ -66,6 +67,8 @@ pub(super) struct Segment {
     /// The running sums, which appends extend. Set from the first append on.
     running: Mutex<Option<Running>>,
     preallocated: AtomicU64,
+    /// How far bytes were written, also those of refused appends.
+    written_to: AtomicU64,
 }
 
 impl Segment {
@@ -75,15 +78,7 @@ impl Segment {
         base_offset: i64,
         interval: u32,
     ) -> Result<Self> {
-        let image = SegmentImage {
-            base_offset,
-            end_offset: base_offset,
-            len: 0,
-            checksum: 0,
-            first_timestamp: -1,
-            max_timestamp: -1,
-        };
-        let segment = Self::existing(folder, image, interval);
+        let segment = Self::existing(folder, SegmentImage::empty(base_offset), interval);
         let path = segment.path(Extension::Log);
         let file = segment.folder.storage.open(&path, OpenMode::CreateNew)?;
         segment.keep_open(&mut segment.file.lock(), file);
@@ -112,6 +107,7 @@ impl Segment {
             indexes: Mutex::new(None),
             running: Mutex::new(None),
             preallocated: AtomicU64::new(0),
+            written_to: AtomicU64::new(0),
         }
     }
 

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use super::Segment;
 use crate::error::{Error, Result};
+use crate::log::image::SegmentImage;
 use crate::segment::Extension;
 use crate::storage::{OpenMode, StorageFile};
 use crate::sync::atomic::Ordering;
+use crate::types::planted;
 
 /// The bounds of a preallocation step, in bytes. Steps grow with the segment: a file that grows in small
 /// pieces is slow and erratic, and a small segment must not take much space.
@@ -17,6 +19,27 @@ const PREALLOCATE_FROM: u64 = 256 << 10;
 /// The kernel is asked to start writing back whenever this many bytes are complete.
 const WRITEBACK_STEP: u64 = 4 << 20;
 
+/// Batches that are complete in the file and not published yet.
+#[derive(Debug)]
+pub(in crate::log) struct Unpublished {
+    position: u64,
+    image: SegmentImage,
+    /// Of each batch its size, its end offset and its largest timestamp.
+    batches: Vec<(u64, i64, i64)>,
+}
+
+impl Unpublished {
+    /// Returns the image that the segment has once they are published.
+    pub(in crate::log) fn image(&self) -> SegmentImage {
+        self.image
+    }
+
+    /// Returns the size of the batches in bytes.
+    pub(in crate::log) fn bytes(&self) -> u64 {
+        self.image.len.saturating_sub(self.position)
+    }
+}
+
 impl Segment {
     /// Appends one batch, and publishes it once it is complete in the file. After a failure, the next append
     /// overwrites the same position.
@@ -26,30 +49,77 @@ impl Segment {
         end_offset: i64,
         max_timestamp: i64,
     ) -> Result<Arc<dyn StorageFile>> {
+        let written = self.write([(bytes, end_offset, max_timestamp)])?;
+        self.publish(&written);
+        self.file()
+    }
+
+    /// Writes batches, each with its end offset and its largest timestamp, behind the published ones.
+    /// [`Segment::publish`] or [`Segment::take_back`] must follow.
+    pub(in crate::log) fn write<'b>(
+        self: &Arc<Self>,
+        batches: impl IntoIterator<Item = (&'b [u8], i64, i64)> + Clone,
+    ) -> Result<Unpublished> {
         let file = self.file()?;
         let position = self.len();
-        let after = position.saturating_add(bytes.len() as u64);
-        self.preallocate(&*file, after)?;
+        let sizes = batches.clone().into_iter().map(|(bytes, ..)| bytes.len() as u64);
+        self.preallocate(&*file, position.saturating_add(sizes.sum()))?;
         let mut running = self.running()?;
-        let mut indexes = self.load_indexes()?;
-        file.write_at(bytes, position)?;
-        let checksum = running.push(bytes);
-        if position == 0 {
-            self.first_timestamp.store(max_timestamp, Ordering::Relaxed);
+        drop(self.load_indexes()?);
+        let mut image = self.image();
+        for (bytes, ..) in batches.clone() {
+            let end = image.len.saturating_add(bytes.len() as u64);
+            self.written_to.fetch_max(end, Ordering::Relaxed);
+            file.write_at(bytes, image.len)?;
+            image.len = end;
         }
-        self.max_timestamp.fetch_max(max_timestamp, Ordering::Relaxed);
-        let size = bytes.len() as u64;
-        indexes.builder.on_batch(end_offset.saturating_sub(1), position, size, max_timestamp);
-        drop((running, indexes));
-        self.checksum.store(checksum, Ordering::Relaxed);
-        self.end_offset.store(end_offset, Ordering::Release);
-        self.len.store(after, Ordering::Release);
-        let step = after / WRITEBACK_STEP;
-        if step > position / WRITEBACK_STEP {
+        let mut placed = Vec::with_capacity(1);
+        for (bytes, end_offset, max_timestamp) in batches {
+            image.checksum = running.push(bytes);
+            if position == 0 && placed.is_empty() {
+                image.first_timestamp = max_timestamp;
+            }
+            image.max_timestamp = image.max_timestamp.max(max_timestamp);
+            image.end_offset = end_offset;
+            placed.push((bytes.len() as u64, end_offset, max_timestamp));
+        }
+        Ok(Unpublished { position, image, batches: placed })
+    }
+
+    /// Publishes written batches.
+    pub(in crate::log) fn publish(&self, written: &Unpublished) {
+        let Unpublished { position, image, batches } = written;
+        // Nothing closes the indexes of a segment that is written to. If they were closed, the log would
+        // rebuild them.
+        if let Some(indexes) = &mut *self.indexes.lock() {
+            let mut at = *position;
+            for (size, end_offset, max_timestamp) in batches {
+                let last_offset = end_offset.saturating_sub(1);
+                indexes.builder.on_batch(last_offset, at, *size, *max_timestamp);
+                at = at.saturating_add(*size);
+            }
+        }
+        self.first_timestamp.store(image.first_timestamp, Ordering::Relaxed);
+        self.max_timestamp.store(image.max_timestamp, Ordering::Relaxed);
+        self.checksum.store(image.checksum, Ordering::Relaxed);
+        self.end_offset.store(image.end_offset, Ordering::Release);
+        self.len.store(image.len, Ordering::Release);
+        let step = image.len / WRITEBACK_STEP;
+        if step > position / WRITEBACK_STEP
+            && let Some(file) = self.open_file()
+        {
             let from = step.saturating_sub(1).saturating_mul(WRITEBACK_STEP);
             file.start_writeback(from, WRITEBACK_STEP);
         }
-        Ok(file)
+    }
+
+    /// Forgets written batches. The next append overwrites them.
+    pub(in crate::log) fn take_back(&self) {
+        // The sums include them. The next append reads the sums of the published bytes again.
+        if !planted("keep_refused_sums") {
+            self.set_unfinished();
+            *self.running.lock() = None;
+        }
     }
 
     fn preallocate(&self, file: &dyn StorageFile, after: u64) -> Result<()> {
@@ -115,6 +185,7 @@ impl Segment {
     /// Finishes a segment at a roll or a clean close, if it was written to. Adds the last time entry, as
     /// Kafka does, and releases preallocated space. Returns whether there was anything to do.
     pub(in crate::log) fn finish(self: &Arc<Self>) -> Result<bool> {
+        self.cut_refused()?;
         if self.running.lock().is_none() {
             if !self.unfinished.load(Ordering::Relaxed) || self.len() == 0 {
                 return Ok(false);
@@ -136,6 +207,16 @@ impl Segment {
             file.trim()?;
         }
         Ok(true)
+    }
+
+    /// Cuts off the bytes of refused appends. After the end of a finished segment they would be damage.
+    fn cut_refused(&self) -> Result<()> {
+        let len = self.len();
+        if self.written_to.load(Ordering::Relaxed) > len && !planted("refused_bytes_stay") {
+            self.file()?.set_len(len)?;
+            self.written_to.store(len, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     fn load_side_files(self: &Arc<Self>) -> Result<()> {

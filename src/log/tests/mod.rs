@@ -7,6 +7,7 @@ mod lies;
 mod positions;
 mod reading;
 mod recovering;
+mod storing;
 mod verifying;
 
 use std::path::Path;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn section(base_offset: i64, first_delta: u32) -> AppendSection {
+pub(super) fn section(base_offset: i64, first_delta: u32) -> AppendSection {
     AppendSection {
         partition: PartitionNumber(0),
         count: 1,
@@ -14,7 +14,7 @@ fn section(base_offset: i64, first_delta: u32) -> AppendSection {
     }
 }
 
-fn record(delta: i32) -> Vec<u8> {
+pub(super) fn record(delta: i32) -> Vec<u8> {
     let mut bytes = vec![0; 40];
     let len = encode_record(&mut bytes, 0, delta, None, Some(&[delta as u8]), &[]).unwrap();
     bytes.truncate(len);

@@ -1,0 +1,161 @@
+//! Stored sections at recovery: replayed as claims, compared with the files, then adopted ([`super::stored`]).
+//!
+//! Replay cannot judge a claim when it comes to it. The topic may be deleted and its files removed by a later
+//! frame. So it collects the claims, and the caller judges those of the partitions that exist in the end.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Log;
+use super::segment::Segment;
+use super::stored::{Adopted, Claim, Described, StoredSection, has_grown};
+use super::write_out::WriteOut;
+use crate::error::{CorruptReason, Error, Result};
+use crate::journal::Outside;
+use crate::segment::{Extension, file_name};
+use crate::sync::atomic::Ordering;
+use crate::types::{Epoch, Lsn, planted};
+
+impl Log {
+    /// Replays a stored section of the frame at `lsn`. [`Log::adopt`] must follow before anything is read.
+    pub(crate) fn replay_stored(
+        &self,
+        section: &StoredSection,
+        epoch: Epoch,
+        lsn: Lsn,
+    ) -> Result<(), CorruptReason> {
+        let mut out = self.out.lock();
+        let mut appender = self.appender.lock();
+        if section.first_offset != appender.next_offset {
+            return Err(CorruptReason::Offsets);
+        }
+        // The segments hold everything below the section.
+        appender.open = None;
+        let mut dropped = 0;
+        self.swap_view(|view| {
+            dropped = view.batches().map(|batch| batch.capacity()).sum();
+            view.frozen.clear();
+            view.open = None;
+        });
+        self.release_memory(dropped);
+        if appender.epochs.last().is_none_or(|&(last, _)| last < epoch) {
+            let first = appender.next_offset;
+            self.begin_epoch(&mut appender, epoch, first);
+        }
+        appender.next_offset = section.end_offset();
+        self.enter_dirty_list(&mut appender);
+        out.claims.push(Claim { lsn, images: section.images.clone() });
+        self.end.store(appender.next_offset, Ordering::Release);
+        Ok(())
+    }
+
+    /// Returns whether replay found stored sections.
+    pub(crate) fn has_claims(&self) -> bool {
+        !self.out.lock().claims.is_empty()
+    }
+
+    /// Returns the position of the first frame whose stored section the files in `dir` do not prove. Frames
+    /// below `known_synced` need no proof (S3).
+    ///
+    /// # Errors
+    /// `Corrupt` if the sections contradict each other or the checkpoint; errors of reading.
+    pub(crate) fn first_unproven(&self, dir: &Path, known_synced: Lsn) -> Result<Option<Lsn>> {
+        let out = self.out.lock();
+        let mut described = self.described(&out);
+        for claim in &out.claims {
+            self.add(&mut described, claim, known_synced)?;
+            for (before, image) in described.unproven.drain(..) {
+                let path = dir.join(file_name(image.base_offset, Extension::Log));
+                let proven = has_grown(&*self.shared.storage, &path, &before, &image)?;
+                if !proven && !planted("believe_stored_section") {
+                    return Ok(Some(claim.lsn));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Extends the segments to what the claims describe. The caller has found all of them proven.
+    ///
+    /// # Errors
+    /// `Corrupt` if the sections contradict each other or the checkpoint.
+    pub(crate) fn adopt(&self, known_synced: Lsn) -> Result<()> {
+        let mut out = self.out.lock();
+        if out.claims.is_empty() {
+            return Ok(());
+        }
+        let mut described = self.described(&out);
+        for claim in std::mem::take(&mut out.claims) {
+            self.add(&mut described, &claim, known_synced)?;
+        }
+        let view = self.view();
+        let interval = self.config().index_interval_bytes;
+        let segments: Vec<Arc<Segment>> = described
+            .segments
+            .iter()
+            .map(|image| match view.segments.iter().find(|known| known.image() == *image) {
+                Some(known) => Arc::clone(known),
+                None => Arc::new(Segment::existing(self.segment_folder(), *image, interval)),
+            })
+            .collect();
+        segments.iter().rev().skip(1).for_each(|sealed| sealed.seal());
+        for (before, image) in described.unproven {
+            let base = image.base_offset;
+            if let Some(segment) = segments.iter().find(|segment| segment.base_offset() == base) {
+                let segment = Arc::clone(segment);
+                out.adopted.push(Adopted { segment, from: before.len, until: image.len });
+            }
+        }
+        out.claimed = segments.last().map_or(out.claimed, |last| last.end_offset());
+        out.names_changed = true;
+        out.folder_created |= view.segments.is_empty();
+        self.swap_view(|view| view.segments = Arc::new(segments));
+        Ok(())
+    }
+
+    /// Writes `partition.metadata` again if only adopted bytes say that the folder belongs to the partition. Power
+    /// loss may have taken that file alone.
+    pub(crate) fn mend_metadata(&self) -> Result<()> {
+        let out = self.out.lock();
+        let unproven = out.folder_created && !out.adopted.is_empty();
+        if unproven && !planted("metadata_not_mended") { self.write_metadata() } else { Ok(()) }
+    }
+
+    /// Writes the adopted bytes again, without a checkpoint. Returns what the caller has to sync.
+    pub(crate) fn keep_adopted(&self) -> Result<Option<Outside>> {
+        let mut out = self.out.lock();
+        if out.adopted.is_empty() {
+            return Ok(None);
+        }
+        out.write_adopted_again()?;
+        Ok(Some(self.outside(&out)))
+    }
+
+    fn described(&self, out: &WriteOut) -> Described {
+        let segments = self.view().segments.iter().map(|segment| segment.image()).collect();
+        Described { segments, hard_end: out.claimed, unproven: Vec::new() }
+    }
+
+    fn add(&self, described: &mut Described, claim: &Claim, known_synced: Lsn) -> Result<()> {
+        let trusted = claim.lsn < known_synced && !planted("prove_synced_sections");
+        described.add(claim, trusted).ok_or_else(|| {
+            let path = self.shared.storage.display_path(self.dir());
+            Error::corrupt(path, 0, CorruptReason::Offsets)
+        })
+    }
+}
+
+impl WriteOut {
+    /// Writes the adopted bytes again (S4). The caller then syncs the files.
+    pub(super) fn write_adopted_again(&mut self) -> Result<()> {
+        if planted("adopted_bytes_not_written_again") {
+            return Ok(());
+        }
+        while let Some(adopted) = self.adopted.last() {
+            let file = adopted.write_again()?;
+            self.add_unsynced(&file);
+            self.adopted.pop();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,129 @@
+//! Claims: replayed stored sections, until they are compared with the files.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use crc32fast::Hasher;
+
+use crate::error::Result;
+use crate::log::image::SegmentImage;
+use crate::log::segment::Segment;
+use crate::storage::{FileKind, OpenMode, Storage, StorageFile};
+use crate::types::Lsn;
+
+/// The number of bytes read at a time.
+const READ_BYTES: usize = 256 << 10;
+
+/// A replayed stored section.
+#[derive(Debug, Clone)]
+pub(in crate::log) struct Claim {
+    pub(in crate::log) lsn: Lsn,
+    pub(in crate::log) images: Vec<SegmentImage>,
+}
+
+/// A range of a segment that recovery believes by its checksum.
+#[derive(Debug)]
+pub(in crate::log) struct Adopted {
+    pub(in crate::log) segment: Arc<Segment>,
+    pub(in crate::log) from: u64,
+    pub(in crate::log) until: u64,
+}
+
+/// The segments of a partition as its claims describe them, up to some claim.
+pub(in crate::log) struct Described {
+    pub(in crate::log) segments: Vec<SegmentImage>,
+    /// The end of the segments in the checkpoint.
+    pub(in crate::log) hard_end: i64,
+    /// The growth of segments that only checksums can prove: each time the image before and after.
+    pub(in crate::log) unproven: Vec<(SegmentImage, SegmentImage)>,
+}
+
+impl Described {
+    /// Adds a claim. Returns `None` if it contradicts what is known.
+    pub(in crate::log) fn add(&mut self, claim: &Claim, trusted: bool) -> Option<()> {
+        for image in &claim.images {
+            let before = match self.segments.last() {
+                Some(last) if last.base_offset == image.base_offset => {
+                    let grown = last.len <= image.len && last.end_offset <= image.end_offset;
+                    let last = grown.then(|| self.segments.pop())?;
+                    last?
+                }
+                _ if image.end_offset <= self.hard_end => {
+                    // The checkpoint lists the segment in its final state, or the log start has passed it.
+                    continue;
+                }
+                last => {
+                    let end = last.map_or(self.hard_end, |last| last.end_offset);
+                    (image.base_offset == end).then(|| SegmentImage::empty(end))?
+                }
+            };
+            self.segments.push(*image);
+            if !trusted && before.len < image.len {
+                self.unproven.push((before, *image));
+            }
+        }
+        Some(())
+    }
+}
+
+impl Adopted {
+    /// Writes the bytes again where they are. Returns the file, which the caller has to sync.
+    pub(in crate::log) fn write_again(&self) -> Result<Arc<dyn StorageFile>> {
+        let file = self.segment.file()?;
+        let mut buffer = vec![0; READ_BYTES];
+        copy_in_place(&*file, self.from..self.until, &mut buffer)?;
+        Ok(file)
+    }
+}
+
+/// Returns whether the file holds the bytes that grew a segment from one image to another.
+pub(in crate::log) fn has_grown(
+    storage: &dyn Storage,
+    path: &Path,
+    before: &SegmentImage,
+    after: &SegmentImage,
+) -> Result<bool> {
+    if !matches!(storage.metadata(path)?, Some((FileKind::File, len)) if len >= after.len) {
+        return Ok(false);
+    }
+    let file = storage.open(path, OpenMode::Read)?;
+    let mut sum = Hasher::new_with_initial_len(before.checksum, before.len);
+    let mut buffer = vec![0; READ_BYTES];
+    let mut at = before.len;
+    while at < after.len {
+        let bytes = read_some(&*file, at..after.len, &mut buffer)?;
+        if bytes.is_empty() {
+            return Ok(false);
+        }
+        sum.update(bytes);
+        at = at.saturating_add(bytes.len() as u64);
+    }
+    Ok(sum.finalize() == after.checksum)
+}
+
+/// Writes a range of a file again where it is.
+fn copy_in_place(file: &dyn StorageFile, range: Range<u64>, buffer: &mut [u8]) -> Result<()> {
+    let mut at = range.start;
+    while at < range.end {
+        let bytes = read_some(file, at..range.end, buffer)?;
+        if bytes.is_empty() {
+            // Somebody has truncated the file meanwhile. Readers report that.
+            return Ok(());
+        }
+        file.write_at(bytes, at)?;
+        at = at.saturating_add(bytes.len() as u64);
+    }
+    Ok(())
+}
+
+/// Reads from the start of a range, at most as many bytes as the buffer holds.
+fn read_some<'b>(
+    file: &dyn StorageFile,
+    range: Range<u64>,
+    buffer: &'b mut [u8],
+) -> Result<&'b [u8]> {
+    let want = buffer.len().min(range.end.saturating_sub(range.start) as usize);
+    let read = file.read_at(buffer.get_mut(..want).unwrap_or_default(), range.start)?;
+    Ok(buffer.get(..read).unwrap_or_default())
+}

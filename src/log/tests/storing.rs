@@ -1,0 +1,271 @@
+//! Large appends, which go to the segment before they are journaled.
+
+use super::*;
+
+fn log() -> (Memory, Log) {
+    let storage = Memory::crash_simulating(1);
+    let log = Log::new(identity(), shared(&storage));
+    (storage, log)
+}
+
+/// Stages and stores records of these sizes.
+fn store<'a>(log: &'a Log, sizes: &[usize]) -> AppendGuard<'a> {
+    let mut guard = log.prepare_stored_append().unwrap().unwrap().begin().unwrap().unwrap();
+    for size in sizes {
+        let value = vec![*size as u8; *size];
+        let record = RecordData { key: None, value: Some(&value), headers: &[], timestamp: None };
+        guard.stage(&record, Timestamp::from_millis(*size as i64)).unwrap();
+    }
+    assert!(guard.store());
+    guard
+}
+
+/// Publishes a stored append and returns its section.
+fn apply(mut guard: AppendGuard<'_>) -> StoredSection {
+    let section = {
+        let mut parts = Vec::new();
+        guard.sections(&mut parts);
+        StoredSection::decode(&parts.concat()[8..]).unwrap()
+    };
+    let _nobody_waits = guard.apply();
+    section
+}
+
+fn values(log: &Log) -> Vec<usize> {
+    let mut fetched = Fetched::default();
+    let limits = FetchLimits { records: 1000, bytes: 1 << 20 };
+    log.fetch(&mut Cursor::new(log.start_offset()), 0, limits, &mut fetched).unwrap();
+    let mut sizes = Vec::new();
+    for chunk in &fetched.chunks {
+        let bytes = chunk.source.bytes();
+        let records = &fetched.records[sizes.len()..chunk.end];
+        sizes.extend(records.iter().map(|record| record.value.get(bytes).unwrap().len()));
+    }
+    sizes
+}
+
+/// Recovers the partition on these files. `known_synced` is the frame below which sections need no proof.
+fn recovered(storage: &Memory, sections: &[StoredSection], known_synced: u32) -> Result<Log> {
+    let log = Log::new(identity(), shared(storage));
+    for (section, frame) in sections.iter().zip(1..) {
+        log.replay_stored(section, EPOCH, Lsn::new(1, frame)).unwrap();
+    }
+    let known_synced = Lsn::new(1, known_synced);
+    assert_eq!(log.first_unproven(Path::new("t-0"), known_synced)?, None);
+    log.adopt(known_synced)?;
+    Ok(log)
+}
+
+/// Returns the first frame that the files do not prove.
+fn unproven(storage: &Memory, sections: &[StoredSection], known_synced: u32) -> Option<u32> {
+    let log = Log::new(identity(), shared(storage));
+    for (section, frame) in sections.iter().zip(1..) {
+        log.replay_stored(section, EPOCH, Lsn::new(1, frame)).unwrap();
+    }
+    let first = log.first_unproven(Path::new("t-0"), Lsn::new(1, known_synced)).unwrap();
+    first.map(Lsn::position)
+}
+
+fn has_adopted(log: &Log) -> bool {
+    !log.out.lock().adopted.is_empty()
+}
+
+fn open(storage: &Memory, base: i64) -> Arc<dyn StorageFile> {
+    let path = Path::new("t-0").join(file_name(base, Extension::Log));
+    storage.open(&path, OpenMode::Write).unwrap()
+}
+
+#[test]
+fn readers_see_a_stored_append_when_it_is_applied() {
+    let (storage, log) = log();
+    let guard = store(&log, &[10, 20]);
+    assert!(open(&storage, 0).len().unwrap() > 61 + 30);
+    assert_eq!((values(&log), log.end_offset()), (vec![], 0));
+    let section = apply(guard);
+    assert_eq!((section.first_offset, section.count, section.images.len()), (0, 2, 1));
+    assert_eq!((values(&log), log.end_offset()), (vec![10, 20], 2));
+    assert_eq!(log.shared.stored.written(), open(&storage, 0).len().unwrap());
+    assert_eq!(log.shared.memory.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_refused_stored_append_leaves_no_trace() {
+    let (storage, log) = log();
+    apply(store(&log, &[100]));
+    drop(store(&log, &[2000, 7]));
+    assert_eq!((values(&log), log.end_offset()), (vec![100], 1));
+    let second = apply(store(&log, &[50]));
+    let third = apply(store(&log, &[60]));
+    assert_eq!(values(&log), [100, 50, 60]);
+    // The checksums are those of the bytes in the file.
+    let first = SegmentImage::empty(0);
+    for image in [second.images[0], third.images[0]] {
+        let mut bytes = vec![0; image.len as usize];
+        open(&storage, 0).read_at(&mut bytes, 0).unwrap();
+        assert_eq!(crc32fast::hash(&bytes), image.checksum);
+        assert!(image.len > first.len);
+    }
+}
+
+/// A roll and a close leave nothing of it in the file.
+#[test]
+fn a_finished_segment_ends_with_its_last_batch() {
+    let (storage, log) = log();
+    let image = apply(store(&log, &[100])).images[0];
+    drop(store(&log, &[2000]));
+    assert!(open(&storage, 0).len().unwrap() > image.len);
+    assert!(log.finish().unwrap());
+    assert_eq!(open(&storage, 0).len().unwrap(), image.len);
+    assert_eq!(values(&log), [100]);
+}
+
+#[test]
+fn a_small_append_before_a_stored_one_is_in_the_segment_too() {
+    let (storage, log) = log();
+    let mut guard = log.begin_append().unwrap();
+    let record = RecordData { key: None, value: Some(b"small"), headers: &[], timestamp: None };
+    guard.stage(&record, Timestamp::from_millis(1)).unwrap();
+    assert!(guard.store());
+    assert!(guard.outside().is_none() && guard.single_section().is_some());
+    let _nobody_waits = guard.apply();
+    let guard = store(&log, &[300]);
+    let outside = guard.outside().unwrap().clone();
+    let section = apply(guard);
+    assert_eq!((section.first_offset, section.count), (1, 1));
+    // The segment and `partition.metadata`.
+    assert_eq!((outside.files.len(), outside.folder.as_path()), (2, Path::new("t-0")));
+    assert_eq!(values(&log), [5, 300]);
+
+    // Replay meets the small append in its own frame, and drops it when it meets the stored one.
+    let again = Log::new(identity(), shared(&storage));
+    again.replay(&recovering::section(0, 0), &recovering::record(0), EPOCH).unwrap();
+    again.replay_stored(&section, EPOCH, Lsn::new(1, 9)).unwrap();
+    assert_eq!(again.first_unproven(Path::new("t-0"), Lsn::ZERO).unwrap(), None);
+    again.adopt(Lsn::ZERO).unwrap();
+    assert_eq!(values(&again), [5, 300]);
+    assert_eq!(again.shared.memory.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn sections_are_proven_one_by_one() {
+    let (storage, log) = log();
+    let sections = [&[100][..], &[200, 201], &[300]].map(|sizes| apply(store(&log, sizes)));
+    assert_eq!(values(&recovered(&storage, &sections, 0).unwrap()), [100, 200, 201, 300]);
+
+    let end = sections[1].images[0].len;
+    let flip = |at: u64| {
+        let file = open(&storage, 0);
+        let mut byte = [0];
+        file.read_at(&mut byte, at).unwrap();
+        file.write_at(&[byte[0] ^ 1], at).unwrap();
+    };
+    flip(end);
+    assert_eq!(
+        [0, 3, 4].map(|known| unproven(&storage, &sections, known)),
+        [Some(3), Some(3), None]
+    );
+    assert_eq!(values(&recovered(&storage, &sections[..2], 0).unwrap()), [100, 200, 201]);
+    flip(end - 1);
+    assert_eq!(unproven(&storage, &sections, 0), Some(2));
+    // A section above a synced one is proven by its own bytes.
+    assert_eq!([3, 4].map(|known| unproven(&storage, &sections, known)), [Some(3), None]);
+    flip(0);
+    assert_eq!(unproven(&storage, &sections, 1), Some(1));
+
+    open(&storage, 0).set_len(10).unwrap();
+    assert_eq!(unproven(&storage, &sections, 1), Some(1));
+    storage.remove(&Path::new("t-0").join(file_name(0, Extension::Log))).unwrap();
+    assert_eq!([1, 4].map(|known| unproven(&storage, &sections, known)), [Some(1), None]);
+}
+
+/// A synced section is believed without proof. Readers then report what is wrong with its bytes.
+#[test]
+fn damage_of_synced_bytes_is_damage() {
+    let (storage, log) = log();
+    let sections = [&[100][..], &[200]].map(|sizes| apply(store(&log, sizes)));
+    open(&storage, 0).write_at(b"x", sections[0].images[0].len + 70).unwrap();
+    let log = recovered(&storage, &sections, 9).unwrap();
+    let limits = FetchLimits { records: 10, bytes: 1 << 20 };
+    let error = log.fetch(&mut Cursor::new(1), 0, limits, &mut Fetched::default()).unwrap_err();
+    assert!(error.is_corruption(), "{error}");
+    assert!(!has_adopted(&log));
+}
+
+#[test]
+fn adopted_bytes_survive_power_loss_after_the_next_checkpoint() {
+    let (storage, log) = log();
+    let sections = [&[100][..], &[200]].map(|sizes| apply(store(&log, sizes)));
+    drop(log);
+    let log = recovered(&storage, &sections, 0).unwrap();
+    assert!(has_adopted(&log));
+    log.mend_metadata().unwrap();
+    log.lock_for_checkpoint().freeze();
+    let captured = log.capture().unwrap().whole();
+    assert!(!has_adopted(&log) && captured.folder_created);
+    storage.sync_all(&captured.files).unwrap();
+    storage.sync_dir(Path::new("t-0")).unwrap();
+    storage.sync_dir(Path::new("")).unwrap();
+    let lost = storage.crash(Crash::LoseAll, &SeededRandom::new(0));
+    assert_eq!(values(&recovered(&lost, &sections, 0).unwrap()), [100, 200]);
+}
+
+#[test]
+fn sections_over_a_roll_name_each_changed_segment() {
+    let storage = Memory::crash_simulating(1);
+    let config = Arc::new(TopicConfig::new().segment_bytes(1024));
+    let identity = || LogIdentity { config: Arc::clone(&config), ..identity() };
+    let log = Log::new(identity(), shared(&storage));
+    let sections: Vec<_> =
+        [300, 400, 500, 600].iter().map(|size| apply(store(&log, &[*size]))).collect();
+    let images = |section: &StoredSection| {
+        section.images.iter().map(|image| image.base_offset).collect::<Vec<_>>()
+    };
+    // A rolled segment is named only if a batch that no section names made it grow.
+    assert_eq!(sections.iter().map(images).collect::<Vec<_>>(), [[0], [0], [2], [3]]);
+    assert_eq!(values(&recovered(&storage, &sections, 0).unwrap()), [300, 400, 500, 600]);
+    // More than a segment holds goes to the journal.
+    let mut guard = log.prepare_stored_append().unwrap().unwrap().begin().unwrap().unwrap();
+    let value = [0; 2000];
+    let record = RecordData { key: None, value: Some(&value), headers: &[], timestamp: None };
+    guard.stage(&record, Timestamp::from_millis(1)).unwrap();
+    assert!(!guard.store());
+    drop(guard);
+    assert_eq!(log.end_offset(), 4);
+}
+
+#[test]
+fn sections_that_contradict_the_checkpoint_are_damage() {
+    let world = World::of(&[1, 1], 10);
+    let last = world.images[1];
+    let claim = |change: &dyn Fn(&mut SegmentImage)| {
+        let log = world.log();
+        let mut image = SegmentImage { end_offset: 21, len: last.len + 9, ..last };
+        change(&mut image);
+        let section = StoredSection {
+            partition: PartitionNumber(0),
+            count: 1,
+            first_offset: 20,
+            images: vec![image],
+        };
+        log.replay_stored(&section, EPOCH, Lsn::new(1, 1)).unwrap();
+        log.first_unproven(Path::new("t-0"), Lsn::ZERO)
+    };
+    assert!(matches!(claim(&|_| {}), Ok(Some(_))));
+    for contradicts in [
+        &(|image: &mut SegmentImage| image.len = last.len - 1) as &dyn Fn(&mut SegmentImage),
+        &|image| image.base_offset = 19,
+        &|image| image.base_offset = 0,
+    ] {
+        let error = claim(contradicts).unwrap_err();
+        assert!(error.is_corruption(), "{error}");
+    }
+    let log = world.log();
+    let elsewhere = StoredSection {
+        partition: PartitionNumber(0),
+        count: 1,
+        first_offset: 21,
+        images: vec![SegmentImage { end_offset: 22, len: last.len + 9, ..last }],
+    };
+    let refused = log.replay_stored(&elsewhere, EPOCH, Lsn::new(1, 1));
+    assert_eq!(refused, Err(CorruptReason::Offsets));
+}
