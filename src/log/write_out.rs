@@ -250,7 +250,7 @@ impl Log {
     pub(crate) fn finish(&self) -> Result<bool> {
         let _out = self.out.lock();
         match self.view().segments.last() {
-            Some(active) => active.finish(),
+            Some(active) => active.finish(false),
             None => Ok(false),
         }
     }
@@ -384,13 +384,14 @@ impl Log {
                 || is_deleted(&active_image, self.start_offset())
                     && !planted("append_to_deleted_segment");
             // A roll that failed half-way has already sealed the segment.
+            active.set_limit(u64::from(self.config().segment_bytes));
             if !roll && !active.is_sealed() && active.can_go_on()? {
                 return Ok(Some(active));
             }
             if self.opens_too_many(out, opens) {
                 return Ok(None);
             }
-            active.finish()?;
+            active.finish(true)?;
             active.seal();
             // An interrupted opening may have truncated the file, perhaps only in the cache of the system.
             // Sync the file before a checkpoint lists the segment with a final length.
@@ -406,6 +407,7 @@ impl Log {
             self.config().index_interval_bytes,
         )?;
         out.names_changed = true;
+        segment.set_limit(u64::from(self.config().segment_bytes));
         let segment = Arc::new(segment);
         // Add it to the view at once, so that the retry of a failed first write finds the file.
         self.swap_view(|view| Arc::make_mut(&mut view.segments).push(Arc::clone(&segment)));

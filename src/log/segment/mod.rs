@@ -67,6 +67,8 @@ pub(super) struct Segment {
     /// The running sums, which appends extend. Set from the first append on.
     running: Mutex<Option<Running>>,
     preallocated: AtomicU64,
+    /// The size in bytes at which the partition begins another segment.
+    limit: AtomicU64,
     /// How far bytes were written, also those of refused appends.
     written_to: AtomicU64,
 }
@@ -107,6 +109,7 @@ impl Segment {
             indexes: Mutex::new(None),
             running: Mutex::new(None),
             preallocated: AtomicU64::new(0),
+            limit: AtomicU64::new(u64::MAX),
             written_to: AtomicU64::new(0),
         }
     }
@@ -143,6 +146,11 @@ impl Segment {
 
     pub(super) fn is_sealed(&self) -> bool {
         self.sealed.load(Ordering::Acquire)
+    }
+
+    /// Sets the size in bytes at which the partition begins another segment. No more is preallocated.
+    pub(super) fn set_limit(&self, bytes: u64) {
+        self.limit.store(bytes, Ordering::Relaxed);
     }
 
     /// Seals the segment. It accepts no more batches, and its side files are complete.

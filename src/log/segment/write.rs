@@ -16,6 +16,9 @@ const FIRST_STEP: u64 = 1 << 20;
 const LAST_STEP: u64 = 64 << 20;
 /// Files below this size, in bytes, are not preallocated.
 const PREALLOCATE_FROM: u64 = 256 << 10;
+/// The least preallocated space that a roll releases, in bytes. Releasing it may wait for the file system's
+/// journal.
+const TRIM_FROM: u64 = 256 << 10;
 /// The kernel is asked to start writing back whenever this many bytes are complete.
 const WRITEBACK_STEP: u64 = 4 << 20;
 
@@ -127,6 +130,7 @@ impl Segment {
             return Ok(());
         }
         let until = after.saturating_add(after.clamp(FIRST_STEP, LAST_STEP));
+        let until = until.min(self.limit.load(Ordering::Relaxed)).max(after);
         self.preallocated.store(until, Ordering::Relaxed);
         // Request only the new range: some file systems visit each page of it.
         match file.preallocate(self.len(), until.saturating_sub(self.len())) {
@@ -183,8 +187,9 @@ impl Segment {
     }
 
     /// Finishes a segment at a roll or a clean close, if it was written to. Adds the last time entry, as
-    /// Kafka does, and releases preallocated space. Returns whether there was anything to do.
-    pub(in crate::log) fn finish(self: &Arc<Self>) -> Result<bool> {
+    /// Kafka does, and releases preallocated space. A roll, for which appends wait, leaves a little of it. Returns
+    /// whether there was anything to do.
+    pub(in crate::log) fn finish(self: &Arc<Self>, rolls: bool) -> Result<bool> {
         self.cut_refused()?;
         if self.running.lock().is_none() {
             if !self.unfinished.load(Ordering::Relaxed) || self.len() == 0 {
@@ -201,10 +206,12 @@ impl Segment {
             indexes.builder.finish();
         }
         self.flush_side_files()?;
-        if self.preallocated.swap(0, Ordering::Relaxed) > 0
+        let spare = self.preallocated.load(Ordering::Relaxed).saturating_sub(self.len());
+        if (spare >= TRIM_FROM || !rolls && spare > 0)
             && let Some(file) = self.open_file()
         {
             file.trim()?;
+            self.preallocated.store(0, Ordering::Relaxed);
         }
         Ok(true)
     }

@@ -133,7 +133,7 @@ fn world(lie: &Lie) -> World {
     }
     segment.append(&lie.bytes, lie.end, lie.max_timestamp).unwrap();
     segment.append(&batch(lie.end, 10, 10), lie.end + 10, 1_000 + lie.end).unwrap();
-    segment.finish().unwrap();
+    segment.finish(false).unwrap();
     world.images.push(segment.image());
     world
 }

@@ -78,7 +78,7 @@ impl World {
                 segment.append(&batch(next, 10, value), next + 10, 1000 + next).unwrap();
                 next += 10;
             }
-            segment.finish().unwrap();
+            segment.finish(false).unwrap();
             images.push(segment.image());
         }
         Self { storage, images }
@@ -155,7 +155,7 @@ fn indexes_that_are_written_in_pieces_are_whole() {
             pieces.storage.remove(&Path::new("t-0").join(file_name(0, Extension::Index))).unwrap();
         }
     }
-    segment.finish().unwrap();
+    segment.finish(false).unwrap();
     for extension in [Extension::Index, Extension::TimeIndex] {
         assert!(whole.bytes(0, extension).len() > 300);
         assert_eq!(pieces.bytes(0, extension), whole.bytes(0, extension), "{extension:?}");

@@ -186,7 +186,7 @@ fn appended_batches_are_vouched_for_as_well() {
     for next in (1000..2000).step_by(10) {
         active.append(&batch(next, 10, 100), next + 10, 1000 + next).unwrap();
     }
-    active.finish().unwrap();
+    active.finish(true).unwrap();
     let world = World { images: vec![active.image()], ..world };
     assert!(world.findings().is_empty());
     assert_eq!(read(&world.log(), 0).0, expected(0..2000));
