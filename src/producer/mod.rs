@@ -22,7 +22,7 @@ use crate::journal::{Credit, Outside};
 use crate::log::{Afterwards, AppendGuard, Log, Placed, STORED_SECTION_BOUND, frame_bound};
 use crate::types::{Lsn, TimestampType};
 use completion::Completion;
-use route::{Route, with_route};
+use route::{Known, Route, with_route};
 
 /// Sends records. Cheap to clone, and may be shared between threads.
 ///
@@ -199,28 +199,33 @@ impl Inner {
     /// Returns the partition of the record and an upper bound for its size there in bytes.
     #[inline]
     fn choose(&self, record: &Record<'_>) -> Result<(Arc<Log>, usize)> {
+        let bound = record.data().bound();
         with_route(self.id, |route| {
-            let (partition, bound) = self.place(route, record)?;
-            let (log, _, bound) = self.resolve(route, record, partition, bound)?;
+            let partition = self.place(route, record, bound)?;
+            let (log, _) = self.resolve(route, record, partition, bound)?;
             Ok((log, bound))
         })
     }
 
     #[inline]
-    fn place(&self, route: &mut Route, record: &Record<'_>) -> Result<(u32, usize)> {
-        self.place_as_known(route, record).or_else(|_| {
+    fn place(&self, route: &mut Route, record: &Record<'_>, bound: usize) -> Result<u32> {
+        self.place_as_known(route, record, bound).or_else(|_| {
             // The error may concern a topic that no longer exists.
             route.forget(record.topic);
-            self.place_as_known(route, record)
+            self.place_as_known(route, record, bound)
         })
     }
 
     #[inline]
-    fn place_as_known(&self, route: &mut Route, record: &Record<'_>) -> Result<(u32, usize)> {
+    fn place_as_known(&self, route: &mut Route, record: &Record<'_>, bound: usize) -> Result<u32> {
         let topic = route.topic(record.topic, |name| self.engine.registry.topic(name))?;
-        let bound = record.check(topic.max_message_bytes)?;
-        let batch_size = self.engine.logs.batch_size;
-        Ok((topic.partition(record, bound, batch_size, self.engine.random())?, bound))
+        self.place_in(topic, record, bound)
+    }
+
+    #[inline]
+    fn place_in(&self, topic: &mut Known, record: &Record<'_>, bound: usize) -> Result<u32> {
+        record.check(bound, topic.max_message_bytes)?;
+        topic.partition(record, bound, self.engine.logs.batch_size, self.engine.random())
     }
 
     /// Returns the partition where `place` put the record. If the topic has been replaced since,
@@ -232,15 +237,15 @@ impl Inner {
         record: &Record<'_>,
         partition: u32,
         bound: usize,
-    ) -> Result<(Arc<Log>, u32, usize)> {
+    ) -> Result<(Arc<Log>, u32)> {
         if let Some(log) = route.log(partition) {
-            return Ok((log, partition, bound));
+            return Ok((log, partition));
         }
         route.forget(record.topic);
-        let (partition, bound) = self.place_as_known(route, record)?;
+        let partition = self.place_as_known(route, record, bound)?;
         let log = route.log(partition);
         let gone = || Error::UnknownTopic { topic: record.topic.to_owned() };
-        log.map(|log| (log, partition, bound)).ok_or_else(gone)
+        log.map(|log| (log, partition)).ok_or_else(gone)
     }
 
     /// Appends one record after waiting for journal space. Slow path of `append_one`.
@@ -309,27 +314,42 @@ impl Inner {
         // A size hint may claim anything.
         let mut taken = Vec::with_capacity(records.size_hint().0.min(RECORDS_AT_FIRST));
         for record in records {
-            size.add(record.data().bound())?;
-            taken.push((0, record));
+            let bound = record.data().bound();
+            size.add(bound)?;
+            // The index of the partition replaces the bound below.
+            taken.push((bound, record));
         }
         let mut gathered = Gathered { logs: Vec::new(), records: taken, sizes: Vec::new() };
         let mut places: Vec<(&str, u32)> = Vec::new();
         let mut last = 0;
         with_route(self.id, |route| {
             for (at, record) in &mut gathered.records {
-                let (partition, mut bound) = self.place(route, record)?;
-                let place = (record.topic, partition);
-                // Consecutive records often go to the same partition.
-                if places.get(last) != Some(&place) {
+                let bound = *at;
+                // Consecutive records often go to the same partition, and name the topic by the same
+                // bytes in memory.
+                let before = places.get(last).copied();
+                let topic = match before {
+                    Some((topic, _)) if std::ptr::eq(topic, record.topic) => route.first(),
+                    _ => None,
+                };
+                let placed = topic.map(|topic| self.place_in(topic, record, bound));
+                let partition = match placed {
+                    Some(Ok(partition)) => partition,
+                    _ => self.place(route, record, bound)?,
+                };
+                let is_same = before.is_some_and(|(topic, known)| {
+                    known == partition
+                        && (std::ptr::eq(topic, record.topic) || topic == record.topic)
+                });
+                if !is_same {
+                    let place = (record.topic, partition);
                     let known = places.iter().position(|known| *known == place);
                     last = known.unwrap_or(places.len());
                     if known.is_none() {
-                        let (log, partition, fresh) =
-                            self.resolve(route, record, partition, bound)?;
+                        let (log, partition) = self.resolve(route, record, partition, bound)?;
                         gathered.logs.push(log);
                         gathered.sizes.push(0);
                         places.push((record.topic, partition));
-                        bound = fresh;
                     }
                 }
                 if let Some(size) = gathered.sizes.get_mut(last) {

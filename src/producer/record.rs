@@ -86,9 +86,10 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Rejects records that Kafka's producer rejects, and those that fit into no batch. Returns an
-    /// upper bound for the encoded size in bytes.
-    pub(super) fn check(&self, max_message_bytes: usize) -> Result<usize> {
+    /// Rejects records that Kafka's producer rejects, and those that fit into no batch. `bound` is
+    /// an upper bound for the encoded size in bytes, as [`RecordData::bound`] returns it.
+    #[inline]
+    pub(super) fn check(&self, bound: usize, max_message_bytes: usize) -> Result<()> {
         if self.timestamp.is_some_and(|timestamp| timestamp.as_millis() < 0) {
             return Err(Error::Misuse("a record's timestamp must not be negative"));
         }
@@ -99,15 +100,13 @@ impl<'a> Record<'a> {
                 max: MAX_HEADERS as u64,
             });
         }
-        let data = self.data();
-        let bound = data.bound();
         if bound > max_message_bytes.saturating_sub(crate::record::HEADER_BYTES) {
-            let size = crate::record::HEADER_BYTES.saturating_add(data.bytes_alone());
+            let size = crate::record::HEADER_BYTES.saturating_add(self.data().bytes_alone());
             if size > max_message_bytes {
                 return Err(Error::RecordTooLarge { size, max: max_message_bytes });
             }
         }
-        Ok(bound)
+        Ok(())
     }
 }
 

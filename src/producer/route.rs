@@ -89,6 +89,12 @@ impl Route {
         self.topics.first_mut().ok_or_else(|| Error::UnknownTopic { topic: name.to_owned() })
     }
 
+    /// Returns the topic that was requested last.
+    #[inline]
+    pub(super) fn first(&mut self) -> Option<&mut Known> {
+        self.topics.first_mut()
+    }
+
     /// Returns a partition of the topic that was requested last, if it still exists.
     #[inline]
     pub(super) fn log(&self, partition: u32) -> Option<Arc<Log>> {
