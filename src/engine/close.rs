@@ -1,13 +1,16 @@
 //! Closes the engine.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::engine::files;
+use crate::engine::spread;
 use crate::engine::state::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::log::Log;
+use crate::types::PartitionNumber;
 
 impl Engine {
     /// Closes the engine: writes everything out, so that nothing is left to replay. A second call does
@@ -38,17 +41,11 @@ impl Engine {
     /// Writes everything out. The checkpoint that says that the folder is closed comes last, because the next
     /// opening checks no file then.
     fn write_all(&self) -> Result<()> {
-        let changed = self.logs.dirty.lock().clone();
+        let changed: BTreeSet<_> = self.logs.dirty.lock().iter().copied().collect();
         if !changed.is_empty() {
             self.checkpoint()?;
         }
-        let finished = self.finish_files().and_then(|()| {
-            // Partitions that lost records and are otherwise not in use.
-            let logs = changed.iter().filter_map(|number| self.registry.by_number(*number));
-            logs.into_iter().try_for_each(|log| {
-                files::mend_epochs(&*self.storage, &folder_of(&log), &log.epochs())
-            })
-        });
+        let finished = self.finish_files(&changed);
         if finished.is_ok() {
             // If this fails, the journal only stays large, or it has failed, which the checkpoint reports.
             let _smaller = self.journal.rest();
@@ -57,33 +54,52 @@ impl Engine {
         finished.and(last)
     }
 
-    /// Writes the last index entries and Kafka's leader epoch files of the partitions in use. The leader
-    /// epoch files are durable when this returns. The next opening repairs what an interrupted close leaves
-    /// of them.
-    fn finish_files(&self) -> Result<()> {
-        let mut in_use = Vec::new();
-        for topic in self.registry.topics() {
-            for log in &topic.logs {
-                if log.finish()? {
-                    in_use.push(Arc::clone(log));
-                }
-            }
-        }
-        // Many at a time, because syncing many files costs little more than syncing one.
-        for some in in_use.chunks(self.logs.open_files.at_once().saturating_mul(4)) {
-            let (mut files, mut new) = (Vec::new(), Vec::new());
-            for log in some {
-                let dir = folder_of(log);
-                let (file, is_new) = files::write_epochs(&*self.storage, &dir, &log.epochs())?;
-                files.push(file);
-                if is_new {
-                    new.push(dir);
-                }
-            }
-            self.storage.sync_all(&files)?;
-            new.iter().try_for_each(|dir| self.storage.sync_dir(dir))?;
+    /// Writes the last index entries of the partitions in use, and Kafka's leader epoch files of those and of
+    /// the `changed` ones. The leader epoch files are durable when this returns. The next opening repairs
+    /// what an interrupted close leaves of them.
+    fn finish_files(&self, changed: &BTreeSet<PartitionNumber>) -> Result<()> {
+        let topics = self.registry.topics();
+        let logs: Vec<&Arc<Log>> = topics.iter().flat_map(|topic| &topic.logs).collect();
+        let threads = spread::threads(&self.config, logs.len());
+        let finished = spread::try_map(threads, &logs, |log| log.finish())?;
+        // A changed partition that is not in use lost records, and may have no folder.
+        let written: Vec<(&Log, bool)> = logs
+            .into_iter()
+            .zip(finished)
+            .filter(|(log, in_use)| *in_use || changed.contains(&log.number()))
+            .map(|(log, in_use)| (&**log, in_use))
+            .collect();
+        for some in written.chunks(self.logs.written_at_once(written.len())) {
+            self.export_epochs(some, written.len())?;
         }
         Ok(())
+    }
+
+    /// Writes and syncs the leader epoch files of some of `count` partitions, each with whether it is in use.
+    fn export_epochs(&self, some: &[(&Log, bool)], count: usize) -> Result<()> {
+        let storage = &*self.storage;
+        let threads = spread::threads(&self.config, some.len());
+        let exported = spread::try_map(threads, some, |(log, in_use)| {
+            let dir = folder_of(log);
+            let written = if *in_use {
+                files::export_epochs(storage, &dir, &log.epochs())?
+            } else {
+                files::mend_epochs(storage, &dir, &log.epochs())?.map(|file| (file, false))
+            };
+            Ok::<_, Error>(written.map(|(file, is_new)| {
+                // Covered by a sync of the whole storage, the file need not stay open.
+                let kept = (!storage.prefers_whole_sync(count)).then_some(file);
+                (kept, is_new.then_some(dir))
+            }))
+        })?;
+        let exported: Vec<_> = exported.into_iter().flatten().collect();
+        if exported.iter().any(|(file, _)| file.is_none()) {
+            storage.sync_whole()?;
+        }
+        let open = exported.into_iter().filter_map(|(file, dir)| Some((file?, dir)));
+        let (files, folders): (Vec<_>, Vec<_>) = open.unzip();
+        storage.sync_all(&files)?;
+        folders.iter().flatten().try_for_each(|dir| storage.sync_dir(dir))
     }
 }
 

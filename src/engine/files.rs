@@ -446,36 +446,58 @@ pub(super) fn remove_folders(storage: &dyn Storage, deletion: &Deletion) -> Resu
     storage.sync_dir(Path::new(""))
 }
 
+/// Returns whether a closed folder has Kafka's `leader-epoch-checkpoint` for a partition with these epochs.
+///
+/// A single epoch is also in every batch, from where Kafka takes it if there is no file. Without the file,
+/// many small partitions take less time and space.
+pub(super) fn needs_epochs_file(epochs: &[(i32, i64)]) -> bool {
+    epochs.len() > 1
+}
+
 /// Writes Kafka's `leader-epoch-checkpoint` into a partition's folder, which must exist. The file is an
-/// export that the engine never reads. Returns the file, which the caller has to sync, and whether its name
-/// is new.
-pub(super) fn write_epochs(
+/// export that the engine never reads.
+///
+/// Writes it if it is needed, or if it exists and says something else. Returns a written file, which the
+/// caller has to sync, and whether its name is new.
+pub(super) fn export_epochs(
     storage: &dyn Storage,
     dir: &Path,
     epochs: &[(i32, i64)],
-) -> Result<(Arc<dyn StorageFile>, bool)> {
-    let text = epochs_text(epochs);
-    let (file, new) = open_or_create(storage, &dir.join(EPOCHS_FILE))?;
-    file.write_at(text.as_bytes(), 0)?;
-    if !new {
-        file.set_len(text.len() as u64)?;
+) -> Result<Option<(Arc<dyn StorageFile>, bool)>> {
+    let path = dir.join(EPOCHS_FILE);
+    if storage.metadata(&path)?.is_some() {
+        return Ok(mend_epochs(storage, dir, epochs)?.map(|file| (file, false)));
     }
-    Ok((file, new))
+    if !needs_epochs_file(epochs) {
+        return Ok(None);
+    }
+    let file = storage.open(&path, OpenMode::CreateNew)?;
+    file.write_at(epochs_text(epochs).as_bytes(), 0)?;
+    Ok(Some((file, true)))
 }
 
 /// Writes the file of epochs again if it exists and differs from what a close would write now. It differs if
-/// a close was interrupted, or came before the last records.
-pub(super) fn mend_epochs(storage: &dyn Storage, dir: &Path, epochs: &[(i32, i64)]) -> Result<()> {
+/// a close was interrupted, or came before the last records. Returns a written file, which the caller has to
+/// sync.
+pub(super) fn mend_epochs(
+    storage: &dyn Storage,
+    dir: &Path,
+    epochs: &[(i32, i64)],
+) -> Result<Option<Arc<dyn StorageFile>>> {
     let path = dir.join(EPOCHS_FILE);
-    let Some((FileKind::File, len)) = storage.metadata(&path)? else { return Ok(()) };
+    let Some((FileKind::File, len)) = storage.metadata(&path)? else { return Ok(None) };
     let expected = epochs_text(epochs);
     let same_length = len == expected.len() as u64;
     if same_length && read_all(&*storage.open(&path, OpenMode::Read)?, len)? == expected.as_bytes()
     {
-        return Ok(());
+        return Ok(None);
     }
-    let (file, _) = write_epochs(storage, dir, epochs)?;
-    file.sync_data()
+    let file = storage.open(&path, OpenMode::Write)?;
+    file.write_at(expected.as_bytes(), 0)?;
+    if !same_length {
+        file.set_len(expected.len() as u64)?;
+    }
+    Ok(Some(file))
 }
 
 fn epochs_text(epochs: &[(i32, i64)]) -> String {

@@ -29,6 +29,7 @@ mod registry;
 mod report;
 mod reserve;
 mod snapshot;
+mod spread;
 mod state;
 mod topics;
 mod troubles;

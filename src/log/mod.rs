@@ -145,6 +145,13 @@ impl LogShared {
         }
     }
 
+    /// Returns how many of `count` partitions may be written out before their files are synced. All of them
+    /// if one sync of the whole storage follows, because that needs no open file.
+    pub(crate) fn written_at_once(&self, count: usize) -> usize {
+        let whole = self.storage.prefers_whole_sync(count);
+        if whole { count.max(1) } else { self.open_files.at_once() }
+    }
+
     /// Waits until all journal frames up to `lsn` survive power loss.
     pub(crate) fn wait_synced(&self, lsn: Lsn) -> Result<()> {
         let journal = self.journal.get().ok_or(Error::Closed)?;

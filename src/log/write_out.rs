@@ -23,7 +23,7 @@ use crate::types::planted;
 const MAX_WAITING: usize = 256;
 
 /// The state of a partition that a checkpoint needs, at exactly the marked offset (L5).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Captured {
     pub(crate) segments: Vec<SegmentImage>,
     /// Files written to since the last checkpoint.
@@ -32,6 +32,8 @@ pub(crate) struct Captured {
     pub(crate) folder: Option<PathBuf>,
     /// Whether the partition's folder itself is new.
     pub(crate) folder_created: bool,
+    /// Whether files were closed that are not synced, so that only a sync of the whole storage covers them.
+    pub(crate) left: bool,
 }
 
 /// A part of the records that a partition has to write. Their files must be synced before more are opened.
@@ -74,11 +76,14 @@ pub(super) enum Opens {
 
 /// The state that the write-out lock of a partition protects.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 pub(super) struct WriteOut {
     folder_ready: bool,
     pub(super) folder_created: bool,
     pub(super) names_changed: bool,
     pub(super) unsynced: Vec<Arc<dyn StorageFile>>,
+    /// See [`Captured::left`].
+    left: bool,
     captured: Option<Captured>,
     /// Stored sections that replay found, until they are judged.
     pub(super) claims: Vec<Claim>,
@@ -187,6 +192,21 @@ impl Log {
         self.close_synced(&mut out, &synced, end);
     }
 
+    /// Closes captured files that hold nothing newer, before they are synced, as [`Log::synced`] does
+    /// afterwards. Returns the capture without files and folders: the caller makes them durable by a sync of
+    /// the whole storage.
+    pub(crate) fn leave_captured(&self) -> Captured {
+        let mut out = self.out.lock();
+        let Some(captured) = &mut out.captured else { return Captured::default() };
+        let files = std::mem::take(&mut captured.files);
+        let names = captured.folder.is_some() || captured.folder_created;
+        captured.left |= (names || !files.is_empty()) && !planted("forget_files_left");
+        let bare = Captured { folder: None, folder_created: false, ..captured.clone() };
+        let end = captured.segments.last().map_or(0, |segment| segment.end_offset);
+        self.close_synced(&mut out, &files, end);
+        bare
+    }
+
     /// Returns the files that were written and not synced.
     pub(crate) fn written(&self) -> Written {
         self.written_locked(&self.out.lock())
@@ -204,6 +224,20 @@ impl Log {
             captured.files.retain(|file| !is_in(&part.files, file));
         }
         self.close_synced(&mut out, &part.files, part.end_offset);
+    }
+
+    /// Closes written files before they are synced, if the next checkpoint syncs the whole storage.
+    pub(crate) fn leave_written(&self, part: &Written) {
+        if !part.files.is_empty() {
+            self.out.lock().left |= !planted("forget_files_left");
+            self.written_synced(part);
+        }
+    }
+
+    /// Adds a file to those that the next checkpoint syncs.
+    pub(crate) fn sync_later(&self, file: Arc<dyn StorageFile>) {
+        self.out.lock().unsynced.push(file);
+        self.mark_dirty();
     }
 
     /// Records that the `synced` files are synced, which hold everything below `end`. Closes the segments
@@ -240,6 +274,7 @@ impl Log {
         if let Some(captured) = out.captured.take() {
             out.names_changed |= captured.folder.is_some();
             out.folder_created |= captured.folder_created;
+            out.left |= captured.left && !planted("forget_left_after_failure");
         }
         drop(out);
         self.mark_dirty();
@@ -299,6 +334,7 @@ impl Log {
             files: out.unsynced.clone(),
             folder: std::mem::take(&mut out.names_changed).then(|| self.dir().to_owned()),
             folder_created: std::mem::take(&mut out.folder_created),
+            left: std::mem::take(&mut out.left),
         });
         Ok(())
     }

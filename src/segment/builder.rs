@@ -127,8 +127,11 @@ impl IndexBuilder {
 
     /// Adds the last time entry, at a roll or clean close. The index then has the largest timestamp of the
     /// segment. Returns whether an entry was needed.
+    ///
+    /// A segment without an offset entry is so short that it gets no time entry either: both would save
+    /// nothing, and each would take a file.
     pub(crate) fn finish(&mut self) -> bool {
-        self.times.push(self.largest.0, self.largest.1)
+        self.offsets.len() > 0 && self.times.push(self.largest.0, self.largest.1)
     }
 
     pub(crate) const fn offsets(&self) -> &OffsetIndex {
@@ -292,6 +295,10 @@ mod tests {
         assert!(builder.on_batch(1, 100, 100, -1));
         assert!(!builder.finish());
         assert_eq!((builder.offsets().len(), builder.times().len()), (1, 0));
+        // No offset entry, so no last time entry.
+        let mut builder = IndexBuilder::new(0, 100);
+        assert!(!builder.on_batch(0, 0, 100, 5));
+        assert!(!builder.finish());
         // Not above the interval, so no entry.
         let mut builder = IndexBuilder::new(0, 100);
         assert!(!builder.on_batch(0, 0, 100, 5));

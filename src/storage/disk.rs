@@ -372,15 +372,24 @@ impl Storage for Disk {
     }
 
     fn sync_all(&self, files: &[Arc<dyn StorageFile>]) -> Result<()> {
-        #[cfg(target_os = "linux")]
-        if files.len() > SYNCFS_FROM
-            && self.syncfs_reports_errors
-            && !self.other_device.load(Ordering::Relaxed)
-        {
-            return retry(|| rustix::fs::syncfs(&self.dir))
-                .map_err(|e| self.error("sync", Path::new(""), e));
+        if self.prefers_whole_sync(files.len()) {
+            return self.sync_whole();
         }
         files.iter().try_for_each(|file| file.sync_data())
+    }
+
+    /// Linux keeps each failure to write back until it was reported once through every open file
+    /// description: for one of a file, those of the file, and for all of the file system, those that
+    /// `syncfs` is called with. `dir` was opened before any file, so it misses none.
+    fn prefers_whole_sync(&self, changes: usize) -> bool {
+        changes > SYNCFS_FROM
+            && self.syncfs_reports_errors
+            && !self.other_device.load(Ordering::Relaxed)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn sync_whole(&self) -> Result<()> {
+        retry(|| rustix::fs::syncfs(&self.dir)).map_err(|e| self.error("sync", Path::new(""), e))
     }
 
     fn free_space(&self) -> Result<u64> {
@@ -454,8 +463,7 @@ fn syncfs_reports_errors() -> bool {
     false
 }
 
-/// Above this number of files, one sync of the file system is cheaper than one sync per file.
-#[cfg(target_os = "linux")]
+/// Above this number of files and folders, one sync of the file system is cheaper than one sync of each.
 const SYNCFS_FROM: usize = 64;
 
 #[cfg(test)]

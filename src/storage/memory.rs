@@ -18,6 +18,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -74,6 +75,8 @@ struct Shared {
     control: Option<Mutex<Control>>,
     space: Arc<Space>,
     locked: Mutex<HashSet<PathBuf>>,
+    /// With more changes than this, a sync of the whole is preferred.
+    whole_sync_above: AtomicUsize,
 }
 
 /// Held while a change is made.
@@ -97,6 +100,7 @@ impl Memory {
             control,
             space: Arc::new(Space::new(u64::MAX)),
             locked: Mutex::default(),
+            whole_sync_above: AtomicUsize::new(usize::MAX),
         })
     }
 
@@ -167,6 +171,12 @@ impl Memory {
     /// the limit fails with [`Error::DiskFull`]. Bytes that are already stored stay.
     pub fn set_capacity(&self, bytes: u64) {
         self.shared.space.set_capacity(bytes);
+    }
+
+    /// Makes [`prefers_whole_sync`](Storage::prefers_whole_sync) return true for more than `changes`
+    /// files and folders. By default it never does. What a crash leaves does the same.
+    pub fn sync_whole_above(&self, changes: usize) {
+        self.shared.whole_sync_above.store(changes, Ordering::Relaxed);
     }
 
     /// Returns what a crash now would leave, as a separate, unlocked storage.
@@ -405,6 +415,21 @@ impl Storage for Memory {
         let text = format!("{pid:<10}\n");
         self.handle(inode, path, true).write_at(text.as_bytes(), 0)?;
         Ok(Box::new(lock))
+    }
+
+    fn prefers_whole_sync(&self, changes: usize) -> bool {
+        changes > self.shared.whole_sync_above.load(Ordering::Relaxed)
+    }
+
+    fn sync_whole(&self) -> Result<()> {
+        let mut tree = self.shared.tree.lock();
+        let files = tree.files();
+        let step = || Step::SyncWhole { inodes: files.clone() };
+        let synced = self.shared.admit(step).and_then(|_permit| {
+            tree.sync_all();
+            files.iter().try_for_each(|inode| inode.contents.lock().sync())
+        });
+        synced.map_err(|e| Error::io("sync", self.display_path(Path::new("")), e))
     }
 
     fn free_space(&self) -> Result<u64> {

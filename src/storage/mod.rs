@@ -10,6 +10,7 @@
 //! | `sync_data` returned `Ok` | yes | all bytes written before the call began, and the length; not the name |
 //! | `write_at_durable` returned `Ok` | yes | these bytes; says nothing of other bytes of the file |
 //! | `create`, `rename`, `remove`, `create_dir` | yes | not before `sync_dir` of the folder that holds the name |
+//! | `sync_whole` returned `Ok` | yes | everything that was changed before the call began, names too |
 //!
 //! A failed sync is final for that file: earlier bytes may be lost, whatever a later sync reports.
 //!

@@ -93,6 +93,10 @@ impl<S: Storage> Storage for ReadOnly<S> {
         self.refuse("sync", Path::new(""))
     }
 
+    fn sync_whole(&self) -> Result<()> {
+        self.refuse("sync", Path::new(""))
+    }
+
     fn free_space(&self) -> Result<u64> {
         self.inner.free_space()
     }

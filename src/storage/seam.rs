@@ -80,6 +80,26 @@ pub trait Storage: Send + Sync + fmt::Debug {
         files.iter().try_for_each(|file| file.sync_data())
     }
 
+    /// Returns whether one [`sync_whole`](Self::sync_whole) is better than syncing `changes` files
+    /// and folders one by one.
+    ///
+    /// If so, it also covers every file that was opened so far and closed again: closing a file
+    /// loses no failure to write its bytes back. The answer for the same number may change when
+    /// further files are opened.
+    fn prefers_whole_sync(&self, _changes: usize) -> bool {
+        false
+    }
+
+    /// Makes everything durable that was changed before the call: the bytes and lengths of all
+    /// files, open or closed, and the names in all folders.
+    ///
+    /// Call it only if [`prefers_whole_sync`](Self::prefers_whole_sync) returned true for the files
+    /// that rely on it. After a failure any file may have lost what was not synced. A file that is
+    /// open meanwhile reports its own loss at its next sync, so nobody else's promise breaks.
+    fn sync_whole(&self) -> Result<()> {
+        Err(crate::Error::Misuse("this storage cannot be synced as a whole"))
+    }
+
     /// Returns the number of bytes that can still be written, as far as the system reports it.
     fn free_space(&self) -> Result<u64>;
 

@@ -75,6 +75,14 @@ impl Storage for Sparing {
         self.inner.sync_all(files)
     }
 
+    fn prefers_whole_sync(&self, changes: usize) -> bool {
+        self.inner.prefers_whole_sync(changes)
+    }
+
+    fn sync_whole(&self) -> Result<()> {
+        self.inner.sync_whole()
+    }
+
     fn free_space(&self) -> Result<u64> {
         self.inner.free_space()
     }

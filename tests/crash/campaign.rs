@@ -123,8 +123,8 @@ struct Start {
 }
 
 impl Start {
-    fn new() -> Self {
-        Self { memory: Memory::crash_simulating(1), history: History::default(), promised: 0 }
+    fn new(script: &Script) -> Self {
+        Self { memory: script.storage(1), history: History::default(), promised: 0 }
     }
 }
 
@@ -141,7 +141,8 @@ impl<'a> Campaign<'a> {
     /// # Panics
     /// Panics at the first state that breaks a promise, with everything necessary to repeat it.
     pub(crate) fn run(&mut self) {
-        self.explore(&mut Vec::new(), &Start::new);
+        let script = self.script;
+        self.explore(&mut Vec::new(), &|| Start::new(script));
         if self.plan.recoveries {
             self.crash_recoveries();
         }
@@ -155,9 +156,9 @@ impl<'a> Campaign<'a> {
     /// Fails the power at each call of the opening after each kill. What a kill leaves may be only
     /// in the system's cache, and recovery relies on what it reads.
     fn crash_recoveries(&mut self) {
-        let (whole, _) = self.live(&Start::new(), 0, None, &[]);
+        let (whole, _) = self.live(&Start::new(self.script), 0, None, &[]);
         for op in 1..=whole.ops() {
-            let (end, history) = self.live(&Start::new(), 0, Some(op), &[]);
+            let (end, history) = self.live(&Start::new(self.script), 0, Some(op), &[]);
             let killed = Point { op, kind: Kind::Kill(self.random.next_u64() % 1_000) };
             let found = self.judge(killed.kind, None, &end, &history, &[killed]);
             let start = || Self::after(killed.kind, &end, history.clone(), found);
@@ -181,7 +182,7 @@ impl<'a> Campaign<'a> {
 
     /// Repeats the crashes of a failure.
     pub(crate) fn replay(&mut self, path: &[Point]) {
-        let mut start = Start::new();
+        let mut start = Start::new(self.script);
         for (depth, point) in path.iter().enumerate() {
             let (end, history) = self.live(&start, depth, Some(point.op), path);
             let state = point.kind.of(&end);

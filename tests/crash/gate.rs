@@ -152,6 +152,14 @@ impl Storage for Gated {
         self.turnstile.pass(|| self.inner.sync_dir(path))
     }
 
+    fn prefers_whole_sync(&self, changes: usize) -> bool {
+        self.inner.prefers_whole_sync(changes)
+    }
+
+    fn sync_whole(&self) -> Result<()> {
+        self.turnstile.pass(|| self.inner.sync_whole())
+    }
+
     fn lock(&self, path: &Path) -> Result<Box<dyn StorageLock>> {
         self.inner.lock(path)
     }

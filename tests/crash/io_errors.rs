@@ -62,7 +62,7 @@ fn fail_each(script: &Script, mode: JournalMode) {
                 if !turn && !Plan::is_full() {
                     continue;
                 }
-                let memory = Memory::crash_simulating(op);
+                let memory = script.storage(op);
                 let mut history = History::default();
                 memory.fail_at(op, kind, persistent);
                 met |= run(script, setup, &memory, &mut history, op);
@@ -98,6 +98,11 @@ macro_rules! scripts {
             #[test]
             fn write() {
                 super::fail_each(&super::script::$name(), grouplog::JournalMode::Write);
+            }
+
+            #[test]
+            fn whole() {
+                super::fail_each(&super::script::$name().whole(), grouplog::JournalMode::Write);
             }
         }
     )*};

@@ -74,6 +74,10 @@ scripts! {
     stored: crate::script::stored();
     stored_all: crate::script::stored_all();
     stored_and_deleted: crate::script::stored_and_deleted();
+    whole_first_open: crate::script::first_open().whole();
+    whole_seal_and_roll: crate::script::seal_and_roll().whole();
+    whole_delete_all_records: crate::script::delete_all_records().whole();
+    whole_delete_and_recreate: crate::script::delete_and_recreate().whole();
 }
 
 /// The checkpoint's calls that change files: as many as the scripts cause, and one more.

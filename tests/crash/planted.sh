@@ -61,12 +61,15 @@ epochs_not_checked          lib:a_batch_of_another_epoch
 epochs_stay                 api:epochs_of_records
 failed_sync_is_known        api:health
 failure_wakes_early         model:a_failure_reaches
+files_left_not_synced       crash:whole_seal_and_roll
 folder_not_restored         crash:delete_and_recreate
 folder_not_synced           crash:seal_and_roll
 follow_past_checkpoint      api:follow
 follow_strangers            api:hostile
 forget_failed_batch         api:a_checkpoint_that_cannot_write
 forget_failed_sync          lib:journal::tests::crashing
+forget_files_left           crash:whole_seal_and_roll
+forget_left_after_failure   crash:seal_and_roll::whole
 fork_not_noticed            api:fork
 grant_last_spare            lib:a_full_journal_still
 half_a_frame_is_none        api:follow

@@ -3,6 +3,7 @@
 use grouplog::TimestampType;
 use grouplog::TopicConfig;
 use grouplog::record::Compression;
+use grouplog::storage::Memory;
 
 /// One thing that a program does with a broker.
 #[derive(Debug, Clone)]
@@ -64,6 +65,8 @@ pub(crate) struct Script {
     /// The journal's limit, in files.
     pub(crate) journal_files: u64,
     pub(crate) steps: Vec<Step>,
+    /// Set if the storage prefers to be synced as a whole.
+    pub(crate) syncs_whole: bool,
     /// Set if it is so short that all states that crashes can leave are tried.
     pub(crate) is_short: bool,
     /// The steps after recovery from a crash of the first life, before the next crash.
@@ -75,6 +78,9 @@ pub(crate) struct Script {
 /// No append goes to the segments at once.
 pub(crate) const NEVER: u32 = u32::MAX;
 
+/// The end of the name of a script that syncs the storage as a whole.
+const WHOLE: &str = "+whole";
+
 /// The smallest number of files of a journal.
 pub(crate) const FILES: u64 = 4;
 
@@ -84,6 +90,7 @@ impl Script {
             name: name.to_owned(),
             journal_files: FILES,
             steps,
+            syncs_whole: false,
             is_short: false,
             second,
             stored_from: NEVER,
@@ -93,6 +100,20 @@ impl Script {
     /// Lets appends of 100 bytes and more go to the segments at once.
     fn stored(self) -> Self {
         Self { stored_from: 100, ..self }
+    }
+
+    /// Returns a new storage for the script.
+    pub(crate) fn storage(&self, seed: u64) -> Memory {
+        let memory = Memory::crash_simulating(seed);
+        if self.syncs_whole {
+            memory.sync_whole_above(0);
+        }
+        memory
+    }
+
+    /// Returns the script on a storage that prefers to be synced as a whole.
+    pub(crate) fn whole(self) -> Self {
+        Self { name: format!("{}{WHOLE}", self.name), syncs_whole: true, ..self }
     }
 
     fn short(self) -> Self {
@@ -420,6 +441,9 @@ pub(crate) fn stored_during_checkpoint(pause: u32) -> Script {
 
 /// Returns the script that a failure names.
 pub(crate) fn by_name(name: &str) -> Option<Script> {
+    if let Some(name) = name.strip_suffix(WHOLE) {
+        return by_name(name).map(Script::whole);
+    }
     match name.split_once(':') {
         Some(("during_checkpoint", pause)) => return Some(during_checkpoint(pause.parse().ok()?)),
         Some(("stored_during_checkpoint", pause)) => {

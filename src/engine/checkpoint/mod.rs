@@ -2,7 +2,8 @@
 //!
 //! A checkpoint writes segments and their folders, then the offset file if it changed, then the checkpoint
 //! file. Each step is durable before the next begins. Only then are the journal files below its position
-//! recycled.
+//! recycled. Where that is better, one sync of the whole storage makes all segments and folders durable, and
+//! their files are closed before it.
 //!
 //! The state is that at position E, with nothing above it (hazard H4). E is read while the append locks of
 //! all changed partitions, the offsets and the catalogue are held. A partition that is not in the dirty list
@@ -25,6 +26,7 @@ use state::{Freeze, Logs, put_back};
 use crate::engine::catalogue::TopicImage;
 use crate::engine::files;
 use crate::engine::image::CheckpointImage;
+use crate::engine::spread;
 use crate::engine::state::Engine;
 use crate::error::{Error, Result};
 use crate::log::{Capture, Captured, FreezeGuard, Frozen, Log, LogImage, history_from, is_deleted};
@@ -201,11 +203,11 @@ impl Engine {
         let storage = &*self.storage;
         let mut logs = state.logs.clone();
         // Partitions with an open file first, so that handles are returned early.
-        let (open, closed): (Vec<_>, Vec<_>) =
+        let (mut ordered, closed): (Vec<_>, Vec<_>) =
             freeze.logs.iter().partition(|(log, _)| log.is_open());
-        let at_once = self.logs.open_files.at_once();
-        for some in open.chunks(at_once).chain(closed.chunks(at_once)) {
-            self.write_segments(some, &mut logs)?;
+        ordered.extend(closed);
+        for some in ordered.chunks(self.logs.written_at_once(ordered.len())) {
+            self.write_segments(some, ordered.len(), &mut logs)?;
         }
         let live: BTreeSet<PartitionNumber> =
             freeze.catalogue.topics().flat_map(TopicImage::numbers).collect();
@@ -254,11 +256,19 @@ impl Engine {
         Ok(())
     }
 
-    /// Writes out a partition. If that needs more files than may be open at once, syncs them in parts.
-    fn capture(&self, log: &Log) -> Result<Captured, Failure> {
+    /// Writes out a partition, which is one of `count`.
+    ///
+    /// If one sync of the whole storage will follow, closes the files, so that any number of partitions can
+    /// be written out before it. Otherwise, if the partition needs more files than may be open at once, syncs
+    /// them in parts.
+    fn capture(&self, log: &Log, count: usize) -> Result<Captured, Failure> {
         loop {
-            match log.capture()? {
+            let captured = log.capture()?;
+            let leave = self.storage.prefers_whole_sync(count);
+            match captured {
+                Capture::Whole(_) if leave => return Ok(log.leave_captured()),
                 Capture::Whole(captured) => return Ok(captured),
+                Capture::Part(part) if leave => log.leave_written(&part),
                 Capture::Part(part) => {
                     self.storage.sync_all(&part.files).map_err(Failure::Sync)?;
                     log.written_synced(&part);
@@ -267,23 +277,38 @@ impl Engine {
         }
     }
 
-    /// Writes out and syncs some of the changed partitions, and records them in `logs`.
-    fn write_segments(&self, some: &[&(Arc<Log>, Frozen)], logs: &mut Logs) -> Result<(), Failure> {
-        let captured: Vec<Captured> =
-            some.iter().map(|(log, _)| self.capture(log)).collect::<Result<_, _>>()?;
+    /// Makes written partitions durable: files, names in their folders, and names of folders.
+    fn sync_captured(&self, captured: &[Captured]) -> Result<(), Failure> {
+        let storage = &*self.storage;
+        if captured.iter().any(|log| log.left) && !planted("files_left_not_synced") {
+            storage.sync_whole().map_err(Failure::Sync)?;
+        }
         let files: Vec<_> = captured.iter().flat_map(|log| log.files.iter().cloned()).collect();
         if !files.is_empty() && !planted("segments_not_synced") {
-            self.storage.sync_all(&files).map_err(Failure::Sync)?;
+            storage.sync_all(&files).map_err(Failure::Sync)?;
         }
-        for folder in captured.iter().filter_map(|log| log.folder.as_deref()) {
-            if planted("folder_not_synced") {
-                continue;
-            }
-            self.storage.sync_dir(folder).map_err(Failure::of_sync)?;
+        let folders = captured.iter().filter_map(|log| log.folder.as_deref());
+        for folder in folders.filter(|_| !planted("folder_not_synced")) {
+            storage.sync_dir(folder).map_err(Failure::of_sync)?;
         }
         if captured.iter().any(|log| log.folder_created) {
-            self.storage.sync_dir(Path::new("")).map_err(Failure::of_sync)?;
+            storage.sync_dir(Path::new("")).map_err(Failure::of_sync)?;
         }
+        Ok(())
+    }
+
+    /// Writes out and syncs some of the `count` changed partitions, and records them in `logs`.
+    fn write_segments(
+        &self,
+        some: &[&(Arc<Log>, Frozen)],
+        count: usize,
+        logs: &mut Logs,
+    ) -> Result<(), Failure> {
+        // While the engine runs, producers and consumers need the processors.
+        let closes = self.closed.load(Ordering::Acquire);
+        let threads = if closes { spread::threads(&self.config, some.len()) } else { 1 };
+        let captured = spread::try_map(threads, some, |(log, _)| self.capture(log, count))?;
+        self.sync_captured(&captured)?;
         for ((log, frozen), captured) in some.iter().zip(captured) {
             log.synced();
             let mut end_offset = frozen.end_offset;

@@ -178,12 +178,15 @@ fn epochs_are_exported_and_repaired() {
     let storage = Memory::new();
     let dir = Path::new("orders-0");
     storage.create_dir(dir).unwrap();
-    mend_epochs(&storage, dir, &[(1, 0)]).unwrap();
+    // What every batch says needs no file.
+    assert!(export_epochs(&storage, dir, &[(1, 0)]).unwrap().is_none());
+    assert!(mend_epochs(&storage, dir, &[(1, 0), (4, 70)]).unwrap().is_none());
     assert_eq!(storage.list(dir).unwrap(), []);
     for (epochs, text) in
         [(&[(1, 0), (4, 70)][..], "0\n2\n1 0\n4 70\n"), (&[(5, 9)], "0\n1\n5 9\n")]
     {
-        write_epochs(&storage, dir, epochs).unwrap();
+        assert!(export_epochs(&storage, dir, epochs).unwrap().is_some());
+        assert!(export_epochs(&storage, dir, epochs).unwrap().is_none());
         let file = storage.open(&dir.join(EPOCHS_FILE), OpenMode::Write).unwrap();
         file.write_at(b"9", 4).unwrap();
         mend_epochs(&storage, dir, epochs).unwrap();

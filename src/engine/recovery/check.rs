@@ -7,7 +7,8 @@ use super::load::Loaded;
 use crate::config::BrokerConfig;
 use crate::engine::files;
 use crate::engine::report::DamagedPartition;
-use crate::error::Result;
+use crate::engine::spread;
+use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::storage::Storage;
 use crate::types::planted;
@@ -34,28 +35,34 @@ pub(super) fn check_files(
         loaded.registry.topics().iter().for_each(|topic| topic.settle_later());
         return Ok(to_cut);
     }
-    for topic in loaded.registry.topics() {
-        for (partition, log) in topic.logs.iter().enumerate() {
-            if !planted("folder_not_restored") {
-                files::restore_folder(storage, &topic.name, partition as u32, topic.id)?;
-            }
-            log.mend_metadata()?;
-            let damage = match log.check_files() {
-                // Without a segment, its journaled records could not be written out.
-                Err(error) if !error.is_corruption() || log.is_dirty() => return Err(error),
-                Err(damage) => Some(damage),
-                Ok(damage) => {
-                    to_cut.push(Arc::clone(log));
-                    damage
-                }
-            };
-            let Some(cause) = damage else { continue };
-            if config.strict {
-                return Err(cause);
-            }
-            log.set_damaged(cause.clone());
-            damaged.push(DamagedPartition { partition: log.partition().clone(), cause });
+    let topics = loaded.registry.topics();
+    let all: Vec<_> = topics
+        .iter()
+        .flat_map(|topic| (0..).zip(&topic.logs).map(move |(number, log)| (topic, number, log)))
+        .collect();
+    let threads = spread::threads(config, all.len());
+    let checked = spread::try_map(threads, &all, |(topic, number, log)| {
+        if !planted("folder_not_restored") {
+            files::restore_folder(storage, &topic.name, *number, topic.id)?;
         }
+        log.mend_metadata()?;
+        match log.check_files() {
+            // Without a segment, its journaled records could not be written out.
+            Err(error) if !error.is_corruption() || log.is_dirty() => Err(error),
+            Err(damage) => Ok((false, Some(damage))),
+            Ok(damage) => Ok((true, damage)),
+        }
+    })?;
+    for ((_, _, log), (may_cut, damage)) in all.into_iter().zip(checked) {
+        if may_cut {
+            to_cut.push(Arc::clone(log));
+        }
+        let Some(cause) = damage else { continue };
+        if config.strict {
+            return Err(cause);
+        }
+        log.set_damaged(cause.clone());
+        damaged.push(DamagedPartition { partition: log.partition().clone(), cause });
     }
     Ok(to_cut)
 }
@@ -65,31 +72,55 @@ pub(super) fn check_files(
 /// The new journal file must exist. Its epoch tells the next opening that a truncation was in progress: after
 /// a kill, the truncation may exist only in the page cache.
 ///
-/// Also rewrites the exported epochs after an interrupted close.
+/// Also rewrites the exported epochs after an interrupted close. The recovery checkpoint syncs all files.
 pub(super) fn cut_files(
     storage: &dyn Storage,
+    config: &BrokerConfig,
     to_cut: &[Arc<Log>],
     loaded: &Loaded,
 ) -> Result<u64> {
     let again = loaded.replayed.last_epoch_seen > loaded.image.epoch;
     let again = again && !planted("cut_once");
+    if storage.prefers_whole_sync(to_cut.len()) {
+        let cut = spread::try_map(spread::threads(config, to_cut.len()), to_cut, |log| {
+            let cut = cut_one(storage, log, again)?;
+            log.leave_written(&log.written());
+            Ok::<_, Error>(cut)
+        })?;
+        return Ok(cut.into_iter().fold(0, u64::saturating_add));
+    }
     let mut cut: u64 = 0;
     let mut open = Vec::new();
     for log in to_cut {
-        cut = cut.saturating_add(log.cut_files(again)?);
-        if log.end_offset() > 0 {
-            let dir = PathBuf::from(log.partition().to_string());
-            files::mend_epochs(storage, &dir, &log.epochs())?;
-        }
+        cut = cut.saturating_add(cut_one(storage, log, again)?);
         open.push(log);
-        if loaded.logs.open_files.is_overfull() {
+        let files = &loaded.logs.open_files;
+        if files.is_overfull() || open.len() > files.at_once() {
             // Every partition may have a file to cut. Only so many files may be open.
-            for log in open.drain(..) {
-                let written = log.written();
-                loaded.logs.storage.sync_all(&written.files)?;
-                log.written_synced(&written);
-            }
+            sync_written(storage, open.drain(..))?;
         }
     }
     Ok(cut)
+}
+
+/// Truncates the files of one partition, and rewrites its exported epochs. Returns the number of bytes cut.
+fn cut_one(storage: &dyn Storage, log: &Log, again: bool) -> Result<u64> {
+    let cut = log.cut_files(again)?;
+    if log.end_offset() > 0 {
+        let dir = PathBuf::from(log.partition().to_string());
+        if let Some(file) = files::mend_epochs(storage, &dir, &log.epochs())? {
+            log.sync_later(file);
+        }
+    }
+    Ok(cut)
+}
+
+/// Syncs the files of partitions, and closes them.
+fn sync_written<'a>(storage: &dyn Storage, logs: impl Iterator<Item = &'a Arc<Log>>) -> Result<()> {
+    for log in logs {
+        let written = log.written();
+        storage.sync_all(&written.files)?;
+        log.written_synced(&written);
+    }
+    Ok(())
 }

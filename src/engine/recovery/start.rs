@@ -38,7 +38,7 @@ pub(super) fn start(
     let start = Start::after(&loaded.replayed);
     let wake = Box::new(background.requester());
     let journal = start_journal(&storage, &config, loaded.image.directory_id, epoch, &start, wake)?;
-    let cut = cut_files(&*storage, to_cut, &loaded)?;
+    let cut = cut_files(&*storage, &config, to_cut, &loaded)?;
     let Loaded { image, logs, registry, catalogue, offsets, .. } = loaded;
     // Replayed frames may exist only in the page cache. Also, until a checkpoint points into the new journal
     // file, a damaged header of that file would look like the end of the journal (hazard H12).

@@ -1,8 +1,9 @@
 //! Runs the checks, file by file.
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::strays::{Listed, State};
 use super::{Finding, FindingKind, Verify, VerifyReport};
@@ -12,6 +13,7 @@ use crate::engine::files::{self, FolderState};
 use crate::engine::image::CheckpointImage;
 use crate::engine::recovery::Loaded;
 use crate::engine::registry::Registry;
+use crate::engine::spread;
 use crate::error::{CorruptReason, Error, Result};
 use crate::log::{Log, LogShared, Verified, read_topic_id};
 use crate::storage::{FileKind, OpenMode, Storage};
@@ -165,7 +167,7 @@ impl Check<'_> {
         }
         let path = dir.join(files::EPOCHS_FILE);
         let there = self.storage.metadata(&path)?;
-        if there.is_none() && state.is_closed {
+        if there.is_none() && state.is_closed && files::needs_epochs_file(&log.epochs()) {
             self.corrupt(FindingKind::Derived, &path, CorruptReason::Absent);
         }
         if let Some((FileKind::File, len)) = there {
@@ -213,35 +215,18 @@ fn add(sum: &mut u64, more: u64) {
 /// Verifies logs on several threads. Returns the results in the order of the logs.
 fn verify_all(verify: &Verify, logs: &[Arc<Log>], closed: bool) -> Vec<Verified> {
     let total: u64 = logs.iter().map(|log| log.stored_bytes()).sum();
-    let (next, done) = (AtomicUsize::new(0), AtomicU64::new(0));
-    let work = || {
-        let mut verified = Vec::new();
-        while let number = next.fetch_add(1, Ordering::Relaxed)
-            && let Some(log) = logs.get(number)
-        {
-            let mut progress = |bytes: u64| {
-                let done = done.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-                if let Some(progress) = &verify.progress {
-                    progress(done, total);
-                }
-            };
-            verified.push((number, log.verify(closed, &mut progress)));
-        }
-        verified
-    };
-    let available = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = verify.threads.unwrap_or(available).min(logs.len()).max(1);
-    let mut all: Vec<_> = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let own = work();
-        // A panic in a thread is a bug, and continues in the caller.
-        let joined = others.into_iter().flat_map(|other| {
-            other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        });
-        own.into_iter().chain(joined).collect()
+    let done = AtomicU64::new(0);
+    let threads = verify.threads.unwrap_or_else(spread::available).min(logs.len());
+    let verified = spread::try_map(threads, logs, |log| {
+        let mut progress = |bytes: u64| {
+            let done = done.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+            if let Some(progress) = &verify.progress {
+                progress(done, total);
+            }
+        };
+        Ok::<_, Infallible>(log.verify(closed, &mut progress))
     });
-    all.sort_by_key(|(number, _)| *number);
-    all.into_iter().map(|(_, verified)| verified).collect()
+    verified.unwrap_or_else(|never| match never {})
 }
 
 /// Returns the file that an error names.

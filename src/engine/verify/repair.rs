@@ -64,8 +64,11 @@ impl Repair<'_> {
             for log in &topic.logs {
                 let dir = PathBuf::from(log.partition().to_string());
                 if *path == self.storage.display_path(&dir.join(files::EPOCHS_FILE)) {
-                    let (file, _) = files::write_epochs(self.storage, &dir, &log.epochs())?;
-                    file.sync_data()?;
+                    if let Some((file, _)) =
+                        files::export_epochs(self.storage, &dir, &log.epochs())?
+                    {
+                        file.sync_data()?;
+                    }
                     self.did("wrote", path);
                     return Ok(());
                 }

@@ -116,6 +116,14 @@ fn many_files_are_synced_in_one_go() {
         .collect();
     disk.sync_all(&files).unwrap();
     disk.sync_all(&files[..3]).unwrap();
+    assert!(!disk.prefers_whole_sync(files[..3].len()));
+    if disk.prefers_whole_sync(files.len()) {
+        disk.sync_whole().unwrap();
+        // A sync of this file system would not cover a file on another one.
+        disk.other_device.store(true, Ordering::Relaxed);
+        assert!(!disk.prefers_whole_sync(usize::MAX));
+        disk.sync_all(&files).unwrap();
+    }
 }
 
 #[test]

@@ -7,6 +7,8 @@
 //!     crash can bring back the bytes that they replaced.
 //! C3. Writes that were pending when a sync failed stay pending, whatever a later sync reports.
 //!     Linux does the same: it marks pages as clean after writing them back has failed.
+//! C4. If a sync of the whole storage lost bytes of a file, each handle that was open then reports it
+//!     at its next sync, as Linux does. So does a later handle if none has reported it yet.
 
 use std::io;
 use std::sync::Arc;
@@ -28,7 +30,8 @@ pub(super) struct Inode {
 impl Inode {
     pub(super) fn new(id: u64, keeps_history: bool, space: Arc<Space>) -> Self {
         let history = keeps_history.then(History::default);
-        let contents = Contents { now: Vec::new(), reserved: 0, history, space };
+        let losses = Losses::default();
+        let contents = Contents { now: Vec::new(), reserved: 0, history, losses, space };
         Self { id, contents: Mutex::new(contents), calls: Calls::new() }
     }
 
@@ -40,6 +43,8 @@ impl Inode {
             now: contents.now.clone(),
             reserved: contents.reserved,
             history: contents.history.clone(),
+            // The next process may not learn of them: the system forgets them with the file.
+            losses: Losses::default(),
             space,
         };
         Self { id: self.id, contents: Mutex::new(copy), calls: Calls::new() }
@@ -94,7 +99,32 @@ pub(super) struct Contents {
     /// Space reserved by `preallocate`, counted from the first byte.
     reserved: usize,
     pub(super) history: Option<History>,
+    pub(super) losses: Losses,
     space: Arc<Space>,
+}
+
+/// How often a sync of the whole storage lost bytes of the file (C4).
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Losses {
+    count: u64,
+    /// How many of them a handle has reported.
+    reported: u64,
+}
+
+impl Losses {
+    /// Returns how many of them a handle that is opened now need not report.
+    pub(super) fn seen_at_opening(self) -> u64 {
+        self.reported
+    }
+
+    /// Reports those that a handle has not seen.
+    pub(super) fn report(&mut self, seen: &AtomicU64) -> io::Result<()> {
+        self.reported = self.count;
+        if seen.swap(self.count, Ordering::Relaxed) == self.count {
+            return Ok(());
+        }
+        Err(io::Error::other("an earlier sync of the whole storage lost bytes of this file"))
+    }
 }
 
 /// The bytes known to be on the disk, and the changes that may be.
@@ -202,6 +232,17 @@ impl Contents {
             }
         }
         extend(&mut history.durable, self.now.len())
+    }
+
+    /// Applies the effect of a failing sync of the whole storage (C3, C4).
+    pub(super) fn lose_unsynced(&mut self) {
+        self.losses.count += 1;
+        self.fail_sync();
+    }
+
+    /// Returns whether a sync would write anything.
+    pub(super) fn is_dirty(&self) -> bool {
+        self.history.as_ref().is_some_and(|history| !history.pending.is_empty())
     }
 
     /// Applies the effect of a failing sync (C3).

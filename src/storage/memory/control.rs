@@ -25,6 +25,9 @@ pub(super) enum Step {
     Sync {
         inode: Arc<Inode>,
     },
+    SyncWhole {
+        inodes: Vec<Arc<Inode>>,
+    },
     /// A change of which no part is visible before it is complete.
     Other,
 }
@@ -119,7 +122,20 @@ impl Control {
                 let _ = inode.contents.lock().write(position, &bytes[..done]);
             }
             Step::Sync { inode } => inode.contents.lock().fail_sync(),
+            Step::SyncWhole { inodes } => self.fail_some(inodes),
             Step::Resize { .. } | Step::Names(_) | Step::Other => {}
+        }
+    }
+
+    /// Loses the unsynced bytes of at least one file.
+    fn fail_some(&self, mut inodes: Vec<Arc<Inode>>) {
+        inodes.retain(|inode| inode.contents.lock().is_dirty());
+        let chosen = self.random.next_u64();
+        for (number, inode) in inodes.iter().enumerate() {
+            let first = number as u64 == chosen % inodes.len() as u64;
+            if first || self.random.next_u64().is_multiple_of(2) {
+                inode.contents.lock().lose_unsynced();
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -85,6 +86,7 @@ struct Wreck {
     tree: Tree,
     space: Arc<Space>,
     in_flight: Option<Step>,
+    whole_sync_above: usize,
 }
 
 impl Wreck {
@@ -115,9 +117,10 @@ impl Wreck {
             }
             Step::Resize { inode, len } => Step::Resize { inode: fork(&inode), len },
             Step::Names(change) => Step::Names(change.with_nodes(|node| node.forked(&mut fork))),
-            Step::Sync { .. } | Step::Other => Step::Other,
+            Step::Sync { .. } | Step::SyncWhole { .. } | Step::Other => Step::Other,
         });
-        Self { tree: copy, space, in_flight }
+        let whole_sync_above = shared.whole_sync_above.load(Ordering::Relaxed);
+        Self { tree: copy, space, in_flight, whole_sync_above }
     }
 
     /// Does the part of the interrupted change that `part` chooses, given the number of parts.
@@ -185,6 +188,7 @@ impl Wreck {
             control: Some(Mutex::new(Control::new(seed))),
             space: self.space,
             locked: Mutex::default(),
+            whole_sync_above: AtomicUsize::new(self.whole_sync_above),
         })
     }
 }

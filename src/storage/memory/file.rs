@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use crate::error::{Error, Result};
 use crate::storage::map::MapTarget;
@@ -18,6 +19,8 @@ pub(super) struct MemoryFile {
     inode: Arc<Inode>,
     path: PathBuf,
     writable: bool,
+    /// The losses that this handle has reported (C4).
+    seen: Arc<AtomicU64>,
 }
 
 impl MemoryFile {
@@ -27,7 +30,8 @@ impl MemoryFile {
         path: PathBuf,
         writable: bool,
     ) -> Self {
-        Self { shared, inode, path, writable }
+        let seen = inode.contents.lock().losses.seen_at_opening();
+        Self { shared, inode, path, writable, seen: Arc::new(AtomicU64::new(seen)) }
     }
 
     fn tell<T>(&self, op: &'static str, result: io::Result<T>) -> Result<T> {
@@ -101,7 +105,11 @@ impl StorageFile for MemoryFile {
         self.inode.calls.enter();
         let step = || Step::Sync { inode: Arc::clone(&self.inode) };
         let permit = self.tell("sync", self.shared.admit(step))?;
-        let synced = self.inode.contents.lock().sync();
+        let synced = {
+            let mut contents = self.inode.contents.lock();
+            let reported = contents.losses.report(&self.seen);
+            contents.sync().and(reported)
+        };
         drop(permit);
         self.tell("sync", synced)
     }

@@ -327,6 +327,56 @@ fn what_a_failed_sync_lost_stays_lost_whatever_later_syncs_say() {
 }
 
 #[test]
+fn a_sync_of_the_whole_covers_names_and_closed_files() {
+    let memory = memory();
+    memory.create_dir(p("d")).unwrap();
+    memory.open(p("d/a"), OpenMode::CreateNew).unwrap().write_at(b"1", 0).unwrap();
+    durable(&memory, "gone", b"2");
+    memory.remove(p("gone")).unwrap();
+    memory.sync_whole().unwrap();
+    memory.open(p("d/b"), OpenMode::CreateNew).unwrap();
+    assert_eq!(states(&memory, 512, "d/a"), text(&[Some("1")]));
+    assert_eq!(states(&memory, 512, "gone"), text(&[None]));
+    assert_eq!(after(&memory, Crash::LoseAll, "d/b"), None);
+}
+
+#[test]
+fn each_handle_reports_what_a_failed_sync_of_the_whole_lost() {
+    let lost = |seed| {
+        let memory = Memory::crash_simulating(seed);
+        let files = ["a", "b"].map(|path| durable(&memory, path, b"old"));
+        durable(&memory, "clean", b"old");
+        for file in &files {
+            file.write_at(b"new", 0).unwrap();
+        }
+        memory.fail_at(memory.ops() + 1, ErrorKind::Other, false);
+        assert!(memory.sync_whole().is_err());
+        // Another handle does not keep the first one from reporting it.
+        let late = memory.open(p("a"), OpenMode::Write).unwrap();
+        let told = files.map(|file| file.sync_data().is_err());
+        assert!(late.sync_data().is_err() || !told[0]);
+        memory.open(p("a"), OpenMode::Write).unwrap().sync_data().unwrap();
+        memory.sync_whole().unwrap();
+        for (path, told) in ["a", "b"].into_iter().zip(told) {
+            let found = after(&memory, Crash::LoseAll, path).unwrap();
+            assert_eq!(found, if told { b"old" } else { b"new" });
+        }
+        told
+    };
+    let all: HashSet<_> = (0..32).map(lost).collect();
+    assert_eq!(all, HashSet::from([[true, false], [false, true], [true, true]]));
+}
+
+#[test]
+fn a_crash_leaves_how_the_storage_is_synced() {
+    let memory = memory();
+    assert!(!memory.prefers_whole_sync(usize::MAX));
+    memory.sync_whole_above(2);
+    let after = memory.crash(Crash::Kill, &random());
+    assert!(after.prefers_whole_sync(3) && !after.prefers_whole_sync(2));
+}
+
+#[test]
 fn a_full_storage_accepts_what_fits_and_overwrites() {
     let memory = memory();
     memory.set_capacity(10);

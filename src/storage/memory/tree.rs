@@ -156,6 +156,11 @@ impl Tree {
         self.settle_where(|_| durable.next().unwrap_or_default());
     }
 
+    /// Makes the names of all folders durable.
+    pub(super) fn sync_all(&mut self) {
+        self.settle_where(|_| true);
+    }
+
     /// Moves the changes for which `durable` returns true to the durable names. The others stay
     /// pending.
     fn settle_where(&mut self, mut durable: impl FnMut(&DirChange) -> bool) {
