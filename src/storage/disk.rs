@@ -14,6 +14,7 @@
 
 mod file;
 mod lock;
+mod whole;
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -33,6 +34,7 @@ use crate::storage::{DirEntry, FileKind, OpenMode, Storage, StorageFile, Storage
 
 use file::DiskFile;
 use lock::DiskLock;
+use whole::Syncfs;
 
 /// A storage in a folder of the file system.
 ///
@@ -58,7 +60,7 @@ pub struct Disk {
     dir: OwnedFd,
     device: u64,
     supports_write_map: bool,
-    syncfs_reports_errors: bool,
+    syncfs: Syncfs,
     /// Set once a file was opened that lies on another file system than the root.
     other_device: AtomicBool,
     /// The modes of created files and folders (D2).
@@ -122,7 +124,7 @@ impl Disk {
             dir_mode,
             device: stat.st_dev,
             supports_write_map: allocates_for_good(&dir),
-            syncfs_reports_errors: syncfs_reports_errors(),
+            syncfs: Syncfs::probe(&dir),
             other_device: AtomicBool::new(false),
             dir,
             root,
@@ -378,18 +380,14 @@ impl Storage for Disk {
         files.iter().try_for_each(|file| file.sync_data())
     }
 
-    /// Linux keeps each failure to write back until it was reported once through every open file
-    /// description: for one of a file, those of the file, and for all of the file system, those that
-    /// `syncfs` is called with. `dir` was opened before any file, so it misses none.
     fn prefers_whole_sync(&self, changes: usize) -> bool {
         changes > SYNCFS_FROM
-            && self.syncfs_reports_errors
+            && self.syncfs.may_be_used()
             && !self.other_device.load(Ordering::Relaxed)
     }
 
-    #[cfg(target_os = "linux")]
     fn sync_whole(&self) -> Result<()> {
-        retry(|| rustix::fs::syncfs(&self.dir)).map_err(|e| self.error("sync", Path::new(""), e))
+        self.syncfs.run(&self.dir).map_err(|e| Error::io("sync", &self.root, e))
     }
 
     fn free_space(&self) -> Result<u64> {
@@ -446,20 +444,6 @@ fn allocates_for_good(dir: &OwnedFd) -> bool {
 
 #[cfg(not(target_os = "linux"))]
 fn allocates_for_good(_dir: &OwnedFd) -> bool {
-    false
-}
-
-/// Returns whether `syncfs` reports failures to write back (since Linux 5.8).
-#[cfg(target_os = "linux")]
-fn syncfs_reports_errors() -> bool {
-    std::fs::read_to_string("/proc/sys/kernel/osrelease").is_ok_and(|release| {
-        let mut numbers = release.split('.').map_while(|part| part.parse::<u32>().ok());
-        numbers.next().zip(numbers.next()).is_some_and(|version| version >= (5, 8))
-    })
-}
-
-#[cfg(not(target_os = "linux"))]
-fn syncfs_reports_errors() -> bool {
     false
 }
 

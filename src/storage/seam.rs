@@ -95,7 +95,8 @@ pub trait Storage: Send + Sync + fmt::Debug {
     ///
     /// Call it only if [`prefers_whole_sync`](Self::prefers_whole_sync) returned true for the files
     /// that rely on it. After a failure any file may have lost what was not synced. A file that is
-    /// open meanwhile reports its own loss at its next sync, so nobody else's promise breaks.
+    /// open meanwhile reports its own loss at its next sync, so nobody else's promise breaks. The
+    /// call may also wait for what other programs wrote to the same file system.
     fn sync_whole(&self) -> Result<()> {
         Err(crate::Error::Misuse("this storage cannot be synced as a whole"))
     }

@@ -277,6 +277,22 @@ impl Engine {
         }
     }
 
+    /// Writes out some of `count` partitions, step by step: a close that begins meanwhile lends its threads
+    /// to the next step. While the engine runs, producers and consumers need the processors.
+    fn capture_all(
+        &self,
+        some: &[&(Arc<Log>, Frozen)],
+        count: usize,
+    ) -> Result<Vec<Captured>, Failure> {
+        let mut captured = Vec::with_capacity(some.len());
+        for step in some.chunks(STEP) {
+            let closes = self.closed.load(Ordering::Acquire);
+            let threads = if closes { spread::threads(&self.config, step.len()) } else { 1 };
+            captured.extend(spread::try_map(threads, step, |(log, _)| self.capture(log, count))?);
+        }
+        Ok(captured)
+    }
+
     /// Makes written partitions durable: files, names in their folders, and names of folders.
     fn sync_captured(&self, captured: &[Captured]) -> Result<(), Failure> {
         let storage = &*self.storage;
@@ -304,10 +320,7 @@ impl Engine {
         count: usize,
         logs: &mut Logs,
     ) -> Result<(), Failure> {
-        // While the engine runs, producers and consumers need the processors.
-        let closes = self.closed.load(Ordering::Acquire);
-        let threads = if closes { spread::threads(&self.config, some.len()) } else { 1 };
-        let captured = spread::try_map(threads, some, |(log, _)| self.capture(log, count))?;
+        let captured = self.capture_all(some, count)?;
         self.sync_captured(&captured)?;
         for ((log, frozen), captured) in some.iter().zip(captured) {
             log.synced();
@@ -333,6 +346,9 @@ impl Engine {
         Ok(())
     }
 }
+
+/// How many partitions are written out before the number of threads is chosen again.
+const STEP: usize = 1_024;
 
 /// A failed checkpoint.
 enum Failure {
