@@ -1,17 +1,17 @@
 //! Measures the disk space of a folder.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::engine::files::JOURNAL_DIR;
+use crate::engine::files::{JOURNAL_DIR, RESERVE_FILE};
 use crate::engine::registry::Registry;
 use crate::error::Result;
 use crate::storage::{FileKind, Storage};
 
-/// The space that a folder takes, in bytes: the lengths of its files.
+/// The space that a folder takes on the disk, in bytes: what `du` counts.
 ///
-/// The reserve for a full disk is not counted, because its blocks have no length. It takes as much space as
-/// the journal.
+/// It includes space that the engine reserves: journal files are as large as they may become, longer segments
+/// grow into space that a close gives back, and the reserve for a full disk is as large as the journal.
 ///
 /// ```
 /// use grouplog::{Broker, Record, TopicConfig};
@@ -22,18 +22,20 @@ use crate::storage::{FileKind, Storage};
 /// broker.checkpoint()?; // out of the journal, into the segment
 /// let usage = broker.admin().disk_usage()?;
 /// assert!(usage.topics["orders"] > 0);
-/// assert!(usage.total() > usage.topics["orders"] + usage.journal);
+/// assert_eq!(usage.total(), usage.topics["orders"] + usage.journal + usage.reserve + usage.other);
 /// # Ok::<(), grouplog::Error>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DiskUsage {
-    /// The size of the journal files, however full they are.
+    /// The journal files, however full they are.
     pub journal: u64,
-    /// The size of segments, indexes and other files of partitions, by topic. It does not include records
-    /// that are only in the journal.
+    /// The segments, indexes and other files of partitions, by topic. It does not include records that are
+    /// only in the journal.
     pub topics: BTreeMap<String, u64>,
-    /// The size of checkpoints, offset files and everything else in the folder.
+    /// The space that the engine releases when the disk is full.
+    pub reserve: u64,
+    /// Checkpoints, offset files and everything else, and the folder itself.
     pub other: u64,
 }
 
@@ -41,31 +43,28 @@ impl DiskUsage {
     /// Returns the sum of all sizes.
     pub fn total(&self) -> u64 {
         let topics: u64 = self.topics.values().sum();
-        self.journal.saturating_add(topics).saturating_add(self.other)
+        [self.journal, self.reserve, self.other].into_iter().fold(topics, u64::saturating_add)
     }
 }
 
-/// Adds up the files of a folder. A file that vanishes meanwhile counts as empty.
+/// Adds up a folder. What vanishes meanwhile counts as empty.
 pub(super) fn of(storage: &dyn Storage, registry: &Registry) -> Result<DiskUsage> {
     let topics = registry.topics();
     let owners: BTreeMap<String, &str> = topics
         .iter()
         .flat_map(|topic| topic.logs.iter().map(|log| (log.partition().to_string(), &*topic.name)))
         .collect();
-    let mut usage = DiskUsage::default();
+    let root = Path::new("");
+    let mut usage = DiskUsage { other: storage.disk_bytes(root)?, ..DiskUsage::default() };
     for topic in &topics {
         usage.topics.insert(topic.name.to_string(), 0);
     }
-    for entry in storage.list(Path::new(""))? {
-        let path = Path::new(&entry.name);
-        let bytes = match entry.kind {
-            FileKind::File => file_bytes(storage, path)?,
-            FileKind::Dir => folder_bytes(storage, path)?,
-            _ => 0,
-        };
+    for entry in storage.list(root)? {
+        let bytes = bytes_of(storage, PathBuf::from(&entry.name), entry.kind)?;
         let place = match (entry.name.as_str(), owners.get(&entry.name)) {
             (_, Some(topic)) => usage.topics.entry((*topic).to_owned()).or_default(),
             (JOURNAL_DIR, _) => &mut usage.journal,
+            (RESERVE_FILE, _) => &mut usage.reserve,
             _ => &mut usage.other,
         };
         *place = place.saturating_add(bytes);
@@ -73,20 +72,17 @@ pub(super) fn of(storage: &dyn Storage, registry: &Registry) -> Result<DiskUsage
     Ok(usage)
 }
 
-fn folder_bytes(storage: &dyn Storage, folder: &Path) -> Result<u64> {
-    // The topic may be deleted meanwhile.
-    if storage.metadata(folder)?.is_none() {
-        return Ok(0);
-    }
+/// Adds up an object, and all that it holds if it is a folder.
+fn bytes_of(storage: &dyn Storage, path: PathBuf, kind: FileKind) -> Result<u64> {
     let mut bytes: u64 = 0;
-    for entry in storage.list(folder)? {
-        if entry.kind == FileKind::File {
-            bytes = bytes.saturating_add(file_bytes(storage, &folder.join(&entry.name))?);
+    let mut rest = vec![(path, kind)];
+    while let Some((path, kind)) = rest.pop() {
+        bytes = bytes.saturating_add(storage.disk_bytes(&path)?);
+        // A topic may be deleted meanwhile.
+        if kind == FileKind::Dir && storage.metadata(&path)?.is_some() {
+            let inside = storage.list(&path)?;
+            rest.extend(inside.into_iter().map(|entry| (path.join(entry.name), entry.kind)));
         }
     }
     Ok(bytes)
-}
-
-fn file_bytes(storage: &dyn Storage, path: &Path) -> Result<u64> {
-    Ok(storage.metadata(path)?.map_or(0, |(_, bytes)| bytes))
 }

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode, Stat};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
@@ -252,6 +252,22 @@ impl Disk {
         }
     }
 
+    /// Looks an object up without following links, or the root.
+    fn stat(&self, path: &Path) -> Result<Option<Stat>> {
+        let stat = if path.as_os_str().is_empty() {
+            rustix::fs::fstat(&self.dir)
+        } else {
+            self.in_parent(path, |parent, name| {
+                rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
+            })
+        };
+        match stat {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(self.error("look up", path, e)),
+        }
+    }
+
     /// Checks the path, runs the call as `in_parent` does, and maps its error.
     fn change(
         &self,
@@ -280,18 +296,17 @@ impl Storage for Disk {
         if path.as_os_str().is_empty() {
             return Ok(Some((FileKind::Dir, 0)));
         }
-        let stat = self.in_parent(path, |parent, name| {
-            rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
-        });
-        match stat {
-            Ok(stat) => {
-                let kind = kind_of(FileType::from_raw_mode(stat.st_mode));
-                let len = if kind == FileKind::File { stat.st_size.cast_unsigned() } else { 0 };
-                Ok(Some((kind, len)))
-            }
-            Err(Errno::NOENT) => Ok(None),
-            Err(e) => Err(self.error("look up", path, e)),
-        }
+        Ok(self.stat(path)?.map(|stat| {
+            let kind = kind_of(FileType::from_raw_mode(stat.st_mode));
+            let len = if kind == FileKind::File { stat.st_size.cast_unsigned() } else { 0 };
+            (kind, len)
+        }))
+    }
+
+    fn disk_bytes(&self, path: &Path) -> Result<u64> {
+        check("look up", path)?;
+        // POSIX counts blocks of 512 bytes, whatever those of the file system are.
+        Ok(self.stat(path)?.map_or(0, |stat| stat.st_blocks.cast_unsigned().saturating_mul(512)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {

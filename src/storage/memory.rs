@@ -308,6 +308,22 @@ impl Storage for Memory {
         })
     }
 
+    fn disk_bytes(&self, path: &Path) -> Result<u64> {
+        self.look("look up", path, |tree| {
+            if path.as_os_str().is_empty() {
+                return Ok(0);
+            }
+            let name = match tree.name(path) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
+                name => name?,
+            };
+            Ok(match tree.get(&name) {
+                Some(Node::File(inode)) => inode.contents.lock().allocated() as u64,
+                Some(Node::Dir(_)) | None => 0,
+            })
+        })
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         check("rename", to)?;
         self.change("rename", from, |tree| {

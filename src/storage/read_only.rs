@@ -61,6 +61,10 @@ impl<S: Storage> Storage for ReadOnly<S> {
         self.inner.metadata(path)
     }
 
+    fn disk_bytes(&self, path: &Path) -> Result<u64> {
+        self.inner.disk_bytes(path)
+    }
+
     fn rename(&self, from: &Path, _to: &Path) -> Result<()> {
         self.refuse("rename", from)
     }

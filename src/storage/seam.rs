@@ -49,6 +49,14 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// path does not exist.
     fn metadata(&self, path: &Path) -> Result<Option<(FileKind, u64)>>;
 
+    /// Returns how many bytes of the disk the object takes, without the content of a folder, or 0 if
+    /// the path does not exist. Space reserved by [`StorageFile::preallocate`] counts.
+    ///
+    /// By default, returns the length.
+    fn disk_bytes(&self, path: &Path) -> Result<u64> {
+        Ok(self.metadata(path)?.map_or(0, |(_, len)| len))
+    }
+
     /// Renames a file or folder. Replaces an existing file of the new name.
     fn rename(&self, from: &Path, to: &Path) -> Result<()>;
 

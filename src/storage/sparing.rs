@@ -43,6 +43,10 @@ impl Storage for Sparing {
         self.call(|inner| inner.metadata(path))
     }
 
+    fn disk_bytes(&self, path: &Path) -> Result<u64> {
+        self.call(|inner| inner.disk_bytes(path))
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         self.call(|inner| inner.rename(from, to))
     }

@@ -128,6 +128,10 @@ impl Storage for Gated {
         self.turnstile.look(|| self.inner.metadata(path))
     }
 
+    fn disk_bytes(&self, path: &Path) -> Result<u64> {
+        self.turnstile.look(|| self.inner.disk_bytes(path))
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         self.turnstile.pass(|| self.inner.rename(from, to))
     }

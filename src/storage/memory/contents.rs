@@ -265,7 +265,7 @@ impl Contents {
         self.space.take_up_to(self.allocated() as u64, true);
     }
 
-    fn allocated(&self) -> usize {
+    pub(super) fn allocated(&self) -> usize {
         self.now.len().max(self.reserved)
     }
 
