@@ -65,7 +65,7 @@ impl Engine {
     /// to write out the journal.
     #[cold]
     pub(super) fn refill_reserve(&self) -> Result<()> {
-        self.reserve.ensure(self.journal.total_bytes())
+        self.reserve.fit(self.journal.total_bytes())
     }
 
     /// Finishes an append, without locks: wakes pollers, writes out full batches, and requests a checkpoint

@@ -33,6 +33,7 @@ impl Engine {
         if written.is_ok() {
             // Files that stay are unneeded, and the next opening uses them.
             let _smaller = self.journal.trim();
+            let _smaller = self.reserve.close();
         }
         drop(self.lock.lock().take());
         written.and(journal)

@@ -1,6 +1,7 @@
 //! The `reserve` file: disk space that guarantees that the journal can be written out (hazard H10).
 //!
-//! The file holds no data, only as many blocks as the journal. A checkpoint that meets a full disk releases
+//! The file holds no data, only as many blocks as the journal. It grows and shrinks with the journal, and a
+//! closed folder has none. A checkpoint that meets a full disk releases
 //! them and continues in their space. Appends then fail until the reserve can be refilled. Commits and
 //! deletions still work, and the space that deletions free refills the reserve.
 
@@ -35,22 +36,18 @@ impl Reserve {
         self.given_up.load(Ordering::Acquire)
     }
 
-    /// Reserves at least `bytes`.
+    /// Makes the reserve as large as the journal, which has `bytes`.
     ///
     /// # Errors
     /// `DiskFull` if there is not enough space. The reserve is then empty, as after [`Reserve::give_up`].
-    pub(super) fn ensure(&self, bytes: u64) -> Result<()> {
+    pub(super) fn fit(&self, bytes: u64) -> Result<()> {
         let mut kept = self.bytes.lock();
-        if *kept >= bytes && !self.is_given_up() || planted("no_reserve") {
+        let larger = *kept > bytes && !planted("reserve_only_grows");
+        let fits = *kept >= bytes && !larger && !self.is_given_up();
+        if fits || planted("no_reserve") {
             return Ok(());
         }
-        let path = Path::new(FILE);
-        let mode = match self.storage.metadata(path)? {
-            Some(_) => OpenMode::Write,
-            None => OpenMode::CreateNew,
-        };
-        let set_aside = self.storage.open(path, mode).and_then(|file| file.preallocate(0, bytes));
-        match set_aside {
+        match self.set_aside(larger || *kept == 0, bytes) {
             Ok(()) => {
                 *kept = bytes;
                 self.given_up.store(false, Ordering::Release);
@@ -65,6 +62,31 @@ impl Reserve {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Reserves `bytes`. If the file may be larger, as one is that a killed process left, makes it smaller.
+    fn set_aside(&self, may_be_larger: bool, bytes: u64) -> Result<()> {
+        let path = Path::new(FILE);
+        let there = self.storage.metadata(path)?.is_some();
+        let mode = if there { OpenMode::Write } else { OpenMode::CreateNew };
+        let file = self.storage.open(path, mode)?;
+        if there && may_be_larger {
+            // The blocks below the length stay, so that the space cannot be lost in between.
+            file.set_len(bytes)?;
+            file.trim()?;
+        }
+        file.preallocate(0, bytes)
+    }
+
+    /// Removes the file at a clean close, because the next opening has nothing to write out.
+    pub(super) fn close(&self) -> Result<()> {
+        let mut kept = self.bytes.lock();
+        if planted("reserve_stays") {
+            return Ok(());
+        }
+        self.remove()?;
+        *kept = 0;
+        Ok(())
     }
 
     /// Releases the space. Returns whether there was any.
@@ -98,17 +120,38 @@ mod tests {
         let memory = Memory::new();
         memory.set_capacity(10_000);
         let reserve = Reserve::new(Arc::new(memory.clone()));
-        reserve.ensure(6_000).unwrap();
+        reserve.fit(6_000).unwrap();
         assert_eq!(memory.free_space().unwrap(), 4_000);
         assert!(reserve.give_up().unwrap());
         assert!(reserve.is_given_up());
         assert!(!reserve.give_up().unwrap());
         assert_eq!(memory.free_space().unwrap(), 10_000);
         memory.set_capacity(5_000);
-        assert!(matches!(reserve.ensure(6_000), Err(Error::DiskFull { .. })));
+        assert!(matches!(reserve.fit(6_000), Err(Error::DiskFull { .. })));
         assert_eq!(memory.free_space().unwrap(), 5_000);
         memory.set_capacity(7_000);
-        reserve.ensure(6_000).unwrap();
+        reserve.fit(6_000).unwrap();
         assert!(!reserve.is_given_up());
+    }
+
+    #[test]
+    fn the_reserve_shrinks_with_the_journal_and_vanishes_at_a_close() {
+        let memory = Memory::new();
+        memory.set_capacity(10_000);
+        let new = || Reserve::new(Arc::new(memory.clone()));
+        let reserve = new();
+        reserve.fit(8_000).unwrap();
+        for bytes in [5_000, 2_000, 6_000, 1_000] {
+            reserve.fit(bytes).unwrap();
+            assert_eq!(memory.free_space().unwrap(), 10_000 - bytes);
+        }
+        reserve.fit(9_000).unwrap();
+        // A killed process left a larger one.
+        let reserve = new();
+        reserve.fit(3_000).unwrap();
+        assert_eq!(memory.free_space().unwrap(), 7_000);
+        reserve.close().unwrap();
+        assert!(memory.metadata(Path::new(FILE)).unwrap().is_none());
+        assert_eq!(memory.free_space().unwrap(), 10_000);
     }
 }

@@ -418,6 +418,11 @@ impl Journal {
         self.shared.rest()
     }
 
+    /// Does the same as [`trim`](Self::trim) if all files are small.
+    pub(crate) fn trim_small(&self) -> Result<()> {
+        self.shared.trim_small()
+    }
+
     /// Removes the files that the last checkpoint freed.
     pub(crate) fn trim(&self) -> Result<()> {
         self.shared.trim()

@@ -32,4 +32,6 @@ mod recreated;
 mod stored;
 mod topics;
 mod typed;
+
+mod weight;
 mod world;

@@ -68,6 +68,7 @@ follow_past_checkpoint      api:follow
 follow_strangers            api:hostile
 forget_failed_batch         api:a_checkpoint_that_cannot_write
 forget_failed_sync          lib:journal::tests::crashing
+forget_failed_whole_sync    lib:a_failed_sync_of_the_file_system
 forget_files_left           crash:whole_seal_and_roll
 forget_left_after_failure   crash:seal_and_roll::whole
 fork_not_noticed            api:fork
@@ -79,6 +80,7 @@ keep_refused_sums           lib:a_refused_stored_append
 keep_unlisted_segment       crash:seal_and_roll
 lapped_reader_goes_on       lib:a_file_that_is_used_again
 large_file_beyond_limit     lib:journal::tests::append
+last_file_stays             api:weight
 later_files_are_no_witness  lib:journal::tests::replaying
 leave_waiters_alone         lib:who_waits_for_space
 lock_left_to_children       api:fork
@@ -121,6 +123,8 @@ remove_before_write         model:a_reader_beside_a_roll
 remove_segments_early       crash:delete_records
 replay_foreign_file         lib:journal::tests::replaying
 replay_seals_elsewhere      crash:seal_and_roll
+reserve_only_grows          api:weight
+reserve_stays               api:weight
 retry_failed_checkpoint     api:a_failed_segment_sync
 retry_failed_sync           lib:journal::tests::crashing
 reuse_deleted_folder        api:health
@@ -130,6 +134,7 @@ reuse_sequences             lib:journal::tests::replaying
 sealed_before_prefix        model:a_sealed_buffer
 search_once                 model:a_search_by_time
 segments_not_synced         crash:seal_and_roll
+shrink_tells_nobody         lib:an_idle_journal
 skip_newer_sections         folders:newer
 spare_does_not_vouch        lib:a_named_file_that_was_removed
 spare_no_files              api:descriptors
@@ -143,6 +148,7 @@ take_foreign_folder         api:the_folder_of_another
 time_inside_is_silence      api:membership
 time_of_each_record         api:produce
 topic_id_not_checked        simulation:seeds
+trim_open_files_only        api:weight
 trim_the_last_file          lib:a_journal_at_rest
 truncation_not_noticed      api:offsets
 unlink_before_sync          crash:delete_and_recreate

@@ -22,7 +22,7 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     bytes[at..at + value.len()].copy_from_slice(value);
 }
 
-fn journals(files: &Files) -> Vec<PathBuf> {
+pub(crate) fn journals(files: &Files) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = files.keys().filter(|path| is_journal(path)).cloned().collect();
     paths.sort_by_key(|path| u32_at(&files[path], 40));
     paths

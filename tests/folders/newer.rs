@@ -61,8 +61,11 @@ fn all() -> Vec<Newer> {
     append[36] = 2;
     append[7] = 1;
     let alter = [&[9][..], &[0; 20]].concat();
+    // Any of them, since the opening removes files that nothing needs.
+    let journals = craft::journals(&killed());
+    let journal = journals[0].to_str().unwrap();
     vec![
-        changed("format version", "journal/0.journal", (2, 1), |f| craft::journal_version(f, 2)),
+        changed("format version", journal, (2, 1), |files| craft::journal_version(files, 2)),
         framed("journal frame kind", (4, 3), 4, 0, b""),
         framed("journal frame flags", (1 << 16, 0), DATA, 1, b""),
         data("journal section kind", (9, 5), craft::section(9, 0, b"new")),
@@ -87,9 +90,9 @@ fn assert_unsupported<T: std::fmt::Debug>(result: Result<T, Error>, newer: &Newe
         Err(Error::UnsupportedFormat { path, what, found, max }) => {
             assert_eq!((&*what, found, max), (newer.what, newer.found, newer.max), "{call}");
             let (path, kind) = (path.to_str().unwrap(), newer.path.to_str().unwrap());
-            // Two files may hold the unknown number.
-            let kind = kind.trim_end_matches(['a', 'b', 'l', '0']);
-            let kind = kind.trim_end_matches(".journa").trim_end_matches(char::is_numeric);
+            // Several files may hold the unknown number.
+            let kind = kind.strip_suffix(".journal").unwrap_or(kind);
+            let kind = kind.trim_end_matches(char::is_numeric).trim_end_matches(['a', 'b']);
             assert!(path.contains(kind), "{call}: {path} is not {kind}");
         }
         other => panic!("{} by {call}: {other:?}", newer.what),

@@ -76,8 +76,18 @@ impl Engine {
     pub(in crate::engine) fn finish_pending(&self, state: &mut CheckpointState) -> Result<()> {
         if let Some(freeze) = state.pending.take() {
             self.finish_checkpoint(state, &freeze)?;
+            self.give_back_last_file();
         }
         Ok(())
+    }
+
+    /// Removes the journal file that the opening has replaced, unless the journal is large and in use.
+    fn give_back_last_file(&self) {
+        // Files that stay are unneeded, and an idle journal removes them later.
+        let _smaller = self.journal.trim_small();
+        if !self.reserve.is_given_up() {
+            let _kept = self.reserve.fit(self.journal.total_bytes());
+        }
     }
 
     /// Removes the folders of topics whose deletion a crash interrupted. The checkpoint contains the deletion
@@ -149,8 +159,8 @@ impl Engine {
                 self.journal.checkpointed(freeze.end);
                 self.logs.stored.cover(freeze.stored);
                 if !self.reserve.is_given_up() {
-                    // The journal may have grown. The reserve remembers a lack of space.
-                    let _kept = self.reserve.ensure(self.journal.total_bytes());
+                    // The journal may have another size. The reserve remembers a lack of space.
+                    let _kept = self.reserve.fit(self.journal.total_bytes());
                 }
                 Ok(())
             }

@@ -49,7 +49,7 @@ pub(super) fn start(
     let first = logs.journal.set(Arc::clone(&journal)).is_ok();
     debug_assert!(first, "a folder is started once");
     let reserve = Reserve::new(Arc::clone(&storage));
-    match reserve.ensure(journal.total_bytes()) {
+    match reserve.fit(journal.total_bytes()) {
         // Opening works on a full disk: programs can read, delete and commit.
         Err(Error::DiskFull { .. }) if !planted("opening_needs_space") => {}
         Ok(()) => {}

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::rig::{BOTH, FILE, LONG, append, append_synced, config, fresh, open, read};
+use super::rig::{
+    BOTH, FILE, LONG, append, append_synced, config, fresh, open, read, try_open_telling,
+};
 use crate::error::Error;
 use crate::journal::{Credit, Journal, JournalMode, Start};
 use crate::storage::{Memory, Storage};
@@ -627,7 +629,10 @@ fn an_idle_journal_gives_back_what_a_burst_took() {
     let max_bytes = 64 * u64::from(file_bytes);
     let config =
         crate::journal::JournalConfig { file_bytes, max_bytes, ..config(JournalMode::Map) };
-    let journal = open(&storage, config.clone(), Start::default());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let for_journal = Arc::clone(&asked);
+    let ask = Box::new(move || drop(for_journal.fetch_add(1, Ordering::Relaxed)));
+    let journal = try_open_telling(&storage, config.clone(), Start::default(), ask).unwrap();
     journal.shared.state.lock().spare_target = 8;
     for _ in 0..200 {
         journal.step().unwrap();
@@ -639,7 +644,11 @@ fn an_idle_journal_gives_back_what_a_burst_took() {
     journal.shared.shrink_idle().unwrap();
     assert_eq!(journal.total_bytes(), before, "a credit relies on the spares");
     drop(credit);
+    let before_shrinking = asked.load(Ordering::Relaxed);
     journal.shared.shrink_idle().unwrap();
+    assert_eq!(asked.load(Ordering::Relaxed), before_shrinking + 1, "the reserve shrinks too");
+    journal.shared.shrink_idle().unwrap();
+    assert_eq!(asked.load(Ordering::Relaxed), before_shrinking + 1);
     assert_eq!(files(&*storage).iter().sum::<u64>(), journal.total_bytes());
     let current = u64::from(journal.shared.state.lock().current.slot.size);
     let enough = 2 * u64::from(file_bytes);

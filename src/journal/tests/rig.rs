@@ -42,15 +42,25 @@ pub(super) fn open(
     try_open(storage, config, start).unwrap()
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "made for the call")]
 pub(super) fn try_open(
     storage: &Arc<dyn Storage>,
     config: JournalConfig,
     start: Start,
 ) -> Result<Arc<Journal>> {
+    try_open_telling(storage, config, start, Box::new(|| ()))
+}
+
+/// Opens a journal that asks for checkpoints by `on_checkpoint_due`.
+#[expect(clippy::needless_pass_by_value, reason = "made for the call")]
+pub(super) fn try_open_telling(
+    storage: &Arc<dyn Storage>,
+    config: JournalConfig,
+    start: Start,
+    on_checkpoint_due: Box<dyn Fn() + Send + Sync>,
+) -> Result<Arc<Journal>> {
     let clock = Arc::new(SystemClock::new());
     let random = Arc::new(SeededRandom::new(u64::from(start.min_sequence)));
-    Journal::create(Arc::clone(storage), config, random, clock, &start, Box::new(|| ()))
+    Journal::create(Arc::clone(storage), config, random, clock, &start, on_checkpoint_due)
 }
 
 pub(super) fn fresh(mode: JournalMode) -> (Arc<dyn Storage>, Arc<Journal>) {

@@ -201,16 +201,16 @@ impl Segment {
                 loaded => loaded?,
             }
         }
-        self.unfinished.store(false, Ordering::Relaxed);
+        let interrupted = self.unfinished.swap(false, Ordering::Relaxed);
         if let Some(indexes) = &mut *self.indexes.lock() {
             indexes.builder.finish();
         }
         self.flush_side_files()?;
+        // A killed process may have left space too.
+        let may_have = interrupted && self.len() >= PREALLOCATE_FROM;
         let spare = self.preallocated.load(Ordering::Relaxed).saturating_sub(self.len());
-        if (spare >= TRIM_FROM || !rolls && spare > 0)
-            && let Some(file) = self.open_file()
-        {
-            file.trim()?;
+        if spare >= TRIM_FROM || !rolls && spare > 0 || may_have {
+            self.trim()?;
             self.preallocated.store(0, Ordering::Relaxed);
         }
         Ok(true)
@@ -224,6 +224,19 @@ impl Segment {
             self.written_to.store(len, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Releases preallocated space. A file that was not open is closed again: that loses no failed write.
+    fn trim(&self) -> Result<()> {
+        let was_open = self.open_file().is_some();
+        if !was_open && planted("trim_open_files_only") {
+            return Ok(());
+        }
+        let trimmed = self.file()?.trim();
+        if !was_open {
+            self.close_file();
+        }
+        trimmed
     }
 
     fn load_side_files(self: &Arc<Self>) -> Result<()> {
