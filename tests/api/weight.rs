@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use grouplog::storage::{Disk, OpenMode, Storage};
 use grouplog::{
     Acks, Broker, BrokerConfig, DiskUsage, Producer, ProducerConfig, Record, TopicConfig,
 };
@@ -109,9 +110,9 @@ fn the_reserve_shrinks_with_the_journal_though_the_folder_was_not_closed() {
     let path = folder.path().join("data");
     drop(Broker::open_with(&path, config()).unwrap());
     // A killed process left it.
-    let left = std::fs::File::create(path.join("reserve")).unwrap();
-    rustix::fs::fallocate(&left, rustix::fs::FallocateFlags::KEEP_SIZE, 0, 64 * MIB).unwrap();
-    drop(left);
+    let disk = Disk::open(&path).unwrap();
+    let left = disk.open(Path::new("reserve"), OpenMode::CreateNew).unwrap();
+    left.preallocate(0, 64 * MIB).unwrap();
     let broker = Broker::open_with(&path, config()).unwrap();
     check(&broker, &path);
     broker.create_topic("t", TopicConfig::new()).unwrap();
