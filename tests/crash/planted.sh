@@ -70,7 +70,7 @@ forget_failed_batch         api:a_checkpoint_that_cannot_write
 forget_failed_sync          lib:journal::tests::crashing
 forget_failed_whole_sync    lib:a_failed_sync_of_the_file_system
 forget_files_left           crash:whole_seal_and_roll
-forget_left_after_failure   crash:seal_and_roll::whole
+forget_left_after_failure   lib:what_a_failed_checkpoint_left
 fork_not_noticed            api:fork
 grant_last_spare            lib:a_full_journal_still
 half_a_frame_is_none        api:follow
@@ -80,7 +80,7 @@ keep_refused_sums           lib:a_refused_stored_append
 keep_unlisted_segment       crash:seal_and_roll
 lapped_reader_goes_on       lib:a_file_that_is_used_again
 large_file_beyond_limit     lib:journal::tests::append
-last_file_stays             api:weight
+last_file_stays             lib:only_a_small_journal
 later_files_are_no_witness  lib:journal::tests::replaying
 leave_waiters_alone         lib:who_waits_for_space
 lock_left_to_children       api:fork

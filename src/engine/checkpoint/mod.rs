@@ -385,6 +385,7 @@ impl From<Error> for Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
     use std::time::Duration;
 
     use super::*;
@@ -392,7 +393,8 @@ mod tests {
     use crate::engine::recovery::open;
     use crate::group::{CommittedOffset, OffsetChange, OffsetCommit};
     use crate::log::RecordData;
-    use crate::storage::Memory;
+    use crate::storage::{Crash, Memory};
+    use crate::time::SeededRandom;
     use crate::types::{Timestamp, TopicPartition};
 
     const NOW: Timestamp = Timestamp::from_millis(7);
@@ -419,6 +421,38 @@ mod tests {
         let change = OffsetChange::Set(vec![(log.number(), Some(committed))]);
         let commit = OffsetCommit { group: Arc::clone(group.name()), change };
         engine.commit_offsets(&group, None, [&*log], &commit).unwrap();
+    }
+
+    /// Files that a failed checkpoint closed unsynced are synced by the next one, even if that would not
+    /// close any.
+    #[test]
+    fn what_a_failed_checkpoint_left_is_synced_by_the_next() {
+        let mut failed = 0;
+        for change in 1.. {
+            let memory = Memory::crash_simulating(1);
+            memory.sync_whole_above(0);
+            let config = BrokerConfig::new().background(false);
+            let (engine, _) = open(Arc::new(memory.clone()), config.clone()).unwrap();
+            engine.create_topic("t", TopicConfig::new().partitions(2)).unwrap();
+            for partition in 0..2 {
+                append_delete_commit(&engine, &TopicPartition::new("t", partition), 1);
+            }
+            memory.fail_at(memory.ops() + change, ErrorKind::Other, false);
+            let result = engine.checkpoint();
+            memory.heal();
+            memory.sync_whole_above(usize::MAX);
+            failed += usize::from(result.is_err());
+            if engine.checkpoint().is_err() {
+                continue; // The failed call was a sync, which is final.
+            }
+            let left = memory.crash(Crash::LoseAll, &SeededRandom::new(1));
+            let (_, report) = open(Arc::new(left), config).unwrap();
+            assert_eq!(report.damaged.len(), 0, "change {change}: {:?}", report.damaged);
+            if result.is_ok() {
+                break;
+            }
+        }
+        assert!(failed > 5, "{failed}");
     }
 
     /// H4: a checkpoint does not contain what happens while it is written, however long that takes.

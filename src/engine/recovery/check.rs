@@ -115,12 +115,13 @@ fn cut_one(storage: &dyn Storage, log: &Log, again: bool) -> Result<u64> {
     Ok(cut)
 }
 
-/// Syncs the files of partitions, and closes them.
+/// Syncs the files of partitions together, and closes them.
 fn sync_written<'a>(storage: &dyn Storage, logs: impl Iterator<Item = &'a Arc<Log>>) -> Result<()> {
-    for log in logs {
-        let written = log.written();
-        storage.sync_all(&written.files)?;
-        log.written_synced(&written);
+    let written: Vec<_> = logs.map(|log| (log, log.written())).collect();
+    let files: Vec<_> = written.iter().flat_map(|(_, part)| part.files.iter().cloned()).collect();
+    storage.sync_all(&files)?;
+    for (log, part) in &written {
+        log.written_synced(part);
     }
     Ok(())
 }

@@ -664,3 +664,24 @@ fn an_idle_journal_gives_back_what_a_burst_took() {
     append(&journal, &vec![1; 60_000]);
     assert_eq!(read(&*storage, from).unwrap().0.len(), 2);
 }
+
+#[test]
+fn only_a_small_journal_gives_back_at_once_what_a_checkpoint_freed() {
+    for (appends, gives_back) in [(10, true), (200, false)] {
+        let storage: Arc<dyn Storage> = Arc::new(Memory::new());
+        let file_bytes = 64 * FILE;
+        let max_bytes = 64 * u64::from(file_bytes);
+        let config =
+            crate::journal::JournalConfig { file_bytes, max_bytes, ..config(JournalMode::Map) };
+        let journal = open(&storage, config, Start::default());
+        for _ in 0..appends {
+            journal.step().unwrap();
+            append(&journal, &vec![1; 60_000]);
+        }
+        journal.checkpointed(journal.end());
+        let before = journal.total_bytes();
+        journal.trim_small().unwrap();
+        assert_eq!(journal.total_bytes() < before, gives_back, "{before}");
+        assert_eq!(files(&*storage).iter().sum::<u64>(), journal.total_bytes());
+    }
+}

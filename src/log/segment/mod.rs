@@ -198,8 +198,8 @@ impl Segment {
         self.folder.open_files.opened();
     }
 
-    /// Closes the log file. The file must be synced: closing the handle would lose an error that the system
-    /// has still to report.
+    /// Closes the log file. The file must be synced, or be covered by a sync of the whole storage to come:
+    /// closing the handle would lose an error that the system has still to report.
     pub(super) fn close_file(&self) {
         if self.file.lock().take().is_some() {
             self.folder.open_files.closed();
