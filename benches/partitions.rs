@@ -1,11 +1,13 @@
-//! Many partitions with little in each: `cargo bench --bench partitions -- [partitions]` (1,000 by
-//! default).
+//! Many partitions with little in each:
+//! `cargo bench --bench partitions -- [partitions] [rounds] [records]` (1,000, 5 and 10 by default).
 //!
-//! Each round begins with a fresh folder. It creates one topic with that many partitions, sends
-//! ten records of 100 bytes to each, and closes. Then it opens the folder again, sends to each
+//! Each round begins with a fresh folder. It creates one topic with that many partitions, sends that
+//! many records of 100 bytes to each, and closes. Then it opens the folder again, sends to each
 //! partition once more, and closes. At last a second process sends to each partition and is killed
 //! with SIGKILL, and the folder is opened. Each step is timed by itself, and the median of the
 //! rounds is printed beside the fastest one and the slowest one.
+//!
+//! A close syncs the file system, so it also waits for what other programs write there meanwhile.
 
 #![allow(clippy::disallowed_methods, reason = "the clocks that the engine is measured with")]
 #![allow(clippy::unwrap_used, reason = "a bench that cannot run ends")]
@@ -35,10 +37,10 @@ fn producer(broker: &Broker) -> Producer {
 }
 
 /// Sends some records to each partition.
-fn fill(broker: &Broker) {
+fn fill(broker: &Broker, records: u32) {
     let partitions = broker.describe_topic("t").unwrap().partitions.len() as u32;
     let producer = producer(broker);
-    for _ in 0..RECORDS_EACH {
+    for _ in 0..records {
         for partition in 0..partitions {
             producer.send(Record::to("t").partition(partition).value(&VALUE)).unwrap();
         }
@@ -60,7 +62,7 @@ fn fill_and_kill(data: &Path) {
 
 fn be_killed(data: &str) {
     let broker = Broker::open(data).unwrap();
-    fill(&broker);
+    fill(&broker, RECORDS_EACH);
     let mut out = std::io::stdout();
     writeln!(out, "filled").unwrap();
     out.flush().unwrap();
@@ -97,18 +99,18 @@ impl Steps {
     }
 }
 
-fn round(partitions: u32, data: &Path, steps: &mut Steps) {
+fn round((partitions, records): (u32, u32), data: &Path, steps: &mut Steps) {
     let broker = steps.time("open a new folder", || Broker::open(data).unwrap());
     let config = TopicConfig::new().partitions(partitions);
     steps.time("create the topic", || broker.create_topic("t", config).unwrap());
-    steps.time("send to each", || fill(&broker));
+    steps.time("send to each", || fill(&broker, records));
     steps.time("close", || broker.close().unwrap());
     if partitions > MANY {
         return;
     }
 
     let broker = steps.time("open the closed folder", || Broker::open(data).unwrap());
-    steps.time("send to each again", || fill(&broker));
+    steps.time("send to each again", || fill(&broker, records));
     steps.time("close again", || broker.close().unwrap());
 
     fill_and_kill(data);
@@ -131,14 +133,15 @@ fn main() {
     let numbers: Vec<u32> = std::env::args().skip(1).filter_map(|arg| arg.parse().ok()).collect();
     let partitions = numbers.first().copied().unwrap_or(1_000);
     let rounds = numbers.get(1).map_or(ROUNDS, |rounds| *rounds as usize);
+    let records = numbers.get(2).copied().unwrap_or(RECORDS_EACH);
     let mut steps = Steps::default();
     // Folders are removed at the end: ext4 without a journal does not use a removed file's inode
     // again for minutes, and looks at each such inode whenever it creates a file.
     let parent =
         std::env::var(DIR).map_or_else(|_| folder(), |dir| tempfile::tempdir_in(dir).unwrap());
     for number in 0..rounds {
-        round(partitions, &parent.path().join(number.to_string()), &mut steps);
+        round((partitions, records), &parent.path().join(number.to_string()), &mut steps);
     }
-    println!("{partitions} partitions, {RECORDS_EACH} records each: medians of {rounds} rounds");
+    println!("{partitions} partitions, {records} records each: medians of {rounds} rounds");
     steps.print();
 }

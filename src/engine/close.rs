@@ -76,16 +76,25 @@ impl Engine {
         Ok(())
     }
 
+    /// Returns whether the first record of a partition with these epochs came after this opening. It needs no
+    /// file then, and no earlier close can have left one.
+    fn began_now(&self, epochs: &[(i32, i64)]) -> bool {
+        matches!(epochs, [(epoch, 0)] if *epoch == self.epoch)
+    }
+
     /// Writes and syncs the leader epoch files of some of `count` partitions, each with whether it is in use.
     fn export_epochs(&self, some: &[(&Log, bool)], count: usize) -> Result<()> {
         let storage = &*self.storage;
         let threads = spread::threads(&self.config, some.len());
         let exported = spread::try_map(threads, some, |(log, in_use)| {
             let dir = folder_of(log);
-            let written = if *in_use {
-                files::export_epochs(storage, &dir, &log.epochs())?
+            let epochs = log.epochs();
+            let written = if self.began_now(&epochs) {
+                None
+            } else if *in_use {
+                files::export_epochs(storage, &dir, &epochs)?
             } else {
-                files::mend_epochs(storage, &dir, &log.epochs())?.map(|file| (file, false))
+                files::mend_epochs(storage, &dir, &epochs)?.map(|file| (file, false))
             };
             Ok::<_, Error>(written.map(|(file, is_new)| {
                 // Covered by a sync of the whole storage, the file need not stay open.
