@@ -28,6 +28,7 @@ impl Engine {
         bytes >= self.config.stored_append_bytes as usize
             && acks == Acks::Written
             && !self.journal.is_sync_requested()
+            && self.journal.space_stopped().is_none()
             && !self.logs.stored.is_full()
     }
 

@@ -264,6 +264,11 @@ impl Journal {
         self.shared.rely_on(outside);
     }
 
+    /// Returns whether unsynced frames rely on bytes outside the journal.
+    pub(crate) fn relies_on_outside(&self) -> bool {
+        !self.shared.state.lock().relied.is_empty()
+    }
+
     /// Returns whether a sync was requested since the last checkpoint.
     #[inline]
     pub(crate) fn is_sync_requested(&self) -> bool {

@@ -106,6 +106,36 @@ fn power_loss_takes_what_was_not_synced_from_the_end() {
     }
 }
 
+/// A failed sync may lose bytes, and the next one does not tell. The journal does not hold them.
+#[test]
+fn a_checkpoint_that_lost_stored_records_stops_all_writing() {
+    let mut failed = 0;
+    for call in 1.. {
+        let world = world();
+        let broker = world.open();
+        broker.create_topic("t", TopicConfig::new()).unwrap();
+        let producer = written(&broker);
+        producer.send(Record::to("t").value(&[1; 2000])).unwrap();
+        world.storage.fail_at(world.storage.ops() + call, std::io::ErrorKind::Other, false);
+        let checkpoint = broker.checkpoint();
+        let was_reached = checkpoint.is_err();
+        failed += usize::from(was_reached);
+        // The fault is over. What is acknowledged from now on must survive power loss.
+        world.storage.heal();
+        let synced = broker.producer_with(ProducerConfig::new().acks(Acks::Synced)).unwrap();
+        let told = synced.flush();
+        let lost = world.storage.crash(Crash::LoseAll, &SeededRandom::new(0));
+        let lost = World { storage: lost, ..world.again() };
+        if told.is_ok() {
+            assert_eq!(lengths(&lost.open(), "t"), [2000], "call {call}");
+        }
+        if !was_reached {
+            break;
+        }
+    }
+    assert!(failed > 3, "{failed}");
+}
+
 /// What the journal knows as synced needs no proof. A damaged segment then costs its own records only.
 #[test]
 fn damage_of_synced_records_is_reported_and_takes_nothing_else() {

@@ -44,6 +44,7 @@ block_sums_not_checked      lib:log::tests::reading
 checkpoint_above_e          crash:during_checkpoint
 checkpoint_not_synced       crash:commits
 checkpoint_wakes_early      model:a_checkpoint_reaches
+closed_files_not_synced     lib:files_that_were_closed_unsynced
 closed_once_is_closed       api:first_use
 commit_to_deleted           api:recreated
 commit_without_epoch        api:offsets
@@ -72,6 +73,7 @@ forget_failed_whole_sync    lib:a_failed_sync_of_the_file_system
 forget_files_left           crash:whole_seal_and_roll
 forget_left_after_failure   lib:what_a_failed_checkpoint_left
 fork_not_noticed            api:fork
+go_on_without_stored_bytes  api:a_checkpoint_that_lost_stored
 grant_last_spare            lib:a_full_journal_still
 half_a_frame_is_none        api:follow
 header_not_durable          lib:journal::tests::crashing

@@ -169,8 +169,10 @@ impl Engine {
                 // checkpoint that relies on them is written any more. The journal holds everything, frees
                 // nothing, and continues.
                 let cause = Arc::new(error);
-                if self.journal.is_held() {
-                    // `Synced` waits for this checkpoint, which will never succeed.
+                let relies = self.journal.relies_on_outside();
+                if self.journal.is_held() || relies && !planted("go_on_without_stored_bytes") {
+                    // `Synced` waits for this checkpoint, which will never succeed. Or the sync may have lost
+                    // records that only a segment holds, and a later sync would not tell.
                     self.journal.fail(Arc::clone(&cause));
                 } else {
                     self.journal.stop_space(Arc::clone(&cause));

@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -5,8 +6,9 @@ use crossbeam_channel::Receiver;
 
 use super::rig::{BOTH, LONG, Spy, append, append_synced, config, fresh, open, read};
 use crate::error::Error;
-use crate::journal::{JournalConfig, JournalMode, Start};
-use crate::storage::{Memory, Storage};
+use crate::journal::{JournalConfig, JournalMode, Outside, Start};
+use crate::storage::{Crash, Memory, OpenMode, Storage};
+use crate::time::SeededRandom;
 
 #[test]
 fn a_wait_makes_everything_before_it_durable() {
@@ -207,4 +209,33 @@ fn after_close_nothing_is_appended() {
     assert!(matches!(journal.append(&mut credit, &[b"late"]), Err(Error::Closed)));
     drop(credit);
     assert!(matches!(journal.reserve_urgent(1, LONG), Err(Error::Closed)));
+}
+
+/// A partition may close files before they are synced, where one sync of the whole storage covers them.
+#[test]
+fn files_that_were_closed_unsynced_are_synced_too() {
+    for closes in [false, true] {
+        let memory = Memory::crash_simulating(1);
+        memory.sync_whole_above(if closes { 0 } else { usize::MAX });
+        let storage: Arc<dyn Storage> = Arc::new(memory.clone());
+        storage.create_dir(Path::new("journal")).unwrap();
+        let journal = open(&storage, config(JournalMode::Write), Start::default());
+        storage.create_dir(Path::new("p-0")).unwrap();
+        let path = Path::new("p-0/file");
+        let file = storage.open(path, OpenMode::CreateNew).unwrap();
+        file.write_at(b"stored", 0).unwrap();
+        let files = vec![Arc::downgrade(&file)];
+        let outside = Outside { partition: 0, files, folder: "p-0".into() };
+        let mut credit = journal.reserve(100, Duration::ZERO).unwrap();
+        let end = journal.append_relying_on(&mut credit, &[b"where"], &[outside]).unwrap();
+        assert!(journal.relies_on_outside());
+        let open = (!closes).then_some(file);
+        journal.wait_synced(end, Some(LONG)).unwrap();
+        assert!(!journal.relies_on_outside());
+        drop(open);
+        let lost = memory.crash(Crash::LoseAll, &SeededRandom::new(1));
+        let mut bytes = [0; 6];
+        lost.open(path, OpenMode::Read).unwrap().read_at(&mut bytes, 0).unwrap();
+        assert_eq!(&bytes, b"stored");
+    }
 }
