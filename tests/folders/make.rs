@@ -8,7 +8,8 @@ use grouplog::record::Compression;
 use grouplog::storage::{Crash, Memory};
 use grouplog::time::{ManualClock, SeededRandom};
 use grouplog::{
-    Broker, BrokerConfig, OffsetAndMetadata, Record, Timestamp, TopicConfig, TopicPartition,
+    Acks, Broker, BrokerConfig, OffsetAndMetadata, ProducerConfig, Record, Timestamp, TopicConfig,
+    TopicPartition,
 };
 
 use crate::{container, listing};
@@ -93,6 +94,22 @@ fn second_life(life: &Life) -> Broker {
     broker
 }
 
+/// Appends that are in the segments as soon as they are journaled, with small ones between.
+fn large_appends(broker: &Broker) {
+    broker.ensure_topic("large", TopicConfig::new()).unwrap();
+    let acks = ProducerConfig::new().acks(Acks::Written);
+    let producer = broker.producer_with(acks).unwrap();
+    for round in 0..4_u8 {
+        let value = vec![b'a' + round; 20_000];
+        producer.send(Record::to("large").key("large").value(&value)).unwrap();
+        producer.send(Record::to("large").key("small").value("x")).unwrap();
+        let some = [&value[..9_000], b"plain"];
+        let topics = [("large", some[0]), ("plain", some[1])];
+        let records = topics.map(|(topic, value)| Record::to(topic).partition(0).value(value));
+        producer.send_all(records).unwrap();
+    }
+}
+
 fn kill(life: Life) -> Life {
     let storage = life.storage.crash(Crash::Kill, &SeededRandom::new(0));
     Life { storage, ..life }
@@ -122,7 +139,21 @@ pub(crate) fn all() -> Vec<(&'static str, Life)> {
     broker.create_topic("stamped", small()).unwrap();
     let killed = kill(killed);
     drop(broker);
-    vec![("fresh", fresh), ("closed", closed), ("journal-only", journal_only), ("killed", killed)]
+
+    let stored = new();
+    let broker = first_life(&stored);
+    large_appends(&broker);
+    broker.checkpoint().unwrap();
+    large_appends(&broker);
+    let stored = kill(stored);
+    drop(broker);
+    vec![
+        ("fresh", fresh),
+        ("closed", closed),
+        ("journal-only", journal_only),
+        ("killed", killed),
+        ("stored", stored),
+    ]
 }
 
 /// Writes the folders, and the contents of each beside it, to the folder that `GROUPLOG_MAKE_FOLDERS` names.
