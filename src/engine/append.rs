@@ -22,13 +22,15 @@ impl Engine {
 
     /// Returns whether an append of `bytes` bytes to one partition goes to its segment at once.
     ///
-    /// If other producers send `Synced`, it goes to the journal, which is synced in one piece.
+    /// If other producers send `Synced`, it goes to the journal, which is synced in one piece. If the journal
+    /// has failed, it goes there to be refused before it leaves anything in a segment.
     #[inline]
     pub(crate) fn stores(&self, bytes: usize, acks: Acks) -> bool {
         bytes >= self.config.stored_append_bytes as usize
             && acks == Acks::Written
             && !self.journal.is_sync_requested()
             && self.journal.space_stopped().is_none()
+            && self.journal.state().is_none()
             && !self.logs.stored.is_full()
     }
 

@@ -153,7 +153,7 @@ fn reopen(
     (number, bytes): (u32, u64),
 ) -> Result<Slot> {
     let slot = Slot::open(storage, number, size)?;
-    found.total_bytes += u64::from(slot.size).saturating_sub(bytes);
+    found.total_bytes = (found.total_bytes + u64::from(slot.size)).saturating_sub(bytes);
     Ok(slot)
 }
 

@@ -306,7 +306,8 @@ impl Shared {
                 let mut state = self.state.lock();
                 match opened {
                     Ok(slot) => {
-                        state.total_bytes += u64::from(slot.size).saturating_sub(bytes);
+                        let before = state.total_bytes.saturating_sub(bytes);
+                        state.total_bytes = before + u64::from(slot.size);
                         Ok(slot)
                     }
                     Err(error) => {

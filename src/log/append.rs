@@ -246,6 +246,8 @@ impl AppendGuard<'_> {
     pub(crate) fn store(&mut self) -> bool {
         let log = self.log;
         let Some(stored) = &mut self.stored else { return true };
+        // Before the write: if the append is refused, it may leave an empty segment, which a checkpoint lists.
+        log.enter_dirty_list(&mut self.appender);
         let fresh = std::mem::take(&mut self.appender.fresh);
         let batches = fresh.into_iter().map(|(mut batch, mut piece)| {
             batch.publish(&mut piece);

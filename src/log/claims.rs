@@ -113,12 +113,11 @@ impl Log {
         Ok(())
     }
 
-    /// Writes `partition.metadata` again if only adopted bytes say that the folder belongs to the partition. Power
-    /// loss may have taken that file alone.
-    pub(crate) fn mend_metadata(&self) -> Result<()> {
+    /// Returns whether only adopted bytes say that the folder belongs to the partition. Power loss may have
+    /// taken `partition.metadata` alone.
+    pub(crate) fn needs_metadata(&self) -> bool {
         let out = self.out.lock();
-        let unproven = out.folder_created && !out.adopted.is_empty();
-        if unproven && !planted("metadata_not_mended") { self.write_metadata() } else { Ok(()) }
+        out.folder_created && !out.adopted.is_empty()
     }
 
     /// Writes the adopted bytes again, without a checkpoint. Returns what the caller has to sync.

@@ -88,6 +88,7 @@ leave_waiters_alone         lib:who_waits_for_space
 lock_left_to_children       api:fork
 log_start_above_e           lib:a_checkpoint_holds_the_frozen
 log_start_not_dirty         crash:delete_records
+long_slots_stay             lib:a_slot_that_lost_its_header
 longer_segment_taken        lib:log::tests::reading
 lost_files_are_no_witness   lib:a_named_file_that_lost_its_header
 metadata_not_mended         crash:stored

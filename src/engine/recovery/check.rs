@@ -24,7 +24,17 @@ pub(super) fn check_files(
     loaded: &Loaded,
     damaged: &mut Vec<DamagedPartition>,
 ) -> Result<Vec<Arc<Log>>> {
-    // Folders of deleted topics first: a new topic may have the same name.
+    // First, because this file tells the folders apart. Power loss may have taken it from a folder whose segments
+    // are proven to be those of a topic.
+    for log in loaded.changed().iter().filter(|log| log.needs_metadata()) {
+        let partition = log.partition();
+        let (topic, number) = (partition.topic(), partition.partition());
+        files::restore_folder(storage, topic, number, log.topic_id())?;
+        if !planted("metadata_not_mended") {
+            log.write_metadata()?;
+        }
+    }
+    // Folders of deleted topics before the others: a new topic may have the same name.
     for deletion in loaded.catalogue.deletions() {
         files::set_aside_with(storage, deletion, |partition, id| {
             loaded.is_unlisted(deletion, partition) && !loaded.is_live(&deletion.name, id)
@@ -45,7 +55,6 @@ pub(super) fn check_files(
         if !planted("folder_not_restored") {
             files::restore_folder(storage, &topic.name, *number, topic.id)?;
         }
-        log.mend_metadata()?;
         match log.check_files() {
             // Without a segment, its journaled records could not be written out.
             Err(error) if !error.is_corruption() || log.is_dirty() => Err(error),

@@ -88,7 +88,7 @@ impl Loaded {
     }
 
     /// Returns the partitions that replay changed and that exist in the end.
-    fn changed(&self) -> Vec<Arc<Log>> {
+    pub(super) fn changed(&self) -> Vec<Arc<Log>> {
         let numbers = self.logs.dirty.lock();
         numbers.iter().filter_map(|number| self.registry.by_number(*number)).collect()
     }

@@ -1,13 +1,14 @@
 //! Slots that could not be made spares, or could not be removed, are neither lost nor leaked.
 
 use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::rig::*;
 use crate::error::{Error, Result};
-use crate::journal::slot::list;
+use crate::journal::slot::{list, slot_path};
 use crate::journal::{Journal, JournalConfig, JournalMode, Start};
-use crate::storage::{Crash, Memory, Storage};
+use crate::storage::{Crash, Memory, OpenMode, Storage};
 use crate::time::SeededRandom;
 use crate::types::Lsn;
 
@@ -220,4 +221,22 @@ fn a_sequence_that_power_loss_took_is_not_given_out_again() {
     assert!(replayed.last_sequence_seen + 1 < next, "only the frames of the lost files tell");
     let journal = open(&storage, config(JournalMode::Write), Start::after(&replayed));
     assert!(journal.end().sequence() >= next, "{}", journal.end());
+}
+
+/// Power loss may take the header of a large file. The file must not count for more than it holds.
+#[test]
+fn a_slot_that_lost_its_header_counts_as_long_as_it_is() {
+    for mode in BOTH {
+        let storage: Arc<dyn Storage> = Arc::new(Memory::new());
+        storage.create_dir(Path::new("journal")).unwrap();
+        let large = storage.open(&slot_path(5), OpenMode::CreateNew).unwrap();
+        large.write_at(&vec![7; 2 * FILE as usize], 0).unwrap();
+        let journal = open(&storage, small(mode), Start::default());
+        assert!(fill(&journal) > 20);
+        assert_eq!(journal.total_bytes(), on_disk(&*storage));
+        // Enough room for the largest frame once a checkpoint has freed the files.
+        journal.checkpointed(journal.end());
+        drop(journal.reserve(MAX as usize / 4 - 40, LONG).unwrap());
+        assert_eq!(journal.total_bytes(), on_disk(&*storage));
+    }
 }

@@ -198,7 +198,8 @@ fn adopted_bytes_survive_power_loss_after_the_next_checkpoint() {
     drop(log);
     let log = recovered(&storage, &sections, 0).unwrap();
     assert!(has_adopted(&log));
-    log.mend_metadata().unwrap();
+    assert!(log.needs_metadata());
+    log.write_metadata().unwrap();
     log.lock_for_checkpoint().freeze();
     let captured = log.capture().unwrap().whole();
     assert!(!has_adopted(&log) && captured.folder_created);
