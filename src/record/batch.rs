@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use super::crc::crc32c;
 use super::header::{ATTRIBUTES_AT, CRC_AT, LENGTH_AT, MIN_RECORD_BYTES};
 use super::{
-    BatchHeader, Compression, DecodeError, HEADER_BYTES, Headers, RawRecord, decompress,
-    read_record,
+    BatchHeader, Compression, DecodeError, HEADER_BYTES, Headers, RawRecord, decompress, read_any,
+    read_plain,
 };
 use crate::error::CorruptReason;
 use crate::types::{Timestamp, TimestampType};
@@ -145,7 +145,7 @@ pub fn decode_records(
 ) -> Result<(), DecodeError> {
     let before = out.len();
     out.reserve(count_of(header, bytes)?);
-    let result = each_record(header, bytes, |record, _| out.push(record));
+    let result = each_record(header, bytes, |record| out.push(record));
     if result.is_err() {
         out.truncate(before);
     }
@@ -154,7 +154,7 @@ pub fn decode_records(
 
 /// Checks that the records are intact, as [`decode_records`] does, without returning them.
 pub(crate) fn check_records(header: &BatchHeader, bytes: &[u8]) -> Result<(), DecodeError> {
-    each_record(header, bytes, |_, _| ())
+    each_record(header, bytes, |_| ())
 }
 
 /// Returns the count of the header. Fails if there are not enough bytes for that many records.
@@ -165,25 +165,29 @@ fn count_of(header: &BatchHeader, bytes: &[u8]) -> Result<usize, DecodeError> {
         .ok_or(DecodeError::corrupt(CorruptReason::Count, 0))
 }
 
-/// Decodes as [`decode_records`] does, and passes each record to `each` with the position after it.
-/// The caller must discard these records if the result is an error.
+/// Decodes as [`decode_records`] does, and passes each record to `each`. The caller must discard these
+/// records if the result is an error.
 #[inline]
 pub(crate) fn each_record(
     header: &BatchHeader,
     bytes: &[u8],
-    mut each: impl FnMut(RawRecord, usize),
+    mut each: impl FnMut(RawRecord),
 ) -> Result<(), DecodeError> {
     let count = count_of(header, bytes)?;
     let mut at = 0;
     let mut previous = -1;
     for _ in 0..count {
-        let (record, next) = read_record(bytes, at)?;
+        // As in `read_record`. Its result would pass each record through memory.
+        let record = match read_plain(bytes, at) {
+            Some(record) => record,
+            None => read_any(bytes, at)?,
+        };
         if record.offset_delta <= previous || record.offset_delta > header.last_offset_delta {
             return Err(DecodeError::corrupt(CorruptReason::Offsets, at));
         }
         previous = record.offset_delta;
-        each(record, next);
-        at = next;
+        at = record.end();
+        each(record);
     }
     if at == bytes.len() { Ok(()) } else { Err(DecodeError::corrupt(CorruptReason::Count, at)) }
 }

@@ -60,3 +60,4 @@ pub use record::{
     Header, Headers, RawRecord, RecordHeader, Span, encode_record, encoded_record_bytes,
     read_record,
 };
+pub(crate) use record::{read_any, read_plain};

@@ -57,9 +57,17 @@ pub struct RawRecord {
     pub value: Span,
     headers_start: u32,
     header_count: u32,
+    /// The position after the record.
+    end: u32,
 }
 
 impl RawRecord {
+    /// Returns the position after the record in the bytes that it was read from.
+    #[inline]
+    pub(crate) const fn end(&self) -> usize {
+        self.end as usize
+    }
+
     /// Returns the headers. `bytes` must be the bytes that the record was read from.
     #[inline]
     pub fn headers<'a>(&self, bytes: &'a [u8]) -> Headers<'a> {
@@ -92,6 +100,106 @@ impl RawRecord {
 /// ```
 #[inline(always)]
 pub fn read_record(bytes: &[u8], at: usize) -> Result<(RawRecord, usize), DecodeError> {
+    match read_plain(bytes, at) {
+        Some(record) => Ok((record, record.end())),
+        None => read_any(bytes, at).map(|record| (record, record.end())),
+    }
+}
+
+/// The most bytes before the key of a record that [`read_plain`] decodes, with some to spare: 2 of the length,
+/// 1 of attributes, 3 of the timestamp, 2 of the offset, 2 of the key's length. A null key is followed by
+/// 2 of the value's length.
+const WINDOW_BYTES: usize = 16;
+
+/// Decodes a record whose numbers take one or two bytes, the timestamp up to three. Nearly all records are such.
+/// Returns `None` for any other record, and for one that is damaged.
+///
+/// Reading all numbers before the key from one window takes one check of bounds instead of one a byte. That
+/// takes half of the time of [`read_any`].
+#[inline(always)]
+pub(crate) fn read_plain(bytes: &[u8], at: usize) -> Option<RawRecord> {
+    // No sum overflows: `at` lies in `bytes`, and the numbers added to it are below 2^14.
+    let window: &[u8; WINDOW_BYTES] = bytes.get(at..)?.first_chunk()?;
+    let (length, k) = short_in(window, 0)?;
+    let end = at.wrapping_add(k).wrapping_add(natural(length)? as usize);
+    let (timestamp, k) = timestamp_in(window, k.wrapping_add(1))?;
+    let (offset, k) = short_in(window, k)?;
+    let (key, k) = short_in(window, k)?;
+    let key_start = at.wrapping_add(k);
+    let (key_len, value, value_start) = if key == NULL {
+        let (value, k) = short_in(window, k)?;
+        (-1, value, at.wrapping_add(k))
+    } else {
+        let len = natural(key)?;
+        let (value, next) = varint::read_short(bytes, key_start.wrapping_add(len as usize))?;
+        (len as i32, value, next)
+    };
+    let value_len = natural(value)?;
+    let value_end = value_start.wrapping_add(value_len as usize);
+    let record = bytes.get(..end)?;
+    let headers = *record.get(value_end)?;
+    let headers_start = value_end.wrapping_add(1);
+    let (header_count, after) = if headers == 0 {
+        (0, headers_start)
+    } else {
+        let count = natural(u32::from(headers)).filter(|_| headers < 0x80)?;
+        (count, check_headers(record, headers_start, count as i32).ok()?)
+    };
+    // `end` is the largest of the positions.
+    (after == end && u32::try_from(end).is_ok()).then_some(RawRecord {
+        timestamp_delta: varint::unzigzag64(u64::from(timestamp)),
+        offset_delta: natural(offset)? as i32,
+        key: Span { start: key_start as u32, len: key_len },
+        value: Span { start: value_start as u32, len: value_len as i32 },
+        headers_start: headers_start as u32,
+        header_count,
+        end: end as u32,
+    })
+}
+
+/// The zigzag value of -1, the length of null.
+const NULL: u32 = 1;
+
+/// Returns the number that is 0 or more with this zigzag value.
+#[inline(always)]
+fn natural(zigzag: u32) -> Option<u32> {
+    (zigzag & 1 == 0).then_some(zigzag >> 1)
+}
+
+/// Reads the zigzag value of a number of one or two bytes.
+#[inline(always)]
+fn short_in(window: &[u8; WINDOW_BYTES], k: usize) -> Option<(u32, usize)> {
+    let first = u32::from(byte_of(window, k));
+    let next = k.wrapping_add(1);
+    if first < 0x80 {
+        return Some((first, next));
+    }
+    let second = u32::from(byte_of(window, next));
+    (second < 0x80).then_some((first & 0x7f | second << 7, next.wrapping_add(1)))
+}
+
+/// Reads the zigzag value of a number of up to three bytes: a timestamp up to 17 minutes after the first one.
+#[inline(always)]
+fn timestamp_in(window: &[u8; WINDOW_BYTES], k: usize) -> Option<(u32, usize)> {
+    if let Some(short) = short_in(window, k) {
+        return Some(short);
+    }
+    let byte = |n: usize| u32::from(byte_of(window, k.wrapping_add(n)));
+    let third = byte(2);
+    let low = byte(0) & 0x7f | (byte(1) & 0x7f) << 7;
+    (third < 0x80).then_some((low | third << 14, k.wrapping_add(3)))
+}
+
+/// Returns a byte of the window. `k` is always less than its size, as the masked position shows the compiler.
+#[inline(always)]
+fn byte_of(window: &[u8; WINDOW_BYTES], k: usize) -> u8 {
+    window.get(k % WINDOW_BYTES).copied().unwrap_or_default()
+}
+
+/// Decodes any record.
+#[cold]
+#[inline(never)]
+pub(crate) fn read_any(bytes: &[u8], at: usize) -> Result<RawRecord, DecodeError> {
     let (length, body) = varint::read_i32(bytes, at)?;
     let end = usize::try_from(length).ok().and_then(|length| body.checked_add(length));
     // Positions take 32 bits: a batch is smaller than 2 GiB + 12.
@@ -119,15 +227,15 @@ pub fn read_record(bytes: &[u8], at: usize) -> Result<(RawRecord, usize), Decode
     if after != end {
         return Err(DecodeError::corrupt(CorruptReason::Length, at));
     }
-    let raw = RawRecord {
+    Ok(RawRecord {
         timestamp_delta,
         offset_delta,
         key,
         value,
         headers_start: headers_start as u32,
         header_count: header_count as u32,
-    };
-    Ok((raw, end))
+        end: end as u32,
+    })
 }
 
 /// Reads a length and that many bytes, or -1 for null.
@@ -425,7 +533,35 @@ mod tests {
     fn fields() -> impl Strategy<Value = Fields> {
         let bytes = || proptest::option::of(proptest::collection::vec(any::<u8>(), 0..200));
         let headers = proptest::collection::vec((".{0,12}", bytes()), 0..4);
-        (any::<i64>(), 0..=i32::MAX, bytes(), bytes(), headers)
+        // Nearly all records have small numbers, and a decoder of their own.
+        let time = prop_oneof![any::<i64>(), -3_000_000_i64..3_000_000, 0_i64..100];
+        let offset = prop_oneof![0..=i32::MAX, 0..20_000];
+        (time, offset, bytes(), bytes(), headers)
+    }
+
+    fn encoded((time, offset, key, value, headers): &Fields) -> Vec<u8> {
+        let list: Vec<Header<'_>> =
+            headers.iter().map(|(name, value)| Header { name, value: value.as_deref() }).collect();
+        let (key, value) = (key.as_deref(), value.as_deref());
+        let mut out = vec![0; encoded_record_bytes(*time, *offset, key, value, &list)];
+        encode_record(&mut out, *time, *offset, key, value, &list).unwrap();
+        out
+    }
+
+    #[test]
+    fn usual_records_are_decoded_the_short_way() {
+        for (time, offset, key, value, headers) in [
+            (0, 0, None, 100, &[][..]),
+            (0, 8191, Some(&b"key"[..]), 7000, &[]),
+            (1_000_000, 63, Some(b""), 0, &[]),
+            (-8192, 64, None, 20, &[Header { name: "source", value: Some(b"shop") }]),
+        ] {
+            let mut out = [0; 8000];
+            let value = vec![b'v'; value];
+            let size = encode_record(&mut out, time, offset, key, Some(&value), headers).unwrap();
+            let record = read_plain(&out, 0).unwrap();
+            assert_eq!((read_any(&out, 0), record.end()), (Ok(record), size));
+        }
     }
 
     proptest! {
@@ -441,6 +577,7 @@ mod tests {
 
             let (record, next) = read_record(&out, 0).unwrap();
             prop_assert_eq!(next, size);
+            prop_assert_eq!(read_any(&out, 0), Ok(record));
             prop_assert_eq!((record.timestamp_delta, record.offset_delta), (time, offset));
             prop_assert_eq!(record.key.get(&out), key.as_deref());
             prop_assert_eq!(record.value.get(&out), value.as_deref());
@@ -460,10 +597,38 @@ mod tests {
         }
 
         #[test]
+        fn damage_is_told_by_both_decoders_or_by_none(
+            fields in fields(),
+            damage in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..3),
+            cut in any::<proptest::sample::Index>(),
+            after in 0_usize..40,
+        ) {
+            // Most numbers are at the start.
+            let mut bytes = encoded(&fields);
+            bytes.extend(vec![0; after]);
+            for (at, byte) in damage {
+                let most = bytes.len().min(14);
+                bytes[at.index(most)] ^= byte;
+            }
+            for bytes in [&bytes[..], &bytes[..cut.index(bytes.len())]] {
+                let read = read_any(bytes, 0);
+                if let Some(record) = read_plain(bytes, 0) {
+                    prop_assert_eq!(&read, &Ok(record));
+                }
+                let read = read.map(|record| (record, record.end()));
+                prop_assert_eq!(read_record(bytes, 0), read);
+            }
+        }
+
+        #[test]
         fn any_bytes_are_refused_or_read_without_a_panic(
             bytes in proptest::collection::vec(any::<u8>(), 0..80), at in 0_usize..90,
         ) {
+            if let Some(record) = read_plain(&bytes, at) {
+                prop_assert_eq!(read_any(&bytes, at), Ok(record));
+            }
             if let Ok((record, next)) = read_record(&bytes, at) {
+                prop_assert_eq!(record.end(), next);
                 prop_assert!(next <= bytes.len() && next > at);
                 prop_assert_eq!(record.key.is_null(), record.key.get(&bytes).is_none());
                 prop_assert_eq!(record.headers(&bytes).count(), record.header_count());

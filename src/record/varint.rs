@@ -38,7 +38,7 @@ pub(crate) fn read_i64(bytes: &[u8], at: usize) -> Result<(i64, usize), DecodeEr
 /// Returns the raw value of a number of one or two bytes. Positions cannot overflow: both are
 /// behind an existing byte.
 #[inline(always)]
-fn read_short(bytes: &[u8], at: usize) -> Option<(u32, usize)> {
+pub(super) fn read_short(bytes: &[u8], at: usize) -> Option<(u32, usize)> {
     let first = *bytes.get(at)?;
     let next = at.wrapping_add(1);
     if first < 0x80 {
@@ -84,7 +84,7 @@ const fn unzigzag32(raw: u32) -> i32 {
 }
 
 #[inline(always)]
-const fn unzigzag64(raw: u64) -> i64 {
+pub(super) const fn unzigzag64(raw: u64) -> i64 {
     ((raw >> 1) as i64) ^ ((raw & 1) as i64).wrapping_neg()
 }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::fetched::{FetchedRecord, Source};
-use crate::log::segment::Segment;
+use super::following::Following;
+use crate::log::segment::{Proven, Segment};
+use crate::record::header::MIN_RECORD_BYTES;
 use crate::record::{BatchHeader, DecodeError, check_records, each_record};
 use crate::types::planted;
 
@@ -15,13 +17,10 @@ pub(crate) struct Cursor {
     pub(super) at: At,
     /// All records of the batch that is being read, if they were decoded ahead. The next batch reuses the
     /// buffer.
-    pub(super) ahead: Vec<Ahead>,
+    pub(super) ahead: Vec<FetchedRecord>,
 }
 
-/// A record that was decoded ahead, and the byte after it.
-pub(super) type Ahead = (FetchedRecord, usize);
-
-/// The most records of a batch that are decoded ahead (384 KiB). Records of a larger batch are decoded twice.
+/// The most records of a batch that are decoded ahead (320 KiB). Records of a larger batch are decoded twice.
 const AHEAD_RECORDS: usize = 8192;
 
 /// The place that belongs to the position, if it is known.
@@ -31,7 +30,7 @@ pub(super) enum At {
     #[default]
     Unknown,
     /// In a segment, before the batch at `next`.
-    Stored { segment: Arc<Segment>, next: u64 },
+    Stored { segment: Arc<Segment>, next: u64, proven: Proven },
     /// Inside a batch of a segment.
     Inside(Inside),
     /// In a batch in memory, after `bytes` bytes of records.
@@ -56,6 +55,10 @@ pub(super) struct Inside {
     pub(super) segment: Arc<Segment>,
     /// Where the next batch begins.
     pub(super) next: u64,
+    /// The bytes of the segment that this reader has checked.
+    pub(super) proven: Proven,
+    /// Whether the reader came from the batch before.
+    pub(super) sequential: bool,
     pub(super) position: u64,
     pub(super) header: BatchHeader,
     pub(super) source: Source,
@@ -69,15 +72,39 @@ pub(super) struct Inside {
 }
 
 impl Inside {
+    /// Returns the bytes to be loaded while this batch is decoded. `None` if the reader did not come from the
+    /// batch before.
+    pub(super) fn following(&self) -> Option<Following<'_>> {
+        match &self.source {
+            Source::Map { map, start, end } if self.sequential => {
+                let bytes = end.saturating_sub(*start) as usize;
+                Some(Following::new(map, self.proven.end().max(self.next), bytes))
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns the number of records that the header promises, as far as there are bytes for them.
+    pub(super) fn most_records(&self) -> usize {
+        let fit = self.source.bytes().len() / MIN_RECORD_BYTES;
+        usize::try_from(self.header.count).unwrap_or(0).min(fit)
+    }
+
     /// Checks that all records match the header, as `Batch::verify` does, before the first one is delivered.
-    pub(super) fn check(&mut self, ahead: &mut Vec<Ahead>) -> Result<(), DecodeError> {
+    pub(super) fn check(&mut self, ahead: &mut Vec<FetchedRecord>) -> Result<(), DecodeError> {
         if self.checked || planted("counts_not_checked") {
             return Ok(());
         }
         let bytes = self.source.bytes();
         if usize::try_from(self.header.count).is_ok_and(|count| count <= AHEAD_RECORDS) {
             ahead.clear();
-            each_record(&self.header, bytes, |record, end| ahead.push((record, end)))?;
+            let mut following = self.following();
+            each_record(&self.header, bytes, |record| {
+                ahead.push(record);
+                if let Some(following) = &mut following {
+                    following.load(record.end());
+                }
+            })?;
             self.ahead = Some(0);
         } else {
             check_records(&self.header, bytes)?;

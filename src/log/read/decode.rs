@@ -1,11 +1,12 @@
 //! Decoding the records of one batch.
 
-use super::cursor::{Ahead, Cursor, Inside};
+use super::cursor::{Cursor, Inside};
 use super::fetched::{Chunk, FetchLimits, Fetched, FetchedRecord, Source};
+use super::following::Following;
 use crate::error::CorruptReason;
 use crate::log::Log;
 use crate::log::batch::append_timestamp;
-use crate::record::{DecodeError, check_records, read_record};
+use crate::record::{DecodeError, check_records, read_any, read_plain};
 
 /// The batch that records are decoded from.
 pub(super) struct Decode<'a> {
@@ -20,8 +21,7 @@ pub(super) struct Decode<'a> {
     /// Records from this offset on are not read. An append publishes its bytes before its offsets, and a
     /// position beyond the log end would be out of range.
     pub(super) end_offset: i64,
-    /// The records from the first requested one on, if they were decoded ahead.
-    pub(super) ahead: &'a [Ahead],
+    pub(super) following: Option<Following<'a>>,
 }
 
 impl Decode<'_> {
@@ -32,13 +32,33 @@ impl Decode<'_> {
         bytes: &[u8],
         at: usize,
         last: Option<i32>,
-    ) -> Result<(FetchedRecord, usize), DecodeError> {
-        let (record, next) = read_record(bytes, at)?;
+    ) -> Result<FetchedRecord, DecodeError> {
+        let record = match read_plain(bytes, at) {
+            Some(record) => record,
+            None => read_any(bytes, at)?,
+        };
         let (before, most) = self.deltas;
         if record.offset_delta > most || record.offset_delta <= last.unwrap_or(before) {
             return Err(DecodeError::Corrupt { reason: CorruptReason::Offsets, position: at });
         }
-        Ok((record, next))
+        Ok(record)
+    }
+
+    /// Adds the source of the records that were taken: those of `out` after the first `before`, of `bytes`
+    /// bytes.
+    fn deliver(&self, before: usize, bytes: usize, out: &mut Fetched) {
+        out.bytes = out.bytes.saturating_add(bytes);
+        if out.records.len() > before {
+            out.chunks.push(Chunk {
+                partition: self.partition,
+                source: self.source.clone(),
+                base_offset: self.base_offset,
+                base_timestamp: self.base_timestamp,
+                append_timestamp: self.append_timestamp,
+                epoch: self.epoch,
+                end: out.records.len(),
+            });
+        }
     }
 }
 
@@ -46,7 +66,7 @@ impl Cursor {
     /// Decodes records from byte `at` of the batch on. Keeps the records from the cursor's position on.
     pub(super) fn decode(
         &self,
-        batch: &Decode<'_>,
+        mut batch: Decode<'_>,
         mut at: usize,
         limits: FetchLimits,
         out: &mut Fetched,
@@ -61,41 +81,58 @@ impl Cursor {
         let mut last = None;
         let (mut taken, mut records): (usize, usize) = (0, 0);
         while at < bytes.len() && taken < room && (at < until || out.records.is_empty()) {
-            let (record, next) = match batch.ahead.get(records) {
-                Some(ahead) => *ahead,
-                None => match batch.read(bytes, at, last) {
-                    Ok(decoded) => decoded,
-                    Err(error) => {
-                        // No record of a damaged batch is delivered.
-                        out.records.truncate(before);
-                        return Err(error);
-                    }
-                },
+            let record = match batch.read(bytes, at, last) {
+                Ok(decoded) => decoded,
+                Err(error) => {
+                    // No record of a damaged batch is delivered.
+                    out.records.truncate(before);
+                    return Err(error);
+                }
             };
             if i64::from(record.offset_delta) >= end {
                 break;
             }
             last = Some(record.offset_delta);
             records = records.saturating_add(1);
-            at = next;
+            at = record.end();
+            if let Some(following) = &mut batch.following {
+                following.load(at);
+            }
             if i64::from(record.offset_delta) >= skip_to {
                 out.records.push(record);
                 taken = taken.saturating_add(1);
             }
         }
-        out.bytes = out.bytes.saturating_add(at.saturating_sub(began));
-        if taken > 0 {
-            out.chunks.push(Chunk {
-                partition: batch.partition,
-                source: batch.source.clone(),
-                base_offset: batch.base_offset,
-                base_timestamp: batch.base_timestamp,
-                append_timestamp: batch.append_timestamp,
-                epoch: batch.epoch,
-                end: out.records.len(),
-            });
-        }
+        batch.deliver(before, at.saturating_sub(began), out);
         Ok(Decoded { at, last, records })
+    }
+
+    /// Takes records that were decoded ahead, of which the first begins at byte `at`. Keeps the records from
+    /// the cursor's position on.
+    fn take(
+        &self,
+        batch: &Decode<'_>,
+        ahead: &[FetchedRecord],
+        at: usize,
+        limits: FetchLimits,
+        out: &mut Fetched,
+    ) -> Decoded {
+        let before = out.records.len();
+        let skip_to = self.position.saturating_sub(batch.base_offset);
+        let skipped = ahead.partition_point(|record| i64::from(record.offset_delta) < skip_to);
+        let (passed, wanted) = ahead.split_at(skipped);
+        let began = passed.last().map_or(at, FetchedRecord::end);
+        // A record is taken if the one before it ends within the limit. The first one is always taken.
+        let until = began.saturating_add(limits.bytes.saturating_sub(out.bytes));
+        let within = wanted.partition_point(|record| record.end() < until).saturating_add(1);
+        let count = within.min(limits.records.saturating_sub(before)).min(wanted.len());
+        let taken = wanted.get(..count).unwrap_or_default();
+        out.records.extend_from_slice(taken);
+        let last = taken.last().or(passed.last());
+        let at = last.map_or(at, FetchedRecord::end);
+        batch.deliver(before, at.saturating_sub(began), out);
+        let records = skipped.saturating_add(count);
+        Decoded { at, last: last.map(|record| record.offset_delta), records }
     }
 }
 
@@ -124,7 +161,6 @@ impl Log {
             inside.check(&mut cursor.ahead)?;
         }
         let before = (out.records.len(), out.chunks.len(), out.bytes);
-        let ahead = inside.ahead.and_then(|taken| cursor.ahead.get(taken..)).unwrap_or_default();
         let decode = Decode {
             source: &inside.source,
             base_offset: inside.header.base_offset,
@@ -134,20 +170,26 @@ impl Log {
             partition,
             deltas: (inside.last_delta, inside.header.last_offset_delta),
             end_offset: i64::MAX,
-            ahead,
+            following: whole.then(|| inside.following()).flatten(),
         };
-        let decoded = match cursor.decode(&decode, inside.at, limits, out) {
+        if let Some(taken) = inside.ahead {
+            let ahead = cursor.ahead.get(taken..).unwrap_or_default();
+            let decoded = cursor.take(&decode, ahead, inside.at, limits, out);
+            inside.ahead = Some(taken.saturating_add(decoded.records));
+            return Ok(decoded);
+        }
+        if whole {
+            out.records.reserve(inside.most_records());
+        }
+        let decoded = match cursor.decode(decode, inside.at, limits, out) {
             Ok(decoded) => inside.check_decoded(decoded.records, decoded.at).map(|()| decoded),
             // Report the same reason as a check of the whole batch.
             Err(error) => {
                 Err(check_records(&inside.header, inside.source.bytes()).err().unwrap_or(error))
             }
         };
-        match &decoded {
-            Ok(decoded) => {
-                inside.ahead = inside.ahead.map(|taken| taken.saturating_add(decoded.records));
-            }
-            Err(_) => out.roll_back(before),
+        if decoded.is_err() {
+            out.roll_back(before);
         }
         decoded
     }

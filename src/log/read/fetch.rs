@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::cursor::{At, Cursor};
+use super::cursor::{At, Cursor, Inside};
 use super::decode::{Decode, Decoded};
 use super::enter::Entered;
 use super::fetched::{FetchLimits, Fetched, Source};
@@ -79,10 +79,10 @@ impl Log {
             partition,
             deltas: (-1, i32::MAX),
             end_offset,
-            ahead: &[],
+            following: None,
         };
         let Decoded { at: bytes, last, .. } = cursor
-            .decode(&decode, from, limits, out)
+            .decode(decode, from, limits, out)
             .map_err(|error| error.into_error(Path::new("open batch"), 0))?;
         cursor.at = At::Memory { id: batch.id, bytes };
         if let Some(last) = last {
@@ -105,9 +105,9 @@ impl Log {
             At::Inside(inside) => inside,
             at => match self.enter_batch(view, at, cursor.position)? {
                 Entered::Batch(inside) => inside,
-                Entered::Skipped { segment, next, position } => {
+                Entered::Skipped { segment, next, proven, position } => {
                     cursor.position = position;
-                    cursor.at = At::Stored { segment, next };
+                    cursor.at = At::Stored { segment, next, proven };
                     return Ok(true);
                 }
             },
@@ -119,7 +119,8 @@ impl Log {
         inside.last_delta = last.unwrap_or(inside.last_delta);
         if at >= inside.source.bytes().len() {
             cursor.position = cursor.position.max(inside.header.next_offset());
-            cursor.at = At::Stored { segment: inside.segment, next: inside.next };
+            let Inside { segment, next, proven, .. } = inside;
+            cursor.at = At::Stored { segment, next, proven };
         } else {
             let last = inside.header.base_offset.saturating_add(i64::from(inside.last_delta));
             let read = last.saturating_add(1);

@@ -8,6 +8,7 @@ mod decode;
 mod enter;
 mod fetch;
 mod fetched;
+mod following;
 
 pub(crate) use cursor::Cursor;
 pub(crate) use fetched::{Chunk, FetchLimits, Fetched, FetchedRecord};

@@ -25,7 +25,7 @@ use index::Indexes;
 use read::Reader;
 
 pub(super) use extent::Judge;
-pub(super) use read::{History, Stored};
+pub(super) use read::{History, Proven, Stored};
 pub(super) use write::Unpublished;
 
 /// The folder that holds a segment's files.

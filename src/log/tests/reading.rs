@@ -214,3 +214,71 @@ fn a_limited_number_of_segments_stays_open_and_records_keep_their_bytes() {
         assert_eq!(value, Some(&[0; 10][..]));
     }
 }
+
+/// A fetch takes records as long as those before them have fewer bytes than the limit, wherever in a batch it
+/// begins.
+#[test]
+fn limits_hold_inside_a_batch_as_between_batches() {
+    let world = World::of(&[3], 100);
+    let size = (batch(0, 10, 100).len() - HEADER_BYTES).div_ceil(10);
+    for mode in MODES {
+        let log = world.log_with(&BrokerConfig::new().read_mode(mode));
+        for (first, bytes) in
+            (0..14).flat_map(|first| (0..3_600).step_by(19).map(move |b| (first, b)))
+        {
+            let mut cursor = Cursor::new(0);
+            let mut fetched = Fetched::default();
+            if first > 0 {
+                let limits = FetchLimits { records: first, bytes: usize::MAX };
+                log.fetch(&mut cursor, 0, limits, &mut fetched).unwrap();
+            }
+            let mut fetched = Fetched::default();
+            let limits = FetchLimits { records: usize::MAX, bytes };
+            log.fetch(&mut cursor, 0, limits, &mut fetched).unwrap();
+            let expected = bytes.div_ceil(size).clamp(1, 30 - first);
+            assert_eq!(fetched.records.len(), expected, "{bytes} bytes after {first} records");
+            assert_eq!(fetched.bytes, expected * size);
+            assert_eq!(cursor.position(), (first + expected) as i64);
+        }
+    }
+}
+
+/// A reader relies on its own check of a block, and on no earlier one. What happens to a mapped file meanwhile
+/// is noticed.
+#[cfg(all(unix, not(miri)))]
+#[test]
+fn a_block_that_another_reader_has_checked_is_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage: Arc<dyn Storage> = Arc::new(crate::storage::Disk::open(folder.path()).unwrap());
+    storage.create_dir(Path::new("t-0")).unwrap();
+    let shared = || Arc::new(LogShared::new(Arc::clone(&storage), EPOCH, &BrokerConfig::new()));
+    let log = Log::new(identity(), shared());
+    let segment = Arc::new(segment::Segment::create(log.segment_folder(), 0, 4096).unwrap());
+    for next in (0..2_000).step_by(10) {
+        segment.append(&batch(next, 10, 100), next + 10, 1000 + next).unwrap();
+    }
+    segment.finish(false).unwrap();
+    let image = LogImage {
+        start_offset: 0,
+        end_offset: 2_000,
+        epochs: vec![(EPOCH, 0)],
+        segments: vec![segment.image()],
+    };
+    let size = batch(0, 10, 100).len() as u64;
+    let in_block = 30;
+    assert!((in_block + 1) * size < BLOCK_BYTES);
+    let log = Log::restore(identity(), shared(), &image);
+    let mut fetched = Fetched::default();
+    let limits = FetchLimits { records: 7, bytes: usize::MAX };
+    log.fetch(&mut Cursor::new(0), 0, limits, &mut fetched).unwrap();
+
+    let file = segment.file().unwrap();
+    let mut byte = [0];
+    let at = in_block * size + 80;
+    file.read_at(&mut byte, at).unwrap();
+    file.write_at(&[byte[0] ^ 4], at).unwrap();
+    let (seen, error) = read(&log, 0);
+    assert_eq!(seen, expected(0..300));
+    assert_eq!(damage(error), (CorruptReason::Checksum, in_block * size, Some((300, 309))));
+    assert_eq!(read(&log, 310).0, expected(310..2_000));
+}
