@@ -142,27 +142,6 @@ impl ReadMap {
     }
 }
 
-impl ReadMap {
-    /// Asks the processor to load a range of the file into its caches, if all of it is known to be written.
-    /// Only a hint, and only for mapped pages that the process has touched before.
-    #[inline]
-    pub(crate) fn prefetch(&self, range: Range<u64>) {
-        #[cfg(target_arch = "x86_64")]
-        if let Bytes::Mapped(map) = &self.bytes
-            && range.end <= self.readable()
-        {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            for line in range.step_by(CACHE_LINE_BYTES) {
-                // SAFETY: `line` is below `readable`, so the pointer is inside the one mapping. The
-                // instruction accesses no memory as far as the program can tell, and never faults.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(map.as_ptr().add(line as usize).cast()) };
-            }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = range;
-    }
-}
-
 impl fmt::Debug for ReadMap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match &self.bytes {
@@ -203,10 +182,6 @@ pub struct WriteMap {
     /// Makes the type `Send` but not `Sync`: two threads cannot copy into it at once.
     one_thread: PhantomData<Cell<()>>,
 }
-
-/// The size of a line of the processor's caches.
-#[cfg(target_arch = "x86_64")]
-const CACHE_LINE_BYTES: usize = 64;
 
 /// The smallest page size of the systems on which this crate maps files.
 const PAGE_BYTES: usize = 4096;

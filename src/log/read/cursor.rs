@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::fetched::{FetchedRecord, Source};
-use super::following::Following;
+use super::following;
 use crate::log::segment::{Proven, Segment};
 use crate::record::header::MIN_RECORD_BYTES;
 use crate::record::{BatchHeader, DecodeError, check_records, each_record};
@@ -72,15 +72,13 @@ pub(super) struct Inside {
 }
 
 impl Inside {
-    /// Returns the bytes to be loaded while this batch is decoded. `None` if the reader did not come from the
-    /// batch before.
-    pub(super) fn following(&self) -> Option<Following<'_>> {
-        match &self.source {
-            Source::Map { map, start, end } if self.sequential => {
-                let bytes = end.saturating_sub(*start) as usize;
-                Some(Following::new(map, self.proven.end().max(self.next), bytes))
-            }
-            _ => None,
+    /// Maps the bytes behind this batch and behind those that are checked, if the reader came from the batch
+    /// before.
+    pub(super) fn touch_following(&self) {
+        if let Source::Map { map, .. } = &self.source
+            && self.sequential
+        {
+            following::touch(map, self.proven.end().max(self.next));
         }
     }
 
@@ -98,13 +96,7 @@ impl Inside {
         let bytes = self.source.bytes();
         if usize::try_from(self.header.count).is_ok_and(|count| count <= AHEAD_RECORDS) {
             ahead.clear();
-            let mut following = self.following();
-            each_record(&self.header, bytes, |record| {
-                ahead.push(record);
-                if let Some(following) = &mut following {
-                    following.load(record.end());
-                }
-            })?;
+            each_record(&self.header, bytes, |record| ahead.push(record))?;
             self.ahead = Some(0);
         } else {
             check_records(&self.header, bytes)?;

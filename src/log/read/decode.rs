@@ -2,7 +2,6 @@
 
 use super::cursor::{Cursor, Inside};
 use super::fetched::{Chunk, FetchLimits, Fetched, FetchedRecord, Source};
-use super::following::Following;
 use crate::error::CorruptReason;
 use crate::log::Log;
 use crate::log::batch::append_timestamp;
@@ -21,7 +20,6 @@ pub(super) struct Decode<'a> {
     /// Records from this offset on are not read. An append publishes its bytes before its offsets, and a
     /// position beyond the log end would be out of range.
     pub(super) end_offset: i64,
-    pub(super) following: Option<Following<'a>>,
 }
 
 impl Decode<'_> {
@@ -66,7 +64,7 @@ impl Cursor {
     /// Decodes records from byte `at` of the batch on. Keeps the records from the cursor's position on.
     pub(super) fn decode(
         &self,
-        mut batch: Decode<'_>,
+        batch: &Decode<'_>,
         mut at: usize,
         limits: FetchLimits,
         out: &mut Fetched,
@@ -95,9 +93,6 @@ impl Cursor {
             last = Some(record.offset_delta);
             records = records.saturating_add(1);
             at = record.end();
-            if let Some(following) = &mut batch.following {
-                following.load(at);
-            }
             if i64::from(record.offset_delta) >= skip_to {
                 out.records.push(record);
                 taken = taken.saturating_add(1);
@@ -170,7 +165,6 @@ impl Log {
             partition,
             deltas: (inside.last_delta, inside.header.last_offset_delta),
             end_offset: i64::MAX,
-            following: whole.then(|| inside.following()).flatten(),
         };
         if let Some(taken) = inside.ahead {
             let ahead = cursor.ahead.get(taken..).unwrap_or_default();
@@ -181,7 +175,7 @@ impl Log {
         if whole {
             out.records.reserve(inside.most_records());
         }
-        let decoded = match cursor.decode(decode, inside.at, limits, out) {
+        let decoded = match cursor.decode(&decode, inside.at, limits, out) {
             Ok(decoded) => inside.check_decoded(decoded.records, decoded.at).map(|()| decoded),
             // Report the same reason as a check of the whole batch.
             Err(error) => {

@@ -79,10 +79,9 @@ impl Log {
             partition,
             deltas: (-1, i32::MAX),
             end_offset,
-            following: None,
         };
         let Decoded { at: bytes, last, .. } = cursor
-            .decode(decode, from, limits, out)
+            .decode(&decode, from, limits, out)
             .map_err(|error| error.into_error(Path::new("open batch"), 0))?;
         cursor.at = At::Memory { id: batch.id, bytes };
         if let Some(last) = last {
@@ -104,7 +103,10 @@ impl Log {
         let mut inside = match std::mem::take(&mut cursor.at) {
             At::Inside(inside) => inside,
             at => match self.enter_batch(view, at, cursor.position)? {
-                Entered::Batch(inside) => inside,
+                Entered::Batch(inside) => {
+                    inside.touch_following();
+                    inside
+                }
                 Entered::Skipped { segment, next, proven, position } => {
                     cursor.position = position;
                     cursor.at = At::Stored { segment, next, proven };
