@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::batch::append_timestamp;
-use super::segment::{Proven, Segment};
+use super::segment::Segment;
 use super::{Cursor, FetchLimits, Fetched, Log};
 use crate::error::Result;
 use crate::types::{Epoch, OffsetReset, Timestamp, planted};
@@ -97,7 +97,7 @@ impl Log {
     ) -> Result<Option<(i64, Timestamp)>> {
         let mut next = segment.locate_time(target, Some(epochs))?;
         while next < segment.len() {
-            let stored = segment.stored_batch(next, Some(epochs), &mut Proven::default())?;
+            let stored = segment.stored_batch(next, Some(epochs))?;
             let header = stored.header;
             next = stored.next;
             let deleted = header.next_offset() <= self.start_offset();

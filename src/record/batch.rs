@@ -68,8 +68,12 @@ impl<'a> Batch<'a> {
 
     /// Checks the checksum. It covers everything but base offset, length, leader epoch and magic.
     pub fn verify_crc(&self) -> Result<(), DecodeError> {
-        let covered = self.bytes.get(ATTRIBUTES_AT..).unwrap_or_default();
-        if crc32c(covered) == self.header.crc {
+        self.compare_crc(crc32c(self.bytes.get(ATTRIBUTES_AT..).unwrap_or_default()))
+    }
+
+    /// Checks the checksum, as [`Batch::verify_crc`] does, if it was computed from the same bytes before.
+    pub(crate) fn compare_crc(&self, computed: u32) -> Result<(), DecodeError> {
+        if computed == self.header.crc {
             Ok(())
         } else {
             Err(DecodeError::corrupt(CorruptReason::Checksum, CRC_AT))

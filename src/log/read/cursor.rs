@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::fetched::{FetchedRecord, Source};
 use super::following;
-use crate::log::segment::{Proven, Segment};
+use crate::log::segment::Segment;
 use crate::record::header::MIN_RECORD_BYTES;
 use crate::record::{BatchHeader, DecodeError, check_records, each_record};
 use crate::types::planted;
@@ -30,7 +30,7 @@ pub(super) enum At {
     #[default]
     Unknown,
     /// In a segment, before the batch at `next`.
-    Stored { segment: Arc<Segment>, next: u64, proven: Proven },
+    Stored { segment: Arc<Segment>, next: u64 },
     /// Inside a batch of a segment.
     Inside(Inside),
     /// In a batch in memory, after `bytes` bytes of records.
@@ -55,8 +55,6 @@ pub(super) struct Inside {
     pub(super) segment: Arc<Segment>,
     /// Where the next batch begins.
     pub(super) next: u64,
-    /// The bytes of the segment that this reader has checked.
-    pub(super) proven: Proven,
     /// Whether the reader came from the batch before.
     pub(super) sequential: bool,
     pub(super) position: u64,
@@ -72,13 +70,12 @@ pub(super) struct Inside {
 }
 
 impl Inside {
-    /// Maps the bytes behind this batch and behind those that are checked, if the reader came from the batch
-    /// before.
+    /// Maps the bytes behind this batch, if the reader came from the batch before.
     pub(super) fn touch_following(&self) {
         if let Source::Map { map, .. } = &self.source
             && self.sequential
         {
-            following::touch(map, self.proven.end().max(self.next));
+            following::touch(map, self.next);
         }
     }
 

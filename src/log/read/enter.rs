@@ -7,7 +7,7 @@ use super::cursor::{At, Inside};
 use super::fetched::Source;
 use crate::error::{CorruptReason, Error, Result};
 use crate::log::Log;
-use crate::log::segment::{History, Proven, Segment, Stored};
+use crate::log::segment::{History, Segment, Stored};
 use crate::log::view::View;
 use crate::record::{Batch, DEFAULT_MAX_DECOMPRESSED_BYTES, HEADER_BYTES, check_records};
 use crate::types::planted;
@@ -20,7 +20,6 @@ pub(super) enum Entered {
     Skipped {
         segment: Arc<Segment>,
         next: u64,
-        proven: Proven,
         position: i64,
     },
 }
@@ -30,16 +29,15 @@ impl Log {
     pub(super) fn enter_batch(&self, view: &View, at: At, offset: i64) -> Result<Entered> {
         let history = Some(&**view.epochs);
         let mut entered = match at {
-            At::Stored { segment, next, proven } if next < segment.len() => {
-                self.enter_from(view, (segment, next, proven), Some(offset), offset)
+            At::Stored { segment, next } if next < segment.len() => {
+                self.enter_from(view, segment, next, Some(offset), offset)
             }
             _ => {
                 let Some((_, segment)) = view.segment_of(offset) else {
                     return Err(self.gone());
                 };
                 let next = segment.locate(offset, history)?;
-                let from = (Arc::clone(segment), next, Proven::default());
-                self.enter_from(view, from, None, offset)
+                self.enter_from(view, Arc::clone(segment), next, None, offset)
             }
         };
         // Each pass must come further, so this ends whatever the damage is.
@@ -56,8 +54,7 @@ impl Log {
             if reached.replace(next).is_some_and(|before| next <= before) {
                 return entered;
             }
-            let from = (Arc::clone(segment), next, Proven::default());
-            entered = self.enter_from(view, from, None, offset);
+            entered = self.enter_from(view, Arc::clone(segment), next, None, offset);
         }
     }
 
@@ -66,7 +63,8 @@ impl Log {
     fn enter_from(
         &self,
         view: &View,
-        (mut segment, mut next, mut proven): (Arc<Segment>, u64, Proven),
+        mut segment: Arc<Segment>,
+        mut next: u64,
         mut expected: Option<i64>,
         offset: i64,
     ) -> Result<Entered> {
@@ -81,10 +79,9 @@ impl Log {
                 }
                 segment = Arc::clone(following);
                 next = 0;
-                proven = Proven::default();
                 expected = Some(segment.base_offset());
             }
-            let stored = segment.stored_batch(next, history, &mut proven)?;
+            let stored = segment.stored_batch(next, history)?;
             let header = stored.header;
             // A segment never loses batches, so each batch begins where the previous one ends.
             let chained =
@@ -93,7 +90,7 @@ impl Log {
                 return Err(segment.damaged(next, CorruptReason::Offsets, history));
             }
             if header.next_offset() > offset {
-                return open_batch(stored, segment, proven, expected.is_some(), history);
+                return open_batch(stored, segment, expected.is_some(), history);
             }
             next = stored.next;
             expected = Some(header.next_offset());
@@ -101,19 +98,18 @@ impl Log {
     }
 }
 
-/// Verifies the CRC of a batch unless its bytes are proven already, and decompresses the batch if needed.
+/// Verifies the CRC of a batch, and decompresses the batch if needed.
 fn open_batch(
     stored: Stored,
     segment: Arc<Segment>,
-    proven: Proven,
     sequential: bool,
     history: History<'_>,
 ) -> Result<Entered> {
-    let Stored { header, window, start, next, proven: is_proven } = stored;
+    let Stored { header, window, start, next, crc } = stored;
     let failed = |error| segment.decode_failed(start, error, history);
     let batch = Batch::parse(window.slice(&(start..next)).unwrap_or_default()).map_err(failed)?;
-    if !is_proven && !planted("batch_checksum_not_checked") {
-        batch.verify_crc().map_err(failed)?;
+    if !planted("batch_checksum_not_checked") {
+        crc.map_or_else(|| batch.verify_crc(), |crc| batch.compare_crc(crc)).map_err(failed)?;
     }
     let records = batch.decompressed(DEFAULT_MAX_DECOMPRESSED_BYTES).map_err(failed)?;
     let source = if let Cow::Owned(records) = records {
@@ -128,12 +124,11 @@ fn open_batch(
             check_records(&header, source.bytes()).map_err(failed)?;
         }
         let position = header.next_offset();
-        return Ok(Entered::Skipped { segment, next, proven, position });
+        return Ok(Entered::Skipped { segment, next, position });
     }
     Ok(Entered::Batch(Inside {
         segment,
         next,
-        proven,
         sequential,
         position: start,
         header,

@@ -107,9 +107,9 @@ impl Log {
                     inside.touch_following();
                     inside
                 }
-                Entered::Skipped { segment, next, proven, position } => {
+                Entered::Skipped { segment, next, position } => {
                     cursor.position = position;
-                    cursor.at = At::Stored { segment, next, proven };
+                    cursor.at = At::Stored { segment, next };
                     return Ok(true);
                 }
             },
@@ -121,8 +121,8 @@ impl Log {
         inside.last_delta = last.unwrap_or(inside.last_delta);
         if at >= inside.source.bytes().len() {
             cursor.position = cursor.position.max(inside.header.next_offset());
-            let Inside { segment, next, proven, .. } = inside;
-            cursor.at = At::Stored { segment, next, proven };
+            let Inside { segment, next, .. } = inside;
+            cursor.at = At::Stored { segment, next };
         } else {
             let last = inside.header.base_offset.saturating_add(i64::from(inside.last_delta));
             let read = last.saturating_add(1);

@@ -9,15 +9,15 @@ use crate::storage::ReadMap;
 /// in vain if the reader stops.
 const BLOCKS: u64 = 3;
 
-/// Touches the blocks from `start` on that are written already, one byte of each.
+/// Touches the blocks behind the one with the byte at `next`, as far as they are written: one byte of each.
 ///
 /// The kernel maps 64 KiB at the first touch of any of their pages. If the checksum of a block is what touches it,
 /// each checksum waits for the kernel in its first step. To touch some blocks in a row, before the batch that is at
 /// hand is decoded, takes a tenth of the time off reading through a fresh map. `madvise` gains no more than that,
 /// since it maps the same pieces. Asking the processor to load the bytes too makes reading slower.
-pub(super) fn touch(map: &ReadMap, start: u64) {
-    for block in 0..BLOCKS {
-        let at = start.saturating_add(block.saturating_mul(BLOCK_BYTES));
+pub(super) fn touch(map: &ReadMap, next: u64) {
+    for block in 1..=BLOCKS {
+        let at = next.saturating_add(block.saturating_mul(BLOCK_BYTES));
         black_box(map.slice(at..at.saturating_add(1)).and_then(|bytes| bytes.first().copied()));
     }
 }

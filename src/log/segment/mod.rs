@@ -1,5 +1,6 @@
 //! The files of one segment: written in order, mapped for reading, indexed, and covered by checksums.
 
+mod batch_sum;
 mod evidence;
 mod extent;
 mod index;
@@ -25,7 +26,7 @@ use index::Indexes;
 use read::Reader;
 
 pub(super) use extent::Judge;
-pub(super) use read::{History, Proven, Stored};
+pub(super) use read::{History, Stored};
 pub(super) use write::Unpublished;
 
 /// The folder that holds a segment's files.

@@ -12,7 +12,10 @@ use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 
+use crc32fast::Hasher;
+
 use super::Segment;
+use super::batch_sum::{BatchSum, PIECE_BYTES};
 use crate::error::{CorruptReason, Corruption, Error, Result};
 use crate::log::epochs::epoch_at;
 use crate::record::{BatchHeader, DecodeError, HEADER_BYTES};
@@ -56,34 +59,6 @@ pub(in crate::log) struct Window {
     pub(in crate::log) start: u64,
 }
 
-/// The bytes that one reader has compared with their sums on its way through a segment.
-///
-/// A batch among them needs no further proof. Its writer computed the sums right after the batch's own checksum,
-/// from the same bytes. Bytes that another reader has compared do not count, however long ago that was. So what
-/// happens to a file after it was mapped is noticed as before: by the checksum of each batch that is read later.
-#[derive(Debug, Clone, Default)]
-pub(in crate::log) struct Proven(Range<u64>);
-
-impl Proven {
-    /// Adds the bytes of the next block. Forgets the others if they do not reach up to it.
-    fn add(&mut self, block: Range<u64>) {
-        if self.0.contains(&block.start) || self.0.end == block.start {
-            self.0.end = self.0.end.max(block.end);
-        } else {
-            self.0 = block;
-        }
-    }
-
-    /// Returns the position after the bytes.
-    pub(in crate::log) fn end(&self) -> u64 {
-        self.0.end
-    }
-
-    fn holds(&self, range: &Range<u64>) -> bool {
-        self.0.start <= range.start && range.end <= self.0.end
-    }
-}
-
 impl Window {
     /// Returns the bytes of a range of the file, if the window holds all of them.
     pub(in crate::log) fn slice(&self, range: &Range<u64>) -> Option<&[u8]> {
@@ -123,14 +98,13 @@ pub(in crate::log) struct Stored {
     pub(in crate::log) window: Window,
     pub(in crate::log) start: u64,
     pub(in crate::log) next: u64,
-    /// Whether the sums of the segment have just proven all bytes.
-    pub(in crate::log) proven: bool,
+    /// The checksum of the bytes that the CRC of the batch covers, if it was computed already.
+    pub(in crate::log) crc: Option<u32>,
 }
 
 // Batches.
 impl Segment {
-    /// Returns the batch at a position. Adds the blocks that had to be checked for it to `proven`, which is of
-    /// this segment.
+    /// Returns the batch at a position.
     ///
     /// # Errors
     /// `Corrupt` if the batch or its block is damaged; `MissingSegment` if the file does not exist; `Io` if
@@ -139,14 +113,14 @@ impl Segment {
         self: &Arc<Self>,
         position: u64,
         history: History<'_>,
-        proven: &mut Proven,
     ) -> Result<Stored> {
-        let mut stored = || {
-            let header = self.header_at(position, self.len(), history, proven)?;
+        let stored = || {
+            let header = self.header_at(position, self.len(), history)?;
             let next = position.saturating_add(header.total_bytes() as u64);
-            let window = self.window(position..next, history, proven)?;
-            let proven = proven.holds(&(position..next));
-            Ok(Stored { header, window, start: position, next, proven })
+            let mut sum = BatchSum::new(position..next);
+            let window = self.window(position..next, history, Some(&mut sum))?;
+            let crc = sum.finish(&window.map);
+            Ok(Stored { header, window, start: position, next, crc })
         };
         stored().map_err(|error| self.with_range(error, history))
     }
@@ -160,10 +134,9 @@ impl Segment {
         position: u64,
         len: u64,
         history: History<'_>,
-        proven: &mut Proven,
     ) -> Result<BatchHeader> {
         let range = position..len.min(position.saturating_add(HEADER_BYTES as u64));
-        let window = self.window(range.clone(), history, proven)?;
+        let window = self.window(range.clone(), history, None)?;
         let header = BatchHeader::parse(window.slice(&range).unwrap_or_default())
             .map_err(|error| self.not_decoded(position, error))?;
         let bounds = (len, self.end_offset());
@@ -258,8 +231,7 @@ impl Headers for Batches<'_> {
                 return None;
             }
             let at = position;
-            let mut proven = Proven::default();
-            let header = match self.segment.header_at(at, self.len, self.history, &mut proven) {
+            let header = match self.segment.header_at(at, self.len, self.history) {
                 Ok(header) if expected.is_none_or(|offset| offset == header.base_offset) => header,
                 result => {
                     position = self.len;
@@ -304,12 +276,13 @@ impl Segment {
         Error::MissingSegment { path: self.log_path(), offsets }
     }
 
-    /// Returns a window of checked bytes that holds at least `range`, which must be published.
+    /// Returns a window of checked bytes that holds at least `range`, which must be published. Adds bytes to
+    /// `sum` that it checks in a map.
     fn window(
         self: &Arc<Self>,
         range: Range<u64>,
         history: History<'_>,
-        proven: &mut Proven,
+        mut sum: Option<&mut BatchSum>,
     ) -> Result<Window> {
         let reader = self.reader(range.end, history)?;
         if reader.cut.is_some_and(|cut| cut < range.end) {
@@ -320,7 +293,8 @@ impl Segment {
                 let window = Window { map: Arc::clone(map), start: 0 };
                 for block in blocks_of(&range) {
                     if !reader.is_checked(block) {
-                        self.check_block(&reader.evidence, block, &window, history, proven)?;
+                        let sum = sum.as_deref_mut();
+                        self.check_block(&reader.evidence, block, &window, history, sum)?;
                         reader.set_checked(block);
                     }
                 }
@@ -333,8 +307,7 @@ impl Segment {
                 {
                     return Ok(window.clone());
                 }
-                let window =
-                    self.read_window(&**file, &reader.evidence, &range, history, proven)?;
+                let window = self.read_window(&**file, &reader.evidence, &range, history)?;
                 *last = Some(window.clone());
                 Ok(window)
             }
@@ -348,7 +321,6 @@ impl Segment {
         evidence: &Sums,
         range: &Range<u64>,
         history: History<'_>,
-        proven: &mut Proven,
     ) -> Result<Window> {
         let start = (range.start / BLOCK_BYTES).saturating_mul(BLOCK_BYTES);
         let end = range.end.max(start.saturating_add(READ_BYTES));
@@ -363,7 +335,7 @@ impl Segment {
         }
         let window = Window { map: Arc::new(ReadMap::from_bytes(bytes)), start };
         for block in blocks_of(&(start..end)) {
-            match self.check_block(evidence, block, &window, history, proven) {
+            match self.check_block(evidence, block, &window, history, None) {
                 // This block was not requested. A read that requests it will report the damage.
                 Err(_) if block.saturating_mul(BLOCK_BYTES) >= range.end => {
                     let kept = start..block.saturating_mul(BLOCK_BYTES);
@@ -376,25 +348,29 @@ impl Segment {
         Ok(window)
     }
 
-    /// Compares a block with its sum, if it has one. Adds it to `proven` if they are equal.
+    /// Compares a block with its sum, if it has one. Adds its bytes to `batch`, which needs a window that begins
+    /// with the segment.
     fn check_block(
         &self,
         evidence: &Sums,
         block: u64,
         window: &Window,
         history: History<'_>,
-        proven: &mut Proven,
+        mut batch: Option<&mut BatchSum>,
     ) -> Result<()> {
         let Some((range, sum)) = evidence.block(block) else { return Ok(()) };
-        let bytes = window.slice(&range).unwrap_or_default();
         if planted("block_sums_not_checked") {
             return Ok(());
         }
-        if crc32fast::hash(bytes) == sum {
-            proven.add(range);
-            return Ok(());
+        let mut found = Hasher::new();
+        for start in range.clone().step_by(PIECE_BYTES as usize) {
+            let end = start.saturating_add(PIECE_BYTES).min(range.end);
+            found.update(window.slice(&(start..end)).unwrap_or_default());
+            if let Some(batch) = &mut batch {
+                batch.advance(&window.map, end);
+            }
         }
-        if self.explained(&range, history)? {
+        if found.finalize() == sum || self.explained(&range, history)? {
             return Ok(());
         }
         Err(self.lost(range.start, CorruptReason::Checksum))
