@@ -2,14 +2,15 @@ use crate::error::CorruptReason;
 use crate::record::crc::crc32c;
 use crate::record::header::{ATTRIBUTES_AT, CRC_AT};
 use crate::record::{
-    Batch, Compression, DecodeError, Header, Records, decompress, encode_record, seal,
+    Batch, Compression, DecodeError, Header, Records, decompress, encode_record, read_any,
+    read_record, seal,
 };
 
 /// The limit for a decompressed payload.
 const LIMIT: usize = 1 << 20;
 
 /// Decodes any bytes as a batch, as they are and with a right checksum. Nothing panics or uses more memory
-/// than the limit. A decompressed payload fits the limit exactly. Uncompressed bytes that decode encode to
+/// than the limit. Both decoders of records agree. A decompressed payload fits the limit exactly. Uncompressed bytes that decode encode to
 /// the same bytes.
 pub fn fuzz_batch_decode(data: &[u8]) {
     decode(data);
@@ -29,6 +30,7 @@ fn decode(data: &[u8]) {
     assert!(batch.bytes().len() <= data.len());
     assert_eq!(batch.header().encode(), batch.bytes()[..crate::record::HEADER_BYTES]);
     check_limit(&batch);
+    check_decoders(batch.payload());
     let records = batch.records(LIMIT);
     if batch.verify_crc().is_ok() {
         assert_eq!(batch.verify(LIMIT).err(), records.as_ref().err().copied(), "one verdict");
@@ -45,6 +47,16 @@ fn decode(data: &[u8]) {
     if batch.header().attributes.compression() == Compression::None && batch.verify_crc().is_ok() {
         encodes_to_the_same(&batch, &records);
     }
+}
+
+/// Checks that the decoder of usual records gives what the one of all records gives, and leaves damage to it.
+fn check_decoders(bytes: &[u8]) {
+    let mut at = 0;
+    while let Ok((record, next)) = read_record(bytes, at) {
+        assert_eq!(read_any(bytes, at), Ok(record));
+        at = next;
+    }
+    assert_eq!(read_any(bytes, at).err(), read_record(bytes, at).err());
 }
 
 /// Checks that a payload decompresses to the same bytes under every limit that it fits, and fails under

@@ -13,8 +13,8 @@ const BLOCKS: u64 = 3;
 ///
 /// The kernel maps 64 KiB at the first touch of any of their pages. If the checksum of a block is what touches it,
 /// each checksum waits for the kernel in its first step. To touch some blocks in a row, before the batch that is at
-/// hand is decoded, takes a tenth of the time off reading through a fresh map. `madvise` gains no more than that,
-/// since it maps the same pieces. Asking the processor to load the bytes too makes reading slower.
+/// hand is decoded, takes a tenth of the time off reading through a fresh map. `MADV_POPULATE_READ` gains no more than
+/// that, since it maps the same pieces. Asking the processor to load the bytes too makes reading slower.
 pub(super) fn touch(map: &ReadMap, next: u64) {
     for block in 1..=BLOCKS {
         let at = next.saturating_add(block.saturating_mul(BLOCK_BYTES));

@@ -226,6 +226,21 @@ fn poll_verify_and_dump_agree_on_all_other_fields() {
     fields().iter().for_each(check);
 }
 
+/// The checksum of a batch that spans blocks is computed along with their sums, which are right.
+#[test]
+fn poll_verify_and_dump_agree_on_the_checksum_of_a_large_batch() {
+    for false_bit in [0, 1] {
+        let mut bytes = batch(BASE, 10, 20_000);
+        bytes[17] ^= false_bit;
+        let delivers = (false_bit == 0).then(|| (BASE..BASE + 10).collect());
+        let large = Lie { name: "large", bytes, end: BASE + 10, max_timestamp: 1_100, delivers };
+        check(&large);
+        let (seen, error) = read(&world(&large).log(), 90, 7);
+        let expected = if false_bit == 0 { (30, false) } else { (10, true) };
+        assert_eq!((seen.len(), error.is_some()), expected);
+    }
+}
+
 /// A single batch cannot show a broken chain of offsets. Readers and `verify` check the chain, and name the
 /// batch.
 #[test]

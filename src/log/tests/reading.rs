@@ -243,11 +243,27 @@ fn limits_hold_inside_a_batch_as_between_batches() {
     }
 }
 
-/// A reader relies on its own check of a block, and on no earlier one. What happens to a mapped file meanwhile
-/// is noticed.
+/// The checksum of a batch that spans blocks is computed along with their sums.
+#[test]
+fn a_flip_anywhere_in_a_batch_of_several_blocks_is_told() {
+    let size = batch(0, 10, 20_000).len() as u64;
+    assert!(size > 3 * BLOCK_BYTES);
+    for (number, at) in (21..size).step_by(19_991).enumerate() {
+        let world = World::of(&[3], 20_000);
+        let log = world.log_with(&BrokerConfig::new().read_mode(MODES[number % 2]));
+        world.flip(0, Extension::Log, size + at);
+        let (seen, error) = read(&log, 0);
+        assert_eq!(seen, expected(0..10), "byte {at}");
+        assert_eq!(damage(error), (CorruptReason::Checksum, size, Some((10, 19))), "byte {at}");
+        assert_eq!(read(&log, 20).0, expected(20..30), "byte {at}");
+    }
+}
+
+/// A reader checks each batch, whoever checked its block before. What happens to a mapped file meanwhile is
+/// noticed.
 #[cfg(all(unix, not(miri)))]
 #[test]
-fn a_block_that_another_reader_has_checked_is_not_believed() {
+fn a_block_that_was_checked_before_is_not_believed() {
     let folder = tempfile::tempdir().unwrap();
     let storage: Arc<dyn Storage> = Arc::new(crate::storage::Disk::open(folder.path()).unwrap());
     storage.create_dir(Path::new("t-0")).unwrap();
