@@ -60,7 +60,9 @@ mod tests {
         let covered = crc32c(&bytes[1000 + ATTRIBUTES_AT..4000]);
         for steps in [&[0, 2000][..], &[1021, 1022, 3000, 3000, 2500], &[4000], &[5000]] {
             let mut sum = BatchSum::new(1000..4000);
-            steps.iter().for_each(|until| sum.advance(&map, *until));
+            for until in steps {
+                sum.advance(&map, *until);
+            }
             assert_eq!(sum.finish(&map), Some(covered), "{steps:?}");
         }
     }
