@@ -10,7 +10,7 @@ use crate::record::crc::Crc32c;
 use crate::record::header::ATTRIBUTES_AT;
 use crate::storage::ReadMap;
 
-/// The bytes that both checksums take at a time. Twice as many are slower: reader and neighbour share a first cache.
+/// The bytes that both checksums take at a time. More are slower: two threads share the first cache of a core.
 pub(super) const PIECE_BYTES: u64 = 4 << 10;
 
 /// A checksum of the first bytes of a batch.
