@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
@@ -16,6 +17,10 @@ use crate::types::planted;
 /// How many partitions with full batches may wait: 4 MiB with the default batch size.
 const MAX_QUEUED: usize = 64;
 
+/// With at most this many full batches of a partition, the thread pauses after each of them.
+const FEW: usize = 8;
+const PAUSE: Duration = Duration::from_micros(100);
+
 #[derive(Debug)]
 pub(super) struct Writer {
     state: Mutex<State>,
@@ -24,7 +29,8 @@ pub(super) struct Writer {
 #[derive(Debug)]
 enum State {
     NotStarted,
-    Running(Sender<Arc<Log>>, JoinHandle<()>),
+    /// The queue, a channel that ends the thread's pauses when it is dropped, and the thread.
+    Running(Sender<Arc<Log>>, Sender<()>, JoinHandle<()>),
     Stopped,
 }
 
@@ -41,7 +47,7 @@ impl Writer {
             *state = start(Arc::clone(journal));
         }
         match &*state {
-            State::Running(queue, _) => queue.try_send(Arc::clone(log)).is_ok(),
+            State::Running(queue, ..) => queue.try_send(Arc::clone(log)).is_ok(),
             State::NotStarted | State::Stopped => false,
         }
     }
@@ -49,8 +55,8 @@ impl Writer {
     /// Waits until the thread has written its queue and has ended.
     pub(super) fn stop(&self) {
         let state = std::mem::replace(&mut *self.state.lock(), State::Stopped);
-        if let State::Running(queue, thread) = state {
-            drop(queue);
+        if let State::Running(queue, calm, thread) = state {
+            drop((queue, calm));
             // A panic of the thread has stopped all writing.
             let _ended = thread.join();
         }
@@ -59,16 +65,22 @@ impl Writer {
 
 fn start(journal: Arc<Journal>) -> State {
     let (queue, filled) = bounded(MAX_QUEUED);
+    let (calm, hurry) = bounded(0);
     std::thread::Builder::new()
         .name("grouplog-writer".to_owned())
-        .spawn(move || run(&filled, &journal))
-        .map_or(State::NotStarted, |thread| State::Running(queue, thread))
+        .spawn(move || run(&filled, &hurry, &journal))
+        .map_or(State::NotStarted, |thread| State::Running(queue, calm, thread))
 }
 
-fn run(filled: &Receiver<Arc<Log>>, journal: &Journal) {
+fn run(filled: &Receiver<Arc<Log>>, hurry: &Receiver<()>, journal: &Journal) {
     let guard = journal.fail_on_panic("the writer thread");
     let _guard = (!planted("writer_dies_silently")).then_some(guard);
     for log in filled {
-        log.write_out_some();
+        while log.write_out_one() {
+            if log.waiting_batches() <= FEW {
+                // Producers and consumers may need all processors. See the journal's preparation of files.
+                let _told_to_hurry = hurry.recv_timeout(PAUSE);
+            }
+        }
     }
 }

@@ -166,7 +166,7 @@ fn begin_first(
 ) -> Result<()> {
     let stores = config.mode == JournalMode::Map;
     if stores {
-        slot.fill()?;
+        slot.fill(&|| ())?;
     }
     if planted("header_not_durable") {
         slot.file.write_at(&header.encode(), 0)?;
@@ -177,7 +177,7 @@ fn begin_first(
         storage.sync_dir(Path::new(FOLDER))?;
         slot.named = true;
     }
-    if stores { slot.map() } else { Ok(()) }
+    if stores { slot.map(&|| ()) } else { Ok(()) }
 }
 
 fn check(config: &JournalConfig) -> Result<()> {

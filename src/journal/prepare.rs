@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::sync::atomic::Ordering;
@@ -22,6 +23,9 @@ pub(super) struct Preparing {
     /// All slot numbers in the folder.
     pub(super) numbers: BTreeSet<u32>,
 }
+
+/// How long the preparation of a file pauses after each piece of work.
+const PAUSE: Duration = Duration::from_micros(100);
 
 /// How the next spare is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -251,7 +255,7 @@ impl Shared {
         let anchored = self.waited.swap(false, Ordering::Relaxed);
         let stores = self.config.mode == JournalMode::Map && self.suits_stores(slot);
         if anchored || stores {
-            slot.fill()?;
+            slot.fill(&|| self.pause())?;
         }
         if anchored {
             slot.file.sync_data()?;
@@ -267,9 +271,26 @@ impl Shared {
             slot.file.write_at(&header.encode(), 0)?;
         }
         if stores {
-            slot.map()?;
+            slot.map(&|| self.pause())?;
         }
         Ok((header, anchored))
+    }
+
+    /// Pauses the preparation of a file while there is time for that.
+    ///
+    /// On a machine whose processors are all in use, a thread that works for milliseconds takes one of them
+    /// away from a producer or a consumer for as long. A thread that works for some microseconds at a time is
+    /// hardly noticed.
+    fn pause(&self) {
+        let calm = {
+            let state = self.state.lock();
+            let current = &state.current;
+            let much_left = current.position < current.slot.size / 2 || state.spares.len() > 1;
+            state.credits.waiters == 0 && much_left
+        };
+        if calm && self.config.background {
+            self.signal.pause(PAUSE);
+        }
     }
 
     /// Returns whether frames cost less as stores in this slot than as writes.

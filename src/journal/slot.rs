@@ -72,15 +72,31 @@ impl Slot {
 
     /// Makes a filled slot ready for stores.
     ///
-    /// Takes the page fault of the first store to each page here, so that appending threads do not.
-    pub(super) fn map(&mut self) -> Result<()> {
+    /// Takes the page fault of the first store to each page here, so that appending threads do not. Calls
+    /// `pause` from time to time.
+    pub(super) fn map(&mut self, pause: &dyn Fn()) -> Result<()> {
         let map = match self.map.take() {
             Some(map) => map,
             None => self.file.map_write(u64::from(self.size))?,
         };
-        map.prefault()?;
+        let mut at = 0;
+        while at < self.size as usize {
+            pause();
+            map.prefault(at..at.saturating_add(4 * WORK as usize))?;
+            at = at.saturating_add(4 * WORK as usize);
+        }
         self.map = Some(map);
         Ok(())
+    }
+
+    /// Takes the pages from a position on out of the map, before a sync of many frames that end at `until`. The
+    /// sync takes the prepared pages after them as well.
+    pub(super) fn release(&self, from: u32, until: u32) {
+        if let Some(map) = &self.map
+            && until.saturating_sub(from) >= WORK
+        {
+            map.release(from as usize..self.size as usize);
+        }
     }
 
     /// Whether the next frames are stored through a map.
@@ -91,10 +107,13 @@ impl Slot {
     /// Writes zeros over all bytes that were not written yet. Afterwards no store or write needs a new block.
     ///
     /// The zeros are written in small pieces. The cache of the system keeps each piece as one unit, and a
-    /// small frame stored into a unit dirties all of it.
-    pub(super) fn fill(&mut self) -> Result<()> {
+    /// small frame stored into a unit dirties all of it. Calls `pause` from time to time.
+    pub(super) fn fill(&mut self, pause: &dyn Fn()) -> Result<()> {
         let zeros = [0; PIECE as usize];
         while self.written < self.size {
+            if self.written.is_multiple_of(WORK) {
+                pause();
+            }
             let piece = PIECE - self.written % PIECE;
             let bytes = zeros.get(..piece.min(self.size - self.written) as usize);
             self.file.write_at(bytes.unwrap_or_default(), u64::from(self.written))?;
@@ -255,4 +274,6 @@ pub(super) const FOLDER: &str = "journal";
 const UNFINISHED: &str = "new";
 /// The size of the pieces in which a file is filled, in bytes.
 const PIECE: u32 = 16 << 10;
+/// How much of a file is prepared before a pause, in bytes.
+const WORK: u32 = 64 << 10;
 const SCRATCH_KEPT: usize = 1 << 20;

@@ -146,6 +146,9 @@ impl Shared {
             let last_only = planted("sync_last_file_only");
             let lives = lives.skip(if last_only { state.sealed.len() } else { 0 });
             let dirty: Vec<Dirty> = lives.filter(|life| life.is_dirty()).map(Dirty::of).collect();
+            for life in state.sealed.iter().chain([&state.current]) {
+                life.slot.release(life.synced, life.position);
+            }
             (state.current.end(), dirty, unnamed, state.relied.clone())
         };
         if !relied.is_empty()

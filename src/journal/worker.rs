@@ -49,6 +49,14 @@ impl Signal {
         }
     }
 
+    /// Sleeps for `time`, or until the thread has something else to do. Does not take the wakeup away.
+    pub(super) fn pause(&self, time: Duration) {
+        let mut flags = self.flags.lock();
+        if !flags.wake && !flags.stop {
+            self.woken.wait_for(&mut flags, time);
+        }
+    }
+
     /// Sleeps until woken, or for `limit` at most. Returns `false` if the thread must stop.
     fn wait(&self, limit: Option<Duration>) -> bool {
         let mut flags = self.flags.lock();

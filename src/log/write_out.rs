@@ -119,6 +119,20 @@ impl Drop for Busy<'_> {
 }
 
 impl Log {
+    /// Writes out the first frozen batch. Returns whether more of them wait.
+    ///
+    /// As [`Log::write_out_some`] otherwise.
+    pub(crate) fn write_out_one(&self) -> bool {
+        let Some(mut out) = self.out.try_lock() else { return false };
+        let _busy = self.begin_write_out();
+        let full = self.shared.open_files.is_full() && !self.is_open();
+        if full || !matches!(self.drain_some(&mut out, Opens::Some, 1), Ok(true)) {
+            self.shared.write_failed.store(true, Ordering::Release);
+            return false;
+        }
+        self.waiting_batches() > 0
+    }
+
     fn begin_write_out(&self) -> Busy<'_> {
         self.writes_out.store(true, Ordering::Relaxed);
         Busy(self)
@@ -292,7 +306,17 @@ impl Log {
 
     /// Writes out all frozen batches. Returns `false` if too many files are open for that.
     pub(super) fn drain(&self, out: &mut MutexGuard<'_, WriteOut>, opens: Opens) -> Result<bool> {
-        loop {
+        self.drain_some(out, opens, usize::MAX)
+    }
+
+    /// As `drain`, but writes out at most this many batches.
+    fn drain_some(
+        &self,
+        out: &mut MutexGuard<'_, WriteOut>,
+        opens: Opens,
+        most: usize,
+    ) -> Result<bool> {
+        for _ in 0..most {
             let Some(batch) = self.view.read().frozen.first().cloned() else { return Ok(true) };
             if self.is_deleted() {
                 return Ok(true);
@@ -304,6 +328,7 @@ impl Log {
             self.release_memory(batch.capacity());
             self.give_back(batch);
         }
+        Ok(true)
     }
 
     /// Gives the buffer of a batch back, unless a reader still uses it.

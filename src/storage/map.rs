@@ -37,6 +37,8 @@ use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+#[cfg(target_os = "linux")]
+use memmap2::UncheckedAdvice;
 use memmap2::{MmapOptions, MmapRaw};
 
 pub(crate) use append_buffer::{AppendReader, AppendWriter, append_buffer};
@@ -234,15 +236,43 @@ impl WriteMap {
     /// kernel.
     ///
     /// Rewrites one existing byte of each page. Does nothing in other storages.
-    pub fn prefault(&self) -> Result<()> {
+    pub fn prefault(&self, range: Range<usize>) -> Result<()> {
         if let Target::Mapped(map) = &self.target {
-            for page in (0..map.len()).step_by(PAGE_BYTES) {
+            for page in (range.start..range.end.min(map.len())).step_by(PAGE_BYTES) {
                 let mut byte = [0];
                 self.read(page, &mut byte)?;
                 self.write(page, &byte)?;
             }
         }
         Ok(())
+    }
+
+    /// Takes the pages that lie wholly in `range` out of the map. The file keeps their bytes, and the
+    /// next access maps them again.
+    ///
+    /// A sync of the file must make each mapped page read-only, one by one, and tells all processors
+    /// each time. This does it for all pages at once. Does nothing in other storages.
+    pub fn release(&self, range: Range<usize>) {
+        let Target::Mapped(map) = &self.target else { return };
+        let start = range.start.next_multiple_of(PAGE_BYTES);
+        let end = range.end.min(map.len()) & !(PAGE_BYTES - 1);
+        #[cfg(target_os = "linux")]
+        if start < end {
+            // SAFETY: the range lies in the mapping. The map is a shared map of a file, so dropping
+            // its pages loses no byte: the kernel marks them dirty and keeps them in its cache. No
+            // reference to mapped bytes exists, because all accesses go through raw pointers.
+            let advised = unsafe {
+                map.unchecked_advise_range(
+                    UncheckedAdvice::DontNeed,
+                    start,
+                    end.saturating_sub(start),
+                )
+            };
+            // Only a hint: without it, the sync takes longer.
+            drop(advised);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _unused = (start, end);
     }
 
     /// Stores bytes at a position.

@@ -6,8 +6,8 @@ use grouplog::record::Compression;
 use grouplog::storage::{Crash, FileKind, Memory, OpenMode, Storage};
 use grouplog::time::SeededRandom;
 use grouplog::{
-    Acks, Broker, ConsumerConfig, Entry, Error, Producer, ProducerConfig, Record, TopicConfig,
-    TopicPartition,
+    Acks, Broker, BrokerConfig, ConsumerConfig, Entry, Error, Producer, ProducerConfig, Record,
+    TopicConfig, TopicPartition,
 };
 
 use crate::world::World;
@@ -202,7 +202,8 @@ fn a_segment_that_cannot_be_written_is_no_failure_of_the_append() {
 fn readers_beside_the_writer_see_stored_appends() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data");
-    let broker = Broker::open(&path).unwrap();
+    // Without threads, no file changes while the test looks at the journal.
+    let broker = Broker::open_with(&path, BrokerConfig::new().background(false)).unwrap();
     broker.create_topic("t", TopicConfig::new()).unwrap();
     let producer = written(&broker);
     let mut reader = Broker::open_read_only(&path).unwrap();
