@@ -437,6 +437,10 @@ impl Log {
         let timestamp = own.unwrap_or(asked);
         let delta = i32::try_from(offset.checked_sub(batch.shared.base_offset)?).ok()?;
         let timestamp_delta = timestamp.checked_sub(base)?;
+        if batch.shared.capacity() > self.shared.batch_size && delta > 0 {
+            // The first record exceeds a batch. It stays alone, however large the buffer is.
+            return None;
+        }
         loop {
             let room = batch.writer.spare().get_mut(piece.bytes..)?;
             let encoded = encode_record(

@@ -126,3 +126,27 @@ fn nothing_is_captured_without_a_mark() {
     log.checkpointed(&listed);
     assert!(matches!(log.capture(), Err(Error::Closed)));
 }
+
+/// A kept buffer may be larger than the record needs.
+#[test]
+fn a_record_that_exceeds_a_batch_stays_alone() {
+    let mut shared = LogShared::new(Arc::new(Memory::new()), EPOCH, &BrokerConfig::new());
+    shared.batch_size = 1024;
+    let log = Log::new(identity(), Arc::new(shared));
+    for size in [200_000, 120_000, 500, 90_000, 60_000] {
+        let value = vec![size as u8; size];
+        let mut guard = log.begin_append().unwrap();
+        guard.stage(&record(&value), Timestamp::from_millis(1)).unwrap();
+        assert!(guard.single_section().is_some());
+        let _nobody_waits = guard.apply();
+        log.write_out_some();
+    }
+    let sizes: Vec<_> = read(&log).iter().map(Vec::len).collect();
+    assert_eq!(sizes, [200_000, 120_000, 500, 90_000, 60_000]);
+    log.lock_for_checkpoint().freeze();
+    log.write_out_some();
+    let mut fetched = Fetched::default();
+    let limits = FetchLimits { records: 100, bytes: 1 << 20 };
+    log.fetch(&mut Cursor::new(0), 0, limits, &mut fetched).unwrap();
+    assert_eq!(fetched.chunks.len(), 5);
+}
