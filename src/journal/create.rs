@@ -166,7 +166,7 @@ fn begin_first(
 ) -> Result<()> {
     let stores = config.mode == JournalMode::Map;
     if stores {
-        slot.fill(&|| ())?;
+        slot.fill(false, &|| ())?;
     }
     if planted("header_not_durable") {
         slot.file.write_at(&header.encode(), 0)?;

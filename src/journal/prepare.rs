@@ -255,7 +255,7 @@ impl Shared {
         let anchored = self.waited.swap(false, Ordering::Relaxed);
         let stores = self.config.mode == JournalMode::Map && self.suits_stores(slot);
         if anchored || stores {
-            slot.fill(&|| self.pause())?;
+            slot.fill(anchored, &|| self.pause())?;
         }
         if anchored {
             slot.file.sync_data()?;

@@ -107,14 +107,16 @@ impl Slot {
     /// Writes zeros over all bytes that were not written yet. Afterwards no store or write needs a new block.
     ///
     /// The zeros are written in small pieces. The cache of the system keeps each piece as one unit, and a
-    /// small frame stored into a unit dirties all of it. Calls `pause` from time to time.
-    pub(super) fn fill(&mut self, pause: &dyn Fn()) -> Result<()> {
+    /// small frame stored into a unit dirties all of it. `synced` says that threads wait for syncs: the device
+    /// then gets a unit for each sync, so the units are smallest. Calls `pause` from time to time.
+    pub(super) fn fill(&mut self, synced: bool, pause: &dyn Fn()) -> Result<()> {
+        let most = if synced { SMALLEST_PIECE } else { PIECE };
         let zeros = [0; PIECE as usize];
         while self.written < self.size {
             if self.written.is_multiple_of(WORK) {
                 pause();
             }
-            let piece = PIECE - self.written % PIECE;
+            let piece = most - self.written % most;
             let bytes = zeros.get(..piece.min(self.size - self.written) as usize);
             self.file.write_at(bytes.unwrap_or_default(), u64::from(self.written))?;
             self.written += piece.min(self.size - self.written);
@@ -274,6 +276,7 @@ pub(super) const FOLDER: &str = "journal";
 const UNFINISHED: &str = "new";
 /// The size of the pieces in which a file is filled, in bytes.
 const PIECE: u32 = 16 << 10;
+const SMALLEST_PIECE: u32 = 4 << 10;
 /// How much of a file is prepared before a pause, in bytes.
 const WORK: u32 = 64 << 10;
 const SCRATCH_KEPT: usize = 1 << 20;
