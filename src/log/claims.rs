@@ -8,11 +8,10 @@ use std::sync::Arc;
 
 use super::Log;
 use super::segment::Segment;
-use super::stored::{Adopted, Claim, Described, StoredSection, has_grown};
+use super::stored::{Adopted, Claim, Described, Proof, StoredSection};
 use super::write_out::WriteOut;
 use crate::error::{CorruptReason, Error, Result};
 use crate::journal::Outside;
-use crate::segment::{Extension, file_name};
 use crate::sync::atomic::Ordering;
 use crate::types::{Epoch, Lsn, planted};
 
@@ -62,11 +61,17 @@ impl Log {
     pub(crate) fn first_unproven(&self, dir: &Path, known_synced: Lsn) -> Result<Option<Lsn>> {
         let out = self.out.lock();
         let mut described = self.described(&out);
+        let mut proof: Option<Proof> = None;
         for claim in &out.claims {
             self.add(&mut described, claim, known_synced)?;
             for (before, image) in described.unproven.drain(..) {
-                let path = dir.join(file_name(image.base_offset, Extension::Log));
-                let proven = has_grown(&*self.shared.storage, &path, &before, &image)?;
+                let base = image.base_offset;
+                let mut open = match proof.take() {
+                    Some(proof) if proof.is_of(base) => proof,
+                    _ => Proof::open(&*self.shared.storage, dir, base, self.shared.reads.maps())?,
+                };
+                let proven = open.has_grown(&before, &image)?;
+                proof = Some(open);
                 if !proven && !planted("believe_stored_section") {
                     return Ok(Some(claim.lsn));
                 }

@@ -9,7 +9,8 @@ use crc32fast::Hasher;
 use crate::error::Result;
 use crate::log::image::SegmentImage;
 use crate::log::segment::Segment;
-use crate::storage::{FileKind, OpenMode, Storage, StorageFile};
+use crate::segment::{Extension, file_name};
+use crate::storage::{FileKind, OpenMode, ReadMap, Storage, StorageFile};
 use crate::types::Lsn;
 
 /// The number of bytes read at a time.
@@ -77,29 +78,77 @@ impl Adopted {
     }
 }
 
-/// Returns whether the file holds the bytes that grew a segment from one image to another.
-pub(in crate::log) fn has_grown(
-    storage: &dyn Storage,
-    path: &Path,
-    before: &SegmentImage,
-    after: &SegmentImage,
-) -> Result<bool> {
-    if !matches!(storage.metadata(path)?, Some((FileKind::File, len)) if len >= after.len) {
-        return Ok(false);
+/// The bytes of one segment file, to prove growth with.
+pub(in crate::log) struct Proof {
+    base_offset: i64,
+    bytes: Bytes,
+}
+
+enum Bytes {
+    Missing,
+    /// Half of the time that reads take.
+    Map(ReadMap),
+    Read {
+        file: Arc<dyn StorageFile>,
+        buffer: Vec<u8>,
+    },
+}
+
+impl Proof {
+    /// Opens the segment file of this base offset in `dir`. Reads it through a map if `maps`.
+    pub(in crate::log) fn open(
+        storage: &dyn Storage,
+        dir: &Path,
+        base_offset: i64,
+        maps: bool,
+    ) -> Result<Self> {
+        let path = dir.join(file_name(base_offset, Extension::Log));
+        let bytes = match storage.metadata(&path)? {
+            Some((FileKind::File, len)) => {
+                let file = storage.open(&path, OpenMode::Read)?;
+                if maps && len > 0 {
+                    Bytes::Map(file.map(len, len)?)
+                } else {
+                    Bytes::Read { file, buffer: vec![0; READ_BYTES] }
+                }
+            }
+            _ => Bytes::Missing,
+        };
+        Ok(Self { base_offset, bytes })
     }
-    let file = storage.open(path, OpenMode::Read)?;
-    let mut sum = Hasher::new_with_initial_len(before.checksum, before.len);
-    let mut buffer = vec![0; READ_BYTES];
-    let mut at = before.len;
-    while at < after.len {
-        let bytes = read_some(&*file, at..after.len, &mut buffer)?;
-        if bytes.is_empty() {
-            return Ok(false);
+
+    /// Returns whether this is the segment with that base offset.
+    pub(in crate::log) fn is_of(&self, base_offset: i64) -> bool {
+        self.base_offset == base_offset
+    }
+
+    /// Returns whether the file holds the bytes that grew the segment from one image to another.
+    pub(in crate::log) fn has_grown(
+        &mut self,
+        before: &SegmentImage,
+        after: &SegmentImage,
+    ) -> Result<bool> {
+        let mut sum = Hasher::new_with_initial_len(before.checksum, before.len);
+        match &mut self.bytes {
+            Bytes::Missing => return Ok(false),
+            Bytes::Map(map) => {
+                let Some(bytes) = map.slice(before.len..after.len) else { return Ok(false) };
+                sum.update(bytes);
+            }
+            Bytes::Read { file, buffer } => {
+                let mut at = before.len;
+                while at < after.len {
+                    let bytes = read_some(&**file, at..after.len, buffer)?;
+                    if bytes.is_empty() {
+                        return Ok(false);
+                    }
+                    sum.update(bytes);
+                    at = at.saturating_add(bytes.len() as u64);
+                }
+            }
         }
-        sum.update(bytes);
-        at = at.saturating_add(bytes.len() as u64);
+        Ok(sum.finalize() == after.checksum)
     }
-    Ok(sum.finalize() == after.checksum)
 }
 
 /// Writes a range of a file again where it is.

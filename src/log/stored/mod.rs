@@ -31,7 +31,7 @@ mod claims;
 mod debt;
 mod section;
 
-pub(super) use claims::{Adopted, Claim, Described, has_grown};
+pub(super) use claims::{Adopted, Claim, Described, Proof};
 pub(crate) use debt::StoredDebt;
 pub(super) use section::MAX_IMAGES;
 pub(crate) use section::{STORED_SECTION_BOUND, StoredSection};
