@@ -277,6 +277,8 @@ impl Log {
         let mut out = self.out.lock();
         self.mark.store(-1, Ordering::Release);
         out.captured = None;
+        // Otherwise the next stored section would name all segments since the last one, or not be possible.
+        out.claimed = out.claimed.max(listed.end_offset);
         self.remove_unlisted(&mut out, listed);
     }
 

@@ -119,6 +119,15 @@ impl Sums {
         Some(Self { blocks, full, tail, len })
     }
 
+    /// Returns whether the file has the sums of some of the first blocks, and no others.
+    pub(crate) fn continue_file(&self, file: &[u8]) -> bool {
+        let entries = file.get(HEADER_BYTES..).unwrap_or_default().as_chunks::<ENTRY_BYTES>().0;
+        let mut both = entries.iter().zip(&self.blocks);
+        file.starts_with(MAGIC)
+            && entries.len() <= self.blocks.len()
+            && both.all(|(entry, sum)| u32::from_be_bytes(*entry) == *sum)
+    }
+
     /// Encodes the header of the file.
     pub(crate) fn encode_header(&self) -> [u8; HEADER_BYTES] {
         let mut out = [0; HEADER_BYTES];
@@ -206,6 +215,21 @@ mod tests {
         let (entries, at) = sums.encode_entries(0);
         assert_eq!(at, HEADER_BYTES as u64);
         [&sums.encode_header()[..], &entries].concat()
+    }
+
+    /// The file of a segment that is written to lags behind.
+    #[test]
+    fn a_file_that_lags_behind_has_the_first_sums() {
+        let mut sums = Sums::new();
+        let mut files = Vec::new();
+        for block in 0..3_u8 {
+            sums.push(&vec![block; BLOCK_BYTES as usize]);
+            files.push([&sums.encode_header()[..], &sums.encode_entries(0).0].concat());
+        }
+        assert!(files.iter().all(|file| sums.continue_file(file)));
+        files[1][31] ^= 1;
+        assert!(!sums.continue_file(&files[1]));
+        assert!(!Sums::new().continue_file(&files[0]) && !sums.continue_file(&[]));
     }
 
     #[test]

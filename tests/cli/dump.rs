@@ -153,6 +153,8 @@ fn kafkas_other_files_are_printed_or_refused_in_plain_words() {
 
     cli.ok(&["topic", "create", "orders"]);
     std::fs::write(cli.path("data/recovery-point-offset-checkpoint"), "0\n0\n").unwrap();
+    // Only an open folder has it.
+    std::fs::write(cli.path("data/reserve"), "").unwrap();
     for name in ["reserve", "grouplog.lock", "recovery-point-offset-checkpoint"] {
         let error = cli.fails(&["dump", name]);
         assert!(error.contains("does not read this kind of file"), "{error}");
@@ -211,6 +213,8 @@ fn every_file_of_a_folder_is_printed_entry_by_entry() {
     assert!(!dumped(&format!("{segment}.timeindex")).is_empty());
     assert!(cli.ok_text(&["dump", "meta.properties"]).contains("directory.id="));
     assert!(cli.ok_text(&["dump", "orders-0/partition.metadata"]).contains("topic_id: "));
+    // A folder of one epoch has none.
+    std::fs::write(cli.path("data/orders-0/leader-epoch-checkpoint"), "0\n1\n1 0\n").unwrap();
     assert!(cli.ok_text(&["dump", "orders-0/leader-epoch-checkpoint"]).contains("line text=0"));
 
     // Damage is an error that names the file and the place.

@@ -137,7 +137,7 @@ fn repair_asks_says_what_it_does_and_mends_what_is_derived() {
     flip(&folder.join("00000000000000000000.index"), 3);
     flip(&folder.join("00000000000000000000.timeindex"), 9);
     flip(&folder.join("00000000000000000000.sums"), 30);
-    flip(&folder.join("leader-epoch-checkpoint"), 2);
+    std::fs::write(folder.join("leader-epoch-checkpoint"), "0\n1\n9 0\n").unwrap();
     std::fs::write(folder.join("00000000000000000000.log.cleaned"), "half").unwrap();
     std::fs::write(cli.path("data/meta.properties"), "# grouplog\nversion=1\n").unwrap();
     let checkpoints = ["checkpoint.a", "checkpoint.b"].map(|name| cli.path("data").join(name));

@@ -234,6 +234,40 @@ fn sections_over_a_roll_name_each_changed_segment() {
     assert_eq!(log.end_offset(), 4);
 }
 
+/// A section names few segments. What a checkpoint lists, it need not name.
+#[test]
+fn a_checkpoint_makes_stored_appends_possible_again() {
+    let storage = Memory::crash_simulating(1);
+    let config = Arc::new(TopicConfig::new().segment_bytes(1024));
+    let log = Log::new(LogIdentity { config, ..identity() }, shared(&storage));
+    let small = |count: usize| {
+        for _ in 0..count {
+            let mut guard = log.begin_append().unwrap();
+            let value = [7; 700];
+            let record =
+                RecordData { key: None, value: Some(&value), headers: &[], timestamp: None };
+            guard.stage(&record, Timestamp::from_millis(1)).unwrap();
+            assert!(guard.single_section().is_some());
+            let _nobody_waits = guard.apply();
+            log.lock_for_checkpoint().freeze();
+            log.write_out_some();
+        }
+    };
+    small(20);
+    assert!(log.segment_count() > 8);
+    let mut guard = log.prepare_stored_append().unwrap().unwrap().begin().unwrap().unwrap();
+    let record = RecordData { key: None, value: Some(&[1]), headers: &[], timestamp: None };
+    guard.stage(&record, Timestamp::from_millis(1)).unwrap();
+    assert!(!guard.store());
+    drop(guard);
+
+    log.lock_for_checkpoint().freeze();
+    let captured = log.capture().unwrap().whole();
+    let (end_offset, segments) = (log.end_offset(), captured.segments);
+    log.checkpointed(&LogImage { start_offset: 0, end_offset, epochs: vec![], segments });
+    assert_eq!(apply(store(&log, &[300])).images.len(), 1);
+}
+
 #[test]
 fn sections_that_contradict_the_checkpoint_are_damage() {
     let world = World::of(&[1, 1], 10);
