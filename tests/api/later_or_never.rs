@@ -232,7 +232,10 @@ fn a_folder_that_vanishes_is_reported_at_once() {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("data");
             let broker = open_on_disk(&path, mode);
-            assert!(Command::new("rm").arg("-r").arg(path.join(part)).status().unwrap().success());
+            // The journal thread may be creating a file.
+            while path.join(part).exists() {
+                drop(Command::new("rm").arg("-rf").arg(path.join(part)).output().unwrap());
+            }
             let producer = patient(&broker);
             at_once(|| {
                 for _ in 0..2 {
@@ -244,11 +247,16 @@ fn a_folder_that_vanishes_is_reported_at_once() {
                 assert!(!broker.health().is_ok());
                 assert!(journal_problem(&broker).unwrap().to_string().contains("No such file"));
                 // The space that a checkpoint frees is gone, too, although the files are still open.
-                assert_eq!(broker.checkpoint().is_ok(), part == "journal");
+                // Without the journal's folder, this depends on whether the name of its current file is durable.
+                if let Err(error) = broker.checkpoint() {
+                    assert!(error.to_string().contains("No such file"), "{error}");
+                } else {
+                    assert_eq!(part, "journal");
+                }
                 let sent = all(&broker, "t").len();
                 let error = fill(&producer);
                 // Without the whole folder, the checkpoint may be the first to fail.
-                let named = error.to_string().contains("journal/");
+                let named = error.to_string().contains("journal");
                 assert!(named || part.is_empty(), "{error}");
                 let more = all(&broker, "t").len() - sent;
                 assert!(more < 100, "{more} records went into files that nobody will find");
