@@ -28,15 +28,41 @@ impl Engine {
         self.groups.close();
         // Before the last checkpoint, which says that nothing follows it.
         self.journal.stop_appends();
+        self.await_changes();
         let written = self.write_all();
         let journal = self.journal.close();
         if written.is_ok() {
             // Files that stay are unneeded, and the next opening uses them.
             let _smaller = self.journal.trim();
-            let _smaller = self.reserve.close();
+            let _smaller = self.reserve.remove_at_close();
         }
-        drop(self.lock.lock().take());
+        self.give_up_folder();
         written.and(journal)
+    }
+
+    /// Waits for changes of files that began before the journal was closed: a topic that is created or deleted, an
+    /// append that stores its records.
+    fn await_changes(&self) {
+        drop(self.admin.lock());
+        self.registry
+            .topics()
+            .iter()
+            .flat_map(|topic| &topic.logs)
+            .for_each(|log| log.await_writes());
+    }
+
+    /// Leaves the folder to its next writer. A call of another thread that began before `close` may still run.
+    /// It changes no file any more.
+    fn give_up_folder(&self) {
+        self.logs.given_up.store(true, Ordering::Release);
+        drop((self.admin.lock(), self.checkpoint.lock()));
+        self.reserve.give_back();
+        self.registry
+            .topics()
+            .iter()
+            .flat_map(|topic| &topic.logs)
+            .for_each(|log| log.await_writes());
+        drop(self.lock.lock().take());
     }
 
     /// Writes everything out. The checkpoint that says that the folder is closed comes last, because the next

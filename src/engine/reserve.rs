@@ -20,14 +20,21 @@ use crate::types::planted;
 #[derive(Debug)]
 pub(super) struct Reserve {
     storage: Arc<dyn Storage>,
-    /// Reserved bytes.
-    bytes: Mutex<u64>,
+    kept: Mutex<Kept>,
     given_up: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// Reserved bytes.
+    bytes: u64,
+    /// Whether the file may belong to the next writer of the folder.
+    given_back: bool,
 }
 
 impl Reserve {
     pub(super) fn new(storage: Arc<dyn Storage>) -> Self {
-        Self { storage, bytes: Mutex::new(0), given_up: AtomicBool::new(false) }
+        Self { storage, kept: Mutex::default(), given_up: AtomicBool::new(false) }
     }
 
     /// Returns whether the reserve was released for lack of space.
@@ -39,17 +46,21 @@ impl Reserve {
     /// Makes the reserve as large as the journal, which has `bytes`.
     ///
     /// # Errors
-    /// `DiskFull` if there is not enough space. The reserve is then empty, as after [`Reserve::give_up`].
+    /// `DiskFull` if there is not enough space. The reserve is then empty, as after [`Reserve::give_up`]. `Closed`
+    /// after [`Reserve::give_back`].
     pub(super) fn fit(&self, bytes: u64) -> Result<()> {
-        let mut kept = self.bytes.lock();
-        let larger = *kept > bytes && !planted("reserve_only_grows");
-        let fits = *kept >= bytes && !larger && !self.is_given_up();
+        let mut kept = self.kept.lock();
+        if kept.given_back {
+            return Err(Error::Closed);
+        }
+        let larger = kept.bytes > bytes && !planted("reserve_only_grows");
+        let fits = kept.bytes >= bytes && !larger && !self.is_given_up();
         if fits || planted("no_reserve") {
             return Ok(());
         }
-        match self.set_aside(larger || *kept == 0, bytes) {
+        match self.set_aside(larger || kept.bytes == 0, bytes) {
             Ok(()) => {
-                *kept = bytes;
+                kept.bytes = bytes;
                 self.given_up.store(false, Ordering::Release);
                 Ok(())
             }
@@ -57,7 +68,7 @@ impl Reserve {
                 self.given_up.store(true, Ordering::Release);
                 // A part of the reserve would be useless and take space from other files.
                 self.remove()?;
-                *kept = 0;
+                kept.bytes = 0;
                 Err(error)
             }
             Err(error) => Err(error),
@@ -79,25 +90,30 @@ impl Reserve {
     }
 
     /// Removes the file at a clean close, because the next opening has nothing to write out.
-    pub(super) fn close(&self) -> Result<()> {
-        let mut kept = self.bytes.lock();
+    pub(super) fn remove_at_close(&self) -> Result<()> {
+        let mut kept = self.kept.lock();
         if planted("reserve_stays") {
             return Ok(());
         }
         self.remove()?;
-        *kept = 0;
+        kept.bytes = 0;
         Ok(())
+    }
+
+    /// Leaves the file alone from here on.
+    pub(super) fn give_back(&self) {
+        self.kept.lock().given_back = true;
     }
 
     /// Releases the space. Returns whether there was any.
     pub(super) fn give_up(&self) -> Result<bool> {
-        let mut kept = self.bytes.lock();
+        let mut kept = self.kept.lock();
         self.given_up.store(true, Ordering::Release);
-        if *kept == 0 {
+        if kept.bytes == 0 {
             return Ok(false);
         }
         self.remove()?;
-        *kept = 0;
+        kept.bytes = 0;
         Ok(true)
     }
 
@@ -150,7 +166,7 @@ mod tests {
         let reserve = new();
         reserve.fit(3_000).unwrap();
         assert_eq!(memory.free_space().unwrap(), 7_000);
-        reserve.close().unwrap();
+        reserve.remove_at_close().unwrap();
         assert!(memory.metadata(Path::new(FILE)).unwrap().is_none());
         assert_eq!(memory.free_space().unwrap(), 10_000);
     }

@@ -12,6 +12,9 @@
 //! 8. the dirty list
 //! 9. the journal's lock, then views, registry, events and the clock of ages, which take no further lock
 //!
+//! The journal's lock for syncs outside of it comes after the checkpoint lock, and is held over a sync. No other
+//! lock is taken under it but the journal's.
+//!
 //! Nothing waits for journal space under locks 2 to 9, because a checkpoint makes that space (hazard H6).
 //! Nothing waits for a sync or a thread under locks 3 to 9. No user code runs under a lock.
 

@@ -22,6 +22,7 @@ impl Engine {
         }
         let lsn = {
             let _one = self.admin.lock();
+            self.check_open()?;
             // A deleted topic may still own a folder of this name.
             if !planted("reuse_deleted_folder") {
                 self.set_deleted_aside()?;
@@ -84,29 +85,32 @@ impl Engine {
     fn delete_topic_files(&self, name: &str) -> Result<()> {
         let _one = self.admin.lock();
         let mut credit = self.reserve_catalogue_change()?;
-        let (deletion, lsn) = {
+        let (deletion, lsn, unsynced) = {
             // No checkpoint may write out the topic meanwhile.
             let mut state = self.checkpoint.lock();
             state.postpone_pending();
             let (topic, _, lsn) =
                 self.change_catalogue(&mut credit, |catalogue| catalogue.decide_delete(name))?;
-            if let Some(removed) = self.registry.remove(name) {
-                removed.logs.iter().for_each(|log| log.delete());
-            }
+            let removed = self.registry.remove(name);
+            let unsynced: Vec<_> =
+                removed.iter().flat_map(|topic| &topic.logs).flat_map(|log| log.delete()).collect();
             let deletion = Deletion {
                 name: Arc::clone(&topic.name),
                 id: topic.id,
                 partitions: topic.config.partitions,
             };
-            // From here on the topic is deleted. If its files cannot be moved or removed, `health` says so
-            // and a later checkpoint retries.
-            let set_aside = files::set_aside(&*self.storage, &deletion);
-            self.troubles.deletion(set_aside.as_ref().copied());
-            (deletion, lsn)
+            if planted("rename_before_sync") {
+                files::set_aside(&*self.storage, &deletion)?;
+            }
+            (deletion, lsn, unsynced)
         };
+        // From here on the topic is deleted. If its files cannot be moved or removed, `health` says so and a later
+        // checkpoint retries.
         if !planted("unlink_before_sync") {
             self.wait_deleted(lsn)?;
         }
+        // Not earlier: a sync of frames before the deletion needs these files, under their names.
+        drop(unsynced);
         self.remove_deleted(&deletion);
         Ok(())
     }
@@ -139,9 +143,12 @@ impl Engine {
         self.journal.keep_replayed()
     }
 
-    /// Renames the folders of deleted topics.
+    /// Renames the folders of deleted topics, once their deletion is durable.
     fn set_deleted_aside(&self) -> Result<()> {
         let deletions = self.catalogue.lock().deletions().to_vec();
+        if !deletions.is_empty() {
+            self.wait_deleted(self.journal.end())?;
+        }
         deletions.iter().try_for_each(|deletion| files::set_aside(&*self.storage, deletion))
     }
 

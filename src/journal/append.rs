@@ -98,6 +98,9 @@ impl Shared {
         let guard = PanicGuard::new(self, "the journal");
         let mut state = self.state.lock();
         self.check_writable()?;
+        if !payload.outside.is_empty() {
+            self.check_outside()?;
+        }
         let Ok(frame) = u32::try_from(frame) else { return Ok(None) };
         let enough = match &space {
             Space::Credit(credit) => frame as usize <= credit.bytes(),
@@ -155,6 +158,17 @@ impl Shared {
             (self.on_checkpoint_due)();
         }
         Ok(Some(end))
+    }
+
+    /// Rejects frames that rely on bytes outside the journal after a sync of such bytes failed: theirs may be
+    /// among the lost ones.
+    fn check_outside(&self) -> Result<()> {
+        match self.space_stopped.get() {
+            Some(cause) if !planted("rely_on_lost_bytes") => {
+                Err(Error::Failed { cause: Arc::clone(cause) })
+            }
+            _ => Ok(()),
+        }
     }
 
     #[cold]

@@ -96,6 +96,7 @@ pub(super) fn create(
         closed: AtomicBool::new(false),
         failure: OnceLock::new(),
         space_stopped: OnceLock::new(),
+        outside_syncs: Mutex::new(()),
         storage,
         config,
         random,

@@ -23,7 +23,8 @@
 //!   [`outside`] the journal that frames rely on, then the names and headers of all files with frames, and
 //!   their frames, oldest first. While `synced` is held, only
 //!   checkpoints raise it. Frames carry it as `known synced`.
-//! - **J5** The first failed write or sync is final. A later success does not undo it.
+//! - **J5** The first failed write or sync is final. A later success does not undo it. Every thread knows of a
+//!   failed sync outside the journal before the next one begins.
 //! - **J6** A file is reused only when a durable checkpoint lies beyond all of it.
 //!
 //! A journal begins with files of some hundred KiB and grows only if its frames come faster than checkpoints
@@ -31,6 +32,7 @@
 //!
 //! Threads take the locks in this order: `prepare` (one preparer at a time, held during I/O) -> `state`
 //! (what an append touches; never held during a sync) -> `sync`. `signal` and `thread` are taken alone.
+//! `outside_syncs` is held during syncs of bytes outside the journal, and taken before `state`.
 //! The journal calls back (`on_checkpoint_due`) while it holds none of them.
 //!
 //! Imported by `log`, `engine`, `producer` and `internal`.
@@ -68,7 +70,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::storage::Storage;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Condvar, Mutex, OnceLock};
+use crate::sync::{Condvar, Mutex, MutexGuard, OnceLock};
 use crate::time::{Clock, Random};
 use crate::types::{Epoch, Lsn, PanicWatch, planted};
 
@@ -184,6 +186,9 @@ struct Shared {
     closed: AtomicBool,
     failure: OnceLock<Arc<Error>>,
     space_stopped: OnceLock<Arc<Error>>,
+    /// Held during each sync of bytes outside the journal ([`Journal::lock_outside_syncs`]). Taken before the
+    /// state lock.
+    outside_syncs: Mutex<()>,
 }
 
 impl Journal {
@@ -264,9 +269,20 @@ impl Journal {
         self.shared.rely_on(outside);
     }
 
-    /// Returns whether unsynced frames rely on bytes outside the journal.
-    pub(crate) fn relies_on_outside(&self) -> bool {
-        !self.shared.state.lock().relied.is_empty()
+    /// Takes the lock for a sync of bytes outside the journal. Hold it until a failure was told to
+    /// [`Journal::lose_outside`]: a sync that fails takes the error with it, and the next one of the same file
+    /// succeeds without the bytes.
+    pub(crate) fn lock_outside_syncs(&self) -> MutexGuard<'_, ()> {
+        self.shared.outside_syncs.lock()
+    }
+
+    /// Records that a sync of bytes outside the journal failed. If unsynced frames rely on such bytes, the journal
+    /// fails. Otherwise appends continue, but no frame may rely on such bytes any more.
+    ///
+    /// No checkpoint will be written any more, so no checkpoint frees space. Appends continue until the space is
+    /// used up, and no thread waits for more. The journal keeps the first cause.
+    pub(crate) fn lose_outside(&self, cause: &Arc<Error>) {
+        self.shared.lose_outside(cause);
     }
 
     /// Returns whether a sync was requested since the last checkpoint.
@@ -369,17 +385,8 @@ impl Journal {
         self.shared.failure.get().cloned()
     }
 
-    /// Records that no checkpoint will be written any more, so no checkpoint frees space.
-    ///
-    /// Appends continue until the space is used up, and no thread waits for more. The journal keeps the
-    /// first cause.
-    pub(crate) fn stop_space(&self, cause: Arc<Error>) {
-        if self.shared.space_stopped.set(cause).is_ok() && !planted("leave_waiters_alone") {
-            self.shared.notify_space();
-        }
-    }
-
-    /// Returns the cause that was given to [`Journal::stop_space`].
+    /// Returns why no checkpoint frees space any more, or `None` if they do. Appends continue until the space is
+    /// used up, and no thread waits for more.
     pub(crate) fn space_stopped(&self) -> Option<Arc<Error>> {
         self.shared.space_stopped.get().cloned()
     }
@@ -408,6 +415,11 @@ impl Journal {
     #[cfg(any(test, feature = "__internal"))]
     pub(crate) fn step(&self) -> Result<()> {
         self.shared.step()
+    }
+
+    /// Returns whether appends were stopped.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.shared.closed.load(Ordering::Acquire)
     }
 
     /// Makes later appends fail with `Closed`. Appends in progress have finished when this returns.
@@ -440,7 +452,10 @@ impl Journal {
         if let Some(cause) = self.state() {
             return Err(Error::Failed { cause });
         }
-        self.shared.sync_now()
+        let synced = self.shared.sync_now();
+        // A caller may be preparing a file. The next one finds the journal closed.
+        drop(self.shared.prepare.lock());
+        synced
     }
 
     fn stop(&self) {
@@ -488,6 +503,18 @@ impl Shared {
             }
             self.sync_done.notify_all();
             self.space_freed.notify_all();
+        }
+    }
+
+    fn lose_outside(&self, cause: &Arc<Error>) {
+        let state = self.state.lock();
+        if !state.relied.is_empty() && !planted("go_on_without_stored_bytes") {
+            self.fail_locked(Arc::clone(cause));
+        }
+        let first = self.space_stopped.set(Arc::clone(cause)).is_ok();
+        drop(state);
+        if first && !planted("leave_waiters_alone") {
+            self.notify_space();
         }
     }
 

@@ -18,6 +18,8 @@ pub(crate) struct Outside {
     /// The files with bytes that may not be durable yet. Their owner closes a file only when it is synced, or
     /// where one sync of the whole storage covers closed files.
     pub(crate) files: Vec<Weak<dyn StorageFile>>,
+    /// Whether more files were closed unsynced, so that only a sync of the whole storage covers them.
+    pub(crate) left: bool,
     /// The folder, whose names may not be durable yet.
     pub(crate) folder: PathBuf,
 }
@@ -35,6 +37,7 @@ impl Relied {
             let known = self.partitions.entry(new.partition);
             let (known, last) = known.or_insert_with(|| (new.clone(), end));
             *last = end;
+            known.left |= new.left;
             for file in &new.files {
                 if !known.files.iter().any(|known| known.ptr_eq(file)) {
                     known.files.retain(|file| file.strong_count() > 0);
@@ -59,7 +62,8 @@ impl Relied {
         let known = || all().flat_map(|outside| &outside.files);
         let files: Vec<Arc<dyn StorageFile>> = known().filter_map(Weak::upgrade).collect();
         let whole = storage.prefers_whole_sync(usize::MAX);
-        if whole && files.len() < known().count() && !planted("closed_files_not_synced") {
+        let closed = whole && files.len() < known().count() && !planted("closed_files_not_synced");
+        if closed || all().any(|outside| outside.left) && !planted("left_files_not_relied_on") {
             return storage.sync_whole();
         }
         storage.sync_all(&files)?;

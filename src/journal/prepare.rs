@@ -137,6 +137,10 @@ impl Shared {
 
     fn try_prepare_one(&self) -> Result<bool> {
         let mut preparing = self.prepare.lock();
+        if self.closed.load(Ordering::Acquire) {
+            // The folder may belong to its next writer.
+            return Ok(false);
+        }
         self.shrink(&mut preparing);
         let (source, removed) = {
             let mut state = self.state.lock();

@@ -151,11 +151,15 @@ impl Shared {
             }
             (state.current.end(), dirty, unnamed, state.relied.clone())
         };
-        if !relied.is_empty()
-            && let Err(error) = relied.sync(&*self.storage)
-        {
-            self.fail(Arc::new(error));
-            return None;
+        if !relied.is_empty() {
+            let _alone = (!planted("syncs_overlap")).then(|| self.outside_syncs.lock());
+            if self.failure.get().is_some() {
+                return None;
+            }
+            if let Err(error) = relied.sync(&*self.storage) {
+                self.fail(Arc::new(error));
+                return None;
+            }
         }
         if !unnamed.is_empty() && self.sync_names(&unnamed).is_none() {
             return None;
@@ -194,6 +198,9 @@ impl Shared {
             return;
         }
         let Some(_preparing) = self.prepare.try_lock() else { return };
+        if self.closed.load(Ordering::Acquire) {
+            return;
+        }
         let spare = {
             let mut state = self.state.lock();
             let spare = state.spares.back();

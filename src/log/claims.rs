@@ -125,14 +125,13 @@ impl Log {
         out.folder_created && !out.adopted.is_empty()
     }
 
-    /// Writes the adopted bytes again, without a checkpoint. Returns what the caller has to sync.
+    /// Writes the adopted bytes again, without a checkpoint. Returns what the caller has to sync, also if a
+    /// checkpoint has written them again and then failed.
     pub(crate) fn keep_adopted(&self) -> Result<Option<Outside>> {
         let mut out = self.out.lock();
-        if out.adopted.is_empty() {
-            return Ok(None);
-        }
         out.write_adopted_again()?;
-        Ok(Some(self.outside(&out)))
+        let unsynced = !out.unsynced.is_empty() || out.has_left();
+        Ok(unsynced.then(|| self.outside(&out)))
     }
 
     fn described(&self, out: &WriteOut) -> Described {

@@ -48,7 +48,7 @@ use std::sync::Arc;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, Result};
 use crate::journal::Journal;
-use crate::storage::{ForkMark, Sparing, Storage};
+use crate::storage::{ForkMark, Sparing, Storage, StorageFile};
 use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Mutex, OnceLock, RwLock};
 use crate::types::{Epoch, Lsn, PartitionNumber, TimestampType, TopicId, TopicPartition, planted};
@@ -112,6 +112,9 @@ pub(crate) struct LogShared {
     pub(crate) left_over: AtomicBool,
     /// What stored appends have written and no checkpoint covers.
     pub(crate) stored: StoredDebt,
+    /// Set when the folder is given up, perhaps to its next writer. Whoever changes files checks it under a lock
+    /// that the closing thread takes after it is set.
+    pub(crate) given_up: AtomicBool,
     /// Marks the process that opened the folder.
     pub(crate) fork: ForkMark,
 }
@@ -141,6 +144,7 @@ impl LogShared {
             write_failed: AtomicBool::new(false),
             left_over: AtomicBool::new(false),
             stored: StoredDebt::new(config.journal_max_bytes),
+            given_up: AtomicBool::new(false),
             fork: ForkMark::new(),
         }
     }
@@ -429,17 +433,27 @@ impl Log {
 
     /// Deletes the partition: rejects further appends and drops the batches in memory. No thread writes to
     /// the folder once this returns.
-    pub(crate) fn delete(&self) {
+    ///
+    /// Returns the files that are not synced. Keep them until the deletion is durable: until then, frames may
+    /// rely on them.
+    #[must_use]
+    pub(crate) fn delete(&self) -> Vec<Arc<dyn StorageFile>> {
         let mut out = self.out.lock();
         let mut appender = self.appender.lock();
         self.revision.store(DELETED, Ordering::Release);
         appender.open = None;
         let view = std::mem::take(&mut *self.view.write());
         self.release_memory(view.batches().map(|batch| batch.capacity()).sum());
-        *out = WriteOut::default();
+        let unsynced = std::mem::take(&mut *out).unsynced;
         let sleepers = std::mem::take(&mut appender.sleepers);
         drop((appender, out));
         wake_all(sleepers);
+        unsynced
+    }
+
+    /// Waits until nothing is being written to the partition's files.
+    pub(crate) fn await_writes(&self) {
+        drop(self.out.lock());
     }
 
     pub(crate) fn is_deleted(&self) -> bool {

@@ -197,7 +197,7 @@ fn a_deletion_beside_appends_and_readers_is_clean() {
                 Err(other) => panic!("{other:?}"),
             })
         };
-        log.delete();
+        drop(log.delete());
         reading.join().unwrap();
         appending.join().unwrap();
         assert_eq!(log.shared.memory.load(Ordering::Relaxed), 0);

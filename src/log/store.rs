@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::journal::Outside;
 use crate::sync::MutexGuard;
 use crate::sync::atomic::Ordering;
+use crate::types::planted;
 
 /// A held write-out lock of a partition, with the records of one append in the segment.
 #[derive(Debug)]
@@ -35,7 +36,10 @@ impl<'a> StoredAppend<'a> {
     /// the append then goes to the journal.
     pub(super) fn begin(log: &'a Log) -> Option<Self> {
         let mut stored = Self { out: log.lock_out_for_append()?, ahead: None };
-        stored.catch_up(log).then_some(stored)
+        // The folder may be closed by now, and in the hands of its next writer.
+        let closed = log.shared.journal.get().is_some_and(|journal| journal.is_closed());
+        let closed = closed && !planted("store_after_close");
+        (!closed && stored.catch_up(log)).then_some(stored)
     }
 
     /// Writes out everything that waits. Returns whether nothing waits any more.
@@ -128,6 +132,7 @@ impl Log {
         Outside {
             partition: self.number().0,
             files: out.unsynced.iter().map(Arc::downgrade).collect(),
+            left: out.has_left(),
             folder: self.dir().to_owned(),
         }
     }

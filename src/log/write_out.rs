@@ -96,6 +96,11 @@ pub(super) struct WriteOut {
 }
 
 impl WriteOut {
+    /// Returns whether files were closed that no checkpoint has covered yet ([`Captured::left`]).
+    pub(super) fn has_left(&self) -> bool {
+        self.left || self.captured.as_ref().is_some_and(|captured| captured.left)
+    }
+
     /// Adds a file to those that the next checkpoint must sync.
     pub(super) fn add_unsynced(&mut self, file: &Arc<dyn StorageFile>) {
         if !is_in(&self.unsynced, file) {
@@ -187,7 +192,6 @@ impl Log {
     pub(crate) fn capture(&self) -> Result<Capture> {
         let mut out = self.out.lock();
         let _busy = self.begin_write_out();
-        out.write_adopted_again()?;
         if !self.drain(&mut out, Opens::More)? {
             return Ok(Capture::Part(self.written_locked(&out)));
         }
@@ -323,6 +327,9 @@ impl Log {
             if self.is_deleted() {
                 return Ok(true);
             }
+            if self.shared.given_up.load(Ordering::Acquire) {
+                return Err(Error::Closed);
+            }
             self.capture_below(out, batch.base_offset)?;
             if !self.write_batch(out, &batch, opens)? {
                 return Ok(false);
@@ -352,6 +359,8 @@ impl Log {
         if self.mark.load(Ordering::Acquire) < 0 || out.captured.is_some() {
             return Ok(());
         }
+        // Also if an append captures the state: the checkpoint lists them (S4).
+        out.write_adopted_again()?;
         let view = self.view();
         if let Some(active) = view.segments.last() {
             active.flush_side_files()?;

@@ -30,6 +30,7 @@ mod produce;
 mod read_only;
 mod recreated;
 mod stored;
+mod stored_races;
 mod topics;
 mod typed;
 

@@ -226,3 +226,103 @@ fn readers_beside_the_writer_see_stored_appends() {
     }
     assert_eq!(stored, 20);
 }
+
+/// A clock that runs a hook, once, when it is read.
+#[derive(Debug)]
+struct Hooked {
+    inner: std::sync::Arc<grouplog::time::ManualClock>,
+    hook: Hook,
+}
+
+type Run = Box<dyn FnOnce() + Send>;
+
+#[derive(Default, Clone)]
+struct Hook(std::sync::Arc<std::sync::Mutex<Option<Run>>>);
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hook")
+    }
+}
+
+impl Hook {
+    fn set(&self, hook: impl FnOnce() + Send + 'static) {
+        *self.0.lock().unwrap() = Some(Box::new(hook));
+    }
+
+    fn run(&self) {
+        let hook = self.0.lock().unwrap().take();
+        if let Some(hook) = hook {
+            hook();
+        }
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.lock().unwrap().is_some()
+    }
+}
+
+impl grouplog::time::Clock for Hooked {
+    fn now(&self) -> grouplog::Timestamp {
+        self.hook.run();
+        self.inner.now()
+    }
+
+    fn monotonic(&self) -> std::time::Duration {
+        self.inner.monotonic()
+    }
+}
+
+/// The clock is read after the checks and before the locks: a thread may lose the processor there. Another thread
+/// closes the broker meanwhile, and the next writer of the folder appends.
+#[test]
+fn a_late_stored_append_of_a_closed_broker_leaves_the_next_writer_alone() {
+    let world = world();
+    let hook = Hook::default();
+    let clock = Hooked { inner: std::sync::Arc::clone(&world.clock), hook: hook.clone() };
+    let config = world.config.clone().clock(std::sync::Arc::new(clock));
+    let broker = Broker::open_storage(std::sync::Arc::new(world.storage.clone()), config).unwrap();
+    broker.create_topic("t", TopicConfig::new()).unwrap();
+    let producer = written(&broker);
+    producer.send(Record::to("t").value(&[1; 2000])).unwrap();
+    let next = std::sync::Arc::new(std::sync::Mutex::new(None));
+    let (again, opened) = (world.again(), std::sync::Arc::clone(&next));
+    hook.set(move || {
+        broker.close().unwrap();
+        let next = again.open();
+        written(&next).send(Record::to("t").value(&[2; 3000])).unwrap();
+        let synced = next.producer_with(ProducerConfig::new().acks(Acks::Synced)).unwrap();
+        synced.flush().unwrap();
+        *opened.lock().unwrap() = Some(next);
+    });
+    let late = producer.send(Record::to("t").value(&[3; 4000]));
+    assert!(!hook.is_set());
+    assert!(matches!(late, Err(Error::Closed)), "{late:?}");
+    let next = next.lock().unwrap().take().unwrap();
+    let killed = world.storage.crash(Crash::Kill, &SeededRandom::new(0));
+    assert_eq!(lengths(&next, "t"), [2000, 3000]);
+    let killed = World { storage: killed, ..world.again() };
+    assert_eq!(lengths(&killed.open(), "t"), [2000, 3000]);
+}
+
+/// The same without another writer: the folder is as its closing checkpoint says.
+#[test]
+fn a_late_stored_append_leaves_a_closed_folder_alone() {
+    let world = world();
+    let hook = Hook::default();
+    let clock = Hooked { inner: std::sync::Arc::clone(&world.clock), hook: hook.clone() };
+    let config = world.config.clone().clock(std::sync::Arc::new(clock));
+    let broker = Broker::open_storage(std::sync::Arc::new(world.storage.clone()), config).unwrap();
+    broker.create_topic("t", TopicConfig::new()).unwrap();
+    let producer = written(&broker);
+    producer.send(Record::to("t").value(&[1; 2000])).unwrap();
+    let (storage, len) = (world.storage.clone(), std::sync::Arc::new(std::sync::Mutex::new(0)));
+    let closed_len = std::sync::Arc::clone(&len);
+    hook.set(move || {
+        broker.close().unwrap();
+        *closed_len.lock().unwrap() = segment_bytes(&storage, "t");
+    });
+    let late = producer.send(Record::to("t").value(&[3; 4000]));
+    assert!(late.is_err());
+    assert_eq!(segment_bytes(&world.storage, "t"), *len.lock().unwrap());
+}

@@ -34,6 +34,7 @@ append_to_deleted_segment   api:a_batch_behind_a_deleted
 batch_checksum_not_checked  api:a_damaged_batch
 believe_cached_checkpoint   crash:first_open
 believe_cached_journal      api:a_topic_is_deleted_for_good
+believe_first_look          api:a_reader_beside_a_deletion
 believe_index               lib:segment::
 believe_missing_segment     model:a_reader_beside_retention
 believe_payload             lib:journal::tests::replaying
@@ -42,6 +43,7 @@ believe_stored_section      crash:stored
 believe_sums                lib:the_sums_of_a_foreign
 block_sums_not_checked      lib:log::tests::reading
 checkpoint_above_e          crash:during_checkpoint
+checkpoint_after_close      lib:a_closed_folder_is_left
 checkpoint_not_synced       crash:commits
 checkpoint_wakes_early      model:a_checkpoint_reaches
 closed_files_not_synced     lib:files_that_were_closed_unsynced
@@ -85,6 +87,7 @@ large_file_beyond_limit     lib:journal::tests::append
 last_file_stays             lib:only_a_small_journal
 later_files_are_no_witness  lib:journal::tests::replaying
 leave_waiters_alone         lib:who_waits_for_space
+left_files_not_relied_on    lib:a_synced_stored_append_needs
 lock_left_to_children       api:fork
 log_start_above_e           lib:a_checkpoint_holds_the_frozen
 log_start_not_dirty         crash:delete_records
@@ -120,10 +123,12 @@ recycle_file_of_checkpoint  lib:a_file_is_not_used_again
 recycle_replayed_files      lib:journal::tests::replaying
 refused_bytes_stay          lib:a_finished_segment_ends
 release_wakes_nobody        model:a_release_reaches
+rely_on_lost_bytes          lib:no_frame_relies_on_bytes
 rely_on_marks               lib:journal::tests::replaying
 removal_not_durable         crash:delete_all_records
 remove_before_write         model:a_reader_beside_a_roll
 remove_segments_early       crash:delete_records
+rename_before_sync          api:a_deletion_does_not_take
 replay_foreign_file         lib:journal::tests::replaying
 replay_seals_elsewhere      crash:seal_and_roll
 reserve_only_grows          api:weight
@@ -141,12 +146,14 @@ shrink_tells_nobody         lib:an_idle_journal
 skip_newer_sections         folders:newer
 spare_does_not_vouch        lib:a_named_file_that_was_removed
 spare_no_files              api:descriptors
+store_after_close           api:a_late_stored
 stored_bytes_not_synced     crash:stored
 stored_names_not_synced     crash:stored
 sync_covers_later           model:who_waits
 sync_last_file_only         lib:journal::tests::crashing
 sync_wakes_nobody           model:who_waits
 synced_before_recovery      crash:synced_after
+syncs_overlap               api:nobody_takes_bytes
 take_foreign_folder         api:the_folder_of_another
 time_inside_is_silence      api:membership
 time_of_each_record         api:produce

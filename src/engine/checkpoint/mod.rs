@@ -94,6 +94,9 @@ impl Engine {
     /// by now.
     fn finish_deletions(&self) {
         let Some(_one) = self.admin.try_lock() else { return };
+        if self.logs.given_up.load(Ordering::Acquire) {
+            return;
+        }
         let deletions = self.catalogue.lock().deletions().to_vec();
         for deletion in &deletions {
             self.remove_deleted(deletion);
@@ -145,6 +148,10 @@ impl Engine {
             put_back(freeze);
             return Err(Error::Failed { cause });
         }
+        if self.logs.given_up.load(Ordering::Acquire) && !planted("checkpoint_after_close") {
+            put_back(freeze);
+            return Err(Error::Closed);
+        }
         if planted("recycle_early") {
             self.journal.checkpointed(freeze.end);
         }
@@ -169,14 +176,7 @@ impl Engine {
                 // checkpoint that relies on them is written any more. The journal holds everything, frees
                 // nothing, and continues.
                 let cause = Arc::new(error);
-                let relies = self.journal.relies_on_outside();
-                if self.journal.is_held() || relies && !planted("go_on_without_stored_bytes") {
-                    // `Synced` waits for this checkpoint, which will never succeed. Or the sync may have lost
-                    // records that only a segment holds, and a later sync would not tell.
-                    self.journal.fail(Arc::clone(&cause));
-                } else {
-                    self.journal.stop_space(Arc::clone(&cause));
-                }
+                self.lose(&cause);
                 put_back(freeze);
                 Err(Error::Failed { cause })
             }
@@ -187,6 +187,32 @@ impl Engine {
                 Err(error)
             }
         }
+    }
+
+    /// Records that a sync of a checkpoint failed.
+    fn lose(&self, cause: &Arc<Error>) {
+        if self.journal.is_held() {
+            // `Synced` waits for this checkpoint, which will never succeed.
+            self.journal.fail(Arc::clone(cause));
+        } else {
+            self.journal.lose_outside(cause);
+        }
+    }
+
+    /// Runs a sync of segments, alone among all syncs of bytes that frames may rely on. All threads know of a
+    /// failure before the next one begins.
+    fn sync_alone(&self, sync: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+        let _alone = self.journal.lock_outside_syncs();
+        if let Some(cause) = self.journal.state() {
+            return Err(Failure::Retry(Error::Failed { cause }));
+        }
+        let synced = sync();
+        if let Err(Failure::Sync(error)) = &synced
+            && !planted("retry_failed_checkpoint")
+        {
+            self.lose(&Arc::new(error.clone()));
+        }
+        synced
     }
 
     /// Writes a checkpoint. On a full disk, releases the reserve and tries again.
@@ -282,7 +308,7 @@ impl Engine {
                 Capture::Whole(captured) => return Ok(captured),
                 Capture::Part(part) if leave => log.leave_written(&part),
                 Capture::Part(part) => {
-                    self.storage.sync_all(&part.files).map_err(Failure::Sync)?;
+                    self.sync_alone(|| self.storage.sync_all(&part.files).map_err(Failure::Sync))?;
                     log.written_synced(&part);
                 }
             }
@@ -333,7 +359,7 @@ impl Engine {
         logs: &mut Logs,
     ) -> Result<(), Failure> {
         let captured = self.capture_all(some, count)?;
-        self.sync_captured(&captured)?;
+        self.sync_alone(|| self.sync_captured(&captured))?;
         for ((log, frozen), captured) in some.iter().zip(captured) {
             log.synced();
             let mut end_offset = frozen.end_offset;
@@ -476,5 +502,87 @@ mod tests {
         let file = state.offsets.unwrap();
         let offsets = files::read_offsets(&*engine.storage, engine.directory_id, file).unwrap();
         assert_eq!(offsets.get("g", *number).unwrap().offset, 3);
+    }
+
+    /// A call of another thread that began before `close` runs late.
+    #[test]
+    fn a_closed_folder_is_left_alone() {
+        let memory = Memory::new();
+        let config = BrokerConfig::new().background(false);
+        let (engine, _) = open(Arc::new(memory.clone()), config).unwrap();
+        engine.create_topic("t", TopicConfig::new()).unwrap();
+        append_delete_commit(&engine, &TopicPartition::new("t", 0), 1);
+        engine.close().unwrap();
+        let changes = memory.ops();
+        assert!(matches!(engine.checkpoint(), Err(Error::Closed)));
+        assert!(matches!(engine.reserve.fit(9_000), Err(Error::Closed)));
+        engine.finish_deletions();
+        assert_eq!(memory.ops(), changes);
+    }
+
+    /// Stores one large record and returns the end of its frame.
+    fn store(engine: &Engine, partition: &TopicPartition, value: &[u8]) -> crate::types::Lsn {
+        let log = engine.registry.log(partition).unwrap();
+        let record = RecordData { key: None, value: Some(value), headers: &[], timestamp: None };
+        let mut credit = engine.reserve(10_000, Duration::ZERO).unwrap();
+        let mut guard = log.prepare_stored_append().unwrap().unwrap().begin().unwrap().unwrap();
+        guard.stage(&record, NOW).unwrap();
+        assert!(guard.store());
+        let outside = vec![guard.outside().unwrap().clone()];
+        let mut parts = Vec::new();
+        guard.sections(&mut parts);
+        let lsn = engine.journal.append_relying_on(&mut credit, &parts, &outside).unwrap();
+        guard.apply().wake();
+        lsn
+    }
+
+    /// A checkpoint has closed files that it has not synced yet. Meanwhile a stored append names their segments, and
+    /// is synced.
+    fn store_while_files_are_left(stored_before: bool) {
+        let memory = Memory::crash_simulating(1);
+        memory.sync_whole_above(0);
+        let config = BrokerConfig::new().background(false);
+        let (engine, _) = open(Arc::new(memory.clone()), config.clone()).unwrap();
+        engine.create_topic("t", TopicConfig::new().segment_bytes(1024)).unwrap();
+        let partition = TopicPartition::new("t", 0);
+        let log = engine.registry.log(&partition).unwrap();
+        for _ in 0..3 {
+            if stored_before {
+                store(&engine, &partition, &[1; 700]);
+                continue;
+            }
+            let record =
+                RecordData { key: None, value: Some(&[1; 700]), headers: &[], timestamp: None };
+            let mut credit = engine.reserve(record.bound() + 100, Duration::ZERO).unwrap();
+            let mut guard = log.begin_append().unwrap();
+            guard.stage(&record, NOW).unwrap();
+            engine.journal.append(&mut credit, &guard.single_section().unwrap()).unwrap();
+            guard.apply().wake();
+            // As a full batch.
+            log.lock_for_checkpoint().freeze();
+            log.write_out_some();
+        }
+        let freeze = engine.freeze();
+        let some: Vec<_> = freeze.logs.iter().collect();
+        let Ok(captured) = engine.capture_all(&some, some.len()) else { panic!() };
+        assert!(captured[0].left);
+
+        let lsn = store(&engine, &partition, &[2; 700]);
+        engine.journal.wait_synced(lsn, None).unwrap();
+        let left = memory.crash(Crash::LoseAll, &SeededRandom::new(1));
+        let (again, report) = open(Arc::new(left), config).unwrap();
+        assert_eq!(report.damaged.len(), 0, "{:?}", report.damaged);
+        assert_eq!(again.registry.log(&partition).unwrap().end_offset(), 4);
+        put_back(&freeze);
+    }
+
+    #[test]
+    fn a_synced_stored_append_needs_what_a_checkpoint_left() {
+        store_while_files_are_left(false);
+    }
+
+    #[test]
+    fn a_synced_stored_append_needs_what_a_checkpoint_left_of_stored_ones() {
+        store_while_files_are_left(true);
     }
 }

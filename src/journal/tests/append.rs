@@ -421,7 +421,7 @@ fn who_waits_for_space_is_told_that_there_will_be_none() {
         asked.recv_timeout(LONG).unwrap();
         // Gives the waiter time to fall asleep. If it does not, it sees the stop before it sleeps.
         (0..10_000).for_each(|_| std::thread::yield_now());
-        journal.stop_space(Arc::new(Error::Closed));
+        journal.lose_outside(&Arc::new(Error::Closed));
         let refused = waiter.join().unwrap();
         assert!(matches!(refused, Err(Error::Failed { .. })), "{refused:?}");
     });

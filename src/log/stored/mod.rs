@@ -19,10 +19,12 @@
 //!   torn end of the journal. So power loss still takes changes only from the end of the one order of all
 //!   changes.
 //! * **S4** Bytes that recovery believes by their checksums alone may be in the cache of the system only, and an
-//!   earlier sync of them may have failed. They are written again before the recovery checkpoint, as all
+//!   earlier sync of them may have failed. They are written again before a checkpoint lists them, as all
 //!   replayed bytes are (hazard H8).
 //! * **S5** What a section refers to is never cut. Opening cuts a segment only behind the last section that it
 //!   believes.
+//! * **S6** Nothing is stored after the journal has stopped appends: the folder may belong to its next writer.
+//!   The close waits for an append that is being stored.
 //!
 //! A partition holds its write-out lock and its append lock while it stores an append. No other partition
 //! waits, and no other lock is held over the write.

@@ -269,7 +269,7 @@ fn the_files_of_a_deleted_partition_are_not_settled() {
     let world = World::of(&[2], 100);
     let log = world.log();
     log.settle_later();
-    log.delete();
+    drop(log.delete());
     let next = Path::new("t-0").join(file_name(777, Extension::Log));
     world.storage.open(&next, OpenMode::CreateNew).unwrap();
     assert!(matches!(log.begin_append(), Err(Error::UnknownTopic { .. })));

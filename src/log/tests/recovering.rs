@@ -104,7 +104,7 @@ fn nothing_is_appended_to_a_deleted_partition_and_nobody_sleeps_on_it() {
     let sleeper: Arc<dyn Wake> = Arc::new(Sleeper);
     assert!(!log.sleep_on(0, &sleeper), "there is a record");
     assert!(log.sleep_on(1, &sleeper));
-    log.delete();
+    drop(log.delete());
     assert!(matches!(append(&log, b"late"), Err(Error::UnknownTopic { .. })));
     assert!(!log.sleep_on(1, &sleeper));
     assert_eq!(log.end_offset(), 1);

@@ -304,3 +304,76 @@ fn sections_that_contradict_the_checkpoint_are_damage() {
     let refused = log.replay_stored(&elsewhere, EPOCH, Lsn::new(1, 1));
     assert_eq!(refused, Err(CorruptReason::Offsets));
 }
+
+/// An append beyond the mark captures the state at the mark. The checkpoint that follows must still sync what
+/// recovery believed by its checksums (S4).
+#[test]
+fn adopted_bytes_are_in_a_checkpoint_that_an_append_overtook() {
+    for stored in [true, false] {
+        let storage = Memory::crash_simulating(1);
+        let config = Arc::new(TopicConfig::new().segment_bytes(1024));
+        let new = |storage: &Memory| {
+            Log::new(LogIdentity { config: Arc::clone(&config), ..identity() }, shared(storage))
+        };
+        let log = new(&storage);
+        let sections = [600, 700].map(|size| apply(store(&log, &[size])));
+        drop(log);
+        let recovered = |storage: &Memory| {
+            let log = new(storage);
+            for (section, frame) in sections.iter().zip(1..) {
+                log.replay_stored(section, EPOCH, Lsn::new(1, frame)).unwrap();
+            }
+            assert_eq!(log.first_unproven(Path::new("t-0"), Lsn::ZERO).unwrap(), None);
+            log.adopt(Lsn::ZERO).unwrap();
+            log
+        };
+        let log = recovered(&storage);
+        assert!(has_adopted(&log) && log.needs_metadata());
+        log.write_metadata().unwrap();
+        log.lock_for_checkpoint().freeze();
+        if stored {
+            apply(store(&log, &[800]));
+        } else {
+            let mut guard = log.begin_append().unwrap();
+            let record = RecordData { key: None, value: Some(b"x"), headers: &[], timestamp: None };
+            guard.stage(&record, Timestamp::from_millis(1)).unwrap();
+            assert!(guard.single_section().is_some());
+            let _nobody_waits = guard.apply();
+            log.freeze_open(&mut log.appender.lock());
+            log.write_out_some();
+        }
+        let captured = log.capture().unwrap().whole();
+        assert_eq!(captured.segments.last().unwrap().end_offset, 2);
+        storage.sync_all(&captured.files).unwrap();
+        storage.sync_dir(Path::new("t-0")).unwrap();
+        storage.sync_dir(Path::new("")).unwrap();
+        // The checkpoint lists both segments now.
+        let lost = storage.crash(Crash::LoseAll, &SeededRandom::new(0));
+        for image in &captured.segments {
+            let path = Path::new("t-0").join(file_name(image.base_offset, Extension::Log));
+            let found = lost.metadata(&path).unwrap().map_or(0, |(_, len)| len);
+            assert!(found >= image.len, "stored {stored}: {image:?} has {found} bytes");
+        }
+    }
+}
+
+/// A checkpoint wrote them again and failed before it synced them.
+#[test]
+fn adopted_bytes_are_kept_after_a_failed_checkpoint() {
+    let (storage, log) = log();
+    let sections = [&[100][..], &[200]].map(|sizes| apply(store(&log, sizes)));
+    drop(log);
+    let log = recovered(&storage, &sections, 0).unwrap();
+    log.write_metadata().unwrap();
+    log.lock_for_checkpoint().freeze();
+    let _unsynced = log.capture().unwrap();
+    log.checkpoint_failed();
+    if let Some(outside) = log.keep_adopted().unwrap() {
+        let files: Vec<_> = outside.files.iter().filter_map(std::sync::Weak::upgrade).collect();
+        storage.sync_all(&files).unwrap();
+        storage.sync_dir(&outside.folder).unwrap();
+        storage.sync_dir(Path::new("")).unwrap();
+    }
+    let lost = storage.crash(Crash::LoseAll, &SeededRandom::new(0));
+    assert_eq!(unproven(&lost, &sections, 0), None);
+}
