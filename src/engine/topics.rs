@@ -147,7 +147,11 @@ impl Engine {
     fn set_deleted_aside(&self) -> Result<()> {
         let deletions = self.catalogue.lock().deletions().to_vec();
         if !deletions.is_empty() {
-            self.wait_deleted(self.journal.end())?;
+            // The deletion may have an unknown outcome. What comes after it has none yet.
+            self.wait_deleted(self.journal.end()).map_err(|error| match error {
+                Error::Indeterminate { cause } => Error::Failed { cause },
+                known => known,
+            })?;
         }
         deletions.iter().try_for_each(|deletion| files::set_aside(&*self.storage, deletion))
     }
