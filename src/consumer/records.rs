@@ -1,3 +1,5 @@
+use std::fmt;
+
 use super::Position;
 use crate::log::{Chunk, Fetched, FetchedRecord, Log};
 use crate::record::Headers;
@@ -24,7 +26,7 @@ use crate::types::{Timestamp, TopicId, TopicPartition};
 /// }
 /// # Ok::<(), grouplog::Error>(())
 /// ```
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct ConsumerRecords {
     pub(super) fetched: Fetched,
     /// The partitions that `Chunk::partition` is an index of.
@@ -75,6 +77,12 @@ impl ConsumerRecords {
             Some(number) => Iter::new(self, first(number), first(number.saturating_add(1))),
             None => Iter::new(self, 0, 0),
         }
+    }
+}
+
+impl fmt::Debug for ConsumerRecords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self).finish()
     }
 }
 
@@ -178,12 +186,34 @@ impl ExactSizeIterator for Iter<'_> {}
 /// assert_eq!((header.name(), header.value()), (Ok("source"), Some(&b"shop"[..])));
 /// # Ok::<(), grouplog::Error>(())
 /// ```
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct ConsumerRecord<'a> {
     origin: &'a Origin,
     chunk: &'a Chunk,
     raw: &'a FetchedRecord,
     bytes: &'a [u8],
+}
+
+/// Shows keys, values and headers as text, with escapes for what is not ASCII.
+impl fmt::Debug for ConsumerRecord<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |bytes: &[u8]| bytes.escape_ascii().to_string();
+        let text = |bytes: Option<&[u8]>| bytes.map(name);
+        let headers: Vec<_> = self
+            .headers()
+            .map(|header| (name(header.name_bytes()), text(header.value())))
+            .collect();
+        f.debug_struct("ConsumerRecord")
+            .field("topic", &self.topic())
+            .field("partition", &self.partition())
+            .field("offset", &self.offset())
+            .field("leader_epoch", &self.leader_epoch())
+            .field("timestamp", &self.timestamp())
+            .field("key", &text(self.key()))
+            .field("value", &text(self.value()))
+            .field("headers", &headers)
+            .finish()
+    }
 }
 
 impl<'a> ConsumerRecord<'a> {

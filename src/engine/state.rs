@@ -18,6 +18,7 @@
 //! Nothing waits for journal space under locks 2 to 9, because a checkpoint makes that space (hazard H6).
 //! Nothing waits for a sync or a thread under locks 3 to 9. No user code runs under a lock.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -50,7 +51,6 @@ pub(crate) struct Offsets {
 }
 
 /// An open folder.
-#[derive(Debug)]
 pub(crate) struct Engine {
     pub(super) storage: Arc<dyn Storage>,
     pub(crate) config: BrokerConfig,
@@ -73,6 +73,16 @@ pub(crate) struct Engine {
     pub(super) closed: AtomicBool,
     /// How many handles the program holds.
     pub(super) handles: AtomicUsize,
+}
+
+// Short, because it is part of every handle, and programs print those.
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("path", &self.path())
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Engine {

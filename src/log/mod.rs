@@ -81,7 +81,6 @@ pub(crate) trait Wake: Send + Sync {
 }
 
 /// State that all partitions of a broker share.
-#[derive(Debug)]
 pub(crate) struct LogShared {
     /// The storage. It closes the files that are open for reading when too many files are open.
     pub(crate) storage: Arc<dyn Storage>,
@@ -203,7 +202,6 @@ pub(crate) struct LogIdentity {
 }
 
 /// One partition.
-#[derive(Debug)]
 pub(crate) struct Log {
     identity: LogIdentity,
     folder: Arc<SegmentFolder>,
@@ -226,6 +224,24 @@ pub(crate) struct Log {
     out: Mutex<WriteOut>,
     /// Whether a thread holds the write-out lock to write out what waits, which may take long.
     writes_out: AtomicBool,
+}
+
+// Short, because they are part of values that programs print, such as the metadata of a record.
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log")
+            .field("partition", self.partition())
+            .field("topic_id", &self.topic_id())
+            .field("start_offset", &self.start_offset())
+            .field("end_offset", &self.end_offset())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for LogShared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogShared").finish_non_exhaustive()
+    }
 }
 
 impl Log {

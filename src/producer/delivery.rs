@@ -1,3 +1,4 @@
+use std::fmt;
 use std::sync::Arc;
 
 use crate::config::Acks;
@@ -116,10 +117,21 @@ impl Deliveries {
 /// assert_eq!(metadata.timestamp(), Timestamp::from_millis(7));
 /// # Ok::<(), grouplog::Error>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RecordMetadata {
     pub(super) log: Arc<Log>,
     pub(super) placed: Placed,
+}
+
+impl fmt::Debug for RecordMetadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordMetadata")
+            .field("topic", &self.topic())
+            .field("partition", &self.partition())
+            .field("offset", &self.offset())
+            .field("timestamp", &self.timestamp())
+            .finish_non_exhaustive()
+    }
 }
 
 impl RecordMetadata {

@@ -452,3 +452,28 @@ fn commit_commits_the_position_whatever_was_committed_after_it() {
     consumer.commit().unwrap();
     assert_eq!(committed_offset(&consumer, &tp("t", 0)), Some(3));
 }
+
+/// Programs print what they send and receive.
+#[test]
+fn records_and_handles_print_what_a_reader_wants_to_know() {
+    let world = World::new();
+    let broker = world.open();
+    broker.create_topic("t", TopicConfig::new()).unwrap();
+    let producer = broker.producer().unwrap();
+    let record = Record::to("t").key("k").value(b"v\xff").header("h", "1");
+    let sent = producer.send(record.timestamp(Timestamp::from_millis(7))).unwrap();
+    let printed = format!("{:?}", sent.metadata());
+    let known =
+        "RecordMetadata { topic: \"t\", partition: 0, offset: 0, timestamp: Timestamp(7), .. }";
+    assert_eq!(printed, known);
+    let mut consumer = reader(&broker, "t", 1);
+    let records = consumer.poll(Duration::ZERO).unwrap();
+    let printed = format!("{records:?}");
+    let known = "[ConsumerRecord { topic: \"t\", partition: 0, offset: 0, leader_epoch: 1, \
+                 timestamp: Timestamp(7), key: Some(\"k\"), value: Some(\"v\\\\xff\"), \
+                 headers: [(\"h\", Some(\"1\"))] }]";
+    assert_eq!(printed, known);
+    for printed in [format!("{broker:?}"), format!("{producer:?}"), format!("{consumer:?}")] {
+        assert!(printed.len() < 4_000, "{printed}");
+    }
+}
