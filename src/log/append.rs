@@ -71,7 +71,7 @@ pub(super) struct Appender {
     pub(super) dirty: bool,
     pub(super) next_batch_id: u64,
     /// The capacity that the next batch begins with.
-    next_capacity: usize,
+    pub(super) next_capacity: usize,
     /// The records staged into the open batch. Empty between appends, as `fresh` is.
     staged: Piece,
     /// New batches after the open one, each with the records staged into it.
@@ -209,12 +209,10 @@ impl Log {
         }
     }
 
-    /// Replaces the view with a changed copy.
+    /// Replaces the view with a changed copy. Changes it in place if nobody holds it: with thousands of frozen
+    /// batches, as after a replay, a copy for each of them would take longer than anything else.
     pub(super) fn swap_view(&self, change: impl FnOnce(&mut View)) {
-        let mut current = self.view.write();
-        let mut view = View::clone(&current);
-        change(&mut view);
-        *current = Arc::new(view);
+        change(Arc::make_mut(&mut self.view.write()));
     }
 }
 

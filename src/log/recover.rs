@@ -99,7 +99,11 @@ impl Log {
                 timestamp_type: section.timestamp_type,
                 epoch,
             };
-            let memory = self.shared.buffers.take(HEADER_BYTES.saturating_add(records.len()));
+            let needed = HEADER_BYTES.saturating_add(records.len());
+            // A partition that filled one batch likely fills the next one, as in `open_fresh`.
+            let full = appender.next_capacity == self.shared.batch_size;
+            let capacity = if full { needed.max(self.shared.batch_size) } else { needed };
+            let memory = self.shared.buffers.take(capacity);
             let fresh = OpenBatch::new(fields, memory);
             self.open_fresh(&mut appender, fresh);
         }
