@@ -21,19 +21,20 @@
 //! - **R4** The end is the end of the last *Data* frame. SyncMark and Next frames after it may be in the
 //!   cache only, so the next file's header must not rely on them.
 //!
-//! Replay copies files with plain reads, so a reader beside a live writer is safe. If a header changed
+//! Replay copies files piece by piece with plain reads, so a reader beside a live writer is safe. If a header changed
 //! during the copy, or an invalid frame is valid when read again, replay returns `Busy`.
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::{CorruptReason, Error, Result, Unreadable};
 use crate::storage::{OpenMode, Storage, StorageFile};
 use crate::types::{Epoch, Lsn, planted};
 
 use super::frame::{FRAME_HEADER, FrameHeader, Kind, claims, frame_bytes, named_by, payload_crc};
-use super::header::{Decoded, FIRST_FRAME};
+use super::header::{Decoded, FIRST_FRAME, FileHeader};
 use super::mark::Mark;
 use super::scan::{Found, Life, scan};
 use super::slot::{FOLDER, list, read_header, slot_path};
@@ -244,8 +245,9 @@ impl Walk<'_> {
                 _ => {}
             }
             let frame = self.copy.frame(position)?;
-            let frame = frame.filter(|(header, _)| Some(header.lsn) != self.until);
-            let Some((header, payload)) = frame else { return Ok(Stop::Invalid { position }) };
+            let frame = frame.filter(|header| Some(header.lsn) != self.until);
+            let Some(header) = frame else { return Ok(Stop::Invalid { position }) };
+            let payload = self.copy.payload(&header, position).unwrap_or_default();
             let end = self.copy.end_of(&header, position);
             self.result.known_synced = self.result.known_synced.max(header.known_synced);
             match header.kind {
@@ -414,33 +416,36 @@ impl Walk<'_> {
     }
 }
 
-/// A copy of the bytes of one file from a position on.
+/// How many bytes of a file are copied at once. They stay in the processor's cache until their frames are applied.
+/// Few in unit tests, so that frames and headers lie across the edges.
+const WINDOW: u32 = if cfg!(test) { 88 } else { 256 << 10 };
+
+/// A copy of some bytes of one file, which moves through it.
 #[derive(Debug, Default)]
 struct Copy {
     bytes: Vec<u8>,
+    /// The position of the first of the bytes.
     start: u32,
+    /// The end of the file, and of the life that is read.
+    end: u32,
     sequence: u32,
     salt: u32,
     path: PathBuf,
+    file: Option<Arc<dyn StorageFile>>,
+    /// The header that the file must keep while it is read, and its slot.
+    life: Option<(FileHeader, u32)>,
 }
 
 impl Copy {
+    /// Begins to copy the frames of a file, at `start`.
     fn load(&mut self, found: &Found, start: u32) -> Result<()> {
-        let header = &found.header;
-        self.start = start;
-        self.sequence = header.sequence;
-        self.salt = header.frame_salt();
-        found.file.path().clone_into(&mut self.path);
-        self.read(&*found.file, header.size)?;
-        match read_header(&*found.file, found.slot)? {
-            Decoded::Valid(now) if now.is_same_life(header) || planted("lapped_reader_goes_on") => {
-                Ok(())
-            }
-            _ => Err(Error::Busy { path: self.path.clone() }),
-        }
+        let header = found.header;
+        self.life = Some((header, found.slot));
+        self.begin(&found.file, header.sequence, header.frame_salt(), header.size)?;
+        self.fill(start, WINDOW)
     }
 
-    /// Copies the frames of a slot as those of a life whose header is lost.
+    /// Begins to copy the frames of a slot as those of a life whose header is lost.
     fn load_as(
         &mut self,
         storage: &dyn Storage,
@@ -449,49 +454,93 @@ impl Copy {
         salt: u32,
     ) -> Result<()> {
         let file = storage.open(&slot_path(slot), OpenMode::Read)?;
-        self.start = FIRST_FRAME;
-        self.sequence = sequence;
-        self.salt = salt;
-        file.path().clone_into(&mut self.path);
-        self.read(&*file, u32::MAX)
+        self.life = None;
+        self.begin(&file, sequence, salt, u32::MAX)?;
+        self.fill(FIRST_FRAME, WINDOW)
     }
 
-    /// Reads the file up to `size` or to its end. It is shorter if power loss took its length.
-    fn read(&mut self, file: &dyn StorageFile, size: u32) -> Result<()> {
-        // Check the length first, so that a wrong size in the header cannot allocate too much memory.
-        let size = u64::from(size).min(file.len()?).saturating_sub(u64::from(self.start));
-        // `resize` zeroes only the bytes that it adds. Zeroing costs as much as reading.
-        self.bytes.resize(usize::try_from(size).unwrap_or_default(), 0);
-        let read = file.read_at(&mut self.bytes, u64::from(self.start))?;
-        self.bytes.truncate(read);
+    fn begin(
+        &mut self,
+        file: &Arc<dyn StorageFile>,
+        sequence: u32,
+        salt: u32,
+        size: u32,
+    ) -> Result<()> {
+        (self.sequence, self.salt) = (sequence, salt);
+        file.path().clone_into(&mut self.path);
+        // The file is shorter if power loss took its length. And a wrong size in the header must not allocate too
+        // much memory.
+        self.end = size.min(u32::try_from(file.len()?).unwrap_or(u32::MAX));
+        self.file = Some(Arc::clone(file));
         Ok(())
     }
 
-    /// Returns the frame at `position`, or `None` if there is no valid one.
-    fn frame(&self, position: u32) -> Result<Option<(FrameHeader, &[u8])>> {
-        let place = |cause: Unreadable| cause.at(&self.path, u64::from(position));
-        let Some(header) = self.header(position).map_err(place)? else {
-            return Ok(None);
-        };
-        let payload = self
-            .from(position)
-            .get(FRAME_HEADER..)
-            .and_then(|rest| rest.get(..header.payload_bytes as usize))
-            .filter(|payload| {
-                payload_crc(&[payload]) == header.payload_crc || planted("believe_payload")
-            });
-        Ok(payload.map(|payload| (header, payload)))
+    /// Copies `count` bytes from `start` on, or those up to the end of the file.
+    fn fill(&mut self, start: u32, count: u32) -> Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        self.start = start;
+        let count = count.min(self.end.saturating_sub(start));
+        // `resize` zeroes only the bytes that it adds. Zeroing costs as much as reading.
+        self.bytes.resize(count as usize, 0);
+        let read = file.read_at(&mut self.bytes, u64::from(start))?;
+        self.bytes.truncate(read);
+        if self.bytes.len() < count as usize {
+            self.end = self.copied();
+        }
+        match self.life {
+            Some((header, slot)) if !planted("lapped_reader_goes_on") => {
+                match read_header(&**file, slot)? {
+                    Decoded::Valid(now) if now.is_same_life(&header) => Ok(()),
+                    _ => Err(Error::Busy { path: self.path.clone() }),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the position where the copied bytes end.
+    fn copied(&self) -> u32 {
+        self.start.saturating_add(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Copies `count` bytes at `position`, unless they are copied already.
+    fn reach(&mut self, position: u32, count: u32) -> Result<()> {
+        let end = position.saturating_add(count).min(self.end);
+        if position < self.start || end > self.copied() {
+            self.fill(position, count.max(WINDOW))?;
+        }
+        Ok(())
+    }
+
+    /// Returns the header of the frame at `position`, or `None` if there is no valid frame.
+    fn frame(&mut self, position: u32) -> Result<Option<FrameHeader>> {
+        self.reach(position, FRAME_HEADER as u32)?;
+        let header = self.header(position).map_err(|cause| self.unreadable(cause, position))?;
+        let Some(header) = header else { return Ok(None) };
+        self.reach(position, header.payload_bytes.saturating_add(FRAME_HEADER as u32))?;
+        let valid = self.payload(&header, position).is_some_and(|payload| {
+            payload_crc(&[payload]) == header.payload_crc || planted("believe_payload")
+        });
+        Ok(valid.then_some(header))
+    }
+
+    /// Returns the payload of a frame, or `None` if the file ends within it.
+    fn payload(&self, header: &FrameHeader, position: u32) -> Option<&[u8]> {
+        self.from(position).get(FRAME_HEADER..)?.get(..header.payload_bytes as usize)
+    }
+
+    fn unreadable(&self, cause: Unreadable, position: u32) -> Error {
+        cause.at(&self.path, u64::from(position))
     }
 
     fn header(&self, position: u32) -> Result<Option<FrameHeader>, Unreadable> {
         FrameHeader::decode(self.from(position), Lsn::new(self.sequence, position), self.salt)
     }
 
-    /// Returns the end of a frame, limited to the end of the copy.
+    /// Returns the end of a frame, limited to the end of the file.
     fn end_of(&self, header: &FrameHeader, position: u32) -> u32 {
         let bytes = frame_bytes(u64::from(header.payload_bytes)).unwrap_or(u64::MAX);
-        let copied = u64::from(self.start).saturating_add(self.bytes.len() as u64);
-        let end = u64::from(position).saturating_add(bytes).min(copied);
+        let end = u64::from(position).saturating_add(bytes).min(u64::from(self.end));
         u32::try_from(end).unwrap_or(u32::MAX)
     }
 
@@ -509,32 +558,48 @@ impl Copy {
     /// # Errors
     /// `UnsupportedFormat` if a newer version wrote a frame. It may know a position that this version cannot
     /// read.
-    fn look_on(&self, position: u32, discarded: &mut u64) -> Result<Lsn> {
+    fn look_on(&mut self, position: u32, discarded: &mut u64) -> Result<Lsn> {
         let mut known = Lsn::ZERO;
         let mut counted = position;
-        let (words, _) = self.from(position).as_chunks::<8>();
-        // The second word of a header is its position. Comparing it rejects nearly all places.
-        for (at, word) in (position..u32::MAX).step_by(8).zip(words.iter().skip(1)) {
-            if u64::from_be_bytes(*word) != Lsn::new(self.sequence, at).to_u64() {
-                continue;
-            }
-            let header = match self.header(at) {
-                Err(newer @ Unreadable::Unsupported(_)) => {
-                    return Err(newer.at(&self.path, u64::from(at)));
-                }
-                Ok(header) => header,
-                Err(Unreadable::Corrupt(_)) => None,
-            };
-            if let Some(header) = header {
+        let mut at = position;
+        loop {
+            self.reach(at, FRAME_HEADER as u32)?;
+            let last = self.copied() >= self.end;
+            let whole = self.copied().saturating_sub(at).saturating_sub(FRAME_HEADER as u32) / 8;
+            let places = if last { u32::MAX } else { whole.saturating_add(1) };
+            for (place, header) in self.headers_from(at, places) {
+                let header = header.map_err(|newer| self.unreadable(newer, place))?;
                 known = known.max(header.known_synced);
                 // Search payloads too, because a length alone is not trusted. But count their bytes once.
-                let frame_end = self.end_of(&header, at);
-                let fresh = frame_end.saturating_sub(at.max(counted));
+                let frame_end = self.end_of(&header, place);
+                let fresh = frame_end.saturating_sub(place.max(counted));
                 *discarded = discarded.saturating_add(u64::from(fresh));
                 counted = counted.max(frame_end);
             }
+            if last {
+                return Ok(known);
+            }
+            at = at.saturating_add(places.saturating_mul(8));
         }
-        Ok(known)
+    }
+
+    /// Returns the valid headers, and those of newer versions, at `places` multiples of eight from `position` on.
+    fn headers_from(
+        &self,
+        position: u32,
+        places: u32,
+    ) -> impl Iterator<Item = (u32, Result<FrameHeader, Unreadable>)> {
+        let (words, _) = self.from(position).as_chunks::<8>();
+        // The second word of a header is its position. Comparing it rejects nearly all places.
+        let seconds = (position..u32::MAX).step_by(8).zip(words.iter().skip(1));
+        let begun = seconds.take(places as usize).filter(|(at, word)| {
+            u64::from_be_bytes(**word) == Lsn::new(self.sequence, *at).to_u64()
+        });
+        begun.filter_map(|(at, _)| match self.header(at) {
+            Ok(header) => Some((at, Ok(header?))),
+            Err(newer @ Unreadable::Unsupported(_)) => Some((at, Err(newer))),
+            Err(Unreadable::Corrupt(_)) => None,
+        })
     }
 
     fn from(&self, position: u32) -> &[u8] {
