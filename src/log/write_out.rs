@@ -531,7 +531,8 @@ impl Log {
     fn create_folder(&self, out: &mut WriteOut) -> Result<()> {
         let storage = &self.shared.storage;
         let metadata = self.dir().join(METADATA_FILE);
-        let mode = if storage.metadata(&metadata)?.is_none() {
+        let is_new = storage.metadata(&metadata)?.is_none();
+        let mode = if is_new {
             storage.create_dir(self.dir())?;
             out.folder_created = true;
             OpenMode::CreateNew
@@ -542,7 +543,16 @@ impl Log {
         let file = storage.open(&metadata, mode)?;
         out.names_changed = true;
         out.unsynced.push(Arc::clone(&file));
-        file.write_at(metadata_text(self.topic_id()).as_bytes(), 0)
+        let written = file.write_at(metadata_text(self.topic_id()).as_bytes(), 0);
+        if written.is_err() && is_new && !planted("half_a_folder_stays") {
+            // The append is refused, and perhaps nobody tries again.
+            out.forget_files(&[file]);
+            let removed = storage.remove(&metadata).and_then(|()| storage.remove_dir(self.dir()));
+            if removed.is_ok() {
+                (out.folder_created, out.names_changed) = (false, false);
+            }
+        }
+        written
     }
 }
 

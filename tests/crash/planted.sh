@@ -77,6 +77,7 @@ forget_left_after_failure   lib:what_a_failed_checkpoint_left
 fork_not_noticed            api:fork
 go_on_without_stored_bytes  api:a_checkpoint_that_lost_stored
 grant_last_spare            lib:a_full_journal_still
+half_a_folder_stays         lib:a_refused_first_append
 half_a_frame_is_none        api:follow
 header_not_durable          lib:journal::tests::crashing
 keep_refused_records        crash:recycle

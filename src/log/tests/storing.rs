@@ -107,6 +107,51 @@ fn a_refused_stored_append_leaves_no_trace() {
     }
 }
 
+/// On a full disk, the folder of a partition is made whole or not at all: perhaps nobody tries again.
+#[test]
+fn a_refused_first_append_leaves_no_half_folder() {
+    let (storage, log) = log();
+    let mut refused = 0;
+    for free in (0..).step_by(8) {
+        storage.set_capacity(u64::MAX);
+        // Until a crash is out of question, removed files take their space.
+        let used = u64::MAX - storage.free_space().unwrap();
+        storage.set_capacity(used + free);
+        let mut guard = log.prepare_stored_append().unwrap().unwrap().begin().unwrap().unwrap();
+        let record =
+            RecordData { key: None, value: Some(&[7; 900]), headers: &[], timestamp: None };
+        guard.stage(&record, Timestamp::from_millis(7)).unwrap();
+        let stored = guard.store();
+        let path = Path::new("t-0").join(METADATA_FILE);
+        if storage.metadata(&path).unwrap().is_some() {
+            let mut text = vec![0; 100];
+            let file = storage.open(&path, OpenMode::Read).unwrap();
+            let read = file.read_at(&mut text, 0).unwrap();
+            assert_eq!(
+                text[..read],
+                *write_out::metadata_text(log.topic_id()).as_bytes(),
+                "{free}"
+            );
+        } else {
+            assert!(!stored && storage.metadata(Path::new("t-0")).unwrap().is_none());
+            refused += 1;
+        }
+        if stored {
+            apply(guard);
+            break;
+        }
+        drop(guard);
+        // A checkpoint finds the names that it syncs.
+        log.lock_for_checkpoint().freeze();
+        let captured = log.capture().unwrap().whole();
+        storage.sync_all(&captured.files).unwrap();
+        captured.folder.map(|folder| storage.sync_dir(&folder)).transpose().unwrap();
+        log.checkpoint_failed();
+    }
+    assert!(refused > 3);
+    assert_eq!(values(&log), [900]);
+}
+
 /// A roll and a close leave nothing of it in the file.
 #[test]
 fn a_finished_segment_ends_with_its_last_batch() {
