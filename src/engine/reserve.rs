@@ -95,6 +95,7 @@ impl Reserve {
         if planted("reserve_stays") {
             return Ok(());
         }
+        kept.given_back = true;
         self.remove()?;
         kept.bytes = 0;
         Ok(())

@@ -127,6 +127,11 @@ impl Engine {
                 self.background.request_checkpoint();
                 self.keep_replayed().map_err(indeterminate)
             }
+            // `Synced` would wait for another checkpoint. But this thread may hold the lock for changes of topics,
+            // which a close waits for.
+            Err(error) if self.journal.is_held() && !planted("deletion_waits_for_ever") => {
+                Err(indeterminate(error))
+            }
             // In every other case the journal knows whether the frame is durable.
             _ => self.wait_synced(lsn),
         }
@@ -134,13 +139,10 @@ impl Engine {
 
     /// Makes all replayed changes durable where they are, without a checkpoint.
     fn keep_replayed(&self) -> Result<()> {
-        for topic in self.registry.topics() {
-            for log in &topic.logs {
-                let outside = log.keep_adopted()?;
-                self.journal.rely_on(outside.as_slice());
-            }
-        }
-        self.journal.keep_replayed()
+        let topics = self.registry.topics();
+        let kept = topics.iter().flat_map(|topic| &topic.logs).map(|log| log.keep_adopted());
+        let outside: Vec<_> = kept.filter_map(Result::transpose).collect::<Result<_>>()?;
+        self.journal.keep_replayed(&outside)
     }
 
     /// Renames the folders of deleted topics, once their deletion is durable.

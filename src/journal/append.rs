@@ -58,12 +58,6 @@ impl Shared {
         end.ok_or(Error::Misuse("a journal frame larger than the space reserved for it"))
     }
 
-    pub(super) fn rely_on(&self, outside: &[Outside]) {
-        let mut state = self.state.lock();
-        let end = state.current.end();
-        state.relied.add(outside, end);
-    }
-
     #[inline]
     pub(super) fn try_append(&self, parts: &[&[u8]]) -> Result<Option<Lsn>> {
         self.append_data(Space::Free, parts, &[])

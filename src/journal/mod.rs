@@ -264,11 +264,6 @@ impl Journal {
         self.shared.append_relying_on(credit, parts, outside)
     }
 
-    /// Records that frames up to the current end rely on bytes outside the journal.
-    pub(crate) fn rely_on(&self, outside: &[Outside]) {
-        self.shared.rely_on(outside);
-    }
-
     /// Takes the lock for a sync of bytes outside the journal. Hold it until a failure was told to
     /// [`Journal::lose_outside`]: a sync that fails takes the error with it, and the next one of the same file
     /// succeeds without the bytes.
@@ -345,9 +340,10 @@ impl Journal {
     /// Makes all replayed frames durable in place, and all frames written since.
     ///
     /// Replayed frames may be in the cache of the system only, and an earlier sync of them may have failed.
-    /// So this writes them again before it syncs. It needs no space.
-    pub(crate) fn keep_replayed(&self) -> Result<()> {
-        self.shared.keep_replayed()
+    /// So this writes them again before it syncs. It needs no space. The caller has written the bytes `outside` of
+    /// the journal again that replayed frames rely on.
+    pub(crate) fn keep_replayed(&self, outside: &[Outside]) -> Result<()> {
+        self.shared.keep_replayed(outside)
     }
 
     /// Returns whether [`Journal::hold_synced`] is in force.
@@ -449,12 +445,15 @@ impl Journal {
     pub(crate) fn close(&self) -> Result<()> {
         self.stop_appends();
         self.stop();
-        if let Some(cause) = self.state() {
-            return Err(Error::Failed { cause });
-        }
-        let synced = self.shared.sync_now();
         // A caller may be preparing a file. The next one finds the journal closed.
-        drop(self.shared.prepare.lock());
+        if !planted("close_beside_preparation") {
+            drop(self.shared.prepare.lock());
+        }
+        let synced = match self.state() {
+            Some(cause) => Err(Error::Failed { cause }),
+            None => self.shared.sync_now(),
+        };
+        self.shared.end_waits();
         synced
     }
 

@@ -12,6 +12,7 @@ use crate::sync::atomic::Ordering;
 use crate::types::{Lsn, planted};
 
 use super::header::NOTE_AT;
+use super::outside::{Outside, Relied};
 use super::slot::{FOLDER, rewrite};
 use super::state::Life;
 use super::trouble::Attempts;
@@ -21,6 +22,8 @@ use super::{PanicGuard, Shared};
 pub(super) struct SyncState {
     running: bool,
     held: bool,
+    /// Whether the journal is closed, so that nothing ends the hold any more.
+    ended: bool,
     /// The checkpoints attempted. The first durable one ends the hold.
     pub(super) checkpoints: Attempts,
 }
@@ -123,6 +126,10 @@ impl Shared {
             {
                 return Err(Error::Indeterminate { cause: Arc::new(error.clone()) });
             }
+            if sync.ended && self.covered() >= lsn && !planted("waits_outlive_close") {
+                let error = sync.checkpoints.error().cloned().unwrap_or(Error::Closed);
+                return Err(Error::Indeterminate { cause: Arc::new(error) });
+            }
             let Some(deadline) = deadline else {
                 self.sync_done.wait(&mut sync);
                 continue;
@@ -151,16 +158,7 @@ impl Shared {
             }
             (state.current.end(), dirty, unnamed, state.relied.clone())
         };
-        if !relied.is_empty() {
-            let _alone = (!planted("syncs_overlap")).then(|| self.outside_syncs.lock());
-            if self.failure.get().is_some() {
-                return None;
-            }
-            if let Err(error) = relied.sync(&*self.storage) {
-                self.fail(Arc::new(error));
-                return None;
-            }
-        }
+        self.sync_relied(&relied)?;
         if !unnamed.is_empty() && self.sync_names(&unnamed).is_none() {
             return None;
         }
@@ -187,6 +185,18 @@ impl Shared {
         let end = if planted("sync_covers_later") { state.current.end() } else { end };
         drop(guard);
         self.failure.get().is_none().then_some(end)
+    }
+
+    /// Makes what frames rely on durable. Returns `None` after a failure, which is final.
+    fn sync_relied(&self, relied: &Relied) -> Option<()> {
+        if relied.is_empty() {
+            return Some(());
+        }
+        let _alone = (!planted("syncs_overlap")).then(|| self.outside_syncs.lock());
+        if self.failure.get().is_some() {
+            return None;
+        }
+        relied.sync(&*self.storage).map_err(|error| self.fail(Arc::new(error))).ok()
     }
 
     /// Notes in the last spare what is durable, after a file was synced for the first time. So a replay notices
@@ -288,11 +298,23 @@ impl Shared {
         }
     }
 
+    /// Ends waits that only a checkpoint would end. None will be written any more.
+    pub(super) fn end_waits(&self) {
+        self.sync.lock().ended = true;
+        self.sync_done.notify_all();
+    }
+
     pub(super) fn is_held(&self) -> bool {
         self.sync.lock().held
     }
 
-    pub(super) fn keep_replayed(&self) -> Result<()> {
+    pub(super) fn keep_replayed(&self, outside: &[Outside]) -> Result<()> {
+        // Directly: another thread may have synced all frames, and then a sync would find nothing to do.
+        let mut relied = Relied::default();
+        relied.add(outside, Lsn::ZERO);
+        if !planted("adopted_bytes_not_kept") {
+            self.sync_relied(&relied).ok_or_else(|| self.failed())?;
+        }
         let kept = self.state.lock().kept.clone();
         for (number, _) in kept {
             rewrite(&*self.storage, number)?;

@@ -467,6 +467,12 @@ impl Log {
         unsynced
     }
 
+    /// Returns whether the journal has stopped appends. The folder may then belong to its next writer. Call it with
+    /// the write-out lock, which the close takes afterwards.
+    fn is_closed(&self) -> bool {
+        self.shared.journal.get().is_some_and(|journal| journal.is_closed())
+    }
+
     /// Waits until nothing is being written to the partition's files.
     pub(crate) fn await_writes(&self) {
         drop(self.out.lock());

@@ -36,7 +36,8 @@ impl Log {
     /// Damage makes the partition reject appends.
     ///
     /// # Errors
-    /// Any other error fails this call alone; the next call tries again.
+    /// `Closed` if the folder may belong to its next writer. Any other error fails this call alone; the next call
+    /// tries again.
     #[inline]
     pub(crate) fn settle(&self) -> Result<()> {
         if self.settled.load(Ordering::Acquire) { Ok(()) } else { self.settle_now() }
@@ -49,6 +50,9 @@ impl Log {
         // The folder of a deleted topic may already belong to the next topic of that name (hazard H9).
         if self.settled.load(Ordering::Acquire) || self.is_deleted() {
             return Ok(());
+        }
+        if self.is_closed() && !planted("settle_after_close") {
+            return Err(Error::Closed);
         }
         match self.check_files() {
             Err(error) if !error.is_corruption() => return Err(error),

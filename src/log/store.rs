@@ -36,9 +36,7 @@ impl<'a> StoredAppend<'a> {
     /// the append then goes to the journal.
     pub(super) fn begin(log: &'a Log) -> Option<Self> {
         let mut stored = Self { out: log.lock_out_for_append()?, ahead: None };
-        // The folder may be closed by now, and in the hands of its next writer.
-        let closed = log.shared.journal.get().is_some_and(|journal| journal.is_closed());
-        let closed = closed && !planted("store_after_close");
+        let closed = log.is_closed() && !planted("store_after_close");
         (!closed && stored.catch_up(log)).then_some(stored)
     }
 

@@ -22,6 +22,7 @@ work=$(cd "$work" && pwd)
 # Each with the tests that are to find it, `binary:filter`; `model:` are the models of concurrency.
 faults='
 ack_before_sync             crash:first_open
+adopted_bytes_not_kept      api:stored_races
 adopted_bytes_not_written_again crash:stored
 all_files_are_ours          api:descriptors
 any_offset_file_taken       api:an_offset_file_of_another
@@ -46,6 +47,7 @@ checkpoint_above_e          crash:during_checkpoint
 checkpoint_after_close      lib:a_closed_folder_is_left
 checkpoint_not_synced       crash:commits
 checkpoint_wakes_early      model:a_checkpoint_reaches
+close_beside_preparation    api:a_late_preparation
 closed_files_not_synced     lib:files_that_were_closed_unsynced
 closed_once_is_closed       api:first_use
 commit_to_deleted           api:recreated
@@ -56,6 +58,7 @@ cut_once                    crash:cut_short
 damage_is_torn_tail         lib:journal::tests::replaying
 dead_frames_live            lib:journal::tests::replaying
 deletion_needs_space        api:a_topic_is_deleted_for_good
+deletion_waits_for_ever     api:a_close_beside_a_deletion
 deletions_not_noticed       api:damage
 end_before_frame            model:frames_are_complete
 end_before_records          model:a_reader_at_the_tip
@@ -65,6 +68,7 @@ epochs_stay                 api:epochs_of_records
 failed_sync_is_known        api:health
 failure_wakes_early         model:a_failure_reaches
 files_left_not_synced       crash:whole_seal_and_roll
+finish_undurable_deletions  api:a_failed_deletion_is_not
 folder_not_restored         crash:delete_and_recreate
 folder_not_synced           crash:seal_and_roll
 follow_past_checkpoint      api:follow
@@ -143,6 +147,7 @@ reuse_sequences             lib:journal::tests::replaying
 sealed_before_prefix        model:a_sealed_buffer
 search_once                 model:a_search_by_time
 segments_not_synced         crash:seal_and_roll
+settle_after_close          api:a_late_send
 shrink_tells_nobody         lib:an_idle_journal
 skip_newer_sections         folders:newer
 spare_does_not_vouch        lib:a_named_file_that_was_removed
@@ -165,6 +170,7 @@ truncation_not_noticed      api:offsets
 unlink_before_sync          crash:delete_and_recreate
 vouch_for_unsynced          crash:first_open
 wait_for_never              api:later_or_never
+waits_outlive_close         api:a_close_on_a_full_disk
 whole_checksum_not_checked  lib:log::tests
 writer_dies_silently        api:a_panic_in_the_writer
 '

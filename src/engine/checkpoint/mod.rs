@@ -23,7 +23,7 @@ pub(in crate::engine) use state::CheckpointState;
 
 use state::{Freeze, Logs, put_back};
 
-use crate::engine::catalogue::TopicImage;
+use crate::engine::catalogue::{Deletion, TopicImage};
 use crate::engine::files;
 use crate::engine::image::CheckpointImage;
 use crate::engine::spread;
@@ -53,14 +53,19 @@ impl Engine {
 
     fn checkpoint_as(&self, closed: bool) -> Result<()> {
         let mut state = self.checkpoint.lock();
+        if state.closed && !closed && !planted("checkpoint_after_close") {
+            // A late call must not make the closed folder an open one.
+            return Err(Error::Closed);
+        }
         self.finish_pending(&mut state)?;
         let freeze = {
             let _guard = self.journal.fail_on_panic("a checkpoint");
             Freeze { closed, ..self.freeze() }
         };
         self.finish_checkpoint(&mut state, &freeze)?;
+        let durable = std::mem::take(&mut state.deletions);
         drop(state);
-        self.finish_deletions();
+        self.finish_deletions(&durable);
         Ok(())
     }
 
@@ -68,8 +73,9 @@ impl Engine {
     pub(crate) fn finish_recovery(&self) -> Result<()> {
         let mut state = self.checkpoint.lock();
         self.finish_pending(&mut state)?;
+        let durable = std::mem::take(&mut state.deletions);
         drop(state);
-        self.finish_deletions();
+        self.finish_deletions(&durable);
         Ok(())
     }
 
@@ -90,14 +96,17 @@ impl Engine {
         }
     }
 
-    /// Removes the folders of topics whose deletion a crash interrupted. The checkpoint contains the deletion
-    /// by now.
-    fn finish_deletions(&self) {
+    /// Removes the folders of topics whose deletion was interrupted by a crash or an error. A durable checkpoint
+    /// contains these deletions.
+    fn finish_deletions(&self, durable: &[Deletion]) {
         let Some(_one) = self.admin.try_lock() else { return };
         if self.logs.given_up.load(Ordering::Acquire) {
             return;
         }
-        let deletions = self.catalogue.lock().deletions().to_vec();
+        let mut deletions = self.catalogue.lock().deletions().to_vec();
+        if !planted("finish_undurable_deletions") {
+            deletions.retain(|open| durable.iter().any(|known| known.id == open.id));
+        }
         for deletion in &deletions {
             self.remove_deleted(deletion);
         }
@@ -289,6 +298,7 @@ impl Engine {
         state.offsets = offsets;
         state.offsets_version = freeze.offsets_version;
         state.logs = image.logs;
+        state.deletions = image.catalogue.deletions().to_vec();
         state.closed = image.closed;
         self.logs.write_failed.store(false, Ordering::Release);
         Ok(())
@@ -421,7 +431,7 @@ mod tests {
     use crate::engine::recovery::open;
     use crate::group::{CommittedOffset, OffsetChange, OffsetCommit};
     use crate::log::RecordData;
-    use crate::storage::{Crash, Memory};
+    use crate::storage::{Crash, Memory, Storage};
     use crate::time::SeededRandom;
     use crate::types::{Timestamp, TopicPartition};
 
@@ -507,7 +517,8 @@ mod tests {
     /// A call of another thread that began before `close` runs late.
     #[test]
     fn a_closed_folder_is_left_alone() {
-        let memory = Memory::new();
+        // The others count no changes.
+        let memory = Memory::crash_simulating(1);
         let config = BrokerConfig::new().background(false);
         let (engine, _) = open(Arc::new(memory.clone()), config).unwrap();
         engine.create_topic("t", TopicConfig::new()).unwrap();
@@ -516,8 +527,30 @@ mod tests {
         let changes = memory.ops();
         assert!(matches!(engine.checkpoint(), Err(Error::Closed)));
         assert!(matches!(engine.reserve.fit(9_000), Err(Error::Closed)));
-        engine.finish_deletions();
+        engine.finish_deletions(&[]);
         assert_eq!(memory.ops(), changes);
+    }
+
+    /// A checkpoint of a call that began before `close` gets the lock between the last checkpoint and the end of
+    /// `close`, whose steps these are.
+    #[test]
+    fn a_checkpoint_after_the_last_one_leaves_the_folder_closed() {
+        let memory = Memory::crash_simulating(1);
+        let config = BrokerConfig::new().background(false);
+        let (engine, _) = open(Arc::new(memory.clone()), config).unwrap();
+        engine.create_topic("t", TopicConfig::new()).unwrap();
+        append_delete_commit(&engine, &TopicPartition::new("t", 0), 1);
+        engine.journal.stop_appends();
+        engine.checkpoint().unwrap();
+        engine.last_checkpoint().unwrap();
+        engine.journal.close().unwrap();
+        engine.journal.trim().unwrap();
+        engine.reserve.remove_at_close().unwrap();
+        assert!(engine.checkpoint.lock().closed);
+        let _late = engine.checkpoint();
+        let reserve = memory.metadata(Path::new(files::RESERVE_FILE)).unwrap();
+        let closed = engine.checkpoint.lock().closed;
+        assert_eq!((closed, reserve), (true, None));
     }
 
     /// Stores one large record and returns the end of its frame.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::engine::catalogue::Catalogue;
+use crate::engine::catalogue::{Catalogue, Deletion};
 use crate::engine::image::OffsetFile;
 use crate::group::OffsetStore;
 use crate::log::{Frozen, Log, LogImage};
@@ -21,6 +21,9 @@ pub(in crate::engine) struct CheckpointState {
     /// The version of the offsets in the offset file. Another version means that the offsets changed since.
     pub(in crate::engine) offsets_version: u64,
     pub(in crate::engine) logs: Logs,
+    /// The deletions that a checkpoint of this opening contains, which is durable. The folders of these topics may
+    /// be removed.
+    pub(super) deletions: Vec<Deletion>,
     /// Whether the last checkpoint says that the folder is closed.
     pub(super) closed: bool,
     /// The state that recovery built, frozen before the first append. The next checkpoint writes it out
@@ -38,6 +41,7 @@ impl CheckpointState {
             // The version of the file is 0. Recovery starts with version 1 if it replayed frames.
             offsets_version: 0,
             logs,
+            deletions: Vec::new(),
             closed: false,
             pending: None,
         }
