@@ -418,7 +418,7 @@ impl Walk<'_> {
 
 /// How many bytes of a file are copied at once. They stay in the processor's cache until their frames are applied.
 /// Few in unit tests, so that frames and headers lie across the edges.
-const WINDOW: u32 = if cfg!(test) { 88 } else { 256 << 10 };
+const WINDOW: u32 = if cfg!(all(test, not(loom))) { 88 } else { 256 << 10 };
 
 /// A copy of some bytes of one file, which moves through it.
 #[derive(Debug, Default)]
