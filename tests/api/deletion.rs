@@ -7,7 +7,7 @@ use grouplog::storage::{Crash, Memory, Storage};
 use grouplog::time::SeededRandom;
 use grouplog::{Acks, HealthStatus, ProducerConfig, Record, TopicConfig};
 
-use crate::world::World;
+use crate::world::{World, all};
 
 #[test]
 fn files_of_a_deleted_topic_do_not_come_back_by_power_loss_whatever_failed_at_first() {
@@ -52,4 +52,47 @@ fn files_of_a_deleted_topic_do_not_come_back_by_power_loss_whatever_failed_at_fi
         deleted += 1;
     }
     assert!(deleted > 5, "{deleted}");
+}
+
+/// Returns a folder whose writer was killed after it had written the deletion of a topic, and before that was
+/// synced.
+fn killed_in_a_deletion() -> Memory {
+    for change in 1.. {
+        let world = World::on(Memory::crash_simulating(1));
+        let broker = world.open();
+        broker.create_topic("t", TopicConfig::new()).unwrap();
+        broker.producer().unwrap().send(Record::to("t").value("x")).unwrap().wait().unwrap();
+        broker.checkpoint().unwrap();
+        world.storage.crash_at(world.storage.ops() + change);
+        assert!(broker.delete_topic("t").is_err());
+        let storage = world.storage.crash(Crash::Kill, &SeededRandom::new(0));
+        let again = World { storage: storage.crash(Crash::Kill, &SeededRandom::new(0)), ..world };
+        if again.open().list_topics().is_empty() {
+            return storage;
+        }
+    }
+    unreachable!()
+}
+
+/// A kill leaves a deletion in the cache of the system only. The next opening renames the folders of the topic. Then
+/// power loss takes the deletion, but not the new names.
+#[test]
+fn a_topic_is_whole_when_power_loss_takes_its_deletion_and_not_the_new_name_of_its_folder() {
+    let mut renamed = 0;
+    for step in 1.. {
+        let killed = killed_in_a_deletion();
+        killed.crash_at(killed.ops() + step);
+        let opened = World::on(killed.clone()).try_open().is_ok();
+        let lost = killed.crash(Crash::LoseAll, &SeededRandom::new(step));
+        let was_renamed = lost.metadata(Path::new("t-0")).unwrap().is_none();
+        let broker = World::on(lost).open();
+        if !broker.list_topics().is_empty() {
+            renamed += usize::from(was_renamed);
+            assert_eq!(all(&broker, "t").len(), 1, "step {step}");
+        }
+        if opened {
+            break;
+        }
+    }
+    assert!(renamed > 0);
 }

@@ -69,7 +69,7 @@ failed_sync_is_known        api:health
 failure_wakes_early         model:a_failure_reaches
 files_left_not_synced       crash:whole_seal_and_roll
 finish_undurable_deletions  api:a_failed_deletion_is_not
-folder_not_restored         crash:delete_and_recreate
+folder_not_restored         api:a_topic_is_whole_when
 folder_not_synced           crash:seal_and_roll
 follow_past_checkpoint      api:follow
 follow_strangers            api:hostile
