@@ -118,7 +118,10 @@ impl Broker {
     }
 
     /// Closes the folder for all handles, after writing everything out of the journal. Calls in progress get
-    /// a definite result; later calls return [`Error::Closed`](crate::Error::Closed).
+    /// a result; later calls return [`Error::Closed`](crate::Error::Closed).
+    ///
+    /// Waits for topics that are being created or deleted, and for large appends that are being written. When
+    /// it returns, no call that began earlier changes the folder any more, so another broker can open it.
     ///
     /// # Errors
     /// An error if something could not be written out. Nothing is lost: the journal holds it, and the next
