@@ -223,6 +223,11 @@ fn offsets(store: &OffsetStore, each: &mut impl FnMut(Entry)) {
 fn journal(path: &Path, bytes: &[u8], each: &mut impl FnMut(Entry)) -> Result<()> {
     let header = inspect_header(bytes).map_err(|cause| cause.at(path, 8))?;
     let Some(header) = header else {
+        if bytes.iter().all(|byte| *byte == 0) {
+            // A writer prepares it now, or ended while it did so.
+            each(Entry::new("unused").at(0).number("size", bytes.len() as u64));
+            return Ok(());
+        }
         return Err(Error::corrupt(path, 0, CorruptReason::Magic));
     };
     each(

@@ -194,6 +194,11 @@ fn every_file_of_a_folder_is_printed_entry_by_entry() {
     }
     writer.kill();
 
+    // A file that a writer has begun to prepare.
+    std::fs::write(cli.path("data").join(journal(77)), [0; 9_000]).unwrap();
+    let entries = dumped(&journal(77));
+    assert_eq!((&entries[0]["kind"], &entries[0]["size"]), (&"unused".into(), &9_000.into()));
+
     let mut topics = 0;
     for name in ["checkpoint.a", "checkpoint.b"] {
         let entries = dumped(name);
