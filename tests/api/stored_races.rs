@@ -547,6 +547,9 @@ fn fail_a_deletion() {
     let deletes = broker.clone();
     let deleted = in_thread("deleter", move || deletes.delete_topic("v")).recv().unwrap();
     assert!(matches!(deleted, Err(Error::Indeterminate { .. })), "{deleted:?}");
+    while is_set(&clock.checkpointer) {
+        std::thread::yield_now();
+    }
     // The thread asks for the time before it waits for work, and after it.
     let (works, worked) = channel();
     let after = Arc::clone(&clock);
