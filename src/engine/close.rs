@@ -44,11 +44,13 @@ impl Engine {
     /// append that stores its records.
     fn await_changes(&self) {
         drop(self.admin.lock());
-        self.registry
-            .topics()
-            .iter()
-            .flat_map(|topic| &topic.logs)
-            .for_each(|log| log.await_writes());
+        self.await_writes();
+    }
+
+    /// Waits until no thread that began earlier writes to a partition's files.
+    fn await_writes(&self) {
+        let topics = self.registry.topics();
+        topics.iter().flat_map(|topic| &topic.logs).for_each(|log| log.await_writes());
     }
 
     /// Leaves the folder to its next writer. A call of another thread that began before `close` may still run.
@@ -57,11 +59,7 @@ impl Engine {
         self.logs.given_up.store(true, Ordering::Release);
         drop((self.admin.lock(), self.checkpoint.lock()));
         self.reserve.give_back();
-        self.registry
-            .topics()
-            .iter()
-            .flat_map(|topic| &topic.logs)
-            .for_each(|log| log.await_writes());
+        self.await_writes();
         drop(self.lock.lock().take());
     }
 

@@ -1,5 +1,6 @@
 //! Loads a folder into memory: checkpoint and offset file, with the journal replayed on top.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::BrokerConfig;
@@ -8,7 +9,7 @@ use crate::engine::catalogue::{Catalogue, CatalogueChange, Deletion};
 use crate::engine::files;
 use crate::engine::image::CheckpointImage;
 use crate::engine::registry::{Registry, Topic};
-use crate::error::{CorruptReason, Result};
+use crate::error::{CorruptReason, Error, Result};
 use crate::group::OffsetStore;
 use crate::journal::{self, Frame, Replayed};
 use crate::log::{Log, LogShared};
@@ -71,11 +72,15 @@ impl Loaded {
                 return Ok(loaded);
             };
             // A running writer may have deleted the topic since the journal was read. It journals the deletion
-            // before it removes the bytes, so it is in the journal now.
-            if suspect == Some(unproven) || planted("believe_first_look") {
-                until = Some(unproven);
+            // before it removes the bytes, so it is in the journal now. Without a writer, a second look finds the
+            // same.
+            match suspect.take() {
+                None if !planted("believe_first_look") => suspect = Some(unproven),
+                Some(other) if other != unproven => {
+                    return Err(Error::Busy { path: storage.display_path(Path::new("")) });
+                }
+                _ => until = Some(unproven),
             }
-            suspect = Some(unproven);
         }
     }
 
