@@ -2,7 +2,7 @@
 //! run as root and may mount, otherwise a limit of the file size. A test that cannot mount says so and is
 //! skipped.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,77 +13,18 @@ use grouplog::{
 };
 
 use crate::fork::in_child;
+use crate::mounted::{Kind, Mounted, run};
 use crate::world::{all, drain, refused, tp};
 
-/// A file system mounted on a folder for the lifetime of the value.
-pub(crate) struct Mounted {
-    folder: tempfile::TempDir,
-    /// The file system that holds the image of this one.
-    _below: Option<Box<Mounted>>,
+/// Makes an ext4 read-only under open files, as an error of its device does.
+pub(crate) fn abort(disk: &Mounted) {
+    let mut mount = Command::new("mount");
+    // The call reports failure although it succeeded.
+    let _told = mount.args(["-o", "remount,abort"]).arg(disk.root()).output().unwrap();
 }
 
-impl Mounted {
-    /// Mounts, or prints why it cannot.
-    fn new(args: &[&str], source: &Path, below: Option<Self>) -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(args).arg(source).arg(folder.path());
-        run(&mut mount)?;
-        Some(Self { folder, _below: below.map(Box::new) })
-    }
-
-    pub(crate) fn tmpfs(size: &str) -> Option<Self> {
-        let options = format!("size={size}");
-        Self::new(&["-t", "tmpfs", "-o", &options], Path::new("tmpfs"), None)
-    }
-
-    /// Creates ext4 in a sparse image of `bytes`, which lies in `below`.
-    pub(crate) fn ext4(bytes: u64, below: Self) -> Option<Self> {
-        let image = below.path("image");
-        #[expect(clippy::disallowed_types, reason = "an image is no file of the engine")]
-        std::fs::File::create(&image).unwrap().set_len(bytes).unwrap();
-        run(Command::new("mkfs.ext4")
-            .args(["-q", "-F", "-m", "0", "-O", "^has_journal"])
-            .arg(&image))?;
-        Self::new(&["-t", "ext4", "-o", "loop"], &image, Some(below))
-    }
-
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// Makes an ext4 read-only under open files, as an error of its device does.
-    pub(crate) fn abort(&self) {
-        let mut mount = Command::new("mount");
-        // The call reports failure although it succeeded.
-        let _told = mount.args(["-o", "remount,abort"]).arg(self.folder.path()).output().unwrap();
-    }
-
-    fn remount(&self, options: &str) {
-        run(Command::new("mount").args(["-o", options]).arg(self.folder.path())).unwrap();
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        // Unmounts lazily, so that a failed test with open files leaves no mount behind.
-        let _gone_with_the_process = run(Command::new("umount").arg("-l").arg(self.folder.path()));
-    }
-}
-
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
-fn run(command: &mut Command) -> Option<()> {
-    match command.output() {
-        Ok(output) if output.status.success() => Some(()),
-        Ok(output) => {
-            eprintln!("skipped: {command:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
-            None
-        }
-        Err(error) => {
-            eprintln!("skipped: {command:?}: {error}");
-            None
-        }
-    }
+fn remount(disk: &Mounted, options: &str) {
+    run(Command::new("mount").args(["-o", options]).arg(disk.root())).unwrap();
 }
 
 fn config(mode: JournalMode) -> BrokerConfig {
@@ -207,7 +148,7 @@ fn a_full_tmpfs_is_an_error_that_ends_when_there_is_space() {
 fn a_full_ext4_is_an_error_that_ends_when_there_is_space() {
     for mode in MODES {
         let Some(below) = Mounted::tmpfs("16m") else { return };
-        let Some(disk) = Mounted::ext4(8 << 20, below) else { return };
+        let Some(disk) = Mounted::image(Kind::Ext4WithoutJournal, 8 << 20, below) else { return };
         full_disk(&disk.path("data"), &config(mode));
     }
 }
@@ -257,7 +198,7 @@ fn a_folder_on_a_disk_that_others_filled_opens_and_can_be_deleted_from() {
 #[test]
 fn a_real_failed_sync_is_final_and_loses_nothing_acknowledged() {
     let Some(below) = Mounted::tmpfs("12m") else { return };
-    let Some(disk) = Mounted::ext4(64 << 20, below) else { return };
+    let Some(disk) = Mounted::image(Kind::Ext4WithoutJournal, 64 << 20, below) else { return };
     let path = disk.path("data");
     // Written by calls, since a dying disk under a map may end the process, as the README says.
     let config = config(JournalMode::Write).journal_max_bytes(2 << 20);
@@ -301,7 +242,7 @@ fn read_only_media_can_be_read() {
     broker.create_topic("t", TopicConfig::new()).unwrap();
     producer(&broker, Acks::Written).send(Record::to("t").value("v")).unwrap();
     broker.close().unwrap();
-    disk.remount("remount,ro");
+    remount(&disk, "remount,ro");
     let error = refused(Broker::open_with(&path, config(JournalMode::Auto)));
     let is_read_only =
         |source: &std::io::Error| source.kind() == std::io::ErrorKind::ReadOnlyFilesystem;

@@ -13,7 +13,8 @@ use grouplog::{
 };
 
 use crate::faulty::{Act, Faulty};
-use crate::filesystems::Mounted;
+use crate::filesystems::abort;
+use crate::mounted::{Kind, Mounted};
 use crate::world::{AT_ONCE, World, all, refused, tp};
 
 /// Longer than the test may take.
@@ -270,11 +271,11 @@ fn a_folder_that_vanishes_is_reported_at_once() {
 #[test]
 fn a_file_system_that_turns_read_only_is_reported_at_once() {
     let Some(below) = Mounted::tmpfs("32m") else { return };
-    let Some(disk) = Mounted::ext4(24 << 20, below) else { return };
+    let Some(disk) = Mounted::image(Kind::Ext4WithoutJournal, 24 << 20, below) else { return };
     let broker = open_on_disk(&disk.path("data"), JournalMode::Write);
     let producer = patient(&broker);
     producer.send(Record::to("t").partition(0).value("before")).unwrap();
-    disk.abort();
+    abort(&disk);
     at_once(|| {
         for _ in 0..2 {
             let error = fill(&producer);

@@ -24,6 +24,7 @@ mod last_handle;
 mod later_or_never;
 mod listener;
 mod membership;
+mod mounted;
 mod offsets;
 mod polls;
 mod produce;

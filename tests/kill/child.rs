@@ -1,20 +1,22 @@
 //! The process that is killed.
 
+use std::fmt::Display;
 use std::io::Write as _;
 use std::path::Path;
 
 use grouplog::{Broker, JournalMode};
 
-use crate::work::{Ack, config, work};
+use crate::work::{config, work};
 
-/// Works until it is killed. Each line on stderr reports an acknowledgement.
+/// Works until it is killed. Each line on stderr reports an acknowledgement, or the error that ends the work.
 pub(crate) fn work_in(folder: &Path, mode: JournalMode, run: u64) {
-    let broker = Broker::open_with(folder, config(mode)).unwrap();
-    work(&broker, run, &|ack| tell(&ack)).unwrap();
+    let worked = Broker::open_with(folder, config(mode))
+        .and_then(|broker| work(&broker, run, &|ack| tell(&ack)));
+    tell(&format_args!("e {}", worked.unwrap_err()));
 }
 
 /// One write, so that lines of several threads do not mix.
-fn tell(ack: &Ack) {
+fn tell(line: &dyn Display) {
     // A failure means that the parent has stopped reading and is about to kill this process.
-    let _told = std::io::stderr().write_all(format!("{ack}\n").as_bytes());
+    let _told = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }

@@ -2,14 +2,18 @@
 //! compare what survives with the acknowledgements.
 //!
 //! Real processes, killed: a child reports each acknowledgement through a pipe, and SIGKILL ends
-//! it. Machines that lose power (`power`): on `storage::Memory`, with all threads of the engine.
+//! it. Machines that lose power (`power`): on `storage::Memory`, with all threads of the engine. Real file
+//! systems (`file_systems`): killed on each of them, and stopped under the running child.
 //!
 //! `GROUPLOG_KILLS=1000 cargo test --release --test kill` kills more often.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 #![expect(clippy::print_stdout, reason = "counts of a run are part of what it says")]
 
 mod child;
+mod file_systems;
 mod found;
+#[path = "../api/mounted.rs"]
+mod mounted;
 mod power;
 mod told;
 mod work;
@@ -51,6 +55,7 @@ fn what_was_acknowledged_survives_sigkill() {
         for run in first..kills.min(first + KILLS_OF_A_FOLDER) {
             let delay = Duration::from_micros(random.next_u64() % 150_000);
             let told = kill_one(&path, mode, run, delay);
+            assert_eq!(told.failed, None);
             acknowledged += told.count();
             if told.count() == 0 && Broker::open_read_only(&path).is_err() {
                 // The folder was not created completely.
@@ -93,6 +98,17 @@ fn fail(context: &str, what: &str) -> ! {
 
 /// Lets a child work in the folder and kills it. Returns its acknowledgements.
 fn kill_one(path: &Path, mode: JournalMode, run: u64, delay: Duration) -> Told {
+    kill_after(path, mode, run, delay, || ())
+}
+
+/// Lets a child work in the folder, calls `before`, and kills the child.
+fn kill_after(
+    path: &Path,
+    mode: JournalMode,
+    run: u64,
+    delay: Duration,
+    before: impl FnOnce(),
+) -> Told {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["child", "--exact", "--nocapture", "--test-threads=1"])
         .env(FOLDER, path)
@@ -107,6 +123,7 @@ fn kill_one(path: &Path, mode: JournalMode, run: u64, delay: Duration) -> Told {
     let reader = std::thread::spawn(move || told.send(Told::read(pipe)));
     // Returns early only if the child ends early.
     let early = hear.recv_timeout(delay).ok();
+    before();
     child.kill().unwrap();
     child.wait().unwrap();
     let told = early.unwrap_or_else(|| hear.recv().unwrap());

@@ -12,6 +12,8 @@ pub(crate) struct Told {
     pub(crate) records: BTreeMap<(u64, u64, u32), i64>,
     /// The last committed offset of each partition.
     pub(crate) commits: BTreeMap<u32, i64>,
+    /// Why the child ended its work, unless it was killed at work.
+    pub(crate) failed: Option<String>,
 }
 
 impl Told {
@@ -31,6 +33,7 @@ impl Told {
                 ("c", Some(&[partition, offset])) => {
                     told.commits.insert(partition as u32, offset);
                 }
+                ("e", _) => told.failed = Some(line),
                 // A partial line is no acknowledgement.
                 ("r" | "c", _) => {}
                 _ => {
