@@ -16,7 +16,7 @@ pub use corruption::{CorruptReason, Corruption};
 pub use serialization::{BoxError, RecordPart, SerializationFailure, SerializationPlace};
 pub(crate) use unreadable::Unreadable;
 
-use crate::types::{NameReason, TopicId, TopicPartition};
+use crate::types::{NameReason, Timestamp, TopicId, TopicPartition};
 
 /// The result of every fallible call of the crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -187,6 +187,14 @@ pub enum Error {
         size: usize,
         /// The limit, in bytes.
         max: usize,
+    },
+    /// The timestamp of a record is farther from the present than `message.timestamp.before.max.ms` or
+    /// `message.timestamp.after.max.ms` of its topic allows. It was not sent.
+    InvalidTimestamp {
+        /// The timestamp of the record.
+        timestamp: Timestamp,
+        /// The time at which it was sent.
+        now: Timestamp,
     },
     /// Something exceeds a limit other than the record size.
     LimitExceeded {
@@ -472,6 +480,12 @@ impl fmt::Display for Error {
             Self::RecordTooLarge { size, max } => {
                 write!(f, "a record of {size} bytes is larger than max.message.bytes allows: {max}")
             }
+            Self::InvalidTimestamp { timestamp, now } => write!(
+                f,
+                "timestamp {} is farther from the present ({}) than the topic allows, in milliseconds",
+                timestamp.as_millis(),
+                now.as_millis(),
+            ),
             Self::LimitExceeded { what, found, max } => {
                 write!(f, "too many {what}: {found} exceeds the limit of {max}")
             }

@@ -147,9 +147,9 @@ pub use consumer::{
     TypedConsumerRecord, TypedRecords, WakeupHandle,
 };
 pub use engine::{
-    DamagedPartition, DiskUsage, Entry, EntryValue, Finding, FindingKind, GroupOffset,
+    DamagedPartition, Deleted, DiskUsage, Entry, EntryValue, Finding, FindingKind, GroupOffset,
     GroupSummary, Health, HealthStatus, MemberSummary, OffsetScope, PartitionDescription, Problem,
-    RecoveryReport, ResetOffset, ResetTo, TopicDescription, Verify, VerifyReport,
+    RecoveryReport, ResetOffset, ResetTo, Retained, TopicDescription, Verify, VerifyReport,
 };
 pub use error::{
     CorruptReason, Corruption, Error, RecordPart, Result, SerializationFailure, SerializationPlace,

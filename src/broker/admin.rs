@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::config::TopicConfig;
 use crate::engine::{
-    DiskUsage, EngineHandle, GroupSummary, OffsetScope, ResetOffset, ResetTo, TopicDescription,
+    DiskUsage, EngineHandle, GroupSummary, OffsetScope, ResetOffset, ResetTo, Retained,
+    TopicDescription,
 };
 use crate::error::Result;
 use crate::types::{Timestamp, TopicPartition};
@@ -137,8 +138,8 @@ impl Admin {
     /// A consumer that reads a deleted offset gets `OffsetOutOfRange`, or continues where `auto.offset.reset`
     /// says. Records that `poll` has returned stay readable.
     ///
-    /// The call requests a checkpoint, which removes the segments that lie wholly below `before`. Deleting up
-    /// to the log end removes all of them. If a segment holds records on both sides of `before`, its deleted
+    /// The call removes the segments that lie wholly below `before`. Deleting up to the log end removes all of
+    /// them. If a segment holds records on both sides of `before`, its deleted
     /// records keep their space.
     ///
     /// # Errors
@@ -162,6 +163,46 @@ impl Admin {
     /// ```
     pub fn delete_records(&self, partition: &TopicPartition, before: i64) -> Result<i64> {
         self.engine.delete_records(partition, before)
+    }
+
+    /// Checks the retention of all topics, and deletes what is due. Returns what it deleted. The engine does this
+    /// by itself at intervals, unless [`BrokerConfig::background`](crate::BrokerConfig::background) is off.
+    ///
+    /// See [`TopicConfig::retention`], [`TopicConfig::retention_bytes`] and
+    /// [`TopicConfig::retention_consumed`] for what is due.
+    ///
+    /// # Errors
+    /// The first failure. The other partitions are checked nevertheless, and
+    /// [`Health`](crate::Health) keeps the failure until a check succeeds.
+    ///
+    /// ```
+    /// use grouplog::time::ManualClock;
+    /// use grouplog::{Broker, BrokerConfig, Record, Timestamp, TopicConfig};
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    ///
+    /// let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_700_000_000_000)));
+    /// let memory = grouplog::storage::Memory::new();
+    /// let config = BrokerConfig::new().clock(clock.clone()).background(false);
+    /// let broker = Broker::open_storage(Arc::new(memory), config)?;
+    /// broker.create_topic("orders", TopicConfig::new().retention(Duration::from_hours(24)))?;
+    /// broker.producer()?.send(Record::to("orders").value("1 pear"))?;
+    /// clock.advance(Duration::from_hours(25));
+    /// let admin = broker.admin();
+    /// assert_eq!(admin.run_retention()?.time.segments, 1);
+    /// assert_eq!(admin.describe_topic("orders")?.partitions[0].start_offset, 1);
+    /// # Ok::<(), grouplog::Error>(())
+    /// ```
+    pub fn run_retention(&self) -> Result<Retained> {
+        self.engine.run_retention(None)
+    }
+
+    /// As [`Admin::run_retention`], for the partitions of one topic.
+    ///
+    /// # Errors
+    /// `UnknownTopic` if the topic does not exist; those of [`Admin::run_retention`].
+    pub fn run_retention_of(&self, topic: &str) -> Result<Retained> {
+        self.engine.run_retention(Some(topic))
     }
 
     /// Returns the names of the topics. See [`Broker::list_topics`](crate::Broker::list_topics).

@@ -259,8 +259,9 @@ impl Broker {
         self.engine.checkpoint()
     }
 
-    /// Runs maintenance once: removes committed offsets that have expired. The engine does this by itself at
-    /// intervals, unless [`BrokerConfig::background`] is off.
+    /// Runs maintenance once: removes committed offsets that have expired, and records that
+    /// [retention](crate::TopicConfig::retention) does not keep. The engine does this by itself at intervals,
+    /// unless [`BrokerConfig::background`] is off.
     ///
     /// # Errors
     /// - `DiskFull` if there is no space.

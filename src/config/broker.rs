@@ -68,6 +68,7 @@ pub struct BrokerConfig {
     pub(crate) open_batches_max_bytes: u64,
     pub(crate) sync_interval: Duration,
     pub(crate) group_max_size: u32,
+    pub(crate) retention_check_interval: Duration,
     pub(crate) offsets_retention: Duration,
     pub(crate) offsets_retention_check_interval: Duration,
     pub(crate) background: bool,
@@ -92,6 +93,7 @@ impl Default for BrokerConfig {
             open_batches_max_bytes: 64 << 20,
             sync_interval: Duration::from_secs(1),
             group_max_size: i32::MAX as u32,
+            retention_check_interval: Duration::from_mins(5),
             offsets_retention: Duration::from_hours(7 * 24),
             offsets_retention_check_interval: Duration::from_mins(10),
             background: true,
@@ -211,6 +213,19 @@ impl BrokerConfig {
         self
     }
 
+    /// Sets how often the engine checks whether records of topics are past their retention. Default 5
+    /// minutes, as `log.retention.check.interval.ms` in Kafka.
+    ///
+    /// This is the longest time between two checks. A topic with a short
+    /// [`retention`](crate::TopicConfig::retention) is checked more often, a sixteenth of that time apart.
+    /// A partition with [`retention_bytes`](crate::TopicConfig::retention_bytes) is also checked whenever it
+    /// begins a segment, and a topic with [`retention_consumed`](crate::TopicConfig::retention_consumed) every
+    /// ten seconds.
+    pub fn retention_check_interval(mut self, interval: Duration) -> Self {
+        self.retention_check_interval = interval;
+        self
+    }
+
     /// Sets how often the engine checks for offsets past their retention. Default 10 minutes. The
     /// engine records a group's last use at the same interval.
     pub fn offsets_retention_check_interval(mut self, interval: Duration) -> Self {
@@ -292,6 +307,13 @@ impl BrokerConfig {
             return Err(Error::InvalidConfig {
                 key: "offsets.retention.check.interval.ms",
                 value: format!("{:?}", self.offsets_retention_check_interval),
+                expected: "1 or more milliseconds",
+            });
+        }
+        if self.retention_check_interval < Duration::from_millis(1) {
+            return Err(Error::InvalidConfig {
+                key: "log.retention.check.interval.ms",
+                value: format!("{:?}", self.retention_check_interval),
                 expected: "1 or more milliseconds",
             });
         }

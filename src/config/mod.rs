@@ -1,6 +1,8 @@
 //! Typed settings. Each has a Kafka key, a default and a range. Opening, creating and subscribing
 //! validate them, and the error names the invalid key.
 //!
+//! [`TopicConfig::set`] and the command line also take units: `retention.ms=7d`, `segment.bytes=16MiB`.
+//!
 //! | key | setting | default | range |
 //! |---|---|---|---|
 //! | `partitions` | [`TopicConfig::partitions`] | 1 | 1 to 100,000 |
@@ -10,6 +12,11 @@
 //! | `max.message.bytes` | [`TopicConfig::max_message_bytes`] | 1048588 | 1 KiB to 16 MiB |
 //! | `compression.type` | [`TopicConfig::compression`] | `none` | `none`, `zstd`, and `gzip`, `snappy`, `lz4` where built in |
 //! | `message.timestamp.type` | [`TopicConfig::timestamp_type`] | `CreateTime` | `CreateTime`, `LogAppendTime` |
+//! | `retention.ms` | [`TopicConfig::retention`] | `-1`: no limit | 1 ms and more |
+//! | `retention.bytes` | [`TopicConfig::retention_bytes`] | `-1`: no limit | 1 KiB and more |
+//! | `retention.consumed` | [`TopicConfig::retention_consumed`] | none | names of groups, parted by commas |
+//! | `message.timestamp.before.max.ms` | [`TopicConfig::timestamp_before_max`] | `-1`: no limit | 0 and more |
+//! | `message.timestamp.after.max.ms` | [`TopicConfig::timestamp_after_max`] | `-1`: no limit | 0 and more |
 //! | `acks` | [`ProducerConfig::acks`] | `all` (synced) | `written`, `synced` (`0` and `1`, `all` and `-1`) |
 //! | `max.block.ms` | [`ProducerConfig::max_block`] | 60 s | |
 //! | `client.id` | [`ConsumerConfig::client_id`] | `consumer` | |
@@ -32,6 +39,7 @@
 //! | `journal.mode` | [`BrokerConfig::journal_mode`] | `auto` | `auto`, `map`, `write` |
 //! | `journal.file.bytes` | [`BrokerConfig::journal_file_bytes`] | 4 MiB | 64 KiB to 256 MiB |
 //! | `journal.max.bytes` | [`BrokerConfig::journal_max_bytes`] | 256 MiB | 4 journal files to 4 GiB |
+//! | `log.retention.check.interval.ms` | [`BrokerConfig::retention_check_interval`] | 5 min | 1 ms and more |
 //! | `offsets.retention.minutes` | [`BrokerConfig::offsets_retention`] | 7 days | 1 minute and more |
 //! | `offsets.retention.check.interval.ms` | [`BrokerConfig::offsets_retention_check_interval`] | 10 min | 1 ms and more |
 //! | `batch.size` | [`BrokerConfig::batch_size`] | 64 KiB | 1 KiB to 1 MiB |
@@ -72,6 +80,41 @@ where
     } else {
         Err(Error::InvalidConfig { key, value: value.to_string(), expected })
     }
+}
+
+/// Parses a number of bytes: plain, or with a unit such as `KiB`, `MB` or `GiB`.
+fn bytes<T: TryFrom<u64>>(key: &'static str, value: &str) -> Result<T> {
+    let count = value.trim().parse::<u64>().ok();
+    let count = count.or_else(|| parse_size::parse_size(value).ok());
+    count.and_then(|count| T::try_from(count).ok()).ok_or_else(|| Error::InvalidConfig {
+        key,
+        value: value.to_owned(),
+        expected: "a number of bytes, such as 1048576 or 1MiB",
+    })
+}
+
+/// Parses a time: a number of milliseconds, or with units such as `7d`, `90min` or `1h 30m`.
+fn millis(key: &'static str, value: &str) -> Result<u64> {
+    let time = || {
+        let time = humantime::parse_duration(value).ok()?;
+        // What is below a millisecond would be lost.
+        let whole = time.subsec_nanos().is_multiple_of(1_000_000);
+        whole.then(|| u64::try_from(time.as_millis()).ok())?
+    };
+    value.trim().parse().ok().or_else(time).ok_or_else(|| Error::InvalidConfig {
+        key,
+        value: value.to_owned(),
+        expected: "a number of milliseconds, or a time such as 7d or 90min",
+    })
+}
+
+/// Parses a limit that may be absent: `-1`, or what `parse` accepts.
+fn limit(
+    key: &'static str,
+    value: &str,
+    parse: impl FnOnce(&'static str, &str) -> Result<u64>,
+) -> Result<Option<u64>> {
+    if value.trim() == "-1" { Ok(None) } else { parse(key, value).map(Some) }
 }
 
 /// Parses a number from its text form.

@@ -1,9 +1,16 @@
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{in_range, number};
+use super::{bytes, in_range, limit, millis, number};
 use crate::error::{Error, Result};
 use crate::record::Compression;
-use crate::types::TimestampType;
+use crate::types::{TimestampType, check_group_name};
+
+const RETENTION_MS: &str = "retention.ms";
+const RETENTION_BYTES: &str = "retention.bytes";
+const RETENTION_CONSUMED: &str = "retention.consumed";
+const BEFORE_MAX_MS: &str = "message.timestamp.before.max.ms";
+const AFTER_MAX_MS: &str = "message.timestamp.after.max.ms";
 
 /// The settings of a topic.
 ///
@@ -26,6 +33,11 @@ pub struct TopicConfig {
     pub(crate) max_message_bytes: u32,
     pub(crate) compression: Compression,
     pub(crate) timestamp_type: TimestampType,
+    pub(crate) retention_ms: Option<u64>,
+    pub(crate) retention_bytes: Option<u64>,
+    pub(crate) retention_consumed: Vec<Arc<str>>,
+    pub(crate) timestamp_before_max_ms: Option<u64>,
+    pub(crate) timestamp_after_max_ms: Option<u64>,
 }
 
 impl Default for TopicConfig {
@@ -38,6 +50,11 @@ impl Default for TopicConfig {
             max_message_bytes: 1_048_588,
             compression: Compression::None,
             timestamp_type: TimestampType::CreateTime,
+            retention_ms: None,
+            retention_bytes: None,
+            retention_consumed: Vec::new(),
+            timestamp_before_max_ms: None,
+            timestamp_after_max_ms: None,
         }
     }
 }
@@ -91,7 +108,85 @@ impl TopicConfig {
         self
     }
 
-    /// Sets a value by its Kafka key.
+    /// Sets how long records are kept, at least a millisecond. Default: for ever. Kafka's default is 7 days.
+    ///
+    /// The engine deletes the oldest segment once all its records are older than this. The age of a record is
+    /// that of its timestamp, but never more than a future timestamp allows: such a record ages from the time
+    /// at which the engine notices it. Segments roll often enough that no record stays longer than
+    /// `retention.ms` and a quarter of it, or two seconds more if that is longer. A record may go before its
+    /// time only if its timestamp was in the past when it was sent.
+    pub fn retention(mut self, time: Duration) -> Self {
+        self.retention_ms = Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        self
+    }
+
+    /// Sets how many bytes of records each partition keeps, at least 1 KiB. Default: no limit.
+    ///
+    /// The engine deletes the oldest segment once the others hold that many bytes. It does so before it begins
+    /// another segment. Segments are at most an eighth of this limit, or 1 MiB if that is more. So a partition
+    /// takes up to this many bytes and those of two segments.
+    pub fn retention_bytes(mut self, bytes: u64) -> Self {
+        self.retention_bytes = Some(bytes);
+        self
+    }
+
+    /// Sets groups whose progress deletes records: a segment is deleted once each of them has committed an
+    /// offset beyond it. Default: none. Not in Kafka.
+    ///
+    /// A group that has committed nothing in a partition keeps all its records. The other limits apply as well:
+    /// with [`retention`](Self::retention), old records go even if a group has not read them.
+    pub fn retention_consumed<G: Into<Arc<str>>>(
+        mut self,
+        groups: impl IntoIterator<Item = G>,
+    ) -> Self {
+        self.retention_consumed = groups.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets how far the timestamp of a record may lie before the time at which it is sent. Default: no limit. An
+    /// older record is refused with [`Error::InvalidTimestamp`].
+    pub fn timestamp_before_max(mut self, time: Duration) -> Self {
+        self.timestamp_before_max_ms = Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        self
+    }
+
+    /// Sets how far the timestamp of a record may lie after the time at which it is sent. Default: no limit, where
+    /// Kafka allows an hour. A later record is refused with [`Error::InvalidTimestamp`].
+    pub fn timestamp_after_max(mut self, time: Duration) -> Self {
+        self.timestamp_after_max_ms = Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        self
+    }
+
+    /// Returns the size in bytes at which a segment ends: retention deletes whole segments, so they must be
+    /// small beside its limit.
+    pub(crate) fn roll_bytes(&self) -> u64 {
+        let followed = self.retention_bytes.map_or(u64::MAX, |limit| (limit / 8).max(1 << 20));
+        followed.min(u64::from(self.segment_bytes))
+    }
+
+    /// Returns how much record time a segment may cover, in milliseconds.
+    pub(crate) fn roll_ms(&self) -> u64 {
+        let followed = self.retention_ms.map_or(u64::MAX, |limit| (limit / 8).max(1_000));
+        followed.min(self.segment_ms)
+    }
+
+    /// Returns how far timestamps may lie before and after the time of sending, in milliseconds. `None` if any
+    /// may, as where the engine sets the timestamp itself.
+    pub(crate) fn timestamp_limits(&self) -> Option<(u64, u64)> {
+        let (before, after) = (self.timestamp_before_max_ms, self.timestamp_after_max_ms);
+        let limited = before.is_some() || after.is_some();
+        let applies = limited && self.timestamp_type == TimestampType::CreateTime;
+        applies.then(|| (before.unwrap_or(u64::MAX), after.unwrap_or(u64::MAX)))
+    }
+
+    /// Returns whether records are deleted by themselves.
+    pub(crate) fn has_retention(&self) -> bool {
+        self.retention_ms.is_some()
+            || self.retention_bytes.is_some()
+            || !self.retention_consumed.is_empty()
+    }
+
+    /// Sets a value by its Kafka key. A number of bytes or milliseconds may have a unit.
     ///
     /// # Errors
     /// [`Error::InvalidConfig`] if the key is unknown or the value cannot be parsed.
@@ -99,25 +194,27 @@ impl TopicConfig {
     /// ```
     /// let config = grouplog::TopicConfig::new().set("segment.bytes", "1048576")?;
     /// assert_eq!(config, grouplog::TopicConfig::new().segment_bytes(1 << 20));
+    /// assert_eq!(config, grouplog::TopicConfig::new().set("segment.bytes", "1MiB")?);
     /// assert!(grouplog::TopicConfig::new().set("colour", "red").is_err());
     /// # Ok::<(), grouplog::Error>(())
     /// ```
     pub fn set(mut self, key: &str, value: &str) -> Result<Self> {
         match key {
             "partitions" => self.partitions = number("partitions", value, "a number")?,
-            "segment.bytes" => {
-                self.segment_bytes = number("segment.bytes", value, "a number of bytes")?;
-            }
-            "segment.ms" => {
-                self.segment_ms = number("segment.ms", value, "a number of milliseconds")?;
-            }
+            "segment.bytes" => self.segment_bytes = bytes("segment.bytes", value)?,
+            "segment.ms" => self.segment_ms = millis("segment.ms", value)?,
             "index.interval.bytes" => {
-                self.index_interval_bytes =
-                    number("index.interval.bytes", value, "a number of bytes")?;
+                self.index_interval_bytes = bytes("index.interval.bytes", value)?;
             }
-            "max.message.bytes" => {
-                self.max_message_bytes = number("max.message.bytes", value, "a number of bytes")?;
+            "max.message.bytes" => self.max_message_bytes = bytes("max.message.bytes", value)?,
+            RETENTION_MS => self.retention_ms = limit(RETENTION_MS, value, millis)?,
+            RETENTION_BYTES => self.retention_bytes = limit(RETENTION_BYTES, value, bytes)?,
+            RETENTION_CONSUMED => {
+                let names = value.split(',').map(str::trim).filter(|name| !name.is_empty());
+                self.retention_consumed = names.map(Arc::from).collect();
             }
+            BEFORE_MAX_MS => self.timestamp_before_max_ms = limit(BEFORE_MAX_MS, value, millis)?,
+            AFTER_MAX_MS => self.timestamp_after_max_ms = limit(AFTER_MAX_MS, value, millis)?,
             "compression.type" => {
                 self.compression = value.parse().map_err(|_| Error::InvalidConfig {
                     key: "compression.type",
@@ -156,6 +253,7 @@ impl TopicConfig {
             TimestampType::CreateTime => "CreateTime",
             TimestampType::LogAppendTime => "LogAppendTime",
         };
+        let limit = |limit: Option<u64>| limit.map_or("-1".to_owned(), |limit| limit.to_string());
         vec![
             ("segment.bytes", self.segment_bytes.to_string()),
             ("segment.ms", self.segment_ms.to_string()),
@@ -163,6 +261,11 @@ impl TopicConfig {
             ("max.message.bytes", self.max_message_bytes.to_string()),
             ("compression.type", self.compression.to_string()),
             ("message.timestamp.type", timestamp_type.to_owned()),
+            (RETENTION_MS, limit(self.retention_ms)),
+            (RETENTION_BYTES, limit(self.retention_bytes)),
+            (RETENTION_CONSUMED, self.retention_consumed.join(",")),
+            (BEFORE_MAX_MS, limit(self.timestamp_before_max_ms)),
+            (AFTER_MAX_MS, limit(self.timestamp_after_max_ms)),
         ]
     }
 
@@ -187,6 +290,22 @@ impl TopicConfig {
             1024..=16 << 20,
             "1024 to 16777216 bytes",
         )?;
+        if let Some(time) = self.retention_ms {
+            in_range(RETENTION_MS, time, 1.., "-1, or 1 or more milliseconds")?;
+        }
+        if let Some(bytes) = self.retention_bytes {
+            in_range(RETENTION_BYTES, bytes, 1024.., "-1, or 1024 or more bytes")?;
+        }
+        for (at, group) in self.retention_consumed.iter().enumerate() {
+            let twice = self.retention_consumed.iter().take(at).any(|other| other == group);
+            if twice || group.contains(',') || check_group_name(group).is_err() {
+                return Err(Error::InvalidConfig {
+                    key: RETENTION_CONSUMED,
+                    value: self.retention_consumed.join(","),
+                    expected: "names of groups, parted by commas, each once",
+                });
+            }
+        }
         if !self.compression.is_built_in() {
             return Err(Error::UnsupportedCodec { codec: self.compression.name() });
         }

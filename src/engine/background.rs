@@ -1,5 +1,7 @@
-//! The background thread: writes checkpoints on request, and runs maintenance at intervals.
+//! The background thread: writes checkpoints on request, and runs maintenance at intervals. It checks retention
+//! at once when the settings of a topic change.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -19,8 +21,11 @@ pub(super) trait Chores: Send + Sync {
     /// Writes the recovery checkpoint.
     fn finish_recovery(&self) -> Result<()>;
 
-    /// Runs maintenance once.
-    fn maintain(&self) -> Result<()>;
+    /// Removes committed offsets that have expired.
+    fn expire_offsets(&self) -> Result<()>;
+
+    /// Deletes what retention does not keep. Returns the time until the next check.
+    fn retain(&self) -> Duration;
 }
 
 /// A request to the thread.
@@ -28,6 +33,7 @@ pub(super) trait Chores: Send + Sync {
 enum Signal {
     Checkpoint,
     Recovery,
+    Retention,
     Stop,
 }
 
@@ -36,6 +42,7 @@ enum Signal {
 pub(crate) struct Background {
     signals: Sender<Signal>,
     receiver: Receiver<Signal>,
+    settings_changed: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -43,7 +50,8 @@ impl Background {
     pub(super) fn new() -> Self {
         // Two slots: a request in progress does not swallow the next one, and `Stop` blocks only briefly.
         let (signals, receiver) = bounded(2);
-        Self { signals, receiver, thread: Mutex::new(None) }
+        let settings_changed = Arc::new(AtomicBool::new(true));
+        Self { signals, receiver, settings_changed, thread: Mutex::new(None) }
     }
 
     /// Returns a function that requests a checkpoint, for the journal.
@@ -59,11 +67,18 @@ impl Background {
         let _requested = self.signals.try_send(Signal::Checkpoint);
     }
 
+    /// Requests a check of retention, because the settings of a topic have changed.
+    pub(super) fn request_retention(&self) {
+        self.settings_changed.store(true, Ordering::Release);
+        // A full channel holds a request that ends the wait as well.
+        let _requested = self.signals.try_send(Signal::Retention);
+    }
+
     pub(super) fn request_recovery(&self) {
         let _requested = self.signals.try_send(Signal::Recovery);
     }
 
-    /// Starts the thread. It runs maintenance once per `interval`, and holds the engine only while it works.
+    /// Starts the thread. It expires offsets once per `interval`, and holds the engine only while it works.
     pub(super) fn start(
         &self,
         chores: Weak<dyn Chores>,
@@ -71,9 +86,10 @@ impl Background {
         interval: Duration,
     ) -> std::io::Result<()> {
         let receiver = self.receiver.clone();
+        let changed = Arc::clone(&self.settings_changed);
         let thread = std::thread::Builder::new()
             .name("grouplog-checkpoint".to_owned())
-            .spawn(move || run(&receiver, &chores, &*clock, interval))?;
+            .spawn(move || run(&receiver, &changed, &chores, &*clock, interval))?;
         *self.thread.lock() = Some(thread);
         Ok(())
     }
@@ -93,14 +109,17 @@ impl Background {
 
 fn run(
     receiver: &Receiver<Signal>,
+    settings_changed: &AtomicBool,
     chores: &Weak<dyn Chores>,
     clock: &dyn Clock,
     interval: Duration,
 ) {
-    let mut next = clock.monotonic().saturating_add(interval);
+    let mut expiry = clock.monotonic().saturating_add(interval);
+    // The settings have changed from none when the folder is opened.
+    let mut retention = Duration::MAX;
     let mut failed = false;
     loop {
-        let wait = next.saturating_sub(clock.monotonic());
+        let wait = expiry.min(retention).saturating_sub(clock.monotonic());
         let wait = if failed { wait.min(RETRY) } else { wait };
         let signal = match receiver.recv_timeout(wait) {
             Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return,
@@ -109,17 +128,22 @@ fn run(
             Err(RecvTimeoutError::Timeout) => failed.then_some(Signal::Checkpoint),
         };
         let Some(chores) = chores.upgrade() else { return };
-        if let Some(signal) = signal {
-            let done = match signal {
-                Signal::Recovery => chores.finish_recovery(),
-                _ => chores.checkpoint(),
-            };
+        let checkpoint = match signal {
+            Some(Signal::Recovery) => Some(chores.finish_recovery()),
+            Some(Signal::Checkpoint) => Some(chores.checkpoint()),
+            Some(Signal::Retention | Signal::Stop) | None => None,
+        };
+        if let Some(done) = checkpoint {
             failed = done.is_err_and(|error| !error.is_fatal());
         }
-        if clock.monotonic() >= next {
-            // The next round retries what failed.
-            let _later = chores.maintain();
-            next = clock.monotonic().saturating_add(interval);
+        // The next round retries what failed.
+        if clock.monotonic() >= expiry {
+            let _later = chores.expire_offsets();
+            expiry = clock.monotonic().saturating_add(interval);
+        }
+        if settings_changed.swap(false, Ordering::AcqRel) || clock.monotonic() >= retention {
+            let next = chores.retain();
+            retention = clock.monotonic().saturating_add(next);
         }
     }
 }

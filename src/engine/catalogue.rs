@@ -286,7 +286,7 @@ impl Catalogue {
     ///    4 u32  the next partition number
     ///    4 u32  number of topics, then of each, by name: name, id (16), number of ranges (u32) of partition
     ///           numbers and of each the first and how many (u32, u32), partitions (u32), number of settings
-    ///           (u32), then key and value of each
+    ///           (u32), then key and value of each; a newer setting is left out where it has its default
     ///    4 u32  number of deletions, then of each: name, id (16), partitions (u32)
     /// ```
     ///
@@ -356,9 +356,13 @@ fn encode_topic(out: &mut Encoder, topic: &TopicImage) {
 
 fn encode_config(out: &mut Encoder, config: &TopicConfig) {
     out.u32(config.partitions);
-    let entries = config.entries();
+    let defaults = TopicConfig::new().entries();
+    let is_written = |(at, entry): &(usize, (&str, String))| {
+        *at < ALWAYS_WRITTEN || defaults.get(*at) != Some(entry)
+    };
+    let entries: Vec<_> = config.entries().into_iter().enumerate().filter(is_written).collect();
     out.count(entries.len());
-    for (key, value) in entries {
+    for (_, (key, value)) in entries {
         out.text(key);
         out.text(&value);
     }
@@ -415,6 +419,10 @@ fn decode_name(input: &mut Decoder<'_>) -> Result<Arc<str>, CorruptReason> {
 /// The largest change, in bytes. The engine reserves that much journal space before it decides on a change.
 /// Name and settings of a topic take some hundred bytes.
 pub(crate) const MAX_CHANGE_BYTES: usize = 4088;
+
+/// The number of settings that are always written. The others are left out where they have their default, so that
+/// a build that does not know them can open the folder.
+const ALWAYS_WRITTEN: usize = 6;
 
 /// The limit of [`TopicConfig::partitions`].
 const MAX_PARTITIONS: u32 = 100_000;

@@ -3,7 +3,7 @@
 use crate::engine::groups::progress;
 use crate::engine::groups::summary::{GroupSummary, MemberSummary};
 use crate::engine::registry::{Registry, Topic};
-use crate::engine::report::{PartitionDescription, TopicDescription};
+use crate::engine::report::{PartitionDescription, Retained, TopicDescription};
 use crate::engine::state::Engine;
 use crate::engine::usage::{self, DiskUsage};
 use crate::error::Result;
@@ -40,6 +40,7 @@ pub(super) fn topic(topic: &Topic) -> TopicDescription {
             leader_epoch: log.epoch_of(end_offset),
             bytes: log.size_bytes(),
             segments: log.segment_count(),
+            deleted: Retained::of(log),
         }
     });
     TopicDescription {

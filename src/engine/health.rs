@@ -93,6 +93,14 @@ pub enum Problem {
         /// after a panic.
         cause: Error,
     },
+    /// Records past their retention could not be deleted. The next check retries. Other partitions are not
+    /// affected.
+    Retention {
+        /// The first partition that failed.
+        partition: TopicPartition,
+        /// The failure.
+        cause: Error,
+    },
     /// The files of a deleted topic could not be removed. Each checkpoint retries.
     Deletion {
         /// The failure.
@@ -157,6 +165,12 @@ impl fmt::Display for Problem {
             Self::Partition { partition, cause } => {
                 write!(f, "partition {partition} rejects appends: {cause}")
             }
+            Self::Retention { partition, cause } => {
+                write!(
+                    f,
+                    "records of {partition} past their retention remain, the next check retries: {cause}"
+                )
+            }
             Self::Deletion { cause } => {
                 write!(f, "files of a deleted topic remain, the next checkpoint retries: {cause}")
             }
@@ -195,6 +209,9 @@ impl Engine {
                 log.failure().map(|cause| Problem::Partition { partition, cause })
             }));
         }
+        let retention = self.troubles.retention.lock().clone();
+        problems
+            .extend(retention.map(|(partition, cause)| Problem::Retention { partition, cause }));
         let deletion = self.troubles.deletion.lock().clone();
         problems.extend(deletion.map(|cause| Problem::Deletion { cause }));
         Health { problems }

@@ -48,7 +48,9 @@ pub(crate) use image::CheckpointImage;
 pub use inspect::{Entry, EntryValue};
 pub(crate) use recovery::open;
 pub(crate) use registry::{Registry, Topic};
-pub use report::{DamagedPartition, PartitionDescription, RecoveryReport, TopicDescription};
+pub use report::{
+    DamagedPartition, Deleted, PartitionDescription, RecoveryReport, Retained, TopicDescription,
+};
 pub(crate) use snapshot::Snapshot;
 pub(crate) use state::Engine;
 pub use usage::DiskUsage;

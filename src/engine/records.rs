@@ -12,6 +12,7 @@ impl Engine {
     pub(crate) fn delete_records(&self, partition: &TopicPartition, before: i64) -> Result<i64> {
         self.check_open()?;
         let log = self.registry.log(partition)?;
+        log.check_deletable()?;
         let mut credit = self.reserve_urgent(SECTION_HEADER + LOG_START_SECTION_BYTES)?;
         let journaled = log.delete_records(before, |section| {
             let body = section.encode();
@@ -21,7 +22,7 @@ impl Engine {
         drop(credit);
         // An earlier deletion of the same records may not be synced yet.
         self.wait_synced(journaled.unwrap_or_else(|| self.journal.end()))?;
-        if journaled.is_some() && self.config.background {
+        if !matches!(log.remove_below(before), Ok(true)) && self.config.background {
             // The next checkpoint removes the segments. Request one, because the caller wants the space.
             self.background.request_checkpoint();
         }

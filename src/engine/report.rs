@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::log::{Amount, Log, Reason};
 use crate::types::{TopicId, TopicPartition};
 
 /// What opening a folder found and did. [`Broker::recovery_report`](crate::Broker::recovery_report) returns
@@ -107,4 +108,99 @@ pub struct PartitionDescription {
     pub bytes: u64,
     /// The number of its segment files.
     pub segments: usize,
+    /// What was deleted from its front since the folder was opened. Zero for a folder of another process.
+    pub deleted: Retained,
+}
+
+/// What retention has deleted, by reason. [`Admin::run_retention`](crate::Admin::run_retention) returns it for
+/// one run, and [`PartitionDescription::deleted`](crate::PartitionDescription::deleted) since the folder was
+/// opened.
+///
+/// ```
+/// use grouplog::{Broker, TopicConfig};
+/// let broker = Broker::open_in_memory()?;
+/// broker.create_topic("orders", TopicConfig::new().retention_bytes(100 << 20))?;
+/// assert_eq!(broker.admin().run_retention()?.total().segments, 0);
+/// # Ok::<(), grouplog::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Retained {
+    /// Segments below a log start that `delete_records` has moved.
+    pub log_start: Deleted,
+    /// Segments beyond `retention.bytes`.
+    pub bytes: Deleted,
+    /// Segments older than `retention.ms`.
+    pub time: Deleted,
+    /// Segments that all groups of `retention.consumed` have read.
+    pub consumed: Deleted,
+    /// The number of partitions that could not be deleted from at that moment, because another thread was writing
+    /// them out, or because the opening of the folder was not finished. The engine checks them again soon.
+    pub postponed: u64,
+}
+
+/// Deleted segments.
+///
+/// ```
+/// assert_eq!(grouplog::Deleted::default().bytes, 0);
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Deleted {
+    /// The number of segments.
+    pub segments: u64,
+    /// Their size in bytes.
+    pub bytes: u64,
+}
+
+impl Retained {
+    /// Returns the sum over all reasons.
+    pub fn total(&self) -> Deleted {
+        let each = [self.log_start, self.bytes, self.time, self.consumed];
+        each.into_iter().fold(Deleted::default(), Deleted::plus)
+    }
+
+    /// Returns what a partition has deleted since the folder was opened.
+    pub(super) fn of(log: &Log) -> Self {
+        let mut retained = Self::default();
+        for (reason, Amount { segments, bytes }) in log.deleted() {
+            *retained.reason(reason) = Deleted { segments, bytes };
+        }
+        retained
+    }
+
+    fn reason(&mut self, reason: Reason) -> &mut Deleted {
+        match reason {
+            Reason::LogStart => &mut self.log_start,
+            Reason::Bytes => &mut self.bytes,
+            Reason::Time => &mut self.time,
+            Reason::Consumed => &mut self.consumed,
+        }
+    }
+
+    pub(super) fn combine(self, other: Self, with: fn(Deleted, Deleted) -> Deleted) -> Self {
+        Self {
+            log_start: with(self.log_start, other.log_start),
+            bytes: with(self.bytes, other.bytes),
+            time: with(self.time, other.time),
+            consumed: with(self.consumed, other.consumed),
+            postponed: self.postponed,
+        }
+    }
+}
+
+impl Deleted {
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            segments: self.segments.saturating_add(other.segments),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+
+    pub(super) fn minus(self, other: Self) -> Self {
+        Self {
+            segments: self.segments.saturating_sub(other.segments),
+            bytes: self.bytes.saturating_sub(other.bytes),
+        }
+    }
 }

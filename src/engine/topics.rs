@@ -33,6 +33,9 @@ impl Engine {
                 catalogue.decide_create(name, config, id)
             })?;
             self.registry.insert(Arc::new(Topic::new(&topic, &self.logs, |_| None)));
+            if topic.config.has_retention() {
+                self.background.request_retention();
+            }
             lsn
         };
         self.groups.metadata_changed(&self.registry);
@@ -67,6 +70,7 @@ impl Engine {
             self.registry.alter(&topic, &self.logs)?;
             lsn
         };
+        self.background.request_retention();
         // No lock is held here: an assignor may be the program's own code.
         self.groups.metadata_changed(&self.registry);
         self.wait_synced(lsn)

@@ -3,12 +3,15 @@
 use parking_lot::Mutex;
 
 use crate::error::Error;
+use crate::types::TopicPartition;
 
 /// Failures that no call has returned, each until the same work succeeds.
 #[derive(Debug, Default)]
 pub(super) struct Troubles {
     pub(super) checkpoint: Mutex<Option<Error>>,
     pub(super) deletion: Mutex<Option<Error>>,
+    /// The first partition where the last check of retention failed.
+    pub(super) retention: Mutex<Option<(TopicPartition, Error)>>,
 }
 
 impl Troubles {

@@ -156,6 +156,20 @@ impl Log {
         if appender.poisoned {
             return Err(self.poisoned());
         }
+        self.guard(appender)
+    }
+
+    /// As [`Log::begin_append`], to delete records. It does not settle the partition, and accepts a damaged one.
+    pub(super) fn begin_deletion(&self) -> Result<AppendGuard<'_>> {
+        let appender = self.appender.lock();
+        if appender.poisoned && self.damage.get().is_none() {
+            return Err(self.poisoned());
+        }
+        self.guard(appender)
+    }
+
+    #[inline]
+    fn guard<'a>(&'a self, appender: MutexGuard<'a, Appender>) -> Result<AppendGuard<'a>> {
         if self.is_deleted() && !planted("append_to_deleted") {
             return Err(self.gone());
         }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Log;
+use super::image::is_deleted;
 use super::segment::Segment;
 use super::stored::{Adopted, Claim, Described, Proof, StoredSection};
 use super::write_out::WriteOut;
@@ -66,6 +67,9 @@ impl Log {
             self.add(&mut described, claim, known_synced)?;
             for (before, image) in described.unproven.drain(..) {
                 let base = image.base_offset;
+                if self.is_gone(&out, base) {
+                    continue;
+                }
                 let mut open = match proof.take() {
                     Some(proof) if proof.is_of(base) => proof,
                     _ => Proof::open(&*self.shared.storage, dir, base, self.shared.reads.maps())?,
@@ -90,8 +94,8 @@ impl Log {
             return Ok(());
         }
         let mut described = self.described(&out);
-        for claim in std::mem::take(&mut out.claims) {
-            self.add(&mut described, &claim, known_synced)?;
+        for claim in &out.claims {
+            self.add(&mut described, claim, known_synced)?;
         }
         let view = self.view();
         let interval = self.config().index_interval_bytes;
@@ -106,11 +110,15 @@ impl Log {
         segments.iter().rev().skip(1).for_each(|sealed| sealed.seal());
         for (before, image) in described.unproven {
             let base = image.base_offset;
+            if self.is_gone(&out, base) {
+                continue;
+            }
             if let Some(segment) = segments.iter().find(|segment| segment.base_offset() == base) {
                 let segment = Arc::clone(segment);
                 out.adopted.push(Adopted { segment, from: before.len, until: image.len });
             }
         }
+        out.claims.clear();
         out.claimed = segments.last().map_or(out.claimed, |last| last.end_offset());
         out.names_changed = true;
         out.folder_created |= view.segments.is_empty();
@@ -134,9 +142,19 @@ impl Log {
         Ok(unsynced.then(|| self.outside(&out)))
     }
 
+    /// Returns whether the log start has passed the segment of this base offset, as the last claim describes it.
+    /// Its file may be removed.
+    fn is_gone(&self, out: &WriteOut, base_offset: i64) -> bool {
+        let images = out.claims.iter().rev().flat_map(|claim| &claim.images);
+        let mut of_base = images.filter(|image| image.base_offset == base_offset);
+        of_base.next().is_some_and(|image| is_deleted(image, self.start_offset()))
+            && !planted("prove_deleted_segments")
+    }
+
     fn described(&self, out: &WriteOut) -> Described {
         let segments = self.view().segments.iter().map(|segment| segment.image()).collect();
-        Described { segments, hard_end: out.claimed, unproven: Vec::new() }
+        let start = if planted("chain_below_log_start") { 0 } else { self.start_offset() };
+        Described { segments, hard_end: out.claimed, start, unproven: Vec::new() }
     }
 
     fn add(&self, described: &mut Described, claim: &Claim, known_synced: Lsn) -> Result<()> {

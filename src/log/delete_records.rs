@@ -2,20 +2,21 @@
 //!
 //! The log start moves under the append lock together with its frame, so a checkpoint captures it exactly at
 //! its position (L5). A segment that lies entirely below the log start stays in the view and in the folder
-//! until a checkpoint without it is durable. From then on, no frame that is still needed refers to the
-//! segment. The next opening removes any of its files that a crash leaves.
+//! until the frame is synced, or until a checkpoint without the segment is durable. The next opening removes
+//! any of its files that a crash leaves. See [`super::retention`] for what recovery makes of missing files.
 //!
 //! The last segment is removed like the others once all its records are deleted. No batch is added to such a
 //! segment; the next batch begins a new one. So a checkpoint that lists no segment can remove every segment
 //! below its log end, and no record that was appended meanwhile is in one of them.
+//!
+//! A damaged partition, which refuses appends, accepts a deletion: it is what frees the space of the damage.
 
-use std::path::Path;
 use std::sync::Arc;
 
+use super::segment::Segment;
 use super::write_out::WriteOut;
 use super::{Log, LogImage, check_range};
 use crate::error::{CorruptReason, Result};
-use crate::segment::parse_file_name;
 use crate::sync::atomic::Ordering;
 use crate::types::{PartitionNumber, planted};
 
@@ -51,16 +52,17 @@ impl LogStartSection {
 
 impl Log {
     /// Deletes the records below `before`, once `journal` has written a frame with the section. Returns
-    /// `None` if they are already deleted.
+    /// `None` if they are already deleted. Also works on a damaged partition.
     ///
     /// # Errors
-    /// `OffsetOutOfRange` if `before` is above the log end; the errors of an append and of `journal`.
+    /// `OffsetOutOfRange` if `before` is above the log end; `UnknownTopic` if the topic is deleted; `Poisoned`
+    /// after a panic; the errors of `journal`.
     pub(crate) fn delete_records<T>(
         &self,
         before: i64,
         journal: impl FnOnce(LogStartSection) -> Result<T>,
     ) -> Result<Option<T>> {
-        let mut guard = self.begin_append()?;
+        let mut guard = self.begin_deletion()?;
         let (start, end) = (self.start_offset(), self.end_offset());
         check_range(self.partition(), before.max(start), start, end)?;
         if before <= start {
@@ -89,43 +91,39 @@ impl Log {
     }
 
     /// Removes the segments below those that a durable checkpoint lists. The next checkpoint makes the
-    /// removal durable. A file that cannot be removed stays until the next opening, which removes all files
-    /// that no checkpoint lists.
+    /// removal durable.
     pub(super) fn remove_unlisted(&self, out: &mut WriteOut, listed: &LogImage) {
         let first = listed.segments.first().map_or(listed.end_offset, |first| first.base_offset);
-        let below = |base_offset: i64| base_offset < first;
-        if self.view().segments.first().is_none_or(|segment| !below(segment.base_offset())) {
+        let view = self.view();
+        let below = |segment: &Arc<Segment>| segment.base_offset() < first;
+        self.remove_first(out, view.segments.iter().take_while(|segment| below(segment)).count());
+    }
+
+    /// Removes the first segments, whose records are all deleted. A file that cannot be removed stays until the
+    /// next opening, which removes all files that no checkpoint lists.
+    pub(super) fn remove_first(&self, out: &mut WriteOut, count: usize) {
+        if count == 0 {
             return;
         }
-        let mut closed = Vec::new();
-        self.swap_view(|view| {
-            let segments = Arc::make_mut(&mut view.segments);
-            let gone = segments.partition_point(|segment| below(segment.base_offset()));
-            for segment in segments.drain(..gone) {
-                closed.extend(segment.open_file());
-                segment.close_file();
-            }
-        });
+        let mut gone: Vec<Arc<Segment>> = Vec::new();
+        self.swap_view(|view| gone.extend(Arc::make_mut(&mut view.segments).drain(..count)));
         // An open handle would keep the removed file's space allocated.
+        let closed: Vec<_> = gone.iter().filter_map(|segment| segment.open_file()).collect();
+        for segment in &gone {
+            segment.close_file();
+        }
         out.forget_files(&closed);
+        if !planted("removed_segments_not_captured") {
+            self.capture_removed(out, &gone);
+        }
         if !planted("removal_not_durable") {
             out.names_changed = true;
             self.mark_dirty();
         }
-        if self.remove_files(&below).is_err() {
+        let removed = gone.iter().map(|segment| segment.remove_files()).fold(Ok(()), Result::and);
+        if removed.is_err() {
             self.shared.left_over.store(true, Ordering::Release);
         }
-    }
-
-    fn remove_files(&self, below: &dyn Fn(i64) -> bool) -> Result<()> {
-        let storage = &*self.shared.storage;
-        let mut removed = Ok(());
-        for entry in storage.list(self.dir())? {
-            if parse_file_name(&entry.name).is_some_and(|name| below(name.base_offset)) {
-                removed = storage.remove(&self.dir().join(Path::new(&entry.name))).and(removed);
-            }
-        }
-        removed
     }
 }
 

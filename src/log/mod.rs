@@ -31,6 +31,7 @@ mod open_files;
 mod read;
 mod reads;
 mod recover;
+mod retention;
 mod section;
 mod segment;
 mod settle;
@@ -62,6 +63,7 @@ pub(crate) use epochs::history_from;
 pub(crate) use folder::{METADATA_FILE, read_topic_id};
 pub(crate) use image::{LogImage, SegmentImage, is_deleted};
 pub(crate) use read::{Chunk, Cursor, FetchLimits, Fetched, FetchedRecord};
+pub(crate) use retention::{Amount, Checked, MoveStart, Reason};
 pub(crate) use section::{APPEND_HEADER_BYTES, AppendSection};
 pub(crate) use stored::{STORED_SECTION_BOUND, StoredDebt, StoredSection};
 pub(crate) use verify::Verified;
@@ -70,6 +72,7 @@ pub(crate) use write_out::{Capture, Captured};
 use append::Appender;
 use open_files::OpenFiles;
 use reads::Reads;
+use retention::Tally;
 use segment::SegmentFolder;
 use view::View;
 use write_out::WriteOut;
@@ -90,6 +93,8 @@ pub(crate) struct LogShared {
     pub(crate) recovery: OnceLock<Recovery>,
     /// Finds the current log start. Set if another process writes the folder.
     pub(crate) present: OnceLock<Present>,
+    /// Moves a log start. Unset for a reader.
+    pub(crate) move_start: OnceLock<MoveStart>,
     /// The epoch that new batches carry.
     pub(crate) epoch: AtomicI32,
     /// The size at which an open batch is sealed, in bytes, including the header.
@@ -133,6 +138,7 @@ impl LogShared {
             journal: OnceLock::new(),
             recovery: OnceLock::new(),
             present: OnceLock::new(),
+            move_start: OnceLock::new(),
             epoch: AtomicI32::new(epoch),
             batch_size,
             buffers: Buffers::new(batch_size),
@@ -221,6 +227,8 @@ pub(crate) struct Log {
     revision: AtomicU32,
     /// The first damage found in the files.
     damage: OnceLock<Error>,
+    /// What retention has deleted. Unset where it has deleted nothing.
+    tally: OnceLock<Box<Tally>>,
     out: Mutex<WriteOut>,
     /// Whether a thread holds the write-out lock to write out what waits, which may take long.
     writes_out: AtomicBool,
@@ -268,6 +276,7 @@ impl Log {
             mark: AtomicI64::new(-1),
             revision: AtomicU32::new(0),
             damage: OnceLock::new(),
+            tally: OnceLock::new(),
             out: Mutex::new(WriteOut::default()),
             writes_out: AtomicBool::new(false),
             identity,

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use super::Log;
 use super::folder::{METADATA_FILE, check_not_foreign, check_topic_id};
+use super::image::is_deleted;
 use super::segment::Segment;
 use super::write_out::WriteOut;
 use crate::error::{Error, Result};
@@ -78,7 +79,11 @@ impl Log {
     pub(crate) fn check_files(&self) -> Result<Option<Error>> {
         let storage = &*self.shared.storage;
         let view = self.view();
-        let Some((active, sealed)) = view.segments.split_last() else {
+        // Nobody reads deleted segments, and no batch is added to them.
+        let start = self.start_offset();
+        let kept = view.segments.iter().filter(|segment| !is_deleted(&segment.image(), start));
+        let kept: Vec<_> = kept.cloned().collect();
+        let Some((active, sealed)) = kept.split_last() else {
             if view.stored_end(self.end_offset()) > 0 {
                 // The next batch goes into this folder. A missing folder is created again then.
                 check_not_foreign(storage, self.dir(), self.topic_id())?;

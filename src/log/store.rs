@@ -37,17 +37,19 @@ impl<'a> StoredAppend<'a> {
     pub(super) fn begin(log: &'a Log) -> Option<Self> {
         let mut stored = Self { out: log.lock_out_for_append()?, ahead: None };
         let closed = log.is_closed() && !planted("store_after_close");
-        (!closed && stored.catch_up(log)).then_some(stored)
+        if closed {
+            return None;
+        }
+        // What the last stored append has added may be too much.
+        log.retain_bytes(&mut stored.out);
+        let drained = log.drain(&mut stored.out, Opens::Some);
+        is_drained(log, &drained).then_some(stored)
     }
 
-    /// Writes out everything that waits. Returns whether nothing waits any more.
+    /// Writes out everything that waits, under the append lock. Returns whether nothing waits any more.
     pub(super) fn catch_up(&mut self, log: &Log) -> bool {
-        let done = matches!(log.drain(&mut self.out, Opens::Some), Ok(true));
-        if !done {
-            // The next checkpoint tries again, and reports the error.
-            log.shared.write_failed.store(true, Ordering::Release);
-        }
-        done
+        let drained = log.drain_for_append(&mut self.out);
+        is_drained(log, &drained)
     }
 
     /// Writes the batches behind everything else in the partition's segments. Returns `false` if they do not
@@ -67,7 +69,7 @@ impl<'a> StoredAppend<'a> {
         };
         // All batches of an append go to one segment. If they had to go to two, a refused frame would leave
         // one whose base offset is too high.
-        if incoming.bytes > u64::from(log.config().segment_bytes) {
+        if incoming.bytes > log.config().roll_bytes() {
             return Ok(false);
         }
         log.capture_below(&mut self.out, first_offset)?;
@@ -122,6 +124,16 @@ impl<'a> StoredAppend<'a> {
             log.give_back(batch);
         }
     }
+}
+
+/// Returns whether a write-out has written everything.
+fn is_drained(log: &Log, drained: &Result<bool>) -> bool {
+    let done = matches!(drained, Ok(true));
+    if !done {
+        // The next checkpoint tries again, and reports the error.
+        log.shared.write_failed.store(true, Ordering::Release);
+    }
+    done
 }
 
 impl Log {

@@ -74,6 +74,14 @@ pub(super) enum Opens {
     More,
 }
 
+/// Whether a write-out deletes what `retention.bytes` does not allow any more. It waits for a sync, so nobody who
+/// holds an append lock may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deletes {
+    Yes,
+    No,
+}
+
 /// The state that the write-out lock of a partition protects.
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
@@ -85,6 +93,8 @@ pub(super) struct WriteOut {
     /// See [`Captured::left`].
     left: bool,
     captured: Option<Captured>,
+    /// Segments that were removed since the mark was set and are not captured (L5).
+    removed: Vec<SegmentImage>,
     /// Stored sections that replay found, until they are judged.
     pub(super) claims: Vec<Claim>,
     /// Bytes that recovery believes by their checksums, to be written again.
@@ -115,7 +125,7 @@ impl WriteOut {
 }
 
 /// Says that its thread holds the write-out lock to write out what waits. Drop it before the lock.
-struct Busy<'a>(&'a Log);
+pub(super) struct Busy<'a>(&'a Log);
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
@@ -131,14 +141,14 @@ impl Log {
         let Some(mut out) = self.out.try_lock() else { return false };
         let _busy = self.begin_write_out();
         let full = self.shared.open_files.is_full() && !self.is_open();
-        if full || !matches!(self.drain_some(&mut out, Opens::Some, 1), Ok(true)) {
+        if full || !matches!(self.drain_some(&mut out, Opens::Some, Deletes::Yes, 1), Ok(true)) {
             self.shared.write_failed.store(true, Ordering::Release);
             return false;
         }
         self.waiting_batches() > 0
     }
 
-    fn begin_write_out(&self) -> Busy<'_> {
+    pub(super) fn begin_write_out(&self) -> Busy<'_> {
         self.writes_out.store(true, Ordering::Relaxed);
         Busy(self)
     }
@@ -281,6 +291,7 @@ impl Log {
         let mut out = self.out.lock();
         self.mark.store(-1, Ordering::Release);
         out.captured = None;
+        out.removed.clear();
         // Otherwise the next stored section would name all segments since the last one, or not be possible.
         out.claimed = out.claimed.max(listed.end_offset);
         self.remove_unlisted(&mut out, listed);
@@ -291,6 +302,7 @@ impl Log {
     pub(crate) fn checkpoint_failed(&self) {
         let mut out = self.out.lock();
         self.mark.store(-1, Ordering::Release);
+        out.removed.clear();
         if let Some(captured) = out.captured.take() {
             out.names_changed |= captured.folder.is_some();
             out.folder_created |= captured.folder_created;
@@ -311,15 +323,21 @@ impl Log {
     }
 
     /// Writes out all frozen batches. Returns `false` if too many files are open for that.
-    pub(super) fn drain(&self, out: &mut MutexGuard<'_, WriteOut>, opens: Opens) -> Result<bool> {
-        self.drain_some(out, opens, usize::MAX)
+    pub(super) fn drain(&self, out: &mut WriteOut, opens: Opens) -> Result<bool> {
+        self.drain_some(out, opens, Deletes::Yes, usize::MAX)
+    }
+
+    /// As `drain`, under the append lock.
+    pub(super) fn drain_for_append(&self, out: &mut WriteOut) -> Result<bool> {
+        self.drain_some(out, Opens::Some, Deletes::No, usize::MAX)
     }
 
     /// As `drain`, but writes out at most this many batches.
     fn drain_some(
         &self,
-        out: &mut MutexGuard<'_, WriteOut>,
+        out: &mut WriteOut,
         opens: Opens,
+        deletes: Deletes,
         most: usize,
     ) -> Result<bool> {
         for _ in 0..most {
@@ -336,6 +354,9 @@ impl Log {
             }
             self.release_memory(batch.capacity());
             self.give_back(batch);
+            if deletes == Deletes::Yes {
+                self.retain_bytes(out);
+            }
         }
         Ok(true)
     }
@@ -365,14 +386,23 @@ impl Log {
         if let Some(active) = view.segments.last() {
             active.flush_side_files()?;
         }
+        let removed = std::mem::take(&mut out.removed);
+        let present = view.segments.iter().map(|segment| segment.image());
         out.captured = Some(Captured {
-            segments: view.segments.iter().map(|segment| segment.image()).collect(),
+            segments: removed.into_iter().chain(present).collect(),
             files: out.unsynced.clone(),
             folder: std::mem::take(&mut out.names_changed).then(|| self.dir().to_owned()),
             folder_created: std::mem::take(&mut out.folder_created),
             left: std::mem::take(&mut out.left),
         });
         Ok(())
+    }
+
+    /// Keeps the images of segments that are being removed for a checkpoint that has not captured them yet.
+    pub(super) fn capture_removed(&self, out: &mut WriteOut, removed: &[Arc<Segment>]) {
+        if self.mark.load(Ordering::Acquire) >= 0 && out.captured.is_none() {
+            out.removed.extend(removed.iter().map(|segment| segment.image()));
+        }
     }
 
     fn write_batch(&self, out: &mut WriteOut, batch: &MemBatch, opens: Opens) -> Result<bool> {
@@ -456,7 +486,7 @@ impl Log {
                 || is_deleted(&active_image, self.start_offset())
                     && !planted("append_to_deleted_segment");
             // A roll that failed half-way has already sealed the segment.
-            active.set_limit(u64::from(self.config().segment_bytes));
+            active.set_limit(self.config().roll_bytes());
             if !roll && !active.is_sealed() && active.can_go_on()? {
                 return Ok(Some(active));
             }
@@ -479,7 +509,7 @@ impl Log {
             self.config().index_interval_bytes,
         )?;
         out.names_changed = true;
-        segment.set_limit(u64::from(self.config().segment_bytes));
+        segment.set_limit(self.config().roll_bytes());
         let segment = Arc::new(segment);
         // Add it to the view at once, so that the retry of a failed first write finds the file.
         self.swap_view(|view| Arc::make_mut(&mut view.segments).push(Arc::clone(&segment)));
@@ -581,11 +611,11 @@ fn should_roll(active: &SegmentImage, batch: &Incoming, config: &TopicConfig) ->
     if active.len == 0 {
         return false;
     }
-    let full = active.len.saturating_add(batch.bytes) > u64::from(config.segment_bytes);
+    let full = active.len.saturating_add(batch.bytes) > config.roll_bytes();
     let waited = batch.max_timestamp.saturating_sub(active.first_timestamp);
     let aged = active.first_timestamp >= 0
         && batch.max_timestamp >= 0
-        && u64::try_from(waited).is_ok_and(|waited| waited > config.segment_ms);
+        && u64::try_from(waited).is_ok_and(|waited| waited > config.roll_ms());
     let last = batch.end_offset.saturating_sub(1);
     let far = last.saturating_sub(active.base_offset) > i64::from(i32::MAX);
     full || aged || far

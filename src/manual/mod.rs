@@ -16,3 +16,6 @@ pub mod limits {}
 
 #[doc = include_str!("measurements.md")]
 pub mod measurements {}
+
+#[doc = include_str!("retention.md")]
+pub mod retention {}

@@ -110,5 +110,19 @@ impl<'a> Record<'a> {
     }
 }
 
+impl Record<'_> {
+    /// Rejects a timestamp that lies farther from `now` than the topic allows, in milliseconds before and after
+    /// it.
+    pub(super) fn check_timestamp(&self, limits: (u64, u64), now: Timestamp) -> Result<()> {
+        let Some(timestamp) = self.timestamp else { return Ok(()) };
+        let after = i128::from(timestamp.as_millis()).saturating_sub(i128::from(now.as_millis()));
+        let (before_max, after_max) = limits;
+        if after > i128::from(after_max) || after < i128::from(before_max).saturating_neg() {
+            return Err(Error::InvalidTimestamp { timestamp, now });
+        }
+        Ok(())
+    }
+}
+
 /// The maximum number of headers of a record.
 const MAX_HEADERS: usize = 1024;

@@ -66,6 +66,8 @@ pub(super) struct Known {
     /// The partitions, each with its revision at the time of the lookup.
     logs: Vec<(Weak<Log>, u32)>,
     pub(super) max_message_bytes: usize,
+    /// See [`TopicConfig::timestamp_limits`](crate::TopicConfig).
+    pub(super) timestamp_limits: Option<(u64, u64)>,
     sticky: Option<u32>,
     /// The number of bytes that went to the sticky partition.
     bytes: usize,
@@ -124,6 +126,7 @@ impl Known {
             name: Arc::clone(&topic.name),
             logs: topic.logs.iter().map(|log| (Arc::downgrade(log), log.revision())).collect(),
             max_message_bytes: topic.config.max_message_bytes as usize,
+            timestamp_limits: topic.config.timestamp_limits(),
             sticky: None,
             bytes: 0,
         }

@@ -37,7 +37,7 @@ pub(crate) enum Extension {
 }
 
 impl Extension {
-    const ALL: [Self; 6] =
+    pub(crate) const ALL: [Self; 6] =
         [Self::Log, Self::Index, Self::TimeIndex, Self::TxnIndex, Self::Snapshot, Self::Sums];
 
     pub(crate) const fn as_str(self) -> &'static str {

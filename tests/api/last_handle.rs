@@ -6,14 +6,15 @@ use std::time::Duration;
 use grouplog::{Broker, Record, TopicConfig};
 
 use crate::faulty::{Act, Faulty};
-use crate::world::{World, tp};
+use crate::world::World;
 
 /// The engine's threads hold it while they work, but dropping the last handle must still wait for the end.
 #[test]
 fn dropping_the_last_handle_in_the_middle_of_a_checkpoint_frees_the_folder() {
     let world = World::new();
     let storage = Faulty::new(world.storage.clone());
-    let config = world.config.clone().background(true);
+    let config = world.config.clone().background(true).open_batches_max_bytes(1 << 20);
+    let config = config.stored_append_bytes(1 << 30).journal_max_bytes(16 << 20);
     let broker = Broker::open_storage(Arc::new(storage.clone()), config).unwrap();
     broker.create_topic("t", TopicConfig::new()).unwrap();
     let sender = broker.producer().unwrap();
@@ -21,7 +22,9 @@ fn dropping_the_last_handle_in_the_middle_of_a_checkpoint_frees_the_folder() {
     let barrier = Arc::new(Barrier::new(2));
     storage.order("write", "checkpoint.", Act::Meet(Arc::clone(&barrier)));
     // Makes the background thread write a checkpoint.
-    broker.admin().delete_records(&tp("t", 0), 1).unwrap();
+    for _ in 0..2 {
+        sender.send(Record::to("t").value(&[7; 600_000])).unwrap();
+    }
     barrier.wait();
     storage.heal();
     let (told, reopened) = mpsc::channel();

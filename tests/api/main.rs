@@ -30,6 +30,7 @@ mod polls;
 mod produce;
 mod read_only;
 mod recreated;
+mod retention;
 mod stored;
 mod stored_races;
 mod topics;

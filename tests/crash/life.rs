@@ -66,6 +66,12 @@ pub(crate) fn config(setup: Setup, seed: u64) -> BrokerConfig {
 /// One week in milliseconds.
 const WEEK: u64 = 7 * 24 * 3_600_000;
 
+/// Returns the log start offset of a partition.
+fn start(broker: &Broker, (topic, partition): &Place) -> Option<i64> {
+    let topic = broker.describe_topic(topic).ok()?;
+    Some(topic.partitions.get(*partition as usize)?.start_offset)
+}
+
 /// The clock of all lives.
 fn clock() -> ManualClock {
     ManualClock::at(Timestamp::from_millis(NOW))
@@ -183,6 +189,7 @@ impl Life {
                 self.broker.admin().delete_records(&partition, *before).map_err(unexpected)?;
                 self.acknowledge(Acks::Synced)
             }
+            Step::Retain(topic, partition) => self.retain(&place(topic, *partition)),
             Step::AddPartitions(topic, total) => {
                 let change = Change::AddPartitions { topic: (*topic).to_owned(), total: *total };
                 self.history.attempt(change);
@@ -338,6 +345,25 @@ impl Life {
         };
         done.map_err(unexpected)?;
         self.acknowledge(Acks::Synced)
+    }
+
+    /// Lets retention delete what the group `g` has read. What it deletes depends on where segments end.
+    fn retain(&mut self, place: &Place) -> Result<(), End> {
+        let read = self.history.state().offsets.get(&("g".to_owned(), place.clone())).copied();
+        let before = read.unwrap_or(0);
+        let first = start(&self.broker, place);
+        self.history.attempt(Change::MayDelete { place: place.clone(), before });
+        self.broker.admin().run_retention().map_err(unexpected)?;
+        if self.memory.has_crashed() {
+            return Err(End::Crash);
+        }
+        match start(&self.broker, place) {
+            Some(before) if first != Some(before) => {
+                self.history.attempt(Change::DeleteRecords { place: place.clone(), before });
+                self.acknowledge(Acks::Synced)
+            }
+            _ => self.acknowledge(Acks::Written),
+        }
     }
 
     /// Lets a week pass in which all groups are away. The engine forgets one after the other, in

@@ -71,6 +71,10 @@ scripts! {
     recycle: crate::script::recycle();
     compressed: crate::script::compressed();
     look_alike: crate::script::look_alike();
+    retention: crate::script::retention();
+    retention_bytes: crate::script::retention_bytes();
+    stored_retention: crate::script::stored_retention();
+    stored_retention_bytes: crate::script::stored_retention_bytes();
     stored: crate::script::stored();
     stored_all: crate::script::stored_all();
     stored_and_deleted: crate::script::stored_and_deleted();
@@ -111,6 +115,7 @@ scripts_beside_a_checkpoint! {
     during_checkpoint;
     delete_during_checkpoint;
     recycle_during_checkpoint;
+    retention_during_checkpoint;
     stored_during_checkpoint;
 }
 

@@ -59,6 +59,11 @@ pub(crate) enum Change {
         place: Place,
         before: i64,
     },
+    /// Retention may delete records below the offset, none, some or all.
+    MayDelete {
+        place: Place,
+        before: i64,
+    },
     Append(Vec<(Place, Arc<RecordModel>)>),
     Commit {
         group: String,
@@ -76,7 +81,13 @@ pub(crate) enum Change {
 pub(crate) struct State {
     pub(crate) topics: BTreeMap<String, Vec<Vec<Arc<RecordModel>>>>,
     pub(crate) offsets: BTreeMap<(String, Place), i64>,
+    /// The offset below which retention may have deleted records.
+    may_be_gone: BTreeMap<Place, i64>,
 }
+
+/// Topics of this name have a `retention.bytes` that keeps this many of the last records.
+pub(crate) const SHRINKING: &str = "r";
+const KEPT: i64 = 3;
 
 impl State {
     pub(crate) fn apply(&mut self, change: &Change) {
@@ -87,6 +98,7 @@ impl State {
             Change::Delete { topic } => {
                 self.topics.remove(topic);
                 self.offsets.retain(|(_, place), _| place.0 != *topic);
+                self.may_be_gone.retain(|place, _| place.0 != *topic);
             }
             Change::AddPartitions { topic, total } => {
                 if let Some(logs) = self.topics.get_mut(topic) {
@@ -99,6 +111,10 @@ impl State {
                     log.iter_mut().take(*before as usize).for_each(|record| *record = gone());
                 }
             }
+            Change::MayDelete { place, before } => {
+                let limit = self.may_be_gone.entry(place.clone()).or_default();
+                *limit = (*limit).max(*before);
+            }
             Change::Append(records) => {
                 for ((topic, partition), record) in records {
                     if let Some(log) = self
@@ -107,6 +123,10 @@ impl State {
                         .and_then(|topic| topic.get_mut(*partition as usize))
                     {
                         log.push(Arc::clone(record));
+                        if topic == SHRINKING {
+                            let before = log.len() as i64 - KEPT;
+                            self.may_be_gone.insert((topic.clone(), *partition), before);
+                        }
                     }
                 }
             }
@@ -130,9 +150,16 @@ impl State {
         self.topics.keys().eq(seen.topics.keys())
             && self.offsets == seen.offsets
             && lens(self) == lens(seen)
-            && self.topics.iter().zip(&seen.topics).all(|((_, logs), (_, seen))| {
+            && self.topics.iter().zip(&seen.topics).all(|((topic, logs), (_, seen))| {
                 logs.len() == seen.len()
-                    && logs.iter().flatten().zip(seen.iter().flatten()).all(|(a, b)| a.is(b))
+                    && (0..).zip(logs.iter().zip(seen)).all(|(partition, (log, seen))| {
+                        let may = self.may_be_gone.get(&(topic.clone(), partition)).copied();
+                        let may = may.unwrap_or(0);
+                        let gone = gone();
+                        (0..)
+                            .zip(log.iter().zip(seen))
+                            .all(|(offset, (a, b))| a.is(b) || offset < may && *b == gone)
+                    })
             })
     }
 

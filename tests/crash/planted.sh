@@ -43,6 +43,8 @@ believe_segment             crash:seal_and_roll
 believe_stored_section      crash:stored
 believe_sums                lib:the_sums_of_a_foreign
 block_sums_not_checked      lib:log::tests::reading
+bytes_checked_by_maintenance_alone api:a_partition_never_holds
+chain_below_log_start       crash:stored_retention
 checkpoint_above_e          crash:during_checkpoint
 checkpoint_after_close      lib:a_closed_folder_is_left
 checkpoint_not_synced       crash:commits
@@ -60,6 +62,7 @@ dead_frames_live            lib:journal::tests::replaying
 deletion_needs_space        api:a_topic_is_deleted_for_good
 deletion_waits_for_ever     api:a_close_beside_a_deletion
 deletions_not_noticed       api:damage
+drop_all_deleted            crash:retention
 end_before_frame            model:frames_are_complete
 end_before_records          model:a_reader_at_the_tip
 epoch_ends_early            api:epochs_of_records
@@ -78,6 +81,7 @@ forget_failed_sync          lib:journal::tests::crashing
 forget_failed_whole_sync    lib:a_failed_sync_of_the_file_system
 forget_files_left           crash:whole_seal_and_roll
 forget_left_after_failure   lib:what_a_failed_checkpoint_left
+forget_silent_groups        api:a_segment_goes_when
 fork_not_noticed            api:fork
 go_on_without_stored_bytes  api:a_checkpoint_that_lost_stored
 grant_last_spare            lib:a_full_journal_still
@@ -116,11 +120,13 @@ offsets_not_synced          crash:commits
 one_checkpoint_file         crash:commits
 one_offset_file             crash:commits
 only_waiters_sync           lib:journal::tests::syncing
+open_batch_never_ages       api:few_records_age
 opening_needs_space         api:a_folder_opens_though
 panic_not_noticed           lib:panic_watch
 position_carried_over       simulation:seeds
 positions_without_epoch     api:offsets
 prefer_segments             model:a_reader_beside_a_roll
+prove_deleted_segments      crash:stored_retention
 prove_synced_sections       api:damage_of_synced_records
 publish_relaxed             model:readers_see_whole_records
 recycle_early               crash:recycle_during_checkpoint
@@ -133,6 +139,9 @@ rely_on_marks               lib:journal::tests::replaying
 removal_not_durable         crash:delete_all_records
 remove_before_write         model:a_reader_beside_a_roll
 remove_segments_early       crash:delete_records
+removed_before_sync         crash:retention
+removed_segments_checked    crash:retention
+removed_segments_not_captured crash:retention_during
 rename_before_sync          api:a_deletion_does_not_take
 replay_foreign_file         lib:journal::tests::replaying
 replay_seals_elsewhere      crash:seal_and_roll

@@ -5,6 +5,8 @@ use grouplog::TopicConfig;
 use grouplog::record::Compression;
 use grouplog::storage::Memory;
 
+use crate::oracle::SHRINKING;
+
 /// One thing that a program does with a broker.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
@@ -20,6 +22,8 @@ pub(crate) enum Step {
     AddPartitions(&'static str, u32),
     /// Deletes the records of the partition below the offset.
     DeleteRecords(&'static str, u32, i64),
+    /// Checks retention. The topic's `retention.consumed` names the group `g`.
+    Retain(&'static str, u32),
     /// Sends one record, acknowledged as `Written`.
     Send(&'static str, u32, usize),
     /// Sends one record, acknowledged as `Synced`.
@@ -293,6 +297,70 @@ pub(crate) fn delete_during_checkpoint(pause: u32) -> Script {
     Script::new(&format!("delete_during_checkpoint:{pause}"), steps, second())
 }
 
+/// Creates a topic whose records go once the group `g` has read them.
+fn create_consumed(topic: &'static str, partitions: u32) -> Step {
+    let config = TopicConfig::new().segment_bytes(1200).index_interval_bytes(256);
+    Step::Create { topic, config: config.retention_consumed(["g"]), partitions }
+}
+
+const RETAIN: Step = Step::Retain("a", 0);
+
+/// Deletes what a group has read, before and after checkpoints, up to the end of the log, and after an opening
+/// that settles nothing.
+pub(crate) fn retention() -> Script {
+    let mut steps = vec![create_consumed("a", 1)];
+    steps.extend(times(7, &Send("a", 0, 400)));
+    steps.extend([commit("a", 3), RETAIN, Send("a", 0, 400), Checkpoint, Send("a", 0, 400)]);
+    steps.extend([
+        commit("a", 2),
+        RETAIN,
+        Checkpoint,
+        Send("a", 0, 400),
+        commit("a", 0),
+        Checkpoint,
+    ]);
+    steps.extend([RETAIN, Send("a", 0, 900), Send("a", 0, 900), commit("a", 1), RETAIN, Reopen]);
+    steps.extend([commit("a", 0), RETAIN, Send("a", 0, 400), Flush, Send("a", 0, 400)]);
+    let mut second = second();
+    second.extend([commit("a", 0), RETAIN, Send("a", 0, 400)]);
+    Script::new("retention", steps, second)
+}
+
+/// Deletes by `retention.bytes`, which each batch that is written out may do.
+pub(crate) fn retention_bytes() -> Script {
+    let config = TopicConfig::new().segment_bytes(1200).index_interval_bytes(256);
+    let config = config.retention_bytes(2048);
+    let mut steps = vec![Step::Create { topic: SHRINKING, config, partitions: 1 }];
+    steps.extend(times(12, &Send(SHRINKING, 0, 400)));
+    steps.extend([Checkpoint, Send(SHRINKING, 0, 400), SendSynced(SHRINKING, 0, 400)]);
+    steps.extend(times(4, &Send(SHRINKING, 0, 400)));
+    steps.push(Reopen);
+    steps.extend(times(3, &Send(SHRINKING, 0, 400)));
+    let second = times(6, &Send(SHRINKING, 0, 400)).collect();
+    Script::new("retention_bytes", steps, second)
+}
+
+/// Deletes what a group has read while a checkpoint is at its `pause`-th call.
+pub(crate) fn retention_during_checkpoint(pause: u32) -> Script {
+    let mut steps = vec![create_consumed("a", 1)];
+    steps.extend(times(8, &Send("a", 0, 400)));
+    steps.push(commit("a", 2));
+    let inner = vec![RETAIN, Send("a", 0, 400), Send("a", 0, 900), commit("a", 0), RETAIN];
+    steps.push(Step::DuringCheckpoint { pause, steps: inner });
+    steps.extend([Send("a", 0, 400), Checkpoint, commit("a", 0), RETAIN, Send("a", 0, 400)]);
+    Script::new(&format!("retention_during_checkpoint:{pause}"), steps, second())
+}
+
+/// As `retention`, with stored appends.
+pub(crate) fn stored_retention() -> Script {
+    Script { name: "stored_retention".to_owned(), ..retention().stored() }
+}
+
+/// As `retention_bytes`, with stored appends.
+pub(crate) fn stored_retention_bytes() -> Script {
+    Script { name: "stored_retention_bytes".to_owned(), ..retention_bytes().stored() }
+}
+
 /// Exceeds the journal: files are chained, checkpoints start by themselves, files are recycled.
 pub(crate) fn recycle() -> Script {
     let mut steps = vec![create("a", 1, 64 << 10), create("b", 1, 64 << 10)];
@@ -452,6 +520,9 @@ pub(crate) fn by_name(name: &str) -> Option<Script> {
         Some(("delete_during_checkpoint", pause)) => {
             return Some(delete_during_checkpoint(pause.parse().ok()?));
         }
+        Some(("retention_during_checkpoint", pause)) => {
+            return Some(retention_during_checkpoint(pause.parse().ok()?));
+        }
         Some(("recycle_during_checkpoint", pause)) => {
             return Some(recycle_during_checkpoint(pause.parse().ok()?));
         }
@@ -467,6 +538,10 @@ pub(crate) fn by_name(name: &str) -> Option<Script> {
         delete_records(),
         delete_all_records(),
         delete_and_recreate(),
+        retention(),
+        retention_bytes(),
+        stored_retention(),
+        stored_retention_bytes(),
         recycle(),
         compressed(),
         look_alike(),

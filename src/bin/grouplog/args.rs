@@ -13,7 +13,7 @@ use crate::reset_to::reset_to;
 ///
 /// Commands that only read also work while an application has the folder open. Commands that write need
 /// the folder for themselves: topic create, alter and delete, produce, consume --group, group reset and
-/// delete, records delete, and verify --repair.
+/// delete, records delete, clean, and verify --repair.
 #[derive(Debug, Parser)]
 #[command(name = "grouplog", version)]
 pub(crate) struct Args {
@@ -68,6 +68,15 @@ pub(crate) enum Command {
     /// Delete the oldest records of a partition
     #[command(subcommand)]
     Records(Records),
+    /// Delete the records that the settings of topics do not keep
+    ///
+    /// An application does this by itself while it has the folder open. This command does it for a folder that
+    /// nobody has open: it applies retention.ms, retention.bytes and retention.consumed, and prints what it
+    /// deleted, by topic.
+    Clean {
+        /// Only this topic
+        topic: Option<String>,
+    },
     /// Print what a file of the folder holds, for example the batches of a segment
     ///
     /// Segment files (.log) of grouplog and of Kafka are printed batch by batch, or record by record with
@@ -99,7 +108,10 @@ pub(crate) enum Topic {
         /// The number of partitions
         #[arg(short, long, value_name = "N", default_value_t = 1)]
         partitions: u32,
-        /// A setting under Kafka's name, for example segment.bytes=1048576; may be repeated
+        /// Delete records that are older than this, for example 7d or 12h: short for -c retention.ms=TIME
+        #[arg(long, value_name = "TIME")]
+        keep: Option<String>,
+        /// A setting under Kafka's name, for example segment.bytes=16MiB; may be repeated
         #[arg(short, long, value_name = "KEY=VALUE", value_parser = key_value)]
         config: Vec<(String, String)>,
         /// Succeed if the topic exists already. Its settings and partitions stay as they are
@@ -121,7 +133,7 @@ pub(crate) enum Topic {
     Alter {
         /// The topic
         name: String,
-        /// A setting under Kafka's name, for example segment.bytes=1048576; may be repeated
+        /// A setting under Kafka's name, for example retention.ms=7d; may be repeated
         #[arg(short, long, value_name = "KEY=VALUE", value_parser = key_value)]
         config: Vec<(String, String)>,
         /// The new number of partitions, larger than the present one
@@ -317,6 +329,6 @@ fn separator(text: &str) -> Result<String, String> {
 fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("expected KEY=VALUE, for example segment.bytes=1048576".to_owned()),
+        _ => Err("expected KEY=VALUE, for example segment.bytes=16MiB".to_owned()),
     }
 }

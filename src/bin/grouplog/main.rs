@@ -8,6 +8,7 @@
 
 mod args;
 mod before;
+mod clean;
 mod consume;
 mod damage;
 mod dump;
@@ -71,6 +72,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         Command::Consume(command) => consume::run(&args.data, command, &mut out),
         Command::Group(command) => group::run(&args.data, command, &mut out),
         Command::Records(command) => records::run(&args.data, command, &mut out),
+        Command::Clean { topic } => clean::run(&args.data, topic.as_deref(), &mut out),
         Command::Dump(command) => dump::run(&args.data, command, &mut out),
         Command::Verify(command) => verify::run(&args.data, command, &mut out),
     };

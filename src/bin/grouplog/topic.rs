@@ -10,8 +10,9 @@ use crate::output::{Output, Table, count, or_dash};
 
 pub(crate) fn run(data: &Path, command: &Topic, out: &mut Output) -> Result<(), Failure> {
     match command {
-        Topic::Create { name, partitions, config, if_not_exists } => {
-            create(data, name, config_of(*partitions, config)?, *if_not_exists, out)
+        Topic::Create { name, partitions, keep, config, if_not_exists } => {
+            let config = config_of(*partitions, keep.as_deref(), config)?;
+            create(data, name, config, *if_not_exists, out)
         }
         Topic::List => list(data, out),
         Topic::Describe { name } => describe(data, name, out),
@@ -21,8 +22,15 @@ pub(crate) fn run(data: &Path, command: &Topic, out: &mut Output) -> Result<(), 
 }
 
 /// The settings of a new topic. Called before the folder is created, so a wrong key leaves nothing behind.
-fn config_of(partitions: u32, entries: &[(String, String)]) -> Result<TopicConfig, Failure> {
+fn config_of(
+    partitions: u32,
+    keep: Option<&str>,
+    entries: &[(String, String)],
+) -> Result<TopicConfig, Failure> {
     let mut config = TopicConfig::new().partitions(partitions);
+    if let Some(time) = keep {
+        config = config.set("retention.ms", time)?;
+    }
     for (key, value) in entries {
         config = config.set(key, value)?;
     }

@@ -3,6 +3,9 @@
 //! Imported by no module. Its callers use it through `impl Engine` and the trait `Chores`.
 
 mod expiry;
+mod retention;
+
+use std::time::Duration;
 
 use crate::engine::background::Chores;
 use crate::engine::state::Engine;
@@ -12,7 +15,8 @@ impl Engine {
     /// Runs all maintenance once.
     pub(crate) fn maintain(&self) -> Result<()> {
         self.check_open()?;
-        self.expire_offsets().map(|_| ())
+        let expired = self.expire_offsets().map(|_| ());
+        self.run_retention(None).map(|_| ()).and(expired)
     }
 }
 
@@ -25,7 +29,14 @@ impl Chores for Engine {
         self.finish_recovery()
     }
 
-    fn maintain(&self) -> Result<()> {
-        self.maintain()
+    fn expire_offsets(&self) -> Result<()> {
+        self.check_open()?;
+        self.expire_offsets().map(|_| ())
+    }
+
+    fn retain(&self) -> Duration {
+        // `health` keeps a failure.
+        let postponed = self.run_retention(None).is_ok_and(|retained| retained.postponed > 0);
+        self.retention_interval(postponed)
     }
 }

@@ -68,7 +68,10 @@ impl Loaded {
             // Frames only get fewer, so the loop ends.
             let Some(unproven) = loaded.first_unproven()? else {
                 let known_synced = loaded.replayed.known_synced;
-                loaded.changed().iter().try_for_each(|log| log.adopt(known_synced))?;
+                for log in loaded.changed() {
+                    log.adopt(known_synced)?;
+                    log.drop_removed()?;
+                }
                 return Ok(loaded);
             };
             // A running writer may have deleted the topic since the journal was read. It journals the deletion

@@ -18,7 +18,7 @@ use crate::engine::troubles::Troubles;
 use crate::engine::writer::Writer;
 use crate::error::{Error, Result};
 use crate::journal::{self, Journal, JournalConfig, Start};
-use crate::log::{Log, Recovery};
+use crate::log::{Log, MoveStart, Recovery};
 use crate::storage::Storage;
 use crate::types::{Epoch, planted};
 
@@ -77,6 +77,13 @@ pub(super) fn start(
         handles: AtomicUsize::new(0),
         config,
     });
+    let weak = Arc::downgrade(&engine);
+    let mover = move |log: &Log, before| {
+        weak.upgrade()
+            .map_or(Err(Error::Closed), |engine: Arc<Engine>| engine.move_start(log, before))
+    };
+    let first = engine.logs.move_start.set(MoveStart(Box::new(mover))).is_ok();
+    debug_assert!(first, "a folder is started once");
     // Freeze before anything can be appended: E is the start of the new journal file.
     let freeze = engine.freeze();
     engine.checkpoint.lock().pending = Some(freeze);

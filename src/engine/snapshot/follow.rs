@@ -42,6 +42,7 @@ pub(super) fn follow(storage: &Arc<dyn Storage>, before: &Snapshot) -> Result<Op
             }
             log.adopt(replayed.known_synced)?;
         }
+        news.logs.values().try_for_each(|log| log.drop_removed())?;
     }
     Ok(replayed.map(|replayed| Snapshot {
         storage: Arc::clone(storage),

@@ -8,13 +8,14 @@ mod read;
 mod settle;
 mod write;
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::image::SegmentImage;
 use super::open_files::OpenFiles;
 use super::reads::{Evict, Reads};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::segment::{Extension, IndexBuilder, file_name};
 use crate::storage::{OpenMode, Storage, StorageFile};
 use crate::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
@@ -53,6 +54,8 @@ pub(super) struct Segment {
     end_offset: AtomicI64,
     first_timestamp: AtomicI64,
     max_timestamp: AtomicI64,
+    /// The time at which retention noticed timestamps in the future, and the end offset then.
+    noticed: Mutex<Option<(i64, i64)>>,
     /// The log file, while it is open for writing. Readers open it on their own.
     file: Mutex<Option<Arc<dyn StorageFile>>>,
     /// The length and the checksum when the folder was opened.
@@ -101,6 +104,7 @@ impl Segment {
             end_offset: AtomicI64::new(image.end_offset),
             first_timestamp: AtomicI64::new(image.first_timestamp),
             max_timestamp: AtomicI64::new(image.max_timestamp),
+            noticed: Mutex::new(None),
             file: Mutex::new(None),
             found: (image.len, image.checksum),
             sealed: AtomicBool::new(false),
@@ -131,6 +135,34 @@ impl Segment {
 
     pub(super) fn max_timestamp(&self) -> i64 {
         self.max_timestamp.load(Ordering::Relaxed)
+    }
+
+    /// Records that the segment's timestamps are in the future at `now`, unless that is known and nothing was
+    /// appended since.
+    pub(super) fn notice(&self, now: i64) {
+        let end = self.end_offset();
+        let mut noticed = self.noticed.lock();
+        if noticed.is_none_or(|(_, known)| known != end) {
+            *noticed = Some((now, end));
+        }
+    }
+
+    /// Returns the time at which retention noticed timestamps in the future, if nothing was appended since.
+    pub(super) fn noticed(&self) -> Option<i64> {
+        let end = self.end_offset();
+        self.noticed.lock().filter(|(_, known)| *known == end).map(|(time, _)| time)
+    }
+
+    /// Removes the segment's files. After a failure it goes on with the others.
+    pub(super) fn remove_files(&self) -> Result<()> {
+        let mut removed = Ok(());
+        for extension in Extension::ALL {
+            match self.folder.storage.remove(&self.path(extension)) {
+                Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+                result => removed = result.and(removed),
+            }
+        }
+        removed
     }
 
     /// Returns the segment's image. Consistent only under the write-out lock, which keeps appends out.

@@ -36,6 +36,8 @@ pub(in crate::log) struct Described {
     pub(in crate::log) segments: Vec<SegmentImage>,
     /// The end of the segments in the checkpoint.
     pub(in crate::log) hard_end: i64,
+    /// The log start. Segments below it may be missing.
+    pub(in crate::log) start: i64,
     /// The growth of segments that only checksums can prove: each time the image before and after.
     pub(in crate::log) unproven: Vec<(SegmentImage, SegmentImage)>,
 }
@@ -56,7 +58,10 @@ impl Described {
                 }
                 last => {
                     let end = last.map_or(self.hard_end, |last| last.end_offset);
-                    (image.base_offset == end).then(|| SegmentImage::empty(end))?
+                    // Retention may have removed what lies between.
+                    let follows = image.base_offset == end
+                        || end < image.base_offset && image.base_offset <= self.start;
+                    follows.then(|| SegmentImage::empty(image.base_offset))?
                 }
             };
             self.segments.push(*image);

@@ -1,0 +1,75 @@
+use std::path::Path;
+
+use grouplog::{Broker, Deleted, Retained};
+use serde_json::json;
+
+use crate::failure::Failure;
+use crate::folder::with_writer;
+use crate::output::{Output, Table};
+
+/// How often to try to delete what is due.
+const ATTEMPTS: usize = 100;
+
+/// What was deleted from one topic, and what it holds now.
+struct Cleaned {
+    topic: String,
+    deleted: Vec<Retained>,
+    bytes: u64,
+}
+
+pub(crate) fn run(data: &Path, topic: Option<&str>, out: &mut Output) -> Result<(), Failure> {
+    let cleaned = with_writer(data, |broker| {
+        let admin = broker.admin();
+        let deletes = || match topic {
+            Some(topic) => admin.run_retention_of(topic),
+            None => admin.run_retention(),
+        };
+        // Nothing can be deleted before the checkpoint that ends recovery, or while a thread of the engine writes
+        // the partition out. A checkpoint waits for both.
+        for _ in 0..ATTEMPTS {
+            if deletes()?.postponed == 0 {
+                break;
+            }
+            broker.checkpoint()?;
+        }
+        let topics = topic.map_or_else(|| broker.list_topics(), |topic| vec![topic.to_owned()]);
+        topics.into_iter().map(|topic| cleaned(broker, topic)).collect::<Result<Vec<_>, _>>()
+    })?;
+    let mut table = Table::new(&["topic", "segments", "bytes", "remaining"]);
+    for Cleaned { topic, deleted, bytes } in cleaned {
+        let total = |of: fn(&Retained) -> Deleted| {
+            deleted.iter().map(of).fold((0, 0), |(segments, bytes), deleted| {
+                (segments + deleted.segments, bytes + deleted.bytes)
+            })
+        };
+        let (segments, freed) = total(Retained::total);
+        if out.json {
+            let reason = |of: fn(&Retained) -> Deleted| {
+                let (segments, bytes) = total(of);
+                json!({ "segments": segments, "bytes": bytes })
+            };
+            out.object(&json!({
+                "topic": topic,
+                "deleted": {
+                    "time": reason(|deleted| deleted.time),
+                    "bytes": reason(|deleted| deleted.bytes),
+                    "consumed": reason(|deleted| deleted.consumed),
+                    "log_start": reason(|deleted| deleted.log_start),
+                },
+                "remaining_bytes": bytes,
+            }))?;
+        } else {
+            table.row([topic, segments.to_string(), freed.to_string(), bytes.to_string()]);
+        }
+    }
+    if out.json { Ok(()) } else { table.print(out) }
+}
+
+fn cleaned(broker: &Broker, topic: String) -> Result<Cleaned, Failure> {
+    let described = broker.describe_topic(&topic)?;
+    Ok(Cleaned {
+        topic,
+        deleted: described.partitions.iter().map(|partition| partition.deleted).collect(),
+        bytes: described.partitions.iter().map(|partition| partition.bytes).sum(),
+    })
+}

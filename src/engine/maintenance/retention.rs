@@ -1,0 +1,120 @@
+//! Deletes records that retention does not keep: see [`crate::log`], `retention`.
+
+use std::time::Duration;
+
+use crate::config::TopicConfig;
+use crate::engine::registry::Topic;
+use crate::engine::report::{Deleted, Retained};
+use crate::engine::state::Engine;
+use crate::error::{Error, Result};
+use crate::journal::{SECTION_HEADER, SectionKind, section_header};
+use crate::log::{Checked, LOG_START_SECTION_BYTES, Log};
+use crate::types::{Timestamp, planted};
+
+/// The time between two checks of a topic with `retention.consumed`.
+const CONSUMED_INTERVAL: Duration = Duration::from_secs(10);
+/// The least time between two checks.
+const LEAST_INTERVAL: Duration = Duration::from_millis(50);
+
+impl Engine {
+    /// Checks all partitions, or those of one topic, and deletes what is due. Returns what it deleted.
+    ///
+    /// A failure of one partition does not keep the others from being checked. `health` keeps it until a check
+    /// of all partitions succeeds.
+    ///
+    /// # Errors
+    /// The first failure. `UnknownTopic` if there is no such topic.
+    pub(crate) fn run_retention(&self, topic: Option<&str>) -> Result<Retained> {
+        self.check_open()?;
+        let topics = match topic {
+            Some(name) => vec![self.registry.topic(name)?],
+            None => self.registry.topics(),
+        };
+        let now = self.now_for_ages();
+        let mut retained = Retained::default();
+        let mut first = None;
+        for topic in topics.iter().filter(|topic| topic.config.has_retention()) {
+            for log in &topic.logs {
+                let before = Retained::of(log);
+                let result = self.retain_partition(topic, log, now);
+                let deleted = Retained::of(log).combine(before, Deleted::minus);
+                retained = retained.combine(deleted, Deleted::plus);
+                match result {
+                    Ok(true) => {}
+                    Ok(false) => retained.postponed = retained.postponed.saturating_add(1),
+                    Err(_) if log.is_deleted() || first.is_some() => {}
+                    Err(error) => first = Some((log.partition().clone(), error)),
+                }
+            }
+        }
+        if topic.is_none() || first.is_some() {
+            self.troubles.retention.lock().clone_from(&first);
+        }
+        first.map_or(Ok(retained), |(_, error)| Err(error))
+    }
+
+    fn retain_partition(&self, topic: &Topic, log: &Log, now: Timestamp) -> Result<bool> {
+        let guard = self.journal.fail_on_panic("retention");
+        let consumed = self.consumed(&topic.config, log);
+        let retained = log.retain(Checked { now, consumed });
+        drop(guard);
+        retained
+    }
+
+    /// Returns the offset below which all groups of `retention.consumed` have committed.
+    fn consumed(&self, config: &TopicConfig, log: &Log) -> Option<i64> {
+        let offsets = self.offsets.lock();
+        let committed = config
+            .retention_consumed
+            .iter()
+            .map(|group| offsets.store.get(group, log.number()).map(|committed| committed.offset));
+        let each: Option<Vec<i64>> = if planted("forget_silent_groups") {
+            Some(committed.flatten().collect())
+        } else {
+            committed.collect()
+        };
+        each?.into_iter().min()
+    }
+
+    /// Returns the time until the next check. `again` says that the last one has postponed something.
+    pub(super) fn retention_interval(&self, again: bool) -> Duration {
+        if again {
+            return LEAST_INTERVAL;
+        }
+        let mut interval = self.config.retention_check_interval;
+        for topic in self.registry.topics() {
+            if let Some(limit) = topic.config.retention_ms {
+                interval = interval.min(Duration::from_millis(limit / 16));
+            }
+            if !topic.config.retention_consumed.is_empty() {
+                interval = interval.min(CONSUMED_INTERVAL);
+            }
+        }
+        interval.max(LEAST_INTERVAL)
+    }
+
+    /// Moves a log start for retention. The caller holds the write-out lock of the partition, which checkpoints
+    /// need. So this does not wait for one: not for journal space, and not while `Synced` waits for the recovery
+    /// checkpoint. Returns false then.
+    pub(in crate::engine) fn move_start(&self, log: &Log, before: i64) -> Result<bool> {
+        if self.journal.is_held() {
+            return Ok(false);
+        }
+        let bytes = SECTION_HEADER.saturating_add(LOG_START_SECTION_BYTES);
+        let mut credit = match self.journal.reserve_urgent(bytes, Duration::ZERO) {
+            Err(Error::Timeout { .. }) => return Ok(false),
+            reserved => reserved?,
+        };
+        let journaled = log.delete_records(before, |section| {
+            let body = section.encode();
+            let header = section_header(SectionKind::LOG_START, body.len() as u32);
+            self.journal.append(&mut credit, &[&header, &body])
+        })?;
+        drop(credit);
+        if !planted("removed_before_sync") {
+            // Another call may have moved the log start, and its frame may not be synced yet.
+            self.journal.wait_synced(journaled.unwrap_or_else(|| self.journal.end()), None)?;
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,440 @@
+//! Retention: deletes the oldest segments of a partition when they are too old, too many, or read.
+//!
+//! Only whole segments go, from the front, and each of the reasons ends at the first segment that it does not
+//! cover, as in Kafka (`UnifiedLog.deleteOldSegments`). A deletion is a new log start:
+//!
+//! * **R1** The log start moves by a journal frame, as [`super::delete_records`] does it. Files are removed once
+//!   that frame is synced, and not before: otherwise power loss could take the frame and leave a checkpoint that
+//!   lists missing files.
+//! * **R2** Removing files waits for no checkpoint. Recovery drops segments below the replayed log start whose
+//!   files are gone, and asks for no proof of what they held. It removes no such files itself before the
+//!   recovery checkpoint.
+//! * **R3** A checkpoint that was begun before the log start moved lists the removed segments nevertheless. It
+//!   is the exact state at its position (L5), and the frame lies above that position.
+//! * **R4** With `retention.bytes`, a partition is checked after each batch that it writes out, by the thread
+//!   that writes it, under the write-out lock. So the limit holds however fast producers are. Large appends that
+//!   write their own records check before them, without an append lock.
+//! * **R5** Maintenance judges by what is in memory. It opens no file of a partition where nothing is due.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::Log;
+use super::folder::check_not_foreign;
+use super::image::SegmentImage;
+use super::segment::Segment;
+use super::view::View;
+use super::write_out::WriteOut;
+use crate::config::TopicConfig;
+use crate::error::{Error, Result};
+use crate::segment::Extension;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::types::{Timestamp, planted};
+
+/// Moves the log start of a partition by a synced journal frame. Returns false if that is not possible now. The
+/// caller holds the write-out lock, so this waits neither for a checkpoint nor for journal space.
+pub(crate) struct MoveStart(pub(crate) Box<Mover>);
+
+type Mover = dyn Fn(&Log, i64) -> Result<bool> + Send + Sync;
+
+impl fmt::Debug for MoveStart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MoveStart")
+    }
+}
+
+/// Why segments were deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// They lie below the log start, which something else has moved.
+    LogStart,
+    /// `retention.bytes`.
+    Bytes,
+    /// `retention.ms`.
+    Time,
+    /// `retention.consumed`.
+    Consumed,
+}
+
+impl Reason {
+    pub(crate) const ALL: [Self; 4] = [Self::LogStart, Self::Bytes, Self::Time, Self::Consumed];
+}
+
+/// How much was deleted for one reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Amount {
+    pub(crate) segments: u64,
+    pub(crate) bytes: u64,
+}
+
+/// How much each reason has deleted since the folder was opened.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    log_start: Count,
+    bytes: Count,
+    time: Count,
+    consumed: Count,
+}
+
+#[derive(Debug, Default)]
+struct Count {
+    segments: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Tally {
+    fn of(&self, reason: Reason) -> &Count {
+        match reason {
+            Reason::LogStart => &self.log_start,
+            Reason::Bytes => &self.bytes,
+            Reason::Time => &self.time,
+            Reason::Consumed => &self.consumed,
+        }
+    }
+}
+
+/// What a check of retention goes by, besides the settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Checked {
+    /// The time at which ages end.
+    pub(crate) now: Timestamp,
+    /// The offset that every group of `retention.consumed` has committed. `None` if one has committed nothing.
+    pub(crate) consumed: Option<i64>,
+}
+
+/// A segment as retention sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Aged {
+    image: SegmentImage,
+    /// The time from which the segment ages, or `None` if it does not.
+    since: Option<i64>,
+}
+
+/// Decides which segments go, from the front. Returns the reason of each. `unwritten` is the size of batches in
+/// memory, in bytes. Without `checked`, only limits that need no clock count.
+fn decide(
+    segments: impl Iterator<Item = Aged> + Clone,
+    (start, high_watermark): (i64, i64),
+    unwritten: u64,
+    config: &TopicConfig,
+    checked: Option<Checked>,
+) -> Vec<Reason> {
+    let stored: u64 = segments.clone().map(|segment| segment.image.len).sum();
+    let mut total = stored.saturating_add(unwritten);
+    let mut reasons = Vec::new();
+    let mut rest = segments.peekable();
+    for reason in Reason::ALL {
+        while let Some(Aged { image, since }) = rest.peek().copied() {
+            let complete =
+                image.base_offset < image.end_offset && image.end_offset <= high_watermark;
+            let behind = total.saturating_sub(image.len);
+            let due = match (reason, checked) {
+                (Reason::LogStart, _) => image.end_offset <= start,
+                (Reason::Bytes, _) => config.retention_bytes.is_some_and(|limit| behind >= limit),
+                (_, None) => false,
+                (Reason::Time, Some(checked)) => config.retention_ms.is_some_and(|limit| {
+                    let age = since.map(|since| checked.now.as_millis().saturating_sub(since));
+                    age.is_some_and(|age| u64::try_from(age).is_ok_and(|age| age > limit))
+                }),
+                (Reason::Consumed, Some(checked)) => {
+                    checked.consumed.is_some_and(|consumed| image.end_offset <= consumed)
+                }
+            };
+            if !complete || !due {
+                break;
+            }
+            total = behind;
+            reasons.push(reason);
+            rest.next();
+        }
+    }
+    reasons
+}
+
+impl Log {
+    /// Deletes the segments that are due. The caller holds no lock of the partition. Returns false if another
+    /// thread is writing the partition out, which may take long: it has to be checked again.
+    ///
+    /// # Errors
+    /// As [`Log::settle`], and those of the journal.
+    pub(crate) fn retain(&self, checked: Checked) -> Result<bool> {
+        let config = self.config();
+        if let Some(limit) = config.retention_ms {
+            self.write_out_old(checked.now, limit, config.roll_ms());
+        }
+        self.notice(checked.now);
+        if self.due(&config, Some(checked)).is_empty() {
+            return Ok(true);
+        }
+        self.check_deletable()?;
+        let Some(mut out) = self.lock_out_for_append() else { return Ok(false) };
+        let _busy = self.begin_write_out();
+        self.delete_due(&mut out, &config, Some(checked))
+    }
+
+    /// Deletes segments beyond `retention.bytes`. The caller holds no append lock.
+    pub(super) fn retain_bytes(&self, out: &mut WriteOut) {
+        let config = self.config();
+        if config.retention_bytes.is_some() && !planted("bytes_checked_by_maintenance_alone") {
+            // After a failure the next check deletes them. The journal keeps its own failures.
+            let _later = self.delete_due(out, &config, None);
+        }
+    }
+
+    /// Checks whether records may be deleted: also from a damaged partition, but not if its folder is that of
+    /// another topic, whose files must stay.
+    pub(crate) fn check_deletable(&self) -> Result<()> {
+        // The folder may have changed while it was closed.
+        self.settle()?;
+        match self.damage.get() {
+            None => Ok(()),
+            Some(_) => check_not_foreign(&*self.shared.storage, self.dir(), self.topic_id()),
+        }
+    }
+
+    /// Removes the segments below `start`, a synced log start, without waiting for a checkpoint. Returns false if
+    /// another thread is writing the partition out.
+    pub(crate) fn remove_below(&self, start: i64) -> Result<bool> {
+        let Some(mut out) = self.lock_out_for_append() else { return Ok(false) };
+        self.remove_deleted(&mut out, start).map(|()| true)
+    }
+
+    /// Returns how much each reason has deleted since the folder was opened.
+    pub(crate) fn deleted(&self) -> [(Reason, Amount); Reason::ALL.len()] {
+        let tally = self.tally.get();
+        Reason::ALL.map(|reason| {
+            let amount = tally.map_or_else(Amount::default, |tally| {
+                let count = tally.of(reason);
+                Amount {
+                    segments: count.segments.load(Ordering::Relaxed),
+                    bytes: count.bytes.load(Ordering::Relaxed),
+                }
+            });
+            (reason, amount)
+        })
+    }
+
+    fn due(&self, config: &TopicConfig, checked: Option<Checked>) -> Vec<Reason> {
+        let end = self.end_offset();
+        let view = self.view();
+        let unwritten: usize = view.batches().map(|batch| batch.records().len()).sum();
+        let segments = view.segments.iter().map(aged);
+        decide(segments, (self.start_offset(), end), unwritten as u64, config, checked)
+    }
+
+    fn delete_due(
+        &self,
+        out: &mut WriteOut,
+        config: &TopicConfig,
+        checked: Option<Checked>,
+    ) -> Result<bool> {
+        let reasons = self.due(config, checked);
+        let view = self.view();
+        let due = view.segments.get(..reasons.len()).unwrap_or_default();
+        let (Some(last), Some(MoveStart(mover))) = (due.last(), self.shared.move_start.get())
+        else {
+            return Ok(true);
+        };
+        let start = last.end_offset();
+        if !mover(self, start)? {
+            return Ok(false);
+        }
+        let tally = self.tally.get_or_init(Box::default);
+        for (reason, segment) in reasons.iter().zip(due) {
+            let count = tally.of(*reason);
+            count.segments.fetch_add(1, Ordering::Relaxed);
+            count.bytes.fetch_add(segment.len(), Ordering::Relaxed);
+        }
+        self.remove_deleted(out, start).map(|()| true)
+    }
+
+    /// Writes out the open batch if it holds records that are older than a segment may cover. Otherwise few
+    /// records would fill a batch for longer than they are kept.
+    fn write_out_old(&self, now: Timestamp, retention_ms: u64, roll_ms: u64) {
+        let wait = roll_ms.saturating_sub(retention_ms / 16);
+        let is_old = |view: &View| {
+            let since =
+                view.open.as_ref().map(|open| now.as_millis().saturating_sub(open.base_timestamp));
+            // A future timestamp says nothing about the age.
+            since.is_some_and(|age| u64::try_from(age).is_ok_and(|age| age >= wait) || age < 0)
+        };
+        if is_old(&self.view()) && !planted("open_batch_never_ages") {
+            self.freeze_open(&mut self.appender.lock());
+            self.write_out_some();
+        }
+    }
+
+    /// Notices segments whose timestamps are in the future, or absent. They age from now on.
+    fn notice(&self, now: Timestamp) {
+        for segment in self.view().segments.iter() {
+            let timestamp = segment.max_timestamp();
+            if timestamp > now.as_millis() || timestamp < 0 {
+                segment.notice(now.as_millis());
+            }
+        }
+    }
+
+    /// Removes the files of segments that lie wholly below `start`, a synced log start (R1).
+    pub(super) fn remove_deleted(&self, out: &mut WriteOut, start: i64) -> Result<()> {
+        // The folder may belong to its next writer.
+        if self.shared.given_up.load(Ordering::Acquire) || self.is_deleted() {
+            return Ok(());
+        }
+        let view = self.view();
+        let deleted = |segment: &Arc<Segment>| super::is_deleted(&segment.image(), start);
+        self.remove_first(out, view.segments.iter().take_while(|segment| deleted(segment)).count());
+        Ok(())
+    }
+
+    /// Drops segments below the log start whose files are gone: the log start was synced before they were removed
+    /// (R2). The others stay until the recovery checkpoint, because the replayed log start may be only in the
+    /// cache of the system.
+    pub(crate) fn drop_removed(&self) -> Result<()> {
+        let start = self.start_offset();
+        // An empty segment below the log start was written to later, and is not known to be empty.
+        let below = |image: &SegmentImage| image.end_offset <= start && image.base_offset < start;
+        let mut kept = Vec::new();
+        for segment in self.view().segments.iter() {
+            let there = || {
+                Ok::<_, Error>(segment.has_file(Extension::Log)? && !planted("drop_all_deleted"))
+            };
+            if !below(&segment.image()) || there()? {
+                kept.push(Arc::clone(segment));
+            }
+        }
+        if kept.len() < self.segment_count() && !planted("removed_segments_checked") {
+            self.swap_view(|view| view.segments = Arc::new(kept));
+        }
+        Ok(())
+    }
+}
+
+fn aged(segment: &Arc<Segment>) -> Aged {
+    let image = segment.image();
+    let noticed = segment.noticed();
+    let stamped = (image.max_timestamp >= 0).then_some(image.max_timestamp);
+    let since = match (stamped, noticed) {
+        (Some(stamped), Some(noticed)) => Some(stamped.min(noticed)),
+        (stamped, noticed) => stamped.or(noticed),
+    };
+    Aged { image, since }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn number(value: &Value, key: &str) -> i64 {
+        value[key].as_i64().unwrap()
+    }
+
+    fn segments(case: &Value) -> Vec<Aged> {
+        let segment = |segment: &Value| {
+            let (base, count) = (number(segment, "base"), number(segment, "count"));
+            let timestamp = number(segment, "maxTs");
+            // Without a time, a file has none that can be known here.
+            let noticed = Some(number(segment, "mtime")).filter(|time| *time > 0);
+            Aged {
+                image: SegmentImage {
+                    end_offset: base + count,
+                    len: number(segment, "size") as u64,
+                    max_timestamp: timestamp,
+                    ..SegmentImage::empty(base)
+                },
+                since: if timestamp < 0 { noticed } else { Some(timestamp) },
+            }
+        };
+        case["segments"].as_array().unwrap().iter().map(segment).collect()
+    }
+
+    fn config(case: &Value) -> Option<TopicConfig> {
+        let mut config = TopicConfig::new();
+        for (key, value) in case["config"].as_object().unwrap() {
+            if key == "cleanup.policy" {
+                return None;
+            }
+            config = config.set(key, &value.to_string()).unwrap();
+        }
+        Some(config)
+    }
+
+    /// Kafka's cases. Those of compacted topics are left out.
+    #[test]
+    fn segments_go_as_in_kafka() {
+        let text = include_str!("../../tests/vectors/compaction.json");
+        let vectors: Value = serde_json::from_str(text).unwrap();
+        let mut run = 0;
+        for case in
+            vectors["cases"].as_array().unwrap().iter().filter(|case| case["kind"] == "retain")
+        {
+            let Some(config) = config(case) else { continue };
+            let segments = segments(case);
+            let end = segments.last().unwrap().image.end_offset;
+            let start = case["logStart"].as_i64().unwrap_or(0);
+            let watermark = case["hw"].as_i64().unwrap_or(end);
+            let checked =
+                Checked { now: Timestamp::from_millis(number(case, "now")), consumed: None };
+            let reasons =
+                decide(segments.iter().copied(), (start, watermark), 0, &config, Some(checked));
+            let (gone, kept) = segments.split_at(reasons.len());
+            let bases = |some: &[Aged]| some.iter().map(|aged| aged.image.base_offset).collect();
+            let mut remaining: Vec<i64> = bases(kept);
+            if remaining.is_empty() {
+                // Kafka begins an empty segment first. Here a log may have none.
+                remaining.push(end);
+            }
+            let wanted = |key: &str| -> Vec<i64> {
+                case["expect"][key]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|n| n.as_i64().unwrap())
+                    .collect()
+            };
+            let name = &case["name"];
+            assert_eq!(bases(gone), wanted("deleted"), "{name}");
+            assert_eq!(remaining, wanted("remaining"), "{name}");
+            let last = gone.last().map_or(start, |last| last.image.end_offset.max(start));
+            assert_eq!(last, number(&case["expect"], "logStart"), "{name}");
+            run += 1;
+        }
+        assert_eq!(run, 11);
+    }
+
+    fn aged(base: i64, since: Option<i64>) -> Aged {
+        let image = SegmentImage { end_offset: base + 10, len: 100, ..SegmentImage::empty(base) };
+        Aged { image, since }
+    }
+
+    #[test]
+    fn each_reason_continues_where_the_one_before_it_ended() {
+        let segments: Vec<_> = (0..6).map(|n| aged(n * 10, Some(n))).collect();
+        let limited = TopicConfig::new()
+            .retention_bytes(1_024)
+            .retention(std::time::Duration::from_millis(95));
+        let checked = Checked { now: Timestamp::from_millis(98), consumed: Some(45) };
+        let reasons = decide(segments.into_iter(), (10, 60), 900, &limited, Some(checked));
+        let expected = [Reason::LogStart, Reason::Bytes, Reason::Time, Reason::Consumed];
+        // 1,400 bytes without the first; 1,300 without the second is still more than the limit.
+        assert_eq!(reasons, [&expected[..2], &[Reason::Bytes, Reason::Bytes]].concat());
+        let without = TopicConfig::new().retention(std::time::Duration::from_millis(95));
+        let segments: Vec<_> = (0..6).map(|n| aged(n * 10, Some(n))).collect();
+        let reasons = decide(segments.into_iter(), (10, 60), 0, &without, Some(checked));
+        let times = [Reason::Time, Reason::Time];
+        let rest = [Reason::Consumed];
+        assert_eq!(reasons, [&expected[..1], &times, &rest].concat());
+    }
+
+    #[test]
+    fn without_a_time_a_segment_does_not_age() {
+        let limited = TopicConfig::new().retention(std::time::Duration::from_millis(1));
+        let checked = Checked { now: Timestamp::from_millis(i64::MAX), consumed: None };
+        let decided =
+            |since| decide([aged(0, since)].into_iter(), (0, 10), 0, &limited, Some(checked)).len();
+        assert_eq!((decided(None), decided(Some(5))), (0, 1));
+        // No clock, no age.
+        assert!(decide([aged(0, Some(5))].into_iter(), (0, 10), 0, &limited, None).is_empty());
+    }
+}
