@@ -52,7 +52,10 @@ impl Shared {
     /// Returns how the next spare would be made, or `None` if only a checkpoint makes room for one.
     fn plan(&self, state: &State) -> Option<Plan> {
         let wanted = state.credits.wanted;
-        if wanted > 0 && !state.spares.iter().any(|spare| spare.room() >= wanted) {
+        let mut large = state.spares.iter().rev().map(|spare| spare.room() >= wanted);
+        let last_is_large = large.next().unwrap_or(false);
+        let followed = large.any(|large| large);
+        if wanted > 0 && !last_is_large && !followed {
             return self.plan_large(state, wanted);
         }
         if let Some(last) = state.free.len().checked_sub(1) {
@@ -66,6 +69,10 @@ impl Shared {
         }
         if !state.aside.is_empty() {
             return Some(Plan::Aside);
+        }
+        // Nothing may follow the last spare, so its room cannot be promised. Make another order of them.
+        if wanted > 0 && !followed && !planted("large_spare_stays_last") {
+            return self.plan_replacement(state, file_with_room(wanted));
         }
         // Without any spare no append could switch files, so exceed the limit by one file.
         state.spares.is_empty().then(|| Plan::New(self.config.first_bytes()))
@@ -92,9 +99,15 @@ impl Shared {
         {
             return Some(Plan::New(size));
         }
+        self.plan_replacement(state, size)
+    }
+
+    /// Returns a plan that removes files for one of `size` bytes, if it and another one then fit.
+    fn plan_replacement(&self, state: &State, size: u32) -> Option<Plan> {
         let (removable, smallest) = state.removable_bytes();
-        let needed = state.total_bytes.saturating_sub(removable) + smallest.unwrap_or(first);
-        (needed + u64::from(size) <= max).then_some(Plan::Replace(size))
+        let left = smallest.unwrap_or_else(|| u64::from(self.config.first_bytes()));
+        let needed = state.total_bytes.saturating_sub(removable) + left + u64::from(size);
+        (needed <= self.config.max_bytes).then_some(Plan::Replace(size))
     }
 
     /// Returns the size of a new file that makes the journal grow, in bytes. The more the journal holds, the

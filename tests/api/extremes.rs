@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use grouplog::record::Compression;
-use grouplog::time::{Clock as _, ManualClock};
+use grouplog::storage::{Crash, Memory};
+use grouplog::time::{Clock as _, ManualClock, Random as _, SeededRandom};
 use grouplog::{
     Broker, BrokerConfig, Consumer, ConsumerConfig, Error, OffsetAndMetadata, OffsetReset,
     OffsetScope, Position, ProducerConfig, Record, ResetTo, Timestamp, TimestampType, TopicConfig,
@@ -437,5 +438,32 @@ fn settings_at_their_edges_are_taken_or_refused_by_name() {
         let memory = Arc::new(grouplog::storage::Memory::new());
         let refusal = refused(Broker::open_storage(memory, config));
         assert!(matches!(refusal, Error::InvalidConfig { .. }), "{refusal}");
+    }
+}
+
+/// The files of a journal have many sizes after large frames and openings. Whatever their order, a frame that
+/// may be written at all finds room once a checkpoint has freed everything.
+#[test]
+fn an_append_that_may_fit_finds_room_in_a_journal_of_many_sizes() {
+    for seed in 0..150 {
+        let random = SeededRandom::new(seed);
+        let mut world = World::on(Memory::crash_simulating(seed));
+        world.config = world.config.journal_max_bytes(256 << 10).stored_append_bytes(1 << 20);
+        let mut broker = world.open();
+        broker.create_topic("t", TopicConfig::new()).unwrap();
+        for _ in 0..60 {
+            let bytes = random.next_u64()
+                % if random.next_u64().is_multiple_of(3) { 60_000 } else { 25_000 };
+            let producer = broker.producer().unwrap();
+            let value = vec![7; bytes as usize];
+            producer.send(Record::to("t").value(&value)).unwrap_or_else(|e| panic!("{seed}: {e}"));
+            drop(producer);
+            if random.next_u64().is_multiple_of(8) {
+                // As a kill.
+                let left = world.storage.crash(Crash::Kill, &random);
+                world = World { storage: left, ..world };
+                broker = world.open();
+            }
+        }
     }
 }

@@ -93,6 +93,7 @@ keep_refused_sums           lib:a_refused_stored_append
 keep_unlisted_segment       crash:seal_and_roll
 lapped_reader_goes_on       lib:a_file_that_is_used_again
 large_file_beyond_limit     lib:journal::tests::append
+large_spare_stays_last      api:an_append_that_may_fit
 last_file_stays             lib:only_a_small_journal
 later_files_are_no_witness  lib:journal::tests::replaying
 leave_waiters_alone         lib:who_waits_for_space
