@@ -461,6 +461,25 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Writes the text of the errors that refuse a record.
+    fn fmt_of_record(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RecordTooLarge { size, max } => {
+                write!(f, "a record of {size} bytes is larger than max.message.bytes allows: {max}")
+            }
+            Self::InvalidTimestamp { timestamp, now } => write!(
+                f,
+                "timestamp {} is too far from the present, {}: see message.timestamp.before.max.ms and \
+                 message.timestamp.after.max.ms of the topic",
+                timestamp.as_millis(),
+                now.as_millis(),
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -477,15 +496,7 @@ impl fmt::Display for Error {
             Self::InvalidConfig { key, value, expected } => {
                 write!(f, "invalid value {value:?} for {key}: expected {expected}")
             }
-            Self::RecordTooLarge { size, max } => {
-                write!(f, "a record of {size} bytes is larger than max.message.bytes allows: {max}")
-            }
-            Self::InvalidTimestamp { timestamp, now } => write!(
-                f,
-                "timestamp {} is farther from the present ({}) than the topic allows, in milliseconds",
-                timestamp.as_millis(),
-                now.as_millis(),
-            ),
+            Self::RecordTooLarge { .. } | Self::InvalidTimestamp { .. } => self.fmt_of_record(f),
             Self::LimitExceeded { what, found, max } => {
                 write!(f, "too many {what}: {found} exceeds the limit of {max}")
             }

@@ -22,7 +22,7 @@ impl Engine {
         drop(credit);
         // An earlier deletion of the same records may not be synced yet.
         self.wait_synced(journaled.unwrap_or_else(|| self.journal.end()))?;
-        if !matches!(log.remove_below(before), Ok(true)) && self.config.background {
+        if !log.remove_below(before) && self.config.background {
             // The next checkpoint removes the segments. Request one, because the caller wants the space.
             self.background.request_checkpoint();
         }

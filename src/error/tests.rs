@@ -99,6 +99,14 @@ fn the_errors_of_topics_and_calls_are_sentences() {
             "a record of 2000 bytes is larger than max.message.bytes allows: 1024",
         ),
         (
+            Error::InvalidTimestamp {
+                timestamp: Timestamp::from_millis(5),
+                now: Timestamp::from_millis(7),
+            },
+            "timestamp 5 is too far from the present, 7: see message.timestamp.before.max.ms and \
+             message.timestamp.after.max.ms of the topic",
+        ),
+        (
             Error::LimitExceeded { what: "bytes of one send_all", found: 9, max: 8 },
             "too many bytes of one send_all: 9 exceeds the limit of 8",
         ),

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Log;
+use super::folder::check_not_foreign;
 use super::image::is_deleted;
 use super::segment::Segment;
 use super::stored::{Adopted, Claim, Described, Proof, StoredSection};
@@ -108,8 +109,10 @@ impl Log {
             })
             .collect();
         segments.iter().rev().skip(1).for_each(|sealed| sealed.seal());
+        let unproven = !described.unproven.is_empty();
         for (before, image) in described.unproven {
             let base = image.base_offset;
+            // Nobody reads deleted records, so their bytes need not be written again.
             if self.is_gone(&out, base) {
                 continue;
             }
@@ -122,15 +125,27 @@ impl Log {
         out.claimed = segments.last().map_or(out.claimed, |last| last.end_offset());
         out.names_changed = true;
         out.folder_created |= view.segments.is_empty();
+        out.folder_unproven = view.segments.is_empty() && unproven;
         self.swap_view(|view| view.segments = Arc::new(segments));
         Ok(())
     }
 
-    /// Returns whether only adopted bytes say that the folder belongs to the partition. Power loss may have
-    /// taken `partition.metadata` alone.
-    pub(crate) fn needs_metadata(&self) -> bool {
-        let out = self.out.lock();
-        out.folder_created && !out.adopted.is_empty()
+    /// Returns whether power loss may have taken `partition.metadata` alone: the folder was new, and only adopted
+    /// bytes say that it belongs to the partition, or nothing does, because its records are deleted.
+    ///
+    /// # Errors
+    /// Those of reading the folder.
+    pub(crate) fn needs_metadata(&self) -> Result<bool> {
+        let (unproven, proven) = {
+            let out = self.out.lock();
+            (out.folder_unproven, !out.adopted.is_empty())
+        };
+        if !unproven || proven || planted("deleted_folder_not_mended") {
+            return Ok(unproven && proven);
+        }
+        let storage = &*self.shared.storage;
+        let there = storage.metadata(self.dir())?.is_some();
+        Ok(there && check_not_foreign(storage, self.dir(), self.topic_id()).is_ok())
     }
 
     /// Writes the adopted bytes again, without a checkpoint. Returns what the caller has to sync, also if a

@@ -194,9 +194,10 @@ impl Log {
 
     /// Removes the segments below `start`, a synced log start, without waiting for a checkpoint. Returns false if
     /// another thread is writing the partition out.
-    pub(crate) fn remove_below(&self, start: i64) -> Result<bool> {
-        let Some(mut out) = self.lock_out_for_append() else { return Ok(false) };
-        self.remove_deleted(&mut out, start).map(|()| true)
+    pub(crate) fn remove_below(&self, start: i64) -> bool {
+        let Some(mut out) = self.lock_out_for_append() else { return false };
+        self.remove_deleted(&mut out, start);
+        true
     }
 
     /// Returns how much each reason has deleted since the folder was opened.
@@ -245,7 +246,8 @@ impl Log {
             count.segments.fetch_add(1, Ordering::Relaxed);
             count.bytes.fetch_add(segment.len(), Ordering::Relaxed);
         }
-        self.remove_deleted(out, start).map(|()| true)
+        self.remove_deleted(out, start);
+        Ok(true)
     }
 
     /// Writes out the open batch if it holds records that are older than a segment may cover. Otherwise few
@@ -275,15 +277,14 @@ impl Log {
     }
 
     /// Removes the files of segments that lie wholly below `start`, a synced log start (R1).
-    pub(super) fn remove_deleted(&self, out: &mut WriteOut, start: i64) -> Result<()> {
+    pub(super) fn remove_deleted(&self, out: &mut WriteOut, start: i64) {
         // The folder may belong to its next writer.
         if self.shared.given_up.load(Ordering::Acquire) || self.is_deleted() {
-            return Ok(());
+            return;
         }
         let view = self.view();
         let deleted = |segment: &Arc<Segment>| super::is_deleted(&segment.image(), start);
         self.remove_first(out, view.segments.iter().take_while(|segment| deleted(segment)).count());
-        Ok(())
     }
 
     /// Drops segments below the log start whose files are gone: the log start was synced before they were removed

@@ -59,7 +59,7 @@ impl Log {
             Err(error) if !error.is_corruption() => return Err(error),
             Err(damage) => self.set_damaged(damage),
             Ok(damage) => {
-                self.cut_locked(&mut out, false)?;
+                self.cut_locked(&mut out, false, false)?;
                 if let Some(damage) = damage {
                     self.set_damaged(damage);
                 }
@@ -108,14 +108,17 @@ impl Log {
         if let Some(active) = self.view().segments.last() {
             active.set_unfinished();
         }
-        self.cut_locked(&mut self.out.lock(), again)
+        // A killed process may have removed segments and not synced that. Power loss would bring their files back,
+        // and nobody would remove them.
+        let removed = self.start_offset() > 0 && !planted("removals_not_synced_again");
+        self.cut_locked(&mut self.out.lock(), again, removed)
     }
 
-    fn cut_locked(&self, out: &mut WriteOut, again: bool) -> Result<u64> {
+    fn cut_locked(&self, out: &mut WriteOut, again: bool, removed: bool) -> Result<u64> {
         if self.shared.storage.metadata(self.dir())?.is_none() {
             return Ok(0);
         }
-        out.names_changed |= again;
+        out.names_changed |= again || removed;
         let mut cut = self.remove_unlisted_files(out)?;
         let view = self.view();
         // A crash leaves bytes after the end of the segment being written to. After the end of any other

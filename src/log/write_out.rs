@@ -97,6 +97,8 @@ pub(super) struct WriteOut {
     removed: Vec<SegmentImage>,
     /// Stored sections that replay found, until they are judged.
     pub(super) claims: Vec<Claim>,
+    /// Whether the folder is new, and no sync is known to cover it.
+    pub(super) folder_unproven: bool,
     /// Bytes that recovery believes by their checksums, to be written again.
     pub(super) adopted: Vec<Adopted>,
     /// The offset below which a replay knows the segments: from the checkpoint, or from a stored section.

@@ -349,7 +349,7 @@ proptest! {
 fn the_longest_times_are_never_over() {
     let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_000)));
     let config = largest(BrokerConfig::new()).clock(Arc::clone(&clock) as _).background(true);
-    let memory = grouplog::storage::Memory::new();
+    let memory = Memory::new();
     let broker = Broker::open_storage(Arc::new(memory), config).unwrap();
     broker.create_topic("t", TopicConfig::new()).unwrap();
     let longest = patient(OffsetReset::ByDuration(Duration::MAX), Duration::MAX);
@@ -435,7 +435,7 @@ fn settings_at_their_edges_are_taken_or_refused_by_name() {
         BrokerConfig::new().group_max_size(u32::MAX),
         BrokerConfig::new().offsets_retention(Duration::ZERO),
     ] {
-        let memory = Arc::new(grouplog::storage::Memory::new());
+        let memory = Arc::new(Memory::new());
         let refusal = refused(Broker::open_storage(memory, config));
         assert!(matches!(refusal, Error::InvalidConfig { .. }), "{refusal}");
     }

@@ -23,7 +23,7 @@ fn dropping_the_last_handle_in_the_middle_of_a_checkpoint_frees_the_folder() {
     storage.order("write", "checkpoint.", Act::Meet(Arc::clone(&barrier)));
     // Makes the background thread write a checkpoint.
     for _ in 0..2 {
-        sender.send(Record::to("t").value(&[7; 600_000])).unwrap();
+        sender.send(Record::to("t").value(&vec![7; 600_000])).unwrap();
     }
     barrier.wait();
     storage.heal();

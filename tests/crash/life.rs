@@ -352,7 +352,7 @@ impl Life {
         let read = self.history.state().offsets.get(&("g".to_owned(), place.clone())).copied();
         let before = read.unwrap_or(0);
         let first = start(&self.broker, place);
-        self.history.attempt(Change::MayDelete { place: place.clone(), before });
+        self.history.attempt(Change::MayDelete(vec![(place.clone(), before)]));
         self.broker.admin().run_retention().map_err(unexpected)?;
         if self.memory.has_crashed() {
             return Err(End::Crash);

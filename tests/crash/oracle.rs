@@ -59,11 +59,8 @@ pub(crate) enum Change {
         place: Place,
         before: i64,
     },
-    /// Retention may delete records below the offset, none, some or all.
-    MayDelete {
-        place: Place,
-        before: i64,
-    },
+    /// Retention may delete records below these offsets, none, some or all.
+    MayDelete(Vec<(Place, i64)>),
     Append(Vec<(Place, Arc<RecordModel>)>),
     Commit {
         group: String,
@@ -111,9 +108,11 @@ impl State {
                     log.iter_mut().take(*before as usize).for_each(|record| *record = gone());
                 }
             }
-            Change::MayDelete { place, before } => {
-                let limit = self.may_be_gone.entry(place.clone()).or_default();
-                *limit = (*limit).max(*before);
+            Change::MayDelete(places) => {
+                for (place, before) in places {
+                    let limit = self.may_be_gone.entry(place.clone()).or_default();
+                    *limit = (*limit).max(*before);
+                }
             }
             Change::Append(records) => {
                 for ((topic, partition), record) in records {
@@ -288,6 +287,21 @@ impl History {
         self.cut_to(count);
         self.written = count;
         self.synced = if durable { count } else { self.synced.min(count) };
+    }
+
+    /// Notes what retention turned out to have deleted. `durable`: it survives power loss from here on.
+    #[allow(dead_code, reason = "the crash tests have no consumers that begin somewhere")]
+    pub(crate) fn note_starts(&mut self, seen: &State, durable: bool) {
+        for place in self.state.may_be_gone.keys().cloned().collect::<Vec<_>>() {
+            let before = seen.start(&place);
+            if before > self.state.start(&place) {
+                self.attempt(Change::DeleteRecords { place, before });
+                self.written();
+                if durable {
+                    self.synced();
+                }
+            }
+        }
     }
 
     /// Notes that the changes after the first `count` do not exist and never will.

@@ -44,7 +44,7 @@ believe_stored_section      crash:stored
 believe_sums                lib:the_sums_of_a_foreign
 block_sums_not_checked      lib:log::tests::reading
 bytes_checked_by_maintenance_alone api:a_partition_never_holds
-chain_below_log_start       crash:stored_retention
+chain_below_log_start       crash:stored_retention_gap
 checkpoint_above_e          crash:during_checkpoint
 checkpoint_after_close      lib:a_closed_folder_is_left
 checkpoint_not_synced       crash:commits
@@ -59,6 +59,7 @@ cut_not_synced              lib:a_cut_is_durable
 cut_once                    crash:cut_short
 damage_is_torn_tail         lib:journal::tests::replaying
 dead_frames_live            lib:journal::tests::replaying
+deleted_folder_not_mended   crash:stored_and_all_deleted
 deletion_needs_space        api:a_topic_is_deleted_for_good
 deletion_waits_for_ever     api:a_close_beside_a_deletion
 deletions_not_noticed       api:damage
@@ -138,11 +139,12 @@ release_wakes_nobody        model:a_release_reaches
 rely_on_lost_bytes          lib:no_frame_relies_on_bytes
 rely_on_marks               lib:journal::tests::replaying
 removal_not_durable         crash:delete_all_records
+removals_not_synced_again   lib:a_removal_that_a_kill
 remove_before_write         model:a_reader_beside_a_roll
 remove_segments_early       crash:delete_records
 removed_before_sync         crash:retention
 removed_segments_checked    crash:retention
-removed_segments_not_captured crash:retention_during
+removed_segments_not_captured lib:a_checkpoint_lists_segments
 rename_before_sync          api:a_deletion_does_not_take
 replay_foreign_file         lib:journal::tests::replaying
 replay_seals_elsewhere      crash:seal_and_roll

@@ -356,6 +356,26 @@ pub(crate) fn stored_retention() -> Script {
     Script { name: "stored_retention".to_owned(), ..retention().stored() }
 }
 
+/// Deletes everything that was stored in a new folder, before and after anything is synced, and sends again.
+pub(crate) fn stored_and_all_deleted() -> Script {
+    let delete = |before| Step::DeleteRecords("a", 0, before);
+    let mut steps = vec![create("a", 1, 2048), Send("a", 0, 400), Send("a", 0, 400), delete(2)];
+    steps.extend([Send("a", 0, 40), Send("a", 0, 400), Reopen, delete(3), Send("a", 0, 400)]);
+    let second = vec![Send("a", 0, 400), Flush, Send("a", 0, 40), Reopen, Send("a", 0, 400)];
+    Script::new("stored_and_all_deleted", steps, second).short().stored()
+}
+
+/// Deletes segments of small appends that no stored section has named. The next one leaves a gap.
+pub(crate) fn stored_retention_gap() -> Script {
+    let small = || times(60, &Send("a", 0, 20));
+    let mut steps = vec![create_consumed("a", 1), Send("a", 0, 400), Checkpoint];
+    steps.extend(small());
+    steps.extend([commit("a", 0), RETAIN, Send("a", 0, 400), Flush, Send("a", 0, 400)]);
+    steps.extend(small());
+    steps.extend([commit("a", 0), RETAIN, Send("a", 0, 400), Flush, Send("a", 0, 90)]);
+    Script::new("stored_retention_gap", steps, second()).stored()
+}
+
 /// As `retention_bytes`, with stored appends.
 pub(crate) fn stored_retention_bytes() -> Script {
     Script { name: "stored_retention_bytes".to_owned(), ..retention_bytes().stored() }
@@ -541,6 +561,8 @@ pub(crate) fn by_name(name: &str) -> Option<Script> {
         retention(),
         retention_bytes(),
         stored_retention(),
+        stored_retention_gap(),
+        stored_and_all_deleted(),
         stored_retention_bytes(),
         recycle(),
         compressed(),

@@ -15,6 +15,8 @@ pub(crate) enum Action {
     RecreateTopic,
     /// Deletes all records of a partition, or those below one of them.
     DeleteRecords,
+    /// Retention deletes what the group [`READER`](crate::produce::READER) has read.
+    Retain,
     Checkpoint,
     /// Reads everything and compares it.
     Look,
@@ -50,7 +52,7 @@ pub(crate) enum Action {
 use Action::*;
 
 /// All actions with their relative frequencies.
-pub(crate) const ALL: [(Action, u32); 30] = [
+pub(crate) const ALL: [(Action, u32); 31] = [
     (Send, 40),
     (SendSynced, 12),
     (Wait, 6),
@@ -60,6 +62,7 @@ pub(crate) const ALL: [(Action, u32); 30] = [
     (DeleteTopic, 2),
     (RecreateTopic, 2),
     (DeleteRecords, 4),
+    (Retain, 4),
     (Checkpoint, 3),
     (Look, 2),
     (LookBeside, 1),

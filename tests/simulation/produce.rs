@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use grouplog::time::{Clock, Random, SeededRandom};
-use grouplog::{Delivery, Error, Record, RecordMetadata, Timestamp, TimestampType, TopicConfig};
+use grouplog::{
+    Delivery, Error, OffsetScope, Record, RecordMetadata, ResetTo, Timestamp, TimestampType,
+    TopicConfig,
+};
 
 use crate::disturb::Mark;
 use crate::member::partition;
@@ -11,6 +14,9 @@ use crate::observe::observe;
 use crate::oracle::{Change, Place, RecordModel};
 use crate::session::Session;
 use crate::world::{Step, World, violation};
+
+/// The group whose progress deletes records.
+pub(crate) const READER: &str = "reader";
 
 impl World {
     pub(crate) fn send(&mut self, session: &mut Session) -> Step {
@@ -143,7 +149,8 @@ impl World {
             .segment_bytes(self.options.segment_bytes)
             .index_interval_bytes(256)
             .compression(self.options.compression)
-            .timestamp_type(kind);
+            .timestamp_type(kind)
+            .retention_consumed([READER]);
         if self.history.state().topics.contains_key(name) {
             return match session.broker.create_topic(name, config) {
                 Err(Error::TopicExists { .. }) => self.alive(),
@@ -218,7 +225,10 @@ impl World {
         let all = end == 0 || self.below(4) > 0;
         let before = if all { end } else { self.below(end as usize) as i64 };
         let committed = &self.history.state().offsets;
-        if committed.iter().any(|((_, at), offset)| *at == place && *offset < before) {
+        let in_the_way = |((group, at), offset): (&(String, Place), &i64)| {
+            group != READER && *at == place && *offset < before
+        };
+        if committed.iter().any(in_the_way) {
             return Ok(());
         }
         self.note(format!("delete the records of {place:?} below {before}"));
@@ -228,6 +238,79 @@ impl World {
             session.broker.admin().delete_records(&partition(&place), before)
         })?;
         if deleted.is_some() {
+            self.history.synced();
+        }
+        Ok(())
+    }
+
+    /// Retention deletes what a group of its own has read, up to what all groups have read. As
+    /// `delete_records`, this does not test consumers with a position among the deleted records.
+    pub(crate) fn retain(&mut self, session: &mut Session) -> Step {
+        let Some(place) = self.any_place() else { return Ok(()) };
+        if !session.members.is_empty() || self.is_uncertain() || session.has_failed() {
+            return Ok(());
+        }
+        let state = self.history.state();
+        let others =
+            state.offsets.iter().filter(|((group, at), _)| group != READER && *at == place);
+        let most =
+            others.map(|(_, offset)| *offset).min().unwrap_or(i64::MAX).min(state.end(&place));
+        let start = state.start(&place);
+        if most < start {
+            return Ok(());
+        }
+        let some = start + self.below((most - start) as usize + 1) as i64;
+        let before = if self.one_in(4) { some } else { most };
+        self.note(format!("retention of {place:?} below {before}"));
+        let offsets = vec![(place.clone(), before)];
+        let change = Change::Commit { group: READER.to_owned(), offsets };
+        let committed = self.change(session, change, |session| {
+            let scope = OffsetScope::Partitions(vec![partition(&place)]);
+            session.broker.admin().reset_offsets(READER, &scope, ResetTo::Offset(before))
+        })?;
+        if committed.is_none() {
+            return Ok(());
+        }
+        self.history.synced();
+        self.kept.retain(|kept| kept.place.0 != place.0);
+        self.run_retention(session, &place.0)
+    }
+
+    fn run_retention(&mut self, session: &mut Session, topic: &str) -> Step {
+        let read = self.history.state().offsets.iter();
+        let read = read.filter(|((group, at), _)| group == READER && at.0 == topic);
+        let may: Vec<_> = read.map(|((_, at), offset)| (at.clone(), *offset)).collect();
+        let starts = |session: &Session| -> Vec<i64> {
+            let topic = session.broker.describe_topic(topic);
+            topic.map_or(vec![], |topic| topic.partitions.iter().map(|p| p.start_offset).collect())
+        };
+        let before = starts(session);
+        let mark = self.mark();
+        self.history.attempt(Change::MayDelete(may));
+        let result = session.broker.admin().run_retention_of(topic);
+        self.alive()?;
+        let after = starts(session);
+        match result {
+            Err(error @ Error::Indeterminate { .. }) => {
+                self.note(format!("  {error}"));
+                self.is_undecided(session);
+                return self.judge(&error, mark);
+            }
+            Err(error) => {
+                self.note(format!("  {error}"));
+                self.judge(&error, mark)?;
+                if before == after {
+                    self.take_back();
+                    return Ok(());
+                }
+            }
+            Ok(_) => {}
+        }
+        self.history.written();
+        let moved = (0..).zip(&after).zip(&before).filter(|((_, after), before)| after > before);
+        for ((number, after), _) in moved {
+            let place = (topic.to_owned(), number);
+            self.history.attempt(Change::DeleteRecords { place, before: *after });
             self.history.synced();
         }
         Ok(())

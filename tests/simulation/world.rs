@@ -154,6 +154,7 @@ impl World {
             Action::DeleteTopic => self.delete_topic(session),
             Action::RecreateTopic => self.recreate_topic(session),
             Action::DeleteRecords => self.delete_records(session),
+            Action::Retain => self.retain(session),
             Action::Checkpoint => self.checkpoint(session),
             Action::Look => self.look(session),
             Action::LookBeside => self.look_beside(session),
@@ -255,6 +256,7 @@ impl World {
             return violation(format!("health after opening: {}", broker.health()));
         }
         self.history.found(found, settled);
+        self.history.note_starts(&seen, settled);
         self.promised = usize::MAX;
         self.closed = false;
         // An opening continues in an unneeded file, and keeps another one in which the next opening

@@ -514,6 +514,61 @@ mod tests {
         assert_eq!(offsets.get("g", *number).unwrap().offset, 3);
     }
 
+    /// R3: retention empties the partition after the state was frozen, and before it is captured.
+    #[test]
+    fn a_checkpoint_lists_segments_that_retention_has_removed_meanwhile() {
+        for appends in [false, true] {
+            let memory = Memory::crash_simulating(1);
+            let config = BrokerConfig::new().background(false);
+            let (engine, _) = open(Arc::new(memory.clone()), config.clone()).unwrap();
+            let week = Duration::from_hours(7 * 24);
+            engine.create_topic("t", TopicConfig::new().retention(week)).unwrap();
+            let partition = TopicPartition::new("t", 0);
+            // The records are of 1970.
+            append_delete_commit(&engine, &partition, 1);
+            engine.checkpoint().unwrap();
+            if appends {
+                append_delete_commit(&engine, &partition, 2);
+            } else {
+                engine.delete_records(&partition, 2).unwrap();
+            }
+            let freeze = engine.freeze();
+            assert_eq!(engine.run_retention(None).unwrap().time.segments, 1);
+            let log = engine.registry.log(&partition).unwrap();
+            assert_eq!((log.segment_count(), log.start_offset()), (0, 5));
+            engine.finish_checkpoint(&mut engine.checkpoint.lock(), &freeze).unwrap();
+
+            let left = memory.crash(Crash::LoseAll, &SeededRandom::new(1));
+            let image = files::read_checkpoint(&left).unwrap();
+            assert_eq!(image.generation, engine.checkpoint.lock().generation, "it is valid");
+            let (again, report) = open(Arc::new(left), config).unwrap();
+            assert_eq!(report.damaged.len(), 0, "{:?}", report.damaged);
+            let log = again.registry.log(&partition).unwrap();
+            let end = if appends { 10 } else { 5 };
+            assert_eq!((log.start_offset(), log.end_offset()), (5, end));
+        }
+    }
+
+    /// A kill comes after the files were removed. Power loss after the next close must not bring them back: nobody
+    /// would remove them.
+    #[test]
+    fn a_removal_that_a_kill_interrupted_becomes_durable() {
+        let memory = Memory::crash_simulating(1);
+        let config = BrokerConfig::new().background(false);
+        let (engine, _) = open(Arc::new(memory.clone()), config.clone()).unwrap();
+        engine.create_topic("t", TopicConfig::new()).unwrap();
+        let partition = TopicPartition::new("t", 0);
+        append_delete_commit(&engine, &partition, 1);
+        engine.checkpoint().unwrap();
+        engine.delete_records(&partition, 5).unwrap();
+        let killed = memory.crash(Crash::Kill, &SeededRandom::new(1));
+        let (engine, _) = open(Arc::new(killed.clone()), config).unwrap();
+        engine.close().unwrap();
+        let left = killed.crash(Crash::LoseAll, &SeededRandom::new(1));
+        let path = Path::new("t-0/00000000000000000000.log");
+        assert_eq!(left.metadata(path).unwrap(), None);
+    }
+
     /// A call of another thread that began before `close` runs late.
     #[test]
     fn a_closed_folder_is_left_alone() {

@@ -26,7 +26,10 @@ pub(super) fn check_files(
 ) -> Result<Vec<Arc<Log>>> {
     // First, because this file tells the folders apart. Power loss may have taken it from a folder whose segments
     // are proven to be those of a topic.
-    for log in loaded.changed().iter().filter(|log| log.needs_metadata()) {
+    for log in loaded.changed() {
+        if !log.needs_metadata()? {
+            continue;
+        }
         let partition = log.partition();
         let (topic, number) = (partition.topic(), partition.partition());
         files::restore_folder(storage, topic, number, log.topic_id())?;

@@ -243,7 +243,7 @@ fn adopted_bytes_survive_power_loss_after_the_next_checkpoint() {
     drop(log);
     let log = recovered(&storage, &sections, 0).unwrap();
     assert!(has_adopted(&log));
-    assert!(log.needs_metadata());
+    assert!(log.needs_metadata().unwrap());
     log.write_metadata().unwrap();
     log.lock_for_checkpoint().freeze();
     let captured = log.capture().unwrap().whole();
@@ -373,7 +373,7 @@ fn adopted_bytes_are_in_a_checkpoint_that_an_append_overtook() {
             log
         };
         let log = recovered(&storage);
-        assert!(has_adopted(&log) && log.needs_metadata());
+        assert!(has_adopted(&log) && log.needs_metadata().unwrap());
         log.write_metadata().unwrap();
         log.lock_for_checkpoint().freeze();
         if stored {
