@@ -107,6 +107,8 @@
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 mod broker;
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "the log does not compact yet"))]
+mod cleaner;
 pub mod config;
 mod consumer;
 mod engine;

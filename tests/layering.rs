@@ -34,6 +34,7 @@ const TABLE: &[(&str, u32)] = &[
     ("config", 3),
     ("segment", 4),
     ("journal", 4),
+    ("cleaner", 4),
     ("log", 5),
     ("group", 6),
     ("engine", 7),
@@ -51,7 +52,7 @@ const TABLE: &[(&str, u32)] = &[
 const GROUP_MAY_IMPORT: &[&str] = &["error", "types"];
 
 /// Modules whose results must not depend on the order of a hash map.
-const PURE: &[&str] = &["types", "record", "segment", "group"];
+const PURE: &[&str] = &["types", "record", "segment", "cleaner", "group"];
 
 /// A source file: its path below `src` or `tests`, and its text without comments and literals.
 struct Source {

@@ -1,0 +1,231 @@
+//! The second half of a pass: what becomes of each batch (`RecordFilter`).
+//!
+//! | the batch | outcome |
+//! |---|---|
+//! | all records stay, no delete horizon to set | unchanged |
+//! | some records stay, or a delete horizon is set | rebuilt |
+//! | no record stays, a producer's state or the log end is in it | emptied: the header alone |
+//! | no record stays | removed |
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
+
+use super::rebuild::{Kept, Output, empty, rebuild};
+use super::transactions::{Transactions, Verdict};
+use super::{AbortedIndex, AbortedTransaction, ActiveProducers, BatchError, OffsetMap};
+use crate::record::{Batch, BatchHeader, DecodeError, HEADER_BYTES, RawRecord, each_record};
+
+/// What a pass needs to know besides the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FilterSettings {
+    /// The time of the pass in ms. All batches of a pass see the same.
+    pub(crate) now: i64,
+    /// `delete.retention.ms`, 0 or more.
+    pub(crate) delete_retention_ms: i64,
+    /// The high watermark, which is the log end offset. The batch before it stays, if only as a header, so that
+    /// a log does not forget its end.
+    pub(crate) high_watermark: i64,
+    /// The limit for the decompressed size of a batch in bytes.
+    pub(crate) max_decompressed_bytes: usize,
+}
+
+/// What becomes of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It stays as it is.
+    Unchanged,
+    /// It stays with fewer records, or with a delete horizon.
+    Rebuilt,
+    /// Its header stays.
+    Emptied,
+    /// It goes.
+    Removed,
+}
+
+/// A filtered batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Filtered<'a> {
+    /// What became of the batch.
+    pub(crate) outcome: Outcome,
+    /// The header and all bytes of the batch that stays.
+    pub(crate) batch: Option<(BatchHeader, &'a [u8])>,
+    /// The number of records in it.
+    pub(crate) records: u64,
+    /// The entry that belongs into the transaction index of the new segment: the batch is its ABORT marker.
+    pub(crate) aborted: Option<AbortedTransaction>,
+    /// The number of tombstones that left because their delete horizon has passed.
+    pub(crate) tombstones_removed: u64,
+}
+
+/// Decides about the batches of one pass. Must see every batch from the log start on, in the order of offsets:
+/// it learns from data batches whether a marker may go.
+#[derive(Debug)]
+pub(crate) struct Filter<'a> {
+    map: &'a OffsetMap,
+    settings: FilterSettings,
+    producers: &'a ActiveProducers,
+    transactions: Transactions<'a>,
+    /// The records of the present batch that stay.
+    kept: Vec<Kept>,
+    out: Output,
+}
+
+impl<'a> Filter<'a> {
+    /// Creates the filter of a pass. `map` covers the dirty part.
+    pub(crate) fn new(
+        map: &'a OffsetMap,
+        settings: FilterSettings,
+        aborted: &'a AbortedIndex,
+        producers: &'a ActiveProducers,
+    ) -> Self {
+        Self {
+            map,
+            settings,
+            producers,
+            transactions: Transactions::new(aborted),
+            kept: Vec::new(),
+            out: Output::default(),
+        }
+    }
+
+    /// Takes the next batch.
+    ///
+    /// # Errors
+    /// If the batch cannot be decoded, or the rebuilt one exceeds the limits of the format. The filter must not
+    /// be used then.
+    pub(crate) fn batch<'b>(&'b mut self, batch: &Batch<'b>) -> Result<Filtered<'b>, BatchError> {
+        batch.verify_crc()?;
+        let payload = batch.decompressed(self.settings.max_decompressed_bytes)?;
+        let in_batch = |error: DecodeError| error.shifted(HEADER_BYTES);
+        let verdict = self.transactions.on_batch(batch.header(), &payload).map_err(in_batch)?;
+        let found = self.judge(batch.header(), &payload, verdict).map_err(in_batch)?;
+        let (mut outcome, header) = self.decide(batch.header(), &payload, verdict, found)?;
+        if outcome == Outcome::Emptied && self.out.bytes() == batch.bytes() {
+            // An earlier pass has emptied it.
+            outcome = Outcome::Unchanged;
+        }
+        let bytes = if outcome == Outcome::Unchanged { batch.bytes() } else { self.out.bytes() };
+        let aborted = match verdict {
+            Verdict::AbortMarker(transaction) => Some(transaction),
+            _ => None,
+        };
+        Ok(Filtered {
+            outcome,
+            batch: header.map(|header| (header, bytes)),
+            records: self.kept.len() as u64,
+            tombstones_removed: found.tombstones_removed,
+            aborted,
+        })
+    }
+
+    /// Collects the records that stay.
+    fn judge(
+        &mut self,
+        header: &BatchHeader,
+        payload: &[u8],
+        verdict: Verdict,
+    ) -> Result<Found, DecodeError> {
+        let has_passed = delete_horizon(header).is_some_and(|horizon| self.settings.now >= horizon);
+        let goes_whole = match verdict {
+            Verdict::AbortedData => true,
+            Verdict::MarkerWithoutData => has_passed,
+            Verdict::Ordinary | Verdict::AbortMarker(_) => false,
+        };
+        let mut found = Found::default();
+        let mut start = 0;
+        let Self { map, kept, .. } = self;
+        kept.clear();
+        each_record(header, payload, |record| {
+            let fate = match header.attributes.is_control() {
+                _ if goes_whole => Fate::Goes,
+                true => Fate::Stays,
+                false => fate(map, header, payload, &record, has_passed),
+            };
+            match fate {
+                Fate::Stays => {
+                    let timestamp_delta = record.timestamp_delta;
+                    kept.push(Kept { start, end: record.end(), timestamp_delta });
+                    found.keeps_tombstone |= record.value.is_null();
+                }
+                Fate::Goes => {}
+                Fate::Expired => {
+                    found.tombstones_removed = found.tombstones_removed.saturating_add(1);
+                }
+            }
+            start = record.end();
+        })?;
+        Ok(found)
+    }
+
+    /// Makes the batch that stays, unless it stays unchanged.
+    fn decide(
+        &mut self,
+        header: &BatchHeader,
+        payload: &[u8],
+        verdict: Verdict,
+        found: Found,
+    ) -> Result<(Outcome, Option<BatchHeader>), BatchError> {
+        if self.kept.is_empty() {
+            let ends_the_log = header.next_offset() == self.settings.high_watermark;
+            if !ends_the_log && !self.producers.are_held_by(header) {
+                return Ok((Outcome::Removed, None));
+            }
+            return Ok((Outcome::Emptied, Some(empty(header, &mut self.out)?)));
+        }
+        let horizon = delete_horizon(header);
+        let needs_horizon = found.keeps_tombstone || verdict == Verdict::MarkerWithoutData;
+        let set_horizon = horizon.is_none() && needs_horizon;
+        if !set_horizon && i32::try_from(self.kept.len()) == Ok(header.count) {
+            return Ok((Outcome::Unchanged, Some(*header)));
+        }
+        let FilterSettings { now, delete_retention_ms, .. } = self.settings;
+        let new = now.saturating_add(delete_retention_ms).max(0);
+        let horizon = if set_horizon { Some(new) } else { horizon };
+        let rebuilt = rebuild(header, payload, &self.kept, horizon, &mut self.out)?;
+        Ok((Outcome::Rebuilt, Some(rebuilt)))
+    }
+}
+
+/// What a batch holds besides the records that stay.
+#[derive(Debug, Clone, Copy, Default)]
+struct Found {
+    keeps_tombstone: bool,
+    tombstones_removed: u64,
+}
+
+/// What becomes of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Stays,
+    Goes,
+    /// It is the newest record of its key, a tombstone whose delete horizon has passed.
+    Expired,
+}
+
+/// Decides about a record that is not a control record.
+fn fate(
+    map: &OffsetMap,
+    header: &BatchHeader,
+    payload: &[u8],
+    record: &RawRecord,
+    horizon_has_passed: bool,
+) -> Fate {
+    let offset = header.base_offset.saturating_add(i64::from(record.offset_delta));
+    if offset >= map.end_offset() {
+        return Fate::Stays;
+    }
+    match record.key.get(payload) {
+        Some(key) if map.is_newest(key, offset) => {
+            if record.value.is_null() && horizon_has_passed {
+                Fate::Expired
+            } else {
+                Fate::Stays
+            }
+        }
+        // Nothing can replace a record without key, so a compacted topic does not hold one.
+        Some(_) | None => Fate::Goes,
+    }
+}
+
+/// Returns the time in ms from which tombstones of the batch, or its marker, may go.
+fn delete_horizon(header: &BatchHeader) -> Option<i64> {
+    header.attributes.has_delete_horizon().then_some(header.base_timestamp)
+}

@@ -1,0 +1,121 @@
+//! The map from keys to their newest offsets, in bounded memory.
+//!
+//! A key is represented by a keyed hash of 128 bits (SipHash-1-3). The caller gives a random key, so that no
+//! sender of records can make two keys collide. By chance, some two of a million keys collide once in about 10^26
+//! passes.
+//!
+//! ```text
+//! slot, 24 bytes      0  8  u64  hash, upper half
+//!                     8  8  u64  hash, lower half
+//!                    16  8  u64  offset + 1, 0 in an empty slot
+//! ```
+//!
+//! Slots are probed one after the other (open addressing). The map holds keys in at most 90 % of its slots, so
+//! every search ends at an empty slot.
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
+
+use siphasher::sip128::SipHasher13;
+
+/// The default limit for the memory of the map: 32 MiB, room for 1.26 million keys.
+pub(crate) const DEFAULT_MAP_BYTES: usize = 32 << 20;
+
+type Slot = [u64; 3];
+const SLOT_BYTES: usize = size_of::<Slot>();
+const _: () = assert!(SLOT_BYTES == 24);
+
+/// Newest offsets by key. Allocates once, when it is created.
+#[derive(Debug)]
+pub(crate) struct KeyMap {
+    slots: Vec<Slot>,
+    len: usize,
+    max_keys: usize,
+    hasher: SipHasher13,
+}
+
+impl KeyMap {
+    /// Creates an empty map that takes at most `max_bytes` bytes.
+    ///
+    /// `most_keys` is a number that the keys cannot exceed, such as the number of offsets to map. A small one
+    /// makes a small map. `hash_key` must be random and secret.
+    pub(crate) fn new(max_bytes: usize, most_keys: u64, hash_key: &[u8; 16]) -> Self {
+        let limit = max_bytes / SLOT_BYTES;
+        let most_keys = usize::try_from(most_keys).unwrap_or(usize::MAX);
+        let slots = limit.min(slots_for(most_keys));
+        Self {
+            // Memory that is zero costs nothing until a key is put there.
+            slots: vec![[0; 3]; slots],
+            len: 0,
+            max_keys: keys_in(slots),
+            hasher: SipHasher13::new_with_key(hash_key),
+        }
+    }
+
+    /// Returns the number of keys.
+    #[cfg(test)]
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Returns the number of keys that the map takes.
+    pub(crate) const fn max_keys(&self) -> usize {
+        self.max_keys
+    }
+
+    /// Sets the newest offset of `key`, unless it is newer already. Returns `false` and does nothing if the map
+    /// is full. Offsets are 0 or more.
+    ///
+    /// A full map does not take a newer offset of a key that it holds either, as Kafka's. So all records below
+    /// the first refused one are in the map, and none above it.
+    #[must_use]
+    pub(crate) fn put(&mut self, key: &[u8], offset: i64) -> bool {
+        if self.len >= self.max_keys {
+            return false;
+        }
+        let (high, low) = self.hash(key);
+        let stored = (offset as u64).saturating_add(1);
+        let Some(slot) = self.position(high, low).and_then(|at| self.slots.get_mut(at)) else {
+            return false;
+        };
+        let [.., newest] = slot;
+        if *newest == 0 {
+            self.len = self.len.saturating_add(1);
+        }
+        *slot = [high, low, stored.max(*newest)];
+        true
+    }
+
+    /// Returns the newest offset of `key`, or `None` if the map does not hold it.
+    pub(crate) fn get(&self, key: &[u8]) -> Option<i64> {
+        let (high, low) = self.hash(key);
+        let [.., stored] = self.slots.get(self.position(high, low)?)?;
+        stored.checked_sub(1).map(|offset| offset as i64)
+    }
+
+    fn hash(&self, key: &[u8]) -> (u64, u64) {
+        self.hasher.hash(key).as_u64()
+    }
+
+    /// Returns the position of the slot that holds the hash, or of the empty slot where it belongs. Returns
+    /// `None` only if there are no slots.
+    fn position(&self, high: u64, low: u64) -> Option<usize> {
+        // Scales the hash to the number of slots, which need not be a power of two.
+        let first = (u128::from(high).wrapping_mul(self.slots.len() as u128) >> 64) as usize;
+        let (before, from) = self.slots.split_at_checked(first)?;
+        let matches = |slot: &Slot| matches!(slot, [.., 0]) || slot.starts_with(&[high, low]);
+        if let Some(step) = from.iter().position(matches) {
+            return Some(first.saturating_add(step));
+        }
+        before.iter().position(matches)
+    }
+}
+
+/// Returns the number of keys in so many slots: the load factor 0.9 of `log.cleaner.io.buffer.load.factor`.
+const fn keys_in(slots: usize) -> usize {
+    slots.saturating_sub(slots.div_ceil(10))
+}
+
+/// Returns the smallest number of slots for so many keys.
+const fn slots_for(keys: usize) -> usize {
+    // Every tenth slot stays empty, and one more in the last, incomplete ten.
+    keys.saturating_add(keys.div_ceil(9))
+}
