@@ -20,22 +20,17 @@ pub(crate) struct GroupLimits {
 /// All sizes are those before cleaning. A batch that gets a delete horizon may grow by some bytes a record, so
 /// the new segment may exceed the limit a little.
 pub(crate) fn group(segments: &[SegmentInfo], limits: GroupLimits) -> Vec<Range<usize>> {
-    let mut groups = Vec::new();
-    let mut open: Option<(Range<usize>, SegmentInfo)> = None;
+    let mut groups: Vec<Range<usize>> = Vec::new();
+    let mut sum: Option<SegmentInfo> = None;
     for (at, segment) in segments.iter().enumerate() {
         let after = at.saturating_add(1);
-        open = match open.take() {
-            None => Some((at..after, *segment)),
-            Some((range, sum)) => match joined(&sum, segment, limits) {
-                Some(sum) => Some((range.start..after, sum)),
-                None => {
-                    groups.push(range);
-                    Some((at..after, *segment))
-                }
-            },
-        };
+        let joined = sum.and_then(|sum| joined(&sum, segment, limits));
+        match groups.last_mut().filter(|_| joined.is_some()) {
+            Some(last) => last.end = after,
+            None => groups.push(at..after),
+        }
+        sum = joined.or(Some(*segment));
     }
-    groups.extend(open.map(|(range, _)| range));
     groups
 }
 

@@ -1,4 +1,5 @@
 #![expect(clippy::arithmetic_side_effects, reason = "tests may panic")]
 
+mod properties;
 mod vectors;
 mod world;

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::world::{NewRecord, World};
+use super::world::{NewRecord, World, horizon};
 use crate::cleaner::{LogInfo, SegmentInfo, SelectSettings, select};
 use crate::record::{BatchHeader, Compression};
 
@@ -116,11 +116,10 @@ fn clean(world: &mut World, step: &Value) {
     let expected: Expected = parse(&step["expect"]);
     let batches = world.batches();
     let offsets: Vec<_> = batches.iter().flat_map(|(_, r)| r.iter().map(|r| r.0)).collect();
-    let horizon = |h: &BatchHeader| h.attributes.has_delete_horizon().then_some(h.base_timestamp);
     let batch = |(h, records): &(BatchHeader, Vec<_>)| {
         (h.base_offset, h.last_offset(), records.len(), horizon(h))
     };
-    let aborted = world.segments.iter().flat_map(|segment| &segment.aborted);
+    let aborted = world.aborted().into_iter();
     let aborted: Vec<_> =
         aborted.map(|entry| (entry.producer_id, entry.first_offset, entry.last_offset)).collect();
     assert_eq!(batches.iter().map(batch).collect::<Vec<_>>(), expected.batches, "batches");
@@ -163,7 +162,7 @@ fn a_wrong_expectation_fails_its_case() {
                 let mut wrong = case.clone();
                 match &mut wrong["steps"][at]["expect"][field] {
                     Value::Array(list) if list.is_empty() => {
-                        list.push(serde_json::json!([9, 9, 9]))
+                        list.push(serde_json::json!([9, 9, 9]));
                     }
                     Value::Array(list) => drop(list.pop()),
                     number => *number = (number.as_i64().unwrap() + 1).into(),

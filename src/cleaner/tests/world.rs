@@ -99,6 +99,11 @@ pub(super) fn read(segment: &MemorySegment) -> Vec<(BatchHeader, Vec<Content>)> 
     out
 }
 
+/// Returns the delete horizon of a batch.
+pub(super) fn horizon(header: &BatchHeader) -> Option<i64> {
+    header.attributes.has_delete_horizon().then_some(header.base_timestamp)
+}
+
 fn contents(batch: &Batch<'_>) -> Vec<Content> {
     let records = batch.records(DEFAULT_MAX_DECOMPRESSED_BYTES).unwrap();
     let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
@@ -115,6 +120,19 @@ fn contents(batch: &Batch<'_>) -> Vec<Content> {
 impl World {
     pub(super) fn log_end(&self) -> i64 {
         self.segments.last().unwrap().end_offset
+    }
+
+    /// Returns the first offset of the oldest open transaction, or the log end offset.
+    pub(super) fn last_stable_offset(&self) -> i64 {
+        self.open_transactions.values().copied().min().unwrap_or(self.log_end())
+    }
+
+    pub(super) fn has_open_transaction(&self, producer: i64) -> bool {
+        self.open_transactions.contains_key(&producer)
+    }
+
+    pub(super) fn aborted(&self) -> Vec<AbortedTransaction> {
+        self.segments.iter().flat_map(|segment| segment.aborted.iter().copied()).collect()
     }
 
     pub(super) fn roll(&mut self) {
@@ -196,7 +214,7 @@ impl World {
         let new = sink.segments.into_iter().map(|(segment, _)| segment);
         self.segments.splice(..cleaned.segments, new);
         self.next_dirty = cleaned.next_dirty_offset;
-        self.check(&before, &cleaned);
+        self.check(&before, now, &cleaned);
         Ok(cleaned)
     }
 
@@ -207,8 +225,7 @@ impl World {
         uncleanable: i64,
         sink: &mut MemorySink,
     ) -> Result<Cleaned, CleanError> {
-        let aborted: AbortedIndex =
-            self.segments.iter().flat_map(|segment| segment.aborted.iter().copied()).collect();
+        let aborted: AbortedIndex = self.aborted().into_iter().collect();
         Pass {
             segments: &self.infos(),
             first_dirty_offset: dirty,
@@ -255,7 +272,7 @@ impl World {
     }
 
     /// Checks C2, C3, C5 and C8 against what was appended, and `before`, the log before the pass.
-    fn check(&self, before: &[(BatchHeader, Vec<Content>)], cleaned: &Cleaned) {
+    fn check(&self, before: &[(BatchHeader, Vec<Content>)], now: i64, cleaned: &Cleaned) {
         let (mut end, mut scanned) = (0, ActiveProducers::new());
         for segment in &self.segments {
             assert!(segment.base_offset >= end, "segments rise");
@@ -265,26 +282,21 @@ impl World {
                 end = header.next_offset();
                 assert!(end <= segment.end_offset);
                 scanned.on_batch(&header);
-                let (old, _) =
-                    before.iter().find(|b| b.0.base_offset == header.base_offset).unwrap();
-                self.check_batch(&header, old, &records, cleaned.next_dirty_offset);
+                let same = |b: &&(BatchHeader, _)| b.0.base_offset == header.base_offset;
+                let old = horizon(&before.iter().find(same).unwrap().0);
+                self.check_batch(&header, &records);
+                self.check_horizon(&header, old, &records, (now, cleaned.next_dirty_offset));
             }
         }
         assert!(self.has_expired_producers || scanned == self.producers, "C8");
     }
 
-    fn check_batch(
-        &self,
-        header: &BatchHeader,
-        old: &BatchHeader,
-        records: &[Content],
-        next_dirty: i64,
-    ) {
+    fn check_batch(&self, header: &BatchHeader, records: &[Content]) {
         let original = self.headers[&header.base_offset];
         let attributes = original.attributes;
         let is_empty = records.is_empty();
         let codec = if is_empty { Compression::None } else { attributes.compression() };
-        let has_horizon = header.attributes.has_delete_horizon();
+        let has_horizon = horizon(header).is_some();
         assert_eq!(
             *header,
             BatchHeader {
@@ -298,24 +310,36 @@ impl World {
             },
             "C3"
         );
-        let mut largest = -1;
         for record in records {
             assert_eq!(record, &self.contents[&record.0], "C3");
-            largest = largest.max(record.1);
         }
-        let horizon =
-            |h: &BatchHeader| h.attributes.has_delete_horizon().then_some(h.base_timestamp);
-        if is_empty {
+        if let Some(largest) = records.iter().map(|record| record.1).max() {
+            assert_eq!(header.max_timestamp, largest.max(-1));
+            let is_append_time = attributes.timestamp_type() == TimestampType::LogAppendTime;
+            assert!(has_horizon || is_append_time || header.base_timestamp == records[0].1);
+        } else {
             assert_eq!((header.base_timestamp, header.total_bytes()), (-1, HEADER_BYTES));
             assert!(!has_horizon);
-        } else {
-            assert_eq!(header.max_timestamp, largest);
-            assert!(has_horizon || header.base_timestamp == records[0].1);
-            assert!(horizon(old).is_none_or(|old| horizon(header) == Some(old)), "C5");
-            let is_covered = header.next_offset() <= next_dirty && !attributes.is_control();
-            let has_tombstone = records.iter().any(|record| record.3.is_none());
-            assert!(!is_covered || !has_tombstone || has_horizon, "C5");
         }
+    }
+
+    /// Checks C5 on a batch that had the horizon `old` before the pass.
+    fn check_horizon(
+        &self,
+        header: &BatchHeader,
+        old: Option<i64>,
+        records: &[Content],
+        (now, next_dirty): (i64, i64),
+    ) {
+        let is_data = !header.attributes.is_control();
+        let is_tombstone = |record: &&Content| record.3.is_none() && record.0 < next_dirty;
+        let has_tombstone = is_data && records.iter().any(|record| is_tombstone(&record));
+        let new = horizon(header);
+        assert!(!has_tombstone || new.is_some(), "C5: no horizon");
+        assert!(!has_tombstone || old.is_none_or(|old| now < old), "C5: a tombstone stays");
+        assert!(old.is_none() || new == old || records.is_empty(), "C5: a horizon moves");
+        let first = now + self.delete_retention_ms;
+        assert!(old.is_some() || new.is_none_or(|new| new == first), "C5: a false horizon");
     }
 
     /// Returns all batches of the log.
