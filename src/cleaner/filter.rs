@@ -134,10 +134,12 @@ impl<'a> Filter<'a> {
         let Self { map, kept, .. } = self;
         kept.clear();
         each_record(header, payload, |record| {
-            let fate = match header.attributes.is_control() {
-                _ if goes_whole => Fate::Goes,
-                true => Fate::Stays,
-                false => fate(map, header, payload, &record, has_passed),
+            let fate = if goes_whole {
+                Fate::Goes
+            } else if header.attributes.is_control() {
+                Fate::Stays
+            } else {
+                fate(map, header, payload, &record, has_passed)
             };
             match fate {
                 Fate::Stays => {

@@ -10,6 +10,9 @@ use crate::cleaner::{ActiveProducers, Cleaned};
 use crate::record::{BatchHeader, Compression};
 use crate::types::TimestampType;
 
+/// Key and value.
+type Pair = (Vec<u8>, Option<Vec<u8>>);
+
 /// Values of a reader by key.
 type State = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -89,8 +92,8 @@ struct Run {
     /// Epoch and next sequence of each producer.
     producers: [(i16, i32); PRODUCERS],
     /// Committed records of everything appended, and those of open transactions.
-    committed: BTreeMap<i64, (Vec<u8>, Option<Vec<u8>>)>,
-    open: Vec<(usize, i64, Vec<u8>, Option<Vec<u8>>)>,
+    committed: BTreeMap<i64, Pair>,
+    open: Vec<(usize, i64, Pair)>,
     /// When it began, where it is, and what it has seen.
     reader: Option<(i64, i64, State)>,
 }
@@ -173,9 +176,10 @@ impl Run {
         let mut new = Vec::new();
         for (offset, (key, value, jitter)) in (base_offset..).zip(records) {
             let (key, value) = (vec![*key], value.map(|value| vec![value; 20]));
-            match is_transactional {
-                true => self.open.push((producer, offset, key.clone(), value.clone())),
-                false => drop(self.committed.insert(offset, (key.clone(), value.clone()))),
+            if is_transactional {
+                self.open.push((producer, offset, (key.clone(), value.clone())));
+            } else {
+                self.committed.insert(offset, (key.clone(), value.clone()));
             }
             let header = (*jitter < 0).then(|| ("name".to_owned(), vec![1, 2, 3]));
             let timestamp = self.now + i64::from(*jitter);
@@ -193,11 +197,11 @@ impl Run {
         }
         let (epoch, _) = self.producers[producer];
         self.world.end_transaction(self.world.log_end(), (producer as i64, epoch), commit);
-        for (owner, offset, key, value) in std::mem::take(&mut self.open) {
+        for (owner, offset, pair) in std::mem::take(&mut self.open) {
             if owner != producer {
-                self.open.push((owner, offset, key, value));
+                self.open.push((owner, offset, pair));
             } else if commit {
-                self.committed.insert(offset, (key, value));
+                self.committed.insert(offset, pair);
             }
         }
     }
@@ -299,7 +303,9 @@ fn survivors(
 
 fn run(ops: &[Op]) -> Run {
     let mut run = Run::new();
-    ops.iter().for_each(|op| run.step(op));
+    for op in ops {
+        run.step(op);
+    }
     run
 }
 
@@ -310,7 +316,9 @@ proptest! {
     fn readers_end_with_the_newest_values(ops in any_log(), segment_bytes in 1_u64..2000) {
         let mut run = Run::new();
         run.world.segment_bytes = segment_bytes;
-        ops.iter().for_each(|op| run.step(op));
+        for op in &ops {
+            run.step(op);
+        }
     }
 
     #[test]
