@@ -3,8 +3,8 @@
 use super::world::{NewRecord, encode, horizon, read};
 use crate::cleaner::rebuild::{Kept, Output, empty, rebuild};
 use crate::cleaner::{
-    AbortedIndex, ActiveProducers, Filter, FilterSettings, Filtered, KeyMap, MemorySegment,
-    OffsetMap, Outcome,
+    AbortedIndex, AbortedTransaction, ActiveProducers, Filter, FilterSettings, Filtered, KeyMap,
+    MemorySegment, OffsetMap, Outcome,
 };
 use crate::record::{
     Attributes, Batch, BatchHeader, Compression, DEFAULT_MAX_DECOMPRESSED_BYTES, RawRecord,
@@ -250,5 +250,48 @@ fn control_batches_that_end_no_transaction_stay() {
         control.key = Some(vec![0, 0, 0, kind]);
         let bytes = encode(header(attributes), &[control]);
         filter(&bytes, &[], |filtered| assert_eq!(filtered.outcome, outcome, "{kind}"));
+    }
+}
+
+/// As a reader of committed records: a batch without the transactional bit belongs to no transaction.
+#[test]
+fn plain_records_of_a_producer_survive_its_abort() {
+    let transaction = AbortedTransaction {
+        producer_id: 8,
+        first_offset: 0,
+        last_offset: 100,
+        last_stable_offset: 101,
+    };
+    let aborted: AbortedIndex = [transaction].into_iter().collect();
+    for (is_transactional, outcome) in [(false, Outcome::Unchanged), (true, Outcome::Removed)] {
+        let attributes = Attributes::default().with_transactional(is_transactional);
+        let source = BatchHeader { producer_id: 8, producer_epoch: 0, ..header(attributes) };
+        let bytes = encode(source, &[record(0, 1, "a", Some("v"))]);
+        let batch = Batch::parse(&bytes).unwrap();
+        let mut map = OffsetMap::new(KeyMap::new(10_000, u64::MAX, &[1; 16]), 0);
+        assert!(map.add(&batch, &aborted, usize::MAX).unwrap());
+        assert_eq!(map.is_newest(b"a", -1), is_transactional);
+        let producers = ActiveProducers::new();
+        let mut filter = Filter::new(&map, SETTINGS, &aborted, &producers);
+        assert_eq!(filter.batch(&batch).unwrap().outcome, outcome);
+    }
+}
+
+/// A transaction says nothing about batches behind its marker, even if the marker is gone.
+#[test]
+fn an_index_entry_ends_with_its_marker() {
+    let transaction = AbortedTransaction {
+        producer_id: 8,
+        first_offset: 0,
+        last_offset: 3,
+        last_stable_offset: 4,
+    };
+    let aborted: AbortedIndex = [transaction].into_iter().collect();
+    let attributes = Attributes::default().with_transactional(true);
+    for (base_offset, expected) in [(0, true), (2, true), (4, false), (100, false)] {
+        let source = BatchHeader { base_offset, producer_id: 8, ..header(attributes) };
+        assert_eq!(aborted.transaction_of(&source).is_some(), expected, "{base_offset}");
+        let other = BatchHeader { producer_id: 9, ..source };
+        assert!(aborted.transaction_of(&other).is_none());
     }
 }

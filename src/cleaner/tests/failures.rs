@@ -50,10 +50,19 @@ fn run(
     sink: &mut impl Sink,
     interrupted: &dyn Fn() -> bool,
 ) -> Result<(), CleanError> {
+    run_from(0, world, sink, interrupted)
+}
+
+fn run_from(
+    first_dirty_offset: i64,
+    world: &World,
+    sink: &mut impl Sink,
+    interrupted: &dyn Fn() -> bool,
+) -> Result<(), CleanError> {
     let aborted: AbortedIndex = world.aborted().into_iter().collect();
     let pass = Pass {
         segments: &world.infos(),
-        first_dirty_offset: 0,
+        first_dirty_offset,
         first_uncleanable_offset: world.log_end(),
         aborted: &aborted,
         producers: &world.producers,
@@ -90,12 +99,19 @@ fn damage_is_an_error_that_names_its_place() {
             }
             let mut bad = world();
             bad.segments[at].log[byte] ^= 0x10;
-            match run(&bad, &mut MemorySink::default(), &|| false) {
-                Err(CleanError::Undecodable { segment: base, position, .. }) => {
-                    assert_eq!((base, position as usize), (segment.base_offset, start));
+            // The map finds damage in the dirty part, the filter finds it in the clean part.
+            for first_dirty in [0, bad.log_end()] {
+                match run_from(first_dirty, &bad, &mut MemorySink::default(), &|| false) {
+                    Err(CleanError::Undecodable { segment: base, position, .. }) => {
+                        assert_eq!((base, position as usize), (segment.base_offset, start));
+                    }
+                    other => panic!("byte {byte} of segment {at}: {other:?}"),
                 }
-                other => panic!("byte {byte} of segment {at}: {other:?}"),
             }
+            // The map ends the pass before anything is written.
+            let mut sink = MemorySink::default();
+            run(&bad, &mut sink, &|| false).unwrap_err();
+            assert!(sink.segments.is_empty());
             found += 1;
         }
     }
@@ -145,7 +161,9 @@ fn a_batch_that_is_cut_short_or_out_of_order_is_damage() {
     let log = &mut swapped.segments[1].log;
     let size = BatchHeader::parse(log).unwrap().total_bytes();
     log.rotate_left(size);
-    for bad in [short, swapped] {
+    let mut beyond = world();
+    beyond.segments[0].end_offset -= 1;
+    for bad in [short, swapped, beyond] {
         let result = run(&bad, &mut MemorySink::default(), &|| false);
         assert!(matches!(result, Err(CleanError::Undecodable { .. })), "{result:?}");
     }

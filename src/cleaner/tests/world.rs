@@ -210,6 +210,8 @@ impl World {
         let before: Vec<_> = self.segments.iter().flat_map(read).collect();
         let mut sink = MemorySink::default();
         let cleaned = self.run(now, dirty, uncleanable, &mut sink)?;
+        let is_covered = |s: &&MemorySegment| s.base_offset < cleaned.next_dirty_offset;
+        assert_eq!(cleaned.segments, self.segments.iter().take_while(is_covered).count(), "C4");
         self.check_stats(&cleaned, &sink);
         let new = sink.segments.into_iter().map(|(segment, _)| segment);
         self.segments.splice(..cleaned.segments, new);
