@@ -11,7 +11,9 @@
 use super::rebuild::{Kept, Output, empty, rebuild};
 use super::transactions::{Transactions, Verdict};
 use super::{AbortedIndex, AbortedTransaction, ActiveProducers, BatchError, OffsetMap};
-use crate::record::{Batch, BatchHeader, DecodeError, HEADER_BYTES, RawRecord, each_record};
+use crate::record::{
+    Batch, BatchHeader, Compression, DecodeError, HEADER_BYTES, RawRecord, each_record,
+};
 
 /// What a pass needs to know besides the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,8 +100,9 @@ impl<'a> Filter<'a> {
         let verdict = self.transactions.on_batch(batch.header(), &payload).map_err(in_batch)?;
         let found = self.judge(batch.header(), &payload, verdict).map_err(in_batch)?;
         let (mut outcome, header) = self.decide(batch.header(), &payload, verdict, found)?;
-        if outcome == Outcome::Emptied && self.out.bytes() == batch.bytes() {
-            // An earlier pass has emptied it.
+        let is_new = matches!(outcome, Outcome::Emptied | Outcome::Rebuilt);
+        if is_new && self.out.bytes() == batch.bytes() {
+            // An earlier pass has done the same.
             outcome = Outcome::Unchanged;
         }
         let bytes = if outcome == Outcome::Unchanged { batch.bytes() } else { self.out.bytes() };
@@ -178,10 +181,15 @@ impl<'a> Filter<'a> {
         if !set_horizon && i32::try_from(self.kept.len()) == Ok(header.count) {
             return Ok((Outcome::Unchanged, Some(*header)));
         }
-        let FilterSettings { now, delete_retention_ms, .. } = self.settings;
+        let FilterSettings { now, delete_retention_ms, max_decompressed_bytes, .. } = self.settings;
         let new = now.saturating_add(delete_retention_ms).max(0);
         let horizon = if set_horizon { Some(new) } else { horizon };
-        let rebuilt = rebuild(header, payload, &self.kept, horizon, &mut self.out)?;
+        // Only compressed records have a limit: they take more memory than their file.
+        let max_bytes = match header.attributes.compression() {
+            Compression::None => usize::MAX,
+            _ => max_decompressed_bytes,
+        };
+        let rebuilt = rebuild(header, payload, &self.kept, horizon, max_bytes, &mut self.out)?;
         Ok((Outcome::Rebuilt, Some(rebuilt)))
     }
 }

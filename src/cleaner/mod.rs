@@ -36,7 +36,7 @@
 //! [`select`] tells which part of a log is worth a pass, or why none is. [`Pass::run`] does it, from any
 //! [`Source`] into any [`Sink`].
 //!
-//! Imported by no other module.
+//! Imported by `internal`.
 
 mod aborted;
 mod error;

@@ -8,6 +8,7 @@
 #![allow(clippy::panic, reason = "an invariant that does not hold ends the run")]
 
 mod batch;
+mod cleaner;
 mod decompress;
 mod folder;
 mod image;
@@ -21,6 +22,7 @@ mod partition;
 mod segment;
 
 pub use batch::fuzz_batch_decode;
+pub use cleaner::fuzz_cleaner;
 pub use decompress::fuzz_decompress;
 pub use folder::{fuzz_checkpoint_load, fuzz_open_dir};
 pub use image::fuzz_offsets_load;
@@ -60,5 +62,6 @@ mod tests {
         run_all("checkpoint_load", super::fuzz_checkpoint_load);
         run_all("open_dir", super::fuzz_open_dir);
         run_all("ops_vs_model", super::fuzz_ops_vs_model);
+        run_all("cleaner", super::fuzz_cleaner);
     }
 }

@@ -39,7 +39,7 @@ pub fn fuzz_segment_recover(data: &[u8]) {
 }
 
 /// Puts right checksums into all batches that a walk finds.
-fn mend(log: &mut [u8], base: i64) {
+pub(super) fn mend(log: &mut [u8], base: i64) {
     let batches: Vec<(usize, usize)> =
         Walk::new(log, base).map(|(at, batch)| (at as usize, batch.bytes().len())).collect();
     for (at, len) in batches {

@@ -104,7 +104,7 @@ fn a_compacted_batch_has_the_bytes_that_kafka_writes() {
         let payload = source.decompressed(usize::MAX).unwrap();
         let mut kept = kept(source.header(), &payload);
         kept.truncate(header.count as usize);
-        rebuild(source.header(), &payload, &kept, horizon(&header), &mut out).unwrap();
+        rebuild(source.header(), &payload, &kept, horizon(&header), usize::MAX, &mut out).unwrap();
         // Compressors differ, what they compress does not.
         let rebuilt = Batch::parse(out.bytes()).unwrap();
         let same = BatchHeader { length: header.length, crc: header.crc, ..*rebuilt.header() };
@@ -293,5 +293,37 @@ fn an_index_entry_ends_with_its_marker() {
         assert_eq!(aborted.transaction_of(&source).is_some(), expected, "{base_offset}");
         let other = BatchHeader { producer_id: 9, ..source };
         assert!(aborted.transaction_of(&other).is_none());
+    }
+}
+
+/// A batch that no reader would take is never written, even if its tombstones must then live on.
+#[test]
+fn a_batch_does_not_grow_beyond_the_limit_of_readers() {
+    let attributes = Attributes::default().with_compression(Compression::Zstd);
+    let records = [
+        record(0, 1_000_000, "a", Some("old")),
+        record(1, 1_000_001, "b", None),
+        record(2, 1_000_002, "c", Some("new")),
+    ];
+    let bytes = encode(header(attributes), &records);
+    let batch = Batch::parse(&bytes).unwrap();
+    let size = batch.decompressed(usize::MAX).unwrap().len();
+    let (aborted, producers) = (AbortedIndex::default(), ActiveProducers::new());
+    let map = map_of(&[], i64::MAX - 1);
+    // Each timestamp takes two bytes more, counted from the horizon.
+    for (max_decompressed_bytes, outcome, expected) in [
+        (size + 6, Outcome::Rebuilt, Some(NOW + 100)),
+        (size + 5, Outcome::Unchanged, None),
+        (size, Outcome::Unchanged, None),
+    ] {
+        let settings = FilterSettings { max_decompressed_bytes, ..SETTINGS };
+        let mut filter = Filter::new(&map, settings, &aborted, &producers);
+        let filtered = filter.batch(&batch).unwrap();
+        assert_eq!(filtered.outcome, outcome);
+        let (head, bytes) = filtered.batch.unwrap();
+        assert_eq!(horizon(&head), expected);
+        let decompressed = Batch::parse(bytes).unwrap().decompressed(max_decompressed_bytes);
+        assert!(decompressed.is_ok());
+        assert_eq!(read(&segment(bytes))[0].1, read(&segment(batch.bytes()))[0].1);
     }
 }
