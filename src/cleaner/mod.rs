@@ -16,10 +16,11 @@
 //! - C2: offsets never change. They rise from batch to batch and from record to record.
 //! - C3: batches are never split or merged. A batch keeps its base offset, last offset, producer fields,
 //!   sequence, leader epoch and codec, and its records keep their timestamps.
-//! - C4: nothing from the first uncleanable offset on is read or changed. From the end of the map on, only records
-//!   of aborted transactions go.
-//! - C5: a tombstone gets a delete horizon the first time that a pass copies it: the time of that pass plus
-//!   `delete.retention.ms`. The first pass at or after the horizon removes it. A pass never moves a horizon.
+//! - C4: nothing from the first uncleanable offset on is read or changed. Behind the end of the map only records of
+//!   aborted transactions and markers go.
+//! - C5: a tombstone gets a delete horizon the first time that a pass copies it, even behind the end of the map:
+//!   the time of that pass plus `delete.retention.ms`. The first later pass that covers it, at or after the
+//!   horizon, removes it. A pass never moves a horizon.
 //! - C6: a tombstone goes only together with, or after, all older records of its key.
 //! - C7: records of aborted transactions go at once and supersede nothing. A marker goes as a tombstone does, but
 //!   gets its horizon only when no batch of its transaction is left. An ABORT marker is in the transaction

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! log start        first dirty      first uncleanable    log end
-//! |-- cleaned before --|-- cleanable -------|-- active segment, too young, or undecided --|
+//! |-- cleaned before --|-- cleanable -------|-- active, too young, undecided, or not durable --|
 //! ```
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
@@ -28,9 +28,10 @@ pub(crate) struct LogInfo<'a> {
     pub(crate) log_start_offset: i64,
     /// The log end offset.
     pub(crate) log_end_offset: i64,
-    /// The first offset of the oldest open transaction, or the high watermark. A caller that cleans only what
-    /// is durable gives the end of the durable part, if that is smaller.
+    /// The first offset of the oldest open transaction, or the high watermark.
     pub(crate) last_stable_offset: i64,
+    /// The end of the part that no crash can take back.
+    pub(crate) durable_end_offset: i64,
     /// Where the last pass ended, if there was one.
     pub(crate) checkpoint: Option<i64>,
 }
@@ -49,10 +50,15 @@ pub(crate) enum NotCleaned {
         /// The time in ms from which it is old enough.
         until: i64,
     },
-    /// The oldest dirty segment is not decided: a transaction is open, or the segment is not durable.
+    /// A transaction is open that began in the oldest dirty segment or before it.
     OpenTransaction {
-        /// The last stable offset, which lies in that segment or before it.
+        /// The first offset of the transaction.
         last_stable_offset: i64,
+    },
+    /// A crash could take back the end of the oldest dirty segment.
+    NotDurable {
+        /// The end of the part that is durable.
+        durable_end_offset: i64,
     },
     /// The dirty part is too small.
     DirtyRatio {
@@ -102,7 +108,8 @@ pub(crate) fn select(log: &LogInfo<'_>, settings: &SelectSettings, now: i64) -> 
     };
     let dirty = sealed.get(first_ending_after(sealed, first_dirty_offset)..).unwrap_or_default();
     let young = first_young(dirty, settings.min_compaction_lag_ms, now);
-    let bound = log.last_stable_offset.min(active).min(young.map_or(active, |s| s.base_offset));
+    let bound = log.last_stable_offset.min(log.durable_end_offset).min(active);
+    let bound = young.map_or(bound, |segment| bound.min(segment.base_offset));
 
     // A segment is cleaned as a whole or not at all.
     let end = sealed.get(first_ending_after(sealed, bound)).map_or(active, |s| s.base_offset);
@@ -166,14 +173,18 @@ fn ratio_too_low(selection: &Selection, settings: &SelectSettings) -> Option<Not
 
 /// Returns what holds a log with dirty segments of which none is cleanable.
 fn held(log: &LogInfo<'_>, young: Option<&SegmentInfo>, min_lag: i64) -> NotCleaned {
+    let LogInfo { last_stable_offset, durable_end_offset, .. } = *log;
     match young {
-        Some(segment) if segment.base_offset <= log.last_stable_offset => {
+        Some(segment) if segment.base_offset <= last_stable_offset.min(durable_end_offset) => {
             NotCleaned::MinCompactionLag {
                 segment: segment.base_offset,
                 until: segment.largest_timestamp.saturating_add(min_lag),
             }
         }
-        _ => NotCleaned::OpenTransaction { last_stable_offset: log.last_stable_offset },
+        _ if durable_end_offset < last_stable_offset => {
+            NotCleaned::NotDurable { durable_end_offset }
+        }
+        _ => NotCleaned::OpenTransaction { last_stable_offset },
     }
 }
 

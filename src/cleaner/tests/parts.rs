@@ -122,6 +122,7 @@ fn choose(change: impl Fn(&mut LogInfo<'_>, &mut SelectSettings)) -> Selection {
         log_start_offset: 0,
         log_end_offset: 35,
         last_stable_offset: 35,
+        durable_end_offset: 35,
         checkpoint: None,
     };
     let mut settings = SelectSettings {
@@ -152,6 +153,10 @@ fn a_log_that_is_not_cleaned_says_why() {
         let open = why(&|log, _| log.last_stable_offset = last_stable_offset);
         assert_eq!(open, Some(NotCleaned::OpenTransaction { last_stable_offset }));
     }
+    for durable_end_offset in [0, 9] {
+        let not_durable = why(&|log, _| log.durable_end_offset = durable_end_offset);
+        assert_eq!(not_durable, Some(NotCleaned::NotDurable { durable_end_offset }));
+    }
     let young = why(&|_, settings| settings.min_compaction_lag_ms = 2_101);
     assert_eq!(young, Some(NotCleaned::MinCompactionLag { segment: 0, until: 3_101 }));
     assert_eq!(why(&|_, settings| settings.min_compaction_lag_ms = 2_100), None);
@@ -170,6 +175,8 @@ fn a_segment_is_cleanable_as_a_whole_or_not_at_all() {
         let selection = choose(|log, _| log.last_stable_offset = last_stable_offset);
         assert_eq!(selection.first_uncleanable_offset, last_stable_offset.min(30));
         assert_eq!(selection.cleanable_bytes, bytes, "{last_stable_offset}");
+        let durable = choose(|log, _| log.durable_end_offset = last_stable_offset);
+        assert_eq!(durable.cleanable_bytes, bytes, "{last_stable_offset}");
     }
     // A first dirty offset inside a segment counts it on both sides.
     let split = choose(|log, _| log.checkpoint = Some(15));

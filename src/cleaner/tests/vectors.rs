@@ -225,6 +225,7 @@ fn run_select(case: &Value) {
         log_start_offset: case["logStart"].as_i64().unwrap_or(segments[0].base_offset),
         log_end_offset,
         last_stable_offset: case["lso"].as_i64().unwrap_or(log_end_offset),
+        durable_end_offset: log_end_offset,
         checkpoint: case["checkpoint"].as_i64(),
     };
     let selection = select(&log, &settings, case["now"].as_i64().unwrap());
