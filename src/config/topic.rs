@@ -133,7 +133,8 @@ impl TopicConfig {
     /// Sets groups whose progress deletes records: a segment is deleted once each of them has committed an
     /// offset beyond it. Default: none. Not in Kafka.
     ///
-    /// A group that has committed nothing in a partition keeps all its records. The other limits apply as well:
+    /// A group that has committed nothing in a partition keeps all its records. A group that commits an offset
+    /// beyond the log end takes later records for read, up to that offset. The other limits apply as well:
     /// with [`retention`](Self::retention), old records go even if a group has not read them.
     pub fn retention_consumed<G: Into<Arc<str>>>(
         mut self,
@@ -298,7 +299,9 @@ impl TopicConfig {
         }
         for (at, group) in self.retention_consumed.iter().enumerate() {
             let twice = self.retention_consumed.iter().take(at).any(|other| other == group);
-            if twice || group.contains(',') || check_group_name(group).is_err() {
+            // The stored form parts names by commas and drops the spaces around them.
+            let changes = group.contains(',') || group.trim() != &**group;
+            if twice || changes || check_group_name(group).is_err() {
                 return Err(Error::InvalidConfig {
                     key: RETENTION_CONSUMED,
                     value: self.retention_consumed.join(","),

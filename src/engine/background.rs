@@ -28,54 +28,51 @@ pub(super) trait Chores: Send + Sync {
     fn retain(&self) -> Duration;
 }
 
-/// A request to the thread.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Signal {
-    Checkpoint,
-    Recovery,
-    Retention,
-    Stop,
+/// Requests to the thread. Each is made once, however often it is asked for.
+#[derive(Debug, Default)]
+struct Requests {
+    checkpoint: AtomicBool,
+    recovery: AtomicBool,
+    /// The settings of a topic have changed, so that its retention must be checked.
+    retention: AtomicBool,
+    stop: AtomicBool,
 }
 
-/// The thread, if it was started, and the channel to it.
+/// The thread, if it was started, and the requests to it.
 #[derive(Debug)]
 pub(crate) struct Background {
-    signals: Sender<Signal>,
-    receiver: Receiver<Signal>,
-    settings_changed: Arc<AtomicBool>,
+    requests: Arc<Requests>,
+    /// Wakes the thread after a request was made.
+    wake: Sender<()>,
+    woken: Receiver<()>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Background {
     pub(super) fn new() -> Self {
-        // Two slots: a request in progress does not swallow the next one, and `Stop` blocks only briefly.
-        let (signals, receiver) = bounded(2);
-        let settings_changed = Arc::new(AtomicBool::new(true));
-        Self { signals, receiver, settings_changed, thread: Mutex::new(None) }
+        let (wake, woken) = bounded(1);
+        // The settings have changed from none when the folder is opened.
+        let requests = Requests { retention: AtomicBool::new(true), ..Requests::default() };
+        Self { requests: Arc::new(requests), wake, woken, thread: Mutex::new(None) }
     }
 
     /// Returns a function that requests a checkpoint, for the journal.
     pub(super) fn requester(&self) -> impl Fn() + Send + Sync + 'static {
-        let signals = self.signals.clone();
-        move || {
-            // A full channel holds a request already.
-            let _requested = signals.try_send(Signal::Checkpoint);
-        }
+        let (requests, wake) = (Arc::clone(&self.requests), self.wake.clone());
+        move || request(&requests.checkpoint, &wake)
     }
 
     pub(super) fn request_checkpoint(&self) {
-        let _requested = self.signals.try_send(Signal::Checkpoint);
+        request(&self.requests.checkpoint, &self.wake);
     }
 
     /// Requests a check of retention, because the settings of a topic have changed.
     pub(super) fn request_retention(&self) {
-        self.settings_changed.store(true, Ordering::Release);
-        // A full channel holds a request that ends the wait as well.
-        let _requested = self.signals.try_send(Signal::Retention);
+        request(&self.requests.retention, &self.wake);
     }
 
     pub(super) fn request_recovery(&self) {
-        let _requested = self.signals.try_send(Signal::Recovery);
+        request(&self.requests.recovery, &self.wake);
     }
 
     /// Starts the thread. It expires offsets once per `interval`, and holds the engine only while it works.
@@ -85,11 +82,10 @@ impl Background {
         clock: Arc<dyn Clock>,
         interval: Duration,
     ) -> std::io::Result<()> {
-        let receiver = self.receiver.clone();
-        let changed = Arc::clone(&self.settings_changed);
+        let (requests, woken) = (Arc::clone(&self.requests), self.woken.clone());
         let thread = std::thread::Builder::new()
             .name("grouplog-checkpoint".to_owned())
-            .spawn(move || run(&receiver, &changed, &chores, &*clock, interval))?;
+            .spawn(move || run(&requests, &woken, &chores, &*clock, interval))?;
         *self.thread.lock() = Some(thread);
         Ok(())
     }
@@ -100,48 +96,56 @@ impl Background {
         if thread.thread().id() == std::thread::current().id() {
             return;
         }
-        // The thread receives until it gets `Stop` or the engine is gone.
-        let _sent = self.signals.send(Signal::Stop);
+        request(&self.requests.stop, &self.wake);
         // A panic of the thread has stopped all writing.
         let _ended = thread.join();
     }
 }
 
+fn request(what: &AtomicBool, wake: &Sender<()>) {
+    what.store(true, Ordering::SeqCst);
+    // A full channel wakes the thread as well.
+    let _woken = wake.try_send(());
+}
+
 fn run(
-    receiver: &Receiver<Signal>,
-    settings_changed: &AtomicBool,
+    requests: &Requests,
+    woken: &Receiver<()>,
     chores: &Weak<dyn Chores>,
     clock: &dyn Clock,
     interval: Duration,
 ) {
     let mut expiry = clock.monotonic().saturating_add(interval);
-    // The settings have changed from none when the folder is opened.
     let mut retention = Duration::MAX;
-    let mut failed = false;
+    // The rest of the delay before a failed checkpoint is tried again: `Synced` may wait for it, and no other
+    // request may come. It does not go by the clock, which a program may have stopped.
+    let mut retry: Option<Duration> = None;
     loop {
         let wait = expiry.min(retention).saturating_sub(clock.monotonic());
-        let wait = if failed { wait.min(RETRY) } else { wait };
-        let signal = match receiver.recv_timeout(wait) {
-            Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-            Ok(signal) => Some(signal),
-            // `Synced` may wait for a checkpoint that failed, and no other request may come.
-            Err(RecvTimeoutError::Timeout) => failed.then_some(Signal::Checkpoint),
-        };
+        let wait = retry.map_or(wait, |left| wait.min(left));
+        match woken.recv_timeout(wait) {
+            Ok(()) => {}
+            Err(RecvTimeoutError::Timeout) => retry = retry.map(|left| left.saturating_sub(wait)),
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if requests.stop.load(Ordering::SeqCst) {
+            return;
+        }
         let Some(chores) = chores.upgrade() else { return };
-        let checkpoint = match signal {
-            Some(Signal::Recovery) => Some(chores.finish_recovery()),
-            Some(Signal::Checkpoint) => Some(chores.checkpoint()),
-            Some(Signal::Retention | Signal::Stop) | None => None,
-        };
-        if let Some(done) = checkpoint {
-            failed = done.is_err_and(|error| !error.is_fatal());
+        let recovery = requests.recovery.swap(false, Ordering::SeqCst);
+        let checkpoint = requests.checkpoint.swap(false, Ordering::SeqCst);
+        let due = retry == Some(Duration::ZERO);
+        if checkpoint || recovery || due {
+            let more = checkpoint || due;
+            let done = if more { chores.checkpoint() } else { chores.finish_recovery() };
+            retry = done.is_err_and(|error| !error.is_fatal()).then_some(RETRY);
         }
         // The next round retries what failed.
         if clock.monotonic() >= expiry {
             let _later = chores.expire_offsets();
             expiry = clock.monotonic().saturating_add(interval);
         }
-        if settings_changed.swap(false, Ordering::AcqRel) || clock.monotonic() >= retention {
+        if requests.retention.swap(false, Ordering::SeqCst) || clock.monotonic() >= retention {
             let next = chores.retain();
             retention = clock.monotonic().saturating_add(next);
         }
@@ -150,3 +154,78 @@ fn run(
 
 /// The delay between a failed checkpoint and the retry, unless a request comes earlier.
 const RETRY: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+    use crate::error::Error;
+    use crate::time::SystemClock;
+
+    /// Counts what it is asked to do. Its checkpoints fail if it says so.
+    #[derive(Default)]
+    struct Counted {
+        checkpoints: AtomicU64,
+        checks: AtomicU64,
+        fails: bool,
+    }
+
+    impl Chores for Counted {
+        fn checkpoint(&self) -> Result<()> {
+            self.checkpoints.fetch_add(1, Ordering::SeqCst);
+            if self.fails { Err(Error::DiskFull { path: PathBuf::new() }) } else { Ok(()) }
+        }
+
+        fn finish_recovery(&self) -> Result<()> {
+            self.checkpoint()
+        }
+
+        fn expire_offsets(&self) -> Result<()> {
+            Ok(())
+        }
+
+        fn retain(&self) -> Duration {
+            self.checks.fetch_add(1, Ordering::SeqCst);
+            Duration::from_millis(50)
+        }
+    }
+
+    /// Runs the thread until it has done what `done` says.
+    fn run_until(background: &Background, chores: &Arc<Counted>, done: impl Fn(&Counted) -> bool) {
+        let weak: Weak<Counted> = Arc::downgrade(chores);
+        let clock = SystemClock::new();
+        background.start(weak, Arc::new(SystemClock::new()), Duration::from_hours(1)).unwrap();
+        while !done(chores) {
+            assert!(clock.monotonic() < Duration::from_secs(20), "it does not come to it");
+            std::thread::yield_now();
+        }
+        background.stop();
+    }
+
+    /// Requests for retention do not take the place of a request for a checkpoint, which the journal makes once.
+    #[test]
+    fn a_request_for_a_checkpoint_is_not_lost_behind_changes_of_topics() {
+        let background = Background::new();
+        let chores = Arc::new(Counted::default());
+        // The thread is busy meanwhile.
+        background.request_retention();
+        background.request_retention();
+        background.requester()();
+        run_until(&background, &chores, |done| done.checkpoints.load(Ordering::SeqCst) > 0);
+        assert_eq!(chores.checkpoints.load(Ordering::SeqCst), 1);
+    }
+
+    /// Checks of retention do not make the retries of a failed checkpoint more frequent.
+    #[test]
+    fn a_failed_checkpoint_is_retried_after_the_delay_beside_retention() {
+        let background = Background::new();
+        let chores = Arc::new(Counted { fails: true, ..Counted::default() });
+        background.request_checkpoint();
+        // Eight checks take at least 350 ms.
+        run_until(&background, &chores, |done| done.checks.load(Ordering::SeqCst) >= 8);
+        let retried = chores.checkpoints.load(Ordering::SeqCst);
+        assert!(retried < 8, "{retried} checkpoints");
+    }
+}

@@ -142,7 +142,7 @@ impl Engine {
     }
 
     /// Makes all replayed changes durable where they are, without a checkpoint.
-    fn keep_replayed(&self) -> Result<()> {
+    pub(super) fn keep_replayed(&self) -> Result<()> {
         let topics = self.registry.topics();
         let kept = topics.iter().flat_map(|topic| &topic.logs).map(|log| log.keep_adopted());
         let outside: Vec<_> = kept.filter_map(Result::transpose).collect::<Result<_>>()?;

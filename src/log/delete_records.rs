@@ -99,8 +99,8 @@ impl Log {
         self.remove_first(out, view.segments.iter().take_while(|segment| below(segment)).count());
     }
 
-    /// Removes the first segments, whose records are all deleted. A file that cannot be removed stays until the
-    /// next opening, which removes all files that no checkpoint lists.
+    /// Removes the first segments, whose records are all deleted. A file that cannot be removed stays until a check
+    /// of retention removes it, or the next opening, which removes all files that no checkpoint lists.
     pub(super) fn remove_first(&self, out: &mut WriteOut, count: usize) {
         if count == 0 {
             return;
@@ -117,13 +117,30 @@ impl Log {
             self.capture_removed(out, &gone);
         }
         if !planted("removal_not_durable") {
-            out.names_changed = true;
+            // A folder that somebody removed cannot be synced.
+            let there = self.shared.storage.metadata(self.dir()).is_ok_and(|dir| dir.is_some());
+            out.names_changed |= there;
             self.mark_dirty();
         }
-        let removed = gone.iter().map(|segment| segment.remove_files()).fold(Ok(()), Result::and);
+        out.unremoved.extend(gone);
+        // The next check of retention tries again, and reports the error.
+        let _later = self.remove_files(out);
+    }
+
+    /// Removes the files of deleted segments, also those that could not be removed before.
+    pub(super) fn remove_files(&self, out: &mut WriteOut) -> Result<()> {
+        let mut removed = Ok(());
+        for segment in std::mem::take(&mut out.unremoved) {
+            if let Err(error) = segment.remove_files() {
+                out.unremoved.push(segment);
+                removed = removed.and(Err(error));
+            }
+        }
+        self.unremoved.store(!out.unremoved.is_empty(), Ordering::Relaxed);
         if removed.is_err() {
             self.shared.left_over.store(true, Ordering::Release);
         }
+        removed
     }
 }
 

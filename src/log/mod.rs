@@ -227,6 +227,8 @@ pub(crate) struct Log {
     revision: AtomicU32,
     /// The first damage found in the files.
     damage: OnceLock<Error>,
+    /// Whether files of deleted segments could not be removed.
+    unremoved: AtomicBool,
     /// What retention has deleted. Unset where it has deleted nothing.
     tally: OnceLock<Box<Tally>>,
     out: Mutex<WriteOut>,
@@ -276,6 +278,7 @@ impl Log {
             mark: AtomicI64::new(-1),
             revision: AtomicU32::new(0),
             damage: OnceLock::new(),
+            unremoved: AtomicBool::new(false),
             tally: OnceLock::new(),
             out: Mutex::new(WriteOut::default()),
             writes_out: AtomicBool::new(false),
@@ -527,11 +530,6 @@ impl Log {
         if self.damage.set(damage).is_ok() {
             self.appender.lock().poisoned = true;
         }
-    }
-
-    /// Returns whether the partition has changes that no checkpoint contains.
-    pub(crate) fn is_dirty(&self) -> bool {
-        self.appender.lock().dirty
     }
 
     /// Returns why a partition that is not deleted rejects appends: damage or a panic. `None` if it accepts

@@ -27,6 +27,7 @@ use super::view::View;
 use super::write_out::WriteOut;
 use crate::config::TopicConfig;
 use crate::error::{Error, Result};
+use crate::record::Compression;
 use crate::segment::Extension;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::types::{Timestamp, planted};
@@ -162,20 +163,30 @@ impl Log {
         if let Some(limit) = config.retention_ms {
             self.write_out_old(checked.now, limit, config.roll_ms());
         }
-        self.notice(checked.now);
-        if self.due(&config, Some(checked)).is_empty() {
+        self.notice(checked.now, config.roll_ms());
+        let unremoved = self.unremoved.load(Ordering::Relaxed);
+        if !unremoved && self.due(&config, Some(checked)).is_empty() {
             return Ok(true);
         }
         self.check_deletable()?;
         let Some(mut out) = self.lock_out_for_append() else { return Ok(false) };
         let _busy = self.begin_write_out();
-        self.delete_due(&mut out, &config, Some(checked))
+        let done = self.delete_due(&mut out, &config, Some(checked))?;
+        if !out.unremoved.is_empty() && !self.shared.given_up.load(Ordering::Acquire) {
+            self.remove_files(&mut out)?;
+        }
+        Ok(done)
     }
 
     /// Deletes segments beyond `retention.bytes`. The caller holds no append lock.
     pub(super) fn retain_bytes(&self, out: &mut WriteOut) {
         let config = self.config();
-        if config.retention_bytes.is_some() && !planted("bytes_checked_by_maintenance_alone") {
+        let journal = self.shared.journal.get();
+        // Before the recovery checkpoint nothing can be deleted, and very many batches may wait.
+        if config.retention_bytes.is_some()
+            && journal.is_some_and(|journal| !journal.is_held())
+            && !planted("bytes_checked_by_maintenance_alone")
+        {
             // After a failure the next check deletes them. The journal keeps its own failures.
             let _later = self.delete_due(out, &config, None);
         }
@@ -215,10 +226,20 @@ impl Log {
         })
     }
 
+    /// Returns the log start offset behind what is due, if anything is.
+    pub(crate) fn due_start(&self, checked: Checked) -> Option<i64> {
+        let reasons = self.due(&self.config(), Some(checked));
+        let last = reasons.len().checked_sub(1)?;
+        self.view().segments.get(last).map(|segment| segment.end_offset())
+    }
+
     fn due(&self, config: &TopicConfig, checked: Option<Checked>) -> Vec<Reason> {
         let end = self.end_offset();
         let view = self.view();
-        let unwritten: usize = view.batches().map(|batch| batch.records().len()).sum();
+        // They may become much smaller when they are written.
+        let compresses = config.compression != Compression::None;
+        let unwritten = view.batches().filter(|_| !compresses).map(|batch| batch.records().len());
+        let unwritten: usize = unwritten.sum();
         let segments = view.segments.iter().map(aged);
         decide(segments, (self.start_offset(), end), unwritten as u64, config, checked)
     }
@@ -266,12 +287,19 @@ impl Log {
         }
     }
 
-    /// Notices segments whose timestamps are in the future, or absent. They age from now on.
-    fn notice(&self, now: Timestamp) {
+    /// Notices segments whose timestamps are in the future, or absent. They age from now on, or from their last
+    /// change. Timestamps do not say when the active one has to end, so it ends by this time too.
+    fn notice(&self, now: Timestamp, roll_ms: u64) {
         for segment in self.view().segments.iter() {
             let timestamp = segment.max_timestamp();
             if timestamp > now.as_millis() || timestamp < 0 {
-                segment.notice(now.as_millis());
+                let first = segment.notice(now.as_millis());
+                let age = now.as_millis().saturating_sub(first);
+                if u64::try_from(age).is_ok_and(|age| age >= roll_ms)
+                    && !planted("future_segment_grows")
+                {
+                    segment.roll_next();
+                }
             }
         }
     }

@@ -95,6 +95,8 @@ pub(super) struct WriteOut {
     captured: Option<Captured>,
     /// Segments that were removed since the mark was set and are not captured (L5).
     removed: Vec<SegmentImage>,
+    /// Segments that are deleted, with files that could not be removed.
+    pub(super) unremoved: Vec<Arc<Segment>>,
     /// Stored sections that replay found, until they are judged.
     pub(super) claims: Vec<Claim>,
     /// Whether the folder is new, and no sync is known to cover it.
@@ -184,6 +186,11 @@ impl Log {
     /// Returns the number of batches that wait to be written out.
     pub(crate) fn waiting_batches(&self) -> usize {
         self.view.read().frozen.len()
+    }
+
+    /// Returns whether records of the partition have to be written to its files. Recovery asks.
+    pub(crate) fn has_unwritten(&self) -> bool {
+        self.view().batches().next().is_some() || !self.out.lock().adopted.is_empty()
     }
 
     /// Returns whether so many batches wait that an append should wait too.
@@ -485,6 +492,7 @@ impl Log {
         if let Some(active) = active {
             let active_image = active.image();
             let roll = should_roll(&active_image, incoming, &self.config())
+                || active.must_roll() && active_image.len > 0
                 || is_deleted(&active_image, self.start_offset())
                     && !planted("append_to_deleted_segment");
             // A roll that failed half-way has already sealed the segment.

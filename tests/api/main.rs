@@ -31,6 +31,8 @@ mod produce;
 mod read_only;
 mod recreated;
 mod retention;
+mod retention_hostile;
+mod retention_points;
 mod stored;
 mod stored_races;
 mod topics;

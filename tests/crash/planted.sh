@@ -84,6 +84,7 @@ forget_files_left           crash:whole_seal_and_roll
 forget_left_after_failure   lib:what_a_failed_checkpoint_left
 forget_silent_groups        api:a_segment_goes_when
 fork_not_noticed            api:fork
+future_segment_grows        api:one_future_timestamp
 go_on_without_stored_bytes  api:a_checkpoint_that_lost_stored
 grant_last_spare            lib:a_full_journal_still
 half_a_folder_stays         lib:a_refused_first_append
@@ -150,6 +151,7 @@ replay_foreign_file         lib:journal::tests::replaying
 replay_seals_elsewhere      crash:seal_and_roll
 reserve_only_grows          api:weight
 reserve_stays               api:weight
+retention_needs_space       api:retention_frees_a_full_disk
 retry_failed_checkpoint     api:a_failed_segment_sync
 retry_failed_sync           lib:journal::tests::crashing
 reuse_deleted_folder        api:health
@@ -180,6 +182,7 @@ trim_open_files_only        api:weight
 trim_the_last_file          lib:a_journal_at_rest
 truncation_not_noticed      api:offsets
 unlink_before_sync          crash:delete_and_recreate
+verify_looks_once           api:verify_beside_a_deletion
 vouch_for_unsynced          crash:first_open
 wait_for_never              api:later_or_never
 waits_outlive_close         api:a_close_on_a_full_disk

@@ -381,7 +381,13 @@ impl Engine {
                 start_offset = log.start_offset();
             }
             let mut segments = captured.segments;
-            let deleted = segments.partition_point(|segment| is_deleted(segment, start_offset));
+            // A segment that was empty at the last checkpoint may lie before those that retention removed.
+            let later = segments.len().saturating_sub(1);
+            let deleted = (0..).zip(&segments).take_while(|(at, segment)| {
+                is_deleted(segment, start_offset)
+                    || *at < later && segment.end_offset <= start_offset
+            });
+            let deleted = deleted.count();
             segments.drain(..deleted);
             let first = segments.first().map_or(start_offset, |segment| segment.base_offset);
             let epochs = history_from(&frozen.epochs, first).to_vec();

@@ -1,5 +1,6 @@
 //! Deletes records that retention does not keep: see [`crate::log`], `retention`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::TopicConfig;
@@ -9,7 +10,7 @@ use crate::engine::state::Engine;
 use crate::error::{Error, Result};
 use crate::journal::{SECTION_HEADER, SectionKind, section_header};
 use crate::log::{Checked, LOG_START_SECTION_BYTES, Log};
-use crate::types::{Timestamp, planted};
+use crate::types::{Lsn, Timestamp, planted};
 
 /// The time between two checks of a topic with `retention.consumed`.
 const CONSUMED_INTERVAL: Duration = Duration::from_secs(10);
@@ -35,6 +36,7 @@ impl Engine {
         let mut first = None;
         for topic in topics.iter().filter(|topic| topic.config.has_retention()) {
             for log in &topic.logs {
+                self.check_open()?;
                 let before = Retained::of(log);
                 let result = self.retain_partition(topic, log, now);
                 let deleted = Retained::of(log).combine(before, Deleted::minus);
@@ -46,6 +48,9 @@ impl Engine {
                     Err(error) => first = Some((log.partition().clone(), error)),
                 }
             }
+        }
+        if retained.postponed > 0 && first.is_none() && self.is_held_by_full_disk() {
+            self.free_full_disk(&topics, now)?;
         }
         if topic.is_none() || first.is_some() {
             self.troubles.retention.lock().clone_from(&first);
@@ -59,6 +64,38 @@ impl Engine {
         let retained = log.retain(Checked { now, consumed });
         drop(guard);
         retained
+    }
+
+    /// Returns whether nothing can be deleted before a checkpoint for which there is no space.
+    fn is_held_by_full_disk(&self) -> bool {
+        let failed = self.troubles.checkpoint.lock();
+        self.journal.is_held()
+            && matches!(&*failed, Some(Error::DiskFull { .. }))
+            && !planted("retention_needs_space")
+    }
+
+    /// Deletes what is due before the recovery checkpoint, which needs the very space that this frees. The log
+    /// starts become durable where they are, without a checkpoint, as the deletion of a topic does then.
+    fn free_full_disk(&self, topics: &[Arc<Topic>], now: Timestamp) -> Result<()> {
+        let mut moved = Vec::new();
+        for topic in topics.iter().filter(|topic| topic.config.has_retention()) {
+            for log in &topic.logs {
+                let consumed = self.consumed(&topic.config, log);
+                if let Some(start) = log.due_start(Checked { now, consumed }) {
+                    log.check_deletable()?;
+                    self.journal_start(log, start)?;
+                    moved.push((log, start));
+                }
+            }
+        }
+        if !moved.is_empty() {
+            self.keep_replayed()?;
+            for (log, start) in moved {
+                log.remove_below(start);
+            }
+            self.background.request_checkpoint();
+        }
+        Ok(())
     }
 
     /// Returns the offset below which all groups of `retention.consumed` have committed.
@@ -100,21 +137,26 @@ impl Engine {
         if self.journal.is_held() {
             return Ok(false);
         }
-        let bytes = SECTION_HEADER.saturating_add(LOG_START_SECTION_BYTES);
-        let mut credit = match self.journal.reserve_urgent(bytes, Duration::ZERO) {
+        let journaled = match self.journal_start(log, before) {
             Err(Error::Timeout { .. }) => return Ok(false),
-            reserved => reserved?,
+            journaled => journaled?,
         };
-        let journaled = log.delete_records(before, |section| {
-            let body = section.encode();
-            let header = section_header(SectionKind::LOG_START, body.len() as u32);
-            self.journal.append(&mut credit, &[&header, &body])
-        })?;
-        drop(credit);
         if !planted("removed_before_sync") {
             // Another call may have moved the log start, and its frame may not be synced yet.
             self.journal.wait_synced(journaled.unwrap_or_else(|| self.journal.end()), None)?;
         }
         Ok(true)
+    }
+
+    /// Journals a log start without waiting for space. Returns the end of the frame, or `None` if the records are
+    /// already deleted.
+    fn journal_start(&self, log: &Log, before: i64) -> Result<Option<Lsn>> {
+        let bytes = SECTION_HEADER.saturating_add(LOG_START_SECTION_BYTES);
+        let mut credit = self.journal.reserve_urgent(bytes, Duration::ZERO)?;
+        log.delete_records(before, |section| {
+            let body = section.encode();
+            let header = section_header(SectionKind::LOG_START, body.len() as u32);
+            self.journal.append(&mut credit, &[&header, &body])
+        })
     }
 }

@@ -60,7 +60,7 @@ pub(super) fn check_files(
         }
         match log.check_files() {
             // Without a segment, its journaled records could not be written out.
-            Err(error) if !error.is_corruption() || log.is_dirty() => Err(error),
+            Err(error) if !error.is_corruption() || log.has_unwritten() => Err(error),
             Err(damage) => Ok((false, Some(damage))),
             Ok(damage) => Ok((true, damage)),
         }

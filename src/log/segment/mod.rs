@@ -54,8 +54,10 @@ pub(super) struct Segment {
     end_offset: AtomicI64,
     first_timestamp: AtomicI64,
     max_timestamp: AtomicI64,
-    /// The time at which retention noticed timestamps in the future, and the end offset then.
-    noticed: Mutex<Option<(i64, i64)>>,
+    /// What retention noticed about timestamps in the future.
+    noticed: Mutex<Option<Notice>>,
+    /// Set once no batch may follow, although the segment is not full.
+    must_roll: AtomicBool,
     /// The log file, while it is open for writing. Readers open it on their own.
     file: Mutex<Option<Arc<dyn StorageFile>>>,
     /// The length and the checksum when the folder was opened.
@@ -75,6 +77,17 @@ pub(super) struct Segment {
     limit: AtomicU64,
     /// How far bytes were written, also those of refused appends.
     written_to: AtomicU64,
+}
+
+/// What retention noticed about a segment whose timestamps are in the future.
+#[derive(Debug, Clone, Copy)]
+struct Notice {
+    /// When it noticed the first of them.
+    first: i64,
+    /// When it noticed the last change of the segment.
+    last: i64,
+    /// The end offset after that change.
+    end_offset: i64,
 }
 
 impl Segment {
@@ -105,6 +118,7 @@ impl Segment {
             first_timestamp: AtomicI64::new(image.first_timestamp),
             max_timestamp: AtomicI64::new(image.max_timestamp),
             noticed: Mutex::new(None),
+            must_roll: AtomicBool::new(false),
             file: Mutex::new(None),
             found: (image.len, image.checksum),
             sealed: AtomicBool::new(false),
@@ -137,20 +151,30 @@ impl Segment {
         self.max_timestamp.load(Ordering::Relaxed)
     }
 
-    /// Records that the segment's timestamps are in the future at `now`, unless that is known and nothing was
-    /// appended since.
-    pub(super) fn notice(&self, now: i64) {
-        let end = self.end_offset();
+    /// Records that the segment's timestamps are in the future at `now`. Returns when that was first noticed.
+    pub(super) fn notice(&self, now: i64) -> i64 {
+        let end_offset = self.end_offset();
         let mut noticed = self.noticed.lock();
-        if noticed.is_none_or(|(_, known)| known != end) {
-            *noticed = Some((now, end));
+        let notice = noticed.get_or_insert(Notice { first: now, last: now, end_offset });
+        if notice.end_offset != end_offset {
+            (notice.last, notice.end_offset) = (now, end_offset);
         }
+        notice.first
     }
 
-    /// Returns the time at which retention noticed timestamps in the future, if nothing was appended since.
+    /// Returns the time by which retention had noticed timestamps in the future, if nothing was appended since.
     pub(super) fn noticed(&self) -> Option<i64> {
         let end = self.end_offset();
-        self.noticed.lock().filter(|(_, known)| *known == end).map(|(time, _)| time)
+        self.noticed.lock().filter(|notice| notice.end_offset == end).map(|notice| notice.last)
+    }
+
+    /// Lets no batch follow.
+    pub(super) fn roll_next(&self) {
+        self.must_roll.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn must_roll(&self) -> bool {
+        self.must_roll.load(Ordering::Relaxed)
     }
 
     /// Removes the segment's files. After a failure it goes on with the others.

@@ -1,12 +1,13 @@
 //! Claims: replayed stored sections, until they are compared with the files.
 
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use crc32fast::Hasher;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::log::image::SegmentImage;
 use crate::log::segment::Segment;
 use crate::segment::{Extension, file_name};
@@ -110,11 +111,13 @@ impl Proof {
         let path = dir.join(file_name(base_offset, Extension::Log));
         let bytes = match storage.metadata(&path)? {
             Some((FileKind::File, len)) => {
-                let file = storage.open(&path, OpenMode::Read)?;
-                if maps && len > 0 {
-                    Bytes::Map(file.map(len, len)?)
-                } else {
-                    Bytes::Read { file, buffer: vec![0; READ_BYTES] }
+                match storage.open(&path, OpenMode::Read) {
+                    // Retention may have removed it since.
+                    Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                        Bytes::Missing
+                    }
+                    Ok(file) if maps && len > 0 => Bytes::Map(file.map(len, len)?),
+                    file => Bytes::Read { file: file?, buffer: vec![0; READ_BYTES] },
                 }
             }
             _ => Bytes::Missing,
