@@ -110,6 +110,36 @@ fn large_appends(broker: &Broker) {
     }
 }
 
+/// Deletes by retention what the checkpoint lists, stored appends among it, and goes on.
+fn deletes_by_retention(life: &Life, broker: &Broker) {
+    let mut config = small();
+    let limits = [
+        ("retention.ms", "3600000"),
+        ("retention.bytes", "100000"),
+        ("retention.consumed", "readers,others"),
+        ("message.timestamp.after.max.ms", "60000"),
+    ];
+    for (key, value) in limits {
+        config = config.set(key, value).unwrap();
+    }
+    broker.create_topic("short", config).unwrap();
+    let acks = ProducerConfig::new().acks(Acks::Written);
+    let producer = broker.producer_with(acks).unwrap();
+    let send = |count: usize, bytes: usize| {
+        for _ in 0..count {
+            producer.send(Record::to("short").value(&vec![b'x'; bytes])).unwrap();
+        }
+    };
+    send(9, 500);
+    broker.checkpoint().unwrap();
+    send(3, 500);
+    send(2, 9_000);
+    life.clock.advance(Duration::from_hours(2));
+    broker.maintain().unwrap();
+    send(2, 9_000);
+    send(3, 500);
+}
+
 fn kill(life: Life) -> Life {
     let storage = life.storage.crash(Crash::Kill, &SeededRandom::new(0));
     Life { storage, ..life }
@@ -147,12 +177,19 @@ pub(crate) fn all() -> Vec<(&'static str, Life)> {
     large_appends(&broker);
     let stored = kill(stored);
     drop(broker);
+
+    let retention = new();
+    let broker = first_life(&retention);
+    deletes_by_retention(&retention, &broker);
+    let retention = kill(retention);
+    drop(broker);
     vec![
         ("fresh", fresh),
         ("closed", closed),
         ("journal-only", journal_only),
         ("killed", killed),
         ("stored", stored),
+        ("retention", retention),
     ]
 }
 
