@@ -107,6 +107,8 @@ struct World {
     numbers: u64,
     /// Whether calls were made to fail since the folder was opened.
     troubled: bool,
+    /// Whether the process ends at a later call.
+    crash_comes: bool,
 }
 
 impl World {
@@ -123,6 +125,7 @@ impl World {
             synced: 0,
             numbers: 0,
             troubled: false,
+            crash_comes: false,
         };
         world.open();
         world.create(0, 2);
@@ -176,6 +179,7 @@ impl World {
         if kind != Crash::Kill {
             self.written = self.synced;
         }
+        self.crash_comes = false;
         // A disk that was full still is.
         self.troubled = self.memory.free_space().is_ok_and(|free| free < u64::MAX / 2);
     }
@@ -194,6 +198,7 @@ impl World {
             8 => self.create(topic, partition + 1),
             9 if kind & 0x20 != 0 => self.delete_records(topic, partition, usize::from(input.u8())),
             9 => self.delete(topic),
+            10 if kind & 0x20 != 0 => self.retain(),
             10 => self.look(),
             11 => {
                 let at = self.memory.ops() + 1 + u64::from(input.u8() % 32);
@@ -212,6 +217,7 @@ impl World {
             14 => {
                 let at = self.memory.ops() + 1 + u64::from(input.u8() % 64);
                 self.memory.crash_at(at);
+                self.crash_comes = true;
             }
             _ => self.crash(
                 [Crash::Kill, Crash::LoseAll, Crash::Subset { unit: 512 }, Crash::TornUnit]
@@ -295,6 +301,7 @@ impl World {
     fn create(&mut self, topic: usize, partitions: u32) {
         if self.is_settled() && self.partition(topic, 0).is_none() {
             let config = TopicConfig::new().partitions(partitions).segment_bytes(2048);
+            let config = config.retention_consumed([GROUP]);
             self.change(Change::Create(topic, partitions), true, |broker| {
                 broker.create_topic(TOPICS[topic], config)
             });
@@ -316,6 +323,31 @@ impl World {
             let at = TopicPartition::new(TOPICS[topic], partition);
             broker.admin().delete_records(&at, before as i64).map(|_| ())
         });
+    }
+
+    /// Deletes by retention what the group has read, unless something may keep it from that. What it deletes depends on
+    /// where segments end.
+    fn retain(&mut self) {
+        if self.troubled || self.crash_comes || !self.is_settled() {
+            return;
+        }
+        let Some(broker) = &self.broker else { return };
+        broker.admin().run_retention().expect("nothing is in the way");
+        let State { topics, offsets } = State::of(&self.changes);
+        for (topic, logs) in topics {
+            let described = broker.describe_topic(TOPICS[topic]).expect("it is there");
+            for (partition, log) in (0..).zip(logs) {
+                let start = described.partitions[partition as usize].start_offset;
+                let gone = log.iter().take_while(|number| **number == GONE).count();
+                if start > gone as i64 {
+                    let read = offsets.get(&(topic, partition)).copied();
+                    assert!(Some(start) <= read, "{start} of {topic}-{partition}, read {read:?}");
+                    self.changes.push(Change::DeleteRecords(topic, partition, start as usize));
+                    self.written = self.changes.len();
+                    self.synced = self.written;
+                }
+            }
+        }
     }
 
     /// Checks that the folder holds what all changes made, except one whose outcome is unknown.
