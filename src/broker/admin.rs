@@ -139,8 +139,7 @@ impl Admin {
     /// says. Records that `poll` has returned stay readable.
     ///
     /// The call removes the segments that lie wholly below `before`. Deleting up to the log end removes all of
-    /// them. If a segment holds records on both sides of `before`, its deleted
-    /// records keep their space.
+    /// them. If a segment holds records on both sides of `before`, its deleted records keep their space.
     ///
     /// # Errors
     /// - `OffsetOutOfRange` if `before` is beyond the log end.

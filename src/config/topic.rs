@@ -122,9 +122,9 @@ impl TopicConfig {
 
     /// Sets how many bytes of records each partition keeps, at least 1 KiB. Default: no limit.
     ///
-    /// The engine deletes the oldest segment once the others hold that many bytes. It does so before it begins
-    /// another segment. Segments are at most an eighth of this limit, or 1 MiB if that is more. So a partition
-    /// takes up to this many bytes and those of two segments.
+    /// The engine deletes the oldest segment once the others hold that many bytes. It checks after each batch that
+    /// it writes out. Segments are at most an eighth of this limit, or 1 MiB if that is more. So a partition
+    /// takes up to this many bytes, one segment, and one batch or large append.
     pub fn retention_bytes(mut self, bytes: u64) -> Self {
         self.retention_bytes = Some(bytes);
         self

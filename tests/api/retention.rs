@@ -13,30 +13,30 @@ use grouplog::{
 
 use crate::world::{AT_ONCE, World, all, drain, reader, refused, tp};
 
-const DAY: Duration = Duration::from_hours(24);
+pub(crate) const DAY: Duration = Duration::from_hours(24);
 
 /// A world whose segments hold four records of half a kilobyte.
-fn world() -> World {
+pub(crate) fn world() -> World {
     World::on(Memory::crash_simulating(1)).batch_size(1024)
 }
 
-fn small() -> TopicConfig {
+pub(crate) fn small() -> TopicConfig {
     TopicConfig::new().segment_bytes(2400)
 }
 
-fn send(broker: &Broker, count: usize) {
+pub(crate) fn send(broker: &Broker, count: usize) {
     let producer = broker.producer_with(ProducerConfig::new().acks(Acks::Written)).unwrap();
     for _ in 0..count {
         producer.send(Record::to("t").value(&[b'x'; 500])).unwrap();
     }
 }
 
-fn offsets(broker: &Broker) -> Vec<i64> {
+pub(crate) fn offsets(broker: &Broker) -> Vec<i64> {
     all(broker, "t").iter().map(|record| record.offset).collect()
 }
 
 /// Returns the base offsets of the segment files.
-fn files(world: &World) -> Vec<i64> {
+pub(crate) fn files(world: &World) -> Vec<i64> {
     let names = world.storage.list(Path::new("t-0")).unwrap();
     let mut files: Vec<i64> = names
         .iter()
@@ -54,7 +54,7 @@ fn stored(world: &World) -> u64 {
     files(world).iter().map(len).sum()
 }
 
-fn start(broker: &Broker) -> i64 {
+pub(crate) fn start(broker: &Broker) -> i64 {
     broker.describe_topic("t").unwrap().partitions[0].start_offset
 }
 

@@ -4,47 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use grouplog::storage::{Crash, Memory, OpenMode, Storage};
+use grouplog::storage::{Crash, OpenMode, Storage};
 use grouplog::time::{Clock, SeededRandom};
 use grouplog::{Acks, Broker, Error, ProducerConfig, Record, Timestamp, TopicConfig};
 
+use crate::retention::{DAY, files, offsets, send, small, start, world};
 use crate::world::{World, all};
-
-const DAY: Duration = Duration::from_hours(24);
-
-fn world() -> World {
-    World::on(Memory::crash_simulating(1)).batch_size(1024)
-}
-
-fn small() -> TopicConfig {
-    TopicConfig::new().segment_bytes(2400)
-}
-
-fn send(broker: &Broker, count: usize) {
-    let producer = broker.producer_with(ProducerConfig::new().acks(Acks::Written)).unwrap();
-    for _ in 0..count {
-        producer.send(Record::to("t").value(&[b'x'; 500])).unwrap();
-    }
-}
-
-fn offsets(broker: &Broker) -> Vec<i64> {
-    all(broker, "t").iter().map(|record| record.offset).collect()
-}
-
-fn files(world: &World) -> Vec<i64> {
-    let names = world.storage.list(Path::new("t-0")).unwrap();
-    let mut files: Vec<i64> = names
-        .iter()
-        .filter_map(|entry| entry.name.strip_suffix(".log"))
-        .map(|digits| digits.parse().unwrap())
-        .collect();
-    files.sort_unstable();
-    files
-}
-
-fn start(broker: &Broker) -> i64 {
-    broker.describe_topic("t").unwrap().partitions[0].start_offset
-}
 
 fn after(world: &World, crash: Crash, seed: u64) -> World {
     let left = world.storage.crash(crash, &SeededRandom::new(seed));

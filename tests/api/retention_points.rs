@@ -10,11 +10,10 @@ use grouplog::storage::{
     Crash, DirEntry, FileKind, Memory, OpenMode, Storage, StorageFile, StorageLock,
 };
 use grouplog::time::SeededRandom;
-use grouplog::{Acks, Broker, FindingKind, ProducerConfig, Record, Result, TopicConfig, Verify};
+use grouplog::{Broker, FindingKind, Record, Result, TopicConfig, Verify};
 
-use crate::world::{World, all, tp};
-
-const DAY: Duration = Duration::from_hours(24);
+use crate::retention::{DAY, offsets, send, start};
+use crate::world::{World, tp};
 
 type Hook = Box<dyn FnOnce() + Send>;
 
@@ -123,21 +122,6 @@ impl Storage for Pointed {
     fn supports_write_map(&self) -> bool {
         self.inner.supports_write_map()
     }
-}
-
-fn send(broker: &Broker, count: usize) {
-    let producer = broker.producer_with(ProducerConfig::new().acks(Acks::Written)).unwrap();
-    for _ in 0..count {
-        producer.send(Record::to("t").value(&[b'x'; 500])).unwrap();
-    }
-}
-
-fn offsets(broker: &Broker) -> Vec<i64> {
-    all(broker, "t").iter().map(|record| record.offset).collect()
-}
-
-fn start(broker: &Broker) -> i64 {
-    broker.describe_topic("t").unwrap().partitions[0].start_offset
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
