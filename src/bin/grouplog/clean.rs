@@ -8,7 +8,7 @@ use crate::folder::with_writer;
 use crate::output::{Output, Table};
 
 /// How often to try to delete what is due.
-const ATTEMPTS: usize = 100;
+const ATTEMPTS: u32 = 100;
 
 /// What was deleted from one topic, and what it holds now.
 struct Cleaned {
@@ -26,9 +26,12 @@ pub(crate) fn run(data: &Path, topic: Option<&str>, out: &mut Output) -> Result<
         };
         // Nothing can be deleted before the checkpoint that ends recovery, or while a thread of the engine writes
         // the partition out. A checkpoint waits for both.
-        for _ in 0..ATTEMPTS {
-            if deletes()?.postponed == 0 {
-                break;
+        let mut attempts = 0;
+        while deletes()?.postponed > 0 {
+            attempts += 1;
+            if attempts == ATTEMPTS {
+                let what = "some partitions are busy, their records remain; run the command again";
+                return Err(Failure::Other(what.to_owned()));
             }
             broker.checkpoint()?;
         }
