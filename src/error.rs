@@ -272,6 +272,21 @@ pub enum Error {
         /// The first failure.
         cause: Arc<Error>,
     },
+    /// The disk budget has no room for the append. It was not applied.
+    ///
+    /// Delete records or topics, let retention delete them, or open the folder with a larger
+    /// [`disk_budget`](crate::BrokerConfig::disk_budget). The topic's
+    /// [`disk.budget.policy`](crate::TopicConfig::disk_budget_policy) says whether an append waits for room, or
+    /// has the oldest records deleted. Commits and deletions work meanwhile.
+    DiskBudget {
+        /// The budget in bytes.
+        budget: u64,
+        /// What is taken of it in bytes: files, records that are not in their files yet, and what is set aside
+        /// for the journal, checkpoints and the reserve.
+        taken: u64,
+        /// What the append needs in bytes. It is more than the records: it includes a new segment.
+        needed: u64,
+    },
     /// It is not known whether the change was applied. Open the folder again to find out.
     ///
     /// The change was complete in the journal when its sync failed, or its own write to the journal failed
@@ -355,13 +370,19 @@ impl Error {
         }))
     }
 
-    /// Returns whether waiting is enough for the same call to succeed: `DiskFull`, `Timeout`, `Busy`.
+    /// Returns whether waiting is enough for the same call to succeed: `DiskFull`, `DiskBudget`, `Timeout`, `Busy`.
     ///
     /// Nothing was applied, so calling again repeats nothing. `Indeterminate` is not retryable, because the
     /// change may have been applied. `Locked` is not retryable, because another broker must close the folder
     /// first.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::DiskFull { .. } | Self::Timeout { .. } | Self::Busy { .. })
+        matches!(
+            self,
+            Self::DiskFull { .. }
+                | Self::DiskBudget { .. }
+                | Self::Timeout { .. }
+                | Self::Busy { .. }
+        )
     }
 
     /// Returns whether stored bytes are damaged or missing: `Corrupt`, `MissingSegment`.
@@ -475,6 +496,11 @@ impl Error {
                 timestamp.as_millis(),
                 now.as_millis(),
             ),
+            Self::DiskBudget { budget, taken, needed } => write!(
+                f,
+                "the disk budget of {budget} bytes has no room for {needed} more: {taken} are taken; \
+                 delete records or topics, or raise the budget"
+            ),
             _ => Ok(()),
         }
     }
@@ -496,7 +522,9 @@ impl fmt::Display for Error {
             Self::InvalidConfig { key, value, expected } => {
                 write!(f, "invalid value {value:?} for {key}: expected {expected}")
             }
-            Self::RecordTooLarge { .. } | Self::InvalidTimestamp { .. } => self.fmt_of_record(f),
+            Self::RecordTooLarge { .. }
+            | Self::InvalidTimestamp { .. }
+            | Self::DiskBudget { .. } => self.fmt_of_record(f),
             Self::LimitExceeded { what, found, max } => {
                 write!(f, "too many {what}: {found} exceeds the limit of {max}")
             }

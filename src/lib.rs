@@ -140,8 +140,8 @@ mod types;
 
 pub use broker::{Admin, Broker, ReadOnlyBroker};
 pub use config::{
-    Acks, AssignmentStrategy, BrokerConfig, ConsumerConfig, IsolationLevel, JournalMode,
-    OffsetReset, ProducerConfig, ReadMode, TopicConfig,
+    Acks, AssignmentStrategy, BrokerConfig, ConsumerConfig, DiskBudgetPolicy, IsolationLevel,
+    JournalMode, OffsetReset, ProducerConfig, ReadMode, TopicConfig,
 };
 pub use consumer::{
     Consumer, ConsumerRecord, ConsumerRecords, GroupMetadata, OffsetAndMetadata,
@@ -149,9 +149,10 @@ pub use consumer::{
     TypedConsumerRecord, TypedRecords, WakeupHandle,
 };
 pub use engine::{
-    DamagedPartition, Deleted, DiskUsage, Entry, EntryValue, Finding, FindingKind, GroupOffset,
-    GroupSummary, Health, HealthStatus, MemberSummary, OffsetScope, PartitionDescription, Problem,
-    RecoveryReport, ResetOffset, ResetTo, Retained, TopicDescription, Verify, VerifyReport,
+    BudgetUsage, DamagedPartition, Deleted, DiskUsage, Entry, EntryValue, Finding, FindingKind,
+    GroupOffset, GroupSummary, Health, HealthStatus, MemberSummary, OffsetScope,
+    PartitionDescription, Problem, RecoveryReport, ResetOffset, ResetTo, Retained,
+    TopicDescription, Verify, VerifyReport,
 };
 pub use error::{
     CorruptReason, Corruption, Error, RecordPart, Result, SerializationFailure, SerializationPlace,

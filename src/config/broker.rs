@@ -5,7 +5,12 @@ use super::in_range;
 use crate::error::{Error, Result};
 #[cfg(unix)]
 use crate::storage::Access;
+use crate::storage::Ledger;
 use crate::time::{Clock, Random, SeededRandom, SystemClock};
+use crate::types::planted;
+
+/// Of less, too little would be left for records.
+const DISK_BUDGET_MIN: u64 = 2 << 20;
 
 /// How the engine writes frames to the journal.
 ///
@@ -69,6 +74,9 @@ pub struct BrokerConfig {
     pub(crate) sync_interval: Duration,
     pub(crate) group_max_size: u32,
     pub(crate) retention_check_interval: Duration,
+    pub(crate) disk_budget: Option<u64>,
+    /// The account of the budget, once the folder is open.
+    pub(crate) ledger: Option<Arc<Ledger>>,
     pub(crate) offsets_retention: Duration,
     pub(crate) offsets_retention_check_interval: Duration,
     pub(crate) background: bool,
@@ -94,6 +102,8 @@ impl Default for BrokerConfig {
             sync_interval: Duration::from_secs(1),
             group_max_size: i32::MAX as u32,
             retention_check_interval: Duration::from_mins(5),
+            disk_budget: None,
+            ledger: None,
             offsets_retention: Duration::from_hours(7 * 24),
             offsets_retention_check_interval: Duration::from_mins(10),
             background: true,
@@ -226,6 +236,46 @@ impl BrokerConfig {
         self
     }
 
+    /// Sets an upper limit for the space in bytes that the files of the folder take on the disk: 2 MiB or more.
+    /// Default: no limit. Not in Kafka.
+    ///
+    /// The limit holds at every moment, in blocks of 4 KiB, and includes the journal, the reserve for a full
+    /// disk and space that files reserve ahead. What the file system needs for itself, such as for folders, does
+    /// not count.
+    ///
+    /// An append for which there is no room is treated as
+    /// [`disk.budget.policy`](crate::TopicConfig::disk_budget_policy) of its topic says. Commits, deletions and
+    /// checkpoints go on, because their space is set aside: about a third of the budget. For that,
+    /// [`journal.max.bytes`](Self::journal_max_bytes) is at most an eighth of the budget, and
+    /// [`journal.file.bytes`](Self::journal_file_bytes) a quarter of that. The larger ones of your settings are
+    /// reduced. So one `send_all` is limited to a 32nd of the budget.
+    ///
+    /// A folder that takes more than the budget opens nevertheless. It refuses appends until deletions have made
+    /// room. [The chapter on how data ends](crate::manual::retention) says more.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use grouplog::storage::Memory;
+    /// use grouplog::{Broker, BrokerConfig, Error};
+    ///
+    /// let config = BrokerConfig::new().disk_budget(256 << 20);
+    /// let broker = Broker::open_storage(Arc::new(Memory::new()), config)?;
+    /// let budget = broker.admin().disk_usage()?.budget.unwrap();
+    /// assert!(budget.used <= budget.taken && budget.taken <= budget.limit);
+    ///
+    /// let too_little = Broker::open_storage(
+    ///     Arc::new(Memory::new()),
+    ///     BrokerConfig::new().disk_budget(100_000),
+    /// );
+    /// assert!(matches!(too_little, Err(Error::InvalidConfig { key: "disk.budget", .. })));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn disk_budget(mut self, bytes: u64) -> Self {
+        self.disk_budget = Some(bytes);
+        self
+    }
+
     /// Sets how often the engine checks for offsets past their retention. Default 10 minutes. The
     /// engine records a group's last use at the same interval.
     pub fn offsets_retention_check_interval(mut self, interval: Duration) -> Self {
@@ -282,7 +332,27 @@ impl BrokerConfig {
         self
     }
 
+    /// Returns the settings with a journal that is small beside the budget.
+    pub(crate) fn within_budget(mut self) -> Self {
+        let Some(budget) = self.disk_budget else { return self };
+        if !planted("budget_ignores_journal") {
+            self.journal_max_bytes = self.journal_max_bytes.min(budget / 8);
+        }
+        let most = u32::try_from(self.journal_max_bytes / 4).unwrap_or(u32::MAX) & !4095;
+        self.journal_file_bytes = self.journal_file_bytes.min(most);
+        self
+    }
+
+    /// Returns the most bytes that the journal takes: more than its limit by the first files of two openings.
+    pub(crate) fn journal_space(&self) -> u64 {
+        let first = u64::from(self.journal_file_bytes / 16).max(64 << 10);
+        self.journal_max_bytes.saturating_add(2 * first)
+    }
+
     pub(crate) fn validate(&self) -> Result<()> {
+        if let Some(budget) = self.disk_budget {
+            in_range("disk.budget", budget, DISK_BUDGET_MIN.., "2097152 or more bytes")?;
+        }
         in_range(
             "journal.file.bytes",
             self.journal_file_bytes,

@@ -17,6 +17,7 @@
 //! | `retention.consumed` | [`TopicConfig::retention_consumed`] | none | names of groups, parted by commas |
 //! | `message.timestamp.before.max.ms` | [`TopicConfig::timestamp_before_max`] | `-1`: no limit | 0 and more |
 //! | `message.timestamp.after.max.ms` | [`TopicConfig::timestamp_after_max`] | `-1`: no limit | 0 and more |
+//! | `disk.budget.policy` | [`TopicConfig::disk_budget_policy`] | `refuse` | `refuse`, `block`, `drop-oldest` |
 //! | `acks` | [`ProducerConfig::acks`] | `all` (synced) | `written`, `synced` (`0` and `1`, `all` and `-1`) |
 //! | `max.block.ms` | [`ProducerConfig::max_block`] | 60 s | |
 //! | `client.id` | [`ConsumerConfig::client_id`] | `consumer` | |
@@ -40,6 +41,7 @@
 //! | `journal.file.bytes` | [`BrokerConfig::journal_file_bytes`] | 4 MiB | 64 KiB to 256 MiB |
 //! | `journal.max.bytes` | [`BrokerConfig::journal_max_bytes`] | 256 MiB | 4 journal files to 4 GiB |
 //! | `log.retention.check.interval.ms` | [`BrokerConfig::retention_check_interval`] | 5 min | 1 ms and more |
+//! | `disk.budget` | [`BrokerConfig::disk_budget`] | no limit | 2 MiB and more |
 //! | `offsets.retention.minutes` | [`BrokerConfig::offsets_retention`] | 7 days | 1 minute and more |
 //! | `offsets.retention.check.interval.ms` | [`BrokerConfig::offsets_retention_check_interval`] | 10 min | 1 ms and more |
 //! | `batch.size` | [`BrokerConfig::batch_size`] | 64 KiB | 1 KiB to 1 MiB |
@@ -59,7 +61,7 @@ pub use assignment::AssignmentStrategy;
 pub use broker::{BrokerConfig, JournalMode, ReadMode};
 pub use consumer::{ConsumerConfig, IsolationLevel};
 pub use producer::{Acks, ProducerConfig};
-pub use topic::TopicConfig;
+pub use topic::{DiskBudgetPolicy, TopicConfig};
 
 pub use crate::types::OffsetReset;
 

@@ -11,6 +11,51 @@ const RETENTION_BYTES: &str = "retention.bytes";
 const RETENTION_CONSUMED: &str = "retention.consumed";
 const BEFORE_MAX_MS: &str = "message.timestamp.before.max.ms";
 const AFTER_MAX_MS: &str = "message.timestamp.after.max.ms";
+const DISK_BUDGET_POLICY: &str = "disk.budget.policy";
+
+/// What happens to an append for which [`BrokerConfig::disk_budget`](crate::BrokerConfig::disk_budget) has no
+/// room. `disk.budget.policy` of a topic.
+///
+/// ```
+/// use grouplog::{DiskBudgetPolicy, TopicConfig};
+/// let config = TopicConfig::new().set("disk.budget.policy", "drop-oldest")?;
+/// assert_eq!(config, TopicConfig::new().disk_budget_policy(DiskBudgetPolicy::DropOldest));
+/// assert_eq!(DiskBudgetPolicy::default(), DiskBudgetPolicy::Refuse);
+/// # Ok::<(), grouplog::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum DiskBudgetPolicy {
+    /// It fails at once with [`Error::DiskBudget`].
+    #[default]
+    Refuse,
+    /// It waits for room up to [`max.block.ms`](crate::ProducerConfig::max_block), then fails with
+    /// [`Error::DiskBudget`]. Deletions, retention and deleted topics make room.
+    Block,
+    /// The oldest segments of topics with this policy are deleted, as by retention. The append waits for that.
+    /// It begins when nine tenths of the budget are taken.
+    DropOldest,
+}
+
+impl DiskBudgetPolicy {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Block => "block",
+            Self::DropOldest => "drop-oldest",
+        }
+    }
+
+    fn parse(value: &str) -> Result<Self> {
+        let all = [Self::Refuse, Self::Block, Self::DropOldest];
+        let named = all.into_iter().find(|policy| policy.name() == value);
+        named.ok_or_else(|| Error::InvalidConfig {
+            key: DISK_BUDGET_POLICY,
+            value: value.to_owned(),
+            expected: "refuse, block or drop-oldest",
+        })
+    }
+}
 
 /// The settings of a topic.
 ///
@@ -38,6 +83,7 @@ pub struct TopicConfig {
     pub(crate) retention_consumed: Vec<Arc<str>>,
     pub(crate) timestamp_before_max_ms: Option<u64>,
     pub(crate) timestamp_after_max_ms: Option<u64>,
+    pub(crate) disk_budget_policy: DiskBudgetPolicy,
 }
 
 impl Default for TopicConfig {
@@ -55,6 +101,7 @@ impl Default for TopicConfig {
             retention_consumed: Vec::new(),
             timestamp_before_max_ms: None,
             timestamp_after_max_ms: None,
+            disk_budget_policy: DiskBudgetPolicy::Refuse,
         }
     }
 }
@@ -158,6 +205,17 @@ impl TopicConfig {
         self
     }
 
+    /// Sets what happens to an append for which the [disk budget](crate::BrokerConfig::disk_budget) has no room.
+    /// Default: it is refused. Not in Kafka. Without a budget the setting has no effect.
+    ///
+    /// With [`DiskBudgetPolicy::DropOldest`], segments are at most a 32nd of the budget, or 64 KiB if that is
+    /// more. The oldest data goes first, by its timestamps and over all partitions of all topics with that
+    /// policy. An append of records for several topics follows the strictest of their policies.
+    pub fn disk_budget_policy(mut self, policy: DiskBudgetPolicy) -> Self {
+        self.disk_budget_policy = policy;
+        self
+    }
+
     /// Returns the size in bytes at which a segment ends: retention deletes whole segments, so they must be
     /// small beside its limit.
     pub(crate) fn roll_bytes(&self) -> u64 {
@@ -216,6 +274,7 @@ impl TopicConfig {
             }
             BEFORE_MAX_MS => self.timestamp_before_max_ms = limit(BEFORE_MAX_MS, value, millis)?,
             AFTER_MAX_MS => self.timestamp_after_max_ms = limit(AFTER_MAX_MS, value, millis)?,
+            DISK_BUDGET_POLICY => self.disk_budget_policy = DiskBudgetPolicy::parse(value)?,
             "compression.type" => {
                 self.compression = value.parse().map_err(|_| Error::InvalidConfig {
                     key: "compression.type",
@@ -267,6 +326,7 @@ impl TopicConfig {
             (RETENTION_CONSUMED, self.retention_consumed.join(",")),
             (BEFORE_MAX_MS, limit(self.timestamp_before_max_ms)),
             (AFTER_MAX_MS, limit(self.timestamp_after_max_ms)),
+            (DISK_BUDGET_POLICY, self.disk_budget_policy.name().to_owned()),
         ]
     }
 

@@ -17,7 +17,7 @@ impl Engine {
     pub(crate) fn check_appends(&self) -> Result<()> {
         self.check_open()?;
         let full = self.reserve.is_given_up() && !planted("append_on_full_disk");
-        if full { self.refill_reserve() } else { Ok(()) }
+        if full { self.refill_reserve().map_err(|error| self.by_budget(error)) } else { Ok(()) }
     }
 
     /// Returns whether an append of `bytes` bytes to one partition goes to its segment at once.
@@ -83,6 +83,11 @@ impl Engine {
             || self.logs.stored.is_due()
         {
             self.relieve();
+        }
+        if let Some(ledger) = &self.logs.ledger
+            && ledger.is_high()
+        {
+            self.drop_early(log);
         }
     }
 

@@ -25,7 +25,8 @@ impl Engine {
 
     pub(crate) fn disk_usage(&self) -> Result<DiskUsage> {
         self.check_fork()?;
-        usage::of(&*self.storage, &self.registry)
+        let budget = self.budget();
+        Ok(DiskUsage { budget, ..usage::of(&*self.storage, &self.registry)? })
     }
 }
 

@@ -67,6 +67,15 @@ pub enum Problem {
     /// The disk is full. Appends return [`Error::DiskFull`] until there is space. Deletions and commits still
     /// work, and the contents of the journal are safe.
     DiskFull,
+    /// The disk budget has no room for the last append that asked. Appends return [`Error::DiskBudget`] until
+    /// deletions make room, or the folder is opened with a larger
+    /// [`disk_budget`](crate::BrokerConfig::disk_budget). Deletions and commits still work.
+    DiskBudget {
+        /// The budget in bytes.
+        budget: u64,
+        /// What is taken of it in bytes. See [`BudgetUsage::taken`](crate::BudgetUsage::taken).
+        taken: u64,
+    },
     /// The engine cannot prepare another journal file, and retries. Appends work until the prepared files are
     /// full, then they return this cause.
     Journal {
@@ -149,6 +158,10 @@ impl fmt::Display for Problem {
                 write!(f, "all writing has stopped, open the folder again: {cause}")
             }
             Self::DiskFull => f.write_str("the disk is full, appends fail until there is space"),
+            Self::DiskBudget { budget, taken } => write!(
+                f,
+                "the disk budget of {budget} bytes is used up, {taken} are taken: appends fail until deletions make room"
+            ),
             Self::Journal { cause } => {
                 write!(
                     f,
@@ -200,6 +213,7 @@ impl Engine {
         {
             problems.push(Problem::DiskFull);
         }
+        problems.extend(self.budget_problem());
         let preparing = preparing.filter(|error| !full(error));
         problems.extend(preparing.map(|cause| Problem::Journal { cause }));
         problems.extend(checkpoint.map(|cause| Problem::Checkpoint { cause }));

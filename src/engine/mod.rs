@@ -10,6 +10,7 @@ mod age_clock;
 mod append;
 mod apply;
 mod background;
+mod budget;
 mod catalogue;
 mod checkpoint;
 mod close;
@@ -53,5 +54,5 @@ pub use report::{
 };
 pub(crate) use snapshot::Snapshot;
 pub(crate) use state::Engine;
-pub use usage::DiskUsage;
+pub use usage::{BudgetUsage, DiskUsage};
 pub use verify::{Finding, FindingKind, Verify, VerifyReport};

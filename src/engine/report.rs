@@ -134,6 +134,9 @@ pub struct Retained {
     pub time: Deleted,
     /// Segments that all groups of `retention.consumed` have read.
     pub consumed: Deleted,
+    /// Segments that went to make room in the disk budget
+    /// ([`DiskBudgetPolicy::DropOldest`](crate::DiskBudgetPolicy::DropOldest)).
+    pub budget: Deleted,
     /// The number of partitions that could not be deleted from at that moment, because another thread was writing
     /// them out, or because the opening of the folder was not finished. The engine checks them again soon.
     pub postponed: u64,
@@ -156,7 +159,7 @@ pub struct Deleted {
 impl Retained {
     /// Returns the sum over all reasons.
     pub fn total(&self) -> Deleted {
-        let each = [self.log_start, self.bytes, self.time, self.consumed];
+        let each = [self.log_start, self.bytes, self.time, self.consumed, self.budget];
         each.into_iter().fold(Deleted::default(), Deleted::plus)
     }
 
@@ -175,6 +178,7 @@ impl Retained {
             Reason::Bytes => &mut self.bytes,
             Reason::Time => &mut self.time,
             Reason::Consumed => &mut self.consumed,
+            Reason::Budget => &mut self.budget,
         }
     }
 
@@ -184,6 +188,7 @@ impl Retained {
             bytes: with(self.bytes, other.bytes),
             time: with(self.time, other.time),
             consumed: with(self.consumed, other.consumed),
+            budget: with(self.budget, other.budget),
             postponed: self.postponed,
         }
     }

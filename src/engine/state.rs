@@ -3,6 +3,7 @@
 //! Lock order, outermost first. A thread that holds one may only take locks below it:
 //!
 //! 1. `admin`: creates, changes and deletes topics, one at a time
+//!    (and `dropping`, which deletes for the disk budget; neither is taken under the other)
 //! 2. `checkpoint`: writes checkpoints, one at a time
 //! 3. a partition's write-out lock
 //! 4. partitions' append locks, by partition number
@@ -10,7 +11,8 @@
 //! 6. `offsets`
 //! 7. `catalogue`
 //! 8. the dirty list
-//! 9. the journal's lock, then views, registry, events and the clock of ages, which take no further lock
+//! 9. the journal's lock, then views, registry, events, the clock of ages and the account of the disk budget,
+//!    which take no further lock
 //!
 //! The journal's lock for syncs outside of it comes after the checkpoint lock, and is held over a sync. No other
 //! lock is taken under it but the journal's.
@@ -60,6 +62,8 @@ pub(crate) struct Engine {
     pub(crate) logs: Arc<LogShared>,
     pub(crate) registry: Arc<Registry>,
     pub(super) admin: Mutex<()>,
+    /// Held while the oldest segments are deleted for the disk budget.
+    pub(super) dropping: Mutex<()>,
     pub(super) checkpoint: Mutex<CheckpointState>,
     pub(crate) offsets: Mutex<Offsets>,
     pub(super) catalogue: Mutex<Catalogue>,

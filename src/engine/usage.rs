@@ -37,6 +37,36 @@ pub struct DiskUsage {
     pub reserve: u64,
     /// Checkpoints, offset files and everything else, and the folder itself.
     pub other: u64,
+    /// The account of the disk budget, if the folder was opened with one.
+    pub budget: Option<BudgetUsage>,
+}
+
+/// The account of the [disk budget](crate::BrokerConfig::disk_budget), in bytes.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use grouplog::storage::Memory;
+/// use grouplog::{Broker, BrokerConfig};
+///
+/// let config = BrokerConfig::new().disk_budget(64 << 20);
+/// let broker = Broker::open_storage(Arc::new(Memory::new()), config)?;
+/// let budget = broker.admin().disk_usage()?.budget.unwrap();
+/// assert_eq!(budget.limit, 64 << 20);
+/// assert!(budget.used < budget.taken);
+/// # Ok::<(), grouplog::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BudgetUsage {
+    /// The budget.
+    pub limit: u64,
+    /// The space of all files by the engine's own count, in blocks of 4 KiB. It is never above the limit, unless
+    /// the folder was already when it was opened, and never below what the file system reports.
+    pub used: u64,
+    /// What appends cannot have: files, records that are not in their files yet, and what is set aside for
+    /// journal, reserve, checkpoints and side files. Appends are refused if they do not fit beside it.
+    pub taken: u64,
 }
 
 impl DiskUsage {

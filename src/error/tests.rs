@@ -107,6 +107,11 @@ fn the_errors_of_topics_and_calls_are_sentences() {
              message.timestamp.after.max.ms of the topic",
         ),
         (
+            Error::DiskBudget { budget: 9, taken: 8, needed: 7 },
+            "the disk budget of 9 bytes has no room for 7 more: 8 are taken; \
+             delete records or topics, or raise the budget",
+        ),
+        (
             Error::LimitExceeded { what: "bytes of one send_all", found: 9, max: 8 },
             "too many bytes of one send_all: 9 exceeds the limit of 8",
         ),

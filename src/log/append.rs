@@ -14,6 +14,7 @@ use super::{APPEND_HEADER_BYTES, AppendSection, Log, Wake};
 use crate::error::{Error, Result};
 use crate::journal::Outside;
 use crate::record::{Compression, HEADER_BYTES, Header, encode_record, encoded_record_bytes};
+use crate::storage::{Charge, Ledger};
 use crate::sync::MutexGuard;
 use crate::sync::atomic::Ordering;
 use crate::types::{Epoch, PanicWatch, PartitionNumber, Timestamp, TimestampType, planted};
@@ -305,7 +306,7 @@ impl AppendGuard<'_> {
             if let Some(timestamp) = self.log.extend(appender, record, offset, asked) {
                 return Ok(Placed { offset, timestamp: Timestamp::from_millis(timestamp) });
             }
-            let fresh = self.log.fresh_batch(appender, record, offset, asked);
+            let fresh = self.log.fresh_batch(appender, record, offset, asked)?;
             appender.fresh.push((fresh, Piece::new()));
         }
     }
@@ -490,7 +491,9 @@ impl Log {
             return None;
         }
         let larger = needed.max(capacity.saturating_mul(4)).min(self.shared.batch_size);
-        let grown = batch.grown(self.shared.buffers.take(larger), staged);
+        // If the budget has no room for it, perhaps it has for a small batch.
+        let more = self.charge_growth(capacity, larger).ok()?;
+        let grown = batch.grown(self.shared.buffers.take(larger), staged, more);
         if !fresh {
             self.shared.memory.fetch_add(larger.saturating_sub(capacity) as u64, Ordering::Relaxed);
             let shared = Arc::clone(&grown.shared);
@@ -500,15 +503,30 @@ impl Log {
         Some(())
     }
 
+    /// Charges what a batch needs in a larger buffer, beyond the smaller one.
+    fn charge_growth(&self, from: usize, to: usize) -> Result<Option<Charge>> {
+        let more = Ledger::batch_space(to).saturating_sub(Ledger::batch_space(from));
+        self.charge(more)
+    }
+
+    /// Charges the disk budget, if there is one, before an append takes a buffer.
+    fn charge(&self, bytes: u64) -> Result<Option<Charge>> {
+        let Some(ledger) = &self.shared.ledger else { return Ok(None) };
+        ledger.try_charge(bytes).map(Some).ok_or_else(|| ledger.refusal(bytes))
+    }
+
     #[cold]
     /// Creates a batch for which the record is the first one.
+    ///
+    /// # Errors
+    /// `DiskBudget` if the budget has no room for it.
     fn fresh_batch(
         &self,
         appender: &mut Appender,
         record: &RecordData<'_>,
         offset: i64,
         asked: i64,
-    ) -> OpenBatch {
+    ) -> Result<OpenBatch> {
         let fields = OpenFields {
             id: appender.take_batch_id(),
             base_offset: offset,
@@ -518,7 +536,8 @@ impl Log {
         };
         let least = HEADER_BYTES.saturating_add(record.bound());
         let capacity = appender.next_capacity.min(self.shared.batch_size).max(least);
-        OpenBatch::new(fields, self.shared.buffers.take(capacity))
+        let charge = self.charge(Ledger::batch_space(capacity))?;
+        Ok(OpenBatch::new(fields, self.shared.buffers.take(capacity), charge))
     }
 
     /// Makes `fresh` the open batch. Returns whether this filled another one.

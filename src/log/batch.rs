@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::record::{Attributes, BatchHeader, Compression, HEADER_BYTES, MAGIC, seal};
+use crate::storage::Charge;
 use crate::storage::map::{AppendReader, AppendWriter, append_buffer};
 use crate::sync::{Mutex, OnceLock};
 use crate::types::{Epoch, TimestampType};
@@ -18,6 +19,8 @@ pub(crate) struct MemBatch {
     pub(crate) epoch: Epoch,
     reader: AppendReader,
     frozen: OnceLock<Frozen>,
+    /// What the batch may need of the disk budget, until it is in a segment.
+    charge: Option<Charge>,
 }
 
 /// The fields that are known once the batch is frozen.
@@ -42,6 +45,13 @@ impl MemBatch {
     /// Returns the largest timestamp, or `None` if the batch is open.
     pub(crate) fn max_timestamp(&self) -> Option<i64> {
         self.frozen.get().map(|frozen| frozen.max_timestamp)
+    }
+
+    /// Gives back what the batch was charged. It is in a segment, or dropped.
+    pub(super) fn release_charge(&self) {
+        if let Some(charge) = &self.charge {
+            charge.release();
+        }
     }
 
     /// Returns the buffer of a batch, or `None` if the batch is still in use elsewhere.
@@ -120,8 +130,9 @@ pub(super) struct OpenFields {
 }
 
 impl OpenBatch {
-    /// Creates an empty batch in `memory`, which has room for a header.
-    pub(super) fn new(fields: OpenFields, memory: Box<[u8]>) -> Self {
+    /// Creates an empty batch in `memory`, which has room for a header. `charge` is what the budget was charged for
+    /// it.
+    pub(super) fn new(fields: OpenFields, memory: Box<[u8]>, charge: Option<Charge>) -> Self {
         let (writer, reader) = append_buffer(memory, HEADER_BYTES);
         let shared = Arc::new(MemBatch {
             id: fields.id,
@@ -131,13 +142,14 @@ impl OpenBatch {
             epoch: fields.epoch,
             reader,
             frozen: OnceLock::new(),
+            charge,
         });
         Self { shared, writer, count: 0, max_timestamp: fields.base_timestamp }
     }
 
     /// Returns the same batch in a larger buffer. Also copies the first `staged` bytes after the published
-    /// ones. Readers that hold the old buffer keep it.
-    pub(super) fn grown(&mut self, memory: Box<[u8]>, staged: usize) -> Self {
+    /// ones. Readers that hold the old buffer keep it. `more` is charged for the larger buffer, beyond the old one.
+    pub(super) fn grown(&mut self, memory: Box<[u8]>, staged: usize, more: Option<Charge>) -> Self {
         let fields = OpenFields {
             id: self.shared.id,
             base_offset: self.shared.base_offset,
@@ -145,7 +157,10 @@ impl OpenBatch {
             timestamp_type: self.shared.timestamp_type,
             epoch: self.shared.epoch,
         };
-        let mut grown = Self::new(fields, memory);
+        if let (Some(more), Some(old)) = (&more, &self.shared.charge) {
+            more.join(old);
+        }
+        let mut grown = Self::new(fields, memory, more);
         let published = self.shared.records();
         grown.writer.spare()[..published.len()].copy_from_slice(published);
         grown.writer.publish(published.len());

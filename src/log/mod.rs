@@ -49,7 +49,7 @@ use std::sync::Arc;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, Result};
 use crate::journal::Journal;
-use crate::storage::{ForkMark, Sparing, Storage, StorageFile};
+use crate::storage::{ForkMark, Ledger, Sparing, Storage, StorageFile};
 use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Mutex, OnceLock, RwLock};
 use crate::types::{Epoch, Lsn, PartitionNumber, TimestampType, TopicId, TopicPartition, planted};
@@ -63,7 +63,7 @@ pub(crate) use epochs::history_from;
 pub(crate) use folder::{METADATA_FILE, read_topic_id};
 pub(crate) use image::{LogImage, SegmentImage, is_deleted};
 pub(crate) use read::{Chunk, Cursor, FetchLimits, Fetched, FetchedRecord};
-pub(crate) use retention::{Amount, Checked, MoveStart, Reason};
+pub(crate) use retention::{Amount, Checked, Droppable, MoveStart, Reason};
 pub(crate) use section::{APPEND_HEADER_BYTES, AppendSection};
 pub(crate) use stored::{STORED_SECTION_BOUND, StoredDebt, StoredSection};
 pub(crate) use verify::Verified;
@@ -114,6 +114,8 @@ pub(crate) struct LogShared {
     pub(crate) write_failed: AtomicBool,
     /// Set if a file that no checkpoint lists could not be removed. The next opening must remove it.
     pub(crate) left_over: AtomicBool,
+    /// The account of the disk budget, if there is one.
+    pub(crate) ledger: Option<Arc<Ledger>>,
     /// What stored appends have written and no checkpoint covers.
     pub(crate) stored: StoredDebt,
     /// Set when the folder is given up, perhaps to its next writer. Whoever changes files checks it under a lock
@@ -148,6 +150,7 @@ impl LogShared {
             reads,
             write_failed: AtomicBool::new(false),
             left_over: AtomicBool::new(false),
+            ledger: config.ledger.clone(),
             stored: StoredDebt::new(config.journal_max_bytes),
             given_up: AtomicBool::new(false),
             fork: ForkMark::new(),
@@ -472,6 +475,7 @@ impl Log {
         appender.open = None;
         let view = std::mem::take(&mut *self.view.write());
         self.release_memory(view.batches().map(|batch| batch.capacity()).sum());
+        view.batches().for_each(|batch| batch.release_charge());
         let unsynced = std::mem::take(&mut *out).unsynced;
         let sleepers = std::mem::take(&mut appender.sleepers);
         drop((appender, out));

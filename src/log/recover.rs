@@ -10,6 +10,7 @@ use super::view::View;
 use super::{AppendSection, Log, LogIdentity, LogShared};
 use crate::error::CorruptReason;
 use crate::record::HEADER_BYTES;
+use crate::storage::{Charge, Ledger};
 use crate::sync::atomic::Ordering;
 use crate::types::{Epoch, planted};
 
@@ -55,7 +56,7 @@ impl Log {
             let mut before = self.appender.lock();
             let open = before.open.as_mut().map(|open| {
                 let memory = self.shared.buffers.take(open.shared.capacity());
-                open.grown(memory, 0)
+                open.grown(memory, 0, None)
             });
             view.open = open.as_ref().map(|open| Arc::clone(&open.shared));
             let mut appender = Appender::new(before.next_offset);
@@ -104,7 +105,8 @@ impl Log {
             let full = appender.next_capacity == self.shared.batch_size;
             let capacity = if full { needed.max(self.shared.batch_size) } else { needed };
             let memory = self.shared.buffers.take(capacity);
-            let fresh = OpenBatch::new(fields, memory);
+            let charge = self.charge_replayed(Ledger::batch_space(capacity));
+            let fresh = OpenBatch::new(fields, memory, charge);
             self.open_fresh(&mut appender, fresh);
         }
         if appender.epochs.last().is_none_or(|&(last, _)| last < epoch) {
@@ -117,6 +119,11 @@ impl Log {
         Ok(())
     }
 
+    /// Charges the disk budget, if there is one, for records that the journal holds already.
+    fn charge_replayed(&self, bytes: u64) -> Option<Charge> {
+        self.shared.ledger.as_ref().map(|ledger| ledger.charge(bytes))
+    }
+
     fn extend_replayed(&self, appender: &mut Appender, section: &AppendSection, records: &[u8]) {
         let Appender { open: Some(open), next_offset, .. } = appender else { return };
         if open.writer.spare().len() < records.len() {
@@ -125,7 +132,9 @@ impl Log {
             let needed = used.saturating_add(records.len());
             // Only the first record of a batch can make it larger than the batch size.
             let larger = needed.max(capacity.saturating_mul(4).min(self.shared.batch_size));
-            let grown = open.grown(self.shared.buffers.take(larger), 0);
+            let more = Ledger::batch_space(larger).saturating_sub(Ledger::batch_space(capacity));
+            let more = self.charge_replayed(more);
+            let grown = open.grown(self.shared.buffers.take(larger), 0, more);
             self.shared.memory.fetch_add(larger.saturating_sub(capacity) as u64, Ordering::Relaxed);
             let shared = Arc::clone(&grown.shared);
             self.swap_view(|view| view.open = Some(shared));

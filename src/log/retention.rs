@@ -55,10 +55,13 @@ pub(crate) enum Reason {
     Time,
     /// `retention.consumed`.
     Consumed,
+    /// The disk budget, for a topic that drops its oldest.
+    Budget,
 }
 
 impl Reason {
-    pub(crate) const ALL: [Self; 4] = [Self::LogStart, Self::Bytes, Self::Time, Self::Consumed];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::LogStart, Self::Bytes, Self::Time, Self::Consumed, Self::Budget];
 }
 
 /// How much was deleted for one reason.
@@ -75,6 +78,7 @@ pub(super) struct Tally {
     bytes: Count,
     time: Count,
     consumed: Count,
+    budget: Count,
 }
 
 #[derive(Debug, Default)]
@@ -90,8 +94,19 @@ impl Tally {
             Reason::Bytes => &self.bytes,
             Reason::Time => &self.time,
             Reason::Consumed => &self.consumed,
+            Reason::Budget => &self.budget,
         }
     }
+}
+
+/// A segment that may go to make room in the disk budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Droppable {
+    /// The time from which it ages.
+    pub(crate) since: i64,
+    pub(crate) bytes: u64,
+    /// The log start offset without it.
+    pub(crate) end_offset: i64,
 }
 
 /// What a check of retention goes by, besides the settings.
@@ -132,7 +147,7 @@ fn decide(
             let due = match (reason, checked) {
                 (Reason::LogStart, _) => image.end_offset <= start,
                 (Reason::Bytes, _) => config.retention_bytes.is_some_and(|limit| behind >= limit),
-                (_, None) => false,
+                (Reason::Budget, _) | (_, None) => false,
                 (Reason::Time, Some(checked)) => config.retention_ms.is_some_and(|limit| {
                     let age = since.map(|since| checked.now.as_millis().saturating_sub(since));
                     age.is_some_and(|age| u64::try_from(age).is_ok_and(|age| age > limit))
@@ -233,6 +248,43 @@ impl Log {
         self.view().segments.get(last).map(|segment| segment.end_offset())
     }
 
+    /// Returns the segments that may go for the disk budget, the first one first. Those that are only in memory
+    /// take no space yet.
+    pub(crate) fn droppable(&self, now: Timestamp) -> Vec<Droppable> {
+        self.notice(now, u64::MAX);
+        let end = self.end_offset();
+        let complete =
+            |image: &SegmentImage| image.base_offset < image.end_offset && image.end_offset <= end;
+        let view = self.view();
+        let some = view.segments.iter().map(aged).take_while(|aged| complete(&aged.image));
+        some.map(|Aged { image, since }| Droppable {
+            since: since.unwrap_or(i64::MIN),
+            bytes: image.len,
+            end_offset: image.end_offset,
+        })
+        .collect()
+    }
+
+    /// Deletes the segments that lie wholly below `start`, for the disk budget, and unlinks their files. The caller
+    /// holds no lock of the partition. Returns false if that is not possible before the next checkpoint.
+    ///
+    /// # Errors
+    /// As [`Log::retain`].
+    pub(crate) fn drop_below(&self, start: i64) -> Result<bool> {
+        self.check_deletable()?;
+        let mut out = self.out.lock();
+        let _busy = self.begin_write_out();
+        let view = self.view();
+        let below = view.segments.iter().take_while(|segment| segment.end_offset() <= start);
+        let reasons = vec![Reason::Budget; below.count()];
+        drop(view);
+        let done = self.delete_first(&mut out, &reasons)?;
+        if !out.unremoved.is_empty() && !self.shared.given_up.load(Ordering::Acquire) {
+            self.remove_files(&mut out)?;
+        }
+        Ok(done)
+    }
+
     fn due(&self, config: &TopicConfig, checked: Option<Checked>) -> Vec<Reason> {
         let end = self.end_offset();
         let view = self.view();
@@ -250,7 +302,11 @@ impl Log {
         config: &TopicConfig,
         checked: Option<Checked>,
     ) -> Result<bool> {
-        let reasons = self.due(config, checked);
+        self.delete_first(out, &self.due(config, checked))
+    }
+
+    /// Deletes as many of the first segments as there are reasons.
+    fn delete_first(&self, out: &mut WriteOut, reasons: &[Reason]) -> Result<bool> {
         let view = self.view();
         let due = view.segments.get(..reasons.len()).unwrap_or_default();
         let (Some(last), Some(MoveStart(mover))) = (due.last(), self.shared.move_start.get())

@@ -11,6 +11,7 @@ use super::segment::{Segment, SegmentFolder};
 use super::stored::{Adopted, Claim};
 use super::view::View;
 use super::{Log, TopicConfig};
+use crate::config::DiskBudgetPolicy;
 use crate::error::{Error, Result};
 use crate::record::Compression;
 use crate::storage::{OpenMode, StorageFile};
@@ -358,6 +359,9 @@ impl Log {
                 return Err(Error::Closed);
             }
             self.capture_below(out, batch.base_offset)?;
+            if planted("budget_released_before_write") {
+                batch.release_charge();
+            }
             if !self.write_batch(out, &batch, opens)? {
                 return Ok(false);
             }
@@ -372,6 +376,7 @@ impl Log {
 
     /// Gives the buffer of a batch back, unless a reader still uses it.
     pub(super) fn give_back(&self, batch: Arc<MemBatch>) {
+        batch.release_charge();
         if let Some(buffer) = MemBatch::reclaim(batch) {
             self.shared.buffers.give_back(buffer);
         }
@@ -491,12 +496,15 @@ impl Log {
         let active = self.view.read().segments.last().cloned();
         if let Some(active) = active {
             let active_image = active.image();
-            let roll = should_roll(&active_image, incoming, &self.config())
+            let full = active_image.len > 0
+                && active_image.len.saturating_add(incoming.bytes) > self.roll_bytes();
+            let roll = full
+                || should_roll(&active_image, incoming, &self.config())
                 || active.must_roll() && active_image.len > 0
                 || is_deleted(&active_image, self.start_offset())
                     && !planted("append_to_deleted_segment");
             // A roll that failed half-way has already sealed the segment.
-            active.set_limit(self.config().roll_bytes());
+            active.set_limit(self.roll_bytes());
             if !roll && !active.is_sealed() && active.can_go_on()? {
                 return Ok(Some(active));
             }
@@ -519,11 +527,20 @@ impl Log {
             self.config().index_interval_bytes,
         )?;
         out.names_changed = true;
-        segment.set_limit(self.config().roll_bytes());
+        segment.set_limit(self.roll_bytes());
         let segment = Arc::new(segment);
         // Add it to the view at once, so that the retry of a failed first write finds the file.
         self.swap_view(|view| Arc::make_mut(&mut view.segments).push(Arc::clone(&segment)));
         Ok(Some(segment))
+    }
+
+    /// Returns the size in bytes at which a segment ends: those of a topic that drops its oldest must be small
+    /// beside the disk budget.
+    pub(super) fn roll_bytes(&self) -> u64 {
+        let config = self.config();
+        let drops = config.disk_budget_policy == DiskBudgetPolicy::DropOldest;
+        let budget = self.shared.ledger.as_ref().filter(|_| drops);
+        budget.map_or(u64::MAX, |ledger| ledger.roll_bytes()).min(config.roll_bytes())
     }
 
     /// Returns whether the partition must sync and close some files before it opens another one.

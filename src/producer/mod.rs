@@ -68,28 +68,15 @@ impl Producer {
     ///
     /// # Errors
     /// `UnknownTopic`, `UnknownPartition`, `RecordTooLarge`, `LimitExceeded`, `Timeout` (no journal
-    /// space within `max.block.ms`), `DiskFull`, `Failed` or `Closed`. `Io`, at once, if the engine
+    /// space within `max.block.ms`), `DiskFull`, `DiskBudget`, `Failed` or `Closed`. `Io`, at once, if the engine
     /// cannot make journal space, as in a removed folder or on a read-only file system. The record
     /// was not appended in any of these cases.
     #[inline]
     pub fn send(&self, record: Record<'_>) -> Result<Delivery> {
-        let inner = &*self.inner;
-        let engine = &*inner.engine;
-        let (log, bound) = inner.choose(&record)?;
-        engine.check_appends()?;
-        if engine.stores(bound, inner.config.acks) {
-            return inner.send_large(log, bound, record);
+        match self.inner.send_once(&record) {
+            Err(failure @ Error::DiskBudget { .. }) => self.inner.send_in_room(&record, failure),
+            sent => sent,
         }
-        let (placed, lsn, afterwards) = match append_one(engine, &log, None, &record)? {
-            Some(done) => done,
-            None => inner.append_one_reserved(&log, bound, &record)?,
-        };
-        engine.after_append(&log, afterwards);
-        let acks = inner.config.acks;
-        if acks == Acks::Synced {
-            engine.journal.request_sync(lsn);
-        }
-        Ok(Delivery { metadata: RecordMetadata { log, placed }, acks, lsn })
     }
 
     /// Appends many records, of any topics and partitions, as one unit. After a crash either all of
@@ -127,7 +114,10 @@ impl Producer {
         if gathered.records.is_empty() {
             return Ok(Deliveries::default());
         }
-        let (placed, lsn) = inner.append_gathered(&gathered)?;
+        let (placed, lsn) = match inner.append_gathered(&gathered) {
+            Err(failure @ Error::DiskBudget { .. }) => inner.append_in_room(&gathered, failure)?,
+            done => done?,
+        };
         let acks = inner.config.acks;
         if acks == Acks::Synced {
             engine.journal.request_sync(lsn);
@@ -196,6 +186,58 @@ struct Gathered<'r> {
 }
 
 impl Inner {
+    /// Appends one record. Does nothing if the disk budget has no room for it.
+    #[inline]
+    fn send_once(&self, record: &Record<'_>) -> Result<Delivery> {
+        let engine = &*self.engine;
+        let (log, bound) = self.choose(record)?;
+        engine.check_appends()?;
+        if engine.stores(bound, self.config.acks) {
+            return self.send_large(log, bound, record);
+        }
+        let (placed, lsn, afterwards) = match append_one(engine, &log, None, record)? {
+            Some(done) => done,
+            None => self.append_one_reserved(&log, bound, record)?,
+        };
+        engine.after_append(&log, afterwards);
+        let acks = self.config.acks;
+        if acks == Acks::Synced {
+            engine.journal.request_sync(lsn);
+        }
+        Ok(Delivery { metadata: RecordMetadata { log, placed }, acks, lsn })
+    }
+
+    /// Appends one record that found no room in the disk budget, as the policy of its topic says.
+    #[cold]
+    fn send_in_room(&self, record: &Record<'_>, mut failure: Error) -> Result<Delivery> {
+        let mut patience = self.engine.patience(self.config.max_block);
+        loop {
+            let (log, _) = self.choose(record)?;
+            self.engine.make_room(&[log], failure, &mut patience)?;
+            failure = match self.send_once(record) {
+                Err(failure) => failure,
+                sent => return sent,
+            };
+        }
+    }
+
+    /// As `append_gathered`, after that has found no room in the disk budget.
+    #[cold]
+    fn append_in_room(
+        &self,
+        gathered: &Gathered<'_>,
+        mut failure: Error,
+    ) -> Result<(Vec<(usize, Placed)>, Lsn)> {
+        let mut patience = self.engine.patience(self.config.max_block);
+        loop {
+            self.engine.make_room(&gathered.logs, failure, &mut patience)?;
+            failure = match self.append_gathered(gathered) {
+                Err(failure) => failure,
+                done => return done,
+            };
+        }
+    }
+
     /// Returns the partition of the record and an upper bound for its size there in bytes.
     #[inline]
     fn choose(&self, record: &Record<'_>) -> Result<(Arc<Log>, usize)> {
@@ -267,8 +309,9 @@ impl Inner {
 
     /// Sends one large record. The slow path of [`Producer::send`].
     #[cold]
-    fn send_large(&self, log: Arc<Log>, bound: usize, record: Record<'_>) -> Result<Delivery> {
-        let gathered = Gathered { logs: vec![log], records: vec![(0, record)], sizes: vec![bound] };
+    fn send_large(&self, log: Arc<Log>, bound: usize, record: &Record<'_>) -> Result<Delivery> {
+        let records = vec![(0, record.clone())];
+        let gathered = Gathered { logs: vec![log], records, sizes: vec![bound] };
         let (placed, lsn) = self.append_gathered(&gathered)?;
         let (Some((_, placed)), Some(log)) = (placed.first(), gathered.logs.into_iter().next())
         else {

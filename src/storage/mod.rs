@@ -16,6 +16,7 @@
 //!
 //! Imported by `config`, `journal`, `log`, `engine`, `consumer`, `broker` and `internal`.
 
+mod budget;
 #[cfg(unix)]
 mod disk;
 pub(crate) mod map;
@@ -27,6 +28,7 @@ mod sparing;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use budget::{Account, Charge, Ledger, Metered};
 #[cfg(unix)]
 pub use disk::{Access, Disk};
 pub(crate) use map::ForkMark;

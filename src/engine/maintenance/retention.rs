@@ -52,6 +52,9 @@ impl Engine {
         if retained.postponed > 0 && first.is_none() && self.is_held_by_full_disk() {
             self.free_full_disk(&topics, now)?;
         }
+        if topic.is_none() {
+            self.drop_at_check()?;
+        }
         if topic.is_none() || first.is_some() {
             self.troubles.retention.lock().clone_from(&first);
         }

@@ -34,7 +34,7 @@ use crate::engine::handle::EngineHandle;
 use crate::engine::report::RecoveryReport;
 use crate::error::{Error, Result};
 use crate::journal;
-use crate::storage::Storage;
+use crate::storage::{Ledger, Metered, Storage};
 use crate::types::planted;
 
 /// Opens a folder for writing.
@@ -43,6 +43,7 @@ pub(crate) fn open(
     config: BrokerConfig,
 ) -> Result<(EngineHandle, RecoveryReport)> {
     config.validate()?;
+    let config = config.within_budget();
     let began = config.clock.monotonic();
     // A foreign folder, and one of a newer version, must not get even a lock file.
     let mut state = files::classify(&*storage)?;
@@ -68,6 +69,7 @@ pub(crate) fn open(
     if state == FolderState::New {
         state = files::classify(&*storage)?;
     }
+    let (storage, config) = metered(storage, config)?;
     if state == FolderState::New {
         create::create(&storage, &config)?;
     }
@@ -98,6 +100,17 @@ pub(crate) fn open(
     report.segment_bytes_cut = cut;
     report.duration = engine.clock().monotonic().saturating_sub(began);
     Ok((EngineHandle::new(engine), report))
+}
+
+/// Counts the space of the folder from here on, if there is a budget.
+fn metered(
+    storage: Arc<dyn Storage>,
+    mut config: BrokerConfig,
+) -> Result<(Arc<dyn Storage>, BrokerConfig)> {
+    let Some(budget) = config.disk_budget else { return Ok((storage, config)) };
+    let ledger = Ledger::open(&*storage, budget, config.journal_space())?;
+    config.ledger = Some(Arc::clone(&ledger));
+    Ok((Arc::new(Metered::new(storage, ledger)), config))
 }
 
 /// Rejects a checkpoint or journal of a newer version, without a lock. Only a folder without a lock file

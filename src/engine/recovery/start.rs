@@ -65,6 +65,7 @@ pub(super) fn start(
         logs,
         registry,
         admin: Mutex::new(()),
+        dropping: Mutex::new(()),
         checkpoint: Mutex::new(CheckpointState::new(image.generation, image.offsets, image.logs)),
         offsets: Mutex::new(Offsets { store: offsets, version: u64::from(unclean) }),
         catalogue: Mutex::new(catalogue),
