@@ -114,6 +114,9 @@ impl Engine {
         {
             // The next append that finds no room reports a failure.
             let _later = self.drop_oldest(ledger, 0);
+            if ledger.excess(0) > 0 {
+                ledger.dropped_in_vain();
+            }
         }
     }
 
@@ -128,17 +131,25 @@ impl Engine {
             if excess == 0 {
                 return Ok(true);
             }
+            // Files that could not be removed still take space. Nothing more goes before they are gone.
+            if self.remove_left_files()? {
+                continue;
+            }
             let mut postponed = false;
             let oldest = self.oldest_segments(excess, ledger.shortage(needed));
             for (log, start) in &oldest {
                 let _guard = self.journal.fail_on_panic("deleting for the disk budget");
-                match log.drop_below(*start) {
+                match log.drop_below(*start, needed > 0) {
                     Ok(done) => postponed |= !done,
                     Err(_) if log.is_deleted() => {}
                     Err(error) => return Err(error),
                 }
             }
             let more = postponed || oldest.is_empty() && !ledger.has_room(needed);
+            if more && needed == 0 {
+                // There still is room, and the next append tries again.
+                break;
+            }
             if more && attempt + 1 < ATTEMPTS {
                 // Records in memory become segments, and the journal gets space for the next log start.
                 self.checkpoint()?;
@@ -147,6 +158,17 @@ impl Engine {
             }
         }
         Ok(ledger.has_room(needed))
+    }
+
+    /// Removes the files of segments that were deleted before, if some are left. Returns whether there were any.
+    fn remove_left_files(&self) -> Result<bool> {
+        let mut some = false;
+        for topic in self.registry.topics() {
+            for log in &topic.logs {
+                some |= log.remove_left()?;
+            }
+        }
+        Ok(some && !planted("drop_before_removal"))
     }
 
     /// Chooses the oldest segments over all partitions of topics that allow it. Returns the new log start of each

@@ -266,23 +266,38 @@ impl Log {
     }
 
     /// Deletes the segments that lie wholly below `start`, for the disk budget, and unlinks their files. The caller
-    /// holds no lock of the partition. Returns false if that is not possible before the next checkpoint.
+    /// holds no lock of the partition. Returns false if that is not possible before the next checkpoint, or if another
+    /// thread is writing the partition out and this is not to `wait` for it.
     ///
     /// # Errors
     /// As [`Log::retain`].
-    pub(crate) fn drop_below(&self, start: i64) -> Result<bool> {
+    pub(crate) fn drop_below(&self, start: i64, wait: bool) -> Result<bool> {
         self.check_deletable()?;
-        let mut out = self.out.lock();
+        let out = if wait { Some(self.out.lock()) } else { self.lock_out_for_append() };
+        let Some(mut out) = out else { return Ok(false) };
         let _busy = self.begin_write_out();
         let view = self.view();
         let below = view.segments.iter().take_while(|segment| segment.end_offset() <= start);
         let reasons = vec![Reason::Budget; below.count()];
-        drop(view);
         let done = self.delete_first(&mut out, &reasons)?;
+        drop(view);
         if !out.unremoved.is_empty() && !self.shared.given_up.load(Ordering::Acquire) {
             self.remove_files(&mut out)?;
         }
         Ok(done)
+    }
+
+    /// Removes the files of deleted segments that could not be removed before. Returns whether there were any.
+    pub(crate) fn remove_left(&self) -> Result<bool> {
+        if !self.unremoved.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let Some(mut out) = self.lock_out_for_append() else { return Ok(false) };
+        if self.shared.given_up.load(Ordering::Acquire) {
+            return Ok(false);
+        }
+        self.remove_files(&mut out)?;
+        Ok(true)
     }
 
     fn due(&self, config: &TopicConfig, checked: Option<Checked>) -> Vec<Reason> {

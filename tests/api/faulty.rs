@@ -34,6 +34,17 @@ pub(crate) struct Faulty {
     orders: Arc<Mutex<Vec<Order>>>,
     /// The number of open files, and its limit.
     files: Arc<Mutex<(usize, usize)>>,
+    spy: Spy,
+}
+
+/// Runs before each call that an order may concern.
+#[derive(Clone, Default)]
+struct Spy(Arc<Mutex<Option<Arc<dyn Fn() + Send + Sync>>>>);
+
+impl std::fmt::Debug for Spy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Spy")
+    }
 }
 
 impl Faulty {
@@ -42,6 +53,7 @@ impl Faulty {
             inner: Arc::new(Mutex::new(Arc::new(inner))),
             orders: Arc::default(),
             files: Arc::new(Mutex::new((0, usize::MAX))),
+            spy: Spy::default(),
         }
     }
 
@@ -58,6 +70,11 @@ impl Faulty {
     /// read, write, resize, preallocate, map.
     pub(crate) fn order(&self, op: &'static str, part: &'static str, act: Act) {
         self.orders.lock().unwrap().push((op, part, act));
+    }
+
+    /// Runs `look` before each of the calls that orders may concern. It must not use this storage.
+    pub(crate) fn spy(&self, look: impl Fn() + Send + Sync + 'static) {
+        *self.spy.0.lock().unwrap() = Some(Arc::new(look));
     }
 
     /// As `order`, for syncs of folders only.
@@ -86,6 +103,10 @@ impl Faulty {
     }
 
     fn check(&self, op: &'static str, path: &Path) -> Result<()> {
+        let look = self.spy.0.lock().unwrap().clone();
+        if let Some(look) = look {
+            look();
+        }
         let fits =
             |order: &&(&str, &str, Act)| order.0 == op && path.to_string_lossy().contains(order.1);
         let found = self.orders.lock().unwrap().iter().find(fits).map(|order| order.2.clone());
@@ -128,6 +149,11 @@ impl Storage for Faulty {
     fn metadata(&self, path: &Path) -> Result<Option<(FileKind, u64)>> {
         self.check("look up", path)?;
         self.inner().metadata(path)
+    }
+
+    fn disk_bytes(&self, path: &Path) -> Result<u64> {
+        self.check("look up", path)?;
+        self.inner().disk_bytes(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {

@@ -8,6 +8,8 @@ mod damage;
 mod delete_records;
 mod deletion;
 mod descriptors;
+mod disk_budget;
+mod disk_budget_real;
 mod errors;
 mod expiry;
 mod extremes;

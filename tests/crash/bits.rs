@@ -39,8 +39,12 @@ fn partition() -> TopicPartition {
 }
 
 fn open(memory: &Memory, mode: ReadMode) -> grouplog::Result<Broker> {
-    let setup =
-        Setup { mode: JournalMode::Write, files: script::FILES, stored_from: script::NEVER };
+    let setup = Setup {
+        mode: JournalMode::Write,
+        files: script::FILES,
+        stored_from: script::NEVER,
+        budget: None,
+    };
     let config = config(setup, 3).read_mode(mode).create(false);
     Broker::open_storage(Arc::new(memory.clone()), config)
 }
@@ -52,8 +56,12 @@ fn copy(memory: &Memory) -> Memory {
 impl Folder {
     fn new() -> Self {
         let memory = Memory::crash_simulating(1);
-        let setup =
-            Setup { mode: JournalMode::Write, files: script::FILES, stored_from: script::NEVER };
+        let setup = Setup {
+            mode: JournalMode::Write,
+            files: script::FILES,
+            stored_from: script::NEVER,
+            budget: None,
+        };
         let open = || Broker::open_storage(Arc::new(memory.clone()), config(setup, 3)).unwrap();
         let broker = open();
         let topic = TopicConfig::new().segment_bytes(6144).index_interval_bytes(1024);

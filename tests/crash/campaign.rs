@@ -131,7 +131,12 @@ impl Start {
 impl<'a> Campaign<'a> {
     pub(crate) fn new(script: &'a Script, mode: JournalMode, plan: Plan) -> Self {
         let random = SeededRandom::new(crc32fast::hash(script.name.as_bytes()).into());
-        let setup = Setup { mode, files: script.journal_files, stored_from: script.stored_from };
+        let setup = Setup {
+            mode,
+            files: script.journal_files,
+            stored_from: script.stored_from,
+            budget: script.budget,
+        };
         let (tally, verified) = (Tally::default(), HashMap::new());
         Self { script, setup, plan, random, tally, verified }
     }

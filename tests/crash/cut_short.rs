@@ -24,7 +24,7 @@ fn steps() -> Vec<Step> {
 #[test]
 fn a_closed_folder_holds_what_its_checkpoint_says_though_openings_were_cut_short() {
     for mode in [JournalMode::Map, JournalMode::Write] {
-        let setup = Setup { mode, files: script::FILES, stored_from: script::NEVER };
+        let setup = Setup { mode, files: script::FILES, stored_from: script::NEVER, budget: None };
         let memory = Memory::crash_simulating(1);
         let mut life = Life::begin(&memory, setup, &mut History::default(), 0, 0).unwrap();
         life.run(&steps()).unwrap();

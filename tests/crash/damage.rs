@@ -27,7 +27,7 @@ fn folder(mode: JournalMode, steps: &[Step]) -> (Memory, State) {
 }
 
 fn setup(mode: JournalMode) -> Setup {
-    Setup { mode, files: script::FILES, stored_from: script::NEVER }
+    Setup { mode, files: script::FILES, stored_from: script::NEVER, budget: None }
 }
 
 /// Returns a copy that shares nothing.

@@ -2,6 +2,7 @@
 //! in every run.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::ThreadId;
 
@@ -15,6 +16,45 @@ use grouplog::storage::{
 pub(crate) struct Turnstile {
     state: Mutex<Turn>,
     changed: Condvar,
+    scale: Option<Scale>,
+}
+
+/// Weighs the files after each call that may make one larger.
+#[derive(Debug)]
+struct Scale {
+    memory: Memory,
+    budget: u64,
+    /// The largest weight beyond the budget.
+    excess: AtomicU64,
+}
+
+impl Scale {
+    fn weigh(&self) {
+        // Without the rest of each last block. The sum below takes long.
+        let about = u64::MAX - self.memory.free_space().unwrap_or(0);
+        if about > self.budget / 2 {
+            let blocks = blocks(&self.memory);
+            if blocks > self.budget {
+                self.excess.fetch_max(blocks, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Returns the blocks of 4 KiB that all files take, in bytes.
+pub(crate) fn blocks(memory: &Memory) -> u64 {
+    let mut bytes = 0;
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        for entry in memory.list(&folder).unwrap_or_default() {
+            let path = folder.join(&entry.name);
+            match entry.kind {
+                FileKind::Dir => folders.push(path),
+                _ => bytes += memory.disk_bytes(&path).unwrap_or(0).next_multiple_of(4096),
+            }
+        }
+    }
+    bytes
 }
 
 #[derive(Debug, Default)]
@@ -28,6 +68,18 @@ struct Turn {
 }
 
 impl Turnstile {
+    /// Creates one that weighs all files if there is a budget.
+    pub(crate) fn weighing(memory: &Memory, budget: Option<u64>) -> Self {
+        let (memory, excess) = (memory.clone(), AtomicU64::new(0));
+        Self { scale: budget.map(|budget| Scale { memory, budget, excess }), ..Self::default() }
+    }
+
+    /// Returns the most that the files took, if that was more than the budget.
+    pub(crate) fn excess(&self) -> Option<u64> {
+        let excess = self.scale.as_ref()?.excess.load(Ordering::Relaxed);
+        (excess > 0).then_some(excess)
+    }
+
     /// Stops the thread that requests it before its `pause`-th call.
     pub(crate) fn arm(&self, pause: u32) {
         *self.lock() = Turn { calls_before: pause, ..Turn::default() };
@@ -67,7 +119,11 @@ impl Turnstile {
     /// stopped one.
     fn pass<T>(&self, call: impl FnOnce() -> Result<T>) -> Result<T> {
         self.wait_turn();
-        self.look(call)
+        let result = self.look(call);
+        if let Some(scale) = &self.scale {
+            scale.weigh();
+        }
+        result
     }
 
     /// Makes a read-only call.

@@ -50,7 +50,12 @@ fn run(script: &Script, setup: Setup, memory: &Memory, history: &mut History, op
 }
 
 fn fail_each(script: &Script, mode: JournalMode) {
-    let setup = Setup { mode, files: script.journal_files, stored_from: script.stored_from };
+    let setup = Setup {
+        mode,
+        files: script.journal_files,
+        stored_from: script.stored_from,
+        budget: script.budget,
+    };
     let (mut op, mut states) = (0, 0);
     loop {
         op += 1;

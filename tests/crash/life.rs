@@ -56,6 +56,8 @@ pub(crate) struct Setup {
     pub(crate) files: u64,
     /// Appends from this size in bytes on go to the segments at once.
     pub(crate) stored_from: u32,
+    /// The disk budget in bytes.
+    pub(crate) budget: Option<u64>,
 }
 
 /// The settings of all scripts. Small sizes, so that little has to be written.
@@ -78,7 +80,11 @@ fn clock() -> ManualClock {
 }
 
 fn config_with(setup: Setup, seed: u64, clock: &Arc<ManualClock>) -> BrokerConfig {
-    BrokerConfig::new()
+    let config = match setup.budget {
+        Some(budget) => BrokerConfig::new().disk_budget(budget),
+        None => BrokerConfig::new(),
+    };
+    config
         .background(false)
         .journal_mode(setup.mode)
         .journal_file_bytes(64 << 10)
@@ -106,7 +112,7 @@ impl Life {
         promised: usize,
         number: u64,
     ) -> Result<Self, End> {
-        let turnstile = Arc::new(Turnstile::default());
+        let turnstile = Arc::new(Turnstile::weighing(memory, setup.budget));
         let gated = Gated { inner: memory.clone(), turnstile };
         let clock = Arc::new(clock());
         let config = config_with(setup, number + 1, &clock);
@@ -131,6 +137,9 @@ impl Life {
         let violation = |what: String| End::Violation(format!("life {number}: {what}"));
         let broker = opened.map_err(|error| violation(format!("opening fails: {error:?}")))?;
         let seen = observe(&broker).map_err(violation)?;
+        if let Some(weight) = turnstile.excess() {
+            return Err(violation(format!("the files take {weight} bytes")));
+        }
         let found = history.explain(&seen, promised).map_err(violation)?;
         history.found(found, true);
         let producer =
@@ -154,6 +163,10 @@ impl Life {
     pub(crate) fn run(&mut self, steps: &[Step]) -> Result<(), End> {
         for step in steps {
             let done = self.step(step);
+            if let Some(weight) = self.turnstile.excess() {
+                let what = format!("life {}: {step:?}: the files take {weight} bytes", self.number);
+                return Err(End::Violation(what));
+            }
             if self.memory.has_crashed() {
                 return Err(End::Crash);
             }

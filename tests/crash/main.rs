@@ -77,6 +77,8 @@ scripts! {
     stored_retention_gap: crate::script::stored_retention_gap();
     stored_retention: crate::script::stored_retention();
     stored_retention_bytes: crate::script::stored_retention_bytes();
+    budget: crate::script::budget();
+    stored_budget: crate::script::stored_budget();
     stored: crate::script::stored();
     stored_all: crate::script::stored_all();
     stored_and_deleted: crate::script::stored_and_deleted();
@@ -118,6 +120,7 @@ scripts_beside_a_checkpoint! {
     delete_during_checkpoint;
     recycle_during_checkpoint;
     retention_during_checkpoint;
+    budget_during_checkpoint;
     stored_during_checkpoint;
 }
 
@@ -125,8 +128,12 @@ scripts_beside_a_checkpoint! {
 /// accumulate.
 #[test]
 fn a_journal_that_is_full_at_every_kill_stays_within_its_limit() {
-    let setup =
-        Setup { mode: JournalMode::Write, files: script::FILES, stored_from: script::NEVER };
+    let setup = Setup {
+        mode: JournalMode::Write,
+        files: script::FILES,
+        stored_from: script::NEVER,
+        budget: None,
+    };
     let mut memory = Memory::crash_simulating(1);
     let mut history = History::default();
     for number in 0..20 {
@@ -147,7 +154,7 @@ fn a_journal_that_is_full_at_every_kill_stays_within_its_limit() {
 #[test]
 fn synced_after_a_kill_waits_for_the_recovery_checkpoint() {
     for mode in [JournalMode::Map, JournalMode::Write] {
-        let setup = Setup { mode, files: script::FILES, stored_from: script::NEVER };
+        let setup = Setup { mode, files: script::FILES, stored_from: script::NEVER, budget: None };
         let memory = Memory::crash_simulating(1);
         let mut life = Life::begin(&memory, setup, &mut History::default(), 0, 0).unwrap();
         life.run(&script::fill(true, 2)).unwrap();

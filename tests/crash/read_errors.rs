@@ -108,7 +108,12 @@ impl Work<'_> {
 }
 
 fn fail_each_while_writing(script: &Script, mode: JournalMode) {
-    let setup = Setup { mode, files: script.journal_files, stored_from: script.stored_from };
+    let setup = Setup {
+        mode,
+        files: script.journal_files,
+        stored_from: script.stored_from,
+        budget: script.budget,
+    };
     let mut read = 0;
     let mut met = true;
     while met {
@@ -229,6 +234,7 @@ fn fail_each_while_reading(script: &Script, mode: ReadMode) {
         mode: JournalMode::Write,
         files: script.journal_files,
         stored_from: script.stored_from,
+        budget: script.budget,
     };
     for closed in [false, true] {
         let (left, history) = folder_of(script, setup, closed);
@@ -260,6 +266,7 @@ fn fail_each_while_verifying(script: &Script) {
         mode: JournalMode::Write,
         files: script.journal_files,
         stored_from: script.stored_from,
+        budget: script.budget,
     };
     let (left, _) = folder_of(script, setup, true);
     let reads = fail_each(&left, |memory| {

@@ -1,5 +1,6 @@
 //! Scripts: short lists of steps that cover every kind of write and sync with a crash.
 
+use grouplog::DiskBudgetPolicy;
 use grouplog::TimestampType;
 use grouplog::TopicConfig;
 use grouplog::record::Compression;
@@ -77,6 +78,8 @@ pub(crate) struct Script {
     pub(crate) second: Vec<Step>,
     /// Appends from this size in bytes on go to the segments at once.
     pub(crate) stored_from: u32,
+    /// The disk budget in bytes.
+    pub(crate) budget: Option<u64>,
 }
 
 /// No append goes to the segments at once.
@@ -98,6 +101,7 @@ impl Script {
             is_short: false,
             second,
             stored_from: NEVER,
+            budget: None,
         }
     }
 
@@ -376,6 +380,45 @@ pub(crate) fn stored_retention_gap() -> Script {
     Script::new("stored_retention_gap", steps, second()).stored()
 }
 
+/// The least disk budget.
+pub(crate) const BUDGET: u64 = 2 << 20;
+
+fn create_dropping() -> Step {
+    let config = TopicConfig::new().index_interval_bytes(256);
+    let config = config.disk_budget_policy(DiskBudgetPolicy::DropOldest);
+    Step::Create { topic: SHRINKING, config, partitions: 1 }
+}
+
+/// Deletes the oldest segments for the disk budget, with commits and checkpoints at its limit.
+pub(crate) fn budget() -> Script {
+    const LARGE: Step = Send(SHRINKING, 0, 48_000);
+    let mut steps = vec![create_dropping()];
+    steps.extend(times(19, &LARGE));
+    steps.extend([commit(SHRINKING, 2), LARGE, SendSynced(SHRINKING, 0, 48_000), Checkpoint]);
+    steps.extend([Send(SHRINKING, 0, 400), LARGE, LARGE, Reopen, LARGE, commit(SHRINKING, 0)]);
+    steps.extend(times(3, &LARGE));
+    let second = times(4, &LARGE).collect();
+    Script { budget: Some(BUDGET), ..Script::new("budget", steps, second) }
+}
+
+/// As `budget`, with stored appends.
+pub(crate) fn stored_budget() -> Script {
+    Script { name: "stored_budget".to_owned(), ..budget().stored() }
+}
+
+/// Deletes for the disk budget while a checkpoint is at its `pause`-th call.
+pub(crate) fn budget_during_checkpoint(pause: u32) -> Script {
+    let mut steps = vec![create_dropping()];
+    steps.extend(times(19, &Send(SHRINKING, 0, 48_000)));
+    steps.extend([Checkpoint, Send(SHRINKING, 0, 30_000)]);
+    let inner = vec![Send(SHRINKING, 0, 30_000), Send(SHRINKING, 0, 30_000)];
+    steps.push(Step::DuringCheckpoint { pause, steps: inner });
+    steps.extend([Send(SHRINKING, 0, 48_000), Checkpoint, Send(SHRINKING, 0, 48_000)]);
+    let second = times(3, &Send(SHRINKING, 0, 48_000)).collect();
+    let name = format!("budget_during_checkpoint:{pause}");
+    Script { budget: Some(BUDGET), ..Script::new(&name, steps, second) }
+}
+
 /// As `retention_bytes`, with stored appends.
 pub(crate) fn stored_retention_bytes() -> Script {
     Script { name: "stored_retention_bytes".to_owned(), ..retention_bytes().stored() }
@@ -543,6 +586,9 @@ pub(crate) fn by_name(name: &str) -> Option<Script> {
         Some(("retention_during_checkpoint", pause)) => {
             return Some(retention_during_checkpoint(pause.parse().ok()?));
         }
+        Some(("budget_during_checkpoint", pause)) => {
+            return Some(budget_during_checkpoint(pause.parse().ok()?));
+        }
         Some(("recycle_during_checkpoint", pause)) => {
             return Some(recycle_during_checkpoint(pause.parse().ok()?));
         }
@@ -564,6 +610,8 @@ pub(crate) fn by_name(name: &str) -> Option<Script> {
         stored_retention_gap(),
         stored_and_all_deleted(),
         stored_retention_bytes(),
+        budget(),
+        stored_budget(),
         recycle(),
         compressed(),
         look_alike(),

@@ -29,6 +29,8 @@ pub(crate) struct Ledger {
     freed: Condvar,
     /// What is taken, for readers without the lock.
     taken: AtomicU64,
+    /// Above this, the oldest records should go. It rises for a while if that was in vain.
+    drop_from: AtomicU64,
     /// Whether the last append that asked was refused.
     refused: AtomicBool,
     /// Whether a refusal was noticed since an append last got room.
@@ -87,6 +89,7 @@ impl Ledger {
             state: Mutex::new(state),
             freed: Condvar::new(),
             taken: AtomicU64::new(0),
+            drop_from: AtomicU64::new(budget / 10 * HIGH_TENTHS),
             refused: AtomicBool::new(false),
             noticed: AtomicBool::new(false),
         };
@@ -169,6 +172,9 @@ impl Ledger {
         state.limited |= state.files.sums.used <= self.budget;
         let taken = self.taken_by(state).saturating_add(state.for_copies);
         self.taken.store(taken, Ordering::Relaxed);
+        if taken <= self.high() {
+            self.drop_from.store(self.high(), Ordering::Relaxed);
+        }
     }
 
     fn freed(&self, mut state: MutexGuard<'_, State>) {
@@ -212,7 +218,13 @@ impl Ledger {
     /// Returns whether so much is taken that the oldest records should go.
     #[inline]
     pub(crate) fn is_high(&self) -> bool {
-        self.taken.load(Ordering::Relaxed) > self.high()
+        self.taken.load(Ordering::Relaxed) > self.drop_from.load(Ordering::Relaxed)
+    }
+
+    /// Notes that nothing could go. Until more is taken, the next appends need not try again.
+    pub(crate) fn dropped_in_vain(&self) {
+        let later = self.taken.load(Ordering::Relaxed).saturating_add(self.budget / 256);
+        self.drop_from.store(later, Ordering::Relaxed);
     }
 
     fn high(&self) -> u64 {
