@@ -346,7 +346,7 @@ impl BrokerConfig {
     /// Returns the most bytes that the journal takes: more than its limit by the first files of two openings.
     pub(crate) fn journal_space(&self) -> u64 {
         let first = u64::from(self.journal_file_bytes / 16).max(16 << 10);
-        self.journal_max_bytes.saturating_add(2 * first)
+        self.journal_max_bytes.saturating_add(first).saturating_add(first)
     }
 
     pub(crate) fn validate(&self) -> Result<()> {

@@ -75,7 +75,9 @@ impl ProducerConfig {
     }
 
     /// Sets Kafka's `max.block.ms`: how long `send` may wait for space before it fails with
-    /// [`Error::Timeout`]. Default 60 s.
+    /// [`Error::Timeout`]. Default 60 s. It also limits the wait for room in the disk budget
+    /// ([`DiskBudgetPolicy::Block`](crate::DiskBudgetPolicy::Block)), which ends with
+    /// [`Error::DiskBudget`].
     ///
     /// `send` waits only if time can help. It returns any other failure at once, such as a folder
     /// that was removed.

@@ -210,7 +210,7 @@ impl TopicConfig {
     ///
     /// With [`DiskBudgetPolicy::DropOldest`], segments are at most a 32nd of the budget, or 64 KiB if that is
     /// more. The oldest data goes first, by its timestamps and over all partitions of all topics with that
-    /// policy. An append of records for several topics follows the strictest of their policies.
+    /// policy. A `send_all` for several topics is refused if one of them refuses.
     pub fn disk_budget_policy(mut self, policy: DiskBudgetPolicy) -> Self {
         self.disk_budget_policy = policy;
         self

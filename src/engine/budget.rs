@@ -124,7 +124,7 @@ impl Engine {
     /// tenths of the budget are taken. Returns whether the bytes have room.
     fn drop_oldest(&self, ledger: &Ledger, needed: u64) -> Result<bool> {
         let _one = self.dropping.lock();
-        for attempt in 0..ATTEMPTS {
+        for left in (0..ATTEMPTS).rev() {
             self.check_open()?;
             // Another thread may have made room meanwhile.
             let excess = ledger.excess(needed);
@@ -132,7 +132,7 @@ impl Engine {
                 return Ok(true);
             }
             // Files that could not be removed still take space. Nothing more goes before they are gone.
-            if self.remove_left_files()? {
+            if !planted("drop_before_removal") && self.remove_left_files()? {
                 continue;
             }
             let mut postponed = false;
@@ -150,7 +150,7 @@ impl Engine {
                 // There still is room, and the next append tries again.
                 break;
             }
-            if more && attempt + 1 < ATTEMPTS {
+            if more && left > 0 {
                 // Records in memory become segments, and the journal gets space for the next log start.
                 self.checkpoint()?;
             } else if oldest.is_empty() {
@@ -168,7 +168,7 @@ impl Engine {
                 some |= log.remove_left()?;
             }
         }
-        Ok(some && !planted("drop_before_removal"))
+        Ok(some)
     }
 
     /// Chooses the oldest segments over all partitions of topics that allow it. Returns the new log start of each

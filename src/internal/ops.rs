@@ -5,16 +5,24 @@ use std::time::Duration;
 
 use super::input::Input;
 use crate::broker::Broker;
-use crate::config::{Acks, BrokerConfig, ConsumerConfig, JournalMode, ProducerConfig, TopicConfig};
+use crate::config::{
+    Acks, BrokerConfig, ConsumerConfig, DiskBudgetPolicy, JournalMode, ProducerConfig, TopicConfig,
+};
 use crate::error::{Error, Result};
 use crate::producer::{Delivery, Producer, Record};
-use crate::storage::{Crash, Memory, Storage};
+use crate::storage::{Crash, FileKind, Memory, OpenMode, Storage};
 use crate::time::{ManualClock, Random, SeededRandom};
 use crate::types::{Timestamp, TopicPartition};
 
 const TOPICS: [&str; 2] = ["a", "b"];
 const GROUP: &str = "g";
 const STEPS_MAX: usize = 80;
+
+/// The disk budget of some runs, and the size in bytes of a file that takes a part of it.
+const BUDGET: u64 = 2 << 20;
+const BALLAST: u64 = 800 << 10;
+/// The topic that drops its oldest records if there is a budget. The other one refuses appends.
+const DROPPING: usize = 1;
 
 /// Runs operations beside a model, with crashes, failing calls and full disks among them. After each crash,
 /// the folder holds what a prefix of the changes made, and all that was promised is in it.
@@ -109,6 +117,8 @@ struct World {
     troubled: bool,
     /// Whether the process ends at a later call.
     crash_comes: bool,
+    /// Whether there is a disk budget.
+    budget: bool,
 }
 
 impl World {
@@ -126,10 +136,24 @@ impl World {
             numbers: 0,
             troubled: false,
             crash_comes: false,
+            budget: flags & 4 != 0,
         };
         world.open();
+        if world.budget {
+            world.add_ballast();
+        }
         world.create(0, 2);
         world
+    }
+
+    /// Adds a file that nobody uses. Otherwise it takes very many steps to reach the budget.
+    fn add_ballast(&mut self) {
+        self.broker = None;
+        let path = std::path::Path::new("ballast");
+        let file = self.memory.open(path, OpenMode::CreateNew).expect("a new file");
+        file.set_len(BALLAST).and_then(|()| file.sync_data()).expect("there is space");
+        self.memory.sync_dir(std::path::Path::new("")).expect("it is a folder");
+        self.open();
     }
 
     /// Opens the folder. It must hold what a prefix of the changes made.
@@ -144,11 +168,12 @@ impl World {
                 .stored_append_bytes(self.stored_from)
                 .clock(Arc::new(ManualClock::at(Timestamp::from_millis(1_700_000_000_000))))
                 .random(Arc::new(SeededRandom::new(self.random.next_u64())));
+            let config = if self.budget { config.disk_budget(BUDGET) } else { config };
             match Broker::open_storage(Arc::new(self.memory.clone()), config) {
                 Ok(broker) => {
                     let seen = observe(&broker).expect("what opens can be read");
                     let found = (self.written..=self.changes.len())
-                        .find(|count| State::of(&self.changes[..*count]) == seen);
+                        .find(|count| self.explains(*count, &seen));
                     let found = found.unwrap_or_else(|| panic!("{self:?} shows {seen:?}"));
                     self.changes.truncate(found);
                     self.written = found;
@@ -157,6 +182,7 @@ impl World {
                     assert!(settled || self.troubled, "{}", broker.health());
                     self.synced = if settled { found } else { self.synced.min(found) };
                     self.broker = Some(broker);
+                    self.note_drops();
                     return;
                 }
                 Err(_) if self.memory.has_crashed() => self.crash(Crash::Kill),
@@ -188,7 +214,10 @@ impl World {
         let kind = input.u8();
         let (topic, partition) = (usize::from(kind & 0x80 != 0), u32::from(kind & 0x40 != 0));
         match kind & 15 {
-            0..=3 => self.send(topic, partition, usize::from(input.u8()) * 8, kind & 15 == 3),
+            0..=3 => {
+                let factor = if self.budget { 120 } else { 8 };
+                self.send(topic, partition, usize::from(input.u8()) * factor, kind & 15 == 3);
+            }
             4 => self.send_all(topic, usize::from(input.u8())),
             5 => self.commit(topic, partition, i64::from(input.u8())),
             6 => self.call(true, Broker::checkpoint),
@@ -230,6 +259,63 @@ impl World {
         if self.broker.is_none() {
             self.open();
         }
+        self.note_drops();
+        self.weigh();
+    }
+
+    /// Returns whether the first changes explain what was seen. Some records of a topic that drops its oldest may be
+    /// gone.
+    fn explains(&self, count: usize, seen: &State) -> bool {
+        let mut state = State::of(&self.changes[..count]);
+        let logs = state.topics.get_mut(&DROPPING).filter(|_| self.budget);
+        for (log, seen) in
+            logs.into_iter().flatten().zip(seen.topics.get(&DROPPING).into_iter().flatten())
+        {
+            let gone = seen.iter().take_while(|number| **number == GONE).count();
+            log.iter_mut().take(gone).for_each(|number| *number = GONE);
+        }
+        state == *seen
+    }
+
+    /// Notes what the engine has dropped for the budget.
+    fn note_drops(&mut self) {
+        let Some(broker) = self.broker.as_ref().filter(|_| self.budget) else { return };
+        let Ok(described) = broker.describe_topic(TOPICS[DROPPING]) else { return };
+        let State { topics, .. } = State::of(&self.changes);
+        let Some(logs) = topics.get(&DROPPING) else { return };
+        if self.memory.has_crashed()
+            || !self.is_settled()
+            || logs.len() != described.partitions.len()
+        {
+            return;
+        }
+        for ((number, log), partition) in (0..).zip(logs).zip(&described.partitions) {
+            let gone = log.iter().take_while(|number| **number == GONE).count();
+            let start = partition.start_offset as usize;
+            if start > gone {
+                self.changes.push(Change::DeleteRecords(DROPPING, number, start));
+                self.written = self.changes.len();
+            }
+        }
+    }
+
+    /// Checks that the files keep the budget.
+    fn weigh(&self) {
+        if !self.budget {
+            return;
+        }
+        let mut bytes = 0;
+        let mut folders = vec![std::path::PathBuf::new()];
+        while let Some(folder) = folders.pop() {
+            for entry in self.memory.list(&folder).unwrap_or_default() {
+                let path = folder.join(&entry.name);
+                match entry.kind {
+                    FileKind::Dir => folders.push(path),
+                    _ => bytes += self.memory.disk_bytes(&path).unwrap_or(0).next_multiple_of(4096),
+                }
+            }
+        }
+        assert!(bytes <= BUDGET, "the files take {bytes} bytes: {self:?}");
     }
 
     /// Makes a call that changes nothing. If it succeeds and `syncs`, everything acknowledged before is
@@ -258,7 +344,8 @@ impl World {
             }
             Err(error @ Error::Indeterminate { .. }) => assert!(self.troubled, "{error:?}"),
             Err(error) => {
-                assert!(self.troubled, "{error:?}");
+                let refused = self.budget && matches!(error, Error::DiskBudget { .. });
+                assert!(self.troubled || refused, "{error:?}");
                 self.changes.pop();
             }
         }
@@ -301,7 +388,10 @@ impl World {
     fn create(&mut self, topic: usize, partitions: u32) {
         if self.is_settled() && self.partition(topic, 0).is_none() {
             let config = TopicConfig::new().partitions(partitions).segment_bytes(2048);
-            let config = config.retention_consumed([GROUP]);
+            let mut config = config.retention_consumed([GROUP]);
+            if topic == DROPPING {
+                config = config.disk_budget_policy(DiskBudgetPolicy::DropOldest);
+            }
             self.change(Change::Create(topic, partitions), true, |broker| {
                 broker.create_topic(TOPICS[topic], config)
             });
@@ -333,6 +423,7 @@ impl World {
         }
         let Some(broker) = &self.broker else { return };
         broker.admin().run_retention().expect("nothing is in the way");
+        let may_drop = self.budget;
         let State { topics, offsets } = State::of(&self.changes);
         for (topic, logs) in topics {
             let described = broker.describe_topic(TOPICS[topic]).expect("it is there");
@@ -341,7 +432,11 @@ impl World {
                 let gone = log.iter().take_while(|number| **number == GONE).count();
                 if start > gone as i64 {
                     let read = offsets.get(&(topic, partition)).copied();
-                    assert!(Some(start) <= read, "{start} of {topic}-{partition}, read {read:?}");
+                    let dropped = may_drop && topic == DROPPING;
+                    assert!(
+                        Some(start) <= read || dropped,
+                        "{start} of {topic}-{partition}, read {read:?}"
+                    );
                     self.changes.push(Change::DeleteRecords(topic, partition, start as usize));
                     self.written = self.changes.len();
                     self.synced = self.written;
@@ -354,7 +449,7 @@ impl World {
     fn look(&mut self) {
         let Some(broker) = &self.broker else { return };
         let seen = observe(broker).expect("reading continues");
-        let shows = |count: usize| State::of(&self.changes[..count]) == seen;
+        let shows = |count: usize| self.explains(count, &seen);
         assert!((self.written..=self.changes.len()).any(shows), "{self:?} shows {seen:?}");
     }
 

@@ -72,6 +72,7 @@ impl Producer {
     /// cannot make journal space, as in a removed folder or on a read-only file system. The record
     /// was not appended in any of these cases.
     #[inline]
+    #[expect(clippy::needless_pass_by_value, reason = "a record is made for one send")]
     pub fn send(&self, record: Record<'_>) -> Result<Delivery> {
         match self.inner.send_once(&record) {
             Err(failure @ Error::DiskBudget { .. }) => self.inner.send_in_room(&record, failure),

@@ -171,6 +171,11 @@ fn the_oldest_records_go_and_nothing_is_refused() {
             if n % (count / 5) == 0 {
                 limited.world.clock.advance(Duration::from_millis(10));
             }
+            if n % 20 == 0 {
+                // Nine tenths, and a batch that was charged before the last look.
+                let account = broker.admin().disk_usage().unwrap().budget.unwrap();
+                assert!(account.taken <= BUDGET / 10 * 9 + (128 << 10), "{account:?}");
+            }
         }
         limited.check(&broker);
         let partition = &broker.describe_topic("t").unwrap().partitions[0];
@@ -211,8 +216,9 @@ fn the_oldest_go_over_all_topics_that_allow_it() {
     producer_sends(&broker, "kept", 10_000, 10);
     let producer = producer(&broker);
     let now = 1_700_000_000_000;
+    let value = vec![b'x'; 20_000];
     let send = |topic, partition, at| {
-        let record = Record::to(topic).partition(partition).value(&[b'x'; 20_000]);
+        let record = Record::to(topic).partition(partition).value(&value);
         producer.send(record.timestamp(Timestamp::from_millis(at))).unwrap();
     };
     for n in 0..8 {
@@ -255,7 +261,7 @@ fn nothing_is_dropped_for_an_append_that_cannot_fit() {
     broker.checkpoint().unwrap();
     while producer(&broker).send(Record::to("kept").value(&[b'x'; 2_000])).is_ok() {}
     // Two segments of it have gone, but it is full of what must stay.
-    let error = refused(producer(&broker).send(Record::to("t").value(&[b'x'; 60_000])));
+    let error = refused(producer(&broker).send(Record::to("t").value(&vec![b'x'; 60_000])));
     assert!(matches!(error, Error::DiskBudget { .. }), "{error:?}");
     assert_eq!((start(&broker, "t"), end(&broker, "t")), (0, 2));
     limited.check(&broker);
@@ -491,9 +497,13 @@ fn a_failed_deletion_refuses_the_append() {
     broker.create_topic("t", topic(DiskBudgetPolicy::DropOldest)).unwrap();
     producer_sends(&broker, "t", 10_000, 60);
     limited.faulty.order("remove", ".log", Act::Fail(5));
-    let error = fill(&broker, "t", 10_000).1;
-    assert!(matches!(error, Error::Io { .. } | Error::DiskBudget { .. }), "{error:?}");
-    limited.check(&broker);
+    for _ in 0..10 {
+        let error = fill(&broker, "t", 10_000).1;
+        assert!(matches!(error, Error::Io { .. } | Error::DiskBudget { .. }), "{error:?}");
+        limited.check(&broker);
+    }
+    // What could not be removed is not followed by more.
+    assert!(start(&broker, "t") < 40, "{}", start(&broker, "t"));
     limited.faulty.heal();
     producer_sends(&broker, "t", 10_000, 200);
     limited.check(&broker);
@@ -501,6 +511,29 @@ fn a_failed_deletion_refuses_the_append() {
     let kept = described.end_offset - described.start_offset;
     assert_eq!(all(&broker, "t").len() as i64, kept);
     broker.close().unwrap();
+}
+
+/// B3: while a batch cannot be written to its segment, it has its charge.
+#[test]
+fn a_batch_that_cannot_be_written_keeps_its_charge() {
+    let mut limited = Limited::new(JournalMode::Write);
+    limited.world.config = limited.world.config.batch_size(4096);
+    let broker = limited.open();
+    broker.create_topic("t", TopicConfig::new()).unwrap();
+    producer_sends(&broker, "t", 3_000, 10);
+    broker.checkpoint().unwrap();
+    let taken = || broker.admin().disk_usage().unwrap().budget.unwrap().taken;
+    producer_sends(&broker, "t", 3_000, 1);
+    let with_one = taken();
+    limited.faulty.order("write", ".log", Act::Fail(5));
+    // The second one fills the batch of the first, which cannot be written.
+    producer_sends(&broker, "t", 3_000, 1);
+    let with_two = taken();
+    assert!(with_two >= with_one + 4096, "{with_one} {with_two}");
+    limited.faulty.heal();
+    broker.checkpoint().unwrap();
+    assert!(taken() < with_two);
+    limited.check(&broker);
 }
 
 /// A reader holds batches and segments that are gone meanwhile.

@@ -50,7 +50,8 @@ fn run(path: &Path, policy: DiskBudgetPolicy, mode: JournalMode, value: &[u8]) -
                             // Somebody makes room now and then.
                             let topic = broker.describe_topic("t").unwrap();
                             for partition in topic.partitions {
-                                let middle = (partition.start_offset + partition.end_offset) / 2;
+                                let middle =
+                                    i64::midpoint(partition.start_offset, partition.end_offset);
                                 let admin = broker.admin();
                                 admin.delete_records(&partition.partition, middle).unwrap();
                             }

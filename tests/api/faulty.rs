@@ -39,7 +39,9 @@ pub(crate) struct Faulty {
 
 /// Runs before each call that an order may concern.
 #[derive(Clone, Default)]
-struct Spy(Arc<Mutex<Option<Arc<dyn Fn() + Send + Sync>>>>);
+struct Spy(Arc<Mutex<Option<Look>>>);
+
+type Look = Arc<dyn Fn() + Send + Sync>;
 
 impl std::fmt::Debug for Spy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

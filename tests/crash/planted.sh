@@ -43,6 +43,15 @@ believe_segment             crash:seal_and_roll
 believe_stored_section      crash:stored
 believe_sums                lib:the_sums_of_a_foreign
 block_sums_not_checked      lib:log::tests::reading
+budget_forgets_before_unlink api:a_failed_deletion_refuses
+budget_ignores_batches      api:disk_budget::a_refused_append
+budget_ignores_journal      lib:appends_get_what_is_not
+budget_ignores_side_files   lib:side_files_count_before
+budget_ignores_space_ahead  lib:little_is_reserved_ahead
+budget_keeps_refused        lib:appends_get_what_is_not
+budget_never_refuses        api:disk_budget::a_refused_append
+budget_released_before_write api:a_batch_that_cannot_be_written
+budget_without_limit        lib:a_call_beyond_the_budget
 bytes_checked_by_maintenance_alone api:a_partition_never_holds
 chain_below_log_start       crash:stored_retention_gap
 checkpoint_above_e          crash:during_checkpoint
@@ -64,6 +73,10 @@ deletion_needs_space        api:a_topic_is_deleted_for_good
 deletion_waits_for_ever     api:a_close_beside_a_deletion
 deletions_not_noticed       api:damage
 drop_all_deleted            crash:retention
+drop_before_removal         api:a_failed_deletion_refuses
+drop_from_all_topics        api:the_oldest_go_over
+drop_in_vain                api:nothing_is_dropped
+drop_only_when_refused      api:the_oldest_records_go
 end_before_frame            model:frames_are_complete
 end_before_records          model:a_reader_at_the_tip
 epoch_ends_early            api:epochs_of_records
@@ -100,6 +113,7 @@ last_file_stays             lib:only_a_small_journal
 later_files_are_no_witness  lib:journal::tests::replaying
 leave_waiters_alone         lib:who_waits_for_space
 left_files_not_relied_on    lib:a_synced_stored_append_needs
+limit_from_the_start        api:a_folder_beyond_a_lowered
 lock_left_to_children       api:fork
 log_start_above_e           lib:a_checkpoint_holds_the_frozen
 log_start_not_dirty         crash:delete_records

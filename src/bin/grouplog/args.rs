@@ -31,6 +31,17 @@ pub(crate) struct Args {
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
+    /// The most space that the files of the folder may take, for example 256MiB, if this command writes. It is not
+    /// stored: give what the application gives. What then happens is the setting disk.budget.policy of the topic
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "GROUPLOG_DISK_BUDGET",
+        value_parser = size,
+        global = true
+    )]
+    pub(crate) disk_budget: Option<u64>,
+
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -72,7 +83,8 @@ pub(crate) enum Command {
     ///
     /// An application does this by itself while it has the folder open. This command does it for a folder that
     /// nobody has open: it applies retention.ms, retention.bytes and retention.consumed, and prints what it
-    /// deleted, by topic.
+    /// deleted, by topic. With --disk-budget it also deletes the oldest records of topics whose
+    /// disk.budget.policy is drop-oldest, until the budget is free enough.
     Clean {
         /// Only this topic
         topic: Option<String>,
@@ -324,6 +336,11 @@ fn separator(text: &str) -> Result<String, String> {
         separator if separator.is_empty() => Err("it must not be empty".to_owned()),
         separator => Ok(separator),
     }
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    let expected = || "expected a number of bytes, such as 268435456 or 256MiB".to_owned();
+    parse_size::parse_size(text).map_err(|_| expected())
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

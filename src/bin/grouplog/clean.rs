@@ -57,6 +57,7 @@ pub(crate) fn run(data: &Path, topic: Option<&str>, out: &mut Output) -> Result<
                     "time": reason(|deleted| deleted.time),
                     "bytes": reason(|deleted| deleted.bytes),
                     "consumed": reason(|deleted| deleted.consumed),
+                    "budget": reason(|deleted| deleted.budget),
                     "log_start": reason(|deleted| deleted.log_start),
                 },
                 "remaining_bytes": bytes,

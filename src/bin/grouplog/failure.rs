@@ -53,6 +53,7 @@ fn what_to_do(error: &Error) -> &'static str {
         Error::UnknownGroup { .. } => "; `grouplog group list` shows the groups",
         Error::UnknownPartition { .. } => "; partitions are numbered from 0",
         Error::NotADatabase { .. } => "; name the folder with --data or GROUPLOG_DATA",
+        Error::DiskBudget { .. } => "; see --disk-budget, and disk.budget.policy of the topic",
         Error::DiskFull { .. } => "; free some space and try again",
         Error::LogTruncated { .. } => "; read with another group, or without one",
         Error::Corrupt(damage) if damage.path.extension().is_some_and(|ext| ext == "log") => {

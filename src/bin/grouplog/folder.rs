@@ -1,10 +1,28 @@
 //! Opens the folder that `--data` names, for reading or as its only writer.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use grouplog::{Broker, BrokerConfig, ReadOnlyBroker};
 
 use crate::failure::Failure;
+
+/// The disk budget of all openings for writing. A process runs one command.
+static BUDGET: OnceLock<u64> = OnceLock::new();
+
+/// Sets the disk budget, if there is one.
+pub(crate) fn limit(budget: Option<u64>) {
+    if let Some(budget) = budget {
+        BUDGET.get_or_init(|| budget);
+    }
+}
+
+fn config() -> BrokerConfig {
+    match BUDGET.get() {
+        Some(budget) => BrokerConfig::new().disk_budget(*budget),
+        None => BrokerConfig::new(),
+    }
+}
 
 /// Opens the folder for reading. This also works while another process writes it.
 pub(crate) fn open_read_only(data: &Path) -> Result<ReadOnlyBroker, Failure> {
@@ -18,7 +36,7 @@ pub(crate) fn with_writer<T>(
     work: impl FnOnce(&Broker) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     check_folder(data)?;
-    work_and_close(Broker::open_with(data, BrokerConfig::new().create(false))?, work)
+    work_and_close(Broker::open_with(data, config().create(false))?, work)
 }
 
 /// Like [`with_writer`], but creates the folder if it does not exist. It does not create the folders above
@@ -38,7 +56,7 @@ pub(crate) fn with_new_writer<T>(
             parent.display()
         )));
     }
-    work_and_close(Broker::open(data)?, work)
+    work_and_close(Broker::open_with(data, config())?, work)
 }
 
 fn work_and_close<T>(

@@ -61,6 +61,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
+    folder::limit(args.disk_budget);
     let mut out = Output::new(args.json);
     // Before the command changes or commits anything, since nobody would see the result.
     if prints(args) {

@@ -201,7 +201,7 @@ fn little_is_reserved_ahead() {
     storage.create_dir(Path::new("t-0")).unwrap();
     let ahead = |path: &str| {
         let file = storage.open(Path::new(path), OpenMode::CreateNew).unwrap();
-        file.write_at(&[1; 300_000], 0).unwrap();
+        file.write_at(&vec![1; 300_000], 0).unwrap();
         file.preallocate(300_000, 10 * MIB).unwrap();
         memory.disk_bytes(Path::new(path)).unwrap() - 300_000
     };
@@ -253,7 +253,7 @@ fn who_waits_is_woken_when_something_is_freed() {
     let charge = ledger.try_charge(60 * MIB).unwrap();
     assert!(!ledger.wait(10 * MIB, Duration::from_millis(1)));
     std::thread::scope(|scope| {
-        let waits = scope.spawn(|| ledger.wait(10 * MIB, Duration::from_secs(60)));
+        let waits = scope.spawn(|| ledger.wait(10 * MIB, Duration::from_mins(1)));
         while ledger.waiters() == 0 {
             std::thread::yield_now();
         }
