@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use grouplog::storage::{FileKind, Memory, OpenMode, Storage};
 use grouplog::{Broker, PartitionDescription};
 
-const ROOT_FILES: [&str; 7] = [
+const ROOT_FILES: [&str; 8] = [
     "grouplog.lock",
     "meta.properties",
     "checkpoint.a",
@@ -14,6 +14,8 @@ const ROOT_FILES: [&str; 7] = [
     "offsets.a",
     "offsets.b",
     "reserve",
+    // Of the simulation.
+    "ballast",
 ];
 
 /// Openings after crashes may have created two files beyond the journal's limit: one to continue

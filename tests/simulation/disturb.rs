@@ -205,6 +205,9 @@ impl World {
                 let placed = !["read", "write"].contains(op) || position.is_some();
                 (met || unread) && placed && path.starts_with("memory:")
             }
+            Error::DiskBudget { budget, taken, needed } => {
+                self.options.budget && taken + needed > *budget
+            }
             // Concerns a topic whose creation may or may not have happened.
             Error::UnknownTopic { .. } => self.is_uncertain(),
             _ => false,

@@ -116,6 +116,7 @@ impl World {
     /// opening. Damage yields no other records.
     pub(crate) fn last_life(&mut self) -> Step {
         self.end_trouble();
+        self.options.budget = false;
         let mut session = self.open(false)?;
         self.append_everywhere(&mut session)?;
         if self.one_in(2) {

@@ -37,6 +37,8 @@ pub(crate) struct Options {
     pub(crate) read_mode: ReadMode,
     /// Appends from this size in bytes on go to the segments at once.
     pub(crate) stored_from: u32,
+    /// Whether there is a disk budget, until the last life.
+    pub(crate) budget: bool,
 }
 
 impl Options {
@@ -70,6 +72,7 @@ impl Options {
             weights,
             read_mode: if coin() { ReadMode::Map } else { ReadMode::Pread },
             stored_from: pick(&[1, 200, 1000, u64::from(u32::MAX)]) as u32,
+            budget: below(4) == 0,
         }
     }
 

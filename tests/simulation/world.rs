@@ -1,13 +1,13 @@
 //! The life of one seed: folders are opened, used, and left in one way or another, again and again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use grouplog::storage::{Crash, Memory, Storage};
+use grouplog::storage::{Crash, FileKind, Memory, OpenMode, Storage};
 use grouplog::time::{Clock, ManualClock, Random, SeededRandom};
-use grouplog::{Broker, BrokerConfig, Error, Position, Timestamp, TopicId};
+use grouplog::{Broker, BrokerConfig, Error, Position, Problem, Timestamp, TopicId};
 
 use crate::action::Action;
 use crate::disturb::{Mark, Trouble};
@@ -21,6 +21,10 @@ use crate::trace::Trace;
 
 /// The size of an ordinary journal file.
 const FILE_BYTES: u64 = 64 << 10;
+
+/// The disk budget, and the size of a file that leaves little of it.
+const BUDGET: u64 = 2 << 20;
+const BALLAST: u64 = 1_000_000;
 
 /// Why a step did not complete.
 #[derive(Debug)]
@@ -188,7 +192,9 @@ impl World {
     }
 
     pub(crate) fn config(&self) -> BrokerConfig {
-        BrokerConfig::new()
+        let config = BrokerConfig::new();
+        let config = if self.options.budget { config.disk_budget(BUDGET) } else { config };
+        config
             .background(false)
             .journal_mode(self.options.mode)
             .journal_file_bytes(FILE_BYTES as u32)
@@ -251,7 +257,9 @@ impl World {
         let seen = observe(&broker).map_err(End::Violation)?;
         let found = self.history.explain(&seen, promised).map_err(End::Violation)?;
         // On a full disk the recovery checkpoint is delayed. Nothing is `Synced` before it.
-        let settled = broker.health().is_ok();
+        let health = broker.health();
+        let harmless = |problem: &Problem| matches!(problem, Problem::DiskBudget { .. });
+        let settled = health.problems().iter().all(harmless);
         if !settled && !self.is_troubled() && !unread {
             return violation(format!("health after opening: {}", broker.health()));
         }
@@ -271,7 +279,40 @@ impl World {
         }
         self.note_topic_ids(&broker);
         self.check_kept(&broker)?;
+        self.add_ballast();
         Session::new(broker).or_else(|error| violation(format!("no producer: {error:?}")))
+    }
+
+    /// Adds a file that the next opening counts. Otherwise few lives would reach the budget.
+    fn add_ballast(&self) {
+        let path = Path::new("ballast");
+        if self.options.budget
+            && !self.is_troubled()
+            && matches!(self.memory.metadata(path), Ok(None))
+        {
+            let file = self.memory.open(path, OpenMode::CreateNew);
+            let _crashed = file.and_then(|file| {
+                file.set_len(BALLAST)?;
+                file.sync_data()?;
+                self.memory.sync_dir(Path::new(""))
+            });
+        }
+    }
+
+    /// Returns the blocks of all files, in bytes.
+    fn weight(&self) -> u64 {
+        let mut bytes = 0;
+        let mut folders = vec![PathBuf::new()];
+        while let Some(folder) = folders.pop() {
+            for entry in self.memory.list(&folder).unwrap_or_default() {
+                let path = folder.join(&entry.name);
+                match entry.kind {
+                    FileKind::Dir => folders.push(path),
+                    _ => bytes += self.memory.disk_bytes(&path).unwrap_or(0).next_multiple_of(4096),
+                }
+            }
+        }
+        bytes
     }
 
     fn journal_bytes(&self) -> u64 {
@@ -287,6 +328,10 @@ impl World {
     fn check_journal(&self) -> Step {
         if self.memory.has_crashed() || !self.can_look() {
             return Ok(());
+        }
+        let weight = if self.options.budget { self.weight() } else { 0 };
+        if weight > BUDGET {
+            return violation(format!("the files take {weight} bytes"));
         }
         let (bytes, most) = (self.journal_bytes(), self.journal_most);
         if bytes > most {
