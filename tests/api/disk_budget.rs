@@ -120,6 +120,7 @@ fn a_refused_append_says_why_and_everything_else_works() {
         let (sent, error) = fill(&broker, "t", bytes);
         let Error::DiskBudget { budget, taken, needed } = error else { panic!("{error:?}") };
         assert!(error.is_retryable() && budget == BUDGET && taken + needed > BUDGET, "{error:?}");
+        assert!(needed >= bytes as u64 && taken <= BUDGET, "{error:?}");
         // More than half of the smallest budget is for records.
         assert!(sent * bytes as i64 > 1_000_000, "{sent} of {bytes}");
         assert_eq!(end(&broker, "t"), sent);
