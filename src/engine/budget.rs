@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use crate::config::DiskBudgetPolicy;
 use crate::engine::health::Problem;
+use crate::engine::report::{Deleted, Retained};
 use crate::engine::state::Engine;
 use crate::engine::usage::BudgetUsage;
 use crate::error::{Error, Result};
@@ -35,6 +36,15 @@ pub(crate) struct Patience {
     left: Duration,
     deadline: Duration,
     drops: u32,
+}
+
+/// What deleting the oldest segments has led to.
+#[derive(Debug)]
+struct Dropped {
+    /// Whether there is room for what was needed.
+    room: bool,
+    /// Whether some could not go at that moment.
+    postponed: bool,
 }
 
 impl Engine {
@@ -67,7 +77,7 @@ impl Engine {
         }
         if has(DiskBudgetPolicy::DropOldest) && patience.drops > 0 {
             patience.drops = patience.drops.saturating_sub(1);
-            if self.drop_oldest(ledger, *needed)? {
+            if self.drop_oldest(ledger, *needed)?.room {
                 return Ok(());
             }
         }
@@ -121,22 +131,26 @@ impl Engine {
     }
 
     /// Deletes the oldest segments of all topics that allow it, until `needed` bytes have room and less than nine
-    /// tenths of the budget are taken. Returns whether the bytes have room.
-    fn drop_oldest(&self, ledger: &Ledger, needed: u64) -> Result<bool> {
+    /// tenths of the budget are taken. Does not wait for a checkpoint or a busy partition if `needed` is 0.
+    fn drop_oldest(&self, ledger: &Ledger, needed: u64) -> Result<Dropped> {
         let _one = self.dropping.lock();
+        let mut postponed = false;
         for left in (0..ATTEMPTS).rev() {
             self.check_open()?;
             // Another thread may have made room meanwhile.
             let excess = ledger.excess(needed);
             if excess == 0 {
-                return Ok(true);
+                return Ok(Dropped { room: true, postponed: false });
             }
             // Files that could not be removed still take space. Nothing more goes before they are gone.
             if !planted("drop_before_removal") && self.remove_left_files()? {
                 continue;
             }
-            let mut postponed = false;
-            let oldest = self.oldest_segments(excess, ledger.shortage(needed));
+            postponed = false;
+            // A journal that is too large shrinks by itself.
+            let over = ledger.overdrawn();
+            let least = ledger.shortage(needed).saturating_sub(over);
+            let oldest = self.oldest_segments(excess.saturating_sub(over), least);
             for (log, start) in &oldest {
                 let _guard = self.journal.fail_on_panic("deleting for the disk budget");
                 match log.drop_below(*start, needed > 0) {
@@ -157,7 +171,7 @@ impl Engine {
                 break;
             }
         }
-        Ok(ledger.has_room(needed))
+        Ok(Dropped { room: ledger.has_room(needed), postponed })
     }
 
     /// Removes the files of segments that were deleted before, if some are left. Returns whether there were any.
@@ -195,12 +209,20 @@ impl Engine {
             .collect()
     }
 
-    /// Deletes for the budget at a check of retention: a folder may have been opened with a lower one.
-    pub(super) fn drop_at_check(&self) -> Result<()> {
-        match &self.logs.ledger {
-            Some(ledger) if ledger.is_high() => self.drop_oldest(ledger, 0).map(drop),
-            _ => Ok(()),
-        }
+    /// Deletes for the budget at a check of retention: a folder may have been opened with a lower one. Returns what
+    /// went, and whether more has to go at another check.
+    pub(super) fn drop_at_check(&self) -> Result<(Deleted, bool)> {
+        let Some(ledger) = self.logs.ledger.as_ref().filter(|ledger| ledger.is_high()) else {
+            return Ok((Deleted::default(), false));
+        };
+        let gone = || {
+            let topics = self.registry.topics();
+            let logs = topics.iter().flat_map(|topic| &topic.logs);
+            logs.fold(Deleted::default(), |sum, log| sum.plus(Retained::of(log).budget))
+        };
+        let before = gone();
+        let Dropped { postponed, .. } = self.drop_oldest(ledger, 0)?;
+        Ok((gone().minus(before), postponed))
     }
 
     /// Has open batches written out, once after each append that got room: they are charged for more than they

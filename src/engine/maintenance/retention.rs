@@ -52,13 +52,16 @@ impl Engine {
         if retained.postponed > 0 && first.is_none() && self.is_held_by_full_disk() {
             self.free_full_disk(&topics, now)?;
         }
-        if topic.is_none() {
-            self.drop_at_check()?;
-        }
+        let dropped = if topic.is_none() { self.drop_at_check() } else { Ok(Default::default()) };
         if topic.is_none() || first.is_some() {
             self.troubles.retention.lock().clone_from(&first);
         }
-        first.map_or(Ok(retained), |(_, error)| Err(error))
+        if let Some((_, error)) = first {
+            return Err(error);
+        }
+        let (dropped, again) = dropped?;
+        let postponed = retained.postponed.saturating_add(u64::from(again));
+        Ok(Retained { budget: retained.budget.plus(dropped), postponed, ..retained })
     }
 
     fn retain_partition(&self, topic: &Topic, log: &Log, now: Timestamp) -> Result<bool> {

@@ -244,6 +244,12 @@ impl Ledger {
         self.taken.load(Ordering::Relaxed).saturating_add(needed).saturating_sub(self.budget)
     }
 
+    /// Returns how many bytes journal and reserve take beyond their share, as they may until a journal that was
+    /// larger has shrunk.
+    pub(crate) fn overdrawn(&self) -> u64 {
+        self.state.lock().files.sums.system.saturating_sub(self.system)
+    }
+
     /// Returns the size in bytes at which a segment ends whose topic drops its oldest.
     pub(crate) fn roll_bytes(&self) -> u64 {
         (self.budget / DROP_SHARE).max(64 << 10)
