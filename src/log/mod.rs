@@ -49,6 +49,7 @@ use std::sync::Arc;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, Result};
 use crate::journal::Journal;
+use crate::segment::SegmentId;
 use crate::storage::{ForkMark, Sparing, Storage, StorageFile};
 use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Mutex, OnceLock, RwLock};
@@ -438,9 +439,9 @@ impl Log {
         self.view().segments.iter().map(|segment| segment.len()).sum()
     }
 
-    /// Returns the base offsets of the segments, in order.
-    pub(crate) fn segment_offsets(&self) -> Vec<i64> {
-        self.view().segments.iter().map(|segment| segment.base_offset()).collect()
+    /// Returns the segments, in order.
+    pub(crate) fn segment_ids(&self) -> Vec<SegmentId> {
+        self.view().segments.iter().map(|segment| segment.id()).collect()
     }
 
     /// Rebuilds the indexes and block sums of the segment that the side file `path` belongs to. Returns

@@ -23,8 +23,10 @@ impl Log {
             .iter()
             .map(|segment| Arc::new(Segment::existing(log.segment_folder(), *segment, interval)))
             .collect();
-        if let Some((_, sealed)) = segments.split_last() {
-            for segment in sealed {
+        let last = segments.len().saturating_sub(1);
+        for (at, segment) in segments.iter().enumerate() {
+            // A cleaned segment is complete, even if no other one follows it yet.
+            if at < last || segment.is_cleaned() {
                 segment.seal();
             }
         }
@@ -38,7 +40,11 @@ impl Log {
             *appender = Appender::new(image.end_offset);
             appender.epochs.clone_from(&image.epochs);
         }
-        log.out.lock().claimed = image.end_offset;
+        {
+            let mut out = log.out.lock();
+            out.claimed = image.end_offset;
+            out.first_dirty_offset = image.first_dirty_offset;
+        }
         log.start.store(image.start_offset, Ordering::Release);
         log.end.store(image.end_offset, Ordering::Release);
         log

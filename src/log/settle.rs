@@ -145,8 +145,7 @@ impl Log {
         let mut bytes: u64 = 0;
         for entry in storage.list(self.dir())? {
             let Some(name) = parse_file_name(&entry.name) else { continue };
-            let listed =
-                view.segments.iter().any(|segment| segment.base_offset() == name.base_offset);
+            let listed = view.segments.iter().any(|segment| segment.id() == name.id);
             let unlisted = entry.kind == FileKind::File && !listed;
             if unlisted && !planted("keep_unlisted_segment") {
                 let path = self.dir().join(&entry.name);

@@ -26,6 +26,8 @@ const MAX_WAITING: usize = 256;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Captured {
     pub(crate) segments: Vec<SegmentImage>,
+    /// See [`LogImage::first_dirty_offset`].
+    pub(crate) first_dirty_offset: Option<i64>,
     /// Files written to since the last checkpoint.
     pub(crate) files: Vec<Arc<dyn StorageFile>>,
     /// The partition's folder, if names in it changed.
@@ -105,6 +107,8 @@ pub(super) struct WriteOut {
     pub(super) adopted: Vec<Adopted>,
     /// The offset below which a replay knows the segments: from the checkpoint, or from a stored section.
     pub(super) claimed: i64,
+    /// See [`LogImage::first_dirty_offset`].
+    pub(super) first_dirty_offset: Option<i64>,
     /// A scratch buffer for compressed payloads.
     compressed: Vec<u8>,
 }
@@ -399,6 +403,7 @@ impl Log {
         let present = view.segments.iter().map(|segment| segment.image());
         out.captured = Some(Captured {
             segments: removed.into_iter().chain(present).collect(),
+            first_dirty_offset: out.first_dirty_offset,
             files: out.unsynced.clone(),
             folder: std::mem::take(&mut out.names_changed).then(|| self.dir().to_owned()),
             folder_created: std::mem::take(&mut out.folder_created),
@@ -638,6 +643,7 @@ mod tests {
     fn active() -> SegmentImage {
         SegmentImage {
             base_offset: 100,
+            generation: 0,
             end_offset: 200,
             len: 1_000,
             checksum: 0,

@@ -16,11 +16,11 @@ use super::image::SegmentImage;
 use super::open_files::OpenFiles;
 use super::reads::{Evict, Reads};
 use crate::error::{Error, Result};
-use crate::segment::{Extension, IndexBuilder, file_name};
+use crate::segment::{Extension, IndexBuilder, SegmentId, file_name};
 use crate::storage::{OpenMode, Storage, StorageFile};
 use crate::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Mutex, RwLock};
-use crate::types::TopicPartition;
+use crate::types::{TopicPartition, planted};
 
 use evidence::Running;
 use index::Indexes;
@@ -47,6 +47,8 @@ pub(super) struct SegmentFolder {
 pub(super) struct Segment {
     folder: Arc<SegmentFolder>,
     base_offset: i64,
+    /// See [`SegmentImage::generation`].
+    generation: u32,
     interval: u64,
     len: AtomicU64,
     /// The CRC-32 of the first `len` bytes.
@@ -111,6 +113,7 @@ impl Segment {
         Self {
             folder,
             base_offset: image.base_offset,
+            generation: image.generation,
             interval: u64::from(interval),
             len: AtomicU64::new(image.len),
             checksum: AtomicU32::new(image.checksum),
@@ -135,6 +138,22 @@ impl Segment {
 
     pub(super) fn base_offset(&self) -> i64 {
         self.base_offset
+    }
+
+    /// Returns what tells the segment's files from those of others.
+    pub(super) fn id(&self) -> SegmentId {
+        SegmentId { base_offset: self.base_offset, generation: self.generation }
+    }
+
+    /// Returns whether compaction has written the segment. Its offsets rise, but some may be missing.
+    pub(super) fn is_cleaned(&self) -> bool {
+        self.generation > 0 && !planted("gaps_are_damage")
+    }
+
+    /// Returns whether a batch with this base offset, or the end of the segment, may follow a batch that ends before
+    /// `next_offset`. A segment loses batches only by compaction.
+    pub(super) fn may_follow(&self, next_offset: i64, base_offset: i64) -> bool {
+        if self.is_cleaned() { base_offset >= next_offset } else { base_offset == next_offset }
     }
 
     /// Returns the offset after the last written batch.
@@ -193,6 +212,7 @@ impl Segment {
     pub(super) fn image(&self) -> SegmentImage {
         SegmentImage {
             base_offset: self.base_offset,
+            generation: self.generation,
             end_offset: self.end_offset(),
             len: self.len(),
             checksum: self.checksum.load(Ordering::Relaxed),
@@ -231,7 +251,7 @@ impl Segment {
     }
 
     fn path(&self, extension: Extension) -> PathBuf {
-        self.folder.path.join(file_name(self.base_offset, extension))
+        self.folder.path.join(file_name(self.id(), extension))
     }
 
     /// Returns the log file, if it is open for writing.
