@@ -196,6 +196,20 @@ pub enum Error {
         /// The time at which it was sent.
         now: Timestamp,
     },
+    /// A record of a compacted topic has no key, so no newer record could replace it. It was not sent. Give it a key,
+    /// or change `cleanup.policy` of the topic. (Kafka's `InvalidRecordException`.)
+    NullKey {
+        /// The name of the topic.
+        topic: String,
+    },
+    /// A call that the topic's `cleanup.policy` does not allow. Nothing was changed. (Kafka's
+    /// `PolicyViolationException`.)
+    PolicyViolation {
+        /// The name of the topic.
+        topic: String,
+        /// What the policy does not allow, and what to do.
+        reason: &'static str,
+    },
     /// Something exceeds a limit other than the record size.
     LimitExceeded {
         /// What the limit is about: "bytes of a decompressed batch", "headers of one record", ...
@@ -475,6 +489,13 @@ impl Error {
                 timestamp.as_millis(),
                 now.as_millis(),
             ),
+            Self::NullKey { topic } => write!(
+                f,
+                "a record of topic {topic:?} needs a key, because cleanup.policy compacts the topic"
+            ),
+            Self::PolicyViolation { topic, reason } => {
+                write!(f, "cleanup.policy of topic {topic:?} does not allow it: {reason}")
+            }
             _ => Ok(()),
         }
     }
@@ -496,7 +517,10 @@ impl fmt::Display for Error {
             Self::InvalidConfig { key, value, expected } => {
                 write!(f, "invalid value {value:?} for {key}: expected {expected}")
             }
-            Self::RecordTooLarge { .. } | Self::InvalidTimestamp { .. } => self.fmt_of_record(f),
+            Self::RecordTooLarge { .. }
+            | Self::InvalidTimestamp { .. }
+            | Self::NullKey { .. }
+            | Self::PolicyViolation { .. } => self.fmt_of_record(f),
             Self::LimitExceeded { what, found, max } => {
                 write!(f, "too many {what}: {found} exceeds the limit of {max}")
             }

@@ -17,6 +17,7 @@
 use siphasher::sip128::SipHasher13;
 
 /// The default limit for the memory of the map: 32 MiB, room for 1.26 million keys.
+#[cfg(test)]
 pub(crate) const DEFAULT_MAP_BYTES: usize = 32 << 20;
 
 type Slot = [u64; 3];

@@ -23,6 +23,7 @@ impl Engine {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        self.cleaner.stop();
         self.background.stop();
         self.writer.stop();
         self.groups.close();

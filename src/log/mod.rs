@@ -21,6 +21,7 @@ mod append;
 mod batch;
 mod buffers;
 mod claims;
+mod compaction;
 mod delete_records;
 mod epochs;
 mod folder;
@@ -59,6 +60,7 @@ pub(crate) use append::{
     Afterwards, AppendGuard, FreezeGuard, Frozen, Placed, RecordData, frame_bound,
 };
 use buffers::Buffers;
+pub(crate) use compaction::{Compacted, CompactionJob, Pace, Totals};
 pub(crate) use delete_records::{LOG_START_SECTION_BYTES, LogStartSection};
 pub(crate) use epochs::history_from;
 pub(crate) use folder::{METADATA_FILE, read_topic_id};
@@ -71,6 +73,7 @@ pub(crate) use verify::Verified;
 pub(crate) use write_out::{Capture, Captured};
 
 use append::Appender;
+use compaction::Compaction;
 use open_files::OpenFiles;
 use reads::Reads;
 use retention::Tally;
@@ -111,6 +114,8 @@ pub(crate) struct LogShared {
     pub(crate) open_files: Arc<OpenFiles>,
     /// The segments that are open for reading.
     reads: Arc<Reads>,
+    /// Bytes of batches that were written out.
+    written_out: AtomicU64,
     /// Set if a write to a segment failed. The next checkpoint must try again.
     pub(crate) write_failed: AtomicBool,
     /// Set if a file that no checkpoint lists could not be removed. The next opening must remove it.
@@ -147,12 +152,18 @@ impl LogShared {
             memory: AtomicU64::new(0),
             open_files: Arc::new(open_files),
             reads,
+            written_out: AtomicU64::new(0),
             write_failed: AtomicBool::new(false),
             left_over: AtomicBool::new(false),
             stored: StoredDebt::new(config.journal_max_bytes),
             given_up: AtomicBool::new(false),
             fork: ForkMark::new(),
         }
+    }
+
+    /// Returns how many bytes of batches were written to segments since the folder was opened.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.written_out.load(Ordering::Relaxed).saturating_add(self.stored.written())
     }
 
     /// Returns how many of `count` partitions may be written out before their files are synced. All of them
@@ -232,6 +243,12 @@ pub(crate) struct Log {
     unremoved: AtomicBool,
     /// What retention has deleted. Unset where it has deleted nothing.
     tally: OnceLock<Box<Tally>>,
+    /// Where the last pass of compaction ended, or -1. Changes under the write-out lock.
+    first_dirty: AtomicI64,
+    /// Where the log ends in the last durable checkpoint. Changes under the write-out lock.
+    listed_end: AtomicI64,
+    /// Unset where nothing was compacted.
+    compaction: OnceLock<Box<Compaction>>,
     out: Mutex<WriteOut>,
     /// Whether a thread holds the write-out lock to write out what waits, which may take long.
     writes_out: AtomicBool,
@@ -281,6 +298,9 @@ impl Log {
             damage: OnceLock::new(),
             unremoved: AtomicBool::new(false),
             tally: OnceLock::new(),
+            first_dirty: AtomicI64::new(-1),
+            listed_end: AtomicI64::new(0),
+            compaction: OnceLock::new(),
             out: Mutex::new(WriteOut::default()),
             writes_out: AtomicBool::new(false),
             identity,
@@ -467,6 +487,7 @@ impl Log {
     /// rely on them.
     #[must_use]
     pub(crate) fn delete(&self) -> Vec<Arc<dyn StorageFile>> {
+        self.stop_compaction();
         let mut out = self.out.lock();
         let mut appender = self.appender.lock();
         self.revision.store(DELETED, Ordering::Release);

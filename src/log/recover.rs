@@ -40,11 +40,9 @@ impl Log {
             *appender = Appender::new(image.end_offset);
             appender.epochs.clone_from(&image.epochs);
         }
-        {
-            let mut out = log.out.lock();
-            out.claimed = image.end_offset;
-            out.first_dirty_offset = image.first_dirty_offset;
-        }
+        log.out.lock().claimed = image.end_offset;
+        log.first_dirty.store(image.first_dirty_offset.unwrap_or(-1), Ordering::Release);
+        log.listed_end.store(image.end_offset, Ordering::Release);
         log.start.store(image.start_offset, Ordering::Release);
         log.end.store(image.end_offset, Ordering::Release);
         log
@@ -73,6 +71,8 @@ impl Log {
         }
         *log.view.write() = Arc::new(view);
         log.out.lock().claimed = self.out.lock().claimed;
+        log.first_dirty.store(self.first_dirty.load(Ordering::Acquire), Ordering::Release);
+        log.listed_end.store(self.listed_end.load(Ordering::Acquire), Ordering::Release);
         log.start.store(self.start_offset(), Ordering::Release);
         log.end.store(self.end_offset(), Ordering::Release);
         log

@@ -69,7 +69,7 @@ impl<'a> StoredAppend<'a> {
         };
         // All batches of an append go to one segment. If they had to go to two, a refused frame would leave
         // one whose base offset is too high.
-        if incoming.bytes > log.config().roll_bytes() {
+        if incoming.bytes > log.roll_bytes(&log.config()) {
             return Ok(false);
         }
         log.capture_below(&mut self.out, first_offset)?;

@@ -107,8 +107,8 @@ pub(super) struct WriteOut {
     pub(super) adopted: Vec<Adopted>,
     /// The offset below which a replay knows the segments: from the checkpoint, or from a stored section.
     pub(super) claimed: i64,
-    /// See [`LogImage::first_dirty_offset`].
-    pub(super) first_dirty_offset: Option<i64>,
+    /// Segments that compaction has replaced, with files that a durable checkpoint may list.
+    pub(super) replaced: Vec<Arc<Segment>>,
     /// A scratch buffer for compressed payloads.
     compressed: Vec<u8>,
 }
@@ -307,7 +307,9 @@ impl Log {
         out.removed.clear();
         // Otherwise the next stored section would name all segments since the last one, or not be possible.
         out.claimed = out.claimed.max(listed.end_offset);
+        self.listed_end.store(listed.end_offset, Ordering::Release);
         self.remove_unlisted(&mut out, listed);
+        self.remove_replaced(&mut out, listed);
     }
 
     /// Discards the captured state after a failed checkpoint. The next checkpoint includes the partition
@@ -403,7 +405,8 @@ impl Log {
         let present = view.segments.iter().map(|segment| segment.image());
         out.captured = Some(Captured {
             segments: removed.into_iter().chain(present).collect(),
-            first_dirty_offset: out.first_dirty_offset,
+            first_dirty_offset: Some(self.first_dirty.load(Ordering::Relaxed))
+                .filter(|offset| *offset >= 0),
             files: out.unsynced.clone(),
             folder: std::mem::take(&mut out.names_changed).then(|| self.dir().to_owned()),
             folder_created: std::mem::take(&mut out.folder_created),
@@ -456,6 +459,7 @@ impl Log {
             return Ok(false);
         };
         let file = segment.append(bytes, end_offset, max_timestamp)?;
+        self.shared.written_out.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         out.add_unsynced(&file);
         Ok(true)
     }
@@ -496,12 +500,13 @@ impl Log {
         let active = self.view.read().segments.last().cloned();
         if let Some(active) = active {
             let active_image = active.image();
-            let roll = should_roll(&active_image, incoming, &self.config())
+            let roll_bytes = self.roll_bytes(&self.config());
+            let roll = should_roll(&active_image, incoming, roll_bytes, &self.config())
                 || active.must_roll() && active_image.len > 0
                 || is_deleted(&active_image, self.start_offset())
                     && !planted("append_to_deleted_segment");
             // A roll that failed half-way has already sealed the segment.
-            active.set_limit(self.config().roll_bytes());
+            active.set_limit(roll_bytes);
             if !roll && !active.is_sealed() && active.can_go_on()? {
                 return Ok(Some(active));
             }
@@ -524,7 +529,7 @@ impl Log {
             self.config().index_interval_bytes,
         )?;
         out.names_changed = true;
-        segment.set_limit(self.config().roll_bytes());
+        segment.set_limit(self.roll_bytes(&self.config()));
         let segment = Arc::new(segment);
         // Add it to the view at once, so that the retry of a failed first write finds the file.
         self.swap_view(|view| Arc::make_mut(&mut view.segments).push(Arc::clone(&segment)));
@@ -622,11 +627,16 @@ pub(super) struct Incoming {
 /// the relative offsets in the indexes.
 ///
 /// This is Kafka's `LogSegment.shouldRoll`. An empty segment does not roll.
-fn should_roll(active: &SegmentImage, batch: &Incoming, config: &TopicConfig) -> bool {
+fn should_roll(
+    active: &SegmentImage,
+    batch: &Incoming,
+    roll_bytes: u64,
+    config: &TopicConfig,
+) -> bool {
     if active.len == 0 {
         return false;
     }
-    let full = active.len.saturating_add(batch.bytes) > config.roll_bytes();
+    let full = active.len.saturating_add(batch.bytes) > roll_bytes;
     let waited = batch.max_timestamp.saturating_sub(active.first_timestamp);
     let aged = active.first_timestamp >= 0
         && batch.max_timestamp >= 0
@@ -639,6 +649,10 @@ fn should_roll(active: &SegmentImage, batch: &Incoming, config: &TopicConfig) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn should_roll(active: &SegmentImage, batch: &Incoming, config: &TopicConfig) -> bool {
+        super::should_roll(active, batch, config.roll_bytes(), config)
+    }
 
     fn active() -> SegmentImage {
         SegmentImage {

@@ -3,6 +3,8 @@
 
 mod admin;
 mod alter;
+mod compaction;
+mod compaction_property;
 mod consume;
 mod damage;
 mod delete_records;

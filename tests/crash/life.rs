@@ -16,7 +16,7 @@ use grouplog::{
 use crate::gate::{Gated, Turnstile};
 use crate::journal_file::{self, FRAME_HEADER};
 use crate::observe::observe;
-use crate::oracle::{Change, History, Place, RecordModel};
+use crate::oracle::{COMPACTED, Change, History, Place, RecordModel};
 use crate::script::Step;
 
 /// The fixed time of all lives.
@@ -189,6 +189,14 @@ impl Life {
                 self.broker.admin().delete_records(&partition, *before).map_err(unexpected)?;
                 self.acknowledge(Acks::Synced)
             }
+            Step::Compact(topic) => {
+                self.broker.admin().compact(topic).map_err(unexpected)?;
+                self.acknowledge(Acks::Synced)
+            }
+            Step::Maintain => {
+                self.broker.maintain().map_err(unexpected)?;
+                self.acknowledge(Acks::Written)
+            }
             Step::Retain(topic, partition) => self.retain(&place(topic, *partition)),
             Step::AddPartitions(topic, total) => {
                 let change = Change::AddPartitions { topic: (*topic).to_owned(), total: *total };
@@ -270,7 +278,10 @@ impl Life {
     /// Returns a record around `value`. In turn the records use every feature.
     fn model(&mut self, place: &Place, value: Vec<u8>) -> RecordModel {
         let id = self.history.next_id();
-        let key = (id % 4 != 3).then(|| format!("key {id}").into_bytes());
+        let key = match &*place.0 {
+            COMPACTED => Some(format!("key {}", id / 2 % 3).into_bytes()),
+            _ => (id % 4 != 3).then(|| format!("key {id}").into_bytes()),
+        };
         let headers = match id % 3 {
             0 => vec![("id".to_owned(), Some(id.to_be_bytes().to_vec())), ("id".to_owned(), None)],
             _ => Vec::new(),

@@ -82,6 +82,10 @@ pub(crate) struct State {
     may_be_gone: BTreeMap<Place, i64>,
 }
 
+/// Topics of this name are compacted: a record may be gone once a later one has its key. `delete.retention.ms` is 0,
+/// so a record without a value may be gone once all older ones of its key are.
+pub(crate) const COMPACTED: &str = "k";
+
 /// Topics of this name have a `retention.bytes` that keeps this many of the last records.
 pub(crate) const SHRINKING: &str = "r";
 const KEPT: i64 = 3;
@@ -155,9 +159,12 @@ impl State {
                         let may = self.may_be_gone.get(&(topic.clone(), partition)).copied();
                         let may = may.unwrap_or(0);
                         let gone = gone();
-                        (0..)
-                            .zip(log.iter().zip(seen))
-                            .all(|(offset, (a, b))| a.is(b) || offset < may && *b == gone)
+                        let replaced = |offset: i64| {
+                            topic == COMPACTED && may_be_compacted(log, seen, offset as usize)
+                        };
+                        (0..).zip(log.iter().zip(seen)).all(|(offset, (a, b))| {
+                            a.is(b) || *b == gone && (offset < may || replaced(offset))
+                        })
                     })
             })
     }
@@ -174,6 +181,15 @@ impl State {
         let log = self.topics.get(topic).and_then(|topic| topic.get(*partition as usize));
         log.map_or(0, |log| log.len() as i64)
     }
+}
+
+/// Returns whether compaction may have removed the record at an offset.
+fn may_be_compacted(log: &[Arc<RecordModel>], seen: &[Arc<RecordModel>], offset: usize) -> bool {
+    let record = &log[offset];
+    let same_key = |(_, other): &(usize, &Arc<RecordModel>)| other.key == record.key;
+    let has_later = log.iter().enumerate().skip(offset + 1).any(|other| same_key(&other));
+    let mut older = log.iter().enumerate().take(offset).filter(same_key);
+    has_later || record.value.is_none() && older.all(|(at, _)| *seen[at] == *gone())
 }
 
 impl fmt::Display for State {

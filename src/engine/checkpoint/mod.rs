@@ -273,7 +273,8 @@ impl Engine {
             offsets = Some(file);
         }
         let is_unlisted = |(log, _): &(Arc<Log>, Frozen)| {
-            logs.get(&log.number()).is_some_and(|image| image.segments.len() < log.segment_count())
+            let unlisted = |image: &LogImage| image.segments.len() < log.segment_count();
+            logs.get(&log.number()).is_some_and(unlisted) || log.has_replaced()
         };
         let closed = freeze.closed
             && !self.logs.left_over.load(Ordering::Acquire)

@@ -442,7 +442,7 @@ pub(super) mod tests {
             assert_eq!(decoded.encode().unwrap(), with_sections(&sections));
             let mut must = sections.clone();
             must.insert(at, section(77, 1));
-            let newer = Unreadable::unsupported("checkpoint section tag", 77_u32, 5_u32);
+            let newer = Unreadable::unsupported("checkpoint section tag", 77_u32, 6_u32);
             assert_eq!(CheckpointImage::decode(&with_sections(&must)), Err(newer));
         }
         sections[1][3] = 3;

@@ -29,7 +29,7 @@ impl Log {
     pub(super) fn enter_batch(&self, view: &View, at: At, offset: i64) -> Result<Entered> {
         let history = Some(&**view.epochs);
         let mut entered = match at {
-            At::Stored { segment, next } if next < segment.len() => {
+            At::Stored { segment, next } if next < segment.len() && !segment.is_replaced() => {
                 self.enter_from(view, segment, next, Some(offset), offset)
             }
             _ => {

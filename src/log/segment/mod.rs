@@ -28,7 +28,7 @@ use read::Reader;
 
 pub(super) use extent::Judge;
 pub(super) use read::{History, Stored};
-pub(super) use write::Unpublished;
+pub(super) use write::{BatchPlace, Unpublished};
 
 /// The folder that holds a segment's files.
 #[derive(Debug)]
@@ -66,6 +66,8 @@ pub(super) struct Segment {
     found: (u64, u32),
     /// Set once the segment accepts no more batches.
     sealed: AtomicBool,
+    /// Set once another segment has taken the place of this one. Its files may be removed.
+    replaced: AtomicBool,
     /// Set if a crash may have kept the last entries out of the side files.
     unfinished: AtomicBool,
     reader: RwLock<Option<Arc<Reader>>>,
@@ -99,13 +101,29 @@ impl Segment {
         base_offset: i64,
         interval: u32,
     ) -> Result<Self> {
-        let segment = Self::existing(folder, SegmentImage::empty(base_offset), interval);
+        Self::create_file(folder, SegmentImage::empty(base_offset), interval)
+    }
+
+    fn create_file(folder: Arc<SegmentFolder>, image: SegmentImage, interval: u32) -> Result<Self> {
+        let segment = Self::existing(folder, image, interval);
         let path = segment.path(Extension::Log);
         let file = segment.folder.storage.open(&path, OpenMode::CreateNew)?;
         segment.keep_open(&mut segment.file.lock(), file);
         *segment.indexes.lock() =
-            Some(Indexes::new(IndexBuilder::new(base_offset, segment.interval)));
+            Some(Indexes::new(IndexBuilder::new(image.base_offset, segment.interval)));
         Ok(segment)
+    }
+
+    /// Creates an empty segment that replaces others. Removes what an earlier attempt may have left of it.
+    pub(super) fn create_cleaned(
+        folder: Arc<SegmentFolder>,
+        id: SegmentId,
+        interval: u32,
+    ) -> Result<Self> {
+        let image =
+            SegmentImage { generation: id.generation, ..SegmentImage::empty(id.base_offset) };
+        Self::existing(Arc::clone(&folder), image, interval).remove_files()?;
+        Self::create_file(folder, image, interval)
     }
 
     /// Creates an existing segment from its image. Its files are opened when they are needed.
@@ -125,6 +143,7 @@ impl Segment {
             file: Mutex::new(None),
             found: (image.len, image.checksum),
             sealed: AtomicBool::new(false),
+            replaced: AtomicBool::new(false),
             unfinished: AtomicBool::new(false),
             reader: RwLock::new(None),
             used: AtomicBool::new(false),
@@ -219,6 +238,15 @@ impl Segment {
             first_timestamp: self.first_timestamp.load(Ordering::Relaxed),
             max_timestamp: self.max_timestamp(),
         }
+    }
+
+    /// Records that another segment has taken the place of this one.
+    pub(super) fn set_replaced(&self) {
+        self.replaced.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_replaced(&self) -> bool {
+        self.replaced.load(Ordering::Acquire)
     }
 
     pub(super) fn is_sealed(&self) -> bool {

@@ -190,7 +190,7 @@ impl Segment {
     }
 
     /// Returns damage by which all offsets of the segment may be lost.
-    pub(super) fn lost(&self, position: u64, reason: CorruptReason) -> Error {
+    pub(in crate::log) fn lost(&self, position: u64, reason: CorruptReason) -> Error {
         let last = self.end_offset().saturating_sub(1);
         self.corrupt(position, Some((self.base_offset, last)), reason)
     }
