@@ -210,6 +210,13 @@ pub enum Error {
         /// What the policy does not allow, and what to do.
         reason: &'static str,
     },
+    /// Another process writes the folder, and has replaced files of the partition by compaction since this process
+    /// looked last. Nothing is damaged. Call [`ReadOnlyBroker::refresh`](crate::ReadOnlyBroker::refresh), and read on
+    /// from the same position with a new consumer.
+    Stale {
+        /// The partition.
+        partition: TopicPartition,
+    },
     /// Something exceeds a limit other than the record size.
     LimitExceeded {
         /// What the limit is about: "bytes of a decompressed batch", "headers of one record", ...
@@ -553,6 +560,10 @@ impl fmt::Display for Error {
             Self::Poisoned { what } => write!(f, "a panic stopped {what}"),
             Self::Timeout { what } => write!(f, "timed out waiting for {what}"),
             Self::Wakeup => f.write_str("a call of wakeup ended the wait"),
+            Self::Stale { partition } => write!(
+                f,
+                "compaction has replaced files of {partition}; refresh, and read on from the same position"
+            ),
             Self::Busy { path } => {
                 write!(f, "{} changes too fast to be read now; try again", path.display())
             }

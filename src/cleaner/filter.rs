@@ -14,6 +14,7 @@ use super::{AbortedIndex, AbortedTransaction, ActiveProducers, BatchError, Offse
 use crate::record::{
     Batch, BatchHeader, Compression, DecodeError, HEADER_BYTES, RawRecord, each_record,
 };
+use crate::types::planted;
 
 /// What a pass needs to know besides the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +127,8 @@ impl<'a> Filter<'a> {
         payload: &[u8],
         verdict: Verdict,
     ) -> Result<Found, DecodeError> {
-        let has_passed = delete_horizon(header).is_some_and(|horizon| self.settings.now >= horizon);
+        let has_passed = delete_horizon(header).is_some_and(|horizon| self.settings.now >= horizon)
+            || planted("tombstone_goes_at_once");
         let goes_whole = match verdict {
             Verdict::AbortedData => true,
             Verdict::MarkerWithoutData => has_passed,
@@ -177,7 +179,7 @@ impl<'a> Filter<'a> {
         }
         let horizon = delete_horizon(header);
         let needs_horizon = found.keeps_tombstone || verdict == Verdict::MarkerWithoutData;
-        let set_horizon = horizon.is_none() && needs_horizon;
+        let set_horizon = horizon.is_none() && needs_horizon && !planted("horizon_lost");
         if !set_horizon && i32::try_from(self.kept.len()) == Ok(header.count) {
             return Ok((Outcome::Unchanged, Some(*header)));
         }

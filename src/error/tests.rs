@@ -107,6 +107,10 @@ fn the_errors_of_topics_and_calls_are_sentences() {
              message.timestamp.after.max.ms of the topic",
         ),
         (
+            Error::Stale { partition: TopicPartition::new("t", 0) },
+            "compaction has replaced files of t-0; refresh, and read on from the same position",
+        ),
+        (
             Error::NullKey { topic: "t".into() },
             "a record of topic \"t\" needs a key, because cleanup.policy compacts the topic",
         ),

@@ -77,7 +77,7 @@ use compaction::Compaction;
 use open_files::OpenFiles;
 use reads::Reads;
 use retention::Tally;
-use segment::SegmentFolder;
+use segment::{Segment, SegmentFolder};
 use view::View;
 use write_out::WriteOut;
 
@@ -95,7 +95,7 @@ pub(crate) struct LogShared {
     pub(crate) journal: OnceLock<Arc<Journal>>,
     /// Writes the recovery checkpoint. Set after the folder is opened, unless a background thread writes it.
     pub(crate) recovery: OnceLock<Recovery>,
-    /// Finds the current log start. Set if another process writes the folder.
+    /// Finds the current state. Set if another process writes the folder.
     pub(crate) present: OnceLock<Present>,
     /// Moves a log start. Unset for a reader.
     pub(crate) move_start: OnceLock<MoveStart>,
@@ -197,11 +197,18 @@ impl fmt::Debug for Recovery {
     }
 }
 
-/// Finds the current log start of a partition that another process writes. Returns `None` if it cannot be
+/// Finds the current state of a partition that another process writes. Returns `None` if it cannot be
 /// determined, and an error if the partition is deleted.
 pub(crate) struct Present(pub(crate) Box<Look>);
 
-type Look = dyn Fn(&Log) -> Result<Option<i64>> + Send + Sync;
+type Look = dyn Fn(&Log) -> Result<Option<Now>> + Send + Sync;
+
+/// The current state of a partition that another process writes.
+#[derive(Debug)]
+pub(crate) struct Now {
+    pub(crate) start_offset: i64,
+    pub(crate) segments: Vec<SegmentId>,
+}
 
 impl fmt::Debug for Present {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -389,14 +396,27 @@ impl Log {
     /// end.
     ///
     /// # Errors
-    /// `UnknownTopic` if the writer has deleted the topic.
+    /// `UnknownTopic` if the writer has deleted the topic; `Stale` if compaction has replaced the segment.
     fn look_again(&self, error: &Error) -> Result<()> {
         if error.is_corruption()
             && !planted("deletions_not_noticed")
             && let Some(Present(look)) = self.shared.present.get()
-            && let Some(start) = look(self)?
+            && let Some(Now { start_offset, segments }) = look(self)?
         {
-            self.start.fetch_max(start.min(self.end_offset()), Ordering::AcqRel);
+            self.start.fetch_max(start_offset.min(self.end_offset()), Ordering::AcqRel);
+            let is_named = |segment: &&Arc<Segment>| match error {
+                Error::MissingSegment { path, .. } => segment.log_path() == *path,
+                _ => false,
+            };
+            let view = self.view();
+            let missing = view.segments.iter().find(is_named);
+            let listed = |segment: &Arc<Segment>| segments.binary_search(&segment.id()).is_ok();
+            let deleted = |segment: &Arc<Segment>| segment.end_offset() <= self.start_offset();
+            if missing.is_some_and(|segment| !deleted(segment) && !listed(segment))
+                && !planted("stale_is_damage")
+            {
+                return Err(Error::Stale { partition: self.partition().clone() });
+            }
         }
         Ok(())
     }

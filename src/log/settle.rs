@@ -124,8 +124,9 @@ impl Log {
         let mut cut = self.remove_unlisted_files(out)?;
         let view = self.view();
         // A crash leaves bytes after the end of the segment being written to. After the end of any other
-        // segment they are damage, which readers report.
+        // segment they are damage, which readers report. A cleaned one was complete before it was listed.
         if let Some(active) = view.segments.last()
+            && !active.is_cleaned()
             && !planted("believe_segment")
         {
             if let Some((bytes, file)) = active.cut_to_hard_length()? {

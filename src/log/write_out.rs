@@ -679,6 +679,38 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_rolls_as_in_kafka() {
+        let text = include_str!("../../tests/vectors/compaction.json");
+        let vectors: serde_json::Value = serde_json::from_str(text).unwrap();
+        let cases = vectors["cases"].as_array().unwrap().iter();
+        let mut run = 0;
+        for case in cases.filter(|case| case["kind"] == "roll") {
+            let number = |part: &str, key: &str| case[part][key].as_i64().unwrap();
+            // A unit below what `validate` allows is fine here.
+            let settings = case["config"].as_object().unwrap().iter();
+            let config = settings.fold(TopicConfig::new(), |config, (key, value)| {
+                config.set(key, &value.to_string()).unwrap()
+            });
+            let size = number("active", "size") as u64;
+            let active = SegmentImage {
+                end_offset: 101,
+                len: size,
+                first_timestamp: number("active", "firstBatchTs"),
+                ..SegmentImage::empty(100)
+            };
+            let incoming = Incoming {
+                bytes: number("incoming", "bytes") as u64,
+                end_offset: 102,
+                max_timestamp: number("incoming", "maxTs"),
+            };
+            let rolls = case["expect"]["roll"].as_bool().unwrap();
+            assert_eq!(should_roll(&active, &incoming, &config), rolls, "{}", case["name"]);
+            run += 1;
+        }
+        assert_eq!(run, 5);
+    }
+
+    #[test]
     fn a_segment_rolls_by_size_time_and_offset_range_alone() {
         let config =
             TopicConfig::new().segment_bytes(1_024).segment_ms(std::time::Duration::from_secs(1));

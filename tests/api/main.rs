@@ -4,6 +4,7 @@
 mod admin;
 mod alter;
 mod compaction;
+mod compaction_damage;
 mod compaction_property;
 mod consume;
 mod damage;

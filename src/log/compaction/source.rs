@@ -37,8 +37,12 @@ impl Source for FileSource<'_> {
         let known = self.segments.iter().find(|known| known.base_offset() == segment.base_offset);
         let segment = known.ok_or(CleanError::Interrupted)?;
         let file = segment.open_to_read()?;
-        if file.len()? < segment.len() {
-            return Err(CleanError::Failed(segment.lost(file.len()?, CorruptReason::Short)));
+        let there = file.len()?;
+        if there != segment.len() {
+            // A complete segment ends where the checkpoint says, as readers demand too.
+            let short = there < segment.len();
+            let reason = if short { CorruptReason::Short } else { CorruptReason::Length };
+            return Err(damaged(segment, there.min(segment.len()), reason));
         }
         let sums = segment.proven_sums()?;
         Ok(FileBatches {

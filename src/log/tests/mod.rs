@@ -1,6 +1,7 @@
 //! Tests of one partition over a storage in memory: writing, damaging, and reading again.
 
 mod appending;
+mod cleaned;
 mod damage;
 mod going_on;
 mod lies;
@@ -72,7 +73,7 @@ impl World {
         let mut images = Vec::new();
         let mut next = 0;
         for batches in segments {
-            let segment = segment::Segment::create(log.segment_folder(), next, 4096).unwrap();
+            let segment = Segment::create(log.segment_folder(), next, 4096).unwrap();
             let segment = Arc::new(segment);
             for _ in 0..*batches {
                 segment.append(&batch(next, 10, value), next + 10, 1000 + next).unwrap();
@@ -143,7 +144,7 @@ fn indexes_that_are_written_in_pieces_are_whole() {
     let whole = World::of(&[40], 1000);
     let pieces = World::of(&[], 0);
     let log = Log::new(identity(), shared(&pieces.storage));
-    let segment = segment::Segment::create(log.segment_folder(), 0, 4096).unwrap();
+    let segment = Segment::create(log.segment_folder(), 0, 4096).unwrap();
     let segment = Arc::new(segment);
     for number in 0..40 {
         let next = number * 10;

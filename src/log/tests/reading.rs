@@ -269,7 +269,7 @@ fn a_block_that_was_checked_before_is_not_believed() {
     storage.create_dir(Path::new("t-0")).unwrap();
     let shared = || Arc::new(LogShared::new(Arc::clone(&storage), EPOCH, &BrokerConfig::new()));
     let log = Log::new(identity(), shared());
-    let segment = Arc::new(segment::Segment::create(log.segment_folder(), 0, 4096).unwrap());
+    let segment = Arc::new(Segment::create(log.segment_folder(), 0, 4096).unwrap());
     for next in (0..2_000).step_by(10) {
         segment.append(&batch(next, 10, 100), next + 10, 1000 + next).unwrap();
     }

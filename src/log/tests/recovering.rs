@@ -303,7 +303,7 @@ fn timed(base_offset: i64, times: &[i64]) -> Vec<u8> {
 fn a_search_skips_deleted_records_in_a_batch_that_still_exists() {
     let world = World::of(&[], 0);
     let log = Log::new(identity(), shared(&world.storage));
-    let segment = segment::Segment::create(log.segment_folder(), 0, 4096).unwrap();
+    let segment = Segment::create(log.segment_folder(), 0, 4096).unwrap();
     let segment = Arc::new(segment);
     let batches: [&[i64]; 4] = [&[50, 10, 20], &[30, 20], &[5], &[40, 60, 70]];
     let mut next = 0;
