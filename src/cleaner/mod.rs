@@ -63,7 +63,7 @@ pub(crate) use filter::{Filter, FilterSettings, Filtered, Outcome};
 pub(crate) use group::{GroupLimits, group};
 #[cfg(test)]
 pub(crate) use key_map::DEFAULT_MAP_BYTES;
-pub(crate) use key_map::KeyMap;
+pub(crate) use key_map::{KeyHash, KeyMap};
 #[cfg(any(test, feature = "__internal"))]
 pub(crate) use memory::{MemorySegment, MemorySink};
 pub(crate) use offset_map::OffsetMap;

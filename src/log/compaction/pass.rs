@@ -46,18 +46,17 @@ impl Log {
         damage.filter(|(revision, _)| self.is_at(*revision)).map(|(_, damage)| damage)
     }
 
-    /// Returns the size in bytes at which a segment ends. Segments of a compacted topic are no larger than what is
-    /// clean: otherwise a small table would never be compacted, because the active segment is not.
+    /// Returns the size in bytes at which a segment ends. A segment of a compacted topic is no larger than all complete
+    /// ones together: otherwise a small table would never be compacted, because the active segment is not.
     pub(in crate::log) fn roll_bytes(&self, config: &TopicConfig) -> u64 {
         let most = config.roll_bytes();
         if !config.cleanup_policy.compacts() {
             return most;
         }
-        let first_dirty = self.first_dirty.load(Ordering::Relaxed);
         let view = self.view();
-        let clean = view.segments.iter().take_while(|segment| segment.base_offset() < first_dirty);
-        let clean: u64 = clean.map(|segment| segment.len()).sum();
-        clean.max(LEAST_ROLL).min(most)
+        let complete = view.segments.split_last().map_or(&[][..], |(_, complete)| complete);
+        let complete: u64 = complete.iter().map(|segment| segment.len()).sum();
+        complete.max(LEAST_ROLL).min(most)
     }
 
     /// Returns which part of the log a pass would clean, and why none is cleaned.

@@ -122,7 +122,12 @@ impl Segment {
     ) -> Result<Self> {
         let image =
             SegmentImage { generation: id.generation, ..SegmentImage::empty(id.base_offset) };
-        Self::existing(Arc::clone(&folder), image, interval).remove_files()?;
+        let before = Self::existing(Arc::clone(&folder), image, interval);
+        for extension in Extension::ALL {
+            if before.has_file(extension)? {
+                folder.storage.remove(&before.path(extension))?;
+            }
+        }
         Self::create_file(folder, image, interval)
     }
 

@@ -216,7 +216,7 @@ fn a_batch_that_is_being_written_is_read_from_memory() {
         first_timestamp: 1,
         max_timestamp: 1,
     };
-    let half_written = segment::Segment::existing(log.segment_folder(), image, 4096);
+    let half_written = Segment::existing(log.segment_folder(), image, 4096);
     log.swap_view(|view| Arc::make_mut(&mut view.segments).push(Arc::new(half_written)));
 
     let mut fetched = Fetched::default();
