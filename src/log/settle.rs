@@ -110,8 +110,9 @@ impl Log {
         }
         // A killed process may have removed segments and not synced that. Power loss would bring their files back,
         // and nobody would remove them.
-        let compacted =
-            self.first_dirty.load(Ordering::Acquire) >= 0 && !planted("replaced_not_removed_again");
+        let cleaned = self.view().segments.iter().any(|segment| segment.is_cleaned());
+        let compacted = (cleaned || self.first_dirty.load(Ordering::Acquire) >= 0)
+            && !planted("replaced_not_removed_again");
         let removed = self.start_offset() > 0 && !planted("removals_not_synced_again") || compacted;
         self.cut_locked(&mut self.out.lock(), again, removed)
     }

@@ -233,6 +233,7 @@ impl Life {
                 self.acknowledge(Acks::Synced)
             }
             Step::DuringCheckpoint { pause, steps } => self.during_checkpoint(*pause, steps),
+            Step::DuringCompaction { pause, steps } => self.during_compaction(*pause, steps),
             Step::Reopen => self.reopen(),
         }
     }
@@ -435,30 +436,44 @@ impl Life {
     }
 
     fn during_checkpoint(&mut self, pause: u32, steps: &[Step]) -> Result<(), End> {
-        let before = self.history.clone();
+        let before = self.history.attempted();
+        self.beside(pause, steps, Broker::checkpoint)?;
+        // Everything from before it is in the checkpoint.
+        self.history.synced_up_to(before);
+        Ok(())
+    }
+
+    fn during_compaction(&mut self, pause: u32, steps: &[Step]) -> Result<(), End> {
+        self.beside(pause, steps, Broker::maintain)
+    }
+
+    /// Does the steps while another thread, which does the work, is stopped before its `pause`-th call.
+    fn beside(
+        &mut self,
+        pause: u32,
+        steps: &[Step],
+        work: fn(&Broker) -> grouplog::Result<()>,
+    ) -> Result<(), End> {
         let (broker, turnstile) = (self.broker.clone(), Arc::clone(&self.turnstile));
         turnstile.arm(pause);
         let (inner, done) = std::thread::scope(|scope| {
-            let checkpoint = scope.spawn(|| {
+            let working = scope.spawn(|| {
                 turnstile.watch_me();
-                let done = broker.checkpoint();
+                let done = work(&broker);
                 turnstile.done();
                 done
             });
             turnstile.wait_stopped();
             let inner = self.run(steps);
             turnstile.open();
-            (inner, checkpoint.join())
+            (inner, working.join())
         });
         if self.memory.has_crashed() {
             return Err(End::Crash);
         }
         inner?;
-        let done = done.map_err(|_| End::Violation("the checkpoint panics".into()))?;
-        done.map_err(unexpected)?;
-        // Everything from before it is in the checkpoint.
-        self.history.synced_up_to(before.attempted());
-        Ok(())
+        let done = done.map_err(|_| End::Violation("the other thread panics".into()))?;
+        done.map_err(unexpected)
     }
 
     fn reopen(&mut self) -> Result<(), End> {

@@ -119,9 +119,9 @@ macro_rules! scripts_beside_a_checkpoint {
 
 scripts_beside_a_checkpoint! {
     during_checkpoint;
-    compaction_during_checkpoint;
     delete_during_checkpoint;
     recycle_during_checkpoint;
+    during_compaction;
     retention_during_checkpoint;
     stored_during_checkpoint;
 }

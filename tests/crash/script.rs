@@ -63,6 +63,12 @@ pub(crate) enum Step {
         pause: u32,
         steps: Vec<Step>,
     },
+    /// Runs maintenance, which compacts, in another thread. It stops before its `pause`-th call that changes files
+    /// until the steps are done.
+    DuringCompaction {
+        pause: u32,
+        steps: Vec<Step>,
+    },
     /// Closes the folder and opens it again.
     Reopen,
 }
@@ -436,16 +442,24 @@ pub(crate) fn compaction_and_deletion() -> Script {
     Script::new("compaction_and_deletion", steps, second)
 }
 
-/// Compacts while a checkpoint is at its `pause`-th call.
-pub(crate) fn compaction_during_checkpoint(pause: u32) -> Script {
-    let mut steps = vec![create_compacted(CleanupPolicy::Compact)];
-    steps.extend(times(7, &keyed(400)));
+/// Sends, takes checkpoints, and deletes from the front while a pass, or the checkpoint after it, is at its `pause`-th
+/// call.
+pub(crate) fn during_compaction(pause: u32) -> Script {
+    let mut steps = vec![create_compacted(CleanupPolicy::CompactDelete)];
+    steps.extend(times(16, &keyed(400)));
     steps.extend([Checkpoint, keyed(400), keyed(400)]);
-    let inner = vec![Step::Maintain, keyed(400), keyed(900), Step::Maintain, TOMBSTONE];
-    steps.push(Step::DuringCheckpoint { pause, steps: inner });
+    let mut inner = vec![keyed(400), TOMBSTONE, keyed(900)];
+    // Beside the checkpoint, another one would wait for it.
+    let in_pass = pause <= 6;
+    match pause % 3 {
+        0 => inner.push(Step::DeleteRecords(COMPACTED, 0, 5)),
+        _ if in_pass => inner.extend([Checkpoint, keyed(400)]),
+        _ => {}
+    }
+    steps.push(Step::DuringCompaction { pause, steps: inner });
     steps.extend([keyed(400), Checkpoint, COMPACT, keyed(40)]);
     let second = vec![keyed(400), keyed(400), COMPACT, keyed(40)];
-    Script::new(&format!("compaction_during_checkpoint:{pause}"), steps, second)
+    Script::new(&format!("during_compaction:{pause}"), steps, second)
 }
 
 /// Exceeds the journal: files are chained, checkpoints start by themselves, files are recycled.
@@ -610,8 +624,8 @@ pub(crate) fn by_name(name: &str) -> Option<Script> {
         Some(("retention_during_checkpoint", pause)) => {
             return Some(retention_during_checkpoint(pause.parse().ok()?));
         }
-        Some(("compaction_during_checkpoint", pause)) => {
-            return Some(compaction_during_checkpoint(pause.parse().ok()?));
+        Some(("during_compaction", pause)) => {
+            return Some(during_compaction(pause.parse().ok()?));
         }
         Some(("recycle_during_checkpoint", pause)) => {
             return Some(recycle_during_checkpoint(pause.parse().ok()?));

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! size type
-//!    4 u32  number of partitions that a pass has covered, then of each by ascending number:
+//!    4 u32  number of partitions with something of this, then of each by ascending number:
 //!    4 u32    number of the partition
-//!    8 i64    first dirty offset: where the last pass ended
+//!    8 i64    first dirty offset: where the last pass ended; -1 if no pass has ended yet
 //!    4 u32    number of cleaned segments, then of each by ascending base offset:
 //!    8 i64      base offset
 //!    4 u32      generation, 1 or more
@@ -17,20 +17,29 @@ use std::collections::BTreeMap;
 
 use crate::engine::codec::{Decoder, Encoder};
 use crate::error::CorruptReason;
-use crate::log::LogImage;
+use crate::log::{LogImage, SegmentImage};
 use crate::types::PartitionNumber;
+
+/// The first dirty offset where no pass has ended.
+const NONE: i64 = -1;
 
 type Logs = BTreeMap<PartitionNumber, LogImage>;
 
 /// Appends the contents. Returns whether there are any.
 pub(super) fn encode(logs: &Logs, out: &mut Encoder) -> bool {
-    let covered = || logs.iter().filter(|(_, log)| log.first_dirty_offset.is_some());
+    // A pass that was interrupted has cleaned segments, and covered nothing.
+    let is_cleaned = |segment: &SegmentImage| segment.generation > 0;
+    let covered = || {
+        logs.iter().filter(|(_, log)| {
+            log.first_dirty_offset.is_some() || log.segments.iter().any(is_cleaned)
+        })
+    };
     let count = covered().count();
     out.count(count);
     for (number, log) in covered() {
-        let cleaned = || log.segments.iter().filter(|segment| segment.generation > 0);
+        let cleaned = || log.segments.iter().filter(|segment| is_cleaned(segment));
         out.u32(number.0);
-        out.i64(log.first_dirty_offset.unwrap_or_default());
+        out.i64(log.first_dirty_offset.unwrap_or(NONE));
         out.count(cleaned().count());
         for segment in cleaned() {
             out.i64(segment.base_offset);
@@ -46,10 +55,10 @@ pub(super) fn decode(input: &mut Decoder<'_>, logs: &mut Logs) -> Result<(), Cor
     for _ in 0..input.count(16)? {
         let log = logs.get_mut(&PartitionNumber(input.u32()?)).ok_or(CorruptReason::Field)?;
         let first_dirty_offset = input.i64()?;
-        if !(0..=log.end_offset).contains(&first_dirty_offset) {
+        if !(NONE..=log.end_offset).contains(&first_dirty_offset) {
             return Err(CorruptReason::Offsets);
         }
-        log.first_dirty_offset = Some(first_dirty_offset);
+        log.first_dirty_offset = (first_dirty_offset != NONE).then_some(first_dirty_offset);
         for _ in 0..input.count(12)? {
             let (base_offset, generation) = (input.i64()?, input.u32()?);
             let mut segments = log.segments.iter_mut();
@@ -80,6 +89,10 @@ mod tests {
     fn a_checkpoint_keeps_what_compaction_has_done() {
         let bytes = compacted().encode().unwrap();
         assert_eq!(CheckpointImage::decode(&bytes).unwrap(), compacted());
+        // A pass was interrupted after it had replaced the segment.
+        let mut begun = compacted();
+        begun.logs.values_mut().for_each(|log| log.first_dirty_offset = None);
+        assert_eq!(CheckpointImage::decode(&begun.encode().unwrap()).unwrap(), begun);
         // Without it, the bytes are those of a build that knows no compaction.
         assert_eq!(bytes.len(), image().encode().unwrap().len() + 8 + 4 + 16 + 12);
     }

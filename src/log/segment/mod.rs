@@ -122,12 +122,7 @@ impl Segment {
     ) -> Result<Self> {
         let image =
             SegmentImage { generation: id.generation, ..SegmentImage::empty(id.base_offset) };
-        let before = Self::existing(Arc::clone(&folder), image, interval);
-        for extension in Extension::ALL {
-            if before.has_file(extension)? {
-                folder.storage.remove(&before.path(extension))?;
-            }
-        }
+        Self::existing(Arc::clone(&folder), image, interval).remove_files()?;
         Self::create_file(folder, image, interval)
     }
 
@@ -224,7 +219,10 @@ impl Segment {
     pub(super) fn remove_files(&self) -> Result<()> {
         let mut removed = Ok(());
         for extension in Extension::ALL {
-            match self.folder.storage.remove(&self.path(extension)) {
+            // Some kinds are rare, and a call that fails is no cheaper than one that asks.
+            let remove = || self.folder.storage.remove(&self.path(extension));
+            let there = self.has_file(extension);
+            match there.and_then(|there| if there { remove() } else { Ok(()) }) {
                 Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
                 result => removed = result.and(removed),
             }
