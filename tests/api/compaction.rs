@@ -1,5 +1,7 @@
 //! Compaction: the newest record of each key stays, and the files of the others go.
 
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -331,4 +333,36 @@ fn compression_is_kept() {
     rounds(&broker, 0..20);
     assert_eq!(broker.admin().compact("t").unwrap().records_out, 10);
     assert_eq!(all(&broker, "t").len(), 10);
+}
+
+#[test]
+fn what_a_failed_pass_has_replaced_is_found_again() {
+    // A pass over several groups of segments, of whose calls each one fails once.
+    for nth in 1.. {
+        let world = world();
+        let broker = world.open();
+        broker.create_topic("t", compacted()).unwrap();
+        for key in 0..100 {
+            send(&broker, &format!("k{}", key % 90), Some(&"x".repeat(50)));
+        }
+        broker.checkpoint().unwrap();
+        let before = all(&broker, "t");
+        assert!(files(&world).len() > 3, "{:?}", files(&world));
+        let at = world.storage.ops() + nth;
+        world.storage.fail_at(at, ErrorKind::StorageFull, false);
+        let compacted = broker.admin().compact("t");
+        let was_met = world.storage.ops() >= at;
+        world.storage.heal();
+        // Fails after a failed sync, which is final.
+        drop(broker.close());
+        let (_, broker) = after(&world, Crash::LoseAll);
+        let found = all(&broker, "t");
+        assert!(found.iter().all(|record| before.contains(record)), "call {nth}");
+        let keys: BTreeSet<_> = found.iter().map(|record| record.key.clone()).collect();
+        assert_eq!(keys.len(), 90, "call {nth}");
+        if !was_met {
+            assert!(compacted.is_ok());
+            break;
+        }
+    }
 }
