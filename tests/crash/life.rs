@@ -190,10 +190,12 @@ impl Life {
                 self.acknowledge(Acks::Synced)
             }
             Step::Compact(topic) => {
+                self.history.attempt(Change::MayCompact { topic: (*topic).to_owned() });
                 self.broker.admin().compact(topic).map_err(unexpected)?;
                 self.acknowledge(Acks::Synced)
             }
             Step::Maintain => {
+                self.history.attempt(Change::MayCompact { topic: COMPACTED.to_owned() });
                 self.broker.maintain().map_err(unexpected)?;
                 self.acknowledge(Acks::Written)
             }

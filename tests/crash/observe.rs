@@ -75,6 +75,10 @@ pub(crate) fn observe(broker: &impl Readable) -> Result<State, String> {
         let mut logs = Vec::new();
         for partition in &topic.partitions {
             logs.push(vec![gone(); partition.start_offset as usize]);
+            if partition.start_offset > 0 {
+                let place = (name.clone(), partition.partition.partition());
+                state.starts.insert(place, partition.start_offset);
+            }
             ends.insert(partition.partition.clone(), partition.end_offset);
             partitions.push(partition.partition.clone());
         }
