@@ -196,6 +196,27 @@ pub enum Error {
         /// The time at which it was sent.
         now: Timestamp,
     },
+    /// A record of a compacted topic has no key, so no newer record could replace it. It was not sent. Give it a key,
+    /// or change `cleanup.policy` of the topic. (Kafka's `InvalidRecordException`.)
+    NullKey {
+        /// The name of the topic.
+        topic: String,
+    },
+    /// A call that the topic's `cleanup.policy` does not allow. Nothing was changed. (Kafka's
+    /// `PolicyViolationException`.)
+    PolicyViolation {
+        /// The name of the topic.
+        topic: String,
+        /// What the policy does not allow, and what to do.
+        reason: &'static str,
+    },
+    /// Another process writes the folder, and has replaced files of the partition by compaction since this process
+    /// looked last. Nothing is damaged. Call [`ReadOnlyBroker::refresh`](crate::ReadOnlyBroker::refresh), and read on
+    /// from the same position with a new consumer.
+    Stale {
+        /// The partition.
+        partition: TopicPartition,
+    },
     /// Something exceeds a limit other than the record size.
     LimitExceeded {
         /// What the limit is about: "bytes of a decompressed batch", "headers of one record", ...
@@ -501,6 +522,13 @@ impl Error {
                 "the disk budget of {budget} bytes has no room for {needed} more: {taken} are taken; \
                  delete records or topics, or raise the budget"
             ),
+            Self::NullKey { topic } => write!(
+                f,
+                "a record of topic {topic:?} needs a key, because cleanup.policy compacts the topic"
+            ),
+            Self::PolicyViolation { topic, reason } => {
+                write!(f, "cleanup.policy of topic {topic:?} does not allow it: {reason}")
+            }
             _ => Ok(()),
         }
     }
@@ -524,7 +552,9 @@ impl fmt::Display for Error {
             }
             Self::RecordTooLarge { .. }
             | Self::InvalidTimestamp { .. }
-            | Self::DiskBudget { .. } => self.fmt_of_record(f),
+            | Self::DiskBudget { .. }
+            | Self::NullKey { .. }
+            | Self::PolicyViolation { .. } => self.fmt_of_record(f),
             Self::LimitExceeded { what, found, max } => {
                 write!(f, "too many {what}: {found} exceeds the limit of {max}")
             }
@@ -557,6 +587,10 @@ impl fmt::Display for Error {
             Self::Poisoned { what } => write!(f, "a panic stopped {what}"),
             Self::Timeout { what } => write!(f, "timed out waiting for {what}"),
             Self::Wakeup => f.write_str("a call of wakeup ended the wait"),
+            Self::Stale { partition } => write!(
+                f,
+                "compaction has replaced files of {partition}; refresh, and read on from the same position"
+            ),
             Self::Busy { path } => {
                 write!(f, "{} changes too fast to be read now; try again", path.display())
             }

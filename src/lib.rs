@@ -107,7 +107,6 @@
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 mod broker;
-#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "the log does not compact yet"))]
 mod cleaner;
 pub mod config;
 mod consumer;
@@ -140,8 +139,8 @@ mod types;
 
 pub use broker::{Admin, Broker, ReadOnlyBroker};
 pub use config::{
-    Acks, AssignmentStrategy, BrokerConfig, ConsumerConfig, DiskBudgetPolicy, IsolationLevel,
-    JournalMode, OffsetReset, ProducerConfig, ReadMode, TopicConfig,
+    Acks, AssignmentStrategy, BrokerConfig, CleanupPolicy, ConsumerConfig, DiskBudgetPolicy,
+    IsolationLevel, JournalMode, OffsetReset, ProducerConfig, ReadMode, TopicConfig,
 };
 pub use consumer::{
     Consumer, ConsumerRecord, ConsumerRecords, GroupMetadata, OffsetAndMetadata,
@@ -149,10 +148,10 @@ pub use consumer::{
     TypedConsumerRecord, TypedRecords, WakeupHandle,
 };
 pub use engine::{
-    BudgetUsage, DamagedPartition, Deleted, DiskUsage, Entry, EntryValue, Finding, FindingKind,
-    GroupOffset, GroupSummary, Health, HealthStatus, MemberSummary, OffsetScope,
-    PartitionDescription, Problem, RecoveryReport, ResetOffset, ResetTo, Retained,
-    TopicDescription, Verify, VerifyReport,
+    BudgetUsage, CompactionTotals, DamagedPartition, Deleted, DiskUsage, Entry, EntryValue,
+    Finding, FindingKind, GroupOffset, GroupSummary, Health, HealthStatus, MemberSummary,
+    NotCompacted, OffsetScope, PartitionCompaction, PartitionDescription, Problem, RecoveryReport,
+    ResetOffset, ResetTo, Retained, TopicDescription, Verify, VerifyReport,
 };
 pub use error::{
     CorruptReason, Corruption, Error, RecordPart, Result, SerializationFailure, SerializationPlace,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::config::TopicConfig;
 use crate::engine::{
-    DiskUsage, EngineHandle, GroupSummary, OffsetScope, ResetOffset, ResetTo, Retained,
-    TopicDescription,
+    CompactionTotals, DiskUsage, EngineHandle, GroupSummary, OffsetScope, ResetOffset, ResetTo,
+    Retained, TopicDescription,
 };
 use crate::error::Result;
 use crate::types::{Timestamp, TopicPartition};
@@ -132,8 +132,8 @@ impl Admin {
         self.engine.alter_topic(|catalogue| catalogue.decide_add_partitions(name, total))
     }
 
-    /// Deletes the records of a partition below the offset `before`. Returns the log start offset: `before`,
-    /// or the old log start offset if that is higher.
+    /// Deletes the records of a partition below the offset `before`, or all of them if it is -1. Returns the log
+    /// start offset: `before`, or the old log start offset if that is higher.
     ///
     /// A consumer that reads a deleted offset gets `OffsetOutOfRange`, or continues where `auto.offset.reset`
     /// says. Records that `poll` has returned stay readable.
@@ -142,7 +142,9 @@ impl Admin {
     /// them. If a segment holds records on both sides of `before`, its deleted records keep their space.
     ///
     /// # Errors
-    /// - `OffsetOutOfRange` if `before` is beyond the log end.
+    /// - `OffsetOutOfRange` if `before` is beyond the log end, or below -1.
+    /// - `PolicyViolation` if the topic is compacted and does not delete as well: see
+    ///   [`CleanupPolicy`](crate::CleanupPolicy).
     /// - `UnknownTopic` or `UnknownPartition` if the partition does not exist.
     ///
     /// ```
@@ -202,6 +204,34 @@ impl Admin {
     /// `UnknownTopic` if the topic does not exist; those of [`Admin::run_retention`].
     pub fn run_retention_of(&self, topic: &str) -> Result<Retained> {
         self.engine.run_retention(Some(topic))
+    }
+
+    /// Compacts a topic now, and waits for it. The engine does this by itself at intervals, unless
+    /// [`BrokerConfig::background`](crate::BrokerConfig::background) is off.
+    ///
+    /// The call also ends the active segments, and compacts however little is dirty. Records that are younger than
+    /// `min.compaction.lag.ms` stay. When the call returns, the replaced files are gone.
+    ///
+    /// # Errors
+    /// - `UnknownTopic` if the topic does not exist.
+    /// - `PolicyViolation` if [`TopicConfig::cleanup_policy`] does not compact it.
+    /// - `Corrupt` or `MissingSegment` if a partition is damaged; other errors of reading and writing. The other
+    ///   partitions are compacted nevertheless.
+    ///
+    /// ```
+    /// use grouplog::{Broker, CleanupPolicy, Record, TopicConfig};
+    ///
+    /// let broker = Broker::open_in_memory()?;
+    /// broker.create_topic("prices", TopicConfig::new().cleanup_policy(CleanupPolicy::Compact))?;
+    /// let producer = broker.producer()?;
+    /// for price in ["1", "2", "3"] {
+    ///     producer.send(Record::to("prices").key("pear").value(price))?;
+    /// }
+    /// assert_eq!(broker.admin().compact("prices")?.records_out, 1);
+    /// # Ok::<(), grouplog::Error>(())
+    /// ```
+    pub fn compact(&self, topic: &str) -> Result<CompactionTotals> {
+        self.engine.compact_topic(topic)
     }
 
     /// Returns the names of the topics. See [`Broker::list_topics`](crate::Broker::list_topics).

@@ -118,7 +118,8 @@ impl ReadOnlyBroker {
     }
 
     /// Creates a consumer without a group, for [`Consumer::assign`]. It reads the state of the opening or of
-    /// the last refresh. Its `poll` never waits.
+    /// the last refresh. Its `poll` never waits, and fails with [`Error::Stale`](crate::Error::Stale) where the
+    /// writer has replaced files by compaction since.
     pub fn consumer(&self) -> Result<Consumer> {
         Consumer::new(Source::Snapshot(Arc::clone(&self.snapshot)), ConsumerConfig::new())
     }

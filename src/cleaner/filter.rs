@@ -8,12 +8,14 @@
 //! | no record stays | removed |
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
+use super::key_map::AHEAD;
 use super::rebuild::{Kept, Output, empty, rebuild};
 use super::transactions::{Transactions, Verdict};
-use super::{AbortedIndex, AbortedTransaction, ActiveProducers, BatchError, OffsetMap};
+use super::{AbortedIndex, AbortedTransaction, ActiveProducers, BatchError, KeyHash, OffsetMap};
 use crate::record::{
     Batch, BatchHeader, Compression, DecodeError, HEADER_BYTES, RawRecord, each_record,
 };
+use crate::types::planted;
 
 /// What a pass needs to know besides the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +69,8 @@ pub(crate) struct Filter<'a> {
     transactions: Transactions<'a>,
     /// The records of the present batch that stay.
     kept: Vec<Kept>,
+    /// Records of the present batch whose keys are hashed ahead, each with where it begins.
+    ahead: Vec<(usize, RawRecord, Option<KeyHash>)>,
     out: Output,
 }
 
@@ -84,6 +88,7 @@ impl<'a> Filter<'a> {
             producers,
             transactions: Transactions::new(aborted),
             kept: Vec::new(),
+            ahead: Vec::new(),
             out: Output::default(),
         }
     }
@@ -126,7 +131,8 @@ impl<'a> Filter<'a> {
         payload: &[u8],
         verdict: Verdict,
     ) -> Result<Found, DecodeError> {
-        let has_passed = delete_horizon(header).is_some_and(|horizon| self.settings.now >= horizon);
+        let has_passed = delete_horizon(header).is_some_and(|horizon| self.settings.now >= horizon)
+            || planted("tombstone_goes_at_once");
         let goes_whole = match verdict {
             Verdict::AbortedData => true,
             Verdict::MarkerWithoutData => has_passed,
@@ -134,17 +140,27 @@ impl<'a> Filter<'a> {
         };
         let mut found = Found::default();
         let mut start = 0;
-        let Self { map, kept, .. } = self;
-        kept.clear();
+        self.kept.clear();
+        self.ahead.clear();
+        let judged = Judged { header, goes_whole, has_passed };
         each_record(header, payload, |record| {
-            let fate = if goes_whole {
-                Fate::Goes
-            } else if header.attributes.is_control() {
-                Fate::Stays
-            } else {
-                fate(map, header, payload, &record, has_passed)
-            };
-            match fate {
+            let key = record.key.get(payload).map(|key| self.map.keys().hash(key));
+            self.ahead.push((start, record, key));
+            start = record.end();
+            if self.ahead.len() >= AHEAD {
+                self.judge_ahead(&judged, &mut found);
+            }
+        })?;
+        self.judge_ahead(&judged, &mut found);
+        Ok(found)
+    }
+
+    /// Judges the records whose keys are hashed ahead.
+    fn judge_ahead(&mut self, judged: &Judged<'_>, found: &mut Found) {
+        let Self { map, kept, ahead, .. } = self;
+        map.keys().touch(ahead.iter().filter_map(|(.., key)| *key));
+        for (start, record, key) in ahead.drain(..) {
+            match judged.fate(map, &record, key) {
                 Fate::Stays => {
                     let timestamp_delta = record.timestamp_delta;
                     kept.push(Kept { start, end: record.end(), timestamp_delta });
@@ -155,9 +171,7 @@ impl<'a> Filter<'a> {
                     found.tombstones_removed = found.tombstones_removed.saturating_add(1);
                 }
             }
-            start = record.end();
-        })?;
-        Ok(found)
+        }
     }
 
     /// Makes the batch that stays, unless it stays unchanged.
@@ -177,7 +191,7 @@ impl<'a> Filter<'a> {
         }
         let horizon = delete_horizon(header);
         let needs_horizon = found.keeps_tombstone || verdict == Verdict::MarkerWithoutData;
-        let set_horizon = horizon.is_none() && needs_horizon;
+        let set_horizon = horizon.is_none() && needs_horizon && !planted("horizon_lost");
         if !set_horizon && i32::try_from(self.kept.len()) == Ok(header.count) {
             return Ok((Outcome::Unchanged, Some(*header)));
         }
@@ -210,28 +224,32 @@ enum Fate {
     Expired,
 }
 
-/// Decides about a record that is not a control record.
-fn fate(
-    map: &OffsetMap,
-    header: &BatchHeader,
-    payload: &[u8],
-    record: &RawRecord,
-    horizon_has_passed: bool,
-) -> Fate {
-    let offset = header.base_offset.saturating_add(i64::from(record.offset_delta));
-    if offset >= map.end_offset() {
-        return Fate::Stays;
-    }
-    match record.key.get(payload) {
-        Some(key) if map.is_newest(key, offset) => {
-            if record.value.is_null() && horizon_has_passed {
-                Fate::Expired
-            } else {
-                Fate::Stays
-            }
+/// What holds for all records of a batch that is judged.
+struct Judged<'a> {
+    header: &'a BatchHeader,
+    /// No record stays.
+    goes_whole: bool,
+    /// Whether its delete horizon has passed.
+    has_passed: bool,
+}
+
+impl Judged<'_> {
+    /// Decides about a record.
+    fn fate(&self, map: &OffsetMap, record: &RawRecord, key: Option<KeyHash>) -> Fate {
+        if self.goes_whole {
+            return Fate::Goes;
         }
-        // Nothing can replace a record without key, so a compacted topic does not hold one.
-        Some(_) | None => Fate::Goes,
+        let offset = self.header.base_offset.saturating_add(i64::from(record.offset_delta));
+        if self.header.attributes.is_control() || offset >= map.end_offset() {
+            return Fate::Stays;
+        }
+        match key {
+            Some(key) if map.is_newest(key, offset) => {
+                if record.value.is_null() && self.has_passed { Fate::Expired } else { Fate::Stays }
+            }
+            // Nothing can replace a record without key, so a compacted topic does not hold one.
+            Some(_) | None => Fate::Goes,
+        }
     }
 }
 

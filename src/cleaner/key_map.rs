@@ -12,12 +12,30 @@
 //!
 //! Slots are probed one after the other (open addressing). The map holds keys in at most 90 % of its slots, so
 //! every search ends at an empty slot.
+//!
+//! A map of a million keys is larger than the caches, so each access waits for memory. Callers therefore hash some
+//! keys ahead, and [`KeyMap::touch`] loads the slots of all of them at the same time.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
+
+use std::hint::black_box;
 
 use siphasher::sip128::SipHasher13;
 
+use crate::types::planted;
+
 /// The default limit for the memory of the map: 32 MiB, room for 1.26 million keys.
+#[cfg(test)]
 pub(crate) const DEFAULT_MAP_BYTES: usize = 32 << 20;
+
+/// How many keys are hashed ahead.
+pub(super) const AHEAD: usize = 32;
+
+/// The hash of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KeyHash {
+    high: u64,
+    low: u64,
+}
 
 type Slot = [u64; 3];
 const SLOT_BYTES: usize = size_of::<Slot>();
@@ -61,19 +79,19 @@ impl KeyMap {
         self.max_keys
     }
 
-    /// Sets the newest offset of `key`, unless it is newer already. Returns `false` and does nothing if the map
+    /// Sets the newest offset of a key, unless it is newer already. Returns `false` and does nothing if the map
     /// is full. Offsets are 0 or more.
     ///
     /// A full map does not take a newer offset of a key that it holds either, as Kafka's. So all records below
     /// the first refused one are in the map, and none above it.
     #[must_use]
-    pub(crate) fn put(&mut self, key: &[u8], offset: i64) -> bool {
+    pub(crate) fn put(&mut self, key: KeyHash, offset: i64) -> bool {
         if self.len >= self.max_keys {
             return false;
         }
-        let (high, low) = self.hash(key);
+        let KeyHash { high, low } = key;
         let stored = (offset as u64).saturating_add(1);
-        let Some(slot) = self.position(high, low).and_then(|at| self.slots.get_mut(at)) else {
+        let Some(slot) = self.position(key).and_then(|at| self.slots.get_mut(at)) else {
             return false;
         };
         let [.., newest] = slot;
@@ -84,22 +102,39 @@ impl KeyMap {
         true
     }
 
-    /// Returns the newest offset of `key`, or `None` if the map does not hold it.
-    pub(crate) fn get(&self, key: &[u8]) -> Option<i64> {
-        let (high, low) = self.hash(key);
-        let [.., stored] = self.slots.get(self.position(high, low)?)?;
+    /// Returns the newest offset of a key, or `None` if the map does not hold it.
+    pub(crate) fn get(&self, key: KeyHash) -> Option<i64> {
+        let [.., stored] = self.slots.get(self.position(key)?)?;
         stored.checked_sub(1).map(|offset| offset as i64)
     }
 
-    fn hash(&self, key: &[u8]) -> (u64, u64) {
-        self.hasher.hash(key).as_u64()
+    /// Loads the slots of keys that [`KeyMap::put`] or [`KeyMap::get`] asks for next.
+    pub(crate) fn touch(&self, keys: impl Iterator<Item = KeyHash>) {
+        for key in keys {
+            black_box(self.slots.get(self.first(key)).map(|[.., stored]| *stored));
+        }
+    }
+
+    /// Returns the hash of `key`.
+    pub(crate) fn hash(&self, key: &[u8]) -> KeyHash {
+        let (high, low) = self.hasher.hash(key).as_u64();
+        if planted("hash_truncated") {
+            return KeyHash { high: high >> 60 << 60, low: 0 };
+        }
+        KeyHash { high, low }
+    }
+
+    /// Returns the position of the slot where the search for a key begins. Scales the hash to the number of slots,
+    /// which need not be a power of two.
+    fn first(&self, key: KeyHash) -> usize {
+        (u128::from(key.high).wrapping_mul(self.slots.len() as u128) >> 64) as usize
     }
 
     /// Returns the position of the slot that holds the hash, or of the empty slot where it belongs. Returns
     /// `None` only if there are no slots.
-    fn position(&self, high: u64, low: u64) -> Option<usize> {
-        // Scales the hash to the number of slots, which need not be a power of two.
-        let first = (u128::from(high).wrapping_mul(self.slots.len() as u128) >> 64) as usize;
+    fn position(&self, key: KeyHash) -> Option<usize> {
+        let KeyHash { high, low } = key;
+        let first = self.first(key);
         let (before, from) = self.slots.split_at_checked(first)?;
         let matches = |slot: &Slot| matches!(slot, [.., 0]) || slot.starts_with(&[high, low]);
         if let Some(step) = from.iter().position(matches) {

@@ -37,7 +37,7 @@
 //! [`select`] tells which part of a log is worth a pass, or why none is. [`Pass::run`] does it, from any
 //! [`Source`] into any [`Sink`].
 //!
-//! Imported by `internal`.
+//! Imported by `log`, `engine` and `internal`.
 
 mod aborted;
 mod error;
@@ -61,7 +61,9 @@ pub(crate) use aborted::{AbortedIndex, AbortedTransaction};
 pub(crate) use error::{BatchError, CleanError};
 pub(crate) use filter::{Filter, FilterSettings, Filtered, Outcome};
 pub(crate) use group::{GroupLimits, group};
-pub(crate) use key_map::{DEFAULT_MAP_BYTES, KeyMap};
+#[cfg(test)]
+pub(crate) use key_map::DEFAULT_MAP_BYTES;
+pub(crate) use key_map::{KeyHash, KeyMap};
 #[cfg(any(test, feature = "__internal"))]
 pub(crate) use memory::{MemorySegment, MemorySink};
 pub(crate) use offset_map::OffsetMap;

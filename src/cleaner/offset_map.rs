@@ -1,7 +1,8 @@
 //! The first half of a pass: the newest offset of each key in the dirty part of the log.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
-use super::{AbortedIndex, KeyMap};
+use super::key_map::AHEAD;
+use super::{AbortedIndex, KeyHash, KeyMap};
 use crate::record::{Batch, DecodeError, HEADER_BYTES, each_record};
 
 /// The newest offsets of keys, and how far they reach (`OffsetMap`).
@@ -12,12 +13,15 @@ pub(crate) struct OffsetMap {
     first_dirty_offset: i64,
     end_offset: i64,
     is_full: bool,
+    /// Keys that are hashed ahead, with their offsets.
+    ahead: Vec<(KeyHash, i64)>,
 }
 
 impl OffsetMap {
     /// Creates a map that covers nothing, and ends at `first_dirty_offset`.
     pub(crate) const fn new(keys: KeyMap, first_dirty_offset: i64) -> Self {
-        Self { keys, first_dirty_offset, end_offset: first_dirty_offset, is_full: false }
+        let end_offset = first_dirty_offset;
+        Self { keys, first_dirty_offset, end_offset, is_full: false, ahead: Vec::new() }
     }
 
     /// Takes the next batch in the order of offsets. Returns `false` if the map is full: then no later batch
@@ -44,13 +48,15 @@ impl OffsetMap {
             let payload = batch.decompressed(max_decompressed_bytes)?;
             each_record(header, &payload, |record| {
                 if let Some(key) = record.key.get(&payload) {
-                    self.put(
-                        key,
-                        header.base_offset.saturating_add(i64::from(record.offset_delta)),
-                    );
+                    let offset = header.base_offset.saturating_add(i64::from(record.offset_delta));
+                    self.ahead.push((self.keys.hash(key), offset));
+                    if self.ahead.len() >= AHEAD {
+                        self.put_ahead();
+                    }
                 }
             })
             .map_err(|error| error.shifted(HEADER_BYTES))?;
+            self.put_ahead();
         }
         if !self.is_full {
             self.end_offset = header.next_offset();
@@ -58,7 +64,16 @@ impl OffsetMap {
         Ok(!self.is_full)
     }
 
-    fn put(&mut self, key: &[u8], offset: i64) {
+    fn put_ahead(&mut self) {
+        self.keys.touch(self.ahead.iter().map(|(key, _)| *key));
+        let mut ahead = std::mem::take(&mut self.ahead);
+        for (key, offset) in ahead.drain(..) {
+            self.put(key, offset);
+        }
+        self.ahead = ahead;
+    }
+
+    fn put(&mut self, key: KeyHash, offset: i64) {
         if self.is_full || offset < self.first_dirty_offset {
             return;
         }
@@ -81,9 +96,14 @@ impl OffsetMap {
         self.end_offset
     }
 
+    /// Returns the map of keys.
+    pub(super) const fn keys(&self) -> &KeyMap {
+        &self.keys
+    }
+
     /// Returns whether a record of this key and offset is the newest one, as far as the map knows. A key that
     /// the map does not hold has no record in the dirty part, and one record in the clean part.
-    pub(super) fn is_newest(&self, key: &[u8], offset: i64) -> bool {
+    pub(super) fn is_newest(&self, key: KeyHash, offset: i64) -> bool {
         self.keys.get(key).is_none_or(|newest| offset >= newest)
     }
 }

@@ -50,6 +50,7 @@ impl ActiveProducers {
     }
 
     /// Removes the producers for which `is_active` is false.
+    #[cfg(test)]
     pub(crate) fn retain(&mut self, mut is_active: impl FnMut(i64) -> bool) {
         self.0.retain(|producer, _| is_active(*producer));
     }

@@ -77,6 +77,9 @@ pub struct BrokerConfig {
     pub(crate) disk_budget: Option<u64>,
     /// The account of the budget, once the folder is open.
     pub(crate) ledger: Option<Arc<Ledger>>,
+    pub(crate) cleaner_memory: usize,
+    pub(crate) cleaner_rate: Option<u64>,
+    pub(crate) cleaner_interval: Duration,
     pub(crate) offsets_retention: Duration,
     pub(crate) offsets_retention_check_interval: Duration,
     pub(crate) background: bool,
@@ -104,6 +107,9 @@ impl Default for BrokerConfig {
             retention_check_interval: Duration::from_mins(5),
             disk_budget: None,
             ledger: None,
+            cleaner_memory: 32 << 20,
+            cleaner_rate: None,
+            cleaner_interval: Duration::from_secs(15),
             offsets_retention: Duration::from_hours(7 * 24),
             offsets_retention_check_interval: Duration::from_mins(10),
             background: true,
@@ -276,6 +282,31 @@ impl BrokerConfig {
         self
     }
 
+    /// Sets the memory in bytes for the map of keys of a compaction, as `log.cleaner.dedupe.buffer.size` in Kafka.
+    /// Default 32 MiB, at least 64 KiB.
+    ///
+    /// The map takes 24 bytes a key and leaves a tenth of its places empty, so 32 MiB hold 1.25 million keys. If
+    /// the new part of a log has more, several passes follow each other. The engine compacts one partition at a time,
+    /// and takes the memory only while it does so.
+    pub fn cleaner_memory(mut self, bytes: usize) -> Self {
+        self.cleaner_memory = bytes;
+        self
+    }
+
+    /// Sets how many bytes a second the background thread reads and writes to compact. Default: 64 MiB, or twice
+    /// as many as producers write if that is more. [`Admin::compact`](crate::Admin::compact) does not wait.
+    pub fn cleaner_rate(mut self, bytes: u64) -> Self {
+        self.cleaner_rate = Some(bytes);
+        self
+    }
+
+    /// Sets how long the background thread waits after it has found nothing to compact, as `log.cleaner.backoff.ms`
+    /// in Kafka. Default 15 seconds.
+    pub fn cleaner_interval(mut self, interval: Duration) -> Self {
+        self.cleaner_interval = interval;
+        self
+    }
+
     /// Sets how often the engine checks for offsets past their retention. Default 10 minutes. The
     /// engine records a group's last use at the same interval.
     pub fn offsets_retention_check_interval(mut self, interval: Duration) -> Self {
@@ -384,6 +415,22 @@ impl BrokerConfig {
             return Err(Error::InvalidConfig {
                 key: "log.retention.check.interval.ms",
                 value: format!("{:?}", self.retention_check_interval),
+                expected: "1 or more milliseconds",
+            });
+        }
+        in_range(
+            "log.cleaner.dedupe.buffer.size",
+            self.cleaner_memory,
+            64 << 10..,
+            "65536 or more bytes",
+        )?;
+        if let Some(rate) = self.cleaner_rate {
+            in_range("log.cleaner.io.max.bytes.per.second", rate, 1.., "1 or more bytes")?;
+        }
+        if self.cleaner_interval < Duration::from_millis(1) {
+            return Err(Error::InvalidConfig {
+                key: "log.cleaner.backoff.ms",
+                value: format!("{:?}", self.cleaner_interval),
                 expected: "1 or more milliseconds",
             });
         }

@@ -18,6 +18,11 @@
 //! | `message.timestamp.before.max.ms` | [`TopicConfig::timestamp_before_max`] | `-1`: no limit | 0 and more |
 //! | `message.timestamp.after.max.ms` | [`TopicConfig::timestamp_after_max`] | `-1`: no limit | 0 and more |
 //! | `disk.budget.policy` | [`TopicConfig::disk_budget_policy`] | `refuse` | `refuse`, `block`, `drop-oldest` |
+//! | `cleanup.policy` | [`TopicConfig::cleanup_policy`] | `delete` | `delete`, `compact`, `compact,delete`, or empty |
+//! | `delete.retention.ms` | [`TopicConfig::delete_retention`] | 24 hours | 0 and more |
+//! | `min.compaction.lag.ms` | [`TopicConfig::min_compaction_lag`] | 0 | 0 to `max.compaction.lag.ms` |
+//! | `max.compaction.lag.ms` | [`TopicConfig::max_compaction_lag`] | `-1`: no limit | 1 ms and more |
+//! | `min.cleanable.dirty.ratio` | [`TopicConfig::min_cleanable_dirty_ratio`] | 0.5 | 0 to 1 |
 //! | `acks` | [`ProducerConfig::acks`] | `all` (synced) | `written`, `synced` (`0` and `1`, `all` and `-1`) |
 //! | `max.block.ms` | [`ProducerConfig::max_block`] | 60 s | |
 //! | `client.id` | [`ConsumerConfig::client_id`] | `consumer` | |
@@ -42,6 +47,9 @@
 //! | `journal.max.bytes` | [`BrokerConfig::journal_max_bytes`] | 256 MiB | 4 journal files to 4 GiB |
 //! | `log.retention.check.interval.ms` | [`BrokerConfig::retention_check_interval`] | 5 min | 1 ms and more |
 //! | `disk.budget` | [`BrokerConfig::disk_budget`] | no limit | 2 MiB and more |
+//! | `log.cleaner.dedupe.buffer.size` | [`BrokerConfig::cleaner_memory`] | 32 MiB | 64 KiB and more |
+//! | `log.cleaner.io.max.bytes.per.second` | [`BrokerConfig::cleaner_rate`] | 64 MiB, or twice what producers write | 1 and more |
+//! | `log.cleaner.backoff.ms` | [`BrokerConfig::cleaner_interval`] | 15 s | 1 ms and more |
 //! | `offsets.retention.minutes` | [`BrokerConfig::offsets_retention`] | 7 days | 1 minute and more |
 //! | `offsets.retention.check.interval.ms` | [`BrokerConfig::offsets_retention_check_interval`] | 10 min | 1 ms and more |
 //! | `batch.size` | [`BrokerConfig::batch_size`] | 64 KiB | 1 KiB to 1 MiB |
@@ -52,6 +60,7 @@
 
 mod assignment;
 mod broker;
+mod cleanup;
 mod consumer;
 mod duration;
 mod producer;
@@ -59,6 +68,7 @@ mod topic;
 
 pub use assignment::AssignmentStrategy;
 pub use broker::{BrokerConfig, JournalMode, ReadMode};
+pub use cleanup::CleanupPolicy;
 pub use consumer::{ConsumerConfig, IsolationLevel};
 pub use producer::{Acks, ProducerConfig};
 pub use topic::{DiskBudgetPolicy, TopicConfig};

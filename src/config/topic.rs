@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{bytes, in_range, limit, millis, number};
+use super::{CleanupPolicy, bytes, in_range, limit, millis, number};
 use crate::error::{Error, Result};
 use crate::record::Compression;
 use crate::types::{TimestampType, check_group_name};
@@ -56,6 +56,14 @@ impl DiskBudgetPolicy {
         })
     }
 }
+const CLEANUP_POLICY: &str = "cleanup.policy";
+const DELETE_RETENTION_MS: &str = "delete.retention.ms";
+const MIN_LAG_MS: &str = "min.compaction.lag.ms";
+const MAX_LAG_MS: &str = "max.compaction.lag.ms";
+const MIN_DIRTY_RATIO: &str = "min.cleanable.dirty.ratio";
+
+/// A share of 1 in the unit of [`TopicConfig::min_dirty_millionths`].
+const MILLION: u32 = 1_000_000;
 
 /// The settings of a topic.
 ///
@@ -84,6 +92,11 @@ pub struct TopicConfig {
     pub(crate) timestamp_before_max_ms: Option<u64>,
     pub(crate) timestamp_after_max_ms: Option<u64>,
     pub(crate) disk_budget_policy: DiskBudgetPolicy,
+    pub(crate) cleanup_policy: CleanupPolicy,
+    pub(crate) delete_retention_ms: u64,
+    pub(crate) min_compaction_lag_ms: u64,
+    pub(crate) max_compaction_lag_ms: Option<u64>,
+    min_dirty_millionths: u32,
 }
 
 impl Default for TopicConfig {
@@ -102,6 +115,11 @@ impl Default for TopicConfig {
             timestamp_before_max_ms: None,
             timestamp_after_max_ms: None,
             disk_budget_policy: DiskBudgetPolicy::Refuse,
+            cleanup_policy: CleanupPolicy::Delete,
+            delete_retention_ms: 24 * 3600 * 1000,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: None,
+            min_dirty_millionths: MILLION / 2,
         }
     }
 }
@@ -216,17 +234,78 @@ impl TopicConfig {
         self
     }
 
+    /// Sets how data ends. Default [`CleanupPolicy::Delete`].
+    ///
+    /// With [`CleanupPolicy::Compact`], the engine keeps at least the newest record of each key, and removes older
+    /// ones some time after they are replaced. Offsets never change; some are then missing. Every record needs a
+    /// key, otherwise `send` fails with [`Error::NullKey`]. If an existing topic with records without keys becomes a
+    /// compacted one, compaction removes those records.
+    pub fn cleanup_policy(mut self, policy: CleanupPolicy) -> Self {
+        self.cleanup_policy = policy;
+        self
+    }
+
+    /// Sets how long compaction keeps a record without a value, which deletes its key. Default 24 hours. A reader
+    /// that needs less time than this from the start of the log to its end sees every deletion.
+    pub fn delete_retention(mut self, time: Duration) -> Self {
+        self.delete_retention_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// Sets how long every record stays at least, even if a newer one replaces it. Default 0. Not above
+    /// [`max_compaction_lag`](Self::max_compaction_lag) nor, if the topic also deletes by time,
+    /// [`retention`](Self::retention).
+    pub fn min_compaction_lag(mut self, time: Duration) -> Self {
+        self.min_compaction_lag_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// Sets how long a replaced record may stay at most, at least a millisecond. Default: no limit, so the share of
+    /// replaced records alone decides. The engine also ends the active segment when it is this old.
+    pub fn max_compaction_lag(mut self, time: Duration) -> Self {
+        self.max_compaction_lag_ms = Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        self
+    }
+
+    /// Sets the share of the log, 0 to 1, that must be new since the last compaction before the engine compacts
+    /// again. Default 0.5. It counts the bytes of complete segments, in steps of a millionth.
+    pub fn min_cleanable_dirty_ratio(mut self, ratio: f64) -> Self {
+        self.min_dirty_millionths = millionths(ratio).unwrap_or(u32::MAX);
+        self
+    }
+
+    /// Returns `min.cleanable.dirty.ratio`.
+    pub(crate) fn min_dirty_ratio(&self) -> f64 {
+        f64::from(self.min_dirty_millionths) / f64::from(MILLION)
+    }
+
+    /// Returns the limits of retention that apply: `retention.ms`.
+    pub(crate) fn kept_ms(&self) -> Option<u64> {
+        self.retention_ms.filter(|_| self.cleanup_policy.deletes())
+    }
+
+    /// Returns the limits of retention that apply: `retention.bytes`.
+    pub(crate) fn kept_bytes(&self) -> Option<u64> {
+        self.retention_bytes.filter(|_| self.cleanup_policy.deletes())
+    }
+
+    /// Returns the limits of retention that apply: the groups of `retention.consumed`.
+    pub(crate) fn kept_for(&self) -> &[Arc<str>] {
+        if self.cleanup_policy.deletes() { &self.retention_consumed } else { &[] }
+    }
+
     /// Returns the size in bytes at which a segment ends: retention deletes whole segments, so they must be
     /// small beside its limit.
     pub(crate) fn roll_bytes(&self) -> u64 {
-        let followed = self.retention_bytes.map_or(u64::MAX, |limit| (limit / 8).max(1 << 20));
+        let followed = self.kept_bytes().map_or(u64::MAX, |limit| (limit / 8).max(1 << 20));
         followed.min(u64::from(self.segment_bytes))
     }
 
     /// Returns how much record time a segment may cover, in milliseconds.
     pub(crate) fn roll_ms(&self) -> u64 {
-        let followed = self.retention_ms.map_or(u64::MAX, |limit| (limit / 8).max(1_000));
-        followed.min(self.segment_ms)
+        let followed = self.kept_ms().map_or(u64::MAX, |limit| (limit / 8).max(1_000));
+        let lag = self.max_compaction_lag_ms.filter(|_| self.cleanup_policy.compacts());
+        followed.min(self.segment_ms).min(lag.unwrap_or(u64::MAX))
     }
 
     /// Returns how far timestamps may lie before and after the time of sending, in milliseconds. `None` if any
@@ -238,11 +317,12 @@ impl TopicConfig {
         applies.then(|| (before.unwrap_or(u64::MAX), after.unwrap_or(u64::MAX)))
     }
 
-    /// Returns whether records are deleted by themselves.
+    /// Returns whether whole segments are deleted by themselves.
     pub(crate) fn has_retention(&self) -> bool {
-        self.retention_ms.is_some()
+        let limited = self.retention_ms.is_some()
             || self.retention_bytes.is_some()
-            || !self.retention_consumed.is_empty()
+            || !self.retention_consumed.is_empty();
+        limited && self.cleanup_policy.deletes()
     }
 
     /// Sets a value by its Kafka key. A number of bytes or milliseconds may have a unit.
@@ -275,6 +355,14 @@ impl TopicConfig {
             BEFORE_MAX_MS => self.timestamp_before_max_ms = limit(BEFORE_MAX_MS, value, millis)?,
             AFTER_MAX_MS => self.timestamp_after_max_ms = limit(AFTER_MAX_MS, value, millis)?,
             DISK_BUDGET_POLICY => self.disk_budget_policy = DiskBudgetPolicy::parse(value)?,
+            CLEANUP_POLICY => self.cleanup_policy = value.parse()?,
+            DELETE_RETENTION_MS => self.delete_retention_ms = millis(DELETE_RETENTION_MS, value)?,
+            MIN_LAG_MS => self.min_compaction_lag_ms = millis(MIN_LAG_MS, value)?,
+            MAX_LAG_MS => self.max_compaction_lag_ms = limit(MAX_LAG_MS, value, millis)?,
+            MIN_DIRTY_RATIO => {
+                let ratio = value.trim().parse().ok().and_then(millionths);
+                self.min_dirty_millionths = ratio.ok_or_else(|| not_a_ratio(value))?;
+            }
             "compression.type" => {
                 self.compression = value.parse().map_err(|_| Error::InvalidConfig {
                     key: "compression.type",
@@ -327,6 +415,11 @@ impl TopicConfig {
             (BEFORE_MAX_MS, limit(self.timestamp_before_max_ms)),
             (AFTER_MAX_MS, limit(self.timestamp_after_max_ms)),
             (DISK_BUDGET_POLICY, self.disk_budget_policy.name().to_owned()),
+            (CLEANUP_POLICY, self.cleanup_policy.to_string()),
+            (DELETE_RETENTION_MS, self.delete_retention_ms.to_string()),
+            (MIN_LAG_MS, self.min_compaction_lag_ms.to_string()),
+            (MAX_LAG_MS, limit(self.max_compaction_lag_ms)),
+            (MIN_DIRTY_RATIO, self.min_dirty_ratio().to_string()),
         ]
     }
 
@@ -369,9 +462,48 @@ impl TopicConfig {
                 });
             }
         }
+        self.validate_compaction()?;
         if !self.compression.is_built_in() {
             return Err(Error::UnsupportedCodec { codec: self.compression.name() });
         }
         Ok(())
+    }
+
+    fn validate_compaction(&self) -> Result<()> {
+        let drops = self.disk_budget_policy == DiskBudgetPolicy::DropOldest;
+        if drops && self.cleanup_policy == CleanupPolicy::Compact {
+            return Err(Error::InvalidConfig {
+                key: DISK_BUDGET_POLICY,
+                value: self.disk_budget_policy.name().to_owned(),
+                expected: "refuse or block, because cleanup.policy=compact keeps every key",
+            });
+        }
+        if self.min_dirty_millionths > MILLION {
+            return Err(not_a_ratio("a number below 0 or above 1"));
+        }
+        if let Some(time) = self.max_compaction_lag_ms {
+            in_range(MAX_LAG_MS, time, 1.., "-1, or 1 or more milliseconds")?;
+            let expected = "at most max.compaction.lag.ms";
+            in_range(MIN_LAG_MS, self.min_compaction_lag_ms, ..=time, expected)?;
+        }
+        if let Some(time) = self.kept_ms().filter(|_| self.cleanup_policy.compacts()) {
+            let expected = "at most retention.ms, which deletes the records before";
+            in_range(MIN_LAG_MS, self.min_compaction_lag_ms, ..=time, expected)?;
+        }
+        Ok(())
+    }
+}
+
+/// Converts a share to millionths. Returns `None` if it is not a number from 0 to 1.
+fn millionths(ratio: f64) -> Option<u32> {
+    let in_range = (0.0..=1.0).contains(&ratio);
+    in_range.then(|| (ratio * f64::from(MILLION)).round() as u32)
+}
+
+fn not_a_ratio(value: &str) -> Error {
+    Error::InvalidConfig {
+        key: MIN_DIRTY_RATIO,
+        value: value.to_owned(),
+        expected: "a number from 0 to 1",
     }
 }

@@ -24,6 +24,7 @@ impl Engine {
             return Ok(());
         }
         self.end_waits_for_room();
+        self.cleaner.stop();
         self.background.stop();
         self.writer.stop();
         self.groups.close();

@@ -1,5 +1,6 @@
 //! Describes topics and groups.
 
+use crate::engine::compaction_report::PartitionCompaction;
 use crate::engine::groups::progress;
 use crate::engine::groups::summary::{GroupSummary, MemberSummary};
 use crate::engine::registry::{Registry, Topic};
@@ -20,7 +21,7 @@ impl Engine {
 
     pub(crate) fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
         self.check_fork()?;
-        Ok(topic(&*self.registry.topic(name)?))
+        Ok(topic(&*self.registry.topic(name)?, self.now_for_ages()))
     }
 
     pub(crate) fn disk_usage(&self) -> Result<DiskUsage> {
@@ -30,8 +31,8 @@ impl Engine {
     }
 }
 
-/// Describes a topic.
-pub(super) fn topic(topic: &Topic) -> TopicDescription {
+/// Describes a topic as of `now`.
+pub(super) fn topic(topic: &Topic, now: Timestamp) -> TopicDescription {
     let partitions = topic.logs.iter().map(|log| {
         let end_offset = log.end_offset();
         PartitionDescription {
@@ -42,6 +43,7 @@ pub(super) fn topic(topic: &Topic) -> TopicDescription {
             bytes: log.size_bytes(),
             segments: log.segment_count(),
             deleted: Retained::of(log),
+            compaction: PartitionCompaction::of(log, now),
         }
     });
     TopicDescription {

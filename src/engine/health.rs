@@ -110,6 +110,15 @@ pub enum Problem {
         /// The failure.
         cause: Error,
     },
+    /// A partition could not be compacted. Nothing is lost, but its folder grows. The engine tries again, after
+    /// damage only once the settings of the topic change or [`Admin::compact`](crate::Admin::compact) asks for it.
+    /// Other partitions are not affected.
+    Compaction {
+        /// The first partition that failed.
+        partition: TopicPartition,
+        /// The failure.
+        cause: Error,
+    },
     /// The files of a deleted topic could not be removed. Each checkpoint retries.
     Deletion {
         /// The failure.
@@ -184,6 +193,9 @@ impl fmt::Display for Problem {
                     "records of {partition} past their retention remain, the next check retries: {cause}"
                 )
             }
+            Self::Compaction { partition, cause } => {
+                write!(f, "partition {partition} cannot be compacted and grows: {cause}")
+            }
             Self::Deletion { cause } => {
                 write!(f, "files of a deleted topic remain, the next checkpoint retries: {cause}")
             }
@@ -226,8 +238,20 @@ impl Engine {
         let retention = self.troubles.retention.lock().clone();
         problems
             .extend(retention.map(|(partition, cause)| Problem::Retention { partition, cause }));
+        problems.extend(self.compaction_problem());
         let deletion = self.troubles.deletion.lock().clone();
         problems.extend(deletion.map(|cause| Problem::Deletion { cause }));
         Health { problems }
+    }
+
+    fn compaction_problem(&self) -> Option<Problem> {
+        let failed = self.troubles.compaction.lock().clone();
+        let damaged = || {
+            let topics = self.registry.topics();
+            let mut logs = topics.iter().flat_map(|topic| &topic.logs);
+            logs.find_map(|log| Some((log.partition().clone(), log.compaction_damage()?)))
+        };
+        let (partition, cause) = failed.or_else(damaged)?;
+        Some(Problem::Compaction { partition, cause })
     }
 }

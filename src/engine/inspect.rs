@@ -119,7 +119,7 @@ impl Entry {
             }
             _ if name.ends_with(".journal") => journal(path, &bytes, &mut each)?,
             _ => match parse_file_name(name).filter(|name| name.suffix.is_none()) {
-                Some(name) => entries(name.extension, name.base_offset, &bytes, &mut each)?,
+                Some(name) => entries(name.extension, name.id.base_offset, &bytes, &mut each)?,
                 None => return Err(NO_SUCH_FORMAT),
             },
         }
@@ -183,6 +183,7 @@ fn catalogue(catalogue: &Catalogue, image: &CheckpointImage, each: &mut impl FnM
                     .number("number", number.0)
                     .number("start_offset", log.start_offset)
                     .number("end_offset", log.end_offset)
+                    .number("first_dirty_offset", log.first_dirty_offset.unwrap_or(-1))
                     .text("epochs", format!("{:?}", log.epochs)),
             );
             for segment in &log.segments {
@@ -191,6 +192,7 @@ fn catalogue(catalogue: &Catalogue, image: &CheckpointImage, each: &mut impl FnM
                         .text("topic", &topic.name)
                         .number("partition", partition as u64)
                         .number("base_offset", segment.base_offset)
+                        .number("generation", segment.generation)
                         .number("end_offset", segment.end_offset)
                         .number("bytes", segment.len)
                         .text("checksum", format!("{:08x}", segment.checksum))

@@ -1,7 +1,7 @@
 //! The engine: an open folder and all operations on it.
 //!
 //! State is below, verbs are above. The state is `state::Engine` and its parts: `registry`, `catalogue`,
-//! `groups`, `reserve`, `writer`, `background`. The verbs are `impl Engine` blocks in files of their own,
+//! `groups`, `reserve`, `writer`, `background`, `cleaner`. The verbs are `impl Engine` blocks in files of their own,
 //! such as `recovery`, `checkpoint`, `maintenance`, `verify` and `inspect`.
 //!
 //! Imported by `producer`, `consumer`, `broker` and `internal`, of which the engine imports none.
@@ -13,8 +13,10 @@ mod background;
 mod budget;
 mod catalogue;
 mod checkpoint;
+mod cleaner;
 mod close;
 mod codec;
+mod compaction_report;
 mod describe;
 mod event;
 mod files;
@@ -38,6 +40,7 @@ mod usage;
 mod verify;
 mod writer;
 
+pub use compaction_report::{CompactionTotals, NotCompacted, PartitionCompaction};
 pub(crate) use event::Event;
 pub use groups::reset::{OffsetScope, ResetOffset, ResetTo};
 pub use groups::summary::{GroupOffset, GroupSummary, MemberSummary};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::engine::compaction_report::PartitionCompaction;
 use crate::error::Error;
 use crate::log::{Amount, Log, Reason};
 use crate::types::{TopicId, TopicPartition};
@@ -110,6 +111,8 @@ pub struct PartitionDescription {
     pub segments: usize,
     /// What was deleted from its front since the folder was opened. Zero for a folder of another process.
     pub deleted: Retained,
+    /// How far it is compacted, if its topic is.
+    pub compaction: Option<PartitionCompaction>,
 }
 
 /// What retention has deleted, by reason. [`Admin::run_retention`](crate::Admin::run_retention) returns it for

@@ -2,6 +2,7 @@
 //!
 //! Lock order, outermost first. A thread that holds one may only take locks below it:
 //!
+//! 0. `cleaner`: compacts, one partition at a time
 //! 1. `admin`: creates, changes and deletes topics, one at a time
 //!    (and `dropping`, which deletes for the disk budget; neither is taken under the other)
 //! 2. `checkpoint`: writes checkpoints, one at a time
@@ -32,6 +33,7 @@ use crate::engine::age_clock::{AgeClock, LastSeen};
 use crate::engine::background::Background;
 use crate::engine::catalogue::Catalogue;
 use crate::engine::checkpoint::CheckpointState;
+use crate::engine::cleaner::Cleaner;
 use crate::engine::groups::Groups;
 use crate::engine::registry::Registry;
 use crate::engine::reserve::Reserve;
@@ -71,6 +73,7 @@ pub(crate) struct Engine {
     pub(super) reserve: Reserve,
     pub(super) troubles: Troubles,
     pub(super) background: Background,
+    pub(super) cleaner: Cleaner,
     pub(super) writer: Writer,
     pub(super) ages: Mutex<AgeClock>,
     pub(super) lock: Mutex<Option<Box<dyn StorageLock>>>,

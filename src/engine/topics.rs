@@ -36,10 +36,20 @@ impl Engine {
             if topic.config.has_retention() {
                 self.background.request_retention();
             }
+            self.request_compaction(&topic.config);
             lsn
         };
         self.groups.metadata_changed(&self.registry);
         self.wait_synced(lsn)
+    }
+
+    /// Lets the thread that compacts look at a topic that has come or was changed.
+    fn request_compaction(&self, config: &TopicConfig) {
+        self.keep_room_for_copies();
+        if config.cleanup_policy.compacts() {
+            // Without a thread, the topic is not compacted before the next opening, or until a program asks for it.
+            let _later = self.cleaner.request();
+        }
     }
 
     /// Creates a topic unless there is one of this name. Returns whether it was created.
@@ -68,6 +78,7 @@ impl Engine {
             let mut credit = self.reserve_catalogue_change()?;
             let (topic, _, lsn) = self.change_catalogue(&mut credit, decide)?;
             self.registry.alter(&topic, &self.logs)?;
+            self.request_compaction(&topic.config);
             lsn
         };
         self.background.request_retention();

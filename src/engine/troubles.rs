@@ -12,6 +12,8 @@ pub(super) struct Troubles {
     pub(super) deletion: Mutex<Option<Error>>,
     /// The first partition where the last check of retention failed.
     pub(super) retention: Mutex<Option<(TopicPartition, Error)>>,
+    /// The first partition that the last round of compaction could not compact.
+    pub(super) compaction: Mutex<Option<(TopicPartition, Error)>>,
 }
 
 impl Troubles {

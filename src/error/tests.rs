@@ -112,6 +112,18 @@ fn the_errors_of_topics_and_calls_are_sentences() {
              delete records or topics, or raise the budget",
         ),
         (
+            Error::Stale { partition: TopicPartition::new("t", 0) },
+            "compaction has replaced files of t-0; refresh, and read on from the same position",
+        ),
+        (
+            Error::NullKey { topic: "t".into() },
+            "a record of topic \"t\" needs a key, because cleanup.policy compacts the topic",
+        ),
+        (
+            Error::PolicyViolation { topic: "t".into(), reason: "keep it" },
+            "cleanup.policy of topic \"t\" does not allow it: keep it",
+        ),
+        (
             Error::LimitExceeded { what: "bytes of one send_all", found: 9, max: 8 },
             "too many bytes of one send_all: 9 exceeds the limit of 8",
         ),

@@ -34,6 +34,7 @@ pub fn fuzz_index_load(data: &[u8]) {
     }
     let image = SegmentImage {
         base_offset: BASE,
+        generation: 0,
         end_offset,
         len: log.len() as u64,
         checksum: crc32fast::hash(&log),

@@ -18,7 +18,7 @@ pub fn fuzz_names(data: &[u8]) {
         if let Some(parsed) = parse_file_name(name)
             && parsed.suffix.is_none()
         {
-            assert_eq!(file_name(parsed.base_offset, parsed.extension), name);
+            assert_eq!(file_name(parsed.id, parsed.extension), name);
         }
     }
     if check_topic_name(&first).is_ok() && check_topic_name(&second).is_ok() {

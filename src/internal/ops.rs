@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::input::Input;
 use crate::broker::Broker;
 use crate::config::{
-    Acks, BrokerConfig, ConsumerConfig, DiskBudgetPolicy, JournalMode, ProducerConfig, TopicConfig,
+    Acks, BrokerConfig, CleanupPolicy, ConsumerConfig, DiskBudgetPolicy, JournalMode,
+    ProducerConfig, TopicConfig,
 };
 use crate::error::{Error, Result};
 use crate::producer::{Delivery, Producer, Record};
@@ -16,6 +17,11 @@ use crate::types::{Timestamp, TopicPartition};
 
 const TOPICS: [&str; 2] = ["a", "b"];
 const GROUP: &str = "g";
+/// The topic that is compacted, in inputs that compact.
+const COMPACTED: usize = 1;
+/// The number of its keys.
+const KEYS: u64 = KEY_NAMES.len() as u64;
+const KEY_NAMES: [&str; 3] = ["x", "y", "z"];
 const STEPS_MAX: usize = 80;
 
 /// The disk budget of some runs, and the size in bytes of a file that takes a part of it.
@@ -50,13 +56,19 @@ enum Change {
     Append(usize, Vec<(u32, u64)>),
     /// Deletes the records of a partition below an offset.
     DeleteRecords(usize, u32, usize),
+    /// Compaction may remove what is in the compacted topic now.
+    MayCompact,
     Commit(usize, u32, i64),
 }
 
 /// Topics with the numbers of their records, and committed offsets.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 struct State {
     topics: BTreeMap<usize, Vec<Vec<u64>>>,
+    /// The log start offsets that are not 0.
+    starts: BTreeMap<(usize, u32), usize>,
+    /// The offsets of the compacted topic below which compaction has run.
+    compacted: BTreeMap<u32, usize>,
     offsets: BTreeMap<(usize, u32), i64>,
 }
 
@@ -76,6 +88,10 @@ impl State {
             }
             Change::Delete(topic) => {
                 self.topics.remove(topic);
+                self.starts.retain(|(of, _), _| of != topic);
+                if *topic == COMPACTED {
+                    self.compacted.clear();
+                }
                 self.offsets.retain(|(of, _), _| of != topic);
             }
             Change::Append(topic, records) => {
@@ -90,12 +106,56 @@ impl State {
                     .iter_mut()
                     .take(*before)
                     .for_each(|number| *number = GONE);
+                if *before > 0 {
+                    let start = self.starts.entry((*topic, *partition)).or_default();
+                    *start = (*start).max(*before);
+                }
+            }
+            Change::MayCompact => {
+                let logs = self.topics.get(&COMPACTED).into_iter().flatten();
+                self.compacted = (0..).zip(logs.map(Vec::len)).collect();
             }
             Change::Commit(topic, partition, offset) => {
                 self.offsets.insert((*topic, *partition), *offset);
             }
         }
     }
+
+    /// Returns whether this is what was seen.
+    fn is(&self, seen: &Self) -> bool {
+        let logs = |state: &Self| -> Vec<(usize, u32, usize)> {
+            let all = state.topics.iter();
+            all.flat_map(|(topic, logs)| (0..).zip(logs).map(|(at, log)| (*topic, at, log.len())))
+                .collect()
+        };
+        self.offsets == seen.offsets
+            && self.starts == seen.starts
+            && self.topics.keys().eq(seen.topics.keys())
+            && logs(self) == logs(seen)
+            && logs(self).iter().all(|(topic, partition, _)| {
+                let log = |state: &Self| state.topics[topic][*partition as usize].clone();
+                let end = self.compacted.get(partition).copied().filter(|_| *topic == COMPACTED);
+                is_log(&log(self), &log(seen), end.unwrap_or(0))
+            })
+    }
+}
+
+/// Returns whether a log is what was seen, if compaction has run below `end`.
+fn is_log(log: &[u64], seen: &[u64], end: usize) -> bool {
+    let same_key = |a: u64, b: u64| a != GONE && b != GONE && a % KEYS == b % KEYS;
+    let may_be_missing = |offset: usize| {
+        let number = log[offset];
+        let newer = (offset + 1..end).any(|at| same_key(log[at], number));
+        let mut older = (0..offset).filter(|at| same_key(log[*at], number));
+        offset < end && (newer || is_tombstone(number) && older.all(|at| seen[at] == GONE))
+    };
+    let mut all = log.iter().zip(seen).enumerate();
+    all.all(|(offset, (a, b))| a == b || *b == GONE && may_be_missing(offset))
+}
+
+/// Returns whether a record of the compacted topic has no value.
+fn is_tombstone(number: u64) -> bool {
+    number.is_multiple_of(4)
 }
 
 /// Stands for a deleted record; numbers begin at 1.
@@ -106,6 +166,8 @@ struct World {
     mode: JournalMode,
     /// Appends from this size in bytes on go to the segments at once.
     stored_from: u32,
+    /// Whether one topic is compacted.
+    compacts: bool,
     broker: Option<Broker>,
     random: SeededRandom,
     changes: Vec<Change>,
@@ -128,6 +190,7 @@ impl World {
             memory: Memory::crash_simulating(seed),
             mode,
             stored_from: if flags & 2 == 0 { u32::MAX } else { 40 },
+            compacts: flags & 0x80 != 0,
             broker: None,
             random: SeededRandom::new(seed),
             changes: Vec::new(),
@@ -227,7 +290,9 @@ impl World {
             8 => self.create(topic, partition + 1),
             9 if kind & 0x20 != 0 => self.delete_records(topic, partition, usize::from(input.u8())),
             9 => self.delete(topic),
-            10 if kind & 0x20 != 0 => self.retain(),
+            10 if kind & 0x20 != 0 => {
+                self.retain(|broker| broker.admin().run_retention().map(|_| ()));
+            }
             10 => self.look(),
             11 => {
                 let at = self.memory.ops() + 1 + u64::from(input.u8() % 32);
@@ -239,6 +304,7 @@ impl World {
                 self.memory.set_capacity(used.saturating_add(u64::from(input.u16())));
                 self.troubled = true;
             }
+            13 if self.compacts && kind & 0x10 != 0 => self.compact(kind & 0x20 != 0),
             13 => {
                 self.memory.heal();
                 self.memory.set_capacity(u64::MAX);
@@ -267,21 +333,22 @@ impl World {
     /// gone.
     fn explains(&self, count: usize, seen: &State) -> bool {
         let mut state = State::of(&self.changes[..count]);
-        let logs = state.topics.get_mut(&DROPPING).filter(|_| self.budget);
-        for (log, seen) in
-            logs.into_iter().flatten().zip(seen.topics.get(&DROPPING).into_iter().flatten())
-        {
-            let gone = seen.iter().take_while(|number| **number == GONE).count();
-            log.iter_mut().take(gone).for_each(|number| *number = GONE);
+        let dropped =
+            seen.starts.iter().filter(|((topic, _), _)| self.budget && *topic == DROPPING);
+        for ((topic, partition), start) in dropped {
+            let logs = state.topics.get(topic);
+            if logs.and_then(|logs| logs.get(*partition as usize)).is_some() {
+                state.apply(&Change::DeleteRecords(*topic, *partition, *start));
+            }
         }
-        state == *seen
+        state.is(seen)
     }
 
     /// Notes what the engine has dropped for the budget.
     fn note_drops(&mut self) {
         let Some(broker) = self.broker.as_ref().filter(|_| self.budget) else { return };
         let Ok(described) = broker.describe_topic(TOPICS[DROPPING]) else { return };
-        let State { topics, .. } = State::of(&self.changes);
+        let State { topics, starts, .. } = State::of(&self.changes);
         let Some(logs) = topics.get(&DROPPING) else { return };
         if self.memory.has_crashed()
             || !self.is_settled()
@@ -289,8 +356,8 @@ impl World {
         {
             return;
         }
-        for ((number, log), partition) in (0..).zip(logs).zip(&described.partitions) {
-            let gone = log.iter().take_while(|number| **number == GONE).count();
+        for (number, partition) in (0..).zip(&described.partitions) {
+            let gone = starts.get(&(DROPPING, number)).copied().unwrap_or(0);
             let start = partition.start_offset as usize;
             if start > gone {
                 self.changes.push(Change::DeleteRecords(DROPPING, number, start));
@@ -355,9 +422,10 @@ impl World {
         let Some(partition) = self.partition(topic, partition) else { return };
         let number = self.number();
         let value = value(number, bytes);
+        let compacts = self.compacts;
         self.change(Change::Append(topic, vec![(partition, number)]), synced, |broker| {
             let producer = producer(broker, synced)?;
-            let record = Record::to(TOPICS[topic]).partition(partition).value(&value);
+            let record = record(topic, partition, &value, compacts);
             producer.send(record).and_then(Delivery::wait).map(|_| ())
         });
     }
@@ -366,11 +434,11 @@ impl World {
         let Some(other) = self.partition(topic, 1) else { return };
         let records: Vec<(u32, u64)> =
             (0..=shape % 4).map(|at| (other * (at as u32 % 2), self.number())).collect();
+        let compacts = self.compacts;
         let values: Vec<_> = records.iter().map(|(_, number)| value(*number, shape * 4)).collect();
         self.change(Change::Append(topic, records.clone()), false, |broker| {
-            let all = records.iter().zip(&values).map(|((partition, _), value)| {
-                Record::to(TOPICS[topic]).partition(*partition).value(value)
-            });
+            let all = records.iter().zip(&values);
+            let all = all.map(|((at, _), value)| record(topic, *at, value, compacts));
             producer(broker, false)?.send_all(all).map(|_| ())
         });
     }
@@ -392,6 +460,14 @@ impl World {
             if topic == DROPPING {
                 config = config.disk_budget_policy(DiskBudgetPolicy::DropOldest);
             }
+            let config = if self.compacts && topic == COMPACTED {
+                config
+                    .cleanup_policy(CleanupPolicy::CompactDelete)
+                    .min_cleanable_dirty_ratio(0.0)
+                    .delete_retention(Duration::ZERO)
+            } else {
+                config
+            };
             self.change(Change::Create(topic, partitions), true, |broker| {
                 broker.create_topic(TOPICS[topic], config)
             });
@@ -415,21 +491,43 @@ impl World {
         });
     }
 
+    /// Compacts the compacted topic, or runs all maintenance unless something may keep retention from its work.
+    fn compact(&mut self, maintains: bool) {
+        if self.partition(COMPACTED, 0).is_none() || self.broker.is_none() {
+            return;
+        }
+        self.changes.push(Change::MayCompact);
+        self.written = self.changes.len();
+        if maintains {
+            return self.retain(Broker::maintain);
+        }
+        self.call(true, |broker| broker.admin().compact(TOPICS[COMPACTED]).map(|_| ()));
+        let undisturbed = !self.troubled && !self.crash_comes;
+        if let Some(broker) = self.broker.as_ref().filter(|_| undisturbed) {
+            let seen = observe(broker).expect("reading continues");
+            for log in &seen.topics[&COMPACTED] {
+                let mut keys = BTreeSet::new();
+                let mut left = log.iter().filter(|number| **number != GONE);
+                assert!(left.all(|number| keys.insert(number % KEYS)), "a key twice: {log:?}");
+            }
+        }
+    }
+
     /// Deletes by retention what the group has read, unless something may keep it from that. What it deletes depends on
     /// where segments end.
-    fn retain(&mut self) {
+    fn retain(&mut self, call: impl FnOnce(&Broker) -> Result<()>) {
         if self.troubled || self.crash_comes || !self.is_settled() {
             return;
         }
         let Some(broker) = &self.broker else { return };
-        broker.admin().run_retention().expect("nothing is in the way");
+        call(broker).expect("nothing is in the way");
         let may_drop = self.budget;
-        let State { topics, offsets } = State::of(&self.changes);
+        let State { topics, offsets, starts, .. } = State::of(&self.changes);
         for (topic, logs) in topics {
             let described = broker.describe_topic(TOPICS[topic]).expect("it is there");
-            for (partition, log) in (0..).zip(logs) {
+            for partition in 0..logs.len() as u32 {
                 let start = described.partitions[partition as usize].start_offset;
-                let gone = log.iter().take_while(|number| **number == GONE).count();
+                let gone = starts.get(&(topic, partition)).copied().unwrap_or(0);
                 if start > gone as i64 {
                     let read = offsets.get(&(topic, partition)).copied();
                     let dropped = may_drop && topic == DROPPING;
@@ -484,6 +582,17 @@ fn producer(broker: &Broker, synced: bool) -> Result<Producer> {
     broker.producer_with(ProducerConfig::new().acks(acks))
 }
 
+/// Returns a record. In the compacted topic it has one of few keys, and perhaps no value.
+fn record(topic: usize, partition: u32, value: &[u8], compacts: bool) -> Record<'_> {
+    let record = Record::to(TOPICS[topic]).partition(partition);
+    let number = value.first_chunk().map_or(0, |number| u64::from_be_bytes(*number));
+    if !compacts || topic != COMPACTED {
+        return record.value(value);
+    }
+    let record = record.key(KEY_NAMES[(number % KEYS) as usize]);
+    if is_tombstone(number) { record.header("value", value) } else { record.value(value) }
+}
+
 fn value(number: u64, bytes: usize) -> Vec<u8> {
     let mut value = number.to_be_bytes().to_vec();
     value.resize(8 + bytes, number as u8);
@@ -499,15 +608,26 @@ fn observe(broker: &Broker) -> Result<State> {
             let mut reader = broker.consumer_with(ConsumerConfig::new())?;
             reader.assign([partition.partition.clone()])?;
             let mut log = vec![GONE; partition.start_offset as usize];
-            while (log.len() as i64) < partition.end_offset {
+            if partition.start_offset > 0 {
+                let place = (topic, partition.partition.partition());
+                state.starts.insert(place, partition.start_offset as usize);
+            }
+            while reader.position(&partition.partition)?.offset() < partition.end_offset {
                 for record in &reader.poll(Duration::ZERO)? {
+                    if record.key().is_some() {
+                        // Compaction may have removed records before it.
+                        log.resize(log.len().max(record.offset() as usize), GONE);
+                    }
                     assert_eq!(record.offset(), log.len() as i64, "no gap");
-                    let bytes = record.value().expect("all have one");
+                    let header = || record.headers().next().and_then(|header| header.value());
+                    let bytes = record.value().or_else(header).expect("all have one");
                     let number = bytes.first_chunk().map_or(0, |n| u64::from_be_bytes(*n));
                     assert_eq!(bytes, value(number, bytes.len() - 8), "every byte");
                     log.push(number);
                 }
             }
+            // The state says where holes may be: also at the end.
+            log.resize(partition.end_offset as usize, GONE);
             logs.push(log);
         }
         state.topics.insert(topic, logs);

@@ -7,7 +7,7 @@ use crate::config::{BrokerConfig, TopicConfig};
 use crate::log::{
     Cursor, FetchLimits, Fetched, Log, LogIdentity, LogImage, LogShared, SegmentImage,
 };
-use crate::segment::{Extension, file_name};
+use crate::segment::{Extension, SegmentId, file_name};
 use crate::storage::{Memory, OpenMode, Storage};
 use crate::types::{Epoch, PartitionNumber, TopicId, TopicPartition};
 
@@ -31,7 +31,7 @@ pub(super) fn put(storage: &dyn Storage, path: &Path, bytes: &[u8]) {
 }
 
 pub(super) fn segment_path(base_offset: i64, extension: Extension) -> PathBuf {
-    Path::new(FOLDER).join(file_name(base_offset, extension))
+    Path::new(FOLDER).join(file_name(SegmentId::first(base_offset), extension))
 }
 
 fn topic_id() -> TopicId {
@@ -57,6 +57,7 @@ pub(super) fn restore(
         end_offset: segment.end_offset,
         epochs,
         segments: vec![segment],
+        first_dirty_offset: None,
     };
     Log::restore(identity, Arc::new(shared), &image)
 }

@@ -92,6 +92,7 @@ fn check_partition(log: &[u8], base: i64, hard: u64) {
     let end_offset = walk.next_offset().saturating_add(damaged);
     let image = SegmentImage {
         base_offset: base,
+        generation: 0,
         end_offset,
         len: hard,
         checksum: crc32fast::hash(kept),

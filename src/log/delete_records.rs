@@ -55,7 +55,7 @@ impl Log {
     /// `None` if they are already deleted. Also works on a damaged partition.
     ///
     /// # Errors
-    /// `OffsetOutOfRange` if `before` is above the log end; `UnknownTopic` if the topic is deleted; `Poisoned`
+    /// `OffsetOutOfRange` if `before` is negative or above the log end; `UnknownTopic` if the topic is deleted; `Poisoned`
     /// after a panic; the errors of `journal`.
     pub(crate) fn delete_records<T>(
         &self,
@@ -64,7 +64,8 @@ impl Log {
     ) -> Result<Option<T>> {
         let mut guard = self.begin_deletion()?;
         let (start, end) = (self.start_offset(), self.end_offset());
-        check_range(self.partition(), before.max(start), start, end)?;
+        let requested = if before < 0 { before } else { before.max(start) };
+        check_range(self.partition(), requested, start, end)?;
         if before <= start {
             return Ok(None);
         }
@@ -107,15 +108,23 @@ impl Log {
         }
         let mut gone: Vec<Arc<Segment>> = Vec::new();
         self.swap_view(|view| gone.extend(Arc::make_mut(&mut view.segments).drain(..count)));
+        if !planted("removed_segments_not_captured") {
+            self.capture_removed(out, &gone);
+        }
+        self.remove_segments(out, gone);
+    }
+
+    /// Removes segments that are not in the view any more.
+    pub(super) fn remove_segments(&self, out: &mut WriteOut, gone: Vec<Arc<Segment>>) {
+        if gone.is_empty() {
+            return;
+        }
         // An open handle would keep the removed file's space allocated.
         let closed: Vec<_> = gone.iter().filter_map(|segment| segment.open_file()).collect();
         for segment in &gone {
             segment.close_file();
         }
         out.forget_files(&closed);
-        if !planted("removed_segments_not_captured") {
-            self.capture_removed(out, &gone);
-        }
         if !planted("removal_not_durable") {
             // A folder that somebody removed cannot be synced.
             let there = self.shared.storage.metadata(self.dir()).is_ok_and(|dir| dir.is_some());

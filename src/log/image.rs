@@ -1,5 +1,6 @@
 //! The state of a partition that a checkpoint records.
 
+use crate::segment::SegmentId;
 use crate::types::Epoch;
 
 /// A partition as a checkpoint records it.
@@ -9,6 +10,8 @@ pub(crate) struct LogImage {
     pub(crate) end_offset: i64,
     pub(crate) epochs: Vec<(Epoch, i64)>,
     pub(crate) segments: Vec<SegmentImage>,
+    /// Where the last pass of compaction ended, if there was one: the first dirty offset of the next pass.
+    pub(crate) first_dirty_offset: Option<i64>,
 }
 
 /// A segment as a checkpoint records it.
@@ -16,6 +19,9 @@ pub(crate) struct LogImage {
 pub(crate) struct SegmentImage {
     /// The offset in the name of the file.
     pub(crate) base_offset: i64,
+    /// How often compaction has replaced the segment. Also in the name of the file, unless it is 0. Offsets may
+    /// be missing between and in the batches of a segment that is not of generation 0.
+    pub(crate) generation: u32,
     /// The offset after the last batch.
     pub(crate) end_offset: i64,
     /// The hard length in bytes. These bytes are synced and hold exactly the batches below `end_offset`.
@@ -29,10 +35,16 @@ pub(crate) struct SegmentImage {
 }
 
 impl SegmentImage {
+    /// Returns what tells the segment's files from those of others.
+    pub(crate) const fn id(&self) -> SegmentId {
+        SegmentId { base_offset: self.base_offset, generation: self.generation }
+    }
+
     /// Returns the image of a segment without batches.
     pub(crate) const fn empty(base_offset: i64) -> Self {
         Self {
             base_offset,
+            generation: 0,
             end_offset: base_offset,
             len: 0,
             checksum: 0,

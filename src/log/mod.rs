@@ -21,6 +21,7 @@ mod append;
 mod batch;
 mod buffers;
 mod claims;
+mod compaction;
 mod delete_records;
 mod epochs;
 mod folder;
@@ -49,6 +50,7 @@ use std::sync::Arc;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, Result};
 use crate::journal::Journal;
+use crate::segment::SegmentId;
 use crate::storage::{ForkMark, Ledger, Sparing, Storage, StorageFile};
 use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Mutex, OnceLock, RwLock};
@@ -58,6 +60,7 @@ pub(crate) use append::{
     Afterwards, AppendGuard, FreezeGuard, Frozen, Placed, RecordData, frame_bound,
 };
 use buffers::Buffers;
+pub(crate) use compaction::{Compacted, CompactionJob, Pace, Totals};
 pub(crate) use delete_records::{LOG_START_SECTION_BYTES, LogStartSection};
 pub(crate) use epochs::history_from;
 pub(crate) use folder::{METADATA_FILE, read_topic_id};
@@ -70,10 +73,11 @@ pub(crate) use verify::Verified;
 pub(crate) use write_out::{Capture, Captured};
 
 use append::Appender;
+use compaction::Compaction;
 use open_files::OpenFiles;
 use reads::Reads;
 use retention::Tally;
-use segment::SegmentFolder;
+use segment::{Segment, SegmentFolder};
 use view::View;
 use write_out::WriteOut;
 
@@ -91,7 +95,7 @@ pub(crate) struct LogShared {
     pub(crate) journal: OnceLock<Arc<Journal>>,
     /// Writes the recovery checkpoint. Set after the folder is opened, unless a background thread writes it.
     pub(crate) recovery: OnceLock<Recovery>,
-    /// Finds the current log start. Set if another process writes the folder.
+    /// Finds the current state. Set if another process writes the folder.
     pub(crate) present: OnceLock<Present>,
     /// Moves a log start. Unset for a reader.
     pub(crate) move_start: OnceLock<MoveStart>,
@@ -110,6 +114,8 @@ pub(crate) struct LogShared {
     pub(crate) open_files: Arc<OpenFiles>,
     /// The segments that are open for reading.
     reads: Arc<Reads>,
+    /// Bytes of batches that were written out.
+    written_out: AtomicU64,
     /// Set if a write to a segment failed. The next checkpoint must try again.
     pub(crate) write_failed: AtomicBool,
     /// Set if a file that no checkpoint lists could not be removed. The next opening must remove it.
@@ -148,6 +154,7 @@ impl LogShared {
             memory: AtomicU64::new(0),
             open_files: Arc::new(open_files),
             reads,
+            written_out: AtomicU64::new(0),
             write_failed: AtomicBool::new(false),
             left_over: AtomicBool::new(false),
             ledger: config.ledger.clone(),
@@ -155,6 +162,11 @@ impl LogShared {
             given_up: AtomicBool::new(false),
             fork: ForkMark::new(),
         }
+    }
+
+    /// Returns how many bytes of batches were written to segments since the folder was opened.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.written_out.load(Ordering::Relaxed).saturating_add(self.stored.written())
     }
 
     /// Returns how many of `count` partitions may be written out before their files are synced. All of them
@@ -188,11 +200,18 @@ impl fmt::Debug for Recovery {
     }
 }
 
-/// Finds the current log start of a partition that another process writes. Returns `None` if it cannot be
+/// Finds the current state of a partition that another process writes. Returns `None` if it cannot be
 /// determined, and an error if the partition is deleted.
 pub(crate) struct Present(pub(crate) Box<Look>);
 
-type Look = dyn Fn(&Log) -> Result<Option<i64>> + Send + Sync;
+type Look = dyn Fn(&Log) -> Result<Option<Now>> + Send + Sync;
+
+/// The current state of a partition that another process writes.
+#[derive(Debug)]
+pub(crate) struct Now {
+    pub(crate) start_offset: i64,
+    pub(crate) segments: Vec<SegmentId>,
+}
 
 impl fmt::Debug for Present {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -234,6 +253,12 @@ pub(crate) struct Log {
     unremoved: AtomicBool,
     /// What retention has deleted. Unset where it has deleted nothing.
     tally: OnceLock<Box<Tally>>,
+    /// Where the last pass of compaction ended, or -1. Changes under the write-out lock.
+    first_dirty: AtomicI64,
+    /// Where the log ends in the last durable checkpoint. Changes under the write-out lock.
+    listed_end: AtomicI64,
+    /// Unset where nothing was compacted.
+    compaction: OnceLock<Box<Compaction>>,
     out: Mutex<WriteOut>,
     /// Whether a thread holds the write-out lock to write out what waits, which may take long.
     writes_out: AtomicBool,
@@ -283,6 +308,9 @@ impl Log {
             damage: OnceLock::new(),
             unremoved: AtomicBool::new(false),
             tally: OnceLock::new(),
+            first_dirty: AtomicI64::new(-1),
+            listed_end: AtomicI64::new(0),
+            compaction: OnceLock::new(),
             out: Mutex::new(WriteOut::default()),
             writes_out: AtomicBool::new(false),
             identity,
@@ -371,14 +399,27 @@ impl Log {
     /// end.
     ///
     /// # Errors
-    /// `UnknownTopic` if the writer has deleted the topic.
+    /// `UnknownTopic` if the writer has deleted the topic; `Stale` if compaction has replaced the segment.
     fn look_again(&self, error: &Error) -> Result<()> {
         if error.is_corruption()
             && !planted("deletions_not_noticed")
             && let Some(Present(look)) = self.shared.present.get()
-            && let Some(start) = look(self)?
+            && let Some(Now { start_offset, segments }) = look(self)?
         {
-            self.start.fetch_max(start.min(self.end_offset()), Ordering::AcqRel);
+            self.start.fetch_max(start_offset.min(self.end_offset()), Ordering::AcqRel);
+            let is_named = |segment: &&Arc<Segment>| match error {
+                Error::MissingSegment { path, .. } => segment.log_path() == *path,
+                _ => false,
+            };
+            let view = self.view();
+            let missing = view.segments.iter().find(is_named);
+            let listed = |segment: &Arc<Segment>| segments.binary_search(&segment.id()).is_ok();
+            let deleted = |segment: &Arc<Segment>| segment.end_offset() <= self.start_offset();
+            if missing.is_some_and(|segment| !deleted(segment) && !listed(segment))
+                && !planted("stale_is_damage")
+            {
+                return Err(Error::Stale { partition: self.partition().clone() });
+            }
         }
         Ok(())
     }
@@ -441,9 +482,9 @@ impl Log {
         self.view().segments.iter().map(|segment| segment.len()).sum()
     }
 
-    /// Returns the base offsets of the segments, in order.
-    pub(crate) fn segment_offsets(&self) -> Vec<i64> {
-        self.view().segments.iter().map(|segment| segment.base_offset()).collect()
+    /// Returns the segments, in order.
+    pub(crate) fn segment_ids(&self) -> Vec<SegmentId> {
+        self.view().segments.iter().map(|segment| segment.id()).collect()
     }
 
     /// Rebuilds the indexes and block sums of the segment that the side file `path` belongs to. Returns
@@ -469,6 +510,7 @@ impl Log {
     /// rely on them.
     #[must_use]
     pub(crate) fn delete(&self) -> Vec<Arc<dyn StorageFile>> {
+        self.stop_compaction();
         let mut out = self.out.lock();
         let mut appender = self.appender.lock();
         self.revision.store(DELETED, Ordering::Release);

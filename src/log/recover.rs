@@ -24,8 +24,10 @@ impl Log {
             .iter()
             .map(|segment| Arc::new(Segment::existing(log.segment_folder(), *segment, interval)))
             .collect();
-        if let Some((_, sealed)) = segments.split_last() {
-            for segment in sealed {
+        let last = segments.len().saturating_sub(1);
+        for (at, segment) in segments.iter().enumerate() {
+            // A cleaned segment is complete, even if no other one follows it yet.
+            if at < last || segment.is_cleaned() {
                 segment.seal();
             }
         }
@@ -40,6 +42,8 @@ impl Log {
             appender.epochs.clone_from(&image.epochs);
         }
         log.out.lock().claimed = image.end_offset;
+        log.first_dirty.store(image.first_dirty_offset.unwrap_or(-1), Ordering::Release);
+        log.listed_end.store(image.end_offset, Ordering::Release);
         log.start.store(image.start_offset, Ordering::Release);
         log.end.store(image.end_offset, Ordering::Release);
         log
@@ -68,6 +72,8 @@ impl Log {
         }
         *log.view.write() = Arc::new(view);
         log.out.lock().claimed = self.out.lock().claimed;
+        log.first_dirty.store(self.first_dirty.load(Ordering::Acquire), Ordering::Release);
+        log.listed_end.store(self.listed_end.load(Ordering::Acquire), Ordering::Release);
         log.start.store(self.start_offset(), Ordering::Release);
         log.end.store(self.end_offset(), Ordering::Release);
         log

@@ -110,7 +110,10 @@ impl Log {
         }
         // A killed process may have removed segments and not synced that. Power loss would bring their files back,
         // and nobody would remove them.
-        let removed = self.start_offset() > 0 && !planted("removals_not_synced_again");
+        let cleaned = self.view().segments.iter().any(|segment| segment.is_cleaned());
+        let compacted = (cleaned || self.first_dirty.load(Ordering::Acquire) >= 0)
+            && !planted("replaced_not_removed_again");
+        let removed = self.start_offset() > 0 && !planted("removals_not_synced_again") || compacted;
         self.cut_locked(&mut self.out.lock(), again, removed)
     }
 
@@ -122,8 +125,9 @@ impl Log {
         let mut cut = self.remove_unlisted_files(out)?;
         let view = self.view();
         // A crash leaves bytes after the end of the segment being written to. After the end of any other
-        // segment they are damage, which readers report.
+        // segment they are damage, which readers report. A cleaned one was complete before it was listed.
         if let Some(active) = view.segments.last()
+            && !active.is_cleaned()
             && !planted("believe_segment")
         {
             if let Some((bytes, file)) = active.cut_to_hard_length()? {
@@ -145,8 +149,7 @@ impl Log {
         let mut bytes: u64 = 0;
         for entry in storage.list(self.dir())? {
             let Some(name) = parse_file_name(&entry.name) else { continue };
-            let listed =
-                view.segments.iter().any(|segment| segment.base_offset() == name.base_offset);
+            let listed = view.segments.iter().any(|segment| segment.id() == name.id);
             let unlisted = entry.kind == FileKind::File && !listed;
             if unlisted && !planted("keep_unlisted_segment") {
                 let path = self.dir().join(&entry.name);

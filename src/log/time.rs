@@ -45,16 +45,17 @@ impl Log {
         })
     }
 
-    /// Repeats a lookup that failed while records were being deleted, because it may have read deleted
-    /// records.
+    /// Repeats a lookup that failed while records were being deleted, or segments replaced, because it may have
+    /// read deleted or replaced ones.
     fn beside_deletions<T>(&self, look: impl Fn() -> Result<T>) -> Result<T> {
         loop {
             let start = self.start_offset();
+            let view = self.view();
             match look() {
                 Err(error) if planted("search_once") => return Err(error),
                 Err(error) => {
                     self.look_again(&error)?;
-                    if self.start_offset() == start {
+                    if self.start_offset() == start && !self.has_changed(&view) {
                         return Err(error);
                     }
                 }

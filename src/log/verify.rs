@@ -174,14 +174,14 @@ impl Check<'_> {
                 for index in 0..=self.image.len / BLOCK_BYTES {
                     if let Some((range, sum)) = stored.sums.block(index)
                         && walk.sums.block(index) != Some((range.clone(), sum))
-                        && !walk.explained(&range)
+                        && !walk.explained(self, &range)
                     {
                         let damage = self.damage(range.start, None, CorruptReason::Checksum);
                         walk.findings.push(damage);
                     }
                 }
             }
-            _ if walk.explained(&(0..self.image.len)) => {}
+            _ if walk.explained(self, &(0..self.image.len)) => {}
             _ => walk.findings.push(self.lost(0, CorruptReason::Checksum)),
         }
         Ok(())
@@ -372,7 +372,9 @@ impl<'a> Walk<'a> {
             }
             _ => {}
         }
-        if self.expected != header.base_offset || header.next_offset() > check.image.end_offset {
+        if !check.segment.may_follow(self.expected, header.base_offset)
+            || header.next_offset() > check.image.end_offset
+        {
             return Some(CorruptReason::Offsets);
         }
         if epoch_at(check.epochs, header.base_offset) != Some(header.leader_epoch) {
@@ -430,7 +432,8 @@ impl<'a> Walk<'a> {
 
     /// Checks, after the last byte, that the batches end where the partition's image says.
     fn finish(&mut self, check: &Check<'_>) {
-        if self.expected != check.image.end_offset && self.damaged.is_empty() {
+        let ends = check.segment.may_follow(self.expected, check.image.end_offset);
+        if !ends && self.damaged.is_empty() {
             let damage = check.damage(check.image.len, None, CorruptReason::Offsets);
             self.findings.push(damage);
         }
@@ -439,9 +442,10 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Returns whether damage in `range` was already reported.
-    fn explained(&self, range: &std::ops::Range<u64>) -> bool {
-        self.damaged.iter().any(|(start, end)| *start < range.end && range.start < *end)
+    /// Returns whether damage in `range` was already reported, and explains a wrong sum.
+    fn explained(&self, check: &Check<'_>, range: &std::ops::Range<u64>) -> bool {
+        !check.segment.is_cleaned()
+            && self.damaged.iter().any(|(start, end)| *start < range.end && range.start < *end)
     }
 }
 

@@ -27,6 +27,8 @@ const MAX_WAITING: usize = 256;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Captured {
     pub(crate) segments: Vec<SegmentImage>,
+    /// See [`LogImage::first_dirty_offset`].
+    pub(crate) first_dirty_offset: Option<i64>,
     /// Files written to since the last checkpoint.
     pub(crate) files: Vec<Arc<dyn StorageFile>>,
     /// The partition's folder, if names in it changed.
@@ -106,6 +108,8 @@ pub(super) struct WriteOut {
     pub(super) adopted: Vec<Adopted>,
     /// The offset below which a replay knows the segments: from the checkpoint, or from a stored section.
     pub(super) claimed: i64,
+    /// Segments that compaction has replaced, with files that a durable checkpoint may list.
+    pub(super) replaced: Vec<Arc<Segment>>,
     /// A scratch buffer for compressed payloads.
     compressed: Vec<u8>,
 }
@@ -304,7 +308,9 @@ impl Log {
         out.removed.clear();
         // Otherwise the next stored section would name all segments since the last one, or not be possible.
         out.claimed = out.claimed.max(listed.end_offset);
+        self.listed_end.store(listed.end_offset, Ordering::Release);
         self.remove_unlisted(&mut out, listed);
+        self.remove_replaced(&mut out, listed);
     }
 
     /// Discards the captured state after a failed checkpoint. The next checkpoint includes the partition
@@ -404,6 +410,8 @@ impl Log {
         let present = view.segments.iter().map(|segment| segment.image());
         out.captured = Some(Captured {
             segments: removed.into_iter().chain(present).collect(),
+            first_dirty_offset: Some(self.first_dirty.load(Ordering::Relaxed))
+                .filter(|offset| *offset >= 0),
             files: out.unsynced.clone(),
             folder: std::mem::take(&mut out.names_changed).then(|| self.dir().to_owned()),
             folder_created: std::mem::take(&mut out.folder_created),
@@ -456,6 +464,7 @@ impl Log {
             return Ok(false);
         };
         let file = segment.append(bytes, end_offset, max_timestamp)?;
+        self.shared.written_out.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         out.add_unsynced(&file);
         Ok(true)
     }
@@ -496,15 +505,13 @@ impl Log {
         let active = self.view.read().segments.last().cloned();
         if let Some(active) = active {
             let active_image = active.image();
-            let full = active_image.len > 0
-                && active_image.len.saturating_add(incoming.bytes) > self.roll_bytes();
-            let roll = full
-                || should_roll(&active_image, incoming, &self.config())
+            let roll_bytes = self.roll_bytes();
+            let roll = should_roll(&active_image, incoming, roll_bytes, &self.config())
                 || active.must_roll() && active_image.len > 0
                 || is_deleted(&active_image, self.start_offset())
                     && !planted("append_to_deleted_segment");
             // A roll that failed half-way has already sealed the segment.
-            active.set_limit(self.roll_bytes());
+            active.set_limit(roll_bytes);
             if !roll && !active.is_sealed() && active.can_go_on()? {
                 return Ok(Some(active));
             }
@@ -535,12 +542,13 @@ impl Log {
     }
 
     /// Returns the size in bytes at which a segment ends: those of a topic that drops its oldest must be small
-    /// beside the disk budget.
+    /// beside the disk budget, and those of a compacted one beside the others.
     pub(super) fn roll_bytes(&self) -> u64 {
         let config = self.config();
         let drops = config.disk_budget_policy == DiskBudgetPolicy::DropOldest;
         let budget = self.shared.ledger.as_ref().filter(|_| drops);
-        budget.map_or(u64::MAX, |ledger| ledger.roll_bytes()).min(config.roll_bytes())
+        let most = budget.map_or(u64::MAX, |ledger| ledger.roll_bytes()).min(config.roll_bytes());
+        if config.cleanup_policy.compacts() { self.compacted_roll_bytes(most) } else { most }
     }
 
     /// Returns whether the partition must sync and close some files before it opens another one.
@@ -634,11 +642,16 @@ pub(super) struct Incoming {
 /// the relative offsets in the indexes.
 ///
 /// This is Kafka's `LogSegment.shouldRoll`. An empty segment does not roll.
-fn should_roll(active: &SegmentImage, batch: &Incoming, config: &TopicConfig) -> bool {
+fn should_roll(
+    active: &SegmentImage,
+    batch: &Incoming,
+    roll_bytes: u64,
+    config: &TopicConfig,
+) -> bool {
     if active.len == 0 {
         return false;
     }
-    let full = active.len.saturating_add(batch.bytes) > config.roll_bytes();
+    let full = active.len.saturating_add(batch.bytes) > roll_bytes;
     let waited = batch.max_timestamp.saturating_sub(active.first_timestamp);
     let aged = active.first_timestamp >= 0
         && batch.max_timestamp >= 0
@@ -652,9 +665,14 @@ fn should_roll(active: &SegmentImage, batch: &Incoming, config: &TopicConfig) ->
 mod tests {
     use super::*;
 
+    fn should_roll(active: &SegmentImage, batch: &Incoming, config: &TopicConfig) -> bool {
+        super::should_roll(active, batch, config.roll_bytes(), config)
+    }
+
     fn active() -> SegmentImage {
         SegmentImage {
             base_offset: 100,
+            generation: 0,
             end_offset: 200,
             len: 1_000,
             checksum: 0,
@@ -673,6 +691,38 @@ mod tests {
         assert!(is_deleted(&active(), 200));
         // An empty segment accepts the next batch.
         assert!(!is_deleted(&SegmentImage { end_offset: 100, len: 0, ..active() }, 100));
+    }
+
+    #[test]
+    fn a_segment_rolls_as_in_kafka() {
+        let text = include_str!("../../tests/vectors/compaction.json");
+        let vectors: serde_json::Value = serde_json::from_str(text).unwrap();
+        let cases = vectors["cases"].as_array().unwrap().iter();
+        let mut run = 0;
+        for case in cases.filter(|case| case["kind"] == "roll") {
+            let number = |part: &str, key: &str| case[part][key].as_i64().unwrap();
+            // A unit below what `validate` allows is fine here.
+            let settings = case["config"].as_object().unwrap().iter();
+            let config = settings.fold(TopicConfig::new(), |config, (key, value)| {
+                config.set(key, &value.to_string()).unwrap()
+            });
+            let size = number("active", "size") as u64;
+            let active = SegmentImage {
+                end_offset: 101,
+                len: size,
+                first_timestamp: number("active", "firstBatchTs"),
+                ..SegmentImage::empty(100)
+            };
+            let incoming = Incoming {
+                bytes: number("incoming", "bytes") as u64,
+                end_offset: 102,
+                max_timestamp: number("incoming", "maxTs"),
+            };
+            let rolls = case["expect"]["roll"].as_bool().unwrap();
+            assert_eq!(should_roll(&active, &incoming, &config), rolls, "{}", case["name"]);
+            run += 1;
+        }
+        assert_eq!(run, 5);
     }
 
     #[test]

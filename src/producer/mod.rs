@@ -268,6 +268,9 @@ impl Inner {
     #[inline]
     fn place_in(&self, topic: &mut Known, record: &Record<'_>, bound: usize) -> Result<u32> {
         record.check(bound, topic.max_message_bytes)?;
+        if topic.needs_key && record.data().key.is_none() {
+            return Err(Error::NullKey { topic: record.topic.to_owned() });
+        }
         if let Some(limits) = topic.timestamp_limits {
             record.check_timestamp(limits, self.engine.clock().now())?;
         }

@@ -68,6 +68,8 @@ pub(super) struct Known {
     pub(super) max_message_bytes: usize,
     /// See [`TopicConfig::timestamp_limits`](crate::TopicConfig).
     pub(super) timestamp_limits: Option<(u64, u64)>,
+    /// Whether each record needs a key.
+    pub(super) needs_key: bool,
     sticky: Option<u32>,
     /// The number of bytes that went to the sticky partition.
     bytes: usize,
@@ -127,6 +129,7 @@ impl Known {
             logs: topic.logs.iter().map(|log| (Arc::downgrade(log), log.revision())).collect(),
             max_message_bytes: topic.config.max_message_bytes as usize,
             timestamp_limits: topic.config.timestamp_limits(),
+            needs_key: topic.config.cleanup_policy.compacts(),
             sticky: None,
             bytes: 0,
         }

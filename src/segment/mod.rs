@@ -34,7 +34,9 @@ mod walk;
 pub(crate) use builder::IndexBuilder;
 #[cfg(feature = "__internal")]
 pub(crate) use builder::rebuild;
-pub(crate) use names::{Extension, deleted_folder_name, file_name, folder_name, parse_file_name};
+pub(crate) use names::{
+    Extension, SegmentId, deleted_folder_name, file_name, folder_name, parse_file_name,
+};
 pub(crate) use offset_index::OffsetIndex;
 pub(crate) use sums::{BLOCK_BYTES, Sums};
 pub(crate) use time_index::TimeIndex;

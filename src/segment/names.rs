@@ -3,6 +3,8 @@
 //! ```text
 //! 00000000000000005000.log              base offset in 20 digits; also .index .timeindex .txnindex,
 //!                                       and .sums, which is not Kafka's
+//! 00000000000000005000.3.log            the same segment after compaction has replaced it three times, not
+//!                                       Kafka's: 3 is its generation
 //! 00000000000000005087.snapshot         the offset that it was taken at
 //! 00000000000000005000.log.deleted      a step of a deletion or replacement: .deleted .cleaned .swap
 //! orders-0                              topic and partition, parted at the last '-'
@@ -63,17 +65,37 @@ pub(crate) enum Suffix {
     Swap,
 }
 
+/// Tells the segments of a partition apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SegmentId {
+    pub(crate) base_offset: i64,
+    /// How often compaction has replaced the segment. The names of files of 0 are Kafka's.
+    pub(crate) generation: u32,
+}
+
+impl SegmentId {
+    /// Returns the id of a segment that compaction has not replaced.
+    pub(crate) const fn first(base_offset: i64) -> Self {
+        Self { base_offset, generation: 0 }
+    }
+}
+
 /// A recognised file of a partition folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct SegmentName {
-    pub(crate) base_offset: i64,
+    pub(crate) id: SegmentId,
     pub(crate) extension: Extension,
     pub(crate) suffix: Option<Suffix>,
 }
 
 /// Returns the name of a segment's file.
-pub(crate) fn file_name(base_offset: i64, extension: Extension) -> String {
-    format!("{base_offset:0OFFSET_DIGITS$}.{}", extension.as_str())
+pub(crate) fn file_name(id: SegmentId, extension: Extension) -> String {
+    let SegmentId { base_offset, generation } = id;
+    let extension = extension.as_str();
+    match generation {
+        0 => format!("{base_offset:0OFFSET_DIGITS$}.{extension}"),
+        _ => format!("{base_offset:0OFFSET_DIGITS$}.{generation}.{extension}"),
+    }
 }
 
 /// Parses a name made by [`file_name`]; `None` for any other name.
@@ -83,6 +105,11 @@ pub(crate) fn parse_file_name(name: &str) -> Option<SegmentName> {
         return None;
     }
     let base_offset = digits.parse().ok()?;
+    let (generation, rest) = match rest.split_once('.').map(|(number, rest)| (number.parse(), rest))
+    {
+        Some((Ok(generation), after)) => (generation, after),
+        _ => (0, rest),
+    };
     let (extension, suffix) = match rest.split_once('.') {
         None => (rest, None),
         Some((extension, "deleted")) => (extension, Some(Suffix::Deleted)),
@@ -91,7 +118,10 @@ pub(crate) fn parse_file_name(name: &str) -> Option<SegmentName> {
         Some(_) => return None,
     };
     let extension = Extension::ALL.into_iter().find(|e| e.as_str() == extension)?;
-    Some(SegmentName { base_offset, extension, suffix })
+    let id = SegmentId { base_offset, generation };
+    // Refuses a generation of 0, and one with a sign or zeros before it.
+    let known = name.starts_with(&file_name(id, extension));
+    known.then_some(SegmentName { id, extension, suffix })
 }
 
 /// Returns the name of a partition's folder.
@@ -117,11 +147,14 @@ mod tests {
 
     #[test]
     fn file_names_survive_a_round_trip() {
-        assert_eq!(file_name(5000, Extension::Log), "00000000000000005000.log");
-        for base_offset in [0, 5000, i64::MAX] {
+        assert_eq!(file_name(SegmentId::first(5000), Extension::Log), "00000000000000005000.log");
+        let twelfth = SegmentId { base_offset: 5000, generation: 12 };
+        assert_eq!(file_name(twelfth, Extension::Sums), "00000000000000005000.12.sums");
+        for (base_offset, generation) in [(0, 0), (5000, 1), (i64::MAX, u32::MAX)] {
+            let id = SegmentId { base_offset, generation };
             for extension in Extension::ALL {
-                let name = file_name(base_offset, extension);
-                let parsed = SegmentName { base_offset, extension, suffix: None };
+                let name = file_name(id, extension);
+                let parsed = SegmentName { id, extension, suffix: None };
                 assert_eq!(parse_file_name(&name), Some(parsed));
                 let swap = SegmentName { suffix: Some(Suffix::Swap), ..parsed };
                 assert_eq!(parse_file_name(&format!("{name}.swap")), Some(swap));
@@ -147,6 +180,13 @@ mod tests {
             "00000000000000005000.log.tmp",
             "00000000000000005000.log.swap.swap",
             "00000000000000005000.log.",
+            "00000000000000005000.0.log",
+            "00000000000000005000.01.log",
+            "00000000000000005000.+1.log",
+            "00000000000000005000.4294967296.log",
+            "00000000000000005000.1.1.log",
+            "00000000000000005000.1",
+            "00000000000000005000.1.",
         ] {
             assert_eq!(parse_file_name(name), None, "{name}");
         }

@@ -61,7 +61,8 @@ fn deleted_records_and_their_files_stay_deleted() {
 
     // The same or a lower offset changes nothing; an offset beyond the end is refused.
     assert_eq!(admin.delete_records(&tp("t", 0), 5).unwrap(), 23);
-    assert_eq!(admin.delete_records(&tp("t", 0), -1).unwrap(), 23);
+    let below = refused(admin.delete_records(&tp("t", 0), -2));
+    assert!(matches!(below, Error::OffsetOutOfRange { requested: -2, start: 23, end: 40, .. }));
     let beyond = refused(admin.delete_records(&tp("t", 0), 41));
     assert!(matches!(beyond, Error::OffsetOutOfRange { requested: 41, start: 23, end: 40, .. }));
     assert!(matches!(

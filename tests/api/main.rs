@@ -3,6 +3,10 @@
 
 mod admin;
 mod alter;
+mod compaction;
+mod compaction_budget;
+mod compaction_damage;
+mod compaction_property;
 mod consume;
 mod damage;
 mod delete_records;

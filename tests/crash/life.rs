@@ -16,7 +16,7 @@ use grouplog::{
 use crate::gate::{Gated, Turnstile};
 use crate::journal_file::{self, FRAME_HEADER};
 use crate::observe::observe;
-use crate::oracle::{Change, History, Place, RecordModel};
+use crate::oracle::{COMPACTED, Change, History, Place, RecordModel};
 use crate::script::Step;
 
 /// The fixed time of all lives.
@@ -202,6 +202,16 @@ impl Life {
                 self.broker.admin().delete_records(&partition, *before).map_err(unexpected)?;
                 self.acknowledge(Acks::Synced)
             }
+            Step::Compact(topic) => {
+                self.history.attempt(Change::MayCompact { topic: (*topic).to_owned() });
+                self.broker.admin().compact(topic).map_err(unexpected)?;
+                self.acknowledge(Acks::Synced)
+            }
+            Step::Maintain => {
+                self.history.attempt(Change::MayCompact { topic: COMPACTED.to_owned() });
+                self.broker.maintain().map_err(unexpected)?;
+                self.acknowledge(Acks::Written)
+            }
             Step::Retain(topic, partition) => self.retain(&place(topic, *partition)),
             Step::AddPartitions(topic, total) => {
                 let change = Change::AddPartitions { topic: (*topic).to_owned(), total: *total };
@@ -238,6 +248,7 @@ impl Life {
                 self.acknowledge(Acks::Synced)
             }
             Step::DuringCheckpoint { pause, steps } => self.during_checkpoint(*pause, steps),
+            Step::DuringCompaction { pause, steps } => self.during_compaction(*pause, steps),
             Step::Reopen => self.reopen(),
         }
     }
@@ -283,7 +294,10 @@ impl Life {
     /// Returns a record around `value`. In turn the records use every feature.
     fn model(&mut self, place: &Place, value: Vec<u8>) -> RecordModel {
         let id = self.history.next_id();
-        let key = (id % 4 != 3).then(|| format!("key {id}").into_bytes());
+        let key = match &*place.0 {
+            COMPACTED => Some(format!("key {}", id / 2 % 3).into_bytes()),
+            _ => (id % 4 != 3).then(|| format!("key {id}").into_bytes()),
+        };
         let headers = match id % 3 {
             0 => vec![("id".to_owned(), Some(id.to_be_bytes().to_vec())), ("id".to_owned(), None)],
             _ => Vec::new(),
@@ -437,30 +451,44 @@ impl Life {
     }
 
     fn during_checkpoint(&mut self, pause: u32, steps: &[Step]) -> Result<(), End> {
-        let before = self.history.clone();
+        let before = self.history.attempted();
+        self.beside(pause, steps, Broker::checkpoint)?;
+        // Everything from before it is in the checkpoint.
+        self.history.synced_up_to(before);
+        Ok(())
+    }
+
+    fn during_compaction(&mut self, pause: u32, steps: &[Step]) -> Result<(), End> {
+        self.beside(pause, steps, Broker::maintain)
+    }
+
+    /// Does the steps while another thread, which does the work, is stopped before its `pause`-th call.
+    fn beside(
+        &mut self,
+        pause: u32,
+        steps: &[Step],
+        work: fn(&Broker) -> grouplog::Result<()>,
+    ) -> Result<(), End> {
         let (broker, turnstile) = (self.broker.clone(), Arc::clone(&self.turnstile));
         turnstile.arm(pause);
         let (inner, done) = std::thread::scope(|scope| {
-            let checkpoint = scope.spawn(|| {
+            let working = scope.spawn(|| {
                 turnstile.watch_me();
-                let done = broker.checkpoint();
+                let done = work(&broker);
                 turnstile.done();
                 done
             });
             turnstile.wait_stopped();
             let inner = self.run(steps);
             turnstile.open();
-            (inner, checkpoint.join())
+            (inner, working.join())
         });
         if self.memory.has_crashed() {
             return Err(End::Crash);
         }
         inner?;
-        let done = done.map_err(|_| End::Violation("the checkpoint panics".into()))?;
-        done.map_err(unexpected)?;
-        // Everything from before it is in the checkpoint.
-        self.history.synced_up_to(before.attempted());
-        Ok(())
+        let done = done.map_err(|_| End::Violation("the other thread panics".into()))?;
+        done.map_err(unexpected)
     }
 
     fn reopen(&mut self) -> Result<(), End> {

@@ -79,9 +79,13 @@ scripts! {
     stored_retention_bytes: crate::script::stored_retention_bytes();
     budget: crate::script::budget();
     stored_budget: crate::script::stored_budget();
+    compaction: crate::script::compaction();
+    stored_compaction: crate::script::stored_compaction();
+    compaction_and_deletion: crate::script::compaction_and_deletion();
     stored: crate::script::stored();
     stored_all: crate::script::stored_all();
     stored_and_deleted: crate::script::stored_and_deleted();
+    whole_compaction: crate::script::compaction().whole();
     whole_first_open: crate::script::first_open().whole();
     whole_seal_and_roll: crate::script::seal_and_roll().whole();
     whole_delete_all_records: crate::script::delete_all_records().whole();
@@ -119,6 +123,7 @@ scripts_beside_a_checkpoint! {
     during_checkpoint;
     delete_during_checkpoint;
     recycle_during_checkpoint;
+    during_compaction;
     retention_during_checkpoint;
     budget_during_checkpoint;
     stored_during_checkpoint;

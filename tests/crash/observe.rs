@@ -9,7 +9,7 @@ use grouplog::{
     TopicDescription, TopicPartition,
 };
 
-use crate::oracle::{RecordModel, State, gone};
+use crate::oracle::{COMPACTED, RecordModel, State, gone};
 
 /// The information that both kinds of brokers provide.
 pub(crate) trait Readable {
@@ -75,12 +75,24 @@ pub(crate) fn observe(broker: &impl Readable) -> Result<State, String> {
         let mut logs = Vec::new();
         for partition in &topic.partitions {
             logs.push(vec![gone(); partition.start_offset as usize]);
+            if partition.start_offset > 0 {
+                let place = (name.clone(), partition.partition.partition());
+                state.starts.insert(place, partition.start_offset);
+            }
             ends.insert(partition.partition.clone(), partition.end_offset);
             partitions.push(partition.partition.clone());
         }
         state.topics.insert(name, logs);
     }
     read_records(broker, partitions, &mut state)?;
+    for (partition, end) in ends.iter().filter(|(partition, _)| partition.topic() == COMPACTED) {
+        // Compaction may have removed the last ones.
+        let logs = state.topics.get_mut(COMPACTED);
+        let log = logs.and_then(|logs| logs.get_mut(partition.partition() as usize));
+        if let Some(log) = log.filter(|log| (log.len() as i64) < *end) {
+            log.resize(*end as usize, gone());
+        }
+    }
     for (partition, end) in &ends {
         let read = state.topics[partition.topic()][partition.partition() as usize].len() as i64;
         if read != *end {
@@ -116,6 +128,9 @@ fn read_records(
             let topic = state.topics.get_mut(record.topic());
             let log = topic.and_then(|topic| topic.get_mut(record.partition() as usize));
             let log = log.ok_or("a record of a partition that is not there")?;
+            if record.topic() == COMPACTED && record.offset() > log.len() as i64 {
+                log.resize(record.offset() as usize, gone());
+            }
             if record.offset() != log.len() as i64 {
                 return Err(format!(
                     "offset {} follows {} records of {}",

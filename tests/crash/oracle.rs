@@ -61,6 +61,11 @@ pub(crate) enum Change {
     },
     /// Retention may delete records below these offsets, none, some or all.
     MayDelete(Vec<(Place, i64)>),
+    /// Compaction may remove records of the topic that are there now, none, some or all that it is
+    /// allowed to.
+    MayCompact {
+        topic: String,
+    },
     Append(Vec<(Place, Arc<RecordModel>)>),
     Commit {
         group: String,
@@ -78,9 +83,17 @@ pub(crate) enum Change {
 pub(crate) struct State {
     pub(crate) topics: BTreeMap<String, Vec<Vec<Arc<RecordModel>>>>,
     pub(crate) offsets: BTreeMap<(String, Place), i64>,
+    /// The log start offsets that are not 0.
+    pub(crate) starts: BTreeMap<Place, i64>,
+    /// The offsets below which compaction has run.
+    compacted: BTreeMap<Place, usize>,
     /// The offset below which retention may have deleted records.
     may_be_gone: BTreeMap<Place, i64>,
 }
+
+/// Topics of this name are compacted. A pass may remove a record once a later one below the end of the pass has its
+/// key, and a record without a value once all older ones of its key are gone.
+pub(crate) const COMPACTED: &str = "k";
 
 /// Topics of this name have a `retention.bytes` that keeps this many of the last records.
 pub(crate) const SHRINKING: &str = "r";
@@ -95,6 +108,8 @@ impl State {
             Change::Delete { topic } => {
                 self.topics.remove(topic);
                 self.offsets.retain(|(_, place), _| place.0 != *topic);
+                self.starts.retain(|place, _| place.0 != *topic);
+                self.compacted.retain(|place, _| place.0 != *topic);
                 self.may_be_gone.retain(|place, _| place.0 != *topic);
             }
             Change::AddPartitions { topic, total } => {
@@ -102,16 +117,16 @@ impl State {
                     logs.resize(*total as usize, Vec::new());
                 }
             }
-            Change::DeleteRecords { place: (topic, partition), before } => {
-                let logs = self.topics.get_mut(topic);
-                if let Some(log) = logs.and_then(|logs| logs.get_mut(*partition as usize)) {
-                    log.iter_mut().take(*before as usize).for_each(|record| *record = gone());
-                }
-            }
+            Change::DeleteRecords { place, before } => self.delete_records(place, *before),
             Change::MayDelete(places) => {
                 for (place, before) in places {
                     let limit = self.may_be_gone.entry(place.clone()).or_default();
                     *limit = (*limit).max(*before);
+                }
+            }
+            Change::MayCompact { topic } => {
+                for (partition, log) in (0..).zip(self.topics.get(topic).into_iter().flatten()) {
+                    self.compacted.insert((topic.clone(), partition), log.len());
                 }
             }
             Change::Append(records) => {
@@ -141,6 +156,16 @@ impl State {
         }
     }
 
+    fn delete_records(&mut self, place: &Place, before: i64) {
+        let logs = self.topics.get_mut(&place.0);
+        let Some(log) = logs.and_then(|logs| logs.get_mut(place.1 as usize)) else { return };
+        log.iter_mut().take(before as usize).for_each(|record| *record = gone());
+        if before > 0 {
+            let start = self.starts.entry(place.clone()).or_default();
+            *start = before.max(*start);
+        }
+    }
+
     /// Returns whether this is what was seen. Compares lengths first: most states differ in them.
     pub(crate) fn is(&self, seen: &Self) -> bool {
         let lens = |state: &Self| -> Vec<usize> {
@@ -149,30 +174,56 @@ impl State {
         self.topics.keys().eq(seen.topics.keys())
             && self.offsets == seen.offsets
             && lens(self) == lens(seen)
-            && self.topics.iter().zip(&seen.topics).all(|((topic, logs), (_, seen))| {
-                logs.len() == seen.len()
-                    && (0..).zip(logs.iter().zip(seen)).all(|(partition, (log, seen))| {
-                        let may = self.may_be_gone.get(&(topic.clone(), partition)).copied();
-                        let may = may.unwrap_or(0);
-                        let gone = gone();
-                        (0..)
-                            .zip(log.iter().zip(seen))
-                            .all(|(offset, (a, b))| a.is(b) || offset < may && *b == gone)
-                    })
+            && self.topics.iter().all(|(topic, logs)| {
+                (0..logs.len() as u32).all(|number| self.is_log(&(topic.clone(), number), seen))
             })
     }
 
+    /// Returns whether the partition's log start and records are those that were seen.
+    fn is_log(&self, place: &Place, seen: &Self) -> bool {
+        let may_be_gone = self.may_be_gone.get(place).copied().unwrap_or(0);
+        let (start, seen_start) = (self.start(place), seen.start(place));
+        let (Some(log), Some(seen)) = (self.log(place), seen.log(place)) else { return false };
+        let gone = gone();
+        let removed = |offset: usize| {
+            let fallen = |older: usize| *seen[older] == *gone;
+            self.may_be_compacted(place, offset, fallen)
+        };
+        (start == seen_start || start < seen_start && seen_start <= may_be_gone)
+            && log.iter().zip(seen).enumerate().all(|(offset, (a, b))| {
+                a.is(b) || *b == gone && ((offset as i64) < may_be_gone || removed(offset))
+            })
+    }
+
+    /// Returns whether compaction may have removed the record at an offset. `is_gone` tells which older records
+    /// are gone.
+    pub(crate) fn may_be_compacted(
+        &self,
+        place: &Place,
+        offset: usize,
+        is_gone: impl Fn(usize) -> bool,
+    ) -> bool {
+        let end = self.compacted.get(place).copied().unwrap_or(0);
+        let Some(log) = self.log(place).filter(|_| place.0 == COMPACTED && offset < end) else {
+            return false;
+        };
+        let same_key = |at: &usize| log[*at].key == log[offset].key;
+        (offset + 1..end).any(|at| same_key(&at))
+            || log[offset].value.is_none() && (0..offset).filter(same_key).all(is_gone)
+    }
+
+    fn log(&self, (topic, partition): &Place) -> Option<&Vec<Arc<RecordModel>>> {
+        self.topics.get(topic).and_then(|logs| logs.get(*partition as usize))
+    }
+
     /// Returns the log start offset of a partition.
-    #[allow(dead_code, reason = "the crash tests have no consumers that begin somewhere")]
-    pub(crate) fn start(&self, (topic, partition): &Place) -> i64 {
-        let log = self.topics.get(topic).and_then(|topic| topic.get(*partition as usize));
-        log.map_or(0, |log| log.iter().take_while(|record| **record == gone()).count() as i64)
+    pub(crate) fn start(&self, place: &Place) -> i64 {
+        self.starts.get(place).copied().unwrap_or(0)
     }
 
     /// Returns the log end offset of a partition.
-    pub(crate) fn end(&self, (topic, partition): &Place) -> i64 {
-        let log = self.topics.get(topic).and_then(|topic| topic.get(*partition as usize));
-        log.map_or(0, |log| log.len() as i64)
+    pub(crate) fn end(&self, place: &Place) -> i64 {
+        self.log(place).map_or(0, |log| log.len() as i64)
     }
 }
 

@@ -58,6 +58,8 @@ checkpoint_above_e          crash:during_checkpoint
 checkpoint_after_close      lib:a_closed_folder_is_left
 checkpoint_not_synced       crash:commits
 checkpoint_wakes_early      model:a_checkpoint_reaches
+clean_what_is_not_durable   crash:compaction
+cleaned_segment_not_synced  crash:compaction
 close_beside_preparation    api:a_late_preparation
 closed_files_not_synced     lib:files_that_were_closed_unsynced
 closed_once_is_closed       api:first_use
@@ -82,6 +84,7 @@ end_before_records          model:a_reader_at_the_tip
 epoch_ends_early            api:epochs_of_records
 epochs_not_checked          lib:a_batch_of_another_epoch
 epochs_stay                 api:epochs_of_records
+explain_cleaned_blocks      lib:log::tests::cleaned
 failed_sync_is_known        api:health
 failure_wakes_early         model:a_failure_reaches
 files_left_not_synced       crash:whole_seal_and_roll
@@ -98,11 +101,14 @@ forget_left_after_failure   lib:what_a_failed_checkpoint_left
 forget_silent_groups        api:a_segment_goes_when
 fork_not_noticed            api:fork
 future_segment_grows        api:one_future_timestamp
+gaps_are_damage             lib:log::tests::cleaned
 go_on_without_stored_bytes  api:a_checkpoint_that_lost_stored
 grant_last_spare            lib:a_full_journal_still
 half_a_folder_stays         lib:a_refused_first_append
 half_a_frame_is_none        api:follow
+hash_truncated              api:compaction_property
 header_not_durable          lib:journal::tests::crashing
+horizon_lost                api:a_tombstone_stays
 keep_refused_records        crash:recycle
 keep_refused_sums           lib:a_refused_stored_append
 keep_unlisted_segment       crash:seal_and_roll
@@ -161,6 +167,8 @@ removed_before_sync         crash:retention
 removed_segments_checked    crash:retention
 removed_segments_not_captured lib:a_checkpoint_lists_segments
 rename_before_sync          api:a_deletion_does_not_take
+replaced_before_listed      crash:compaction
+replaced_not_removed_again  crash:whole_compaction
 replay_foreign_file         lib:journal::tests::replaying
 replay_seals_elsewhere      crash:seal_and_roll
 reserve_only_grows          api:weight
@@ -180,6 +188,7 @@ shrink_tells_nobody         lib:an_idle_journal
 skip_newer_sections         folders:newer
 spare_does_not_vouch        lib:a_named_file_that_was_removed
 spare_no_files              api:descriptors
+stale_is_damage             api:a_reader_beside_a_writer_that
 store_after_close           api:a_late_stored
 stored_bytes_not_synced     crash:stored
 stored_names_not_synced     crash:stored
@@ -191,6 +200,7 @@ syncs_overlap               api:nobody_takes_bytes
 take_foreign_folder         api:the_folder_of_another
 time_inside_is_silence      api:membership
 time_of_each_record         api:produce
+tombstone_goes_at_once      api:a_tombstone_stays
 topic_id_not_checked        simulation:seeds
 trim_open_files_only        api:weight
 trim_the_last_file          lib:a_journal_at_rest

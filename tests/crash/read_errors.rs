@@ -161,8 +161,11 @@ fn read_all(memory: &Memory, broker: &impl Readable) -> State {
     let mut partitions = Vec::new();
     for name in broker.topics() {
         let topic = broker.topic(&name).unwrap();
-        let starts = topic.partitions.iter().map(|at| vec![gone(); at.start_offset as usize]);
-        state.topics.insert(name, starts.collect());
+        let logs = topic.partitions.iter().map(|at| vec![gone(); at.start_offset as usize]);
+        state.topics.insert(name.clone(), logs.collect());
+        let moved = topic.partitions.iter().filter(|at| at.start_offset > 0);
+        let place = |partition: &TopicPartition| (name.clone(), partition.partition());
+        state.starts.extend(moved.map(|at| (place(&at.partition), at.start_offset)));
         partitions.extend(topic.partitions.into_iter().map(|at| at.partition));
     }
     let mut reader = broker.reader().unwrap();

@@ -1,12 +1,12 @@
 //! Scripts: short lists of steps that cover every kind of write and sync with a crash.
 
-use grouplog::DiskBudgetPolicy;
-use grouplog::TimestampType;
-use grouplog::TopicConfig;
+use std::time::Duration;
+
 use grouplog::record::Compression;
 use grouplog::storage::Memory;
+use grouplog::{CleanupPolicy, DiskBudgetPolicy, TimestampType, TopicConfig};
 
-use crate::oracle::SHRINKING;
+use crate::oracle::{COMPACTED, SHRINKING};
 
 /// One thing that a program does with a broker.
 #[derive(Debug, Clone)]
@@ -25,6 +25,10 @@ pub(crate) enum Step {
     DeleteRecords(&'static str, u32, i64),
     /// Checks retention. The topic's `retention.consumed` names the group `g`.
     Retain(&'static str, u32),
+    /// Compacts the topic, however little is dirty.
+    Compact(&'static str),
+    /// Runs all maintenance: compacts what is dirty.
+    Maintain,
     /// Sends one record, acknowledged as `Written`.
     Send(&'static str, u32, usize),
     /// Sends one record, acknowledged as `Synced`.
@@ -56,6 +60,12 @@ pub(crate) enum Step {
     /// Runs a checkpoint in another thread, which stops before its `pause`-th call that changes
     /// files until the steps are done.
     DuringCheckpoint {
+        pause: u32,
+        steps: Vec<Step>,
+    },
+    /// Runs maintenance, which compacts, in another thread. It stops before its `pause`-th call that changes files
+    /// until the steps are done.
+    DuringCompaction {
         pause: u32,
         steps: Vec<Step>,
     },
@@ -424,6 +434,76 @@ pub(crate) fn stored_retention_bytes() -> Script {
     Script { name: "stored_retention_bytes".to_owned(), ..retention_bytes().stored() }
 }
 
+/// Creates a topic that keeps the newest record of each key.
+fn create_compacted(policy: CleanupPolicy) -> Step {
+    let config = TopicConfig::new()
+        .segment_bytes(1200)
+        .index_interval_bytes(256)
+        .cleanup_policy(policy)
+        .min_cleanable_dirty_ratio(0.0)
+        .delete_retention(Duration::ZERO);
+    Step::Create { topic: COMPACTED, config, partitions: 1 }
+}
+
+const COMPACT: Step = Step::Compact(COMPACTED);
+const TOMBSTONE: Step = Send(COMPACTED, 0, 0);
+
+fn keyed(bytes: usize) -> Step {
+    Send(COMPACTED, 0, bytes)
+}
+
+/// Compacts again and again: with tombstones, over a reopening, with nothing new, and while nothing is durable.
+pub(crate) fn compaction() -> Script {
+    let mut steps = vec![create_compacted(CleanupPolicy::Compact)];
+    steps.extend(times(7, &keyed(400)));
+    steps.extend([COMPACT, keyed(400), TOMBSTONE, TOMBSTONE, COMPACT, COMPACT, keyed(900)]);
+    steps.extend(times(4, &keyed(400)));
+    steps.extend([Checkpoint, keyed(400), Step::Maintain, keyed(400), Reopen, keyed(40)]);
+    steps.extend([TOMBSTONE, TOMBSTONE, TOMBSTONE, COMPACT, Reopen, COMPACT, keyed(40)]);
+    let mut second: Vec<_> = times(4, &keyed(400)).collect();
+    second.extend([COMPACT, keyed(40), TOMBSTONE, Reopen, Step::Maintain, keyed(40)]);
+    Script::new("compaction", steps, second)
+}
+
+/// As `compaction`, with stored appends.
+pub(crate) fn stored_compaction() -> Script {
+    Script { name: "stored_compaction".to_owned(), ..compaction().stored() }
+}
+
+/// Deletes from the front of a compacted topic, then the topic, and creates it again.
+pub(crate) fn compaction_and_deletion() -> Script {
+    let delete = |before| Step::DeleteRecords(COMPACTED, 0, before);
+    let create = || create_compacted(CleanupPolicy::CompactDelete);
+    let mut steps = vec![create()];
+    steps.extend(times(7, &keyed(400)));
+    steps.extend([COMPACT, keyed(400), delete(5), keyed(400), COMPACT, delete(9), COMPACT]);
+    steps.extend([keyed(400), keyed(400), keyed(400), keyed(400), COMPACT, keyed(40)]);
+    steps.extend([Delete(COMPACTED), create(), keyed(400), keyed(400), keyed(400), COMPACT]);
+    steps.push(keyed(40));
+    let second = vec![keyed(400), keyed(400), COMPACT, delete(2), Checkpoint, keyed(40)];
+    Script::new("compaction_and_deletion", steps, second)
+}
+
+/// Sends, takes checkpoints, and deletes from the front while a pass, or the checkpoint after it, is at its `pause`-th
+/// call.
+pub(crate) fn during_compaction(pause: u32) -> Script {
+    let mut steps = vec![create_compacted(CleanupPolicy::CompactDelete)];
+    steps.extend(times(16, &keyed(400)));
+    steps.extend([Checkpoint, keyed(400), keyed(400)]);
+    let mut inner = vec![keyed(400), TOMBSTONE, keyed(900)];
+    // Beside the checkpoint, another one would wait for it.
+    let in_pass = pause <= 6;
+    match pause % 3 {
+        0 => inner.push(Step::DeleteRecords(COMPACTED, 0, 5)),
+        _ if in_pass => inner.extend([Checkpoint, keyed(400)]),
+        _ => {}
+    }
+    steps.push(Step::DuringCompaction { pause, steps: inner });
+    steps.extend([keyed(400), Checkpoint, COMPACT, keyed(40)]);
+    let second = vec![keyed(400), keyed(400), COMPACT, keyed(40)];
+    Script::new(&format!("during_compaction:{pause}"), steps, second)
+}
+
 /// Exceeds the journal: files are chained, checkpoints start by themselves, files are recycled.
 pub(crate) fn recycle() -> Script {
     let mut steps = vec![create("a", 1, 64 << 10), create("b", 1, 64 << 10)];
@@ -589,6 +669,9 @@ pub(crate) fn by_name(name: &str) -> Option<Script> {
         Some(("budget_during_checkpoint", pause)) => {
             return Some(budget_during_checkpoint(pause.parse().ok()?));
         }
+        Some(("during_compaction", pause)) => {
+            return Some(during_compaction(pause.parse().ok()?));
+        }
         Some(("recycle_during_checkpoint", pause)) => {
             return Some(recycle_during_checkpoint(pause.parse().ok()?));
         }
@@ -612,6 +695,9 @@ pub(crate) fn by_name(name: &str) -> Option<Script> {
         stored_retention_bytes(),
         budget(),
         stored_budget(),
+        compaction(),
+        stored_compaction(),
+        compaction_and_deletion(),
         recycle(),
         compressed(),
         look_alike(),

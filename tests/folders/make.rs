@@ -8,8 +8,8 @@ use grouplog::record::Compression;
 use grouplog::storage::{Crash, Memory};
 use grouplog::time::{ManualClock, SeededRandom};
 use grouplog::{
-    Acks, Broker, BrokerConfig, OffsetAndMetadata, ProducerConfig, Record, Timestamp, TopicConfig,
-    TopicPartition,
+    Acks, Broker, BrokerConfig, CleanupPolicy, OffsetAndMetadata, ProducerConfig, Record,
+    Timestamp, TopicConfig, TopicPartition,
 };
 
 use crate::{container, listing};
@@ -140,6 +140,29 @@ fn deletes_by_retention(life: &Life, broker: &Broker) {
     send(3, 500);
 }
 
+/// Compacts a topic twice, with a key that is deleted, and goes on.
+fn compacts(broker: &Broker) {
+    let config = small().cleanup_policy(CleanupPolicy::Compact);
+    broker.create_topic("table", config).unwrap();
+    let acks = ProducerConfig::new().acks(Acks::Written);
+    let producer = broker.producer_with(acks).unwrap();
+    let send = |rounds: std::ops::Range<u32>| {
+        for round in rounds {
+            for key in ["a", "b", "c", "d"] {
+                let value = format!("{round} {}", "x".repeat(150));
+                producer.send(Record::to("table").key(key).value(&value)).unwrap();
+            }
+        }
+    };
+    send(0..10);
+    broker.admin().compact("table").unwrap();
+    producer.send(Record::to("table").key("b")).unwrap();
+    send(10..12);
+    producer.send(Record::to("table").key("c")).unwrap();
+    broker.admin().compact("table").unwrap();
+    send(12..14);
+}
+
 fn kill(life: Life) -> Life {
     let storage = life.storage.crash(Crash::Kill, &SeededRandom::new(0));
     Life { storage, ..life }
@@ -183,6 +206,12 @@ pub(crate) fn all() -> Vec<(&'static str, Life)> {
     deletes_by_retention(&retention, &broker);
     let retention = kill(retention);
     drop(broker);
+
+    let compaction = new();
+    let broker = first_life(&compaction);
+    compacts(&broker);
+    let compaction = kill(compaction);
+    drop(broker);
     vec![
         ("fresh", fresh),
         ("closed", closed),
@@ -190,6 +219,7 @@ pub(crate) fn all() -> Vec<(&'static str, Life)> {
         ("killed", killed),
         ("stored", stored),
         ("retention", retention),
+        ("compaction", compaction),
     ]
 }
 

@@ -77,7 +77,7 @@ fn all() -> Vec<Newer> {
         changed("format version", "checkpoint.a", (4, 3), |files| {
             craft::checkpoints(files, |bytes| bytes[11] = 4);
         }),
-        changed("checkpoint section tag", "checkpoint.a", (99, 5), |files| {
+        changed("checkpoint section tag", "checkpoint.a", (99, 6), |files| {
             craft::checkpoints(files, |bytes| bytes.extend(craft::checkpoint_section(99, 1, b"x")));
         }),
         changed("format version", "offsets.a", (3, 2), |files| craft::offsets_version(files, 3)),

@@ -17,6 +17,8 @@ pub(crate) enum Action {
     DeleteRecords,
     /// Retention deletes what the group [`READER`](crate::produce::READER) has read.
     Retain,
+    /// Compacts what is compacted, on request or as part of all maintenance.
+    Compact,
     Checkpoint,
     /// Reads everything and compares it.
     Look,
@@ -52,7 +54,7 @@ pub(crate) enum Action {
 use Action::*;
 
 /// All actions with their relative frequencies.
-pub(crate) const ALL: [(Action, u32); 31] = [
+pub(crate) const ALL: [(Action, u32); 32] = [
     (Send, 40),
     (SendSynced, 12),
     (Wait, 6),
@@ -63,6 +65,7 @@ pub(crate) const ALL: [(Action, u32); 31] = [
     (RecreateTopic, 2),
     (DeleteRecords, 4),
     (Retain, 4),
+    (Compact, 6),
     (Checkpoint, 3),
     (Look, 2),
     (LookBeside, 1),

@@ -97,6 +97,7 @@ impl World {
             for partition in member.consumer.assignment() {
                 let place = (partition.topic().to_owned(), partition.partition());
                 let end = self.history.state().end(&place);
+                // Its polls pass what compaction has removed from the end.
                 if !member.paused.contains(&place)
                     && member.positions.get(&place).map(|(_, next)| *next) != Some(end)
                 {

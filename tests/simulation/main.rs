@@ -6,6 +6,7 @@
 
 mod action;
 mod commit;
+mod compact;
 mod disturb;
 mod ending;
 mod member;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use grouplog::{Consumer, ConsumerConfig, Error, OffsetReset, Position, TopicPartition};
 
 use crate::disturb::Mark;
-use crate::oracle::{Place, RecordModel};
+use crate::oracle::{COMPACTED, Place, RecordModel};
 use crate::session::Session;
 use crate::world::{Step, World, violation};
 
@@ -36,7 +36,7 @@ pub(crate) struct Kept {
 }
 
 pub(crate) const GROUPS: [&str; 2] = ["g", "h"];
-const TOPICS: [&str; 3] = ["a", "b", "c"];
+pub(crate) const TOPICS: [&str; 4] = ["a", "b", "c", COMPACTED];
 /// `max.poll.interval.ms` of all consumers.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
 

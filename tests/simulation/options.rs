@@ -1,6 +1,8 @@
 //! The features that a seed enables, and their rates (swarm testing: some combinations only occur
 //! if other features are off).
 
+use std::time::Duration;
+
 use grouplog::record::Compression;
 use grouplog::time::{Random, SeededRandom};
 use grouplog::{JournalMode, ReadMode};
@@ -39,6 +41,14 @@ pub(crate) struct Options {
     pub(crate) stored_from: u32,
     /// Whether there is a disk budget, until the last life.
     pub(crate) budget: bool,
+    /// Whether there is no other topic than a compacted one.
+    pub(crate) only_compacted: bool,
+    /// The number of keys in a compacted topic.
+    pub(crate) keys: usize,
+    pub(crate) delete_retention: Duration,
+    pub(crate) min_dirty_ratio: f64,
+    /// Whether compacted topics end their active segment after some time.
+    pub(crate) compaction_lag: bool,
 }
 
 impl Options {
@@ -73,6 +83,11 @@ impl Options {
             read_mode: if coin() { ReadMode::Map } else { ReadMode::Pread },
             stored_from: pick(&[1, 200, 1000, u64::from(u32::MAX)]) as u32,
             budget: below(4) == 0,
+            only_compacted: below(4) == 0,
+            keys: pick(&[1, 3, 10]) as usize,
+            delete_retention: Duration::from_millis(pick(&[0, 1000])),
+            min_dirty_ratio: pick(&[0, 5]) as f64 / 10.0,
+            compaction_lag: coin(),
         }
     }
 

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use grouplog::time::{Clock, Random, SeededRandom};
 use grouplog::{
-    Delivery, Error, OffsetScope, Record, RecordMetadata, ResetTo, Timestamp, TimestampType,
-    TopicConfig,
+    Broker, Delivery, Error, OffsetScope, Record, RecordMetadata, ResetTo, Timestamp,
+    TimestampType, TopicConfig,
 };
 
 use crate::disturb::Mark;
-use crate::member::partition;
+use crate::member::{TOPICS, partition};
 use crate::observe::observe;
-use crate::oracle::{Change, Place, RecordModel};
+use crate::oracle::{COMPACTED, Change, Place, RecordModel};
 use crate::session::Session;
 use crate::world::{Step, World, violation};
 
@@ -132,7 +132,8 @@ impl World {
     }
 
     pub(crate) fn create_topic(&mut self, session: &mut Session) -> Step {
-        let name = ["a", "b", "c"][self.below(3)];
+        let only = self.options.only_compacted;
+        let name = if only { COMPACTED } else { TOPICS[self.below(TOPICS.len())] };
         self.create(session, name)
     }
 
@@ -151,6 +152,7 @@ impl World {
             .compression(self.options.compression)
             .timestamp_type(kind)
             .retention_consumed([READER]);
+        let config = if name == COMPACTED { self.compacted(config) } else { config };
         if self.history.state().topics.contains_key(name) {
             return match session.broker.create_topic(name, config) {
                 Err(Error::TopicExists { .. }) => self.alive(),
@@ -224,6 +226,13 @@ impl World {
         let end = self.history.state().end(&place);
         let all = end == 0 || self.below(4) > 0;
         let before = if all { end } else { self.below(end as usize) as i64 };
+        if !deletes(&session.broker, &place.0) {
+            let deleted = session.broker.admin().delete_records(&partition(&place), before);
+            return match deleted {
+                Err(Error::PolicyViolation { .. }) => self.alive(),
+                other => violation(format!("the front of a compacted topic goes: {other:?}")),
+            };
+        }
         let committed = &self.history.state().offsets;
         let in_the_way = |((group, at), offset): (&(String, Place), &i64)| {
             group != READER && *at == place && *offset < before
@@ -272,24 +281,28 @@ impl World {
             return Ok(());
         }
         self.history.synced();
-        self.kept.retain(|kept| kept.place.0 != place.0);
-        self.run_retention(session, &place.0)
+        let topic = place.0;
+        self.run_retention(session, Some(&topic), |broker| {
+            broker.admin().run_retention_of(&topic).map(|_| ())
+        })
     }
 
-    fn run_retention(&mut self, session: &mut Session, topic: &str) -> Step {
-        let read = self.history.state().offsets.iter();
-        let read = read.filter(|((group, at), _)| group == READER && at.0 == topic);
-        let may: Vec<_> = read.map(|((_, at), offset)| (at.clone(), *offset)).collect();
-        let starts = |session: &Session| -> Vec<i64> {
-            let topic = session.broker.describe_topic(topic);
-            topic.map_or(vec![], |topic| topic.partitions.iter().map(|p| p.start_offset).collect())
-        };
-        let before = starts(session);
+    /// Makes a call that deletes what the group has read, from one topic or from all of them.
+    pub(crate) fn run_retention(
+        &mut self,
+        session: &mut Session,
+        topic: Option<&str>,
+        call: impl FnOnce(&Broker) -> grouplog::Result<()>,
+    ) -> Step {
+        let may = self.read_by_reader(topic);
+        self.kept.retain(|kept| may.iter().all(|(place, _)| kept.place.0 != place.0));
+        let places: Vec<Place> = may.iter().map(|(place, _)| place.clone()).collect();
+        let before = starts(&session.broker, &places);
         let mark = self.mark();
         self.history.attempt(Change::MayDelete(may));
-        let result = session.broker.admin().run_retention_of(topic);
+        let result = call(&session.broker);
         self.alive()?;
-        let after = starts(session);
+        let after = starts(&session.broker, &places);
         match result {
             Err(error @ Error::Indeterminate { .. }) => {
                 self.note(format!("  {error}"));
@@ -304,16 +317,23 @@ impl World {
                     return Ok(());
                 }
             }
-            Ok(_) => {}
+            Ok(()) => {}
         }
         self.history.written();
-        let moved = (0..).zip(&after).zip(&before).filter(|((_, after), before)| after > before);
-        for ((number, after), _) in moved {
-            let place = (topic.to_owned(), number);
-            self.history.attempt(Change::DeleteRecords { place, before: *after });
+        let moved = places.into_iter().zip(after).zip(before);
+        for ((place, after), _) in moved.filter(|((_, after), before)| after > before) {
+            self.history.attempt(Change::DeleteRecords { place, before: after });
             self.history.synced();
         }
         Ok(())
+    }
+
+    /// Returns the positions of the group whose progress deletes records.
+    pub(crate) fn read_by_reader(&self, topic: Option<&str>) -> Vec<(Place, i64)> {
+        let read = self.history.state().offsets.iter();
+        let read = read
+            .filter(|((group, at), _)| group == READER && topic.is_none_or(|topic| topic == at.0));
+        read.map(|((_, at), offset)| (at.clone(), *offset)).collect()
     }
 
     /// A call that cannot succeed may fail because of the disk first.
@@ -351,7 +371,7 @@ impl World {
     pub(crate) fn look_beside(&mut self, _session: &mut Session) -> Step {
         self.note("look from beside");
         let mark = self.mark();
-        match grouplog::Broker::open_storage_read_only(Arc::new(self.memory.clone())) {
+        match Broker::open_storage_read_only(Arc::new(self.memory.clone())) {
             Ok(reader) => self.compare(mark, observe(&reader), "a reader beside it"),
             Err(error) => self.judge(&error, mark),
         }
@@ -383,8 +403,18 @@ impl World {
 
     pub(crate) fn record_for(&mut self, place: &Place, bytes: usize) -> Arc<RecordModel> {
         let id = self.history.next_id();
-        let key = (id % 4 != 3).then(|| format!("key {id}").into_bytes());
+        let compacted = place.0 == COMPACTED;
+        let key = if compacted {
+            Some(format!("key {}", self.below(self.options.keys)).into_bytes())
+        } else {
+            (id % 4 != 3).then(|| format!("key {id}").into_bytes())
+        };
+        let bytes = if compacted && self.one_in(4) { 0 } else { bytes };
         let headers = match id % 3 {
+            // Contents are unique, also those of a record without a value.
+            _ if compacted && bytes == 0 => {
+                vec![("id".to_owned(), Some(id.to_be_bytes().to_vec()))]
+            }
             0 => vec![("id".to_owned(), Some(id.to_be_bytes().to_vec())), ("id".to_owned(), None)],
             _ => Vec::new(),
         };
@@ -405,6 +435,21 @@ impl World {
         };
         Arc::new(RecordModel { key, value: (bytes > 0).then_some(value), headers, timestamp })
     }
+}
+
+/// Returns whether the policy of a topic allows to delete from the front.
+fn deletes(broker: &Broker, topic: &str) -> bool {
+    let only_compacts = ("cleanup.policy", "compact".to_owned());
+    broker.describe_topic(topic).is_ok_and(|topic| !topic.config.contains(&only_compacts))
+}
+
+/// Returns the log start offsets of partitions.
+fn starts(broker: &Broker, places: &[Place]) -> Vec<i64> {
+    let start = |(topic, partition): &Place| {
+        let topic = broker.describe_topic(topic).ok();
+        topic.map_or(0, |topic| topic.partitions[*partition as usize].start_offset)
+    };
+    places.iter().map(start).collect()
 }
 
 fn size_of_value(model: &RecordModel) -> usize {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use grouplog::{
-    Broker, Consumer, ConsumerConfig, ConsumerRecords, Error, OffsetReset, Timestamp,
+    Broker, Consumer, ConsumerConfig, ConsumerRecords, Error, OffsetReset, Position, Timestamp,
     TopicPartition,
 };
 
@@ -108,7 +108,8 @@ impl World {
             };
             // If the last commit is uncertain, so is the start position.
             let begins = self.is_uncertain() && !member.positions.contains_key(&place);
-            if (record.offset() != expected && !begins) || member.paused.contains(&place) {
+            let follows = begins || self.may_follow(&place, expected, record.offset());
+            if !follows || member.paused.contains(&place) {
                 let offset = record.offset();
                 return violation(format!("{place:?} gives {offset}, not {expected}"));
             }
@@ -177,8 +178,10 @@ impl World {
                 }
                 _ => self.begin(member, &place),
             };
-            match position {
-                Ok(position) if position.offset() == expected && current => {}
+            match position.map(Position::offset) {
+                Ok(offset) if current && self.may_follow(&place, expected, offset) => {
+                    member.positions.insert(place, (incarnation, offset));
+                }
                 other => {
                     let name = &member.name;
                     return violation(format!(
@@ -186,18 +189,27 @@ impl World {
                     ));
                 }
             }
-            member.positions.insert(place, (incarnation, expected));
         }
         Ok(())
+    }
+
+    /// Returns whether a reader at one offset may find nothing before another one.
+    fn may_follow(&self, place: &Place, from: i64, offset: i64) -> bool {
+        from <= offset && (from..offset).all(|passed| self.may_be_missing(place, passed))
     }
 
     pub(crate) fn seek(&mut self, session: &mut Session) -> Step {
         let Some((at, place)) = self.any_held(session) else { return Ok(()) };
         let (start, end) = (self.history.state().start(&place), self.history.state().end(&place));
         let offset = start + self.below((end - start) as usize + 1) as i64;
-        self.move_to(&mut session.members[at], place, offset, |consumer, partition| {
-            consumer.seek(partition, offset)
-        })
+        let member = &mut session.members[at];
+        self.note(format!("{} seeks to {offset} of {place:?}", member.name));
+        self.move_to(
+            member,
+            place,
+            |_, at| at == offset,
+            |consumer, partition| consumer.seek(partition, offset),
+        )
     }
 
     pub(crate) fn seek_to_timestamp(&mut self, session: &mut Session) -> Step {
@@ -209,9 +221,17 @@ impl World {
         };
         let near = if times.is_empty() { 0 } else { times[self.below(times.len())] };
         let time = near + self.below(3) as i64 - 1;
-        let found = times.iter().position(|timestamp| *timestamp >= time);
-        let offset = found.unwrap_or(times.len()) as i64;
-        self.move_to(&mut session.members[at], place, offset, |consumer, partition| {
+        let found = (0..).zip(&times).filter(|(_, timestamp)| **timestamp >= time);
+        let found = found.map(|(offset, _)| offset);
+        let found: Vec<i64> = found.chain([times.len() as i64]).collect();
+        self.note(format!("{} seeks to the time {time}", session.members[at].name));
+        // The first ones may be missing.
+        let may_be_found = |world: &Self, at: i64| {
+            let passed = found.iter().take_while(|offset| **offset < at);
+            found.contains(&at) && passed.into_iter().all(|at| world.may_be_missing(&place, *at))
+        };
+        let member = &mut session.members[at];
+        self.move_to(member, place.clone(), may_be_found, |consumer, partition| {
             consumer.seek_to_timestamp(partition, Timestamp::from_millis(time))
         })
     }
@@ -220,10 +240,9 @@ impl World {
         &mut self,
         member: &mut Member,
         place: Place,
-        offset: i64,
+        is_right: impl Fn(&Self, i64) -> bool,
         seek: impl FnOnce(&mut Consumer, &TopicPartition) -> grouplog::Result<()>,
     ) -> Step {
-        self.note(format!("{} seeks to {offset} of {place:?}", member.name));
         let partition = partition(&place);
         let mark = self.mark();
         if let Err(error) = seek(&mut member.consumer, &partition) {
@@ -231,9 +250,9 @@ impl World {
             self.judge(&error, mark)?;
             return self.take_up(member);
         }
-        let position = member.consumer.position(&partition).or_else(unexpected)?;
-        if position.offset() != offset {
-            return violation(format!("after a seek to {offset} the position is {position:?}"));
+        let offset = member.consumer.position(&partition).or_else(unexpected)?.offset();
+        if !is_right(self, offset) {
+            return violation(format!("after the seek the position in {place:?} is {offset}"));
         }
         let incarnation = self.incarnation(&place);
         member.positions.insert(place, (incarnation, offset));

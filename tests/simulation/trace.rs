@@ -56,6 +56,8 @@ pub(crate) struct Tally {
     pub(crate) renewals: u64,
     /// How often the engine rejected a position in a deleted topic.
     pub(crate) refusals: u64,
+    /// How many records compaction has removed when it was asked to.
+    pub(crate) compacted: u64,
 }
 
 impl Tally {
@@ -82,6 +84,7 @@ impl Tally {
         self.evictions += other.evictions;
         self.renewals += other.renewals;
         self.refusals += other.refusals;
+        self.compacted += other.compacted;
     }
 }
 
@@ -90,7 +93,7 @@ impl fmt::Display for Tally {
         write!(
             f,
             "{} lives, {} kills, {} power losses, {} faults set, {} of reads, {} brokers failed, \
-             {} evictions, {} renewals, {} refusals; ",
+             {} evictions, {} renewals, {} refusals, {} records compacted; ",
             self.lives,
             self.kills,
             self.power_losses,
@@ -99,7 +102,8 @@ impl fmt::Display for Tally {
             self.failures,
             self.evictions,
             self.renewals,
-            self.refusals
+            self.refusals,
+            self.compacted
         )?;
         let mut actions = self.actions.clone();
         actions.sort_by_key(|(action, _)| *action);

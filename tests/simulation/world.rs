@@ -159,6 +159,7 @@ impl World {
             Action::RecreateTopic => self.recreate_topic(session),
             Action::DeleteRecords => self.delete_records(session),
             Action::Retain => self.retain(session),
+            Action::Compact => self.compact(session),
             Action::Checkpoint => self.checkpoint(session),
             Action::Look => self.look(session),
             Action::LookBeside => self.look_beside(session),
@@ -202,6 +203,8 @@ impl World {
             .read_mode(self.options.read_mode)
             .batch_size(self.options.batch_size)
             .stored_append_bytes(self.options.stored_from)
+            // Each opening may find that a day has passed, because the wall clock leaps.
+            .offsets_retention(Duration::MAX)
             .clock(Arc::clone(&self.clock) as _)
             .random(Arc::new(SeededRandom::new(self.random.next_u64())))
     }

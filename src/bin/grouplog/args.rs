@@ -82,9 +82,9 @@ pub(crate) enum Command {
     /// Delete the records that the settings of topics do not keep
     ///
     /// An application does this by itself while it has the folder open. This command does it for a folder that
-    /// nobody has open: it applies retention.ms, retention.bytes and retention.consumed, and prints what it
-    /// deleted, by topic. With --disk-budget it also deletes the oldest records of topics whose
-    /// disk.budget.policy is drop-oldest, until the budget is free enough.
+    /// nobody has open: it applies retention.ms, retention.bytes and retention.consumed, compacts the topics whose
+    /// cleanup.policy says so, however little is new, and prints what went, by topic. With --disk-budget it also deletes the oldest records of
+    /// topics whose disk.budget.policy is drop-oldest, until the budget is free enough.
     Clean {
         /// Only this topic
         topic: Option<String>,
@@ -123,6 +123,10 @@ pub(crate) enum Topic {
         /// Delete records that are older than this, for example 7d or 12h: short for -c retention.ms=TIME
         #[arg(long, value_name = "TIME")]
         keep: Option<String>,
+        /// Keep only the newest record of each key: short for -c cleanup.policy=compact, or with --keep for
+        /// -c cleanup.policy=compact,delete
+        #[arg(long)]
+        compact: bool,
         /// A setting under Kafka's name, for example segment.bytes=16MiB; may be repeated
         #[arg(short, long, value_name = "KEY=VALUE", value_parser = key_value)]
         config: Vec<(String, String)>,

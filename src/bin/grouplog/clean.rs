@@ -1,11 +1,11 @@
 use std::path::Path;
 
-use grouplog::{Broker, Deleted, Retained};
+use grouplog::{Broker, CompactionTotals, Deleted, Retained};
 use serde_json::json;
 
 use crate::failure::Failure;
 use crate::folder::with_writer;
-use crate::output::{Output, Table};
+use crate::output::{Output, Table, or_dash};
 
 /// How often to try to delete what is due.
 const ATTEMPTS: u32 = 100;
@@ -14,6 +14,8 @@ const ATTEMPTS: u32 = 100;
 struct Cleaned {
     topic: String,
     deleted: Vec<Retained>,
+    /// What compaction did, if the topic is compacted.
+    compacted: Option<CompactionTotals>,
     bytes: u64,
 }
 
@@ -36,10 +38,10 @@ pub(crate) fn run(data: &Path, topic: Option<&str>, out: &mut Output) -> Result<
             broker.checkpoint()?;
         }
         let topics = topic.map_or_else(|| broker.list_topics(), |topic| vec![topic.to_owned()]);
-        topics.into_iter().map(|topic| cleaned(broker, topic)).collect::<Result<Vec<_>, _>>()
+        topics.into_iter().map(|topic| clean(broker, topic)).collect::<Result<Vec<_>, _>>()
     })?;
-    let mut table = Table::new(&["topic", "segments", "bytes", "remaining"]);
-    for Cleaned { topic, deleted, bytes } in cleaned {
+    let mut table = Table::new(&["topic", "segments", "bytes", "compacted", "remaining"]);
+    for Cleaned { topic, deleted, compacted, bytes } in cleaned {
         let total = |of: fn(&Retained) -> Deleted| {
             deleted.iter().map(of).fold((0, 0), |(segments, bytes), deleted| {
                 (segments + deleted.segments, bytes + deleted.bytes)
@@ -60,20 +62,33 @@ pub(crate) fn run(data: &Path, topic: Option<&str>, out: &mut Output) -> Result<
                     "budget": reason(|deleted| deleted.budget),
                     "log_start": reason(|deleted| deleted.log_start),
                 },
+                "compacted": compacted.map(|done| json!({
+                    "records": done.records_in - done.records_out,
+                    "bytes": done.bytes_in.saturating_sub(done.bytes_out),
+                })),
                 "remaining_bytes": bytes,
             }))?;
         } else {
-            table.row([topic, segments.to_string(), freed.to_string(), bytes.to_string()]);
+            let compacted = compacted.map(|done| done.bytes_in.saturating_sub(done.bytes_out));
+            table.row([
+                topic,
+                segments.to_string(),
+                freed.to_string(),
+                or_dash(compacted),
+                bytes.to_string(),
+            ]);
         }
     }
     if out.json { Ok(()) } else { table.print(out) }
 }
 
-fn cleaned(broker: &Broker, topic: String) -> Result<Cleaned, Failure> {
+/// Compacts a topic, unless its policy does not, and says what went.
+fn clean(broker: &Broker, topic: String) -> Result<Cleaned, Failure> {
     let described = broker.describe_topic(&topic)?;
-    Ok(Cleaned {
-        topic,
-        deleted: described.partitions.iter().map(|partition| partition.deleted).collect(),
-        bytes: described.partitions.iter().map(|partition| partition.bytes).sum(),
-    })
+    let is_compacted = described.partitions.iter().any(|partition| partition.compaction.is_some());
+    let compacted = is_compacted.then(|| broker.admin().compact(&topic)).transpose()?;
+    let deleted = described.partitions.iter().map(|partition| partition.deleted).collect();
+    let left = broker.describe_topic(&topic)?.partitions;
+    let bytes = left.iter().map(|partition| partition.bytes).sum();
+    Ok(Cleaned { topic, deleted, compacted, bytes })
 }

@@ -39,8 +39,14 @@ pub(crate) fn read(
             }
         }
         seek_all(&mut consumer, &fresh, from, &mut damage)?;
-        let mut deleted = false;
+        let (mut deleted, mut stale) = (false, false);
         drain_to_end(&mut consumer, printer, |consumer, error| {
+            if matches!(error, Error::Stale { .. }) {
+                // Compaction has replaced files. The records are in the new ones.
+                stale = true;
+                refresh_now(&mut broker)?;
+                return Ok(false);
+            }
             // If the topic was deleted, its files are gone, and that is no damage.
             deleted = command.follow && was_deleted(&mut broker, &positions(consumer)?)?;
             if !deleted {
@@ -50,14 +56,14 @@ pub(crate) fn read(
         })?;
         let all_stopped = partitions.iter().all(|partition| damage.has_stopped(partition));
         let is_over = all_stopped && !partitions.is_empty();
-        if !command.follow || printer.is_done() || is_over {
+        if !command.follow && !stale || printer.is_done() || is_over {
             return damage.into_result();
         }
         printer.flush()?;
         known.extend(positions(&mut consumer)?);
         (look, from) = (Look::Later, From::Earliest);
-        if deleted {
-            // `was_deleted` has refreshed the broker already.
+        if deleted || stale {
+            // The broker is refreshed already.
             continue;
         }
         wait()?;
@@ -72,16 +78,22 @@ fn was_deleted(
     broker: &mut ReadOnlyBroker,
     reached: &[(TopicPartition, Position)],
 ) -> Result<bool, Failure> {
+    refresh_now(broker)?;
+    Ok(reached.iter().any(|(partition, position)| {
+        let now = broker.describe_topic(partition.topic()).ok();
+        now.map(|topic| topic.id) != position.topic_id()
+    }))
+}
+
+/// Refreshes the broker. Waits if the writer is too fast for that now.
+fn refresh_now(broker: &mut ReadOnlyBroker) -> Result<(), Failure> {
     while let Err(error) = broker.refresh() {
         if !error.is_retryable() {
             return Err(error.into());
         }
         wait()?;
     }
-    Ok(reached.iter().any(|(partition, position)| {
-        let now = broker.describe_topic(partition.topic()).ok();
-        now.map(|topic| topic.id) != position.topic_id()
-    }))
+    Ok(())
 }
 
 /// Follows as a group. Opens the folder for writing only while there is something to read, so that other

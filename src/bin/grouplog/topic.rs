@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use grouplog::{TopicConfig, TopicDescription};
+use grouplog::{PartitionCompaction, TopicConfig, TopicDescription};
 use serde_json::{Value, json};
 
 use crate::args::Topic;
@@ -10,8 +10,8 @@ use crate::output::{Output, Table, count, or_dash};
 
 pub(crate) fn run(data: &Path, command: &Topic, out: &mut Output) -> Result<(), Failure> {
     match command {
-        Topic::Create { name, partitions, keep, config, if_not_exists } => {
-            let config = config_of(*partitions, keep.as_deref(), config)?;
+        Topic::Create { name, partitions, keep, compact, config, if_not_exists } => {
+            let config = config_of(*partitions, keep.as_deref(), *compact, config)?;
             create(data, name, config, *if_not_exists, out)
         }
         Topic::List => list(data, out),
@@ -25,11 +25,16 @@ pub(crate) fn run(data: &Path, command: &Topic, out: &mut Output) -> Result<(), 
 fn config_of(
     partitions: u32,
     keep: Option<&str>,
+    compact: bool,
     entries: &[(String, String)],
 ) -> Result<TopicConfig, Failure> {
     let mut config = TopicConfig::new().partitions(partitions);
     if let Some(time) = keep {
         config = config.set("retention.ms", time)?;
+    }
+    if compact {
+        let policy = if keep.is_some() { "compact,delete" } else { "compact" };
+        config = config.set("cleanup.policy", policy)?;
     }
     for (key, value) in entries {
         config = config.set(key, value)?;
@@ -127,8 +132,10 @@ fn describe(data: &Path, name: &str, out: &mut Output) -> Result<(), Failure> {
         return out.object(&json_topic(&topic));
     }
     out.text(&format!("topic {}, id {}\n", topic.name, topic.id))?;
+    let defaults = TopicConfig::new().entries();
     for (key, value) in &topic.config {
-        out.text(&format!("  {key}={value}\n"))?;
+        let source = if defaults.contains(&(*key, value.clone())) { " (default)" } else { "" };
+        out.text(&format!("  {key}={value}{source}\n"))?;
     }
     let heading = ["partition", "start", "end", "epoch", "bytes", "segments"];
     let mut table = Table::new(&heading);
@@ -142,7 +149,34 @@ fn describe(data: &Path, name: &str, out: &mut Output) -> Result<(), Failure> {
             partition.segments.to_string(),
         ]);
     }
-    table.print(out)
+    table.print(out)?;
+    let compacted = topic.partitions.iter().filter_map(|partition| {
+        Some((partition.partition.partition(), partition.compaction.as_ref()?))
+    });
+    for (number, state) in compacted {
+        let percent = (state.dirty_ratio() * 100.0).round();
+        let waits = state.waits_for.as_ref().map_or_else(
+            || "compaction is due".to_owned(),
+            |reason| format!("compaction waits: {reason}"),
+        );
+        let PartitionCompaction { first_dirty_offset, clean_bytes, dirty_bytes, .. } = state;
+        out.text(&format!(
+            "partition {number}: {percent} % dirty ({dirty_bytes} of {} bytes, from offset \
+             {first_dirty_offset}); {waits}\n",
+            clean_bytes + dirty_bytes,
+        ))?;
+    }
+    Ok(())
+}
+
+fn json_compaction(state: &PartitionCompaction) -> Value {
+    json!({
+        "first_dirty_offset": state.first_dirty_offset,
+        "clean_bytes": state.clean_bytes,
+        "dirty_bytes": state.dirty_bytes,
+        "dirty_ratio": state.dirty_ratio(),
+        "waits_for": state.waits_for.as_ref().map(ToString::to_string),
+    })
 }
 
 fn json_topic(topic: &TopicDescription) -> Value {
@@ -162,13 +196,18 @@ fn json_topic(topic: &TopicDescription) -> Value {
                 "leader_epoch": partition.leader_epoch,
                 "bytes": partition.bytes,
                 "segments": partition.segments,
+                "compaction": partition.compaction.as_ref().map(json_compaction),
             })
         })
         .collect();
+    let defaults = TopicConfig::new().entries();
+    let is_set = |entry: &&(&'static str, String)| !defaults.contains(entry);
+    let set: Vec<_> = topic.config.iter().filter(is_set).map(|(key, _)| *key).collect();
     json!({
         "topic": topic.name,
         "id": topic.id.to_string(),
         "config": config,
+        "not_default": set,
         "partitions": partitions,
     })
 }

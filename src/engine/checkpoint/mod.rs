@@ -273,7 +273,8 @@ impl Engine {
             offsets = Some(file);
         }
         let is_unlisted = |(log, _): &(Arc<Log>, Frozen)| {
-            logs.get(&log.number()).is_some_and(|image| image.segments.len() < log.segment_count())
+            let unlisted = |image: &LogImage| image.segments.len() < log.segment_count();
+            logs.get(&log.number()).is_some_and(unlisted) || log.has_replaced()
         };
         let closed = freeze.closed
             && !self.logs.left_over.load(Ordering::Acquire)
@@ -380,7 +381,8 @@ impl Engine {
             if planted("log_start_above_e") {
                 start_offset = log.start_offset();
             }
-            let mut segments = captured.segments;
+            let (mut segments, first_dirty_offset) =
+                (captured.segments, captured.first_dirty_offset);
             // A segment that was empty at the last checkpoint may lie before those that retention removed.
             let later = segments.len().saturating_sub(1);
             let deleted = (0..).zip(&segments).take_while(|(at, segment)| {
@@ -391,7 +393,7 @@ impl Engine {
             segments.drain(..deleted);
             let first = segments.first().map_or(start_offset, |segment| segment.base_offset);
             let epochs = history_from(&frozen.epochs, first).to_vec();
-            let image = LogImage { start_offset, end_offset, epochs, segments };
+            let image = LogImage { start_offset, end_offset, epochs, segments, first_dirty_offset };
             if planted("remove_segments_early") {
                 log.checkpointed(&image);
             }

@@ -43,6 +43,7 @@ pub(super) fn decode(input: &mut Decoder<'_>) -> Result<LogImage, CorruptReason>
     for _ in 0..input.count(44)? {
         log.segments.push(SegmentImage {
             base_offset: input.i64()?,
+            generation: 0,
             end_offset: input.i64()?,
             len: input.u64()?,
             checksum: input.u32()?,

@@ -22,7 +22,7 @@
 //!      8   ..       contents
 //! ```
 //!
-//! This build writes these sections in this order, each at most once. Bit 0 is set in all but the last:
+//! This build writes these sections in this order, each at most once. Bit 0 is set in all but the clock:
 //!
 //! | tag | contents |
 //! |---|---|
@@ -31,6 +31,7 @@
 //! | 3 Catalogue | topics and deletions, see `Catalogue::encode` |
 //! | 4 Logs | count (u32), then each partition that ever had a record, by ascending number: number (u32) and log, see `log::encode` |
 //! | 5 Clock | the count of the age clock (i64) and the wall clock (i64), both in milliseconds since 1970; bit 0 not set; left out if they are unknown |
+//! | 6 Compaction | what compaction has done, see `compaction::encode`; left out if it has done nothing |
 //!
 //! A section with an unknown tag is rejected with `UnsupportedFormat` if it must be understood. Otherwise
 //! this build ignores it, and the next checkpoint that it writes lacks it. Such a section may only hold what
@@ -44,6 +45,7 @@
 //!
 //! Imported by `files`, `inspect`, `checkpoint`, `recovery`, `verify` and `engine`.
 
+mod compaction;
 mod log;
 mod section;
 mod v2;
@@ -248,6 +250,7 @@ pub(super) mod tests {
         catalogue.apply(&change).unwrap();
         let segment = |base_offset, end_offset| SegmentImage {
             base_offset,
+            generation: 0,
             end_offset,
             len: 4_000,
             checksum: 77,
@@ -259,6 +262,7 @@ pub(super) mod tests {
             end_offset: 70,
             epochs: vec![(1, 0), (3, 20)],
             segments: vec![segment(0, 30), segment(30, 70)],
+            first_dirty_offset: None,
         };
         CheckpointImage {
             directory_id: [7; 16],
@@ -438,7 +442,7 @@ pub(super) mod tests {
             assert_eq!(decoded.encode().unwrap(), with_sections(&sections));
             let mut must = sections.clone();
             must.insert(at, section(77, 1));
-            let newer = Unreadable::unsupported("checkpoint section tag", 77_u32, 5_u32);
+            let newer = Unreadable::unsupported("checkpoint section tag", 77_u32, 6_u32);
             assert_eq!(CheckpointImage::decode(&with_sections(&must)), Err(newer));
         }
         sections[1][3] = 3;

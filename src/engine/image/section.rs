@@ -14,7 +14,7 @@ use crate::error::{CorruptReason, Result, Unreadable};
 use crate::log::LogImage;
 use crate::types::{Lsn, PartitionNumber, Timestamp};
 
-use super::{CheckpointImage, OffsetFile, log, section_length};
+use super::{CheckpointImage, OffsetFile, compaction, log, section_length};
 
 /// The kind of a section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,7 @@ pub(super) enum Tag {
     Catalogue = 3,
     Logs = 4,
     Clock = 5,
+    Compaction = 6,
 }
 
 /// The flag of a section without which a checkpoint cannot be understood.
@@ -34,13 +35,15 @@ const HEADER_BYTES: usize = 8;
 
 impl Tag {
     /// All tags, in the order of the file.
-    pub(super) const ALL: [Self; 5] =
-        [Self::State, Self::Offsets, Self::Catalogue, Self::Logs, Self::Clock];
+    pub(super) const ALL: [Self; 6] =
+        [Self::State, Self::Offsets, Self::Catalogue, Self::Logs, Self::Clock, Self::Compaction];
 
     /// Returns the flags that this build writes.
     fn flags(self) -> u16 {
         match self {
-            Self::State | Self::Offsets | Self::Catalogue | Self::Logs => MUST_UNDERSTAND,
+            Self::State | Self::Offsets | Self::Catalogue | Self::Logs | Self::Compaction => {
+                MUST_UNDERSTAND
+            }
             // Without this section, ages count from the opening on. They are then too short, never too long.
             Self::Clock => 0,
         }
@@ -82,6 +85,7 @@ impl Tag {
                 out.i64(last_seen.count.as_millis());
                 out.i64(last_seen.wall.as_millis());
             }
+            Self::Compaction => return compaction::encode(&image.logs, out),
         }
         true
     }
@@ -120,6 +124,7 @@ impl Tag {
                     wall: Timestamp::from_millis(wall),
                 });
             }
+            Self::Compaction => compaction::decode(input, &mut image.logs)?,
         }
         Ok(())
     }

@@ -2,12 +2,14 @@
 //!
 //! Imported by no module. Its callers use it through `impl Engine` and the trait `Chores`.
 
+mod compaction;
 mod expiry;
 mod retention;
 
 use std::time::Duration;
 
 use crate::engine::background::Chores;
+use crate::engine::cleaner::AtOnce;
 use crate::engine::state::Engine;
 use crate::error::Result;
 
@@ -16,7 +18,15 @@ impl Engine {
     pub(crate) fn maintain(&self) -> Result<()> {
         self.check_open()?;
         let expired = self.expire_offsets().map(|_| ());
-        self.run_retention(None).map(|_| ()).and(expired)
+        let retained = self.run_retention(None).map(|_| ());
+        retained.and(self.compact_and_list()).and(expired)
+    }
+
+    /// Compacts what is due, and lets go of what that replaced.
+    fn compact_and_list(&self) -> Result<()> {
+        let done = self.compact_due(&AtOnce(&self.cleaner))?;
+        // A checkpoint that is being written is not waited for. The next one lets go of the files.
+        if done && self.checkpoint.try_lock().is_some() { self.checkpoint() } else { Ok(()) }
     }
 }
 

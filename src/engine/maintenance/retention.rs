@@ -108,7 +108,7 @@ impl Engine {
     fn consumed(&self, config: &TopicConfig, log: &Log) -> Option<i64> {
         let offsets = self.offsets.lock();
         let committed = config
-            .retention_consumed
+            .kept_for()
             .iter()
             .map(|group| offsets.store.get(group, log.number()).map(|committed| committed.offset));
         let each: Option<Vec<i64>> = if planted("forget_silent_groups") {
@@ -126,10 +126,10 @@ impl Engine {
         }
         let mut interval = self.config.retention_check_interval;
         for topic in self.registry.topics() {
-            if let Some(limit) = topic.config.retention_ms {
+            if let Some(limit) = topic.config.kept_ms() {
                 interval = interval.min(Duration::from_millis(limit / 16));
             }
-            if !topic.config.retention_consumed.is_empty() {
+            if !topic.config.kept_for().is_empty() {
                 interval = interval.min(CONSUMED_INTERVAL);
             }
         }

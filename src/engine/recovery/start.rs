@@ -11,7 +11,9 @@ use crate::config::{BrokerConfig, JournalMode};
 use crate::engine::age_clock::AgeClock;
 use crate::engine::background::Background;
 use crate::engine::checkpoint::CheckpointState;
+use crate::engine::cleaner::Cleaner;
 use crate::engine::groups::Groups;
+use crate::engine::registry::Topic;
 use crate::engine::reserve::Reserve;
 use crate::engine::state::{Engine, Offsets, indeterminate};
 use crate::engine::troubles::Troubles;
@@ -71,6 +73,7 @@ pub(super) fn start(
         catalogue: Mutex::new(catalogue),
         groups: Groups::new(config.group_max_size),
         background,
+        cleaner: Cleaner::new(),
         writer: Writer::new(),
         ages: Mutex::new(AgeClock::resume(image.last_seen, &*config.clock)),
         lock: Mutex::new(Some(lock)),
@@ -78,6 +81,7 @@ pub(super) fn start(
         handles: AtomicUsize::new(0),
         config,
     });
+    engine.keep_room_for_copies();
     let weak = Arc::downgrade(&engine);
     let mover = move |log: &Log, before| {
         weak.upgrade()
@@ -97,10 +101,23 @@ pub(super) fn start(
             .start(chores, Arc::clone(&engine.config.clock), interval)
             .map_err(|error| Error::io("start a thread for", path, error))?;
         engine.background.request_recovery();
+        start_cleaner(&engine)?;
         return Ok((engine, cut));
     }
     recover_without_thread(&engine, early)?;
     Ok((engine, cut))
+}
+
+/// Lets the thread that compacts start with the first compacted topic.
+fn start_cleaner(engine: &Arc<Engine>) -> Result<()> {
+    let rounds: Weak<Engine> = Arc::downgrade(engine);
+    engine.cleaner.set_rounds(rounds, engine.config.cleaner_interval);
+    let compacts = |topic: &Arc<Topic>| topic.config.cleanup_policy.compacts();
+    if !engine.registry.topics().iter().any(compacts) {
+        return Ok(());
+    }
+    let path = engine.path();
+    engine.cleaner.request().map_err(|error| Error::io("start a thread for", path, error))
 }
 
 /// Writes the recovery checkpoint where there is no background thread. On a full disk, the first caller that

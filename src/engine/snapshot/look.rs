@@ -8,7 +8,7 @@ use crate::config::BrokerConfig;
 use crate::engine::files;
 use crate::engine::recovery::Loaded;
 use crate::error::{Error, Result};
-use crate::log::{Log, Present};
+use crate::log::{Log, Now, Present};
 use crate::storage::Storage;
 
 /// How many times a folder is read if its writer keeps overtaking the reader.
@@ -40,7 +40,7 @@ fn look(storage: &Arc<dyn Storage>, config: &BrokerConfig) -> Result<Snapshot> {
     let loaded = Loaded::read(storage, config)?;
     let folder = Arc::clone(storage);
     // It was created just now, so it is not set yet.
-    let _first = loaded.logs.present.set(Present(Box::new(move |log| start_now(&folder, log))));
+    let _first = loaded.logs.present.set(Present(Box::new(move |log| now(&folder, log))));
     Ok(Snapshot {
         storage: Arc::clone(&loaded.logs.storage),
         registry: loaded.registry,
@@ -50,13 +50,13 @@ fn look(storage: &Arc<dyn Storage>, config: &BrokerConfig) -> Result<Snapshot> {
     })
 }
 
-/// Returns the current log start offset of a partition of an earlier snapshot, or `None` if the folder cannot
-/// be read.
-fn start_now(storage: &Arc<dyn Storage>, log: &Log) -> Result<Option<i64>> {
+/// Returns the current state of a partition of an earlier snapshot, or `None` if the folder cannot be read.
+fn now(storage: &Arc<dyn Storage>, log: &Log) -> Result<Option<Now>> {
     let config = BrokerConfig::new();
     let Ok(loaded) = attempt(storage, || Loaded::read(storage, &config)) else { return Ok(None) };
     let now = loaded.registry.by_number(log.number());
     let now = now.filter(|now| now.topic_id() == log.topic_id());
     let topic = || log.partition().topic().to_owned();
-    Ok(Some(now.ok_or_else(|| Error::UnknownTopic { topic: topic() })?.start_offset()))
+    let now = now.ok_or_else(|| Error::UnknownTopic { topic: topic() })?;
+    Ok(Some(Now { start_offset: now.start_offset(), segments: now.segment_ids() }))
 }

@@ -65,7 +65,7 @@ impl Snapshot {
 
     /// Describes a topic.
     pub(crate) fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
-        Ok(describe::topic(&*self.registry.topic(name)?))
+        Ok(describe::topic(&*self.registry.topic(name)?, self.clock.now()))
     }
 
     /// Returns the names of the groups that have committed offsets, in order.

@@ -69,15 +69,17 @@ impl Listed<'_> {
         if !matches!(storage.metadata(dir)?, Some((FileKind::Dir, _))) {
             return Ok(());
         }
-        let segments = log.segment_offsets();
+        let segments = log.segment_ids();
         for entry in storage.list(dir)? {
             let kind = match parse_file_name(&entry.name) {
                 _ if is_partition_file(&entry.name) => None,
                 None => self.interrupted_or_foreign(&entry, is_partition_file),
                 Some(name) => {
-                    let listed = segments.binary_search(&name.base_offset).is_ok();
-                    // A segment behind the last listed one was begun after the checkpoint.
-                    let is_behind = segments.last().is_none_or(|last| name.base_offset > *last);
+                    let listed = segments.binary_search(&name.id).is_ok();
+                    // A segment behind the last listed one was begun after the checkpoint, as a cleaned one that
+                    // is not listed was.
+                    let is_behind = segments.last().is_none_or(|last| name.id > *last)
+                        || name.id.generation > 0;
                     let begun = is_behind && !self.state.is_closed;
                     let expected = name.suffix.is_none() && (listed || begun);
                     (!expected).then_some(FindingKind::Leftover)

@@ -166,7 +166,13 @@ fn a_request_that_nobody_waits_for_is_served_and_gets_a_witness() {
     journal.request_sync(end);
     // `synced` lies beyond `end` only when the mark that vouches for it is synced too.
     after(&events, || journal.synced() > end);
-    let (found, replayed) = read(&*storage, from).unwrap();
+    let (found, replayed) = loop {
+        match read(&*storage, from) {
+            // The thread is still preparing a file.
+            Err(Error::Busy { .. }) => std::thread::yield_now(),
+            read => break read.unwrap(),
+        }
+    };
     assert_eq!(found, [b"requested"]);
     assert!(replayed.known_synced >= end);
     assert_eq!(replayed.end, end);

@@ -29,7 +29,7 @@ impl Log {
     pub(super) fn enter_batch(&self, view: &View, at: At, offset: i64) -> Result<Entered> {
         let history = Some(&**view.epochs);
         let mut entered = match at {
-            At::Stored { segment, next } if next < segment.len() => {
+            At::Stored { segment, next } if next < segment.len() && !segment.is_replaced() => {
                 self.enter_from(view, segment, next, Some(offset), offset)
             }
             _ => {
@@ -71,6 +71,11 @@ impl Log {
         let history = Some(&**view.epochs);
         loop {
             if next >= segment.len() {
+                let end_offset = segment.end_offset();
+                if segment.is_cleaned() && offset < end_offset {
+                    // Compaction has removed the records from `offset` to the end of the segment.
+                    return Ok(Entered::Skipped { segment, next, position: end_offset });
+                }
                 let Some(following) = view.segment_of(segment.end_offset()).map(|(_, s)| s) else {
                     return Err(self.gone());
                 };
@@ -83,9 +88,12 @@ impl Log {
             }
             let stored = segment.stored_batch(next, history)?;
             let header = stored.header;
-            // A segment never loses batches, so each batch begins where the previous one ends.
-            let chained =
-                expected.map_or(header.base_offset <= offset, |e| header.base_offset == e);
+            // A segment loses batches only by compaction, so each batch of another one begins where the previous
+            // one ends.
+            let chained = match expected {
+                Some(expected) => segment.may_follow(expected, header.base_offset),
+                None => header.base_offset <= offset || segment.is_cleaned(),
+            };
             if !chained && !planted("offset_chain_not_checked") {
                 return Err(segment.damaged(next, CorruptReason::Offsets, history));
             }

@@ -33,7 +33,7 @@ impl Log {
         if cursor.position == end {
             return Ok(());
         }
-        let view = self.view();
+        let mut view = self.view();
         while cursor.position < end && !out.full(limits) {
             let step = if view.is_stored(cursor.position) {
                 self.fetch_stored(&view, cursor, partition, limits, out)
@@ -44,6 +44,11 @@ impl Log {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(_) if out.records.len() > before => break,
+                Err(_) if self.has_changed(&view) => {
+                    // Compaction may have replaced the segment (K7). Look again.
+                    view = self.view();
+                    cursor.at = At::Unknown;
+                }
                 Err(error) if planted("believe_missing_segment") => return Err(error),
                 Err(error) => {
                     // If the records were deleted meanwhile, report that instead.
@@ -54,6 +59,11 @@ impl Log {
             }
         }
         Ok(())
+    }
+
+    /// Returns whether segments have changed since a view was loaded.
+    pub(in crate::log) fn has_changed(&self, view: &View) -> bool {
+        !Arc::ptr_eq(&view.segments, &self.view().segments)
     }
 
     fn fetch_memory(

@@ -52,6 +52,19 @@ impl Segment {
         Ok(MutexGuard::map(slot, |slot| slot.get_or_insert_default()))
     }
 
+    /// Returns the sums of all bytes of a complete segment.
+    ///
+    /// # Errors
+    /// `Corrupt` if the file does not match the checkpoint.
+    pub(in crate::log) fn proven_sums(&self) -> Result<Sums> {
+        let image = self.image();
+        if image.len == 0 {
+            return Ok(Sums::new());
+        }
+        let running = self.read_sums(image.len, image.checksum)?;
+        running.map(Running::into_sums).ok_or_else(|| self.lost(0, CorruptReason::Checksum))
+    }
+
     /// Returns whether bytes can be appended. Before the first append, checks that the block to be appended
     /// to matches the checkpoint.
     pub(in crate::log) fn can_go_on(&self) -> Result<bool> {

@@ -7,8 +7,8 @@
 //!   segment.
 //!   Kafka's checksum does not cover the base offset, so the base offset needs a second witness.
 //! * An entry of the offset index is true if a sound batch with that last offset begins at its position.
-//!   Such an entry is a second witness. So is the chain of offsets: a segment never loses batches, so each
-//!   batch begins with the offset after the previous one.
+//!   Such an entry is a second witness. So is the chain of offsets: a segment loses batches only by compaction,
+//!   so each batch of another segment begins with the offset after the previous one.
 //!
 //! The lost offsets begin where the chain breaks that starts at the nearest trusted batch before the damage.
 //! They end before the nearest trusted batch after it, or at the end of the segment. Readers, `verify` and
@@ -26,6 +26,7 @@ use crate::record::{
 };
 use crate::segment::Headers;
 use crate::storage::StorageFile;
+use crate::types::planted;
 
 /// The damage at a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +90,9 @@ impl Segment {
     /// Returns whether a batch in `range` is damaged by itself, which explains a wrong block sum. Uses plain
     /// reads.
     pub(super) fn explained(&self, range: &Range<u64>, history: History<'_>) -> Result<bool> {
+        if self.is_cleaned() && !planted("explain_cleaned_blocks") {
+            return Ok(false);
+        }
         let file = self.open_to_read()?;
         let judge = Judge::new(self, &*file, history)?;
         let (mut at, mut offset) = judge.anchor(range.start.saturating_add(1))?;
@@ -159,10 +163,11 @@ impl Segment {
     /// Returns the end of the segment if no batch claims to hold `offset` or a later one.
     ///
     /// # Errors
-    /// `Corrupt` if the segment should hold `offset`. A batch then claims too few offsets.
+    /// `Corrupt` if the segment should hold `offset`. A batch then claims too few offsets, unless compaction has
+    /// removed the last ones.
     pub(super) fn end_of_batches(&self, offset: i64, history: History<'_>) -> Result<u64> {
         let len = self.len();
-        if offset < self.end_offset() {
+        if offset < self.end_offset() && !self.is_cleaned() {
             return Err(self.damaged(len.saturating_sub(1), CorruptReason::Offsets, history));
         }
         Ok(len)
@@ -342,10 +347,12 @@ impl<'a> Judge<'a> {
         let until = entry.map_or(self.bounds.0, |(_, at)| at);
         let (at, offset) = self.follow(position, base_offset, until)?;
         Ok(match entry {
-            None => (at, offset) == self.bounds,
+            None => at == self.bounds.0 && self.segment.may_follow(offset, self.bounds.1),
             Some((last_offset, entry)) => {
                 let named = self.named(entry, last_offset)?;
-                at == entry && named.is_some_and(|header| header.base_offset == offset)
+                let follows =
+                    |header: &BatchHeader| self.segment.may_follow(offset, header.base_offset);
+                at == entry && named.as_ref().is_some_and(follows)
             }
         })
     }
@@ -364,7 +371,7 @@ impl<'a> Judge<'a> {
             return Ok(None);
         };
         if self.segment.refuted(position, self.bounds, &header, self.history).is_some()
-            || expected.is_some_and(|offset| offset != header.base_offset)
+            || expected.is_some_and(|next| !self.segment.may_follow(next, header.base_offset))
         {
             return Ok(None);
         }

@@ -16,11 +16,11 @@ use super::image::SegmentImage;
 use super::open_files::OpenFiles;
 use super::reads::{Evict, Reads};
 use crate::error::{Error, Result};
-use crate::segment::{Extension, IndexBuilder, file_name};
+use crate::segment::{Extension, IndexBuilder, SegmentId, file_name};
 use crate::storage::{OpenMode, Storage, StorageFile};
 use crate::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Mutex, RwLock};
-use crate::types::TopicPartition;
+use crate::types::{TopicPartition, planted};
 
 use evidence::Running;
 use index::Indexes;
@@ -28,7 +28,7 @@ use read::Reader;
 
 pub(super) use extent::Judge;
 pub(super) use read::{History, Stored};
-pub(super) use write::Unpublished;
+pub(super) use write::{BatchPlace, Unpublished};
 
 /// The folder that holds a segment's files.
 #[derive(Debug)]
@@ -47,6 +47,8 @@ pub(super) struct SegmentFolder {
 pub(super) struct Segment {
     folder: Arc<SegmentFolder>,
     base_offset: i64,
+    /// See [`SegmentImage::generation`].
+    generation: u32,
     interval: u64,
     len: AtomicU64,
     /// The CRC-32 of the first `len` bytes.
@@ -64,6 +66,8 @@ pub(super) struct Segment {
     found: (u64, u32),
     /// Set once the segment accepts no more batches.
     sealed: AtomicBool,
+    /// Set once another segment has taken the place of this one. Its files may be removed.
+    replaced: AtomicBool,
     /// Set if a crash may have kept the last entries out of the side files.
     unfinished: AtomicBool,
     reader: RwLock<Option<Arc<Reader>>>,
@@ -97,13 +101,29 @@ impl Segment {
         base_offset: i64,
         interval: u32,
     ) -> Result<Self> {
-        let segment = Self::existing(folder, SegmentImage::empty(base_offset), interval);
+        Self::create_file(folder, SegmentImage::empty(base_offset), interval)
+    }
+
+    fn create_file(folder: Arc<SegmentFolder>, image: SegmentImage, interval: u32) -> Result<Self> {
+        let segment = Self::existing(folder, image, interval);
         let path = segment.path(Extension::Log);
         let file = segment.folder.storage.open(&path, OpenMode::CreateNew)?;
         segment.keep_open(&mut segment.file.lock(), file);
         *segment.indexes.lock() =
-            Some(Indexes::new(IndexBuilder::new(base_offset, segment.interval)));
+            Some(Indexes::new(IndexBuilder::new(image.base_offset, segment.interval)));
         Ok(segment)
+    }
+
+    /// Creates an empty segment that replaces others. Removes what an earlier attempt may have left of it.
+    pub(super) fn create_cleaned(
+        folder: Arc<SegmentFolder>,
+        id: SegmentId,
+        interval: u32,
+    ) -> Result<Self> {
+        let image =
+            SegmentImage { generation: id.generation, ..SegmentImage::empty(id.base_offset) };
+        Self::existing(Arc::clone(&folder), image, interval).remove_files()?;
+        Self::create_file(folder, image, interval)
     }
 
     /// Creates an existing segment from its image. Its files are opened when they are needed.
@@ -111,6 +131,7 @@ impl Segment {
         Self {
             folder,
             base_offset: image.base_offset,
+            generation: image.generation,
             interval: u64::from(interval),
             len: AtomicU64::new(image.len),
             checksum: AtomicU32::new(image.checksum),
@@ -122,6 +143,7 @@ impl Segment {
             file: Mutex::new(None),
             found: (image.len, image.checksum),
             sealed: AtomicBool::new(false),
+            replaced: AtomicBool::new(false),
             unfinished: AtomicBool::new(false),
             reader: RwLock::new(None),
             used: AtomicBool::new(false),
@@ -135,6 +157,22 @@ impl Segment {
 
     pub(super) fn base_offset(&self) -> i64 {
         self.base_offset
+    }
+
+    /// Returns what tells the segment's files from those of others.
+    pub(super) fn id(&self) -> SegmentId {
+        SegmentId { base_offset: self.base_offset, generation: self.generation }
+    }
+
+    /// Returns whether compaction has written the segment. Its offsets rise, but some may be missing.
+    pub(super) fn is_cleaned(&self) -> bool {
+        self.generation > 0 && !planted("gaps_are_damage")
+    }
+
+    /// Returns whether a batch with this base offset, or the end of the segment, may follow a batch that ends before
+    /// `next_offset`. A segment loses batches only by compaction.
+    pub(super) fn may_follow(&self, next_offset: i64, base_offset: i64) -> bool {
+        if self.is_cleaned() { base_offset >= next_offset } else { base_offset == next_offset }
     }
 
     /// Returns the offset after the last written batch.
@@ -181,7 +219,10 @@ impl Segment {
     pub(super) fn remove_files(&self) -> Result<()> {
         let mut removed = Ok(());
         for extension in Extension::ALL {
-            match self.folder.storage.remove(&self.path(extension)) {
+            // Some kinds are rare, and a call that fails is no cheaper than one that asks.
+            let remove = || self.folder.storage.remove(&self.path(extension));
+            let there = self.has_file(extension);
+            match there.and_then(|there| if there { remove() } else { Ok(()) }) {
                 Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
                 result => removed = result.and(removed),
             }
@@ -193,12 +234,22 @@ impl Segment {
     pub(super) fn image(&self) -> SegmentImage {
         SegmentImage {
             base_offset: self.base_offset,
+            generation: self.generation,
             end_offset: self.end_offset(),
             len: self.len(),
             checksum: self.checksum.load(Ordering::Relaxed),
             first_timestamp: self.first_timestamp.load(Ordering::Relaxed),
             max_timestamp: self.max_timestamp(),
         }
+    }
+
+    /// Records that another segment has taken the place of this one.
+    pub(super) fn set_replaced(&self) {
+        self.replaced.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_replaced(&self) -> bool {
+        self.replaced.load(Ordering::Acquire)
     }
 
     pub(super) fn is_sealed(&self) -> bool {
@@ -231,7 +282,7 @@ impl Segment {
     }
 
     fn path(&self, extension: Extension) -> PathBuf {
-        self.folder.path.join(file_name(self.base_offset, extension))
+        self.folder.path.join(file_name(self.id(), extension))
     }
 
     /// Returns the log file, if it is open for writing.

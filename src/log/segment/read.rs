@@ -7,6 +7,9 @@
 //!   block. Readers deliver the other batches, which are proven by their own checksums.
 //! * If all batches are sound, the bytes belong to another file, however right they look. Readers report
 //!   `Corrupt`.
+//!
+//! The chain of offsets does not prove the batches of a segment that compaction has written: offsets may be
+//! missing there. So nothing explains a wrong block of it, and readers report all its offsets as lost.
 
 use std::io;
 use std::ops::Range;
@@ -187,7 +190,7 @@ impl Segment {
     }
 
     /// Returns damage by which all offsets of the segment may be lost.
-    pub(super) fn lost(&self, position: u64, reason: CorruptReason) -> Error {
+    pub(in crate::log) fn lost(&self, position: u64, reason: CorruptReason) -> Error {
         let last = self.end_offset().saturating_sub(1);
         self.corrupt(position, Some((self.base_offset, last)), reason)
     }
@@ -208,8 +211,8 @@ impl Segment {
     }
 }
 
-/// The batches of the first `len` bytes of a segment. A segment never loses batches, so each batch begins
-/// with the offset after the previous one.
+/// The batches of the first `len` bytes of a segment. A segment loses batches only by compaction, so each batch of
+/// another segment begins with the offset after the previous one.
 pub(super) struct Batches<'a> {
     pub(super) segment: &'a Arc<Segment>,
     pub(super) len: u64,
@@ -232,7 +235,12 @@ impl Headers for Batches<'_> {
             }
             let at = position;
             let header = match self.segment.header_at(at, self.len, self.history) {
-                Ok(header) if expected.is_none_or(|offset| offset == header.base_offset) => header,
+                Ok(header)
+                    if expected
+                        .is_none_or(|next| self.segment.may_follow(next, header.base_offset)) =>
+                {
+                    header
+                }
                 result => {
                     position = self.len;
                     return Some(result.and_then(|_| {

@@ -27,8 +27,17 @@ const WRITEBACK_STEP: u64 = 4 << 20;
 pub(in crate::log) struct Unpublished {
     position: u64,
     image: SegmentImage,
-    /// Of each batch its size, its end offset and its largest timestamp.
-    batches: Vec<(u64, i64, i64)>,
+    batches: Vec<BatchPlace>,
+}
+
+/// A batch, as a segment takes note of it.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::log) struct BatchPlace {
+    /// Its size.
+    pub(in crate::log) bytes: u64,
+    /// The offset after its last record.
+    pub(in crate::log) end_offset: i64,
+    pub(in crate::log) max_timestamp: i64,
 }
 
 impl Unpublished {
@@ -84,9 +93,40 @@ impl Segment {
             }
             image.max_timestamp = image.max_timestamp.max(max_timestamp);
             image.end_offset = end_offset;
-            placed.push((bytes.len() as u64, end_offset, max_timestamp));
+            placed.push(BatchPlace { bytes: bytes.len() as u64, end_offset, max_timestamp });
         }
         Ok(Unpublished { position, image, batches: placed })
+    }
+
+    /// Appends batches that lie back to back in `bytes`, by one write. Compaction does so.
+    pub(in crate::log) fn append_places(
+        self: &Arc<Self>,
+        bytes: &[u8],
+        batches: &[BatchPlace],
+    ) -> Result<()> {
+        let mut image = self.image();
+        let position = image.len;
+        self.written_to.fetch_max(position.saturating_add(bytes.len() as u64), Ordering::Relaxed);
+        self.file()?.write_at(bytes, position)?;
+        image.len = position.saturating_add(bytes.len() as u64);
+        image.checksum = self.running()?.push(bytes);
+        if position == 0 {
+            image.first_timestamp = batches.first().map_or(-1, |first| first.max_timestamp);
+        }
+        let times = batches.iter().map(|batch| batch.max_timestamp);
+        image.max_timestamp = times.fold(image.max_timestamp, i64::max);
+        image.end_offset = batches.last().map_or(image.end_offset, |last| last.end_offset);
+        self.publish(&Unpublished { position, image, batches: batches.to_vec() });
+        Ok(())
+    }
+
+    /// Completes a segment that compaction has written: it ends at `end_offset`, and takes no more batches.
+    pub(in crate::log) fn complete(self: &Arc<Self>, end_offset: i64) -> Result<()> {
+        self.finish(true)?;
+        self.end_offset.store(end_offset, Ordering::Release);
+        self.seal();
+        *self.running.lock() = None;
+        Ok(())
     }
 
     /// Publishes written batches.
@@ -96,10 +136,10 @@ impl Segment {
         // rebuild them.
         if let Some(indexes) = &mut *self.indexes.lock() {
             let mut at = *position;
-            for (size, end_offset, max_timestamp) in batches {
+            for BatchPlace { bytes, end_offset, max_timestamp } in batches {
                 let last_offset = end_offset.saturating_sub(1);
-                indexes.builder.on_batch(last_offset, at, *size, *max_timestamp);
-                at = at.saturating_add(*size);
+                indexes.builder.on_batch(last_offset, at, *bytes, *max_timestamp);
+                at = at.saturating_add(*bytes);
             }
         }
         self.first_timestamp.store(image.first_timestamp, Ordering::Relaxed);

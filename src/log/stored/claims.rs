@@ -10,7 +10,7 @@ use crc32fast::Hasher;
 use crate::error::{Error, Result};
 use crate::log::image::SegmentImage;
 use crate::log::segment::Segment;
-use crate::segment::{Extension, file_name};
+use crate::segment::{Extension, SegmentId, file_name};
 use crate::storage::{FileKind, OpenMode, ReadMap, Storage, StorageFile};
 use crate::types::Lsn;
 
@@ -108,7 +108,7 @@ impl Proof {
         base_offset: i64,
         maps: bool,
     ) -> Result<Self> {
-        let path = dir.join(file_name(base_offset, Extension::Log));
+        let path = dir.join(file_name(SegmentId::first(base_offset), Extension::Log));
         let bytes = match storage.metadata(&path)? {
             Some((FileKind::File, len)) => {
                 match storage.open(&path, OpenMode::Read) {

@@ -110,6 +110,7 @@ impl StoredSection {
 fn image(bytes: &[u8; IMAGE_BYTES]) -> SegmentImage {
     SegmentImage {
         base_offset: i64::from_be_bytes(field(bytes, 0)),
+        generation: 0,
         end_offset: i64::from_be_bytes(field(bytes, 8)),
         len: u64::from_be_bytes(field(bytes, 16)),
         checksum: u32::from_be_bytes(field(bytes, 24)),
@@ -129,6 +130,7 @@ mod tests {
     fn section() -> StoredSection {
         let first = SegmentImage {
             base_offset: 100,
+            generation: 0,
             end_offset: 130,
             len: 900,
             checksum: 7,

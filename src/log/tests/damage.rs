@@ -69,7 +69,10 @@ fn verified(log: &Log) -> Vec<(i64, i64)> {
 
 fn remove(world: &World, extensions: &[Extension]) {
     for extension in extensions {
-        world.storage.remove(&Path::new("t-0").join(file_name(0, *extension))).unwrap();
+        world
+            .storage
+            .remove(&Path::new("t-0").join(file_name(SegmentId::first(0), *extension)))
+            .unwrap();
     }
 }
 
@@ -181,7 +184,7 @@ fn a_seek_behind_the_range_gets_through_a_foreign_segment_from_any_offset() {
         let len = world.images[1].len as usize;
         world.file(200, Extension::Log).write_at(&foreign(200, len), 0).unwrap();
         if !with_index {
-            let index = Path::new("t-0").join(file_name(200, Extension::Index));
+            let index = Path::new("t-0").join(file_name(SegmentId::first(200), Extension::Index));
             world.storage.remove(&index).unwrap();
         }
         for mode in MODES {

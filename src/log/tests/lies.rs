@@ -131,7 +131,7 @@ fn fields() -> Vec<Lie> {
 fn world(lie: &Lie) -> World {
     let mut world = World::of(&[1], 10);
     let folder = Log::new(identity(), shared(&world.storage)).segment_folder();
-    let segment = Arc::new(segment::Segment::create(folder, 10, 4096).unwrap());
+    let segment = Arc::new(Segment::create(folder, 10, 4096).unwrap());
     for base in (10..BASE).step_by(10) {
         segment.append(&batch(base, 10, 10), base + 10, 1_000 + base).unwrap();
     }

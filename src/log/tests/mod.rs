@@ -1,6 +1,7 @@
 //! Tests of one partition over a storage in memory: writing, damaging, and reading again.
 
 mod appending;
+mod cleaned;
 mod damage;
 mod going_on;
 mod lies;
@@ -72,7 +73,7 @@ impl World {
         let mut images = Vec::new();
         let mut next = 0;
         for batches in segments {
-            let segment = segment::Segment::create(log.segment_folder(), next, 4096).unwrap();
+            let segment = Segment::create(log.segment_folder(), next, 4096).unwrap();
             let segment = Arc::new(segment);
             for _ in 0..*batches {
                 segment.append(&batch(next, 10, value), next + 10, 1000 + next).unwrap();
@@ -94,13 +95,14 @@ impl World {
             end_offset: self.images.last().unwrap().end_offset,
             epochs: vec![(EPOCH, 0)],
             segments: self.images.clone(),
+            first_dirty_offset: None,
         };
         let shared = LogShared::new(Arc::new(self.storage.clone()), EPOCH, config);
         Log::restore(identity(), Arc::new(shared), &image)
     }
 
     fn file(&self, base: i64, extension: Extension) -> Arc<dyn StorageFile> {
-        let path = Path::new("t-0").join(file_name(base, extension));
+        let path = Path::new("t-0").join(file_name(SegmentId::first(base), extension));
         self.storage.open(&path, OpenMode::Write).unwrap()
     }
 
@@ -142,7 +144,7 @@ fn indexes_that_are_written_in_pieces_are_whole() {
     let whole = World::of(&[40], 1000);
     let pieces = World::of(&[], 0);
     let log = Log::new(identity(), shared(&pieces.storage));
-    let segment = segment::Segment::create(log.segment_folder(), 0, 4096).unwrap();
+    let segment = Segment::create(log.segment_folder(), 0, 4096).unwrap();
     let segment = Arc::new(segment);
     for number in 0..40 {
         let next = number * 10;
@@ -152,7 +154,10 @@ fn indexes_that_are_written_in_pieces_are_whole() {
         }
         if number == 20 {
             // The file is removed from outside. The next write must write all entries.
-            pieces.storage.remove(&Path::new("t-0").join(file_name(0, Extension::Index))).unwrap();
+            pieces
+                .storage
+                .remove(&Path::new("t-0").join(file_name(SegmentId::first(0), Extension::Index)))
+                .unwrap();
         }
     }
     segment.finish(false).unwrap();
@@ -204,13 +209,14 @@ fn a_batch_that_is_being_written_is_read_from_memory() {
     assert_eq!(log.waiting_batches(), 1);
     let image = SegmentImage {
         base_offset: 0,
+        generation: 0,
         end_offset: 1,
         len: 0,
         checksum: 0,
         first_timestamp: 1,
         max_timestamp: 1,
     };
-    let half_written = segment::Segment::existing(log.segment_folder(), image, 4096);
+    let half_written = Segment::existing(log.segment_folder(), image, 4096);
     log.swap_view(|view| Arc::make_mut(&mut view.segments).push(Arc::new(half_written)));
 
     let mut fetched = Fetched::default();
@@ -243,6 +249,7 @@ fn a_cut_is_durable_before_the_next_segment_begins() {
         end_offset: 20,
         epochs: vec![(EPOCH, 0)],
         segments: world.images.clone(),
+        first_dirty_offset: None,
     };
     let config = Arc::new(TopicConfig::new().segment_bytes(1024));
     let log = Log::restore(LogIdentity { config, ..identity() }, shared(&world.storage), &image);
@@ -258,7 +265,7 @@ fn a_cut_is_durable_before_the_next_segment_begins() {
     captured.files.iter().for_each(|file| file.sync_data().unwrap());
 
     let survived = world.storage.crash(Crash::LoseAll, &SeededRandom::new(1));
-    let path = Path::new("t-0").join(file_name(0, Extension::Log));
+    let path = Path::new("t-0").join(file_name(SegmentId::first(0), Extension::Log));
     assert_eq!(survived.metadata(&path).unwrap().unwrap().1, hard);
 }
 
@@ -270,7 +277,7 @@ fn the_files_of_a_deleted_partition_are_not_settled() {
     let log = world.log();
     log.settle_later();
     drop(log.delete());
-    let next = Path::new("t-0").join(file_name(777, Extension::Log));
+    let next = Path::new("t-0").join(file_name(SegmentId::first(777), Extension::Log));
     world.storage.open(&next, OpenMode::CreateNew).unwrap();
     assert!(matches!(log.begin_append(), Err(Error::UnknownTopic { .. })));
     assert!(world.storage.metadata(&next).unwrap().is_some());

@@ -10,6 +10,7 @@ fn a_position_of_a_lost_epoch_yields_the_offset_at_which_the_log_diverges() {
         end_offset: 40,
         epochs: vec![(2, 0), (3, 10), (6, 25)],
         segments: Vec::new(),
+        first_dirty_offset: None,
     };
     let log = Log::restore(identity(), shared(&storage), &image);
     for (offset, epoch, expected) in [

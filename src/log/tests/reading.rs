@@ -116,7 +116,7 @@ fn the_sums_of_a_foreign_segment_do_not_help_it() {
         let mut sums = crate::segment::Sums::new();
         sums.push(&bytes);
         let (entries, at) = sums.encode_entries(0);
-        let path = Path::new("t-0").join(file_name(0, Extension::Sums));
+        let path = Path::new("t-0").join(file_name(SegmentId::first(0), Extension::Sums));
         if with_sums {
             world.file(0, Extension::Sums).write_at(&entries, at).unwrap();
             world.file(0, Extension::Sums).write_at(&sums.encode_header(), 0).unwrap();
@@ -133,7 +133,7 @@ fn the_sums_of_a_foreign_segment_do_not_help_it() {
 #[test]
 fn sums_that_are_missing_or_damaged_change_nothing() {
     let world = World::of(&[200, 200], 100);
-    let path = Path::new("t-0").join(file_name(0, Extension::Sums));
+    let path = Path::new("t-0").join(file_name(SegmentId::first(0), Extension::Sums));
     for at in 0..world.bytes(0, Extension::Sums).len() as u64 {
         world.flip(0, Extension::Sums, at);
         assert_eq!(read(&world.log(), 0).0, expected(0..4000), "byte {at}");
@@ -170,7 +170,7 @@ fn a_missing_short_or_long_segment_is_told_with_its_offsets_and_the_others_are_r
             assert_eq!(damage(error), (reason, position, Some((first, 199))));
             assert_eq!(read(&log, 200).0, expected(200..300));
         }
-        let path = Path::new("t-0").join(file_name(100, Extension::Log));
+        let path = Path::new("t-0").join(file_name(SegmentId::first(100), Extension::Log));
         world.storage.remove(&path).unwrap();
         let (_, error) = read(&world.log_with(&config), 150);
         assert!(matches!(error, Some(Error::MissingSegment { offsets: (100, 199), .. })));
@@ -269,7 +269,7 @@ fn a_block_that_was_checked_before_is_not_believed() {
     storage.create_dir(Path::new("t-0")).unwrap();
     let shared = || Arc::new(LogShared::new(Arc::clone(&storage), EPOCH, &BrokerConfig::new()));
     let log = Log::new(identity(), shared());
-    let segment = Arc::new(segment::Segment::create(log.segment_folder(), 0, 4096).unwrap());
+    let segment = Arc::new(Segment::create(log.segment_folder(), 0, 4096).unwrap());
     for next in (0..2_000).step_by(10) {
         segment.append(&batch(next, 10, 100), next + 10, 1000 + next).unwrap();
     }
@@ -279,6 +279,7 @@ fn a_block_that_was_checked_before_is_not_believed() {
         end_offset: 2_000,
         epochs: vec![(EPOCH, 0)],
         segments: vec![segment.image()],
+        first_dirty_offset: None,
     };
     let size = batch(0, 10, 100).len() as u64;
     let in_block = 30;

@@ -150,6 +150,7 @@ fn segments_without_their_folder_are_missing() {
         end_offset: 30,
         epochs: vec![(EPOCH, 0)],
         segments: world.images.clone(),
+        first_dirty_offset: None,
     };
     let log = Log::restore(identity(), shared(&Memory::new()), &image);
     let found = log.check_files();
@@ -165,7 +166,7 @@ fn a_damaged_segment_is_not_continued() {
         let world = World::of(&[300], 100);
         world.flip(0, Extension::Log, world.images[0].len - 50);
         if !sums {
-            let sums = Path::new("t-0").join(file_name(0, Extension::Sums));
+            let sums = Path::new("t-0").join(file_name(SegmentId::first(0), Extension::Sums));
             world.storage.remove(&sums).unwrap();
         }
         let log = world.log();
@@ -192,7 +193,7 @@ fn side_files_are_rebuilt_as_they_were() {
     let before = kinds.map(|kind| world.bytes(0, kind));
     assert!(before.iter().all(|bytes| !bytes.is_empty()));
     for gone in kinds {
-        let path = Path::new("t-0").join(file_name(0, gone));
+        let path = Path::new("t-0").join(file_name(SegmentId::first(0), gone));
         world.storage.remove(&path).unwrap();
         let other = world.storage.display_path(Path::new("t-0/00000000000000000009.index"));
         assert!(!world.log().rebuild_side_files(&other).unwrap());
@@ -207,7 +208,7 @@ fn no_sums_are_built_from_a_damaged_log() {
     let world = World::of(&[300], 100);
     let size = batch(0, 10, 100).len() as u64;
     world.flip(0, Extension::Log, 150 * size + 99);
-    let sums = Path::new("t-0").join(file_name(0, Extension::Sums));
+    let sums = Path::new("t-0").join(file_name(SegmentId::first(0), Extension::Sums));
     assert!(world.log().rebuild_side_files(&world.storage.display_path(&sums)).unwrap());
     assert!(world.storage.metadata(&sums).unwrap().is_none());
     let (reason, position, _) = world.finding();
@@ -241,6 +242,7 @@ fn a_time_is_found_in_the_batch_that_has_it() {
         end_offset: 400,
         epochs: vec![(EPOCH, 0)],
         segments: world.images.clone(),
+        first_dirty_offset: None,
     };
     let log = Log::restore(identity(), shared(&world.storage), &image);
     assert_eq!(found(&log, 1000), Some((115, 1110)));
@@ -301,7 +303,7 @@ fn timed(base_offset: i64, times: &[i64]) -> Vec<u8> {
 fn a_search_skips_deleted_records_in_a_batch_that_still_exists() {
     let world = World::of(&[], 0);
     let log = Log::new(identity(), shared(&world.storage));
-    let segment = segment::Segment::create(log.segment_folder(), 0, 4096).unwrap();
+    let segment = Segment::create(log.segment_folder(), 0, 4096).unwrap();
     let segment = Arc::new(segment);
     let batches: [&[i64]; 4] = [&[50, 10, 20], &[30, 20], &[5], &[40, 60, 70]];
     let mut next = 0;
@@ -315,6 +317,7 @@ fn a_search_skips_deleted_records_in_a_batch_that_still_exists() {
         end_offset: next,
         epochs: vec![(EPOCH, 0)],
         segments: vec![segment.image()],
+        first_dirty_offset: None,
     };
     for (start_offset, target, expected) in [
         (0, 50, Some((0, 50))),

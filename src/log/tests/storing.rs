@@ -71,7 +71,7 @@ fn has_adopted(log: &Log) -> bool {
 }
 
 fn open(storage: &Memory, base: i64) -> Arc<dyn StorageFile> {
-    let path = Path::new("t-0").join(file_name(base, Extension::Log));
+    let path = Path::new("t-0").join(file_name(SegmentId::first(base), Extension::Log));
     storage.open(&path, OpenMode::Write).unwrap()
 }
 
@@ -219,7 +219,7 @@ fn sections_are_proven_one_by_one() {
 
     open(&storage, 0).set_len(10).unwrap();
     assert_eq!(unproven(&storage, &sections, 1), Some(1));
-    storage.remove(&Path::new("t-0").join(file_name(0, Extension::Log))).unwrap();
+    storage.remove(&Path::new("t-0").join(file_name(SegmentId::first(0), Extension::Log))).unwrap();
     assert_eq!([1, 4].map(|known| unproven(&storage, &sections, known)), [Some(1), None]);
 }
 
@@ -309,7 +309,13 @@ fn a_checkpoint_makes_stored_appends_possible_again() {
     log.lock_for_checkpoint().freeze();
     let captured = log.capture().unwrap().whole();
     let (end_offset, segments) = (log.end_offset(), captured.segments);
-    log.checkpointed(&LogImage { start_offset: 0, end_offset, epochs: vec![], segments });
+    log.checkpointed(&LogImage {
+        start_offset: 0,
+        end_offset,
+        epochs: vec![],
+        segments,
+        first_dirty_offset: None,
+    });
     assert_eq!(apply(store(&log, &[300])).images.len(), 1);
 }
 
@@ -395,7 +401,8 @@ fn adopted_bytes_are_in_a_checkpoint_that_an_append_overtook() {
         // The checkpoint lists both segments now.
         let lost = storage.crash(Crash::LoseAll, &SeededRandom::new(0));
         for image in &captured.segments {
-            let path = Path::new("t-0").join(file_name(image.base_offset, Extension::Log));
+            let path = Path::new("t-0")
+                .join(file_name(SegmentId::first(image.base_offset), Extension::Log));
             let found = lost.metadata(&path).unwrap().map_or(0, |(_, len)| len);
             assert!(found >= image.len, "stored {stored}: {image:?} has {found} bytes");
         }

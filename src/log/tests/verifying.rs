@@ -74,7 +74,7 @@ fn another_file_in_the_place_of_a_segment_is_found() {
 
 #[test]
 fn a_missing_short_or_long_segment_is_found_with_its_offsets() {
-    let path = |base| Path::new("t-0").join(file_name(base, Extension::Log));
+    let path = |base| Path::new("t-0").join(file_name(SegmentId::first(base), Extension::Log));
     let world = World::of(&[10, 10, 10], 100);
     world.storage.remove(&path(100)).unwrap();
     let findings = world.findings();
@@ -110,11 +110,11 @@ fn side_files_that_are_wrong_or_missing_are_found() {
                 let sums = extension == Extension::Sums;
                 let reason = if sums { CorruptReason::Sums } else { CorruptReason::Index };
                 assert_eq!(found.reason, reason);
-                assert!(found.path.ends_with(file_name(0, extension)));
+                assert!(found.path.ends_with(file_name(SegmentId::first(0), extension)));
             }
             world.flip(0, extension, at);
         }
-        let path = Path::new("t-0").join(file_name(0, extension));
+        let path = Path::new("t-0").join(file_name(SegmentId::first(0), extension));
         world.storage.remove(&path).unwrap();
         assert_eq!(world.finding(), (CorruptReason::Absent, 0, None), "without {extension:?}");
         let log = world.log();
@@ -128,7 +128,7 @@ fn side_files_that_are_wrong_or_missing_are_found() {
 fn side_files_that_need_not_be_there_yet_are_not_missed() {
     let world = World::of(&[1, 200], 100);
     for extension in [Extension::Index, Extension::TimeIndex, Extension::Sums] {
-        let path = Path::new("t-0").join(file_name(10, extension));
+        let path = Path::new("t-0").join(file_name(SegmentId::first(10), extension));
         world.storage.remove(&path).unwrap();
     }
     assert!(world.log().verify(false, &mut |_| {}).findings.is_empty());
@@ -140,7 +140,7 @@ fn side_files_that_need_not_be_there_yet_are_not_missed() {
 fn side_files_that_a_crash_left_incomplete_are_completed_at_the_next_close() {
     let world = World::of(&[1, 200], 100);
     for extension in [Extension::Index, Extension::TimeIndex, Extension::Sums] {
-        let path = Path::new("t-0").join(file_name(10, extension));
+        let path = Path::new("t-0").join(file_name(SegmentId::first(10), extension));
         world.storage.remove(&path).unwrap();
     }
     let log = world.log();

@@ -117,13 +117,22 @@ impl Ledger {
     /// As [`Ledger::try_charge`], for a copy of segments. It may also take what is kept for copies.
     ///
     /// While the copy is written, [`Charge::spend`] what it takes. Dropping the charge gives the rest back.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the cleaner is not part of the engine yet"))]
     pub(crate) fn try_charge_copy(self: &Arc<Self>, bytes: u64) -> Option<Charge> {
         self.charge_within(&mut self.state.lock(), bytes, 0)
     }
 
+    /// Returns the most bytes of records that a copy of segments may take: an eighth of the budget, which is set aside
+    /// while topics are compacted.
+    pub(crate) fn copy_limit(&self) -> u64 {
+        self.budget / 8
+    }
+
+    /// Returns what a copy of segments of `bytes` takes with its side files, and with what a batch may grow.
+    pub(crate) fn copy_room(bytes: u64) -> u64 {
+        bytes.saturating_add(bytes / 64).saturating_add(64 << 10)
+    }
+
     /// Keeps `bytes` for copies of segments: appends cannot have them, a copy can.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the cleaner is not part of the engine yet"))]
     pub(crate) fn keep_for_copies(&self, bytes: u64) {
         let mut state = self.state.lock();
         state.for_copies = bytes;

@@ -1,0 +1,274 @@
+//! Runs passes, and says which part of a log one would clean.
+
+use std::sync::Arc;
+
+use super::sink::FileSink;
+use super::source::FileSource;
+use super::{Compacted, Compaction, CompactionJob, Totals};
+use crate::cleaner::{
+    AbortedIndex, ActiveProducers, CleanError, Cleaned, FilterSettings, GroupLimits, LogInfo,
+    NotCleaned, Pass, SegmentInfo, SelectSettings, Selection, select,
+};
+use crate::error::{Error, Result};
+use crate::log::Log;
+use crate::log::image::is_deleted;
+use crate::log::segment::Segment;
+use crate::log::view::View;
+use crate::log::write_out::Opens;
+use crate::record::DEFAULT_MAX_DECOMPRESSED_BYTES;
+use crate::sync::atomic::Ordering;
+use crate::types::{Timestamp, planted};
+
+/// The least size of a segment of a compacted topic, in bytes, unless `segment.bytes` is smaller.
+const LEAST_ROLL: u64 = 1 << 20;
+
+impl Log {
+    fn compaction(&self) -> &Compaction {
+        self.compaction.get_or_init(Box::default)
+    }
+
+    /// Stops a pass, and waits for its end. No pass begins afterwards.
+    pub(in crate::log) fn stop_compaction(&self) {
+        let compaction = self.compaction();
+        compaction.stop.store(true, Ordering::Release);
+        drop(compaction.running.lock());
+    }
+
+    /// Returns what compaction has done since the folder was opened.
+    pub(crate) fn compacted(&self) -> Totals {
+        self.compaction.get().map_or_else(Totals::default, |compaction| *compaction.totals.lock())
+    }
+
+    /// Returns the damage that keeps the partition from being compacted.
+    pub(crate) fn compaction_damage(&self) -> Option<Error> {
+        let damage = self.compaction.get()?.damage.lock().clone();
+        damage.filter(|(revision, _)| self.is_at(*revision)).map(|(_, damage)| damage)
+    }
+
+    /// Returns the size in bytes at which a segment of a compacted topic ends: it is no larger than all complete ones
+    /// together. Otherwise a small table would never be compacted, because the active segment is not.
+    pub(in crate::log) fn compacted_roll_bytes(&self, most: u64) -> u64 {
+        let view = self.view();
+        let complete = view.segments.split_last().map_or(&[][..], |(_, complete)| complete);
+        let complete: u64 = complete.iter().map(|segment| segment.len()).sum();
+        complete.max(LEAST_ROLL).min(most).min(self.most_of_a_copy())
+    }
+
+    /// Returns how many bytes of segments a disk budget allows to copy at a time.
+    fn most_of_a_copy(&self) -> u64 {
+        self.shared.ledger.as_ref().map_or(u64::MAX, |ledger| ledger.copy_limit())
+    }
+
+    /// Returns which part of the log a pass would clean, and why none is cleaned.
+    pub(crate) fn cleanable(&self, now: Timestamp) -> Selection {
+        let view = self.view();
+        self.select(&self.infos(&view).0, now)
+    }
+
+    fn select(&self, infos: &[SegmentInfo], now: Timestamp) -> Selection {
+        let config = self.config();
+        let end = self.end_offset();
+        let checkpoint = self.first_dirty.load(Ordering::Acquire);
+        let durable = self.listed_end.load(Ordering::Acquire);
+        let durable = if planted("clean_what_is_not_durable") { end } else { durable };
+        let log = LogInfo {
+            segments: infos,
+            log_start_offset: self.start_offset(),
+            log_end_offset: end,
+            last_stable_offset: end,
+            durable_end_offset: durable,
+            checkpoint: (checkpoint >= 0).then_some(checkpoint),
+        };
+        let settings = SelectSettings {
+            min_cleanable_dirty_ratio: config.min_dirty_ratio(),
+            min_compaction_lag_ms: signed(config.min_compaction_lag_ms),
+            max_compaction_lag_ms: config.max_compaction_lag_ms.map_or(i64::MAX, signed),
+        };
+        select(&log, &settings, now.as_millis())
+    }
+
+    /// Returns the segments that are not deleted, as the selection sees them, and the segments themselves. The last
+    /// one is the active one, even if it is empty and has no file.
+    fn infos(&self, view: &View) -> (Vec<SegmentInfo>, Vec<Arc<Segment>>) {
+        let start = self.start_offset();
+        let kept = view.segments.iter().filter(|segment| !is_deleted(&segment.image(), start));
+        let kept: Vec<_> = kept.cloned().collect();
+        let mut infos: Vec<_> = kept.iter().map(info).collect();
+        if kept.last().is_none_or(|last| last.is_sealed()) {
+            let end = kept.last().map_or(start, |last| last.end_offset());
+            infos.push(SegmentInfo {
+                base_offset: end,
+                end_offset: end,
+                log_bytes: 0,
+                index_bytes: 0,
+                time_index_bytes: 0,
+                first_timestamp: -1,
+                largest_timestamp: -1,
+            });
+        }
+        (infos, kept)
+    }
+
+    /// Runs a pass, if one is due. The caller runs one pass at a time and holds no lock of the partition.
+    ///
+    /// # Errors
+    /// `Corrupt` or `MissingSegment` if the pass meets damage; other errors of reading, writing and syncing. The log
+    /// is as it was before, except for segments that are already replaced.
+    pub(crate) fn compact(&self, job: &CompactionJob<'_>) -> Result<Compacted> {
+        let compaction = self.compaction();
+        let _running = compaction.running.lock();
+        if compaction.stop.load(Ordering::Acquire) {
+            return Ok(Compacted::Interrupted);
+        }
+        let view = self.view();
+        let (infos, segments) = self.infos(&view);
+        let selection = self.select(&infos, job.now);
+        match selection.not_cleaned {
+            Some(NotCleaned::DirtyRatio { .. } | NotCleaned::NothingDirty) if job.forced => {}
+            Some(reason) => return Ok(Compacted::NotCleaned(reason)),
+            None => {}
+        }
+        if self.compaction_damage().is_some() && !job.forced {
+            return Ok(Compacted::Interrupted);
+        }
+        let revision = self.revision();
+        let cleaned = self.run_pass(job, &selection, &infos, &segments);
+        let damage = cleaned.as_ref().err().filter(|error| error.is_corruption()).cloned();
+        *compaction.damage.lock() = damage.map(|damage| (revision, damage));
+        let Some(Cleaned { next_dirty_offset, stats, .. }) = cleaned? else {
+            return Ok(Compacted::Interrupted);
+        };
+        self.covered(next_dirty_offset);
+        let mut totals = compaction.totals.lock();
+        totals.passes = totals.passes.saturating_add(1);
+        totals.stats.add(&stats);
+        Ok(Compacted::Done { again: next_dirty_offset < selection.first_uncleanable_offset })
+    }
+
+    /// Returns `None` if the pass was interrupted.
+    fn run_pass(
+        &self,
+        job: &CompactionJob<'_>,
+        selection: &Selection,
+        infos: &[SegmentInfo],
+        segments: &[Arc<Segment>],
+    ) -> Result<Option<Cleaned>> {
+        let config = self.config();
+        let stop = &self.compaction().stop;
+        let interrupted = || stop.load(Ordering::Acquire) || job.pace.is_interrupted();
+        let sealed = infos.get(..infos.len().saturating_sub(1)).unwrap_or_default();
+        let pass = Pass {
+            segments: sealed,
+            first_dirty_offset: selection.first_dirty_offset,
+            first_uncleanable_offset: selection.first_uncleanable_offset,
+            aborted: &AbortedIndex::default(),
+            producers: &ActiveProducers::new(),
+            settings: FilterSettings {
+                now: job.now.as_millis(),
+                delete_retention_ms: signed(config.delete_retention_ms),
+                high_watermark: self.end_offset(),
+                max_decompressed_bytes: DEFAULT_MAX_DECOMPRESSED_BYTES,
+            },
+            limits: GroupLimits {
+                segment_bytes: u64::from(config.segment_bytes).min(self.most_of_a_copy()),
+                index_bytes: u64::MAX,
+            },
+            map_bytes: job.map_bytes,
+            hash_key: &job.hash_key,
+            interrupted: &interrupted,
+        };
+        let source = FileSource::new(segments, job.pace);
+        let mut sink = FileSink::new(self, segments, job.pace);
+        let cleaned = pass.run(&source, &mut sink);
+        drop(sink);
+        match cleaned {
+            Ok(cleaned) => Ok(Some(cleaned)),
+            Err(CleanError::Interrupted) => Ok(None),
+            Err(CleanError::Failed(error)) => self.unless_gone(segments, error),
+            Err(CleanError::Undecodable { segment, position, error }) => {
+                let damaged = segments.iter().find(|known| known.base_offset() == segment);
+                let path = damaged.map(|segment| segment.log_path()).unwrap_or_default();
+                Err(error.into_error(&path, position))
+            }
+            Err(CleanError::MapTooSmall { max_bytes }) => Err(Error::LimitExceeded {
+                what: "bytes for one key, while log.cleaner.dedupe.buffer.size",
+                found: 24,
+                max: max_bytes as u64,
+            }),
+        }
+    }
+
+    /// Returns the error of a pass, or `None` if it comes from segments that were deleted meanwhile.
+    fn unless_gone(&self, segments: &[Arc<Segment>], error: Error) -> Result<Option<Cleaned>> {
+        let view = self.view();
+        let is_there =
+            |segment: &Arc<Segment>| view.segments.iter().any(|known| Arc::ptr_eq(known, segment));
+        // Those that the pass itself has replaced are complete, so it does not read them any more.
+        let gone = segments.iter().any(|segment| !is_there(segment) && !segment.is_replaced());
+        if gone || self.is_deleted() { Ok(None) } else { Err(error) }
+    }
+
+    /// Ends the active segment, so that the next pass may cover it. What is in memory goes into it first. Returns
+    /// false if that is not possible now.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub(crate) fn roll(&self) -> Result<bool> {
+        self.settle()?;
+        if self.failure().is_some() {
+            return Ok(false);
+        }
+        self.freeze_open(&mut self.appender.lock());
+        let mut out = self.out.lock();
+        let _busy = self.begin_write_out();
+        if self.is_deleted() || self.is_closed() || !self.drain(&mut out, Opens::Some)? {
+            return Ok(false);
+        }
+        let Some(active) = self.view().segments.last().cloned() else { return Ok(false) };
+        if active.is_sealed() || active.len() == 0 || !active.can_go_on()? {
+            return Ok(false);
+        }
+        active.finish(true)?;
+        active.seal();
+        Ok(true)
+    }
+
+    /// Ends the active segment if it holds a record that is older than `max.compaction.lag.ms`.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub(crate) fn roll_old(&self, now: Timestamp) -> Result<()> {
+        let config = self.config();
+        let Some(lag) = config.max_compaction_lag_ms else { return Ok(()) };
+        self.write_out_old(now, lag, config.roll_ms());
+        let view = self.view();
+        let is_old = |active: &Arc<Segment>| {
+            let first = active.image().first_timestamp;
+            let age = now.as_millis().saturating_sub(first);
+            !active.is_sealed() && first > 0 && u64::try_from(age).is_ok_and(|age| age > lag)
+        };
+        if view.segments.last().is_some_and(is_old) {
+            self.roll()?;
+        }
+        Ok(())
+    }
+}
+
+fn info(segment: &Arc<Segment>) -> SegmentInfo {
+    let image = segment.image();
+    let stamped = (image.max_timestamp >= 0).then_some(image.max_timestamp);
+    SegmentInfo {
+        base_offset: image.base_offset,
+        end_offset: image.end_offset,
+        log_bytes: image.len,
+        // Their files have no limit here.
+        index_bytes: 0,
+        time_index_bytes: 0,
+        first_timestamp: image.first_timestamp,
+        largest_timestamp: stamped.or(segment.noticed()).unwrap_or(-1),
+    }
+}
+
+fn signed(millis: u64) -> i64 {
+    i64::try_from(millis).unwrap_or(i64::MAX)
+}
