@@ -164,8 +164,12 @@ impl Engine {
     fn set_deleted_aside(&self) -> Result<()> {
         let deletions = self.catalogue.lock().deletions().to_vec();
         if !deletions.is_empty() {
-            // The deletion may have an unknown outcome. What comes after it has none yet.
+            // The deletion may have an unknown outcome. What comes after it was not tried. It may be tried again
+            // unless writing has stopped.
             self.wait_deleted(self.journal.end()).map_err(|error| match error {
+                Error::Indeterminate { cause } if self.journal.state().is_none() => {
+                    Error::clone(&cause)
+                }
                 Error::Indeterminate { cause } => Error::Failed { cause },
                 known => known,
             })?;

@@ -623,3 +623,34 @@ fn without_threads_a_wait_for_synced_writes_the_recovery_checkpoint() {
     }
     assert!(waited > 2, "{waited}");
 }
+
+/// A topic is deleted before the recovery checkpoint, which a read keeps from being written. Creating it again
+/// fails for that time, and not for good.
+#[test]
+fn a_read_that_fails_beside_a_deletion_stops_nothing() {
+    for read in 1.. {
+        let mut world = World::on(Memory::crash_simulating(1)).batch_size(1024);
+        let broker = world.open();
+        broker.create_topic("t", TopicConfig::new()).unwrap();
+        producer(&broker, Acks::Written).send(Record::to("t").value("x")).unwrap();
+        world.storage = world.storage.crash(Crash::Kill, &SeededRandom::new(1));
+        world.storage.set_capacity(0);
+        let broker = world.open();
+        assert_eq!(broker.health().status(), HealthStatus::Degraded);
+        world.storage.set_capacity(u64::MAX);
+
+        world.storage.fail_read_at(world.storage.reads() + 1, ErrorKind::Other, true);
+        let deleted = refused(broker.delete_topic("t"));
+        assert!(matches!(deleted, Error::Indeterminate { .. }), "{deleted:?}");
+        world.storage.heal();
+        world.storage.fail_read_at(world.storage.reads() + read, ErrorKind::Other, true);
+        let created = broker.create_topic("t", TopicConfig::new());
+        world.storage.heal();
+        match created {
+            Ok(()) => break,
+            Err(error) => assert!(matches!(error, Error::Io { .. }), "read {read}: {error:?}"),
+        }
+        broker.create_topic("t", TopicConfig::new()).unwrap();
+        broker.close().unwrap();
+    }
+}
