@@ -6,6 +6,7 @@ mod alter;
 mod compaction;
 mod compaction_budget;
 mod compaction_damage;
+mod compaction_hostile;
 mod compaction_property;
 mod consume;
 mod damage;

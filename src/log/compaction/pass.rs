@@ -203,8 +203,11 @@ impl Log {
         let view = self.view();
         let is_there =
             |segment: &Arc<Segment>| view.segments.iter().any(|known| Arc::ptr_eq(known, segment));
+        let start = self.start_offset();
         // Those that the pass itself has replaced are complete, so it does not read them any more.
-        let gone = segments.iter().any(|segment| !is_there(segment) && !segment.is_replaced());
+        let gone = segments.iter().any(|segment| {
+            !segment.is_replaced() && (!is_there(segment) || is_deleted(&segment.image(), start))
+        });
         if gone || self.is_deleted() { Ok(None) } else { Err(error) }
     }
 

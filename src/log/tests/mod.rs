@@ -2,6 +2,7 @@
 
 mod appending;
 mod cleaned;
+mod compacting;
 mod damage;
 mod going_on;
 mod lies;

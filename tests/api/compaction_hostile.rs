@@ -1,0 +1,200 @@
+//! Compaction beside failures, crashes, other calls, and readers.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
+
+use grouplog::storage::{Crash, Memory, OpenMode, Storage};
+use grouplog::time::SeededRandom;
+use grouplog::{
+    Acks, Broker, BrokerConfig, CleanupPolicy, Error, Finding, FindingKind, ProducerConfig, Record,
+    Timestamp, TimestampType, TopicConfig, Verify,
+};
+
+use crate::compaction::{after, compacted, files, found, rounds, send, world};
+use crate::faulty::{Act, Faulty};
+use crate::world::{AT_ONCE, World, all, drain, reader, tp};
+
+fn open_on(world: &World, storage: &Faulty) -> Broker {
+    Broker::open_storage(Arc::new(storage.clone()), world.config.clone()).unwrap()
+}
+
+fn last_of_each_key(round: usize) -> Vec<(i64, String, Option<String>)> {
+    let first = round as i64 * 10;
+    (0..10).map(|key| (first + key, format!("k{key}"), Some(format!("{round}-")))).collect()
+}
+
+/// The newest record of each key, whatever older ones are there too.
+fn newest(broker: &Broker) -> Vec<(i64, String, Option<String>)> {
+    let mut newest = BTreeMap::new();
+    for record in found(&all(broker, "t")) {
+        newest.insert(record.1.clone(), record);
+    }
+    let mut newest: Vec<_> = newest.into_values().collect();
+    newest.sort();
+    newest
+}
+
+#[test]
+fn a_first_pass_that_ends_early_keeps_what_it_has_replaced() {
+    let world = world();
+    let storage = Faulty::new(world.storage.clone());
+    let broker = open_on(&world, &storage);
+    broker.create_topic("t", compacted()).unwrap();
+    rounds(&broker, 0..20);
+    broker.checkpoint().unwrap();
+    let third = files(&world)[2].clone();
+    let part: &'static str = Box::leak(third.replace(".log", ".1.log").into_boxed_str());
+    storage.order("create", part, Act::Fail(5));
+    broker.admin().compact("t").unwrap_err();
+    storage.heal();
+    assert!(files(&world).iter().any(|name| name.contains(".1.log")), "{:?}", files(&world));
+    broker.checkpoint().unwrap();
+    assert_eq!(newest(&broker), last_of_each_key(19));
+    for crash in [Crash::Kill, Crash::LoseAll] {
+        let (_, broker) = after(&world, crash);
+        assert_eq!(newest(&broker), last_of_each_key(19), "{crash:?}");
+    }
+}
+
+fn findings(world: &World) -> Vec<Finding> {
+    let storage: Arc<dyn Storage> = Arc::new(world.storage.clone());
+    Verify::new().run_storage(&storage).unwrap().findings
+}
+
+fn copies(world: &World) -> Vec<String> {
+    let names = world.storage.list(Path::new("t-0")).unwrap().into_iter().map(|entry| entry.name);
+    names.filter(|name| name.split('.').count() == 3).collect()
+}
+
+#[test]
+fn a_close_interrupts_a_pass_and_leaves_nothing() {
+    for op in ["create", "sync"] {
+        let world = world();
+        let storage = Faulty::new(world.storage.clone());
+        let broker = open_on(&world, &storage);
+        broker.create_topic("t", compacted()).unwrap();
+        rounds(&broker, 0..20);
+        broker.checkpoint().unwrap();
+        let barrier = Arc::new(Barrier::new(2));
+        storage.order(op, ".1.log", Act::Meet(Arc::clone(&barrier)));
+        let admin = broker.admin();
+        std::thread::scope(|scope| {
+            let pass = scope.spawn(|| admin.compact("t"));
+            barrier.wait();
+            storage.heal();
+            let closing = scope.spawn(|| broker.close());
+            std::thread::sleep(Duration::from_millis(50));
+            barrier.wait();
+            let ended = pass.join().unwrap();
+            assert!(matches!(ended, Err(Error::Closed)), "{ended:?}");
+            closing.join().unwrap().unwrap();
+        });
+        assert_eq!(findings(&world).len(), 0, "{:?}", findings(&world));
+        let broker = world.open();
+        assert_eq!(newest(&broker), last_of_each_key(19));
+    }
+}
+
+/// How many rounds of values are written, and how many survive power loss.
+#[derive(Debug, Clone, Copy, Default)]
+struct Kept {
+    written: usize,
+    synced: usize,
+}
+
+/// Writes rounds of values around passes that end early, until something fails.
+fn around_passes(world: &World, storage: &Faulty, kept: &mut Kept) -> grouplog::Result<()> {
+    let open = || Broker::open_storage(Arc::new(storage.clone()), world.config.clone());
+    let write = |broker: &Broker, rounds: usize, kept: &mut Kept| {
+        let producer = broker.producer_with(ProducerConfig::new().acks(Acks::Written))?;
+        for _ in 0..rounds {
+            for key in 0..10 {
+                let (key, value) = (format!("k{key}"), format!("{:050}", kept.written));
+                producer.send(Record::to("t").key(&key).value(&value))?;
+            }
+            // Stores through maps do not fail after a crash.
+            kept.written += usize::from(!world.storage.has_crashed());
+        }
+        Ok(())
+    };
+    let checkpoint = |broker: &Broker, kept: &mut Kept| {
+        broker.checkpoint()?;
+        kept.synced = kept.written;
+        Ok(())
+    };
+    let broker = open()?;
+    broker.create_topic("t", compacted())?;
+    write(&broker, 12, kept)?;
+    checkpoint(&broker, kept)?;
+    // The first pass ends in the middle, and so do two more.
+    for (part, rounds) in [("60.1.log", 1), ("90.1.log", 4), ("90.2.log", 0)] {
+        storage.order("create", part, Act::Fail(28));
+        drop(broker.admin().compact("t"));
+        storage.heal();
+        write(&broker, rounds, kept)?;
+        if rounds > 0 {
+            checkpoint(&broker, kept)?;
+        }
+    }
+    broker.close()?;
+    kept.synced = kept.written;
+    // A pass comes before the first append.
+    let broker = open()?;
+    broker.maintain()?;
+    write(&broker, 5, kept)?;
+    broker.admin().compact("t")?;
+    write(&broker, 1, kept)?;
+    broker.close()?;
+    kept.synced = kept.written;
+    Ok(())
+}
+
+#[test]
+fn no_crash_around_passes_that_end_early_loses_a_value() {
+    let fresh = |seed| World::on(Memory::crash_simulating(seed)).batch_size(1024);
+    let whole = fresh(1);
+    let mut kept = Kept::default();
+    around_passes(&whole, &Faulty::new(whole.storage.clone()), &mut kept).unwrap();
+    let every = if std::env::var("GROUPLOG_SEEDS").is_ok() { 1 } else { 7 };
+    for op in (1..=whole.storage.ops()).step_by(every) {
+        let world = fresh(op);
+        world.storage.crash_at(op);
+        let mut kept = Kept::default();
+        drop(around_passes(&world, &Faulty::new(world.storage.clone()), &mut kept));
+        for crash in [Crash::Kill, Crash::LoseAll, Crash::Subset { unit: 512 }] {
+            let least = if matches!(crash, Crash::Kill) { kept.written } else { kept.synced };
+            let left = world.storage.crash(crash, &SeededRandom::new(op));
+            let again = World {
+                storage: left,
+                clock: Arc::clone(&world.clock),
+                config: world.config.clone(),
+            };
+            let context = format!("op {op}, {crash:?}, {kept:?}");
+            let broker = again.open();
+            let damaged = broker.recovery_report().damaged.clone();
+            assert!(damaged.is_empty(), "{context}: {damaged:?}");
+            if least == 0 {
+                continue;
+            }
+            let check = |broker: &Broker| {
+                let newest = newest(broker);
+                assert_eq!(newest.len(), 10, "{context}");
+                for (offset, key, _) in newest {
+                    assert!(offset / 10 >= least as i64 - 1, "{context}: {key} at {offset}");
+                }
+            };
+            check(&broker);
+            broker.admin().compact("t").unwrap();
+            check(&broker);
+            broker.close().unwrap();
+            let found: Vec<_> = findings(&again)
+                .into_iter()
+                .filter(|finding| finding.kind != FindingKind::Derived)
+                .collect();
+            assert!(found.is_empty(), "{context}: {found:?}");
+            check(&again.open());
+        }
+    }
+}
