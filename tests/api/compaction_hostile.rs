@@ -69,6 +69,33 @@ fn copies(world: &World) -> Vec<String> {
 }
 
 #[test]
+fn the_first_append_to_a_closed_folder_keeps_the_copy_of_a_pass() {
+    let world = world();
+    let broker = world.open();
+    broker.create_topic("t", compacted()).unwrap();
+    rounds(&broker, 0..20);
+    broker.close().unwrap();
+    let storage = Faulty::new(world.storage.clone());
+    let broker = open_on(&world, &storage);
+    let barrier = Arc::new(Barrier::new(2));
+    storage.order("sync", ".1.log", Act::Meet(Arc::clone(&barrier)));
+    std::thread::scope(|scope| {
+        let pass = scope.spawn(|| broker.maintain());
+        barrier.wait();
+        storage.heal();
+        rounds(&broker, 20..21);
+        barrier.wait();
+        pass.join().unwrap().unwrap();
+    });
+    assert_eq!(newest(&broker), last_of_each_key(20));
+    broker.checkpoint().unwrap();
+    for crash in [Crash::Kill, Crash::LoseAll] {
+        let (_, broker) = after(&world, crash);
+        assert_eq!(newest(&broker), last_of_each_key(20), "{crash:?}");
+    }
+}
+
+#[test]
 fn a_close_interrupts_a_pass_and_leaves_nothing() {
     for op in ["create", "sync"] {
         let world = world();

@@ -131,6 +131,11 @@ impl Log {
         if self.compaction_damage().is_some() && !job.forced {
             return Ok(Compacted::Interrupted);
         }
+        // Settling removes all files that the view does not name. So it comes before the copies of a pass, and before
+        // the replaced segments that wait for a checkpoint.
+        if !planted("pass_before_settling") {
+            self.check_deletable()?;
+        }
         let revision = self.revision();
         let cleaned = self.run_pass(job, &selection, &infos, &segments);
         let damage = cleaned.as_ref().err().filter(|error| error.is_corruption()).cloned();
