@@ -124,6 +124,39 @@ fn a_close_interrupts_a_pass_and_leaves_nothing() {
     }
 }
 
+#[test]
+fn a_discarded_copy_does_not_come_back() {
+    let world = world();
+    let storage = Faulty::new(world.storage.clone());
+    let broker = open_on(&world, &storage);
+    let config = compacted().cleanup_policy(CleanupPolicy::CompactDelete);
+    broker.create_topic("t", config).unwrap();
+    rounds(&broker, 0..20);
+    broker.checkpoint().unwrap();
+    broker.admin().alter_topic("t", [("segment.bytes", "1048576")]).unwrap();
+    let barrier = Arc::new(Barrier::new(2));
+    storage.order("sync", ".1.log", Act::Meet(Arc::clone(&barrier)));
+    std::thread::scope(|scope| {
+        let pass = scope.spawn(|| broker.maintain());
+        barrier.wait();
+        storage.heal();
+        rounds(&broker, 20..40);
+        broker.checkpoint().unwrap();
+        broker.admin().delete_records(&tp("t", 0), 100).unwrap();
+        barrier.wait();
+        pass.join().unwrap().unwrap();
+    });
+    let newest_now = newest(&broker);
+    broker.close().unwrap();
+    let left = world.storage.crash(Crash::LoseAll, &SeededRandom::new(1));
+    let again =
+        World { storage: left, clock: Arc::clone(&world.clock), config: world.config.clone() };
+    let left = |finding: &Finding| finding.kind != FindingKind::Derived;
+    let left: Vec<_> = findings(&again).into_iter().filter(left).collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(newest(&again.open()), newest_now);
+}
+
 /// How many rounds of values are written, and how many survive power loss.
 #[derive(Debug, Clone, Copy, Default)]
 struct Kept {

@@ -68,7 +68,13 @@ impl<'a> FileSink<'a> {
         self.places.clear();
         let Some(begun) = self.begun.take() else { return };
         begun.segment.close_file();
-        if begun.segment.remove_files().is_err() {
+        let removed = begun.segment.remove_files();
+        if !self.log.is_deleted() {
+            // A checkpoint may have synced the name meanwhile, so the next one has to sync that it is gone.
+            self.log.out.lock().names_changed = true;
+            self.log.mark_dirty();
+        }
+        if removed.is_err() {
             // Nothing lists them, so the next opening removes them.
             self.log.shared.left_over.store(true, Ordering::Release);
         }
