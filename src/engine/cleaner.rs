@@ -92,11 +92,15 @@ impl Cleaner {
 
     /// As [`Cleaner::lock`]. A pass of the thread takes no pauses meanwhile.
     pub(super) fn hurry(&self) -> MutexGuard<'_, ()> {
+        let _hurry = self.without_pauses();
+        self.one.lock()
+    }
+
+    /// Lets a pass of the thread take no pauses, for a caller who may wait for it.
+    pub(super) fn without_pauses(&self) -> Hurry<'_> {
         self.shared.hurries.fetch_add(1, Ordering::AcqRel);
         self.shared.wake(false);
-        let one = self.one.lock();
-        self.shared.hurries.fetch_sub(1, Ordering::AcqRel);
-        one
+        Hurry(&self.shared)
     }
 
     /// Lets a thread compact once there is a compacted topic: it runs a round per `interval`.
@@ -137,6 +141,15 @@ impl Cleaner {
 
     pub(super) fn is_stopped(&self) -> bool {
         self.shared.is_stopped()
+    }
+}
+
+/// Keeps a pass from pausing.
+pub(super) struct Hurry<'a>(&'a Shared);
+
+impl Drop for Hurry<'_> {
+    fn drop(&mut self) {
+        self.0.hurries.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

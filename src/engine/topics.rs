@@ -98,6 +98,8 @@ impl Engine {
     }
 
     fn delete_topic_files(&self, name: &str) -> Result<()> {
+        // A pass over the topic ends at its next batch, and everything else waits for the locks below meanwhile.
+        let _hurry = self.cleaner.without_pauses();
         let _one = self.admin.lock();
         let mut credit = self.reserve_catalogue_change()?;
         let (deletion, lsn, unsynced) = {

@@ -96,6 +96,31 @@ fn the_first_append_to_a_closed_folder_keeps_the_copy_of_a_pass() {
 }
 
 #[test]
+fn a_deletion_does_not_wait_for_the_rate_of_a_pass() {
+    let mut world = world();
+    world.config = BrokerConfig::new()
+        .clock(Arc::clone(&world.clock) as _)
+        .cleaner_interval(Duration::from_millis(1))
+        .cleaner_rate(1);
+    let storage = Faulty::new(world.storage.clone());
+    let broker = Arc::new(open_on(&world, &storage));
+    broker.create_topic("t", compacted().segment_bytes(1 << 20)).unwrap();
+    let value = "v".repeat(60 << 10);
+    (0..50).for_each(|n| send(&broker, &format!("k{n}"), Some(&value)));
+    broker.checkpoint().unwrap();
+    // The pass begins, and soon pauses for very long.
+    let since = Instant::now();
+    while copies(&world).is_empty() && since.elapsed() < Duration::from_secs(3) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let (done, is_done) = std::sync::mpsc::channel();
+    let deleting = Arc::clone(&broker);
+    std::thread::spawn(move || done.send(deleting.delete_topic("t")));
+    is_done.recv_timeout(AT_ONCE).expect("the deletion waits").unwrap();
+}
+
+#[test]
 fn a_close_interrupts_a_pass_and_leaves_nothing() {
     for op in ["create", "sync"] {
         let world = world();
