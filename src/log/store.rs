@@ -68,8 +68,9 @@ impl<'a> StoredAppend<'a> {
             max_timestamp: times.max().unwrap_or(-1),
         };
         // All batches of an append go to one segment. If they had to go to two, a refused frame would leave
-        // one whose base offset is too high.
-        if incoming.bytes > log.roll_bytes() {
+        // one whose base offset is too high. The segments of a small compacted topic end early, but one of them takes
+        // any append that `segment.bytes` allows: the journal does not take large ones.
+        if incoming.bytes > log.largest_segment() {
             return Ok(false);
         }
         log.capture_below(&mut self.out, first_offset)?;

@@ -544,11 +544,17 @@ impl Log {
     /// Returns the size in bytes at which a segment ends: those of a topic that drops its oldest must be small
     /// beside the disk budget, and those of a compacted one beside the others.
     pub(super) fn roll_bytes(&self) -> u64 {
+        let most = self.largest_segment();
+        let compacts = self.config().cleanup_policy.compacts();
+        if compacts { self.compacted_roll_bytes(most) } else { most }
+    }
+
+    /// Returns the most bytes that a segment may take.
+    pub(super) fn largest_segment(&self) -> u64 {
         let config = self.config();
         let drops = config.disk_budget_policy == DiskBudgetPolicy::DropOldest;
         let budget = self.shared.ledger.as_ref().filter(|_| drops);
-        let most = budget.map_or(u64::MAX, |ledger| ledger.roll_bytes()).min(config.roll_bytes());
-        if config.cleanup_policy.compacts() { self.compacted_roll_bytes(most) } else { most }
+        budget.map_or(u64::MAX, |ledger| ledger.roll_bytes()).min(config.roll_bytes())
     }
 
     /// Returns whether the partition must sync and close some files before it opens another one.

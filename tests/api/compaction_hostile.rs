@@ -182,6 +182,48 @@ fn a_discarded_copy_does_not_come_back() {
     assert_eq!(newest(&again.open()), newest_now);
 }
 
+#[test]
+fn a_record_larger_than_a_new_table_is_taken() {
+    let world = world();
+    let broker = world.open();
+    let config = TopicConfig::new().max_message_bytes(16 << 20);
+    broker.create_topic("plain", config.clone()).unwrap();
+    broker.create_topic("t", config.cleanup_policy(CleanupPolicy::Compact)).unwrap();
+    let value = vec![b'v'; 8 << 20];
+    let producer = broker.producer_with(ProducerConfig::new().acks(Acks::Written)).unwrap();
+    for topic in ["plain", "t"] {
+        for _ in 0..3 {
+            let sent = producer.send(Record::to(topic).key("k").value(&value));
+            assert!(sent.is_ok(), "{topic}: {:?}", sent.err());
+        }
+    }
+    broker.admin().compact("t").unwrap();
+    assert_eq!(all(&broker, "t").len(), 1);
+}
+
+#[test]
+fn a_reader_of_another_process_is_told_to_refresh() {
+    let world = world();
+    let broker = world.open();
+    broker.create_topic("t", compacted()).unwrap();
+    rounds(&broker, 0..20);
+    broker.checkpoint().unwrap();
+    let storage = Arc::new(world.storage.clone());
+    let mut beside = Broker::open_storage_read_only(storage).unwrap();
+    broker.admin().compact("t").unwrap();
+    let mut one = beside.consumer().unwrap();
+    one.assign([tp("t", 0)]).unwrap();
+    one.seek(&tp("t", 0), 0).unwrap();
+    let error = one.poll(Duration::ZERO).unwrap_err();
+    println!("beside: {error} / {error:?}");
+    assert!(error.to_string().contains("refresh"), "{error}");
+    assert!(beside.refresh().unwrap());
+    let mut one = beside.consumer().unwrap();
+    one.assign([tp("t", 0)]).unwrap();
+    one.seek(&tp("t", 0), 0).unwrap();
+    assert_eq!(one.poll(Duration::ZERO).unwrap().iter().count(), 10);
+}
+
 /// How many rounds of values are written, and how many survive power loss.
 #[derive(Debug, Clone, Copy, Default)]
 struct Kept {

@@ -50,8 +50,16 @@ impl Log {
     pub(in crate::log) fn compacted_roll_bytes(&self, most: u64) -> u64 {
         let view = self.view();
         let complete = view.segments.split_last().map_or(&[][..], |(_, complete)| complete);
-        let complete: u64 = complete.iter().map(|segment| segment.len()).sum();
-        complete.max(LEAST_ROLL).min(most).min(self.most_of_a_copy())
+        let most = most.min(self.most_of_a_copy());
+        let mut sum: u64 = 0;
+        for segment in complete {
+            // Every batch asks for the size, so this looks at no more segments than it needs.
+            if sum >= most {
+                break;
+            }
+            sum = sum.saturating_add(segment.len());
+        }
+        sum.max(LEAST_ROLL).min(most)
     }
 
     /// Returns how many bytes of segments a disk budget allows to copy at a time.
