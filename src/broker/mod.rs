@@ -260,8 +260,10 @@ impl Broker {
     }
 
     /// Runs maintenance once: removes committed offsets that have expired, and records that
-    /// [retention](crate::TopicConfig::retention) does not keep. The engine does this by itself at intervals,
-    /// unless [`BrokerConfig::background`] is off.
+    /// [retention](crate::TopicConfig::retention) does not keep, and compacts topics. The engine does this by itself
+    /// at intervals, unless [`BrokerConfig::background`] is off.
+    ///
+    /// Only what a [`checkpoint`](Self::checkpoint) has made durable is compacted.
     ///
     /// # Errors
     /// - `DiskFull` if there is no space.

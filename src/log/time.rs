@@ -105,7 +105,8 @@ impl Log {
             if deleted || header.max_timestamp < target || header.attributes.is_control() {
                 continue;
             }
-            if let Some(at) = append_timestamp(&header) {
+            // Compaction may have removed the record at the base offset.
+            if let Some(at) = append_timestamp(&header).filter(|_| !segment.is_cleaned()) {
                 let first = header.base_offset.max(self.start_offset());
                 return Ok(Some((first, Timestamp::from_millis(at))));
             }

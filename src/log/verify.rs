@@ -65,7 +65,9 @@ impl Log {
             add(&mut verified.segments, 1);
             let check = Check { log: self, segment, image: *image, epochs: &epochs };
             let is_last = number == last;
-            let ends = Ends { open: is_last, finished: closed || !is_last };
+            // Nothing is added to a cleaned segment, even if no other one follows it yet.
+            let open = is_last && !segment.is_cleaned();
+            let ends = Ends { open, finished: closed || !is_last };
             if let Err(error) = check.run(ends, &mut verified, progress) {
                 verified.findings.push(error);
             }

@@ -121,6 +121,20 @@ fn a_deletion_does_not_wait_for_the_rate_of_a_pass() {
 }
 
 #[test]
+fn a_lookup_by_time_finds_a_record_that_is_there() {
+    let world = world();
+    let broker = world.open();
+    let config = compacted().timestamp_type(TimestampType::LogAppendTime);
+    broker.create_topic("t", config).unwrap();
+    rounds(&broker, 0..20);
+    broker.admin().compact("t").unwrap();
+    let first = all(&broker, "t")[0].offset;
+    let at = Timestamp::from_millis(1);
+    let found = broker.admin().offset_for_time(&tp("t", 0), at).unwrap().unwrap();
+    assert_eq!(found.0, first);
+}
+
+#[test]
 fn a_close_interrupts_a_pass_and_leaves_nothing() {
     for op in ["create", "sync"] {
         let world = world();
@@ -146,6 +160,26 @@ fn a_close_interrupts_a_pass_and_leaves_nothing() {
         assert_eq!(findings(&world).len(), 0, "{:?}", findings(&world));
         let broker = world.open();
         assert_eq!(newest(&broker), last_of_each_key(19));
+    }
+}
+
+#[test]
+fn a_full_disk_leaves_no_copy() {
+    for op in ["create", "write", "sync"] {
+        let world = world();
+        let storage = Faulty::new(world.storage.clone());
+        let broker = open_on(&world, &storage);
+        broker.create_topic("t", compacted().segment_bytes(1 << 20)).unwrap();
+        rounds(&broker, 0..20);
+        storage.order(op, ".1.", Act::Fail(28));
+        let full = broker.admin().compact("t").unwrap_err();
+        assert!(matches!(full, Error::DiskFull { .. }), "{op}: {full}");
+        storage.heal();
+        assert_eq!(copies(&world), Vec::<String>::new(), "{op}");
+        assert_eq!(all(&broker, "t").len(), 200);
+        broker.admin().compact("t").unwrap();
+        broker.close().unwrap();
+        assert_eq!(findings(&world).len(), 0, "{op}: {:?}", findings(&world));
     }
 }
 
@@ -183,6 +217,54 @@ fn a_discarded_copy_does_not_come_back() {
 }
 
 #[test]
+fn every_offset_is_a_position() {
+    let world = world();
+    let broker = world.open();
+    broker.create_topic("t", compacted().delete_retention(Duration::ZERO)).unwrap();
+    rounds(&broker, 0..20);
+    (0..10).for_each(|key| send(&broker, &format!("k{key}"), None));
+    // The last segment holds nothing any more, and neither do those before it.
+    for _ in 0..3 {
+        broker.admin().compact("t").unwrap();
+    }
+    let check = |broker: &Broker| {
+        let records = all(broker, "t");
+        let state = broker.describe_topic("t").unwrap().partitions[0].clone();
+        assert_eq!(state.end_offset, 210);
+        let mut one = reader(broker, "t", 1);
+        for offset in 0..=210 {
+            one.seek(&tp("t", 0), offset).unwrap();
+            let expected: Vec<_> =
+                records.iter().filter(|record| record.offset >= offset).cloned().collect();
+            assert_eq!(drain(&mut one), expected, "{offset}");
+            assert_eq!(one.position(&tp("t", 0)).unwrap().offset(), 210);
+        }
+        let time = broker.admin().offset_for_time(&tp("t", 0), Timestamp::from_millis(0)).unwrap();
+        assert_eq!(time.map(|found| found.0), records.first().map(|first| first.offset));
+    };
+    check(&broker);
+    broker.close().unwrap();
+    assert_eq!(findings(&world).len(), 0, "{:?}", findings(&world));
+    let broker = world.open();
+    check(&broker);
+    send(&broker, "new", Some("v"));
+    assert_eq!(all(&broker, "t").last().unwrap().offset, 210);
+    for crash in [Crash::Kill, Crash::LoseAll] {
+        let (again, broker) = after(&world, crash);
+        drop(all(&broker, "t"));
+        send(&broker, "new", Some("w"));
+        broker.admin().compact("t").unwrap();
+        assert_eq!(all(&broker, "t").len(), 1);
+        broker.close().unwrap();
+        let damage: Vec<_> = findings(&again)
+            .into_iter()
+            .filter(|finding| finding.kind != FindingKind::Derived)
+            .collect();
+        assert!(damage.is_empty(), "{damage:?}");
+    }
+}
+
+#[test]
 fn a_record_larger_than_a_new_table_is_taken() {
     let world = world();
     let broker = world.open();
@@ -199,6 +281,127 @@ fn a_record_larger_than_a_new_table_is_taken() {
     }
     broker.admin().compact("t").unwrap();
     assert_eq!(all(&broker, "t").len(), 1);
+}
+
+#[test]
+fn a_damaged_cleaned_segment_never_shows_older_values() {
+    let world = world();
+    let broker = world.open();
+    broker.create_topic("t", compacted().segment_bytes(4 << 20)).unwrap();
+    let rounds = |rounds: std::ops::Range<usize>| {
+        for round in rounds {
+            let value = format!("{round}").repeat(20 << 10);
+            (0..10).for_each(|key| send(&broker, &format!("k{key}"), Some(&value)));
+        }
+    };
+    rounds(0..5);
+    broker.admin().compact("t").unwrap();
+    let bytes_of = |name: &str| {
+        let file = world.storage.open(&Path::new("t-0").join(name), OpenMode::Read).unwrap();
+        let mut bytes = vec![0; file.len().unwrap() as usize];
+        file.read_at(&mut bytes, 0).unwrap();
+        bytes
+    };
+    let logs = files(&world);
+    assert_eq!(logs.len(), 1, "{logs:?}");
+    let older = bytes_of(&logs[0]);
+    let older_sums = bytes_of(&logs[0].replace(".log", ".sums"));
+    rounds(5..10);
+    broker.admin().compact("t").unwrap();
+    let logs = files(&world);
+    assert_eq!(logs.len(), 1, "{logs:?}");
+    broker.close().unwrap();
+    let whole = bytes_of(&logs[0]);
+    let mut lengthened = whole.clone();
+    lengthened.extend_from_slice(&older);
+    for (what, bytes) in [
+        ("older", older.clone()),
+        ("longer", lengthened),
+        ("shorter", whole[..whole.len() - 100].to_vec()),
+        ("empty", Vec::new()),
+        ("gone", vec![0xFF]),
+        ("older with its sums", older.clone()),
+    ] {
+        let left = world.storage.crash(Crash::Kill, &SeededRandom::new(1));
+        let again =
+            World { storage: left, clock: Arc::clone(&world.clock), config: world.config.clone() };
+        let path = Path::new("t-0").join(&logs[0]);
+        again.storage.remove(&path).unwrap();
+        let put = |path: &Path, bytes: &[u8]| {
+            let file = again.storage.open(path, OpenMode::CreateNew).unwrap();
+            file.write_at(bytes, 0).unwrap();
+        };
+        if what != "gone" {
+            put(&path, &bytes);
+        }
+        if what == "older with its sums" {
+            let sums = Path::new("t-0").join(logs[0].replace(".log", ".sums"));
+            again.storage.remove(&sums).unwrap();
+            put(&sums, &older_sums);
+        }
+        assert!(!findings(&again).is_empty(), "{what}");
+        let broker = again.open();
+        let mut one = reader(&broker, "t", 1);
+        let read = loop {
+            match one.poll(Duration::ZERO) {
+                Ok(records) if records.is_empty() => break None,
+                Ok(records) => {
+                    for record in crate::world::owned(&records) {
+                        assert!(record.offset >= 90, "{what}: {record:?}");
+                    }
+                }
+                Err(error) => break Some(error),
+            }
+        };
+        let read = read.unwrap_or_else(|| panic!("{what}: no damage was reported"));
+        assert!(matches!(read, Error::Corrupt(_) | Error::MissingSegment { .. }), "{what}: {read}");
+        let failed = broker.admin().compact("t");
+        assert!(!matches!(failed, Err(Error::Closed)), "{what}: {failed:?}");
+    }
+}
+
+#[test]
+fn a_small_map_needs_several_passes_and_keeps_everything() {
+    let mut world = world();
+    world.config = world.config.clone().cleaner_memory(64 << 10);
+    let broker = world.open();
+    broker
+        .create_topic("t", compacted().segment_bytes(64 << 10).delete_retention(Duration::ZERO))
+        .unwrap();
+    let producer = broker.producer_with(ProducerConfig::new().acks(Acks::Written)).unwrap();
+    let mut expected = BTreeMap::new();
+    for n in 0..12_000_u32 {
+        let key = format!("k{}", n.wrapping_mul(2_654_435_761) % 6_000);
+        let value = format!("{n}");
+        let record = Record::to("t").key(&key);
+        if n % 5 == 0 {
+            producer.send(record).unwrap();
+            expected.remove(&key);
+        } else {
+            producer.send(record.value(&value)).unwrap();
+            expected.insert(key.clone(), value.clone());
+        }
+    }
+    let state = |broker: &Broker| {
+        let mut table = BTreeMap::new();
+        for (_, key, value) in found(&all(broker, "t")) {
+            match value {
+                Some(value) => table.insert(key, value),
+                None => table.remove(&key),
+            };
+        }
+        table
+    };
+    let done = broker.admin().compact("t").unwrap();
+    assert!(done.passes > 2, "{done:?}");
+    assert_eq!(state(&broker), expected);
+    for _ in 0..2 {
+        broker.admin().compact("t").unwrap();
+        assert_eq!(state(&broker), expected);
+    }
+    let (_, broker) = after(&world, Crash::LoseAll);
+    assert_eq!(state(&broker), expected);
+    assert_eq!(all(&broker, "t").len(), expected.len());
 }
 
 #[test]

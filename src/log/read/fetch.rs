@@ -45,7 +45,8 @@ impl Log {
                 Ok(false) => break,
                 Err(_) if out.records.len() > before => break,
                 Err(_) if self.has_changed(&view) => {
-                    // Compaction may have replaced the segment (K7). Look again.
+                    // Compaction may have replaced the segment (K7), or retention deleted it. Look again.
+                    check_range(self.partition(), cursor.position, self.start_offset(), end)?;
                     view = self.view();
                     cursor.at = At::Unknown;
                 }
