@@ -121,6 +121,74 @@ fn a_deletion_does_not_wait_for_the_rate_of_a_pass() {
 }
 
 #[test]
+fn a_failed_partition_does_not_keep_the_files_of_another() {
+    let world = world();
+    let storage = Faulty::new(world.storage.clone());
+    let broker = open_on(&world, &storage);
+    broker.create_topic("t", compacted()).unwrap();
+    broker.create_topic("u", compacted()).unwrap();
+    rounds(&broker, 0..20);
+    let producer = broker.producer().unwrap();
+    for n in 0..100 {
+        producer.send(Record::to("u").key("k").value(&format!("{n:060}"))).unwrap();
+    }
+    broker.checkpoint().unwrap();
+    let before = files(&world);
+    storage.order("create", "u-0/", Act::Fail(28));
+    broker.maintain().unwrap_err();
+    storage.heal();
+    let left: Vec<_> = files(&world).into_iter().filter(|name| before.contains(name)).collect();
+    assert!(left.len() <= 1, "{left:?}");
+}
+
+#[test]
+fn a_pass_that_fails_lets_go_of_what_it_has_replaced() {
+    let world = world();
+    let storage = Faulty::new(world.storage.clone());
+    let broker = open_on(&world, &storage);
+    broker.create_topic("t", compacted()).unwrap();
+    rounds(&broker, 0..20);
+    broker.checkpoint().unwrap();
+    let before = files(&world);
+    storage.order("create", "90.1.log", Act::Fail(28));
+    broker.maintain().unwrap_err();
+    storage.heal();
+    let left: Vec<_> = files(&world).into_iter().filter(|name| before.contains(name)).collect();
+    assert_eq!(left, before[3..], "those before offset 90 are replaced");
+    assert_eq!(newest(&broker), last_of_each_key(19));
+}
+
+#[test]
+fn a_clean_log_is_left_alone() {
+    let mut world = world();
+    world.config = BrokerConfig::new()
+        .clock(Arc::clone(&world.clock) as _)
+        .batch_size(1024)
+        .cleaner_interval(Duration::from_millis(1));
+    let broker = world.open();
+    let config = compacted()
+        .min_cleanable_dirty_ratio(0.0)
+        .delete_retention(Duration::ZERO)
+        .max_compaction_lag(Duration::from_millis(1));
+    broker.create_topic("t", config).unwrap();
+    rounds(&broker, 0..20);
+    (0..10).for_each(|key| send(&broker, &format!("k{key}"), None));
+    world.clock.advance(Duration::from_secs(1));
+    broker.checkpoint().unwrap();
+    let passes = || broker.describe_topic("t").unwrap().partitions[0].compaction.clone().unwrap();
+    let since = Instant::now();
+    while passes().done.passes == 0 {
+        assert!(since.elapsed() < AT_ONCE, "{:?}", passes());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let settled = passes();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(passes(), settled);
+    assert!(settled.done.passes < 5, "{settled:?}");
+}
+
+#[test]
 fn a_lookup_by_time_finds_a_record_that_is_there() {
     let world = world();
     let broker = world.open();
@@ -483,11 +551,24 @@ fn around_passes(world: &World, storage: &Faulty, kept: &mut Kept) -> grouplog::
 
 #[test]
 fn no_crash_around_passes_that_end_early_loses_a_value() {
-    let fresh = |seed| World::on(Memory::crash_simulating(seed)).batch_size(1024);
+    for_every_crash(|world| world);
+    // The same with one sync for all files, and with records that appends store themselves.
+    for_every_crash(|world| {
+        world.storage.sync_whole_above(0);
+        world
+    });
+    for_every_crash(|mut world| {
+        world.config = world.config.stored_append_bytes(1);
+        world
+    });
+}
+
+fn for_every_crash(set: impl Fn(World) -> World) {
+    let fresh = |seed| set(World::on(Memory::crash_simulating(seed)).batch_size(1024));
     let whole = fresh(1);
     let mut kept = Kept::default();
     around_passes(&whole, &Faulty::new(whole.storage.clone()), &mut kept).unwrap();
-    let every = if std::env::var("GROUPLOG_SEEDS").is_ok() { 1 } else { 7 };
+    let every = if std::env::var("GROUPLOG_SEEDS").is_ok() { 1 } else { 13 };
     for op in (1..=whole.storage.ops()).step_by(every) {
         let world = fresh(op);
         world.storage.crash_at(op);

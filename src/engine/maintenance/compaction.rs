@@ -94,8 +94,8 @@ impl Engine {
     }
 
     /// Compacts what is due. A failure of one partition does not keep the others from being compacted. `health` keeps
-    /// the first one until a round succeeds. Returns whether anything was compacted.
-    pub(in crate::engine) fn compact_due(&self, pace: &dyn Pace) -> Result<bool> {
+    /// the first one until a round succeeds. Returns whether anything was compacted, and the first failure.
+    pub(in crate::engine) fn compact_due(&self, pace: &dyn Pace) -> (bool, Result<()>) {
         let _one = self.cleaner.lock();
         let (mut tried, mut first, mut done) = (Vec::new(), None, false);
         self.roll_old_segments(&mut first);
@@ -109,7 +109,7 @@ impl Engine {
             first = first.or(failure(&log, compacted.map(|_| ())));
         }
         self.troubles.compaction.lock().clone_from(&first);
-        first.map_or(Ok(done), |(_, error)| Err(error))
+        (done, first.map_or(Ok(()), |(_, error)| Err(error)))
     }
 
     fn roll_old_segments(&self, first: &mut Option<(TopicPartition, Error)>) {
@@ -154,6 +154,13 @@ impl Engine {
         ledger.keep_for_copies(most.map_or(0, room));
     }
 
+    /// Returns whether replaced files wait for a checkpoint. A failed pass may have replaced some: on a full disk,
+    /// they are the space that is missing.
+    pub(super) fn has_replaced(&self) -> bool {
+        let topics = self.compacted_topics();
+        topics.iter().flat_map(|topic| &topic.logs).any(|log| log.has_replaced())
+    }
+
     fn compacted_topics(&self) -> Vec<Arc<Topic>> {
         let mut topics = self.registry.topics();
         topics.retain(|topic| topic.config.cleanup_policy.compacts());
@@ -179,11 +186,11 @@ impl Rounds for Engine {
         let pace = Throttle::new(&self.cleaner, &self.logs, self.config.cleaner_rate);
         let guard = self.journal.fail_on_panic("compaction");
         // `health` keeps a failure.
-        let done = self.compact_due(&pace);
+        let (done, failed) = self.compact_due(&pace);
         drop(guard);
-        if matches!(done, Ok(true)) {
+        if done || failed.is_err() && self.has_replaced() {
             self.background.request_checkpoint();
         }
-        matches!(done, Ok(true))
+        done && failed.is_ok()
     }
 }

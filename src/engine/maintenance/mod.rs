@@ -24,9 +24,11 @@ impl Engine {
 
     /// Compacts what is due, and lets go of what that replaced.
     fn compact_and_list(&self) -> Result<()> {
-        let done = self.compact_due(&AtOnce(&self.cleaner))?;
+        let (done, compacted) = self.compact_due(&AtOnce(&self.cleaner));
         // A checkpoint that is being written is not waited for. The next one lets go of the files.
-        if done && self.checkpoint.try_lock().is_some() { self.checkpoint() } else { Ok(()) }
+        let due = done || compacted.is_err() && self.has_replaced();
+        let idle = due && self.checkpoint.try_lock().is_some();
+        compacted.and(if idle { self.checkpoint() } else { Ok(()) })
     }
 }
 
