@@ -61,7 +61,9 @@ fn run(path: &Path, policy: DiskBudgetPolicy, mode: JournalMode, value: &[u8]) -
                 }
             });
         }
-        while clock.monotonic() < Duration::from_millis(250) {
+        // Half of the budget takes longer on a busy machine.
+        let enough = |most| clock.monotonic() > Duration::from_millis(250) && most > BUDGET / 2;
+        while !enough(most) && clock.monotonic() < AT_ONCE {
             most = most.max(blocks(path));
             let account = broker.admin().disk_usage().unwrap().budget.unwrap();
             assert!(account.used <= BUDGET, "{account:?}");

@@ -452,22 +452,29 @@ impl Life {
 
     fn during_checkpoint(&mut self, pause: u32, steps: &[Step]) -> Result<(), End> {
         let before = self.history.attempted();
-        self.beside(pause, steps, Broker::checkpoint)?;
+        self.beside(pause, steps, Broker::checkpoint, |_| {})?;
         // Everything from before it is in the checkpoint.
         self.history.synced_up_to(before);
         Ok(())
     }
 
     fn during_compaction(&mut self, pause: u32, steps: &[Step]) -> Result<(), End> {
-        self.beside(pause, steps, Broker::maintain)
+        // A pass may follow over what the steps have sent.
+        let may = |history: &mut History| {
+            history.attempt(Change::MayCompact { topic: COMPACTED.to_owned() });
+        };
+        may(&mut self.history);
+        self.beside(pause, steps, Broker::maintain, may)
     }
 
-    /// Does the steps while another thread, which does the work, is stopped before its `pause`-th call.
+    /// Does the steps while another thread, which does the work, is stopped before its `pause`-th call. `may_follow`
+    /// notes what the thread may change after the steps.
     fn beside(
         &mut self,
         pause: u32,
         steps: &[Step],
         work: fn(&Broker) -> grouplog::Result<()>,
+        may_follow: fn(&mut History),
     ) -> Result<(), End> {
         let (broker, turnstile) = (self.broker.clone(), Arc::clone(&self.turnstile));
         turnstile.arm(pause);
@@ -480,6 +487,7 @@ impl Life {
             });
             turnstile.wait_stopped();
             let inner = self.run(steps);
+            may_follow(&mut self.history);
             turnstile.open();
             (inner, working.join())
         });

@@ -84,7 +84,7 @@ fn a_writer_finds_it_too_and_goes_on() {
         broker.create_topic("more", TopicConfig::new()).unwrap();
         let producer = broker.producer().unwrap();
         for topic in broker.list_topics() {
-            producer.send(Record::to(&topic).partition(0).value("new")).unwrap();
+            producer.send(Record::to(&topic).partition(0).key("new").value("new")).unwrap();
         }
         let before = listing::of(&broker);
         drop(producer);
