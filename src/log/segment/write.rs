@@ -126,6 +126,8 @@ impl Segment {
         self.end_offset.store(end_offset, Ordering::Release);
         self.seal();
         *self.running.lock() = None;
+        // They are in their files. A pass may write very many segments that nobody reads.
+        *self.indexes.lock() = None;
         Ok(())
     }
 
