@@ -77,10 +77,17 @@ impl Listed<'_> {
                 Some(name) => {
                     let listed = segments.binary_search(&name.id).is_ok();
                     // A segment behind the last listed one was begun after the checkpoint, as a cleaned one that
-                    // is not listed was.
+                    // is not listed was. One in the range of a listed cleaned one waits to be removed.
+                    let after = segments.partition_point(|known| *known <= name.id);
+                    let around = after.checked_sub(1).and_then(|at| segments.get(at));
+                    let same_base = segments
+                        .get(after)
+                        .filter(|known| known.base_offset == name.id.base_offset);
+                    let is_replaced =
+                        same_base.or(around).is_some_and(|known| known.generation > 0);
                     let is_behind = segments.last().is_none_or(|last| name.id > *last)
                         || name.id.generation > 0;
-                    let begun = is_behind && !self.state.is_closed;
+                    let begun = (is_behind || is_replaced) && !self.state.is_closed;
                     let expected = name.suffix.is_none() && (listed || begun);
                     (!expected).then_some(FindingKind::Leftover)
                 }
