@@ -466,6 +466,10 @@ impl Error {
                 "the position of {partition} belongs to topic id {given}, which was deleted; \
                  another topic has this name now, and begins at offset {start}"
             ),
+            Self::Stale { partition } => write!(
+                f,
+                "compaction has replaced files of {partition}; refresh, and read on from the same position"
+            ),
             Self::OffsetOutOfRange { partition, requested, start, end } => write!(
                 f,
                 "offset {requested} of {partition} is out of range: the log holds {start} to {end}"
@@ -562,6 +566,7 @@ impl fmt::Display for Error {
             | Self::LogTruncated { .. }
             | Self::InconsistentTopicId { .. }
             | Self::OffsetOutOfRange { .. }
+            | Self::Stale { .. }
             | Self::NoOffsetForPartition { .. }
             | Self::UnknownGroup { .. }
             | Self::GroupNotEmpty { .. }
@@ -587,10 +592,6 @@ impl fmt::Display for Error {
             Self::Poisoned { what } => write!(f, "a panic stopped {what}"),
             Self::Timeout { what } => write!(f, "timed out waiting for {what}"),
             Self::Wakeup => f.write_str("a call of wakeup ended the wait"),
-            Self::Stale { partition } => write!(
-                f,
-                "compaction has replaced files of {partition}; refresh, and read on from the same position"
-            ),
             Self::Busy { path } => {
                 write!(f, "{} changes too fast to be read now; try again", path.display())
             }

@@ -161,6 +161,7 @@ fn is_tombstone(number: u64) -> bool {
 /// Stands for a deleted record; numbers begin at 1.
 const GONE: u64 = 0;
 
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 struct World {
     memory: Memory,
     mode: JournalMode,

@@ -631,3 +631,76 @@ fn for_every_crash(set: impl Fn(World) -> World) {
         }
     }
 }
+
+#[test]
+fn everything_at_once_ends_and_loses_nothing() {
+    let mut world = world();
+    world.config = BrokerConfig::new()
+        .clock(Arc::clone(&world.clock) as _)
+        .journal_file_bytes(64 << 10)
+        .journal_max_bytes(1 << 20)
+        .batch_size(1024)
+        .cleaner_memory(64 << 10)
+        .cleaner_interval(Duration::from_millis(1));
+    let broker = world.open();
+    let config = compacted().min_cleanable_dirty_ratio(0.1).delete_retention(Duration::ZERO);
+    broker.create_topic("t", config.clone()).unwrap();
+    let both = config.clone().cleanup_policy(CleanupPolicy::CompactDelete);
+    broker.create_topic("u", both).unwrap();
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    let goes_on = || !ended.load(std::sync::atomic::Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while goes_on() {
+                match broker.admin().compact("t") {
+                    Ok(_) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+        scope.spawn(|| {
+            let admin = broker.admin();
+            while goes_on() {
+                let state = broker.describe_topic("u").unwrap().partitions[0].clone();
+                let middle = i64::midpoint(state.start_offset, state.end_offset);
+                admin.delete_records(&tp("u", 0), middle).unwrap();
+                admin.compact("u").unwrap();
+            }
+        });
+        scope.spawn(|| {
+            while goes_on() {
+                broker.create_topic("v", config.clone()).unwrap();
+                let producer = broker.producer().unwrap();
+                for n in 0..100 {
+                    producer.send(Record::to("v").key("k").value(&format!("{n:060}"))).unwrap();
+                }
+                broker.checkpoint().unwrap();
+                broker.delete_topic("v").unwrap();
+            }
+        });
+        scope.spawn(|| {
+            while goes_on() {
+                let records = all(&broker, "t");
+                assert!(records.is_sorted_by(|a, b| a.offset < b.offset));
+            }
+        });
+        let producer = broker.producer_with(ProducerConfig::new().acks(Acks::Written)).unwrap();
+        for round in 0..400 {
+            for key in 0..10 {
+                let (key, value) = (format!("k{key}"), format!("{round}-"));
+                for topic in ["t", "u"] {
+                    producer.send(Record::to(topic).key(&key).value(&value)).unwrap();
+                }
+            }
+        }
+        ended.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert!(broker.health().is_ok(), "{}", broker.health());
+    assert_eq!(newest(&broker), last_of_each_key(399));
+    assert_eq!(all(&broker, "u").last().unwrap().offset, 3999);
+    broker.close().unwrap();
+    let damage: Vec<_> =
+        findings(&world).into_iter().filter(|found| found.kind != FindingKind::Derived).collect();
+    assert!(damage.is_empty(), "{damage:?}");
+    assert_eq!(newest(&world.open()), last_of_each_key(399));
+}

@@ -11,6 +11,8 @@ use grouplog::{
     TopicConfig, Verify,
 };
 
+use crate::world::AT_ONCE;
+
 const BUDGET: u64 = 12 << 20;
 
 /// Returns the blocks of all files below a folder, in bytes, without folders. What vanishes meanwhile counts

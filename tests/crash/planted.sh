@@ -146,6 +146,7 @@ only_waiters_sync           lib:journal::tests::syncing
 open_batch_never_ages       api:few_records_age
 opening_needs_space         api:a_folder_opens_though
 panic_not_noticed           lib:panic_watch
+pass_before_settling        api:the_first_append_to_a_closed
 position_carried_over       simulation:seeds
 positions_without_epoch     api:offsets
 prefer_segments             model:a_reader_beside_a_roll
@@ -167,6 +168,7 @@ removed_before_sync         crash:retention
 removed_segments_checked    crash:retention
 removed_segments_not_captured lib:a_checkpoint_lists_segments
 rename_before_sync          api:a_deletion_does_not_take
+replace_deleted_segments    lib:a_pass_does_not_join
 replaced_before_listed      crash:compaction
 replaced_not_removed_again  crash:whole_compaction
 replay_foreign_file         lib:journal::tests::replaying

@@ -27,6 +27,8 @@
 //! * **K7** A reader that holds a replaced segment may go on in it, because its records are still true, or look its
 //!   offset up again if the file is gone.
 //! * **K8** Deleting the topic and closing the folder interrupt a pass, and wait for it.
+//! * **K9** A pass settles the partition first, because settling removes all files that the view does not name.
+//! * **K10** A checkpoint names each segment by its generation, also those of a pass that has not ended.
 //!
 //! A group of segments of which nothing is left becomes a segment without batches. The next pass joins it to a
 //! neighbour. Batches of this engine have no producer ids, so no state of producers must be kept in them.
