@@ -33,6 +33,10 @@ impl ActiveProducers {
     ///
     /// A marker of transactions v2 carries the next epoch. It then makes the data of the older epoch
     /// forgettable.
+    #[cfg_attr(
+        not(any(test, feature = "__internal")),
+        expect(dead_code, reason = "batches of this engine have no producer ids")
+    )]
     pub(crate) fn on_batch(&mut self, header: &BatchHeader) {
         if header.producer_id < 0 {
             return;
