@@ -58,7 +58,6 @@ checkpoint_above_e          crash:during_checkpoint
 checkpoint_after_close      lib:a_closed_folder_is_left
 checkpoint_not_synced       crash:commits
 checkpoint_wakes_early      model:a_checkpoint_reaches
-clean_what_is_not_durable   crash:compaction
 cleaned_segment_not_synced  crash:compaction
 close_beside_preparation    api:a_late_preparation
 closed_files_not_synced     lib:files_that_were_closed_unsynced

@@ -435,10 +435,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{BrokerConfig, TopicConfig};
+    use crate::config::{BrokerConfig, CleanupPolicy, TopicConfig};
+    use crate::engine::cleaner::AtOnce;
     use crate::engine::recovery::open;
     use crate::group::{CommittedOffset, OffsetChange, OffsetCommit};
-    use crate::log::RecordData;
+    use crate::log::{Cursor, FetchLimits, Fetched, RecordData};
     use crate::storage::{Crash, Memory, Storage};
     use crate::time::SeededRandom;
     use crate::types::{Timestamp, TopicPartition};
@@ -555,6 +556,46 @@ mod tests {
             let end = if appends { 10 } else { 5 };
             assert_eq!((log.start_offset(), log.end_offset()), (5, end));
         }
+    }
+
+    /// K1: a record that was appended after the state was frozen supersedes nothing in a pass that this checkpoint lists.
+    #[test]
+    fn a_pass_beside_a_checkpoint_keeps_what_the_checkpoint_needs() {
+        let memory = Memory::crash_simulating(1);
+        let config = BrokerConfig::new().background(false).batch_size(1024);
+        let (engine, _) = open(Arc::new(memory.clone()), config.clone()).unwrap();
+        let policy = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact);
+        let topic = policy.segment_bytes(1024).min_cleanable_dirty_ratio(0.0);
+        engine.create_topic("t", topic).unwrap();
+        let partition = TopicPartition::new("t", 0);
+        let log = engine.registry.log(&partition).unwrap();
+        let send = |key: &[u8]| {
+            let (key, value) = (Some(key), Some(&[7; 700][..]));
+            let record = RecordData { key, value, headers: &[], timestamp: None };
+            let mut credit = engine.reserve(record.bound() + 100, Duration::ZERO).unwrap();
+            let mut guard = log.begin_append().unwrap();
+            guard.stage(&record, NOW).unwrap();
+            engine.journal.append(&mut credit, &guard.single_section().unwrap()).unwrap();
+            guard.apply().wake();
+            log.lock_for_checkpoint().freeze();
+            log.write_out_some();
+        };
+        [b"a", b"b", b"c"].into_iter().for_each(|key| send(key));
+        engine.checkpoint().unwrap();
+        let freeze = engine.freeze();
+        [b"a", b"b", b"c"].into_iter().for_each(|key| send(key));
+        let _nothing_or_something = engine.compact_due(&AtOnce(&engine.cleaner));
+        engine.finish_checkpoint(&mut engine.checkpoint.lock(), &freeze).unwrap();
+
+        let left = memory.crash(Crash::LoseAll, &SeededRandom::new(1));
+        let (again, report) = open(Arc::new(left), config).unwrap();
+        assert_eq!(report.damaged.len(), 0, "{:?}", report.damaged);
+        let log = again.registry.log(&partition).unwrap();
+        assert_eq!(log.end_offset(), 3);
+        let mut fetched = Fetched::default();
+        let limits = FetchLimits { records: 10, bytes: 1 << 20 };
+        log.fetch(&mut Cursor::new(0), 0, limits, &mut fetched).unwrap();
+        assert_eq!(fetched.records.len(), 3);
     }
 
     /// A kill comes after the files were removed. Power loss after the next close must not bring them back: nobody

@@ -78,7 +78,6 @@ impl Log {
         let end = self.end_offset();
         let checkpoint = self.first_dirty.load(Ordering::Acquire);
         let durable = self.listed_end.load(Ordering::Acquire);
-        let durable = if planted("clean_what_is_not_durable") { end } else { durable };
         let log = LogInfo {
             segments: infos,
             log_start_offset: self.start_offset(),
