@@ -253,6 +253,13 @@ impl<T> OnceLock<T> {
         self.is_set.store(true, Ordering::Release);
         Ok(())
     }
+
+    /// `init` must not meet another thread.
+    pub(crate) fn get_or_init(&self, init: impl FnOnce() -> T) -> &T {
+        let value = self.value.get_or_init(init);
+        self.is_set.store(true, Ordering::Release);
+        value
+    }
 }
 
 /// The accesses to some memory, write by write. The model fails if nothing orders a read after the

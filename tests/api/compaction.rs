@@ -3,17 +3,15 @@
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use grouplog::storage::{Crash, Memory, Storage};
-use grouplog::time::SeededRandom;
 use grouplog::{
     Acks, Broker, CleanupPolicy, ConsumerConfig, Error, NotCompacted, ProducerConfig, Record,
     TopicConfig, TopicPartition,
 };
 
-use crate::world::{Owned, World, all, drain, reader, refused, tp};
+use crate::world::{Owned, World, after_crash, all, drain, reader, refused, tp};
 
 /// A world whose batches hold few records.
 pub(crate) fn world() -> World {
@@ -66,17 +64,6 @@ pub(crate) fn found(records: &[Owned]) -> Vec<(i64, String, Option<String>)> {
     found.collect()
 }
 
-/// Opens what a crash leaves, and checks that nothing is damaged.
-pub(crate) fn after(world: &World, crash: Crash) -> (World, Broker) {
-    let left = world.storage.crash(crash, &SeededRandom::new(1));
-    let again =
-        World { storage: left, clock: Arc::clone(&world.clock), config: world.config.clone() };
-    let broker = again.open();
-    let report = broker.recovery_report();
-    assert!(report.damaged.is_empty(), "{:?}", report.damaged);
-    (again, broker)
-}
-
 #[test]
 fn the_newest_value_of_each_key_stays_at_its_offset() {
     let world = world();
@@ -105,7 +92,7 @@ fn the_newest_value_of_each_key_stays_at_its_offset() {
         (0..10).map(|key| (210 + key, format!("k{key}"), Some("21-".to_owned()))).collect();
     assert_eq!(found(&all(&broker, "t")), expected);
     for crash in [Crash::Kill, Crash::LoseAll] {
-        let (_, broker) = after(&world, crash);
+        let (_, broker) = after_crash(&world, crash);
         assert_eq!(found(&all(&broker, "t")), expected);
         rounds(&broker, 22..23);
         assert_eq!(all(&broker, "t").len(), 20);
@@ -133,7 +120,7 @@ fn a_tombstone_stays_for_delete_retention_ms_and_then_goes() {
     assert_eq!(admin.compact("t").unwrap().tombstones_removed, 1);
     assert_eq!(keys(&broker).len(), 9);
     assert_eq!(broker.describe_topic("t").unwrap().partitions[0].end_offset, 31);
-    let (_, broker) = after(&world, Crash::LoseAll);
+    let (_, broker) = after_crash(&world, Crash::LoseAll);
     assert_eq!(keys(&broker).len(), 9);
 }
 
@@ -320,7 +307,7 @@ fn compact_and_delete_both_apply() {
     assert_eq!(all(&broker, "t").len(), 0);
     assert_eq!(broker.describe_topic("t").unwrap().partitions[0].start_offset, 100);
     rounds(&broker, 10..11);
-    let (_, broker) = after(&world, Crash::Kill);
+    let (_, broker) = after_crash(&world, Crash::Kill);
     assert_eq!(all(&broker, "t").len(), 10);
 }
 
@@ -355,7 +342,7 @@ fn what_a_failed_pass_has_replaced_is_found_again() {
         world.storage.heal();
         // Fails after a failed sync, which is final.
         drop(broker.close());
-        let (_, broker) = after(&world, Crash::LoseAll);
+        let (_, broker) = after_crash(&world, Crash::LoseAll);
         let found = all(&broker, "t");
         assert!(found.iter().all(|record| before.contains(record)), "call {nth}");
         let keys: BTreeSet<_> = found.iter().map(|record| record.key.clone()).collect();

@@ -12,9 +12,9 @@ use grouplog::{
     Timestamp, TimestampType, TopicConfig, Verify,
 };
 
-use crate::compaction::{after, compacted, files, found, rounds, send, world};
+use crate::compaction::{compacted, files, found, rounds, send, world};
 use crate::faulty::{Act, Faulty};
-use crate::world::{AT_ONCE, Owned, World, all, drain, reader, tp};
+use crate::world::{AT_ONCE, Owned, World, after_crash, all, drain, reader, tp};
 
 fn open_on(world: &World, storage: &Faulty) -> Broker {
     Broker::open_storage(Arc::new(storage.clone()), world.config.clone()).unwrap()
@@ -53,7 +53,7 @@ fn a_first_pass_that_ends_early_keeps_what_it_has_replaced() {
     broker.checkpoint().unwrap();
     assert_eq!(newest(&broker), last_of_each_key(19));
     for crash in [Crash::Kill, Crash::LoseAll] {
-        let (_, broker) = after(&world, crash);
+        let (_, broker) = after_crash(&world, crash);
         assert_eq!(newest(&broker), last_of_each_key(19), "{crash:?}");
     }
 }
@@ -90,7 +90,7 @@ fn the_first_append_to_a_closed_folder_keeps_the_copy_of_a_pass() {
     assert_eq!(newest(&broker), last_of_each_key(20));
     broker.checkpoint().unwrap();
     for crash in [Crash::Kill, Crash::LoseAll] {
-        let (_, broker) = after(&world, crash);
+        let (_, broker) = after_crash(&world, crash);
         assert_eq!(newest(&broker), last_of_each_key(20), "{crash:?}");
     }
 }
@@ -336,7 +336,7 @@ fn every_offset_is_a_position() {
     send(&broker, "new", Some("v"));
     assert_eq!(all(&broker, "t").last().unwrap().offset, 210);
     for crash in [Crash::Kill, Crash::LoseAll] {
-        let (again, broker) = after(&world, crash);
+        let (again, broker) = after_crash(&world, crash);
         drop(all(&broker, "t"));
         send(&broker, "new", Some("w"));
         broker.admin().compact("t").unwrap();
@@ -490,7 +490,7 @@ fn a_small_map_needs_several_passes_and_keeps_everything() {
         broker.admin().compact("t").unwrap();
         assert_eq!(state(&broker), expected);
     }
-    let (_, broker) = after(&world, Crash::LoseAll);
+    let (_, broker) = after_crash(&world, Crash::LoseAll);
     assert_eq!(state(&broker), expected);
     assert_eq!(all(&broker, "t").len(), expected.len());
 }

@@ -11,7 +11,7 @@ use grouplog::{
     ProducerConfig, Record, ResetTo, Timestamp, TopicConfig, Verify,
 };
 
-use crate::world::{AT_ONCE, World, all, drain, reader, refused, tp};
+use crate::world::{AT_ONCE, World, after_crash, all, drain, reader, refused, tp};
 
 pub(crate) const DAY: Duration = Duration::from_hours(24);
 
@@ -58,17 +58,6 @@ pub(crate) fn start(broker: &Broker) -> i64 {
     broker.describe_topic("t").unwrap().partitions[0].start_offset
 }
 
-/// Opens what power loss leaves, and checks that nothing is damaged.
-fn after_power_loss(world: &World) -> (World, Broker) {
-    let left = world.storage.crash(Crash::LoseAll, &SeededRandom::new(1));
-    let again =
-        World { storage: left, clock: Arc::clone(&world.clock), config: world.config.clone() };
-    let broker = again.open();
-    let report = broker.recovery_report();
-    assert!(report.damaged.is_empty(), "{:?}", report.damaged);
-    (again, broker)
-}
-
 #[test]
 fn records_older_than_retention_ms_go_with_their_segments() {
     let world = world();
@@ -113,7 +102,7 @@ fn records_older_than_retention_ms_go_with_their_segments() {
     let producer = broker.producer().unwrap();
     producer.send(Record::to("t").value("synced")).unwrap().wait().unwrap();
     assert_eq!(offsets(&broker), [20]);
-    let (_, broker) = after_power_loss(&world);
+    let (_, broker) = after_crash(&world, Crash::LoseAll);
     assert_eq!((start(&broker), offsets(&broker)), (20, vec![20]));
 }
 
@@ -141,7 +130,7 @@ fn a_partition_never_holds_much_more_than_retention_bytes() {
         assert!(deleted.bytes.segments > 30, "{deleted:?}");
         assert_eq!(deleted.total(), deleted.bytes);
         drop(broker);
-        let (_, broker) = after_power_loss(&world);
+        let (_, broker) = after_crash(&world, Crash::LoseAll);
         assert_eq!(offsets(&broker).last(), Some(&199), "no sync was asked for, but many happened");
     }
 }
@@ -298,7 +287,7 @@ fn a_checkpoint_after_a_deletion_lists_what_is_left() {
     broker.admin().run_retention().unwrap();
     send(&broker, 2);
     broker.checkpoint().unwrap();
-    let (again, broker) = after_power_loss(&world);
+    let (again, broker) = after_crash(&world, Crash::LoseAll);
     assert_eq!(offsets(&broker), [16, 17]);
     broker.close().unwrap();
     let broker = again.open();
@@ -319,7 +308,7 @@ fn deleting_records_frees_space_at_once() {
     let middle = files(&world)[2] + 1;
     broker.admin().delete_records(&tp("t", 0), middle).unwrap();
     assert_eq!(files(&world)[0], middle - 1);
-    let (_, broker) = after_power_loss(&world);
+    let (_, broker) = after_crash(&world, Crash::LoseAll);
     assert_eq!(start(&broker), middle);
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use grouplog::storage::Memory;
-use grouplog::time::ManualClock;
+use grouplog::storage::{Crash, Memory};
+use grouplog::time::{ManualClock, SeededRandom};
 use grouplog::{
     Broker, BrokerConfig, Consumer, ConsumerConfig, ConsumerRecord, ConsumerRecords, Error,
     ReadMode, Timestamp, TopicPartition,
@@ -56,6 +56,17 @@ impl World {
     pub(crate) fn try_open(&self) -> grouplog::Result<Broker> {
         Broker::open_storage(Arc::new(self.storage.clone()), self.config.clone())
     }
+}
+
+/// Opens what a crash leaves, and checks that nothing is damaged.
+pub(crate) fn after_crash(world: &World, crash: Crash) -> (World, Broker) {
+    let left = world.storage.crash(crash, &SeededRandom::new(1));
+    let again =
+        World { storage: left, clock: Arc::clone(&world.clock), config: world.config.clone() };
+    let broker = again.open();
+    let report = broker.recovery_report();
+    assert!(report.damaged.is_empty(), "{:?}", report.damaged);
+    (again, broker)
 }
 
 /// The read mode of the tests; all of them hold in both. `GROUPLOG_READ_MODE=pread` runs them in the other

@@ -446,16 +446,27 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(7);
 
+    fn append(engine: &Engine, log: &Log, key: Option<&[u8]>, value: Option<&[u8]>) {
+        let record = RecordData { key, value, headers: &[], timestamp: None };
+        let mut credit = engine.reserve(record.bound() + 100, Duration::ZERO).unwrap();
+        let mut guard = log.begin_append().unwrap();
+        guard.stage(&record, NOW).unwrap();
+        engine.journal.append(&mut credit, &guard.single_section().unwrap()).unwrap();
+        guard.apply().wake();
+    }
+
+    /// As if its batch were full.
+    fn append_batch(engine: &Engine, log: &Log, key: Option<&[u8]>) {
+        append(engine, log, key, Some(&[1; 700]));
+        log.lock_for_checkpoint().freeze();
+        log.write_out_some();
+    }
+
     /// Appends five records, deletes the records below `offset`, and commits `offset`.
     fn append_delete_commit(engine: &Engine, partition: &TopicPartition, offset: i64) {
         let log = engine.registry.log(partition).unwrap();
         for _ in 0..5 {
-            let record = RecordData { key: None, value: None, headers: &[], timestamp: None };
-            let mut credit = engine.reserve(record.bound() + 100, Duration::ZERO).unwrap();
-            let mut guard = log.begin_append().unwrap();
-            guard.stage(&record, NOW).unwrap();
-            engine.journal.append(&mut credit, &guard.single_section().unwrap()).unwrap();
-            guard.apply().wake();
+            append(engine, &log, None, None);
         }
         engine.delete_records(partition, offset).unwrap();
         let committed = CommittedOffset {
@@ -569,21 +580,15 @@ mod tests {
         engine.create_topic("t", topic).unwrap();
         let partition = TopicPartition::new("t", 0);
         let log = engine.registry.log(&partition).unwrap();
-        let send = |key: &[u8]| {
-            let (key, value) = (Some(key), Some(&[7; 700][..]));
-            let record = RecordData { key, value, headers: &[], timestamp: None };
-            let mut credit = engine.reserve(record.bound() + 100, Duration::ZERO).unwrap();
-            let mut guard = log.begin_append().unwrap();
-            guard.stage(&record, NOW).unwrap();
-            engine.journal.append(&mut credit, &guard.single_section().unwrap()).unwrap();
-            guard.apply().wake();
-            log.lock_for_checkpoint().freeze();
-            log.write_out_some();
+        let send_all = || {
+            for key in [b"a", b"b", b"c"] {
+                append_batch(&engine, &log, Some(key));
+            }
         };
-        [b"a", b"b", b"c"].into_iter().for_each(|key| send(key));
+        send_all();
         engine.checkpoint().unwrap();
         let freeze = engine.freeze();
-        [b"a", b"b", b"c"].into_iter().for_each(|key| send(key));
+        send_all();
         let _nothing_or_something = engine.compact_due(&AtOnce(&engine.cleaner));
         engine.finish_checkpoint(&mut engine.checkpoint.lock(), &freeze).unwrap();
 
@@ -688,16 +693,7 @@ mod tests {
                 store(&engine, &partition, &[1; 700]);
                 continue;
             }
-            let record =
-                RecordData { key: None, value: Some(&[1; 700]), headers: &[], timestamp: None };
-            let mut credit = engine.reserve(record.bound() + 100, Duration::ZERO).unwrap();
-            let mut guard = log.begin_append().unwrap();
-            guard.stage(&record, NOW).unwrap();
-            engine.journal.append(&mut credit, &guard.single_section().unwrap()).unwrap();
-            guard.apply().wake();
-            // As a full batch.
-            log.lock_for_checkpoint().freeze();
-            log.write_out_some();
+            append_batch(&engine, &log, None);
         }
         let freeze = engine.freeze();
         let some: Vec<_> = freeze.logs.iter().collect();

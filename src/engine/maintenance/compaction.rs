@@ -1,12 +1,12 @@
 //! Compacts topics: see [`crate::log`], `compaction`.
 //!
-//! The thread of [`crate::engine::cleaner`] runs rounds. A round takes the partition with the largest share of dirty
-//! bytes, then looks again. Only what a durable checkpoint lists may be compacted, so a round asks for a checkpoint if
+//! The thread of [`crate::engine::cleaner`] runs rounds. A round takes all partitions that are due, those with the
+//! largest share of dirty bytes first, then looks again. Only what a durable checkpoint lists may be compacted, so a round asks for a checkpoint if
 //! that is what is missing, and after each pass: the checkpoint lets the replaced files go.
 
 use std::sync::Arc;
 
-use crate::cleaner::{NotCleaned, Selection};
+use crate::cleaner::NotCleaned;
 use crate::engine::cleaner::{AtOnce, Rounds, Throttle};
 use crate::engine::compaction_report::CompactionTotals;
 use crate::engine::registry::Topic;
@@ -14,14 +14,13 @@ use crate::engine::state::Engine;
 use crate::error::{Error, Result};
 use crate::log::{Compacted, CompactionJob, Log, Pace, Totals};
 use crate::storage::Ledger;
-use crate::types::{PartitionNumber, TopicPartition};
+use crate::types::TopicPartition;
 
 /// How often a pass is tried again whose segments were deleted meanwhile.
 const ATTEMPTS: usize = 8;
 
 impl Engine {
-    /// Compacts a topic now, as far as its settings and open consumers of history allow: rolls the active segments,
-    /// and cleans all that is dirty, however little it is. Returns what the passes did.
+    /// Compacts a topic now, as far as its settings allow: rolls the active segments, and cleans all that is dirty, however little it is. Returns what the passes did.
     ///
     /// # Errors
     /// `UnknownTopic`; `PolicyViolation` if the topic is not compacted; the first failure. The other partitions are
@@ -97,16 +96,16 @@ impl Engine {
     /// the first one until a round succeeds. Returns whether anything was compacted, and the first failure.
     pub(in crate::engine) fn compact_due(&self, pace: &dyn Pace) -> (bool, Result<()>) {
         let _one = self.cleaner.lock();
-        let (mut tried, mut first, mut done) = (Vec::new(), None, false);
+        let (mut first, mut done) = (None, false);
         self.roll_old_segments(&mut first);
-        while self.check_open().is_ok() {
-            let Some(log) = self.dirtiest(&tried) else { break };
-            let compacted = self.compact_partition(&log, false, pace);
-            done |= matches!(compacted, Ok(Compacted::Done { .. }));
-            if !matches!(compacted, Ok(Compacted::Done { again: true })) {
-                tried.push(log.number());
+        for log in self.due() {
+            let mut again = true;
+            while again && self.check_open().is_ok() {
+                let compacted = self.compact_partition(&log, false, pace);
+                done |= matches!(compacted, Ok(Compacted::Done { .. }));
+                again = matches!(compacted, Ok(Compacted::Done { again: true }));
+                first = first.or(failure(&log, compacted.map(|_| ())));
             }
-            first = first.or(failure(&log, compacted.map(|_| ())));
         }
         self.troubles.compaction.lock().clone_from(&first);
         (done, first.map_or(Ok(()), |(_, error)| Err(error)))
@@ -122,26 +121,25 @@ impl Engine {
         }
     }
 
-    /// Returns the partition with the largest share of dirty bytes among those that are due and not tried yet.
-    fn dirtiest(&self, tried: &[PartitionNumber]) -> Option<Arc<Log>> {
+    /// Returns the partitions that are due, those with the largest share of dirty bytes first.
+    fn due(&self) -> Vec<Arc<Log>> {
         let now = self.now_for_ages();
-        let mut best: Option<(f64, Arc<Log>)> = None;
+        let mut due: Vec<(f64, Arc<Log>)> = Vec::new();
         let mut waits = false;
         for topic in self.compacted_topics() {
-            for log in topic.logs.iter().filter(|log| !tried.contains(&log.number())) {
+            for log in &topic.logs {
                 let selection = log.cleanable(now);
-                waits |= waits_for_checkpoint(&selection);
-                let due = selection.not_cleaned.is_none() && log.compaction_damage().is_none();
-                let ratio = selection.ratio();
-                if due && best.as_ref().is_none_or(|(largest, _)| ratio > *largest) {
-                    best = Some((ratio, Arc::clone(log)));
+                waits |= matches!(selection.not_cleaned, Some(NotCleaned::NotDurable { .. }));
+                if selection.not_cleaned.is_none() && log.compaction_damage().is_none() {
+                    due.push((selection.ratio(), Arc::clone(log)));
                 }
             }
         }
         if waits && self.config.background {
             self.background.request_checkpoint();
         }
-        best.map(|(_, log)| log)
+        due.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        due.into_iter().map(|(_, log)| log).collect()
     }
 
     /// Sets the room in the disk budget aside that a pass needs for its copy, while topics are compacted. Otherwise a
@@ -166,10 +164,6 @@ impl Engine {
         topics.retain(|topic| topic.config.cleanup_policy.compacts());
         topics
     }
-}
-
-fn waits_for_checkpoint(selection: &Selection) -> bool {
-    matches!(selection.not_cleaned, Some(NotCleaned::NotDurable { .. }))
 }
 
 fn totals(topic: &Topic) -> Vec<Totals> {

@@ -167,7 +167,10 @@ impl Log {
     ) -> Result<Option<Cleaned>> {
         let config = self.config();
         let stop = &self.compaction().stop;
-        let interrupted = || stop.load(Ordering::Acquire) || job.pace.is_interrupted();
+        // A changed setting ends the pass too: it may be the policy.
+        let revision = self.revision();
+        let interrupted =
+            || stop.load(Ordering::Acquire) || !self.is_at(revision) || job.pace.is_interrupted();
         let sealed = infos.get(..infos.len().saturating_sub(1)).unwrap_or_default();
         let pass = Pass {
             segments: sealed,

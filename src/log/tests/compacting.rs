@@ -56,3 +56,13 @@ fn a_pass_does_not_join_deleted_segments_to_others() {
     log.fetch(&mut Cursor::new(20), 0, limits, &mut fetched).unwrap();
     assert_eq!(fetched.records.len(), 40);
 }
+
+/// A topic that is no longer compacted keeps what no pass has removed yet.
+#[test]
+fn a_changed_setting_ends_a_pass() {
+    let world = World::of(&[2, 2, 2], 100);
+    let log = world.log();
+    let ended = compact(&log, || log.alter(&Arc::new(TopicConfig::new().segment_bytes(5000))));
+    assert_eq!(ended, Compacted::Interrupted);
+    assert!(log.segment_ids().iter().all(|id| id.generation == 0));
+}
