@@ -174,7 +174,13 @@ fn delete_below_2(log: &Log) {
     let mut segments = log.capture().unwrap().whole().segments;
     segments.retain(|segment| segment.base_offset >= 2);
     let (start_offset, end_offset) = (2, log.end_offset());
-    log.checkpointed(&LogImage { start_offset, end_offset, epochs: Vec::new(), segments });
+    log.checkpointed(&LogImage {
+        start_offset,
+        end_offset,
+        epochs: Vec::new(),
+        segments,
+        first_dirty_offset: None,
+    });
 }
 
 /// Deletion: an append comes before it or is refused, a reader gets records or nothing, and the partition
