@@ -173,6 +173,12 @@ impl Memory {
         self.shared.space.set_capacity(bytes);
     }
 
+    /// Returns the bytes that all files take on disk, in blocks of 4 KiB, as one moment has them: no
+    /// file appears or goes while they are counted. Works after a crash too.
+    pub fn disk_blocks(&self) -> u64 {
+        self.shared.tree.lock().disk_blocks()
+    }
+
     /// Makes [`prefers_whole_sync`](Storage::prefers_whole_sync) return true for more than `changes`
     /// files and folders. By default it never does. What a crash leaves does the same.
     pub fn sync_whole_above(&self, changes: usize) {

@@ -30,31 +30,15 @@ struct Scale {
 
 impl Scale {
     fn weigh(&self) {
-        // Without the rest of each last block. The sum below takes long.
+        // Without the rest of each last block. The sum of blocks takes long.
         let about = u64::MAX - self.memory.free_space().unwrap_or(0);
         if about > self.budget / 2 {
-            let blocks = blocks(&self.memory);
+            let blocks = self.memory.disk_blocks();
             if blocks > self.budget {
                 self.excess.fetch_max(blocks, Ordering::Relaxed);
             }
         }
     }
-}
-
-/// Returns the blocks of 4 KiB that all files take, in bytes.
-pub(crate) fn blocks(memory: &Memory) -> u64 {
-    let mut bytes = 0;
-    let mut folders = vec![PathBuf::new()];
-    while let Some(folder) = folders.pop() {
-        for entry in memory.list(&folder).unwrap_or_default() {
-            let path = folder.join(&entry.name);
-            match entry.kind {
-                FileKind::Dir => folders.push(path),
-                _ => bytes += memory.disk_bytes(&path).unwrap_or(0).next_multiple_of(4096),
-            }
-        }
-    }
-    bytes
 }
 
 #[derive(Debug, Default)]

@@ -377,6 +377,20 @@ fn a_crash_leaves_how_the_storage_is_synced() {
 }
 
 #[test]
+fn the_blocks_of_all_files_are_counted() {
+    let memory = memory();
+    assert_eq!(memory.disk_blocks(), 0);
+    durable(&memory, "a", b"12345678");
+    memory.create_dir(p("d")).unwrap();
+    let inner = durable(&memory, "d/b", &[1; 4097]);
+    assert_eq!(memory.disk_blocks(), 3 * 4096);
+    inner.preallocate(0, 4 * 4096).unwrap();
+    assert_eq!(memory.disk_blocks(), 5 * 4096);
+    memory.remove(p("a")).unwrap();
+    assert_eq!(memory.disk_blocks(), 4 * 4096);
+}
+
+#[test]
 fn a_full_storage_accepts_what_fits_and_overwrites() {
     let memory = memory();
     memory.set_capacity(10);

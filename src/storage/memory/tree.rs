@@ -113,6 +113,23 @@ impl Tree {
         self.dirs.get(dir)?.now.get(name)
     }
 
+    /// Returns the blocks of 4 KiB of all files, in bytes.
+    pub(super) fn disk_blocks(&self) -> u64 {
+        self.disk_blocks_within(ROOT)
+    }
+
+    fn disk_blocks_within(&self, id: DirId) -> u64 {
+        let nodes = self.dirs.get(&id).into_iter().flat_map(|dir| dir.now.values());
+        let blocks = nodes.map(|node| match node {
+            Node::Dir(id) => self.disk_blocks_within(*id),
+            Node::File(inode) => {
+                let bytes = inode.contents.lock().allocated();
+                bytes.next_multiple_of(4096) as u64
+            }
+        });
+        blocks.sum()
+    }
+
     pub(super) fn is_empty_dir(&self, id: DirId) -> bool {
         self.dirs.get(&id).is_none_or(|dir| dir.now.is_empty())
     }
