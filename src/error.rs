@@ -1,7 +1,8 @@
 //! The one error type of the crate.
 //!
 //! Imported by `record`, `serialization`, `storage`, `config`, `segment`, `cleaner`, `journal`, `log`,
-//! `group`, `engine`, `producer`, `consumer`, `broker` and `internal`.
+//! `group`, `engine`, `producer`, `consumer`, `transaction`, `broker` and
+//! `internal`.
 
 mod corruption;
 mod serialization;
@@ -246,6 +247,54 @@ pub enum Error {
         group: String,
         /// Its `group.instance.id`.
         instance_id: String,
+    },
+    /// A newer producer has the `transactional.id` of this one, so this one writes nothing more.
+    ///
+    /// Nothing was applied. Close this producer. If no other was meant to run, give each its own id.
+    ProducerFenced {
+        /// The `transactional.id`.
+        transactional_id: String,
+        /// The epoch of this producer.
+        epoch: i32,
+        /// The epoch of the newest producer; `None` if the id was deleted.
+        current: Option<i32>,
+    },
+    /// A sequence of a producer is not above the one before it. Nothing was applied.
+    ///
+    /// [`Producer::last_sequence`](crate::Producer::last_sequence) tells where to go on.
+    OutOfOrderSequence {
+        /// The `transactional.id`.
+        transactional_id: String,
+        /// The sequence that was given.
+        sequence: i64,
+        /// The sequence before it.
+        last: i64,
+    },
+    /// No producer had this `transactional.id`.
+    UnknownOwner {
+        /// The `transactional.id`.
+        transactional_id: String,
+    },
+    /// The end of a partition is not the one that a conditional append expects: another producer was faster.
+    /// Nothing was applied.
+    ///
+    /// Read what is new, decide again, and try with the new end.
+    UnexpectedEnd {
+        /// The partition.
+        partition: TopicPartition,
+        /// The expected log end offset.
+        expected: i64,
+        /// The log end offset.
+        end: i64,
+    },
+    /// The committed offset of a group is not the one that a transaction expects. Nothing was applied.
+    UnexpectedCommit {
+        /// The group.
+        group: Box<str>,
+        /// The partition.
+        partition: TopicPartition,
+        /// The committed offset; `None` if there is none.
+        committed: Option<i64>,
     },
     /// The member proposes no assignor that all other members of the group propose too, so it cannot join.
     ///
@@ -538,6 +587,67 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Writes the text of the errors that stop the engine or make a call wait.
+    fn fmt_of_engine(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DiskFull { path } => {
+                write!(f, "the disk is full: no space is left for {}", path.display())
+            }
+            Self::Io { op, path, position, source } => {
+                write!(f, "cannot {op} {}", path.display())?;
+                position.map_or(Ok(()), |at| write!(f, " at byte {at}"))?;
+                write!(f, ": {source}")
+            }
+            Self::Failed { cause } => {
+                write!(f, "an earlier failure stopped all writing; open the folder again: {cause}")
+            }
+            Self::Indeterminate { cause } => {
+                write!(f, "the outcome is unknown; open the folder again to learn it: {cause}")
+            }
+            Self::Poisoned { what } => write!(f, "a panic stopped {what}"),
+            Self::Timeout { what } => write!(f, "timed out waiting for {what}"),
+            Self::Busy { path } => {
+                write!(f, "{} changes too fast to be read now; try again", path.display())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the text of the errors that refuse a transaction.
+    fn fmt_of_transaction(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ProducerFenced { transactional_id, epoch, current: Some(current) } => write!(
+                f,
+                "producer {transactional_id:?} of epoch {epoch} is fenced: a newer one has epoch {current}"
+            ),
+            Self::ProducerFenced { transactional_id, epoch, current: None } => write!(
+                f,
+                "producer {transactional_id:?} of epoch {epoch} is fenced: its transactional.id was deleted"
+            ),
+            Self::OutOfOrderSequence { transactional_id, sequence, last } => write!(
+                f,
+                "sequence {sequence} of producer {transactional_id:?} is not above the one before it, {last}"
+            ),
+            Self::UnknownOwner { transactional_id } => {
+                write!(f, "no producer had transactional.id {transactional_id:?}")
+            }
+            Self::UnexpectedEnd { partition, expected, end } => write!(
+                f,
+                "{partition} ends at offset {end}, not at {expected}: another producer was faster"
+            ),
+            Self::UnexpectedCommit { group, partition, committed: Some(offset) } => write!(
+                f,
+                "group {group:?} has committed offset {offset} for {partition}, not the expected one"
+            ),
+            Self::UnexpectedCommit { group, partition, committed: None } => {
+                write!(f, "group {group:?} has not committed the expected offset for {partition}")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -575,26 +685,19 @@ impl fmt::Display for Error {
             | Self::InconsistentGroupProtocol { .. }
             | Self::GroupMaxSizeReached { .. }
             | Self::InvalidPattern { .. } => self.fmt_of_consumer(f),
-            Self::DiskFull { path } => {
-                write!(f, "the disk is full: no space is left for {}", path.display())
-            }
-            Self::Io { op, path, position, source } => {
-                write!(f, "cannot {op} {}", path.display())?;
-                position.map_or(Ok(()), |at| write!(f, " at byte {at}"))?;
-                write!(f, ": {source}")
-            }
-            Self::Failed { cause } => {
-                write!(f, "an earlier failure stopped all writing; open the folder again: {cause}")
-            }
-            Self::Indeterminate { cause } => {
-                write!(f, "the outcome is unknown; open the folder again to learn it: {cause}")
-            }
-            Self::Poisoned { what } => write!(f, "a panic stopped {what}"),
-            Self::Timeout { what } => write!(f, "timed out waiting for {what}"),
+            Self::ProducerFenced { .. }
+            | Self::OutOfOrderSequence { .. }
+            | Self::UnknownOwner { .. }
+            | Self::UnexpectedEnd { .. }
+            | Self::UnexpectedCommit { .. } => self.fmt_of_transaction(f),
+            Self::DiskFull { .. }
+            | Self::Io { .. }
+            | Self::Failed { .. }
+            | Self::Indeterminate { .. }
+            | Self::Poisoned { .. }
+            | Self::Timeout { .. }
+            | Self::Busy { .. } => self.fmt_of_engine(f),
             Self::Wakeup => f.write_str("a call of wakeup ended the wait"),
-            Self::Busy { path } => {
-                write!(f, "{} changes too fast to be read now; try again", path.display())
-            }
             Self::Closed => f.write_str("the broker or consumer is closed"),
             Self::ForkedChild => f.write_str(
                 "the folder was opened before the fork and belongs to the parent process",

@@ -135,6 +135,7 @@ pub mod serialization;
 pub mod storage;
 mod sync;
 pub mod time;
+mod transaction;
 mod types;
 
 pub use broker::{Admin, Broker, ReadOnlyBroker};
@@ -150,8 +151,8 @@ pub use consumer::{
 pub use engine::{
     BudgetUsage, CompactionTotals, DamagedPartition, Deleted, DiskUsage, Entry, EntryValue,
     Finding, FindingKind, GroupOffset, GroupSummary, Health, HealthStatus, MemberSummary,
-    NotCompacted, OffsetScope, PartitionCompaction, PartitionDescription, Problem, RecoveryReport,
-    ResetOffset, ResetTo, Retained, TopicDescription, Verify, VerifyReport,
+    NotCompacted, OffsetScope, OwnerSummary, PartitionCompaction, PartitionDescription, Problem,
+    RecoveryReport, ResetOffset, ResetTo, Retained, TopicDescription, Verify, VerifyReport,
 };
 pub use error::{
     CorruptReason, Corruption, Error, RecordPart, Result, SerializationFailure, SerializationPlace,
@@ -159,6 +160,7 @@ pub use error::{
 pub use producer::{
     Deliveries, Delivery, Producer, Record, RecordMetadata, TypedProducer, TypedRecord,
 };
+pub use transaction::{Committed, Transaction};
 pub use types::{
     Assignment, Assignor, GroupMembershipOperation, GroupSubscription, MemberSubscription,
     NameReason, Timestamp, TimestampType, TopicId, TopicPartition,

@@ -40,6 +40,8 @@ const TABLE: &[(&str, u32)] = &[
     ("engine", 7),
     ("producer", 8),
     ("consumer", 8),
+    // Joins producers and consumers.
+    ("transaction", 9),
     // Handles: they make producers and consumers.
     ("broker", 9),
     // Documentation alone.

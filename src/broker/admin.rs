@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::config::TopicConfig;
 use crate::engine::{
-    CompactionTotals, DiskUsage, EngineHandle, GroupSummary, OffsetScope, ResetOffset, ResetTo,
-    Retained, TopicDescription,
+    CompactionTotals, DiskUsage, EngineHandle, GroupSummary, OffsetScope, OwnerSummary,
+    ResetOffset, ResetTo, Retained, TopicDescription,
 };
 use crate::error::Result;
 use crate::types::{Timestamp, TopicPartition};
@@ -359,5 +359,34 @@ impl Admin {
         to: ResetTo,
     ) -> Result<Vec<ResetOffset>> {
         self.engine.reset_offsets(group, scope, to)
+    }
+}
+
+/// Named producers.
+impl Admin {
+    /// Returns the `transactional.id`s that the folder knows, in order, each with its epoch and last sequence.
+    ///
+    /// # Errors
+    /// `ForkedChild`.
+    pub fn list_owners(&self) -> Result<Vec<OwnerSummary>> {
+        self.engine.list_owners()
+    }
+
+    /// Forgets a `transactional.id` with its last sequence. A producer that has it can write nothing more.
+    ///
+    /// # Errors
+    /// `UnknownOwner` if no producer had it.
+    ///
+    /// ```
+    /// use grouplog::{Broker, Error, ProducerConfig};
+    ///
+    /// let broker = Broker::open_in_memory()?;
+    /// let importer = broker.producer_with(ProducerConfig::new().transactional_id("importer"))?;
+    /// broker.admin().delete_owner("importer")?;
+    /// assert!(matches!(importer.begin(), Err(Error::ProducerFenced { current: None, .. })));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn delete_owner(&self, transactional_id: &str) -> Result<()> {
+        self.engine.delete_owner(transactional_id)
     }
 }

@@ -205,9 +205,16 @@ impl Broker {
     }
 
     /// Creates a producer with these settings.
+    ///
+    /// With [`transactional.id`](crate::ProducerConfig::transactional_id), it takes the name over: an older producer
+    /// of this name can write nothing more.
+    ///
+    /// # Errors
+    /// - `InvalidName` if the `transactional.id` is not legal.
+    /// - `InvalidConfig` if a setting is out of its range.
     pub fn producer_with(&self, config: ProducerConfig) -> Result<Producer> {
         self.engine.check_open()?;
-        Ok(Producer::new(self.engine.clone(), config))
+        Producer::new(self.engine.clone(), config)
     }
 
     /// Creates a consumer of the group `group` with the default settings.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::config::ConsumerConfig;
 use crate::consumer::{Consumer, Source};
 use crate::engine::{
-    DiskUsage, GroupSummary, OffsetScope, ResetOffset, ResetTo, Snapshot, TopicDescription,
+    DiskUsage, GroupSummary, OffsetScope, OwnerSummary, ResetOffset, ResetTo, Snapshot,
+    TopicDescription,
 };
 use crate::error::Result;
 use crate::storage::{Disk, ReadOnly, Storage};
@@ -90,6 +91,11 @@ impl ReadOnlyBroker {
     /// `UnknownGroup` if the group has no committed offsets.
     pub fn describe_group(&self, name: &str) -> Result<GroupSummary> {
         self.snapshot.describe_group(name)
+    }
+
+    /// Returns the `transactional.id`s of producers. See [`Admin::list_owners`](crate::Admin::list_owners).
+    pub fn list_owners(&self) -> Vec<OwnerSummary> {
+        self.snapshot.list_owners()
     }
 
     /// Returns where a reset would move a group's committed offsets. See

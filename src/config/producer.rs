@@ -53,11 +53,18 @@ impl std::str::FromStr for Acks {
 pub struct ProducerConfig {
     pub(crate) acks: Acks,
     pub(crate) max_block: Duration,
+    pub(crate) transactional_id: Option<String>,
+    pub(crate) transaction_max_bytes: u64,
 }
 
 impl Default for ProducerConfig {
     fn default() -> Self {
-        Self { acks: Acks::default(), max_block: Duration::from_mins(1) }
+        Self {
+            acks: Acks::default(),
+            max_block: Duration::from_mins(1),
+            transactional_id: None,
+            transaction_max_bytes: 16 << 20,
+        }
     }
 }
 
@@ -84,5 +91,34 @@ impl ProducerConfig {
     pub fn max_block(mut self, time: Duration) -> Self {
         self.max_block = time;
         self
+    }
+
+    /// Sets Kafka's `transactional.id`: the name of this producer, which the folder remembers. 1 to 249 bytes without
+    /// control characters. Default none.
+    ///
+    /// The newest producer of a name owns it. Each call of an older one fails with [`Error::ProducerFenced`]. So a
+    /// part of a program that was replaced, but does not know it yet, can do no harm. The name also keeps the last
+    /// sequence of [`Producer::send_sequenced`](crate::Producer::send_sequenced). Transactions need no name.
+    pub fn transactional_id(mut self, id: impl Into<String>) -> Self {
+        self.transactional_id = Some(id.into());
+        self
+    }
+
+    /// Sets `transaction.max.bytes`: how many bytes the records of one transaction may take. Default 16 MiB. A
+    /// transaction is one frame of the journal, so a quarter of `journal.max.bytes` is a limit as well. At least 1.
+    pub fn transaction_max_bytes(mut self, bytes: u64) -> Self {
+        self.transaction_max_bytes = bytes;
+        self
+    }
+
+    pub(crate) fn validate(&self) -> Result<()> {
+        if self.transaction_max_bytes == 0 {
+            return Err(Error::InvalidConfig {
+                key: "transaction.max.bytes",
+                value: self.transaction_max_bytes.to_string(),
+                expected: "at least 1",
+            });
+        }
+        Ok(())
     }
 }

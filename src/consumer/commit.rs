@@ -8,7 +8,7 @@ use crate::config::Acks;
 use crate::error::{Error, Result};
 use crate::group::{CommittedOffset, OffsetChange, OffsetCommit};
 use crate::log::Log;
-use crate::types::{PartitionNumber, TopicId, TopicPartition, planted};
+use crate::types::{PartitionNumber, Timestamp, TopicId, TopicPartition, planted};
 
 impl Consumer {
     /// Commits the positions, which marks every record returned so far as done.
@@ -32,6 +32,7 @@ impl Consumer {
     /// * `Indeterminate` if the sync failed.
     pub fn commit(&mut self) -> Result<()> {
         self.check_not_poisoned()?;
+        self.follow_transactions();
         self.pause_interval();
         let committed = self.commit_positions(OfDeleted::Refuse);
         self.leave_engine();
@@ -75,6 +76,7 @@ impl Consumer {
         offsets: impl IntoIterator<Item = (TopicPartition, O)>,
     ) -> Result<()> {
         self.check_not_poisoned()?;
+        self.follow_transactions();
         // The last offset of each partition counts, so the map holds no more entries than partitions.
         let mut last = BTreeMap::new();
         for (partition, offset) in offsets {
@@ -86,7 +88,13 @@ impl Consumer {
         self.pause_interval();
         let committed = self.commit_entries(&entries);
         self.leave_engine();
-        committed
+        committed?;
+        for (log, offset) in entries {
+            if let Some(held) = self.held.iter_mut().find(|held| Arc::ptr_eq(&held.log, &log)) {
+                held.set_committed(offset.into());
+            }
+        }
+        Ok(())
     }
 
     /// Returns the log that an offset belongs to.
@@ -163,8 +171,8 @@ impl Consumer {
             }
         }
         for held in self.held.iter_mut().filter(|held| !held.log.is_deleted()) {
-            if let Some(offset) = held.offset() {
-                held.set_committed(offset);
+            if let Some(position) = held.position() {
+                held.set_committed(position);
             }
         }
         Ok(())
@@ -208,16 +216,7 @@ impl Consumer {
         let commit_timestamp = engine.stamp();
         let mut offsets = Vec::with_capacity(entries.len());
         for (log, offset) in entries {
-            let committed = CommittedOffset {
-                offset: offset.offset(),
-                leader_epoch: offset.leader_epoch().or_else(|| epoch_before(log, offset.offset())),
-                metadata: match offset.metadata() {
-                    "" => Arc::default(), // allocates nothing
-                    metadata => Arc::from(metadata),
-                },
-                commit_timestamp,
-            };
-            committed.check()?;
+            let committed = offset.to_committed(log, commit_timestamp)?;
             offsets.push((log.number(), Some(committed)));
         }
         let commit =
@@ -269,6 +268,30 @@ enum OfDeleted {
     Refuse,
     /// The consumer commits by itself, and these positions must not keep the others from being committed.
     LeaveOut,
+}
+
+impl OffsetAndMetadata {
+    /// Returns the offset as it is stored.
+    ///
+    /// # Errors
+    /// `Misuse` or `LimitExceeded` if a field has no value that can be stored.
+    pub(crate) fn to_committed(
+        &self,
+        log: &Log,
+        commit_timestamp: Timestamp,
+    ) -> Result<CommittedOffset> {
+        let committed = CommittedOffset {
+            offset: self.offset(),
+            leader_epoch: self.leader_epoch().or_else(|| epoch_before(log, self.offset())),
+            metadata: match self.metadata() {
+                "" => Arc::default(), // allocates nothing
+                metadata => Arc::from(metadata),
+            },
+            commit_timestamp,
+        };
+        committed.check()?;
+        Ok(committed)
+    }
 }
 
 /// Returns the epoch of the record before `offset`, if the log holds it. A program that commits an offset has

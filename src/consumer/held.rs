@@ -20,6 +20,10 @@ pub(super) struct Held {
     committed: Option<i64>,
     /// The offset at which `auto.offset.reset` let reading begin.
     began: Option<i64>,
+    /// Where the records begin that were not committed: behind the last commit, or where reading began.
+    uncommitted: Option<Position>,
+    /// The offset that a transaction took last.
+    taken: Option<i64>,
     pub(super) paused: bool,
     /// The event that the log wakes when it grows, once a poll has slept on it.
     sleeper: Option<Arc<dyn Wake>>,
@@ -34,8 +38,17 @@ pub(super) struct Policy<'a> {
 
 impl Held {
     pub(super) fn new(log: Arc<Log>) -> Self {
-        let (committed, began) = (None, None);
-        Self { log, cursor: None, epoch: None, committed, began, paused: false, sleeper: None }
+        Self {
+            log,
+            cursor: None,
+            epoch: None,
+            committed: None,
+            began: None,
+            uncommitted: None,
+            taken: None,
+            paused: false,
+            sleeper: None,
+        }
     }
 
     /// Returns the same partition of the topic that has the name now. It has no position, and stays paused.
@@ -73,15 +86,35 @@ impl Held {
         self.to_commit().is_some_and(|position| Some(position.offset()) != self.began)
     }
 
-    /// Records that `offset` was committed.
-    pub(super) fn set_committed(&mut self, offset: i64) {
-        self.committed = Some(offset);
+    /// Records that `position` was committed.
+    pub(super) fn set_committed(&mut self, position: Position) {
+        self.committed = Some(position.offset());
+        self.uncommitted = Some(position);
     }
 
     /// Continues at `position`.
     pub(super) fn seek(&mut self, position: Position) {
         self.cursor = Some(Cursor::new(position.offset()));
         self.epoch = position.leader_epoch();
+        self.uncommitted = Some(position);
+        self.taken = None;
+    }
+
+    /// Goes back to the first record that was not committed.
+    pub(super) fn rewind(&mut self) {
+        if let Some(position) = self.uncommitted {
+            self.seek(position);
+        }
+    }
+
+    /// Returns the position if it is neither committed nor taken by a transaction.
+    pub(super) fn to_take(&self) -> Option<Position> {
+        self.to_commit().filter(|position| Some(position.offset()) != self.taken)
+    }
+
+    /// Records that a transaction took the offset.
+    pub(super) fn set_taken(&mut self, offset: i64) {
+        self.taken = Some(offset);
     }
 
     /// Arranges for `sleeper` to be woken when there is more to read. Returns false if there is more already.

@@ -50,6 +50,14 @@ pub struct GroupMetadata {
     pub instance_id: Option<String>,
 }
 
+impl GroupMetadata {
+    /// Creates metadata without a member, for [`Transaction::send_offsets`](crate::Transaction::send_offsets) to a
+    /// group that has no members.
+    pub fn of_group(group: impl Into<String>) -> Self {
+        Self { group: group.into(), member_id: String::new(), member_epoch: -1, instance_id: None }
+    }
+}
+
 impl Consumer {
     /// Returns the identity of this consumer in its group, or `None` if it is not a member.
     pub fn group_metadata(&self) -> Option<GroupMetadata> {

@@ -1,6 +1,6 @@
 //! Consumers read records, alone or as members of a group.
 //!
-//! Imported by `broker` and `internal`.
+//! Imported by `transaction`, `broker` and `internal`.
 
 mod commit;
 mod held;
@@ -12,6 +12,7 @@ mod position;
 mod records;
 mod seek;
 mod source;
+mod transactional;
 mod typed;
 mod wakeup;
 
@@ -25,6 +26,8 @@ pub use polls::Polls;
 pub use position::{OffsetAndMetadata, OffsetAndTimestamp, Position};
 pub use records::{ConsumerRecord, ConsumerRecords};
 pub(crate) use source::Source;
+use transactional::Outcomes;
+pub(crate) use transactional::{Taken, TakenPosition, Taking};
 pub use typed::{TypedConsumer, TypedConsumerRecord, TypedRecords};
 pub use wakeup::WakeupHandle;
 
@@ -83,6 +86,7 @@ pub struct Consumer {
     wakeup: WakeupHandle,
     next_auto_commit: Duration,
     listener: Listener,
+    outcomes: Arc<Outcomes>,
     /// Whether the listener panicked.
     poisoned: bool,
     closed: bool,
@@ -109,6 +113,7 @@ impl Consumer {
             event,
             next_auto_commit,
             listener: Listener::default(),
+            outcomes: Arc::default(),
             poisoned: false,
             closed: false,
         })

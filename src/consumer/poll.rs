@@ -35,6 +35,7 @@ impl Consumer {
     pub fn poll(&mut self, timeout: Duration) -> Result<ConsumerRecords> {
         self.check_not_poisoned()?;
         self.source.check_open()?;
+        self.follow_transactions();
         if self.membership.is_none() && !self.assigned {
             return Err(Error::Misuse("poll needs subscribe or assign first"));
         }

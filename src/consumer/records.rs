@@ -259,6 +259,11 @@ impl<'a> ConsumerRecord<'a> {
         Position::of(self.offset().saturating_add(1), Some(self.leader_epoch()), self.topic_id())
     }
 
+    /// Returns whether the record is of this partition.
+    pub(super) fn is_of(&self, partition: &TopicPartition) -> bool {
+        self.origin.partition == *partition
+    }
+
     /// Returns the timestamp.
     #[inline]
     pub fn timestamp(&self) -> Timestamp {

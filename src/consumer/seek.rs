@@ -54,6 +54,7 @@ impl Consumer {
         if position.offset() < 0 || position.leader_epoch().is_some_and(|epoch| epoch < 0) {
             return Err(Error::Misuse("an offset to seek and its leader epoch are not negative"));
         }
+        self.follow_transactions();
         let at = self.held(partition)?;
         self.check_topic(at, position.topic_id())?;
         let held = self.held.get_mut(at).ok_or(NOT_ASSIGNED)?;
@@ -109,6 +110,7 @@ impl Consumer {
     /// was deleted. `InconsistentTopicId` if the topic was created again and the group has not assigned its
     /// partition yet; the next poll does that.
     pub fn seek_to_beginning(&mut self, partition: &TopicPartition) -> Result<()> {
+        self.follow_transactions();
         let at = self.held(partition)?;
         let held = self.held_now(at)?;
         held.seek(Position::new(held.log.start_offset()));
@@ -120,6 +122,7 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::seek_to_beginning`].
     pub fn seek_to_end(&mut self, partition: &TopicPartition) -> Result<()> {
+        self.follow_transactions();
         let at = self.held(partition)?;
         let held = self.held_now(at)?;
         held.seek(Position::new(held.log.end_offset()));
@@ -137,6 +140,7 @@ impl Consumer {
         partition: &TopicPartition,
         timestamp: Timestamp,
     ) -> Result<()> {
+        self.follow_transactions();
         let at = self.held(partition)?;
         let held = self.held_now(at)?;
         let offset = held.log.offset_since(timestamp)?;
@@ -156,6 +160,7 @@ impl Consumer {
     pub fn position(&mut self, partition: &TopicPartition) -> Result<Position> {
         // Deciding where reading begins may read the registry.
         self.source.registry()?;
+        self.follow_transactions();
         let at = self.held(partition)?;
         if self.held.get(at).is_some_and(|held| held.offset().is_none()) {
             self.held_now(at)?;

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::engine::catalogue::CatalogueChange;
+use crate::engine::owners::{OwnerChange, Owners};
 use crate::error::{CorruptReason, Result, Unreadable};
 use crate::group::{OffsetCommit, OffsetStore};
 use crate::journal::{Frame, SectionKind, sections};
@@ -19,6 +20,9 @@ pub(super) trait Target {
 
     /// Returns the committed offsets for a change.
     fn offsets(&mut self) -> &mut OffsetStore;
+
+    /// Returns the named owners for a change.
+    fn owners(&mut self) -> &mut Owners;
 
     /// Applies a change of the catalogue.
     fn catalogue(&mut self, change: &CatalogueChange) -> Result<(), CorruptReason>;
@@ -67,6 +71,7 @@ fn apply_section(
             log.replay_start(section.start_offset)?;
         }
         SectionKind::GROUP_OFFSETS => target.offsets().apply(&OffsetCommit::decode(body)?),
+        SectionKind::OWNER => target.owners().apply(&OwnerChange::decode(body)?),
         SectionKind::CATALOGUE => target.catalogue(&CatalogueChange::decode(body)?)?,
         _ => return Err(CorruptReason::Field.into()),
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::engine::catalogue::{Catalogue, CatalogueChange};
 use crate::engine::image::CheckpointImage;
+use crate::engine::owners::{OwnerChange, Owners};
 use crate::error::{CorruptReason, Error, Result, Unreadable};
 use crate::group::{OffsetCommit, OffsetStore, decode_image};
 use crate::journal::{SectionKind, inspect_frames, inspect_header, sections};
@@ -165,6 +166,18 @@ fn checkpoint(image: &CheckpointImage, each: &mut impl FnMut(Entry)) {
     }
     each(header);
     catalogue(&image.catalogue, image, each);
+    owners(&image.owners, each);
+}
+
+fn owners(owners: &Owners, each: &mut impl FnMut(Entry)) {
+    for (id, owner) in owners.iter() {
+        each(
+            Entry::new("owner")
+                .text("transactional_id", id)
+                .number("epoch", owner.epoch)
+                .number("last_sequence", owner.last_sequence.unwrap_or(-1)),
+        );
+    }
 }
 
 fn catalogue(catalogue: &Catalogue, image: &CheckpointImage, each: &mut impl FnMut(Entry)) {
@@ -281,6 +294,16 @@ fn describe(kind: u8, body: &[u8]) -> Result<Entry, Unreadable> {
         SectionKind::CATALOGUE => {
             let change = CatalogueChange::decode(body)?;
             Ok(Entry::new("catalogue").text("change", format!("{change:?}")))
+        }
+        SectionKind::OWNER => {
+            let OwnerChange { id, owner } = OwnerChange::decode(body)?;
+            let entry = Entry::new("owner").text("transactional_id", id);
+            Ok(match owner {
+                Some(owner) => entry
+                    .number("epoch", owner.epoch)
+                    .number("last_sequence", owner.last_sequence.unwrap_or(-1)),
+                None => entry.text("change", "deleted"),
+            })
         }
         SectionKind::LOG_START => {
             let section = LogStartSection::decode(body)?;

@@ -4,7 +4,7 @@
 //! `groups`, `reserve`, `writer`, `background`, `cleaner`. The verbs are `impl Engine` blocks in files of their own,
 //! such as `recovery`, `checkpoint`, `maintenance`, `verify` and `inspect`.
 //!
-//! Imported by `producer`, `consumer`, `broker` and `internal`, of which the engine imports none.
+//! Imported by `producer`, `consumer`, `transaction`, `broker` and `internal`, of which the engine imports none.
 
 mod age_clock;
 mod append;
@@ -20,12 +20,14 @@ mod compaction_report;
 mod describe;
 mod event;
 mod files;
+mod frame;
 mod groups;
 mod handle;
 mod health;
 mod image;
 mod inspect;
 mod maintenance;
+mod owners;
 mod records;
 mod recovery;
 mod registry;
@@ -42,6 +44,9 @@ mod writer;
 
 pub use compaction_report::{CompactionTotals, NotCompacted, PartitionCompaction};
 pub(crate) use event::Event;
+pub(crate) use frame::{
+    Appended, Committer, ExpectedOffset, Frame, FrameOffsets, FrameRecord, FrameRecords, FrameSize,
+};
 pub use groups::reset::{OffsetScope, ResetOffset, ResetTo};
 pub use groups::summary::{GroupOffset, GroupSummary, MemberSummary};
 pub(crate) use groups::{GroupHandle, MemberSignal, assignor};
@@ -50,6 +55,8 @@ pub use health::{Health, HealthStatus, Problem};
 #[cfg(feature = "__internal")]
 pub(crate) use image::CheckpointImage;
 pub use inspect::{Entry, EntryValue};
+pub(crate) use owners::OwnerClaim;
+pub use owners::OwnerSummary;
 pub(crate) use recovery::open;
 pub(crate) use registry::{Registry, Topic};
 pub use report::{

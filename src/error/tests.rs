@@ -200,3 +200,50 @@ fn a_locked_folder_is_told_by_who_has_it() {
     );
     assert_eq!(text(None), "data/lock is locked by another process; close it first");
 }
+
+#[test]
+fn the_errors_of_transactions_are_sentences() {
+    let partition = || TopicPartition::new("orders", 3);
+    check(&[
+        (
+            Error::ProducerFenced {
+                transactional_id: "importer".into(),
+                epoch: 2,
+                current: Some(3),
+            },
+            "producer \"importer\" of epoch 2 is fenced: a newer one has epoch 3",
+        ),
+        (
+            Error::ProducerFenced { transactional_id: "importer".into(), epoch: 2, current: None },
+            "producer \"importer\" of epoch 2 is fenced: its transactional.id was deleted",
+        ),
+        (
+            Error::OutOfOrderSequence { transactional_id: "importer".into(), sequence: 4, last: 7 },
+            "sequence 4 of producer \"importer\" is not above the one before it, 7",
+        ),
+        (
+            Error::UnknownOwner { transactional_id: "importer".into() },
+            "no producer had transactional.id \"importer\"",
+        ),
+        (
+            Error::UnexpectedEnd { partition: partition(), expected: 4, end: 7 },
+            "orders-3 ends at offset 7, not at 4: another producer was faster",
+        ),
+        (
+            Error::UnexpectedCommit {
+                group: "billing".into(),
+                partition: partition(),
+                committed: Some(4),
+            },
+            "group \"billing\" has committed offset 4 for orders-3, not the expected one",
+        ),
+        (
+            Error::UnexpectedCommit {
+                group: "billing".into(),
+                partition: partition(),
+                committed: None,
+            },
+            "group \"billing\" has not committed the expected offset for orders-3",
+        ),
+    ]);
+}

@@ -28,6 +28,11 @@ impl MemberId {
         Self { text: format!("{instance_id}-{number}").into(), is_static: true }
     }
 
+    /// Returns the id that a program got from [`MemberId::as_str`].
+    pub(crate) fn named(text: &str, is_static: bool) -> Self {
+        Self { text: text.into(), is_static }
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         &self.text
     }

@@ -5,7 +5,7 @@
 //! the lock, wakes the members named by [`Group::take_news`], and journals each [`OffsetCommit`]
 //! before it applies it.
 //!
-//! Imported by `engine`, `consumer` and `internal`.
+//! Imported by `engine`, `consumer`, `transaction` and `internal`.
 
 #[expect(
     clippy::arithmetic_side_effects,

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! offset size field     big-endian; sections follow each other without gaps
-//!      0    1 kind      1 Append, 2 GroupOffsets, 3 Catalogue, 4 LogStart, 5 Stored
+//!      0    1 kind      1 Append, 2 GroupOffsets, 3 Catalogue, 4 LogStart, 5 Stored,
+//!                     6 Owner
 //!      1    3 reserved  0
 //!      4    4 length    of the body in bytes
 //!      8    n body      belongs to the module that owns the kind
@@ -40,8 +41,10 @@ impl SectionKind {
     pub(crate) const LOG_START: u8 = 4;
     /// Records appended to a partition that are in its segments already.
     pub(crate) const STORED: u8 = 5;
+    /// A change of a named owner.
+    pub(crate) const OWNER: u8 = 6;
     /// The last kind that this version knows.
-    const LAST: u8 = Self::STORED;
+    const LAST: u8 = Self::OWNER;
     /// The first kind that a reader may skip if it does not know it.
     const SKIPPABLE: u8 = 128;
 }
@@ -144,8 +147,8 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_that_must_be_understood_is_a_newer_version_s() {
-        for kind in [6, 127] {
-            let newer = Unreadable::unsupported("journal section kind", kind, 5_u32);
+        for kind in [7, 127] {
+            let newer = Unreadable::unsupported("journal section kind", kind, 6_u32);
             assert_eq!(sections(&section_header(kind, 0)).next(), Some(Err(newer)));
         }
         let newer = Unreadable::unsupported("journal section flags", 0x0001_0000_u32, 0_u32);

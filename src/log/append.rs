@@ -354,9 +354,29 @@ impl AppendGuard<'_> {
         appender
     }
 
-    /// Publishes the staged records. The caller calls it when the frame is complete in the journal (L1).
+    /// Returns the offset after the last published record.
+    pub(crate) fn end_offset(&self) -> i64 {
+        self.appender.next_offset
+    }
+
+    /// Returns whether records were staged, or stored, since the lock was taken.
+    pub(crate) fn has_staged(&self) -> bool {
+        let is_stored = || self.stored.as_ref().is_some_and(|stored| stored.section().is_some());
+        self.appender.staged.count > 0 || !self.appender.fresh.is_empty() || is_stored()
+    }
+
+    /// As [`AppendGuard::publish`], and releases the lock.
     #[inline]
     pub(crate) fn apply(mut self) -> Afterwards {
+        self.publish()
+    }
+
+    /// Publishes the staged records. The caller calls it when the frame is complete in the journal (L1).
+    #[inline]
+    pub(crate) fn publish(&mut self) -> Afterwards {
+        if !self.has_staged() {
+            return Afterwards { filled: 0, sleepers: Vec::new() };
+        }
         let log = self.log;
         let mut stored = self.stored.take();
         let appender = &mut *self.appender;

@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::config::Acks;
+use crate::engine::Engine;
 use crate::error::Result;
 use crate::log::{Log, Placed};
 use crate::types::{Lsn, Timestamp, TopicId};
@@ -82,11 +83,24 @@ impl Deliveries {
         self.placed.is_empty()
     }
 
+    /// Returns the delivery of the first record.
+    pub(crate) fn into_first(self) -> Option<Delivery> {
+        let Self { logs, placed, acks, lsn } = self;
+        let (at, placed) = placed.into_iter().next()?;
+        let log = logs.into_iter().nth(at)?;
+        Some(Delivery { metadata: RecordMetadata { log, placed }, acks, lsn })
+    }
+
     /// Returns where the records went, in the order in which the caller passed them.
     pub fn metadata(&self) -> impl Iterator<Item = RecordMetadata> + '_ {
         self.placed.iter().filter_map(|(at, placed)| {
             self.logs.get(*at).map(|log| RecordMetadata { log: Arc::clone(log), placed: *placed })
         })
+    }
+
+    /// As [`Deliveries::wait`], also for what has no records.
+    pub(crate) fn wait_on(self, engine: &Engine) -> Result<()> {
+        if self.acks == Acks::Synced { engine.wait_synced(self.lsn) } else { Ok(()) }
     }
 
     /// Waits until the records have the producer's ack level. Returns at once for

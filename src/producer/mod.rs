@@ -1,6 +1,6 @@
 //! Sending records.
 //!
-//! Imported by `broker` and `internal`.
+//! Imported by `transaction`, `broker` and `internal`.
 
 mod completion;
 mod delivery;
@@ -16,10 +16,12 @@ pub use record::Record;
 pub use typed::{TypedProducer, TypedRecord};
 
 use crate::config::{Acks, ProducerConfig};
-use crate::engine::{Engine, EngineHandle};
+use crate::engine::{
+    Appended, Engine, EngineHandle, Frame, FrameRecord, FrameRecords, FrameSize, OwnerClaim,
+};
 use crate::error::{Error, Result};
-use crate::journal::{Credit, Outside};
-use crate::log::{Afterwards, AppendGuard, Log, Placed, STORED_SECTION_BOUND, frame_bound};
+use crate::journal::Credit;
+use crate::log::{Afterwards, Log, Placed, frame_bound};
 use crate::types::{Lsn, TimestampType};
 use completion::Completion;
 use route::{Known, Route, with_route};
@@ -51,17 +53,22 @@ pub struct Producer {
 struct Inner {
     engine: EngineHandle,
     config: ProducerConfig,
+    /// The named owner that this producer is, with `transactional.id`.
+    owner: Option<OwnerClaim>,
     /// Identifies the producer in the state that each thread remembers.
     id: u64,
     completion: Completion,
 }
 
 impl Producer {
-    pub(crate) fn new(engine: EngineHandle, config: ProducerConfig) -> Self {
+    /// Creates a producer. With `transactional.id`, it fences the one before it.
+    pub(crate) fn new(engine: EngineHandle, config: ProducerConfig) -> Result<Self> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        config.validate()?;
+        let owner = config.transactional_id.as_deref().map(|id| engine.own(id)).transpose()?;
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let completion = Completion::default();
-        Self { inner: Arc::new(Inner { engine, config, id, completion }) }
+        Ok(Self { inner: Arc::new(Inner { engine, config, owner, id, completion }) })
     }
 
     /// Appends one record.
@@ -74,10 +81,7 @@ impl Producer {
     #[inline]
     #[expect(clippy::needless_pass_by_value, reason = "a record is made for one send")]
     pub fn send(&self, record: Record<'_>) -> Result<Delivery> {
-        match self.inner.send_once(&record) {
-            Err(failure @ Error::DiskBudget { .. }) => self.inner.send_in_room(&record, failure),
-            sent => sent,
-        }
+        self.inner.send(&record)
     }
 
     /// Appends many records, of any topics and partitions, as one unit. After a crash either all of
@@ -110,20 +114,11 @@ impl Producer {
         records: impl IntoIterator<Item = Record<'r>>,
     ) -> Result<Deliveries> {
         let inner = &*self.inner;
-        let engine = &*inner.engine;
         let gathered = inner.gather(records)?;
         if gathered.records.is_empty() {
             return Ok(Deliveries::default());
         }
-        let (placed, lsn) = match inner.append_gathered(&gathered) {
-            Err(failure @ Error::DiskBudget { .. }) => inner.append_in_room(&gathered, failure)?,
-            done => done?,
-        };
-        let acks = inner.config.acks;
-        if acks == Acks::Synced {
-            engine.journal.request_sync(lsn);
-        }
-        Ok(Deliveries { logs: gathered.logs, placed, acks, lsn })
+        inner.append(gathered)
     }
 
     /// Appends one record and calls `done` when the record has reached or missed the producer's ack
@@ -165,40 +160,67 @@ impl Producer {
     /// # Errors
     /// [`Error::Indeterminate`] if a sync failed.
     pub fn flush(&self) -> Result<()> {
-        let engine = &*self.inner.engine;
-        engine.check_open()?;
-        let synced = match self.inner.config.acks {
-            Acks::Synced => engine.wait_synced(engine.journal.end()),
-            Acks::Written => Ok(()),
-        };
+        self.inner.engine.check_open()?;
+        let synced = self.await_written();
         self.inner.completion.wait();
         synced
     }
 }
 
-/// The records of a `send_all`, each with its partition.
-struct Gathered<'r> {
-    /// The partitions, each once, ordered by number: the order in which they are locked.
-    logs: Vec<Arc<Log>>,
-    /// Each record with the index of its partition in `logs`.
-    records: Vec<(usize, Record<'r>)>,
-    /// For each partition an upper bound for the size of its encoded records in bytes.
-    sizes: Vec<usize>,
+/// For transactions.
+impl Producer {
+    pub(crate) fn engine(&self) -> &EngineHandle {
+        &self.inner.engine
+    }
+
+    pub(crate) fn config(&self) -> &ProducerConfig {
+        &self.inner.config
+    }
+
+    pub(crate) fn owner(&self) -> Option<&OwnerClaim> {
+        self.inner.owner.as_ref()
+    }
+
+    /// Returns the partition of the record and an upper bound for its size there in bytes.
+    pub(crate) fn choose(&self, record: &Record<'_>) -> Result<(Arc<Log>, usize)> {
+        self.inner.choose(record)
+    }
+
+    /// Appends a frame.
+    pub(crate) fn append_frame<R: FrameRecord>(&self, frame: &Frame<'_, R>) -> Result<Deliveries> {
+        let Appended { placed, lsn } = self.inner.append_frame(frame)?;
+        let logs = frame.records.logs.clone();
+        Ok(Deliveries { logs, placed, acks: self.inner.config.acks, lsn })
+    }
+
+    /// Waits until everything that is in the journal now has this producer's ack level.
+    pub(crate) fn await_written(&self) -> Result<()> {
+        let engine = &*self.inner.engine;
+        match self.inner.config.acks {
+            Acks::Synced => engine.wait_synced(engine.journal.end()),
+            Acks::Written => Ok(()),
+        }
+    }
 }
 
 impl Inner {
-    /// Appends one record. Does nothing if the disk budget has no room for it.
     #[inline]
-    fn send_once(&self, record: &Record<'_>) -> Result<Delivery> {
+    fn send(&self, record: &Record<'_>) -> Result<Delivery> {
         let engine = &*self.engine;
         let (log, bound) = self.choose(record)?;
         engine.check_appends()?;
-        if engine.stores(bound, self.config.acks) {
-            return self.send_large(log, bound, record);
+        if engine.stores(bound, self.config.acks) || self.owner.is_some() {
+            return self.send_frame(log, bound, record);
         }
-        let (placed, lsn, afterwards) = match append_one(engine, &log, None, record)? {
-            Some(done) => done,
-            None => self.append_one_reserved(&log, bound, record)?,
+        let appended = match append_one(engine, &log, None, record) {
+            Ok(Some(done)) => Ok(done),
+            Ok(None) => self.append_one_reserved(&log, bound, record),
+            Err(error) => Err(error),
+        };
+        let (placed, lsn, afterwards) = match appended {
+            // As the policy of the topic says, there may be room later.
+            Err(Error::DiskBudget { .. }) => return self.send_frame(log, bound, record),
+            done => done?,
         };
         engine.after_append(&log, afterwards);
         let acks = self.config.acks;
@@ -206,37 +228,6 @@ impl Inner {
             engine.journal.request_sync(lsn);
         }
         Ok(Delivery { metadata: RecordMetadata { log, placed }, acks, lsn })
-    }
-
-    /// Appends one record that found no room in the disk budget, as the policy of its topic says.
-    #[cold]
-    fn send_in_room(&self, record: &Record<'_>, mut failure: Error) -> Result<Delivery> {
-        let mut patience = self.engine.patience(self.config.max_block);
-        loop {
-            let (log, _) = self.choose(record)?;
-            self.engine.make_room(&[log], failure, &mut patience)?;
-            failure = match self.send_once(record) {
-                Err(failure) => failure,
-                sent => return sent,
-            };
-        }
-    }
-
-    /// As `append_gathered`, after that has found no room in the disk budget.
-    #[cold]
-    fn append_in_room(
-        &self,
-        gathered: &Gathered<'_>,
-        mut failure: Error,
-    ) -> Result<(Vec<(usize, Placed)>, Lsn)> {
-        let mut patience = self.engine.patience(self.config.max_block);
-        loop {
-            self.engine.make_room(&gathered.logs, failure, &mut patience)?;
-            failure = match self.append_gathered(gathered) {
-                Err(failure) => failure,
-                done => return done,
-            };
-        }
     }
 
     /// Returns the partition of the record and an upper bound for its size there in bytes.
@@ -311,55 +302,38 @@ impl Inner {
             .ok_or(Error::Misuse("a record is larger than the space reserved for it"))
     }
 
-    /// Sends one large record. The slow path of [`Producer::send`].
+    /// Sends one record as a frame of its own. The slow path of [`Producer::send`].
     #[cold]
-    fn send_large(&self, log: Arc<Log>, bound: usize, record: &Record<'_>) -> Result<Delivery> {
-        let records = vec![(0, record.clone())];
-        let gathered = Gathered { logs: vec![log], records, sizes: vec![bound] };
-        let (placed, lsn) = self.append_gathered(&gathered)?;
-        let (Some((_, placed)), Some(log)) = (placed.first(), gathered.logs.into_iter().next())
-        else {
-            return Err(Error::Misuse("a record without a place"));
-        };
-        let metadata = RecordMetadata { log, placed: *placed };
-        Ok(Delivery { metadata, acks: self.config.acks, lsn })
+    fn send_frame(&self, log: Arc<Log>, bound: usize, record: &Record<'_>) -> Result<Delivery> {
+        let records = vec![(0, record)];
+        let sent = self.append(FrameRecords { logs: vec![log], records, sizes: vec![bound] })?;
+        sent.into_first().ok_or(Error::Misuse("a record without a place"))
     }
 
-    /// Appends the records as one frame. Large appends go to the segments if possible, else to the journal.
-    fn append_gathered(&self, gathered: &Gathered<'_>) -> Result<(Vec<(usize, Placed)>, Lsn)> {
-        let engine = &*self.engine;
-        let acks = self.config.acks;
-        let large: Vec<bool> = gathered
-            .logs
-            .iter()
-            .zip(&gathered.sizes)
-            .map(|(log, bytes)| engine.stores(*bytes, acks) && log.takes_stored_appends())
-            .collect();
-        let none = vec![false; large.len()];
-        let mut done = None;
-        if large.contains(&true) {
-            let mut credit =
-                engine.reserve(gathered.frame_bound(engine, &large), self.config.max_block)?;
-            done = append_all(engine, gathered, &large, &mut credit)?;
-        }
-        if done.is_none() {
-            let bytes = gathered.frame_bound(engine, &none);
-            let mut credit = engine.reserve(bytes, self.config.max_block)?;
-            done = append_all(engine, gathered, &none, &mut credit)?;
-        }
-        let (placed, lsn, afterwards) =
-            done.ok_or(Error::Misuse("an append to the journal that has no place"))?;
-        for (log, afterwards) in gathered.logs.iter().zip(afterwards) {
-            engine.after_append(log, afterwards);
-        }
-        Ok((placed, lsn))
+    /// Appends records as one frame.
+    fn append<R: FrameRecord>(&self, records: FrameRecords<R>) -> Result<Deliveries> {
+        let frame = Frame { owner: self.owner.as_ref(), ..Frame::of_records(&records) };
+        let Appended { placed, lsn } = self.append_frame(&frame)?;
+        Ok(Deliveries { logs: records.logs, placed, acks: self.config.acks, lsn })
+    }
+
+    fn append_frame<R: FrameRecord>(&self, frame: &Frame<'_, R>) -> Result<Appended> {
+        self.engine.append_frame(frame, self.config.acks, self.config.max_block)
+    }
+
+    /// Returns the size of an empty `send_all`.
+    fn frame_size(&self) -> FrameSize {
+        FrameSize::new(&self.engine, "bytes of one send_all", u64::MAX)
     }
 
     /// Chooses the partitions of many records.
-    fn gather<'r>(&self, records: impl IntoIterator<Item = Record<'r>>) -> Result<Gathered<'r>> {
+    fn gather<'r>(
+        &self,
+        records: impl IntoIterator<Item = Record<'r>>,
+    ) -> Result<FrameRecords<Record<'r>>> {
         // The caller's iterator runs here, before anything is borrowed: it may use this producer
         // too. It may also be endless, so each record's size is checked at once.
-        let mut size = FrameSize::new(&self.engine);
+        let mut size = self.frame_size();
         let records = records.into_iter();
         // A size hint may claim anything.
         let mut taken = Vec::with_capacity(records.size_hint().0.min(RECORDS_AT_FIRST));
@@ -369,7 +343,7 @@ impl Inner {
             // The index of the partition replaces the bound below.
             taken.push((bound, record));
         }
-        let mut gathered = Gathered { logs: Vec::new(), records: taken, sizes: Vec::new() };
+        let mut gathered = FrameRecords { logs: Vec::new(), records: taken, sizes: Vec::new() };
         let mut places: Vec<(&str, u32)> = Vec::new();
         let mut last = 0;
         with_route(self.id, |route| {
@@ -417,71 +391,6 @@ impl Inner {
 /// The largest number of records for which `send_all` reserves memory before it has seen them.
 const RECORDS_AT_FIRST: usize = 4096;
 
-/// The size of the frame for which records are gathered, as a bound.
-struct FrameSize {
-    batch_size: usize,
-    records_bytes: usize,
-    max: u64,
-}
-
-impl FrameSize {
-    fn new(engine: &Engine) -> Self {
-        let max = engine.config.journal_max_bytes / 4;
-        Self { batch_size: engine.logs.batch_size, records_bytes: 0, max }
-    }
-
-    /// Adds a record of at most `bound` bytes. Fails if one frame cannot hold it together with the
-    /// earlier ones.
-    fn add(&mut self, bound: usize) -> Result<()> {
-        self.records_bytes = self.records_bytes.saturating_add(bound);
-        // Frame headers take far less than the records, so the exact bound matters only near the limit.
-        if self.records_bytes as u64 <= self.max / 2 {
-            return Ok(());
-        }
-        let found = frame_bound(self.records_bytes, 1, self.batch_size) as u64;
-        if found > self.max {
-            return Err(Error::LimitExceeded {
-                what: "bytes of one send_all",
-                found,
-                max: self.max,
-            });
-        }
-        Ok(())
-    }
-}
-
-impl Gathered<'_> {
-    /// Returns an upper bound for the payload of the frame, if the `large` ones of the appends are stored.
-    fn frame_bound(&self, engine: &Engine, large: &[bool]) -> usize {
-        let small = self.sizes.iter().zip(large).filter(|(_, large)| !**large);
-        let (count, bytes) = small.fold((0_usize, 0_usize), |(count, bytes), (size, _)| {
-            (count.saturating_add(1), bytes.saturating_add(*size))
-        });
-        let stored = large.len().saturating_sub(count).saturating_mul(STORED_SECTION_BOUND);
-        frame_bound(bytes, count, engine.logs.batch_size).saturating_add(stored)
-    }
-
-    /// Sorts the partitions into the order in which they are locked.
-    fn sort(&mut self) {
-        if self.logs.is_sorted_by_key(|log| log.number()) {
-            return;
-        }
-        let mut order: Vec<usize> = (0..self.logs.len()).collect();
-        order.sort_unstable_by_key(|&at| self.logs.get(at).map(|log| log.number()));
-        let mut moved = vec![0; order.len()];
-        for (to, &from) in order.iter().enumerate() {
-            if let Some(slot) = moved.get_mut(from) {
-                *slot = to;
-            }
-        }
-        self.logs.sort_unstable_by_key(|log| log.number());
-        self.sizes = order.iter().filter_map(|&from| self.sizes.get(from).copied()).collect();
-        for (at, _) in &mut self.records {
-            *at = moved.get(*at).copied().unwrap_or(*at);
-        }
-    }
-}
-
 /// Stages, journals and publishes one record under its partition's append lock.
 ///
 /// Without a credit, `None` means that there is no journal space now. Nothing has happened then.
@@ -510,65 +419,4 @@ fn append_one(
         },
     };
     Ok(Some((placed, lsn, guard.apply())))
-}
-
-/// Stages records of several partitions and journals them as one frame. Takes write-out locks, then append
-/// locks, each in the order of the partition numbers.
-///
-/// The `large` appends go to the segments first. Returns `None` if a segment cannot take records now. Nothing has
-/// happened then.
-#[expect(clippy::type_complexity, reason = "taken apart at once by the only caller")]
-fn append_all(
-    engine: &Engine,
-    gathered: &Gathered<'_>,
-    large: &[bool],
-    credit: &mut Credit<'_>,
-) -> Result<Option<(Vec<(usize, Placed)>, Lsn, Vec<Afterwards>)>> {
-    // Before the first lock is taken, because it may read files.
-    gathered.logs.iter().try_for_each(|log| log.settle())?;
-    let now = engine.clock().now();
-    let Some(mut guards) = begin_all(gathered, large)? else { return Ok(None) };
-    let mut placed = Vec::with_capacity(gathered.records.len());
-    for (at, record) in &gathered.records {
-        if let Some(guard) = guards.get_mut(*at) {
-            placed.push((*at, guard.stage(&record.data(), now)?));
-        }
-    }
-    if !guards.iter_mut().all(AppendGuard::store) {
-        return Ok(None);
-    }
-    let outside: Vec<Outside> = guards.iter().filter_map(AppendGuard::outside).cloned().collect();
-    let lsn = {
-        let mut parts = Vec::new();
-        for guard in &mut guards {
-            guard.sections(&mut parts);
-        }
-        engine.journal.append_relying_on(credit, &parts, &outside)?
-    };
-    Ok(Some((placed, lsn, guards.into_iter().map(AppendGuard::apply).collect())))
-}
-
-/// Takes the locks for an append to several partitions.
-fn begin_all<'a>(
-    gathered: &'a Gathered<'_>,
-    large: &[bool],
-) -> Result<Option<Vec<AppendGuard<'a>>>> {
-    let mut prepared = Vec::with_capacity(large.len());
-    for (log, large) in gathered.logs.iter().zip(large) {
-        let append = if *large { log.prepare_stored_append()? } else { None };
-        if *large && append.is_none() {
-            return Ok(None);
-        }
-        prepared.push(append);
-    }
-    let mut guards = Vec::with_capacity(large.len());
-    for (log, prepared) in gathered.logs.iter().zip(prepared) {
-        let guard = match prepared {
-            None => Some(log.begin_append()?),
-            Some(prepared) => prepared.begin()?,
-        };
-        let Some(guard) = guard else { return Ok(None) };
-        guards.push(guard);
-    }
-    Ok(Some(guards))
 }

@@ -1,3 +1,4 @@
+use crate::engine::FrameRecord;
 use crate::error::{Error, Result};
 use crate::log::RecordData;
 use crate::record::Header;
@@ -77,13 +78,20 @@ impl<'a> Record<'a> {
         self
     }
 
-    pub(super) fn data(&self) -> RecordData<'_> {
-        RecordData {
-            key: self.key,
-            value: self.value,
-            headers: &self.headers,
-            timestamp: self.timestamp,
-        }
+    /// Creates a record for one partition of a topic.
+    pub(crate) fn of_data(topic: &'a str, partition: u32, data: &RecordData<'a>) -> Self {
+        let RecordData { key, value, headers, timestamp } = *data;
+        let headers = headers.to_vec();
+        Self { topic, partition: Some(partition), key, value, headers, timestamp }
+    }
+
+    pub(crate) fn topic_name(&self) -> &str {
+        self.topic
+    }
+
+    /// Returns whether any partition may get the record.
+    pub(crate) fn is_spread(&self) -> bool {
+        self.partition.is_none() && self.key.is_none()
     }
 
     /// Rejects records that Kafka's producer rejects, and those that fit into no batch. `bound` is
@@ -107,6 +115,18 @@ impl<'a> Record<'a> {
             }
         }
         Ok(())
+    }
+}
+
+impl FrameRecord for Record<'_> {
+    #[inline]
+    fn data(&self) -> RecordData<'_> {
+        RecordData {
+            key: self.key,
+            value: self.value,
+            headers: &self.headers,
+            timestamp: self.timestamp,
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 use std::cell::Cell;
 use std::ops::{Deref, Range};
 
-use super::{Deliveries, Delivery, FrameSize, Producer, Record};
+use super::{Deliveries, Delivery, Producer, Record};
+use crate::engine::FrameRecord as _;
 use crate::error::{BoxError, Error, RecordPart, Result, SerializationFailure, SerializationPlace};
 use crate::log::RecordData;
 use crate::serialization::Serializer;
@@ -138,7 +139,7 @@ impl<K: Serializer, V: Serializer> TypedProducer<K, V> {
         K::Value: 'r,
         V::Value: 'r,
     {
-        let mut size = FrameSize::new(&self.producer.inner.engine);
+        let mut size = self.producer.inner.frame_size();
         let mut bytes = Vec::new();
         let mut placed = Vec::new();
         for TypedRecord { record, key, value } in records {

@@ -1,7 +1,8 @@
 //! Small value types that several modules share. No files, no clock, no locks.
 //!
 //! Imported by `error`, `time`, `record`, `storage`, `config`, `segment`, `cleaner`, `journal`, `log`,
-//! `group`, `engine`, `producer`, `consumer`, `broker` and `internal`.
+//! `group`, `engine`, `producer`, `consumer`, `transaction`, `broker` and
+//! `internal`.
 
 mod assignor;
 mod lsn;

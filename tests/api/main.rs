@@ -43,6 +43,8 @@ mod retention_points;
 mod stored;
 mod stored_races;
 mod topics;
+mod transaction_vectors;
+mod transactions;
 mod typed;
 
 mod weight;

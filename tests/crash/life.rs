@@ -9,8 +9,8 @@ use std::time::Duration;
 use grouplog::storage::{Memory, Storage};
 use grouplog::time::{ManualClock, Random, SeededRandom};
 use grouplog::{
-    Acks, Broker, BrokerConfig, ConsumerConfig, Delivery, JournalMode, OffsetScope, Producer,
-    ProducerConfig, ReadMode, Record, Timestamp, TopicConfig, TopicPartition,
+    Acks, Broker, BrokerConfig, ConsumerConfig, Delivery, GroupMetadata, JournalMode, OffsetScope,
+    Producer, ProducerConfig, ReadMode, Record, Timestamp, TopicConfig, TopicPartition,
 };
 
 use crate::gate::{Gated, Turnstile};
@@ -46,7 +46,14 @@ pub(crate) struct Life {
     pub(crate) found: usize,
     written: Producer,
     synced: Producer,
+    owner: Option<Producer>,
 }
+
+/// The `transactional.id` of transactions.
+const OWNER: &str = "o";
+
+/// The records of a transaction, and the offsets that it commits.
+type Planned = (Vec<(Place, Arc<RecordModel>)>, Vec<(String, Place, i64)>);
 
 /// The settings that differ between scripts and runs.
 #[derive(Debug, Clone, Copy)]
@@ -156,6 +163,7 @@ impl Life {
             found,
             written,
             synced,
+            owner: None,
         })
     }
 
@@ -220,17 +228,18 @@ impl Life {
                 self.acknowledge(Acks::Synced)
             }
             Step::Send(topic, partition, bytes) => {
-                let value = self.value(*bytes);
-                self.send(&place(topic, *partition), value, Acks::Written)
+                self.send_new(&place(topic, *partition), *bytes, Acks::Written)
             }
             Step::SendSynced(topic, partition, bytes) => {
-                let value = self.value(*bytes);
-                self.send(&place(topic, *partition), value, Acks::Synced)
+                self.send_new(&place(topic, *partition), *bytes, Acks::Synced)
             }
             Step::SendLookAlike(topic, partition) => {
                 self.send_look_alike(&place(topic, *partition))
             }
             Step::SendAll(records) => self.send_all(records),
+            Step::Transact(records) => self.transact(records, Acks::Written),
+            Step::TransactSynced(records) => self.transact(records, Acks::Synced),
+            Step::Abort(records) => self.abort(records),
             Step::Flush => {
                 self.synced.flush().map_err(unexpected)?;
                 self.acknowledge(Acks::Synced)
@@ -310,6 +319,11 @@ impl Life {
         RecordModel { key, value, headers, timestamp: Some(timestamp) }
     }
 
+    fn send_new(&mut self, place: &Place, bytes: usize, acks: Acks) -> Result<(), End> {
+        let value = self.value(bytes);
+        self.send(place, value, acks)
+    }
+
     pub(crate) fn send(&mut self, place: &Place, value: Vec<u8>, acks: Acks) -> Result<(), End> {
         let model = self.model(place, value);
         self.send_model(place, model, acks)
@@ -344,6 +358,80 @@ impl Life {
         self.history.attempt(Change::Append(all.clone()));
         let records = all.iter().map(|(place, model)| record(place, model));
         self.written.send_all(records).map_err(unexpected)?;
+        self.acknowledge(Acks::Written)
+    }
+
+    /// Returns the producer that owns the name `o`. It takes the name over once in a life.
+    fn owner(&mut self) -> Result<Producer, End> {
+        if let Some(owner) = &self.owner {
+            return Ok(owner.clone());
+        }
+        self.history.attempt(Change::Own { owner: OWNER.to_owned() });
+        let config = ProducerConfig::new().acks(Acks::Synced).transactional_id(OWNER);
+        let owner = self.broker.producer_with(config).map_err(unexpected)?;
+        self.acknowledge(Acks::Written)?;
+        Ok(self.owner.insert(owner).clone())
+    }
+
+    /// Returns records of a transaction, and the offsets that it commits: the end of each partition before it, for two
+    /// groups.
+    fn planned(&mut self, records: &[(&'static str, u32, usize)]) -> Planned {
+        let mut all = Vec::new();
+        let mut offsets = Vec::new();
+        for (topic, partition, bytes) in records {
+            let place = place(topic, *partition);
+            let value = self.value(*bytes);
+            let model = Arc::new(self.model(&place, value));
+            let end = self.history.state().end(&place);
+            offsets.push(("g".to_owned(), place.clone(), end));
+            offsets.push(("other".to_owned(), place.clone(), end));
+            all.push((place, model));
+        }
+        (all, offsets)
+    }
+
+    fn transact(&mut self, records: &[(&'static str, u32, usize)], acks: Acks) -> Result<(), End> {
+        let owner = self.owner()?;
+        let (all, offsets) = self.planned(records);
+        let last = self.history.state().owners.get(OWNER).and_then(|(_, last)| *last);
+        let sequence = last.map_or(0, |last| last + 3);
+        // A transaction without records changes nothing but offsets.
+        let noted = (!all.is_empty()).then(|| (OWNER.to_owned(), sequence));
+        let change =
+            Change::Transaction { records: all.clone(), offsets: offsets.clone(), sequence: noted };
+        let changes_something = !all.is_empty();
+        if changes_something {
+            self.history.attempt(change);
+        }
+        let mut transaction = owner.begin().map_err(unexpected)?;
+        for ((place, model), sequence) in all.iter().zip(sequence + 1 - all.len() as i64..) {
+            // Only the last sequence counts, and those before may be negative at first.
+            if sequence >= 0 && last.is_none_or(|last| sequence > last) {
+                transaction.send_sequenced(sequence, record(place, model)).map_err(unexpected)?;
+            } else {
+                transaction.send(record(place, model)).map_err(unexpected)?;
+            }
+        }
+        for (group, place, offset) in offsets {
+            let group = GroupMetadata::of_group(group);
+            let partition = TopicPartition::new(place.0.as_str(), place.1);
+            transaction.send_offsets(&group, [(partition, offset)]).map_err(unexpected)?;
+        }
+        let committed = transaction.commit().map_err(unexpected)?;
+        if acks == Acks::Synced {
+            committed.wait().map_err(unexpected)?;
+        }
+        self.acknowledge(acks)
+    }
+
+    fn abort(&mut self, records: &[(&'static str, u32, usize)]) -> Result<(), End> {
+        let owner = self.owner()?;
+        let (all, _) = self.planned(records);
+        let mut transaction = owner.begin().map_err(unexpected)?;
+        for (place, model) in &all {
+            transaction.send(record(place, model)).map_err(unexpected)?;
+        }
+        transaction.abort();
         self.acknowledge(Acks::Written)
     }
 

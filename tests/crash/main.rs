@@ -62,6 +62,7 @@ scripts! {
     first_open: crate::script::first_open();
     seal_and_roll: crate::script::seal_and_roll();
     send_all: crate::script::send_all();
+    transactions: crate::script::transactions();
     commits: crate::script::commits();
     groups_go: crate::script::groups_go();
     alter: crate::script::alter();
@@ -126,6 +127,7 @@ scripts_beside_a_checkpoint! {
     during_compaction;
     retention_during_checkpoint;
     budget_during_checkpoint;
+    transactions_during_checkpoint;
     stored_during_checkpoint;
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use grouplog::{
-    Broker, Consumer, ConsumerConfig, ConsumerRecord, GroupSummary, ReadOnlyBroker, Result,
-    TopicDescription, TopicPartition,
+    Broker, Consumer, ConsumerConfig, ConsumerRecord, GroupSummary, OwnerSummary, ReadOnlyBroker,
+    Result, TopicDescription, TopicPartition,
 };
 
 use crate::oracle::{COMPACTED, RecordModel, State, gone};
@@ -17,6 +17,7 @@ pub(crate) trait Readable {
     fn topic(&self, name: &str) -> Result<TopicDescription>;
     fn groups(&self) -> Vec<String>;
     fn group(&self, name: &str) -> Result<GroupSummary>;
+    fn owners(&self) -> Result<Vec<OwnerSummary>>;
     fn reader(&self) -> Result<Consumer>;
 }
 
@@ -35,6 +36,10 @@ impl Readable for Broker {
 
     fn group(&self, name: &str) -> Result<GroupSummary> {
         self.describe_group(name)
+    }
+
+    fn owners(&self) -> Result<Vec<OwnerSummary>> {
+        self.admin().list_owners()
     }
 
     fn reader(&self) -> Result<Consumer> {
@@ -57,6 +62,10 @@ impl Readable for ReadOnlyBroker {
 
     fn group(&self, name: &str) -> Result<GroupSummary> {
         self.describe_group(name)
+    }
+
+    fn owners(&self) -> Result<Vec<OwnerSummary>> {
+        Ok(self.list_owners())
     }
 
     fn reader(&self) -> Result<Consumer> {
@@ -108,6 +117,9 @@ pub(crate) fn observe(broker: &impl Readable) -> Result<State, String> {
             let place = (row.partition.topic().to_owned(), row.partition.partition());
             state.offsets.insert((name.clone(), place), committed);
         }
+    }
+    for owner in broker.owners().map_err(failed)? {
+        state.owners.insert(owner.transactional_id, (owner.epoch, owner.last_sequence));
     }
     Ok(state)
 }

@@ -71,6 +71,16 @@ pub(crate) enum Change {
         group: String,
         offsets: Vec<(Place, i64)>,
     },
+    /// Records, offsets of groups and a sequence, all in one frame.
+    Transaction {
+        records: Vec<(Place, Arc<RecordModel>)>,
+        offsets: Vec<(String, Place, i64)>,
+        sequence: Option<(String, i64)>,
+    },
+    /// A producer takes a name over.
+    Own {
+        owner: String,
+    },
     /// Deletes a group's offset of one partition, or all of them.
     Forget {
         group: String,
@@ -85,6 +95,8 @@ pub(crate) struct State {
     pub(crate) offsets: BTreeMap<(String, Place), i64>,
     /// The log start offsets that are not 0.
     pub(crate) starts: BTreeMap<Place, i64>,
+    /// The named owners, each with its epoch and last sequence.
+    pub(crate) owners: BTreeMap<String, (i32, Option<i64>)>,
     /// The offsets below which compaction has run.
     compacted: BTreeMap<Place, usize>,
     /// The offset below which retention may have deleted records.
@@ -129,20 +141,21 @@ impl State {
                     self.compacted.insert((topic.clone(), partition), log.len());
                 }
             }
-            Change::Append(records) => {
-                for ((topic, partition), record) in records {
-                    if let Some(log) = self
-                        .topics
-                        .get_mut(topic)
-                        .and_then(|topic| topic.get_mut(*partition as usize))
-                    {
-                        log.push(Arc::clone(record));
-                        if topic == SHRINKING {
-                            let before = log.len() as i64 - KEPT;
-                            self.may_be_gone.insert((topic.clone(), *partition), before);
-                        }
-                    }
+            Change::Append(records) => self.append(records),
+            Change::Transaction { records, offsets, sequence } => {
+                self.append(records);
+                for (group, place, offset) in offsets {
+                    self.offsets.insert((group.clone(), place.clone()), *offset);
                 }
+                if let Some((owner, sequence)) = sequence
+                    && let Some((_, last)) = self.owners.get_mut(owner)
+                {
+                    *last = Some(*sequence);
+                }
+            }
+            Change::Own { owner } => {
+                let next = self.owners.get(owner).map_or(0, |(epoch, _)| epoch + 1);
+                self.owners.entry(owner.clone()).or_default().0 = next;
             }
             Change::Commit { group, offsets } => {
                 for (place, offset) in offsets {
@@ -152,6 +165,18 @@ impl State {
             Change::Forget { group, place } => {
                 let goes = |at: &Place| place.as_ref().is_none_or(|place| place == at);
                 self.offsets.retain(|(of, at), _| of != group || !goes(at));
+            }
+        }
+    }
+
+    fn append(&mut self, records: &[(Place, Arc<RecordModel>)]) {
+        for (place, record) in records {
+            let logs = self.topics.get_mut(&place.0);
+            let Some(log) = logs.and_then(|logs| logs.get_mut(place.1 as usize)) else { continue };
+            log.push(Arc::clone(record));
+            if place.0 == SHRINKING {
+                let before = log.len() as i64 - KEPT;
+                self.may_be_gone.insert(place.clone(), before);
             }
         }
     }
@@ -173,6 +198,7 @@ impl State {
         };
         self.topics.keys().eq(seen.topics.keys())
             && self.offsets == seen.offsets
+            && self.owners == seen.owners
             && lens(self) == lens(seen)
             && self.topics.iter().all(|(topic, logs)| {
                 (0..logs.len() as u32).all(|number| self.is_log(&(topic.clone(), number), seen))
@@ -235,6 +261,9 @@ impl fmt::Display for State {
         }
         for ((group, (topic, partition)), offset) in &self.offsets {
             write!(f, "{group}@{topic}-{partition}={offset} ")?;
+        }
+        for (owner, (epoch, sequence)) in &self.owners {
+            write!(f, "{owner}: epoch {epoch}, sequence {sequence:?} ")?;
         }
         Ok(())
     }

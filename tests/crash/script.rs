@@ -37,6 +37,13 @@ pub(crate) enum Step {
     SendLookAlike(&'static str, u32),
     /// Sends records to several partitions, all or nothing.
     SendAll(&'static [(&'static str, u32, usize)]),
+    /// Commits a transaction: records, offsets of the groups `g` and `other` in the partitions of the records, and
+    /// the next sequence of the owner `o`.
+    Transact(&'static [(&'static str, u32, usize)]),
+    /// As `Transact`, and waits until it is `Synced`.
+    TransactSynced(&'static [(&'static str, u32, usize)]),
+    /// Fills a transaction and gives it up.
+    Abort(&'static [(&'static str, u32, usize)]),
     /// Makes everything so far `Synced`.
     Flush,
     /// Sets the group's offset in the partition to the log end minus a number.
@@ -152,7 +159,9 @@ fn times(count: usize, step: &Step) -> impl Iterator<Item = Step> {
     std::iter::repeat_n(step.clone(), count)
 }
 
-use Step::{Checkpoint, Delete, Flush, Reopen, Send, SendAll, SendLookAlike, SendSynced};
+use Step::{Checkpoint, Delete, Flush, Reopen, Send, SendAll, SendLookAlike, SendSynced, Transact};
+
+const BOTH_ONCE: &[(&str, u32, usize)] = &[("b", 0, 200), ("a", 0, 300), ("b", 1, 50)];
 
 const BOTH: Step = SendAll(&[("a", 0, 300), ("b", 0, 200), ("a", 0, 50), ("b", 0, 900)]);
 
@@ -203,6 +212,29 @@ pub(crate) fn send_all() -> Script {
     steps.extend([BOTH, BOTH, Flush, BOTH, commit("b", 0), Checkpoint, BOTH, BOTH]);
     steps.extend([SendAll(&[("b", 1, 30), ("a", 0, 30)]), Flush, BOTH, commit("a", 2), BOTH]);
     Script::new("send_all", steps, second()).short()
+}
+
+/// Commits transactions of records, offsets of two groups, and a sequence, between other appends and checkpoints.
+pub(crate) fn transactions() -> Script {
+    let mut steps = vec![create("a", 1, 2048), create("b", 2, 4096)];
+    steps.extend([Transact(BOTH_ONCE), Send("a", 0, 400), Transact(BOTH_ONCE), Flush]);
+    steps.extend([Step::Abort(BOTH_ONCE), Transact(&[("b", 1, 900)]), commit("a", 0), Checkpoint]);
+    steps.extend([Transact(BOTH_ONCE), Transact(&[]), Step::TransactSynced(BOTH_ONCE), Reopen]);
+    steps.extend([Transact(BOTH_ONCE), Checkpoint, Transact(&[("a", 0, 30)])]);
+    let mut second = second();
+    second.extend([Transact(&[("a", 0, 400)]), Transact(&[])]);
+    Script::new("transactions", steps, second).short()
+}
+
+/// Commits transactions beside a checkpoint that stands still.
+pub(crate) fn transactions_during_checkpoint(pause: u32) -> Script {
+    let mut steps = vec![create("a", 1, 2048), create("b", 2, 2048)];
+    steps.extend([Transact(BOTH_ONCE), Send("a", 0, 900), Send("b", 0, 900)]);
+    let inner = vec![Transact(BOTH_ONCE), Send("a", 0, 400), Transact(&[("b", 1, 30)])];
+    steps.push(Step::DuringCheckpoint { pause, steps: inner });
+    steps.extend([Transact(&[("a", 0, 30)]), BOTH]);
+    let second = vec![Send("a", 0, 400), Transact(&[("a", 0, 400)]), Flush, Transact(&[])];
+    Script::new(&format!("transactions_during_checkpoint:{pause}"), steps, second)
 }
 
 /// Commits between records, and takes checkpoints that write the offset files in turn.
@@ -666,6 +698,9 @@ pub(crate) fn by_name(name: &str) -> Option<Script> {
         Some(("retention_during_checkpoint", pause)) => {
             return Some(retention_during_checkpoint(pause.parse().ok()?));
         }
+        Some(("transactions_during_checkpoint", pause)) => {
+            return Some(transactions_during_checkpoint(pause.parse().ok()?));
+        }
         Some(("budget_during_checkpoint", pause)) => {
             return Some(budget_during_checkpoint(pause.parse().ok()?));
         }
@@ -681,6 +716,7 @@ pub(crate) fn by_name(name: &str) -> Option<Script> {
         first_open(),
         seal_and_roll(),
         send_all(),
+        transactions(),
         commits(),
         groups_go(),
         alter(),

@@ -6,7 +6,7 @@
 //! their files are closed before it.
 //!
 //! The state is that at position E, with nothing above it (hazard H4). E is read while the append locks of
-//! all changed partitions, the offsets and the catalogue are held. A partition that is not in the dirty list
+//! all changed partitions, the owners, the offsets and the catalogue are held. A partition that is not in the dirty list
 //! has no frame below E that the last checkpoint lacks, because it enters the list before it journals. Topics
 //! are deleted under the checkpoint lock, so no partition disappears while it is written out.
 //!
@@ -120,6 +120,7 @@ impl Engine {
             numbers.dedup();
             let logs: Vec<Arc<Log>> =
                 numbers.iter().filter_map(|number| self.registry.by_number(*number)).collect();
+            let owners = self.owners.lock();
             let mut guards: Vec<_> = logs.iter().map(|log| log.lock_for_checkpoint()).collect();
             let offsets = self.offsets.lock();
             let catalogue = self.catalogue.lock();
@@ -138,6 +139,7 @@ impl Engine {
                 logs: logs.iter().cloned().zip(frozen).collect(),
                 offsets: Arc::new(offsets.store.snapshot()),
                 offsets_version: offsets.version,
+                owners: Arc::clone(&owners),
                 catalogue: catalogue.clone(),
                 stored,
                 closed: false,
@@ -288,6 +290,7 @@ impl Engine {
             closed,
             last_seen: Some(self.last_seen()),
             catalogue: freeze.catalogue.clone(),
+            owners: Arc::clone(&freeze.owners),
             logs,
         };
         self.journal.anchor(freeze.end)?;

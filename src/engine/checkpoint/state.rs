@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::engine::catalogue::{Catalogue, Deletion};
 use crate::engine::image::OffsetFile;
+use crate::engine::owners::Owners;
 use crate::group::OffsetStore;
 use crate::log::{Frozen, Log, LogImage};
 use crate::types::{Lsn, PartitionNumber};
@@ -62,6 +63,7 @@ pub(in crate::engine) struct Freeze {
     pub(super) logs: Vec<(Arc<Log>, Frozen)>,
     pub(super) offsets: Arc<OffsetStore>,
     pub(super) offsets_version: u64,
+    pub(super) owners: Arc<Owners>,
     pub(super) catalogue: Catalogue,
     /// What stored appends had written.
     pub(super) stored: u64,

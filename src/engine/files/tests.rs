@@ -16,6 +16,7 @@ fn image(generation: u64) -> CheckpointImage {
         offsets: None,
         closed: false,
         catalogue: Catalogue::default(),
+        owners: Arc::default(),
         logs: BTreeMap::new(),
     }
 }

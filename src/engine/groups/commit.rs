@@ -57,7 +57,10 @@ impl Engine {
 
     /// Checks that the topics of partitions exist. The caller holds the lock of the offsets, which a deletion
     /// also takes.
-    fn check_exist<'p>(&self, logs: impl IntoIterator<Item = &'p Log>) -> Result<()> {
+    pub(in crate::engine) fn check_exist<'p>(
+        &self,
+        logs: impl IntoIterator<Item = &'p Log>,
+    ) -> Result<()> {
         if planted("commit_to_deleted") {
             return Ok(());
         }

@@ -32,6 +32,7 @@
 //! | 4 Logs | count (u32), then each partition that ever had a record, by ascending number: number (u32) and log, see `log::encode` |
 //! | 5 Clock | the count of the age clock (i64) and the wall clock (i64), both in milliseconds since 1970; bit 0 not set; left out if they are unknown |
 //! | 6 Compaction | what compaction has done, see `compaction::encode`; left out if it has done nothing |
+//! | 7 Owners | the named owners, see `Owners::encode`; left out if there are none |
 //!
 //! A section with an unknown tag is rejected with `UnsupportedFormat` if it must be understood. Otherwise
 //! this build ignores it, and the next checkpoint that it writes lacks it. Such a section may only hold what
@@ -51,10 +52,12 @@ mod section;
 mod v2;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::engine::age_clock::LastSeen;
 use crate::engine::catalogue::{Catalogue, TopicImage};
 use crate::engine::codec::{Decoder, Encoder};
+use crate::engine::owners::Owners;
 use crate::error::{CorruptReason, Error, Result, Unreadable};
 use crate::log::LogImage;
 #[cfg(test)]
@@ -99,6 +102,7 @@ pub(crate) struct CheckpointImage {
     /// The clocks when the checkpoint was written; `None` if they are unknown.
     pub(crate) last_seen: Option<LastSeen>,
     pub(crate) catalogue: Catalogue,
+    pub(crate) owners: Arc<Owners>,
     /// The partitions that ever had a record.
     pub(crate) logs: BTreeMap<PartitionNumber, LogImage>,
 }
@@ -240,6 +244,7 @@ fn checksum(header: &[u8], body: &[u8]) -> u32 {
 pub(super) mod tests {
     use super::*;
     use crate::config::TopicConfig;
+    use crate::engine::owners::{Owner, OwnerChange};
     use crate::types::{Timestamp, TopicId};
 
     pub(super) fn image() -> CheckpointImage {
@@ -264,6 +269,9 @@ pub(super) mod tests {
             segments: vec![segment(0, 30), segment(30, 70)],
             first_dirty_offset: None,
         };
+        let mut owners = Owners::default();
+        let owner = Some(Owner { epoch: 2, last_sequence: Some(40) });
+        owners.apply(&OwnerChange { id: "importer".into(), owner });
         CheckpointImage {
             directory_id: [7; 16],
             generation: 12,
@@ -276,6 +284,7 @@ pub(super) mod tests {
                 wall: Timestamp::from_millis(1_700_000_000_123),
             }),
             catalogue,
+            owners: Arc::new(owners),
             logs: BTreeMap::from([(PartitionNumber(1), log)]),
         }
     }
@@ -396,7 +405,7 @@ pub(super) mod tests {
     fn a_state_has_one_form() {
         let refused = Err(Unreadable::Corrupt(CorruptReason::Field));
         let sections = sections_of(&image().encode().unwrap());
-        assert_eq!(sections.len(), 5);
+        assert_eq!(sections.len(), 6);
         assert_eq!(CheckpointImage::decode(&with_sections(&sections)), Ok(image()));
         // Without a required section, with one twice, and in another order.
         for at in [0, 2, 3] {
@@ -442,7 +451,7 @@ pub(super) mod tests {
             assert_eq!(decoded.encode().unwrap(), with_sections(&sections));
             let mut must = sections.clone();
             must.insert(at, section(77, 1));
-            let newer = Unreadable::unsupported("checkpoint section tag", 77_u32, 6_u32);
+            let newer = Unreadable::unsupported("checkpoint section tag", 77_u32, 7_u32);
             assert_eq!(CheckpointImage::decode(&with_sections(&must)), Err(newer));
         }
         sections[1][3] = 3;

@@ -6,10 +6,12 @@
 //! return 0 for it from [`Tag::flags`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::engine::age_clock::LastSeen;
 use crate::engine::catalogue::Catalogue;
 use crate::engine::codec::{Decoder, Encoder};
+use crate::engine::owners::Owners;
 use crate::error::{CorruptReason, Result, Unreadable};
 use crate::log::LogImage;
 use crate::types::{Lsn, PartitionNumber, Timestamp};
@@ -25,6 +27,7 @@ pub(super) enum Tag {
     Logs = 4,
     Clock = 5,
     Compaction = 6,
+    Owners = 7,
 }
 
 /// The flag of a section without which a checkpoint cannot be understood.
@@ -35,15 +38,25 @@ const HEADER_BYTES: usize = 8;
 
 impl Tag {
     /// All tags, in the order of the file.
-    pub(super) const ALL: [Self; 6] =
-        [Self::State, Self::Offsets, Self::Catalogue, Self::Logs, Self::Clock, Self::Compaction];
+    pub(super) const ALL: [Self; 7] = [
+        Self::State,
+        Self::Offsets,
+        Self::Catalogue,
+        Self::Logs,
+        Self::Clock,
+        Self::Compaction,
+        Self::Owners,
+    ];
 
     /// Returns the flags that this build writes.
     fn flags(self) -> u16 {
         match self {
-            Self::State | Self::Offsets | Self::Catalogue | Self::Logs | Self::Compaction => {
-                MUST_UNDERSTAND
-            }
+            Self::State
+            | Self::Offsets
+            | Self::Catalogue
+            | Self::Logs
+            | Self::Compaction
+            | Self::Owners => MUST_UNDERSTAND,
             // Without this section, ages count from the opening on. They are then too short, never too long.
             Self::Clock => 0,
         }
@@ -86,6 +99,8 @@ impl Tag {
                 out.i64(last_seen.wall.as_millis());
             }
             Self::Compaction => return compaction::encode(&image.logs, out),
+            Self::Owners if image.owners.is_empty() => return false,
+            Self::Owners => image.owners.encode(out),
         }
         true
     }
@@ -125,6 +140,7 @@ impl Tag {
                 });
             }
             Self::Compaction => compaction::decode(input, &mut image.logs)?,
+            Self::Owners => image.owners = Arc::new(Owners::decode(input)?),
         }
         Ok(())
     }

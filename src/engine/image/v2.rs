@@ -50,6 +50,8 @@ pub(super) fn decode(body: &[u8], image: &mut CheckpointImage) -> Result<(), Unr
 mod tests {
     use super::super::tests::{image, reseal};
     use super::super::{HEADER_BYTES, log};
+    use std::sync::Arc;
+
     use super::*;
     use crate::engine::codec::Encoder;
     use crate::types::PartitionNumber;
@@ -82,8 +84,8 @@ mod tests {
     fn a_checkpoint_of_version_2_decodes_to_the_same_image() {
         let without = CheckpointImage { offsets: None, closed: false, ..image() };
         for image in [image(), without] {
-            // Version 2 has no clock.
-            let image = CheckpointImage { last_seen: None, ..image };
+            // Version 2 has no clock and no owners.
+            let image = CheckpointImage { last_seen: None, owners: Arc::default(), ..image };
             assert_eq!(CheckpointImage::decode(&encoded(&image)), Ok(image));
         }
     }

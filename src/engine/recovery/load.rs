@@ -8,6 +8,7 @@ use crate::engine::apply::{Target, apply};
 use crate::engine::catalogue::{Catalogue, CatalogueChange, Deletion};
 use crate::engine::files;
 use crate::engine::image::CheckpointImage;
+use crate::engine::owners::Owners;
 use crate::engine::registry::{Registry, Topic};
 use crate::error::{CorruptReason, Error, Result};
 use crate::group::OffsetStore;
@@ -24,6 +25,7 @@ pub(crate) struct Loaded {
     pub(crate) registry: Arc<Registry>,
     pub(crate) catalogue: Catalogue,
     pub(crate) offsets: OffsetStore,
+    pub(crate) owners: Owners,
     pub(crate) replayed: Replayed,
     pub(super) records: u64,
 }
@@ -118,7 +120,8 @@ impl Loaded {
         };
         let logs = Arc::new(LogShared::new(Arc::clone(storage), image.epoch, config));
         let registry = Registry::load(&image.catalogue, &logs, |number| image.logs.get(&number));
-        let mut replay = Replay { catalogue: image.catalogue.clone(), registry, offsets, logs };
+        let (catalogue, owners) = (image.catalogue.clone(), (*image.owners).clone());
+        let mut replay = Replay { catalogue, registry, offsets, owners, logs };
         let mut records: u64 = 0;
         let mut visit = |frame: Frame<'_>| {
             records = records.saturating_add(apply(&mut replay, &frame)?);
@@ -131,6 +134,7 @@ impl Loaded {
             registry: Arc::new(replay.registry),
             catalogue: replay.catalogue,
             offsets: replay.offsets,
+            owners: replay.owners,
             records,
             replayed,
             image,
@@ -143,6 +147,7 @@ struct Replay {
     catalogue: Catalogue,
     registry: Registry,
     offsets: OffsetStore,
+    owners: Owners,
     logs: Arc<LogShared>,
 }
 
@@ -153,6 +158,10 @@ impl Target for Replay {
 
     fn offsets(&mut self) -> &mut OffsetStore {
         &mut self.offsets
+    }
+
+    fn owners(&mut self) -> &mut Owners {
+        &mut self.owners
     }
 
     fn catalogue(&mut self, change: &CatalogueChange) -> Result<(), CorruptReason> {

@@ -41,7 +41,7 @@ pub(super) fn start(
     let wake = Box::new(background.requester());
     let journal = start_journal(&storage, &config, loaded.image.directory_id, epoch, &start, wake)?;
     let cut = cut_files(&*storage, &config, to_cut, &loaded)?;
-    let Loaded { image, logs, registry, catalogue, offsets, .. } = loaded;
+    let Loaded { image, logs, registry, catalogue, offsets, owners, .. } = loaded;
     // Replayed frames may exist only in the page cache. Also, until a checkpoint points into the new journal
     // file, a damaged header of that file would look like the end of the journal (hazard H12).
     let early = planted("synced_before_recovery");
@@ -70,6 +70,7 @@ pub(super) fn start(
         dropping: Mutex::new(()),
         checkpoint: Mutex::new(CheckpointState::new(image.generation, image.offsets, image.logs)),
         offsets: Mutex::new(Offsets { store: offsets, version: u64::from(unclean) }),
+        owners: Mutex::new(Arc::new(owners)),
         catalogue: Mutex::new(catalogue),
         groups: Groups::new(config.group_max_size),
         background,

@@ -13,6 +13,7 @@ use super::{Seen, Snapshot};
 use crate::engine::apply::{Target, apply};
 use crate::engine::catalogue::CatalogueChange;
 use crate::engine::files;
+use crate::engine::owners::Owners;
 use crate::error::{CorruptReason, Error, Result};
 use crate::group::OffsetStore;
 use crate::journal;
@@ -30,7 +31,8 @@ pub(super) fn follow(storage: &Arc<dyn Storage>, before: &Snapshot) -> Result<Op
     if !same && !planted("follow_past_checkpoint") {
         return Err(Error::Busy { path: storage.display_path(Path::new("")) });
     }
-    let mut news = Changes { before, logs: BTreeMap::new(), offsets: before.offsets.snapshot() };
+    let (offsets, owners) = (before.offsets.snapshot(), Arc::clone(&before.owners));
+    let mut news = Changes { before, logs: BTreeMap::new(), offsets, owners };
     let replayed = journal::replay_on(&**storage, *directory_id, mark, &mut |frame| {
         apply(&mut news, &frame).map(|_| ())
     })?;
@@ -48,6 +50,7 @@ pub(super) fn follow(storage: &Arc<dyn Storage>, before: &Snapshot) -> Result<Op
         storage: Arc::clone(storage),
         registry: Arc::new(before.registry.with_logs(&news.logs)),
         offsets: news.offsets,
+        owners: news.owners,
         clock: Arc::clone(&before.clock),
         seen: Seen::new(*heads, *directory_id, replayed.mark),
     }))
@@ -59,6 +62,7 @@ struct Changes<'a> {
     /// Branches of the changed partitions.
     logs: BTreeMap<u32, Arc<Log>>,
     offsets: OffsetStore,
+    owners: Arc<Owners>,
 }
 
 impl Target for Changes<'_> {
@@ -73,6 +77,10 @@ impl Target for Changes<'_> {
 
     fn offsets(&mut self) -> &mut OffsetStore {
         &mut self.offsets
+    }
+
+    fn owners(&mut self) -> &mut Owners {
+        Arc::make_mut(&mut self.owners)
     }
 
     /// Ends following, with an error.

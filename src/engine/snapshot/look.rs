@@ -45,6 +45,7 @@ fn look(storage: &Arc<dyn Storage>, config: &BrokerConfig) -> Result<Snapshot> {
         storage: Arc::clone(&loaded.logs.storage),
         registry: loaded.registry,
         offsets: loaded.offsets,
+        owners: Arc::new(loaded.owners),
         clock: Arc::clone(&config.clock),
         seen: Seen::new(heads, loaded.image.directory_id, loaded.replayed.mark),
     })

@@ -11,6 +11,7 @@ use crate::engine::describe;
 use crate::engine::files::CheckpointHeads;
 use crate::engine::groups::reset::{self, OffsetScope, ResetOffset, ResetTo};
 use crate::engine::groups::summary::GroupSummary;
+use crate::engine::owners::{OwnerSummary, Owners};
 use crate::engine::registry::Registry;
 use crate::engine::report::TopicDescription;
 use crate::engine::usage::{self, DiskUsage};
@@ -27,6 +28,7 @@ pub(crate) struct Snapshot {
     storage: Arc<dyn Storage>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) offsets: OffsetStore,
+    owners: Arc<Owners>,
     pub(crate) clock: Arc<dyn Clock>,
     /// Where loading ended, so that the next refresh can continue from there.
     seen: Seen,
@@ -80,6 +82,11 @@ impl Snapshot {
         let offsets = self.offsets.group(name);
         let offsets = offsets.ok_or_else(|| Error::UnknownGroup { group: name.to_owned() })?;
         Ok(describe::group(name, None, Some(offsets), &self.registry, self.clock.now()))
+    }
+
+    /// Returns the named owners in order.
+    pub(crate) fn list_owners(&self) -> Vec<OwnerSummary> {
+        self.owners.summaries()
     }
 
     /// Returns where a reset would move a group's committed offsets.

@@ -32,6 +32,17 @@ impl Group {
         if fresh { Ok(()) } else { Err(Refusal::StaleEpoch { current: member.epoch }) }
     }
 
+    /// Checks that the member owns these partitions.
+    pub(crate) fn check_owned<'a>(
+        &self,
+        id: &MemberId,
+        partitions: impl IntoIterator<Item = &'a TopicPartition>,
+    ) -> Result<(), Refusal> {
+        let member = self.member(id)?;
+        let owned = partitions.into_iter().all(|partition| member.owned.contains_key(partition));
+        if owned { Ok(()) } else { Err(Refusal::NotOwned) }
+    }
+
     /// Checks whether a caller that is no member may commit or change offsets.
     pub(crate) fn check_simple_commit(&self) -> Result<(), Refusal> {
         if self.members.is_empty() { Ok(()) } else { Err(Refusal::HasMembers) }

@@ -15,6 +15,8 @@ pub(crate) enum Refusal {
         /// The member's epoch.
         current: MemberEpoch,
     },
+    /// The member does not own a partition of the commit.
+    NotOwned,
     /// The call is only allowed for groups without members.
     HasMembers,
     /// No assignor would be proposed by all members.
@@ -44,6 +46,7 @@ impl Refusal {
             Self::StaleEpoch { .. } => {
                 fenced(group, "the member epoch is stale because the group has rebalanced")
             }
+            Self::NotOwned => fenced(group, "the member does not own a partition of the commit"),
             Self::HasMembers => fenced(group, "the group has active members"),
             Self::FencedInstanceId => {
                 let instance_id = id.and_then(MemberId::instance_id).unwrap_or_default();

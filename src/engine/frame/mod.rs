@@ -1,0 +1,269 @@
+//! One journal frame that changes many things at once: records of any partitions, offsets of any groups, the
+//! state of a named owner. `send_all` and transactions end here.
+//!
+//! What always holds:
+//!
+//! * **F1: all or nothing.** The frame is the commit point. An error before it leaves no trace, and a crash
+//!   leaves all of the frame or nothing of it.
+//! * **F2: locks.** All locks are taken in the order of `engine::state`, and held until everything is applied. So
+//!   a checkpoint sees all of a frame or nothing of it.
+//! * **F3: what was checked still holds when the frame is written.** Expected ends are compared under the append
+//!   locks, memberships under the groups' locks, committed offsets under the lock of the offsets, owners under
+//!   theirs. Another thread is either earlier, and the check sees it, or later.
+//! * **F4: records before offsets.** Records are published before the offsets that were committed with them.
+//!   Whoever sees the offset finds the records.
+//! * **F5: no waits under locks.** Space in the journal is reserved before the first lock. Room in the disk
+//!   budget is made after the last one was released.
+//!
+//! Imported by `engine`.
+
+mod offsets;
+mod records;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use offsets::{Committer, ExpectedOffset, FrameOffsets};
+pub(crate) use records::{FrameRecord, FrameRecords, FrameSize};
+
+use crate::config::Acks;
+use crate::engine::owners::{OwnerClaim, OwnerLock};
+use crate::engine::state::Engine;
+use crate::error::{Error, Result};
+use crate::journal::{Credit, Outside};
+use crate::log::{Afterwards, AppendGuard, Log, Placed};
+use crate::types::{Lsn, planted};
+
+/// What one frame changes, and under which conditions.
+#[derive(Debug)]
+pub(crate) struct Frame<'f, R> {
+    /// The records, sorted by partition.
+    pub(crate) records: &'f FrameRecords<R>,
+    /// Expected log ends, each with the index of its partition among those of `records`.
+    pub(crate) expected_ends: &'f [(usize, i64)],
+    /// The offsets to commit, sorted by the names of the groups.
+    pub(crate) offsets: &'f [FrameOffsets],
+    pub(crate) expected_offsets: &'f [ExpectedOffset],
+    pub(crate) owner: Option<&'f OwnerClaim>,
+}
+
+/// A frame that was written and applied.
+#[derive(Debug)]
+pub(crate) struct Appended {
+    /// Where each record went: the index of its partition, and the place there.
+    pub(crate) placed: Vec<(usize, Placed)>,
+    pub(crate) lsn: Lsn,
+}
+
+impl<'f, R: FrameRecord> Frame<'f, R> {
+    /// Creates a frame of records alone.
+    pub(crate) fn of_records(records: &'f FrameRecords<R>) -> Self {
+        Self { records, expected_ends: &[], offsets: &[], expected_offsets: &[], owner: None }
+    }
+
+    /// Returns whether the frame has records alone, under no condition.
+    fn is_plain(&self) -> bool {
+        self.expected_ends.is_empty()
+            && self.offsets.is_empty()
+            && self.expected_offsets.is_empty()
+            && self.owner.is_none()
+    }
+
+    /// Returns an upper bound for the payload of the frame.
+    fn bound(&self, engine: &Engine, large: &[bool]) -> usize {
+        let records = self.records.frame_bound(engine, large);
+        let offsets = self.offsets.iter().map(FrameOffsets::bytes);
+        let owner = self.owner.map_or(0, OwnerClaim::bytes);
+        offsets.fold(records.saturating_add(owner), usize::saturating_add)
+    }
+
+    /// Checks the expected log ends under the append locks.
+    fn check_ends(&self, guards: &[AppendGuard<'_>]) -> Result<()> {
+        for &(at, expected) in self.expected_ends {
+            let (Some(guard), Some(log)) = (guards.get(at), self.records.logs.get(at)) else {
+                continue;
+            };
+            let end = guard.end_offset();
+            if end != expected && !planted("expected_end_not_checked") {
+                let partition = log.partition().clone();
+                return Err(Error::UnexpectedEnd { partition, expected, end });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Engine {
+    /// Writes a frame and applies it. If the disk budget has no room for its records, does what the policies of
+    /// their topics say. Requests a sync for `acks`.
+    pub(crate) fn append_frame<R: FrameRecord>(
+        &self,
+        frame: &Frame<'_, R>,
+        acks: Acks,
+        max_block: Duration,
+    ) -> Result<Appended> {
+        // The members whose offsets it commits are not silent while it waits.
+        frame.offsets.iter().for_each(|part| part.tell_presence(self, true));
+        let appended = match self.try_frame(frame, acks, max_block) {
+            Err(failure @ Error::DiskBudget { .. }) => {
+                self.append_in_room(frame, acks, max_block, failure)
+            }
+            done => done,
+        };
+        frame.offsets.iter().for_each(|part| part.tell_presence(self, false));
+        let appended = appended?;
+        if acks == Acks::Synced {
+            self.journal.request_sync(appended.lsn);
+        }
+        Ok(appended)
+    }
+
+    /// As `try_frame`, after that has found no room in the disk budget.
+    #[cold]
+    fn append_in_room<R: FrameRecord>(
+        &self,
+        frame: &Frame<'_, R>,
+        acks: Acks,
+        max_block: Duration,
+        mut failure: Error,
+    ) -> Result<Appended> {
+        let mut patience = self.patience(max_block);
+        loop {
+            self.make_room(&frame.records.logs, failure, &mut patience)?;
+            failure = match self.try_frame(frame, acks, max_block) {
+                Err(failure @ Error::DiskBudget { .. }) => failure,
+                done => return done,
+            };
+        }
+    }
+
+    /// Writes a frame and applies it. Large appends go to the segments if possible, else to the journal.
+    fn try_frame<R: FrameRecord>(
+        &self,
+        frame: &Frame<'_, R>,
+        acks: Acks,
+        max_block: Duration,
+    ) -> Result<Appended> {
+        let logs = &frame.records.logs;
+        let stores = |(log, bytes): (&Arc<Log>, &usize)| {
+            frame.is_plain() && self.stores(*bytes, acks) && log.takes_stored_appends()
+        };
+        let large: Vec<bool> = logs.iter().zip(&frame.records.sizes).map(stores).collect();
+        let mut done = None;
+        if large.contains(&true) {
+            let mut credit = self.reserve(frame.bound(self, &large), max_block)?;
+            done = self.write_frame(frame, &large, &mut credit)?;
+        }
+        if done.is_none() {
+            let none = vec![false; large.len()];
+            let bytes = frame.bound(self, &none);
+            let mut credit = if logs.is_empty() {
+                // Commits work even when records have filled the journal or the disk.
+                self.reserve_urgent(bytes)?
+            } else {
+                self.reserve(bytes, max_block)?
+            };
+            done = self.write_frame(frame, &none, &mut credit)?;
+        }
+        let (appended, afterwards) =
+            done.ok_or(Error::Misuse("an append to the journal that has no place"))?;
+        for (log, afterwards) in logs.iter().zip(afterwards) {
+            self.after_append(log, afterwards);
+        }
+        Ok(appended)
+    }
+
+    /// Takes all locks, checks all conditions, stages the records, journals the frame and applies it.
+    ///
+    /// The `large` appends go to the segments first. Returns `None` if a segment cannot take records now. Nothing
+    /// has happened then.
+    fn write_frame<R: FrameRecord>(
+        &self,
+        frame: &Frame<'_, R>,
+        large: &[bool],
+        credit: &mut Credit<'_>,
+    ) -> Result<Option<(Appended, Vec<Afterwards>)>> {
+        let logs = &frame.records.logs;
+        // Before the first lock is taken, because it may read files.
+        logs.iter().try_for_each(|log| log.settle())?;
+        let now = self.clock().now();
+        let mut owner = frame.owner.map(|claim| self.lock_owner(claim)).transpose()?;
+        let Some(mut guards) = begin_all(logs, large)? else { return Ok(None) };
+        frame.check_ends(&guards)?;
+        let mut placed = Vec::with_capacity(frame.records.records.len());
+        for (at, record) in &frame.records.records {
+            if let Some(guard) = guards.get_mut(*at) {
+                placed.push((*at, guard.stage(&record.data(), now)?));
+            }
+        }
+        let mut offsets = frame.lock_offsets(self)?;
+        if !guards.iter_mut().all(AppendGuard::store) {
+            return Ok(None);
+        }
+        let joined = !frame.is_plain();
+        let panics = joined.then(|| self.journal.fail_on_panic("a transaction"));
+        let lsn = self.journal_frame(frame, &mut guards, owner.as_ref(), credit)?;
+        let published = guards.iter_mut().map(AppendGuard::publish);
+        let afterwards: Vec<Afterwards> = published.collect();
+        if planted("release_before_offsets") {
+            guards.clear();
+        }
+        if let Some(offsets) = &mut offsets {
+            offsets.apply(frame.offsets);
+        }
+        if let Some(owner) = &mut owner {
+            owner.apply();
+        }
+        drop(panics);
+        Ok(Some((Appended { placed, lsn }, afterwards)))
+    }
+
+    /// Journals the sections of a frame. A frame that changes nothing is not written.
+    fn journal_frame<R>(
+        &self,
+        frame: &Frame<'_, R>,
+        guards: &mut [AppendGuard<'_>],
+        owner: Option<&OwnerLock<'_>>,
+        credit: &mut Credit<'_>,
+    ) -> Result<Lsn> {
+        let outside: Vec<Outside> =
+            guards.iter().filter_map(AppendGuard::outside).cloned().collect();
+        let mut parts = Vec::new();
+        for guard in guards.iter_mut().filter(|guard| guard.has_staged()) {
+            guard.sections(&mut parts);
+        }
+        for part in frame.offsets {
+            parts.extend(part.section());
+        }
+        if let Some(section) = owner.and_then(|owner| owner.section()) {
+            parts.extend(section);
+        }
+        if parts.is_empty() {
+            return Ok(self.journal.end());
+        }
+        self.journal.append_relying_on(credit, &parts, &outside)
+    }
+}
+
+/// Takes the locks for an append to several partitions: write-out locks, then append locks, each in the order of
+/// the partition numbers. Returns `None` if a segment cannot take records now.
+fn begin_all<'a>(logs: &'a [Arc<Log>], large: &[bool]) -> Result<Option<Vec<AppendGuard<'a>>>> {
+    let mut prepared = Vec::with_capacity(large.len());
+    for (log, large) in logs.iter().zip(large) {
+        let append = if *large { log.prepare_stored_append()? } else { None };
+        if *large && append.is_none() {
+            return Ok(None);
+        }
+        prepared.push(append);
+    }
+    let mut guards = Vec::with_capacity(large.len());
+    for (log, prepared) in logs.iter().zip(prepared) {
+        let guard = match prepared {
+            None => Some(log.begin_append()?),
+            Some(prepared) => prepared.begin()?,
+        };
+        let Some(guard) = guard else { return Ok(None) };
+        guards.push(guard);
+    }
+    Ok(Some(guards))
+}

@@ -1,0 +1,106 @@
+//! The records of a frame, and the bounds of its size.
+
+use std::sync::Arc;
+
+use crate::engine::state::Engine;
+use crate::error::{Error, Result};
+use crate::log::{Log, RecordData, STORED_SECTION_BOUND, frame_bound};
+
+/// A record that a frame carries.
+pub(crate) trait FrameRecord {
+    fn data(&self) -> RecordData<'_>;
+}
+
+impl<R: FrameRecord> FrameRecord for &R {
+    fn data(&self) -> RecordData<'_> {
+        (**self).data()
+    }
+}
+
+impl FrameRecord for RecordData<'_> {
+    fn data(&self) -> RecordData<'_> {
+        *self
+    }
+}
+
+/// The records of a frame, each with its partition.
+#[derive(Debug)]
+pub(crate) struct FrameRecords<R> {
+    /// The partitions, each once. After [`FrameRecords::sort`] they are ordered by number: the order in which
+    /// they are locked.
+    pub(crate) logs: Vec<Arc<Log>>,
+    /// Each record with the index of its partition in `logs`.
+    pub(crate) records: Vec<(usize, R)>,
+    /// For each partition an upper bound for the size of its encoded records in bytes.
+    pub(crate) sizes: Vec<usize>,
+}
+
+impl<R> FrameRecords<R> {
+    /// Returns an upper bound for the payload of the frame, if the `large` ones of the appends are stored.
+    pub(super) fn frame_bound(&self, engine: &Engine, large: &[bool]) -> usize {
+        let small = self.sizes.iter().zip(large).filter(|(_, large)| !**large);
+        let (count, bytes) = small.fold((0_usize, 0_usize), |(count, bytes), (size, _)| {
+            (count.saturating_add(1), bytes.saturating_add(*size))
+        });
+        let stored = large.len().saturating_sub(count).saturating_mul(STORED_SECTION_BOUND);
+        frame_bound(bytes, count, engine.logs.batch_size).saturating_add(stored)
+    }
+
+    /// Sorts the partitions into the order in which they are locked. Returns where each of them went, or
+    /// `None` if they were in order.
+    pub(crate) fn sort(&mut self) -> Option<Vec<usize>> {
+        if self.logs.is_sorted_by_key(|log| log.number()) {
+            return None;
+        }
+        let mut order: Vec<usize> = (0..self.logs.len()).collect();
+        order.sort_unstable_by_key(|&at| self.logs.get(at).map(|log| log.number()));
+        let mut moved = vec![0; order.len()];
+        for (to, &from) in order.iter().enumerate() {
+            if let Some(slot) = moved.get_mut(from) {
+                *slot = to;
+            }
+        }
+        self.logs.sort_unstable_by_key(|log| log.number());
+        self.sizes = order.iter().filter_map(|&from| self.sizes.get(from).copied()).collect();
+        for (at, _) in &mut self.records {
+            *at = moved.get(*at).copied().unwrap_or(*at);
+        }
+        Some(moved)
+    }
+}
+
+/// The size of the frame for which records are gathered, as a bound.
+#[derive(Debug)]
+pub(crate) struct FrameSize {
+    what: &'static str,
+    batch_size: usize,
+    records_bytes: usize,
+    max: u64,
+}
+
+impl FrameSize {
+    /// Creates the size of an empty frame. `what` names its bytes in an error. The frame may have `max` bytes, and
+    /// not more than a quarter of the journal.
+    pub(crate) fn new(engine: &Engine, what: &'static str, max: u64) -> Self {
+        let max = max.min(engine.config.journal_max_bytes / 4);
+        Self { what, batch_size: engine.logs.batch_size, records_bytes: 0, max }
+    }
+
+    /// Adds a record of at most `bound` bytes.
+    ///
+    /// # Errors
+    /// `LimitExceeded` if one frame cannot hold it together with the earlier ones. It was not added.
+    #[inline]
+    pub(crate) fn add(&mut self, bound: usize) -> Result<()> {
+        let bytes = self.records_bytes.saturating_add(bound);
+        // Frame headers take far less than the records, so the exact bound matters only near the limit.
+        if bytes as u64 > self.max / 2 {
+            let found = frame_bound(bytes, 1, self.batch_size) as u64;
+            if found > self.max {
+                return Err(Error::LimitExceeded { what: self.what, found, max: self.max });
+            }
+        }
+        self.records_bytes = bytes;
+        Ok(())
+    }
+}

@@ -1,0 +1,144 @@
+//! The records of a transaction until it is committed.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::engine::FrameRecords;
+use crate::error::{Error, Result};
+use crate::log::{Log, RecordData};
+use crate::producer::{Producer, Record};
+use crate::record::Header;
+use crate::types::{PartitionNumber, Timestamp};
+
+/// Copies of records, each with its partition.
+#[derive(Debug, Default)]
+pub(super) struct Buffer {
+    /// Keys, values and headers, one behind the other.
+    bytes: Vec<u8>,
+    headers: Vec<BufferedHeader>,
+    records: Vec<BufferedRecord>,
+    /// The partitions, each once, in the order in which the transaction met them.
+    logs: Vec<Arc<Log>>,
+    /// The revision of each partition's settings then.
+    revisions: Vec<u32>,
+    /// The index of each partition in `logs`.
+    places: BTreeMap<PartitionNumber, usize>,
+    /// For each partition an upper bound for the size of its encoded records in bytes.
+    sizes: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct BufferedHeader {
+    name: Range<usize>,
+    value: Option<Range<usize>>,
+}
+
+#[derive(Debug)]
+struct BufferedRecord {
+    log: usize,
+    key: Option<Range<usize>>,
+    value: Option<Range<usize>>,
+    headers: Range<usize>,
+    timestamp: Option<Timestamp>,
+}
+
+impl Buffer {
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Returns the index of a partition among those of the transaction. Adds it if it is new.
+    pub(super) fn place(&mut self, log: &Arc<Log>) -> usize {
+        if let Some(last) = self.records.last()
+            && self.logs.get(last.log).is_some_and(|known| Arc::ptr_eq(known, log))
+        {
+            return last.log;
+        }
+        *self.places.entry(log.number()).or_insert_with(|| {
+            self.logs.push(Arc::clone(log));
+            self.revisions.push(log.revision());
+            self.sizes.push(0);
+            self.logs.len().saturating_sub(1)
+        })
+    }
+
+    /// Copies a record, which takes at most `bound` bytes when it is encoded.
+    pub(super) fn push(&mut self, log: &Arc<Log>, bound: usize, record: &RecordData<'_>) {
+        let at = self.place(log);
+        if let Some(size) = self.sizes.get_mut(at) {
+            *size = size.saturating_add(bound);
+        }
+        let key = record.key.map(|key| self.copy(key));
+        let value = record.value.map(|value| self.copy(value));
+        let first = self.headers.len();
+        for header in record.headers {
+            let name = self.copy(header.name.as_bytes());
+            let value = header.value.map(|value| self.copy(value));
+            self.headers.push(BufferedHeader { name, value });
+        }
+        let headers = first..self.headers.len();
+        let timestamp = record.timestamp;
+        self.records.push(BufferedRecord { log: at, key, value, headers, timestamp });
+    }
+
+    fn copy(&mut self, bytes: &[u8]) -> Range<usize> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        start..self.bytes.len()
+    }
+
+    fn text(&self, range: &Range<usize>) -> &[u8] {
+        self.bytes.get(range.clone()).unwrap_or_default()
+    }
+
+    /// Checks the records against settings that have changed since they were sent.
+    ///
+    /// # Errors
+    /// Those of a send. `UnknownTopic` if the topic was replaced.
+    pub(super) fn check_again(&self, producer: &Producer) -> Result<()> {
+        let known = || self.logs.iter().zip(&self.revisions);
+        if known().all(|(log, revision)| log.is_at(*revision)) {
+            return Ok(());
+        }
+        let headers = self.headers();
+        for (at, data) in self.records(&headers).records {
+            let Some(log) = self.logs.get(at) else { continue };
+            let partition = log.partition();
+            let record = Record::of_data(partition.topic(), partition.partition(), &data);
+            let (now, _) = producer.choose(&record)?;
+            if !Arc::ptr_eq(&now, log) {
+                return Err(Error::UnknownTopic { topic: partition.topic().to_owned() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns all headers of all records, one behind the other.
+    pub(super) fn headers(&self) -> Vec<Header<'_>> {
+        let header = |header: &BufferedHeader| Header {
+            // It was copied from a `str`.
+            name: std::str::from_utf8(self.text(&header.name)).unwrap_or_default(),
+            value: header.value.as_ref().map(|value| self.text(value)),
+        };
+        self.headers.iter().map(header).collect()
+    }
+
+    /// Returns the records as a frame takes them, not sorted yet. `headers` is what [`Buffer::headers`] returned.
+    pub(super) fn records<'a>(&'a self, headers: &'a [Header<'a>]) -> FrameRecords<RecordData<'a>> {
+        let data = |record: &BufferedRecord| {
+            let data = RecordData {
+                key: record.key.as_ref().map(|key| self.text(key)),
+                value: record.value.as_ref().map(|value| self.text(value)),
+                headers: headers.get(record.headers.clone()).unwrap_or_default(),
+                timestamp: record.timestamp,
+            };
+            (record.log, data)
+        };
+        FrameRecords {
+            logs: self.logs.clone(),
+            records: self.records.iter().map(data).collect(),
+            sizes: self.sizes.clone(),
+        }
+    }
+}
