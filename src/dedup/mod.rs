@@ -44,7 +44,7 @@
 //! A send calls, with the table locked: [`DedupTable::time`] once; [`Claims::decide`] for each record; [`Claims::place`]
 //! for the new ones; [`Claims::encode`] into the frame; and once the frame is complete [`Claims::register`].
 //!
-//! Imported by no other module.
+//! Imported by `internal`.
 
 mod bucket;
 mod bytes;
@@ -52,6 +52,9 @@ mod claims;
 mod entry;
 mod files;
 mod freeze;
+#[cfg(feature = "__internal")]
+#[allow(clippy::arithmetic_side_effects, reason = "the sizes are those of bytes in memory")]
+mod fuzzing;
 mod hash;
 mod image;
 mod index;
@@ -69,6 +72,8 @@ pub(crate) use claims::{ClaimNumber, Claims, Decision};
 pub(crate) use entry::Place;
 pub(crate) use files::TopicImage;
 pub(crate) use freeze::Frozen;
+#[cfg(feature = "__internal")]
+pub(crate) use fuzzing::fuzz_bucket;
 pub(crate) use hash::{ID_MAX_BYTES, IdHash, IdHasher};
 pub(crate) use image::{decode_topics, encode_topics};
 pub(crate) use load::load;
