@@ -1,8 +1,7 @@
 //! The one error type of the crate.
 //!
 //! Imported by `record`, `serialization`, `storage`, `config`, `segment`, `cleaner`, `journal`, `log`,
-//! `group`, `engine`, `producer`, `consumer`, `transaction`, `broker` and
-//! `internal`.
+//! `dedup`, `group`, `engine`, `producer`, `consumer`, `transaction`, `broker` and `internal`.
 
 mod corruption;
 mod serialization;

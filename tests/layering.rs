@@ -36,6 +36,8 @@ const TABLE: &[(&str, u32)] = &[
     ("journal", 4),
     ("cleaner", 4),
     ("log", 5),
+    // Ids of records: tables and their files.
+    ("dedup", 5),
     ("group", 6),
     ("engine", 7),
     ("producer", 8),

@@ -23,6 +23,8 @@
 //! | `min.compaction.lag.ms` | [`TopicConfig::min_compaction_lag`] | 0 | 0 to `max.compaction.lag.ms` |
 //! | `max.compaction.lag.ms` | [`TopicConfig::max_compaction_lag`] | `-1`: no limit | 1 ms and more |
 //! | `min.cleanable.dirty.ratio` | [`TopicConfig::min_cleanable_dirty_ratio`] | 0.5 | 0 to 1 |
+//! | `dedup.window.ms` | [`TopicConfig::dedup_window`] | 2 min | 0 (off) and more |
+//! | `dedup.max.ids` | [`TopicConfig::dedup_max_ids`] | 1,000,000 | 1 to 100,000,000 |
 //! | `acks` | [`ProducerConfig::acks`] | `all` (synced) | `written`, `synced` (`0` and `1`, `all` and `-1`) |
 //! | `max.block.ms` | [`ProducerConfig::max_block`] | 60 s | |
 //! | `transactional.id` | [`ProducerConfig::transactional_id`] | none | 1 to 249 bytes |

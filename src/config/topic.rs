@@ -61,6 +61,8 @@ const DELETE_RETENTION_MS: &str = "delete.retention.ms";
 const MIN_LAG_MS: &str = "min.compaction.lag.ms";
 const MAX_LAG_MS: &str = "max.compaction.lag.ms";
 const MIN_DIRTY_RATIO: &str = "min.cleanable.dirty.ratio";
+const DEDUP_WINDOW_MS: &str = "dedup.window.ms";
+const DEDUP_MAX_IDS: &str = "dedup.max.ids";
 
 /// A share of 1 in the unit of [`TopicConfig::min_dirty_millionths`].
 const MILLION: u32 = 1_000_000;
@@ -97,6 +99,8 @@ pub struct TopicConfig {
     pub(crate) min_compaction_lag_ms: u64,
     pub(crate) max_compaction_lag_ms: Option<u64>,
     min_dirty_millionths: u32,
+    pub(crate) dedup_window_ms: u64,
+    pub(crate) dedup_max_ids: u32,
 }
 
 impl Default for TopicConfig {
@@ -120,6 +124,8 @@ impl Default for TopicConfig {
             min_compaction_lag_ms: 0,
             max_compaction_lag_ms: None,
             min_dirty_millionths: MILLION / 2,
+            dedup_window_ms: 2 * 60 * 1000,
+            dedup_max_ids: 1_000_000,
         }
     }
 }
@@ -274,6 +280,27 @@ impl TopicConfig {
         self
     }
 
+    /// Sets how long the topic remembers the idempotency id of a record. Default 2 minutes; 0 means that ids are
+    /// ignored. Not in Kafka.
+    ///
+    /// The window runs from the first send of an id. A record whose id was sent less than this ago is a duplicate:
+    /// it is not stored, and does not make the window longer. A restart keeps the window. Deleting the first record,
+    /// as retention does, does not free its id.
+    pub fn dedup_window(mut self, time: Duration) -> Self {
+        self.dedup_window_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// Sets how many idempotency ids the topic remembers at most, over all its partitions: 1 to 100,000,000.
+    /// Default 1,000,000. Not in Kafka.
+    ///
+    /// Beyond that, the oldest id is forgotten before its window ends. Each id takes about 50 bytes of memory, and
+    /// 36 bytes on disk.
+    pub fn dedup_max_ids(mut self, ids: u32) -> Self {
+        self.dedup_max_ids = ids;
+        self
+    }
+
     /// Returns `min.cleanable.dirty.ratio`.
     pub(crate) fn min_dirty_ratio(&self) -> f64 {
         f64::from(self.min_dirty_millionths) / f64::from(MILLION)
@@ -363,6 +390,8 @@ impl TopicConfig {
                 let ratio = value.trim().parse().ok().and_then(millionths);
                 self.min_dirty_millionths = ratio.ok_or_else(|| not_a_ratio(value))?;
             }
+            DEDUP_WINDOW_MS => self.dedup_window_ms = millis(DEDUP_WINDOW_MS, value)?,
+            DEDUP_MAX_IDS => self.dedup_max_ids = number(DEDUP_MAX_IDS, value, "a number")?,
             "compression.type" => {
                 self.compression = value.parse().map_err(|_| Error::InvalidConfig {
                     key: "compression.type",
@@ -420,6 +449,8 @@ impl TopicConfig {
             (MIN_LAG_MS, self.min_compaction_lag_ms.to_string()),
             (MAX_LAG_MS, limit(self.max_compaction_lag_ms)),
             (MIN_DIRTY_RATIO, self.min_dirty_ratio().to_string()),
+            (DEDUP_WINDOW_MS, self.dedup_window_ms.to_string()),
+            (DEDUP_MAX_IDS, self.dedup_max_ids.to_string()),
         ]
     }
 
@@ -462,6 +493,7 @@ impl TopicConfig {
                 });
             }
         }
+        in_range(DEDUP_MAX_IDS, self.dedup_max_ids, 1..=100_000_000, "1 to 100000000")?;
         self.validate_compaction()?;
         if !self.compression.is_built_in() {
             return Err(Error::UnsupportedCodec { codec: self.compression.name() });
@@ -505,5 +537,36 @@ fn not_a_ratio(value: &str) -> Error {
         key: MIN_DIRTY_RATIO,
         value: value.to_owned(),
         expected: "a number from 0 to 1",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_settings_of_ids_are_read_by_name_and_have_bounds() {
+        let config = TopicConfig::new();
+        assert_eq!((config.dedup_window_ms, config.dedup_max_ids), (120_000, 1_000_000));
+        let set = |key, value| TopicConfig::new().set(key, value);
+        let hour = TopicConfig::new().dedup_window(Duration::from_hours(1));
+        assert_eq!(set(DEDUP_WINDOW_MS, "1h").unwrap(), hour);
+        assert_eq!(set(DEDUP_WINDOW_MS, "3600000").unwrap(), hour);
+        assert_eq!(set(DEDUP_MAX_IDS, "7").unwrap(), TopicConfig::new().dedup_max_ids(7));
+        assert!(set(DEDUP_WINDOW_MS, "-1").is_err());
+        for (ids, is_valid) in [(0, false), (1, true), (100_000_000, true), (100_000_001, false)] {
+            assert_eq!(TopicConfig::new().dedup_max_ids(ids).validate().is_ok(), is_valid, "{ids}");
+        }
+        assert!(TopicConfig::new().dedup_window(Duration::ZERO).validate().is_ok());
+    }
+
+    #[test]
+    fn settings_come_back_from_their_text_form() {
+        let config = TopicConfig::new().dedup_window(Duration::ZERO).dedup_max_ids(9);
+        let read = config
+            .entries()
+            .into_iter()
+            .fold(TopicConfig::new(), |read, (key, value)| read.set(key, &value).unwrap());
+        assert_eq!(read, config);
     }
 }

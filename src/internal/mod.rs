@@ -10,6 +10,7 @@
 mod batch;
 mod cleaner;
 mod decompress;
+mod dedup;
 mod folder;
 mod image;
 mod index;
@@ -24,6 +25,7 @@ mod segment;
 pub use batch::fuzz_batch_decode;
 pub use cleaner::fuzz_cleaner;
 pub use decompress::fuzz_decompress;
+pub use dedup::fuzz_dedup_load;
 pub use folder::{fuzz_checkpoint_load, fuzz_open_dir};
 pub use image::fuzz_offsets_load;
 pub use index::fuzz_index_load;
@@ -58,6 +60,7 @@ mod tests {
         run_all("offsets_load", super::fuzz_offsets_load);
         run_all("batch_mutate", super::fuzz_batch_mutate);
         run_all("decompress", super::fuzz_decompress);
+        run_all("dedup_load", super::fuzz_dedup_load);
         run_all("names", super::fuzz_names);
         run_all("checkpoint_load", super::fuzz_checkpoint_load);
         run_all("open_dir", super::fuzz_open_dir);

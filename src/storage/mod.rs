@@ -14,7 +14,7 @@
 //!
 //! A failed sync is final for that file: earlier bytes may be lost, whatever a later sync reports.
 //!
-//! Imported by `config`, `journal`, `log`, `engine`, `consumer`, `broker` and `internal`.
+//! Imported by `config`, `journal`, `log`, `dedup`, `engine`, `consumer`, `broker` and `internal`.
 
 mod budget;
 #[cfg(unix)]

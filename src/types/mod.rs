@@ -1,8 +1,7 @@
 //! Small value types that several modules share. No files, no clock, no locks.
 //!
 //! Imported by `error`, `time`, `record`, `storage`, `config`, `segment`, `cleaner`, `journal`, `log`,
-//! `group`, `engine`, `producer`, `consumer`, `transaction`, `broker` and
-//! `internal`.
+//! `dedup`, `group`, `engine`, `producer`, `consumer`, `transaction`, `broker` and `internal`.
 
 mod assignor;
 mod lsn;

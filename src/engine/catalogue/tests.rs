@@ -183,7 +183,7 @@ fn a_newer_change_is_distinguished_from_damage() {
     };
     assert!(renamed(b"segment.bytes").is_ok());
     let what = "topic setting \"segment.bytex\", number";
-    assert_eq!(renamed(b"segment.bytex"), Err(Unreadable::unsupported(what, 1_u32, 17_u32)));
+    assert_eq!(renamed(b"segment.bytex"), Err(Unreadable::unsupported(what, 1_u32, 19_u32)));
     // A value that no version accepts.
     let at = bytes.windows(10).position(|text| text == b"CreateTime").unwrap();
     let mut damaged = bytes;
