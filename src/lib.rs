@@ -110,8 +110,6 @@ mod broker;
 mod cleaner;
 pub mod config;
 mod consumer;
-#[cfg_attr(not(test), expect(dead_code, reason = "the engine does not use ids yet"))]
-#[expect(unused_imports, reason = "the engine does not use ids yet")]
 mod dedup;
 mod engine;
 pub mod error;

@@ -44,6 +44,7 @@ impl Packed {
         Place { partition: PartitionNumber(self.partition), offset: self.offset }
     }
 
+    #[cfg(test)]
     pub(super) const fn entry(&self) -> Entry {
         Entry { hash: self.hash(), place: self.place(), time: self.time }
     }

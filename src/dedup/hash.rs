@@ -44,18 +44,25 @@ impl IdHasher {
     /// # Errors
     /// `Misuse` for an empty id, `LimitExceeded` for one that is too long.
     pub(crate) fn hash(&self, id: &[u8]) -> Result<IdHash> {
-        match id.len() {
-            0 => Err(Error::Misuse("an idempotency id has at least one byte")),
-            1..=ID_MAX_BYTES => {
-                let (high, low) = self.0.hash(id).as_u64();
-                Ok(IdHash { high, low })
-            }
-            found => Err(Error::LimitExceeded {
-                what: "bytes of an idempotency id",
-                found: found as u64,
-                max: ID_MAX_BYTES as u64,
-            }),
-        }
+        check_id(id)?;
+        let (high, low) = self.0.hash(id).as_u64();
+        Ok(IdHash { high, low })
+    }
+}
+
+/// Checks the length of an id.
+///
+/// # Errors
+/// `Misuse` for an empty id, `LimitExceeded` for one that is too long.
+pub(crate) fn check_id(id: &[u8]) -> Result<()> {
+    match id.len() {
+        0 => Err(Error::Misuse("an idempotency id has at least one byte")),
+        1..=ID_MAX_BYTES => Ok(()),
+        found => Err(Error::LimitExceeded {
+            what: "bytes of an idempotency id",
+            found: found as u64,
+            max: ID_MAX_BYTES as u64,
+        }),
     }
 }
 

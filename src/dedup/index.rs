@@ -12,8 +12,6 @@
 //! The number of slots is a power of two. At most five eighths are taken, so every search ends at an empty slot.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
-use std::hint::black_box;
-
 use super::hash::IdHash;
 
 const EMPTY: u32 = u32::MAX;
@@ -48,6 +46,7 @@ impl Index {
     }
 
     /// Returns the memory that the slots take.
+    #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         self.slots.capacity().saturating_mul(size_of::<u32>())
     }
@@ -110,13 +109,6 @@ impl Index {
             }
         }
         self.set(gap, EMPTY);
-    }
-
-    /// Loads the slots of hashes that are searched next, all at the same time.
-    pub(super) fn touch(&self, hashes: impl Iterator<Item = IdHash>) {
-        for hash in hashes {
-            black_box(self.slots.get(self.home(hash)));
-        }
     }
 
     fn slot_of(&self, packed: u32, hash: IdHash) -> Option<usize> {
@@ -232,6 +224,5 @@ mod tests {
         let index = Index::default();
         assert_eq!((index.bytes(), index.is_full()), (0, true));
         assert_eq!(index.find(hash(1), |_| true), None);
-        index.touch([hash(1)].into_iter());
     }
 }

@@ -39,6 +39,20 @@ pub(crate) fn load(
     Ok(table)
 }
 
+/// Returns the table of a topic whose buckets cannot be read. It has no ids, and uses no number again (D3, D5).
+pub(crate) fn load_without_ids(
+    image: &TopicImage,
+    settings: DedupSettings,
+    now: i64,
+) -> DedupTable {
+    let files = Files::listed(image);
+    let next = files.saved_to;
+    let counters = (image.seen.max(now), image.forgotten, next);
+    let mut table = DedupTable::stored(image.topic, settings, counters, files);
+    table.restored(next);
+    table
+}
+
 struct BucketReader<'a> {
     file: std::sync::Arc<dyn StorageFile>,
     bucket: &'a BucketImage,

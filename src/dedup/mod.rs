@@ -44,7 +44,7 @@
 //! A send calls, with the table locked: [`DedupTable::time`] once; [`Claims::decide`] for each record; [`Claims::place`]
 //! for the new ones; [`Claims::encode`] into the frame; and once the frame is complete [`Claims::register`].
 //!
-//! Imported by `internal`.
+//! Imported by `engine`, `producer` and `internal`.
 
 mod bucket;
 mod bytes;
@@ -74,9 +74,11 @@ pub(crate) use files::TopicImage;
 pub(crate) use freeze::Frozen;
 #[cfg(feature = "__internal")]
 pub(crate) use fuzzing::fuzz_bucket;
-pub(crate) use hash::{ID_MAX_BYTES, IdHash, IdHasher};
+#[cfg(test)]
+pub(crate) use hash::IdHash;
+pub(crate) use hash::{IdHasher, check_id};
 pub(crate) use image::{decode_topics, encode_topics};
-pub(crate) use load::load;
+pub(crate) use load::{load, load_without_ids};
 pub(crate) use remove::remove_unlisted;
 pub(crate) use section::{IdSection, id_section_bytes};
 pub(crate) use table::{DedupSettings, DedupTable};

@@ -59,6 +59,7 @@ impl Ring {
     }
 
     /// Returns the memory that the entries take.
+    #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         let chunk = CHUNK.saturating_mul(size_of::<Packed>());
         let tail = self.tail.capacity().saturating_mul(size_of::<Packed>());

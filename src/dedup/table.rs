@@ -95,6 +95,7 @@ impl DedupTable {
     }
 
     /// Returns the memory that the ids take, in bytes.
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         self.ring.bytes().saturating_add(self.index.bytes())
     }
@@ -118,11 +119,6 @@ impl DedupTable {
             place.is_some()
         });
         place
-    }
-
-    /// Loads what the lookups of these ids need, all at the same time. Useful before many lookups.
-    pub(crate) fn touch(&self, hashes: impl Iterator<Item = IdHash>) {
-        self.index.touch(hashes);
     }
 
     /// Registers an id that does not count yet. `time` comes from [`time`](Self::time), or from the journal.
@@ -156,6 +152,13 @@ impl DedupTable {
         if self.ring.len() == 0 {
             self.ring.clear(next);
             self.first = next;
+        }
+    }
+
+    /// Changes the settings if they differ.
+    pub(crate) fn follow(&mut self, settings: DedupSettings, now: i64) {
+        if settings != self.settings {
+            self.configure(settings, now);
         }
     }
 

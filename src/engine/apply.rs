@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::dedup::IdSection;
 use crate::engine::catalogue::CatalogueChange;
 use crate::engine::owners::{OwnerChange, Owners};
 use crate::error::{CorruptReason, Result, Unreadable};
@@ -23,6 +24,9 @@ pub(super) trait Target {
 
     /// Returns the named owners for a change.
     fn owners(&mut self) -> &mut Owners;
+
+    /// Registers the ids of records.
+    fn ids(&mut self, ids: IdSection);
 
     /// Applies a change of the catalogue.
     fn catalogue(&mut self, change: &CatalogueChange) -> Result<(), CorruptReason>;
@@ -72,6 +76,7 @@ fn apply_section(
         }
         SectionKind::GROUP_OFFSETS => target.offsets().apply(&OffsetCommit::decode(body)?),
         SectionKind::OWNER => target.owners().apply(&OwnerChange::decode(body)?),
+        SectionKind::IDS => target.ids(IdSection::decode(body)?),
         SectionKind::CATALOGUE => target.catalogue(&CatalogueChange::decode(body)?)?,
         _ => return Err(CorruptReason::Field.into()),
     }

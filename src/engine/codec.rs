@@ -99,6 +99,11 @@ impl<'a> Decoder<'a> {
         std::str::from_utf8(text).map_err(|_| CorruptReason::Utf8)
     }
 
+    /// Returns all bytes that are left.
+    pub(super) fn take_rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.rest)
+    }
+
     /// Fails if bytes are left over.
     pub(super) fn finish(self) -> Result<(), CorruptReason> {
         if self.rest.is_empty() { Ok(()) } else { Err(CorruptReason::Length) }

@@ -21,7 +21,9 @@ impl Engine {
 
     pub(crate) fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
         self.check_fork()?;
-        Ok(topic(&*self.registry.topic(name)?, self.now_for_ages()))
+        let described = topic(&*self.registry.topic(name)?, self.now_for_ages());
+        let (ids, forgotten_ids) = self.ids.counts(described.id);
+        Ok(TopicDescription { ids, forgotten_ids, ..described })
     }
 
     pub(crate) fn disk_usage(&self) -> Result<DiskUsage> {
@@ -51,6 +53,8 @@ pub(super) fn topic(topic: &Topic, now: Timestamp) -> TopicDescription {
         id: topic.id,
         config: topic.config.entries(),
         partitions: partitions.collect(),
+        ids: 0,
+        forgotten_ids: 0,
     }
 }
 

@@ -119,6 +119,15 @@ pub enum Problem {
         /// The failure.
         cause: Error,
     },
+    /// The idempotency ids that a topic remembered could not be read when the folder was opened. Records with ids that
+    /// were sent before may be stored again. Their window has passed after `dedup.window.ms`; the problem is shown until
+    /// the folder is opened again.
+    Ids {
+        /// The topic.
+        topic: String,
+        /// The damage.
+        cause: Error,
+    },
     /// The files of a deleted topic could not be removed. Each checkpoint retries.
     Deletion {
         /// The failure.
@@ -196,6 +205,12 @@ impl fmt::Display for Problem {
             Self::Compaction { partition, cause } => {
                 write!(f, "partition {partition} cannot be compacted and grows: {cause}")
             }
+            Self::Ids { topic, cause } => {
+                write!(
+                    f,
+                    "topic {topic:?} has lost its idempotency ids, repeated records may be stored: {cause}"
+                )
+            }
             Self::Deletion { cause } => {
                 write!(f, "files of a deleted topic remain, the next checkpoint retries: {cause}")
             }
@@ -241,6 +256,8 @@ impl Engine {
         problems.extend(self.compaction_problem());
         let deletion = self.troubles.deletion.lock().clone();
         problems.extend(deletion.map(|cause| Problem::Deletion { cause }));
+        let ids = self.troubles.damaged_ids.iter().cloned();
+        problems.extend(ids.map(|(topic, cause)| Problem::Ids { topic, cause }));
         Health { problems }
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
+use crate::dedup::IdSection;
 use crate::engine::catalogue::{Catalogue, CatalogueChange};
 use crate::engine::image::CheckpointImage;
 use crate::engine::owners::{OwnerChange, Owners};
@@ -294,6 +295,13 @@ fn describe(kind: u8, body: &[u8]) -> Result<Entry, Unreadable> {
         SectionKind::CATALOGUE => {
             let change = CatalogueChange::decode(body)?;
             Ok(Entry::new("catalogue").text("change", format!("{change:?}")))
+        }
+        SectionKind::IDS => {
+            let section = IdSection::decode(body)?;
+            Ok(Entry::new("ids")
+                .text("topic_id", section.topic)
+                .number("time", section.time)
+                .number("count", section.ids.len() as u64))
         }
         SectionKind::OWNER => {
             let OwnerChange { id, owner } = OwnerChange::decode(body)?;

@@ -24,6 +24,7 @@ mod frame;
 mod groups;
 mod handle;
 mod health;
+mod ids;
 mod image;
 mod inspect;
 mod maintenance;

@@ -81,6 +81,11 @@ pub struct TopicDescription {
     pub config: Vec<(&'static str, String)>,
     /// The partitions of the topic, by number.
     pub partitions: Vec<PartitionDescription>,
+    /// How many idempotency ids the topic remembers ([`Record::id`](crate::Record::id)). 0 for a reader beside the
+    /// writer, which does not know them.
+    pub ids: u64,
+    /// How many ids it forgot before `dedup.window.ms` had passed, because there were more than `dedup.max.ids`.
+    pub forgotten_ids: u64,
 }
 
 /// A partition of a [`TopicDescription`].

@@ -39,6 +39,8 @@ pub(crate) struct RecordData<'a> {
     pub(crate) headers: &'a [Header<'a>],
     /// The timestamp of the record, or `None` for the time of the append.
     pub(crate) timestamp: Option<Timestamp>,
+    /// The idempotency id. It is not stored with the record.
+    pub(crate) id: Option<&'a [u8]>,
 }
 
 impl RecordData<'_> {
@@ -58,6 +60,15 @@ impl RecordData<'_> {
 pub(crate) struct Placed {
     pub(crate) offset: i64,
     pub(crate) timestamp: Timestamp,
+    /// Whether this is the place of an earlier record with the same idempotency id.
+    pub(crate) duplicate: bool,
+}
+
+impl Placed {
+    /// Returns the place of an earlier record. Its timestamp is not read.
+    pub(crate) fn of_duplicate(offset: i64) -> Self {
+        Self { offset, timestamp: Timestamp::from_millis(-1), duplicate: true }
+    }
 }
 
 /// The state that the append lock of a partition protects.
@@ -304,7 +315,8 @@ impl AppendGuard<'_> {
         let asked = asked.max(0);
         loop {
             if let Some(timestamp) = self.log.extend(appender, record, offset, asked) {
-                return Ok(Placed { offset, timestamp: Timestamp::from_millis(timestamp) });
+                let timestamp = Timestamp::from_millis(timestamp);
+                return Ok(Placed { offset, timestamp, duplicate: false });
             }
             let fresh = self.log.fresh_batch(appender, record, offset, asked)?;
             appender.fresh.push((fresh, Piece::new()));

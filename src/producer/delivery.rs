@@ -171,7 +171,14 @@ impl RecordMetadata {
         self.placed.offset
     }
 
-    /// Returns the timestamp with which the record was stored.
+    /// Returns whether nothing was stored, because an earlier record has the same
+    /// [id](crate::Record::id). Partition and offset are those of the earlier record.
+    pub fn is_duplicate(&self) -> bool {
+        self.placed.duplicate
+    }
+
+    /// Returns the timestamp with which the record was stored, or -1 ms for a duplicate, whose first record is not
+    /// read.
     pub fn timestamp(&self) -> Timestamp {
         self.placed.timestamp
     }

@@ -188,8 +188,9 @@ impl Producer {
 
     /// Appends a frame.
     pub(crate) fn append_frame<R: FrameRecord>(&self, frame: &Frame<'_, R>) -> Result<Deliveries> {
-        let Appended { placed, lsn } = self.inner.append_frame(frame)?;
-        let logs = frame.records.logs.clone();
+        let Appended { placed, others, lsn } = self.inner.append_frame(frame)?;
+        let mut logs = frame.records.logs.clone();
+        logs.extend(others);
         Ok(Deliveries { logs, placed, acks: self.inner.config.acks, lsn })
     }
 
@@ -209,7 +210,7 @@ impl Inner {
         let engine = &*self.engine;
         let (log, bound) = self.choose(record)?;
         engine.check_appends()?;
-        if engine.stores(bound, self.config.acks) || self.owner.is_some() {
+        if engine.stores(bound, self.config.acks) || self.owner.is_some() || record.id.is_some() {
             return self.send_frame(log, bound, record);
         }
         let appended = match append_one(engine, &log, None, record) {
@@ -305,16 +306,17 @@ impl Inner {
     /// Sends one record as a frame of its own. The slow path of [`Producer::send`].
     #[cold]
     fn send_frame(&self, log: Arc<Log>, bound: usize, record: &Record<'_>) -> Result<Delivery> {
-        let records = vec![(0, record)];
-        let sent = self.append(FrameRecords { logs: vec![log], records, sizes: vec![bound] })?;
+        let sent = self.append(FrameRecords::of_one(log, bound, record))?;
         sent.into_first().ok_or(Error::Misuse("a record without a place"))
     }
 
     /// Appends records as one frame.
     fn append<R: FrameRecord>(&self, records: FrameRecords<R>) -> Result<Deliveries> {
         let frame = Frame { owner: self.owner.as_ref(), ..Frame::of_records(&records) };
-        let Appended { placed, lsn } = self.append_frame(&frame)?;
-        Ok(Deliveries { logs: records.logs, placed, acks: self.config.acks, lsn })
+        let Appended { placed, others, lsn } = self.append_frame(&frame)?;
+        let mut logs = records.logs;
+        logs.extend(others);
+        Ok(Deliveries { logs, placed, acks: self.config.acks, lsn })
     }
 
     fn append_frame<R: FrameRecord>(&self, frame: &Frame<'_, R>) -> Result<Appended> {
@@ -343,7 +345,9 @@ impl Inner {
             // The index of the partition replaces the bound below.
             taken.push((bound, record));
         }
-        let mut gathered = FrameRecords { logs: Vec::new(), records: taken, sizes: Vec::new() };
+        let ids = taken.iter().filter(|(_, record)| record.id.is_some()).count();
+        let mut gathered =
+            FrameRecords { logs: Vec::new(), records: taken, sizes: Vec::new(), ids };
         let mut places: Vec<(&str, u32)> = Vec::new();
         let mut last = 0;
         with_route(self.id, |route| {

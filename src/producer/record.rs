@@ -1,3 +1,4 @@
+use crate::dedup::check_id;
 use crate::engine::FrameRecord;
 use crate::error::{Error, Result};
 use crate::log::RecordData;
@@ -26,6 +27,7 @@ pub struct Record<'a> {
     pub(super) value: Option<&'a [u8]>,
     pub(super) headers: Vec<Header<'a>>,
     pub(super) timestamp: Option<Timestamp>,
+    pub(super) id: Option<&'a [u8]>,
 }
 
 impl<'a> Record<'a> {
@@ -39,6 +41,7 @@ impl<'a> Record<'a> {
             value: None,
             headers: Vec::new(),
             timestamp: None,
+            id: None,
         }
     }
 
@@ -78,11 +81,36 @@ impl<'a> Record<'a> {
         self
     }
 
+    /// Sets the idempotency id, 1 to 128 bytes. A record that is sent with the id of an earlier one of its topic,
+    /// less than `dedup.window.ms` ago, is not stored: the sender gets the place of the earlier record, and
+    /// [`RecordMetadata::is_duplicate`](crate::RecordMetadata::is_duplicate) says so. A restart forgets no id.
+    ///
+    /// The id counts in all partitions of the topic, and its window begins with the first record. It is not stored
+    /// with the record. The topic remembers up to `dedup.max.ids` ids; beyond, it forgets the oldest.
+    ///
+    /// ```
+    /// use grouplog::{Broker, Record, TopicConfig};
+    ///
+    /// let broker = Broker::open_in_memory()?;
+    /// broker.create_topic("payments", TopicConfig::new())?;
+    /// let producer = broker.producer()?;
+    /// let pay = || Record::to("payments").value("10").id("request-7");
+    /// assert!(!producer.send(pay())?.metadata().is_duplicate());
+    /// let again = producer.send(pay())?;
+    /// assert!(again.metadata().is_duplicate());
+    /// assert_eq!(again.metadata().offset(), 0);
+    /// # Ok::<(), grouplog::Error>(())
+    /// ```
+    pub fn id<I: AsRef<[u8]> + ?Sized>(mut self, id: &'a I) -> Self {
+        self.id = Some(id.as_ref());
+        self
+    }
+
     /// Creates a record for one partition of a topic.
     pub(crate) fn of_data(topic: &'a str, partition: u32, data: &RecordData<'a>) -> Self {
-        let RecordData { key, value, headers, timestamp } = *data;
+        let RecordData { key, value, headers, timestamp, id } = *data;
         let headers = headers.to_vec();
-        Self { topic, partition: Some(partition), key, value, headers, timestamp }
+        Self { topic, partition: Some(partition), key, value, headers, timestamp, id }
     }
 
     pub(crate) fn topic_name(&self) -> &str {
@@ -108,6 +136,9 @@ impl<'a> Record<'a> {
                 max: MAX_HEADERS as u64,
             });
         }
+        if let Some(id) = self.id {
+            check_id(id)?;
+        }
         if bound > max_message_bytes.saturating_sub(crate::record::HEADER_BYTES) {
             let size = crate::record::HEADER_BYTES.saturating_add(self.data().bytes_alone());
             if size > max_message_bytes {
@@ -126,6 +157,7 @@ impl FrameRecord for Record<'_> {
             value: self.value,
             headers: &self.headers,
             timestamp: self.timestamp,
+            id: self.id,
         }
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Buffer {
     places: BTreeMap<PartitionNumber, usize>,
     /// For each partition an upper bound for the size of its encoded records in bytes.
     sizes: Vec<usize>,
+    /// How many of the records have an idempotency id.
+    ids: usize,
 }
 
 #[derive(Debug)]
@@ -41,6 +43,7 @@ struct BufferedRecord {
     value: Option<Range<usize>>,
     headers: Range<usize>,
     timestamp: Option<Timestamp>,
+    id: Option<Range<usize>>,
 }
 
 impl Buffer {
@@ -79,7 +82,9 @@ impl Buffer {
         }
         let headers = first..self.headers.len();
         let timestamp = record.timestamp;
-        self.records.push(BufferedRecord { log: at, key, value, headers, timestamp });
+        let id = record.id.map(|id| self.copy(id));
+        self.ids = self.ids.saturating_add(usize::from(id.is_some()));
+        self.records.push(BufferedRecord { log: at, key, value, headers, timestamp, id });
     }
 
     fn copy(&mut self, bytes: &[u8]) -> Range<usize> {
@@ -132,6 +137,7 @@ impl Buffer {
                 value: record.value.as_ref().map(|value| self.text(value)),
                 headers: headers.get(record.headers.clone()).unwrap_or_default(),
                 timestamp: record.timestamp,
+                id: record.id.as_ref().map(|id| self.text(id)),
             };
             (record.log, data)
         };
@@ -139,6 +145,7 @@ impl Buffer {
             logs: self.logs.clone(),
             records: self.records.iter().map(data).collect(),
             sizes: self.sizes.clone(),
+            ids: self.ids,
         }
     }
 }

@@ -182,8 +182,7 @@ impl Producer {
             return Err(Error::Misuse("send_at needs a record with a partition or a key"));
         }
         let (log, bound) = self.choose(&record)?;
-        let records =
-            FrameRecords { logs: vec![log], records: vec![(0, &record)], sizes: vec![bound] };
+        let records = FrameRecords::of_one(log, bound, &record);
         let frame = Frame {
             expected_ends: &[(0, expected)],
             owner: self.owner(),
@@ -243,6 +242,9 @@ impl Producer {
     }
 }
 
+/// The bytes that a frame needs to register an idempotency id.
+const ID_BYTES: usize = 28;
+
 const NO_OWNER: Error = Error::Misuse("sequences need a named producer: set transactional.id");
 
 fn check_sequence(owner: Option<&OwnerClaim>, sequence: i64) -> Result<()> {
@@ -266,7 +268,9 @@ impl Transaction {
     #[expect(clippy::needless_pass_by_value, reason = "a record is made for one send")]
     pub fn send(&mut self, record: Record<'_>) -> Result<()> {
         let (log, bound) = self.producer.choose(&record)?;
-        self.size.add(bound)?;
+        // Its registration takes part of the frame, too.
+        let of_id = record.data().id.map_or(0, |_| ID_BYTES);
+        self.size.add(bound.saturating_add(of_id))?;
         let mut data = record.data();
         if data.timestamp.is_none() && log.timestamp_type() == TimestampType::CreateTime {
             data.timestamp = Some(self.producer.engine().clock().now());

@@ -26,6 +26,7 @@ mod fork;
 mod groups;
 mod health;
 mod hostile;
+mod ids;
 mod lag;
 mod last_handle;
 mod later_or_never;

@@ -1,6 +1,6 @@
 //! Checks that the folder contains what the broker reports, byte for byte, and nothing else (I7).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use grouplog::storage::{FileKind, Memory, OpenMode, Storage};
@@ -25,8 +25,10 @@ const FILES_BEYOND: u64 = 2;
 /// Checks the folder of a broker whose last change is in a checkpoint.
 pub(crate) fn check(memory: &Memory, broker: &Broker, journal_files: u64) -> Result<(), String> {
     let mut ends = BTreeMap::new();
+    let mut with_ids = 0;
     for name in broker.list_topics() {
         let topic = broker.describe_topic(&name).map_err(|error| format!("{error:?}"))?;
+        with_ids += usize::from(topic.ids > 0);
         for partition in topic.partitions {
             let id = topic.id.to_string();
             ends.insert(partition.partition.to_string(), (partition, id));
@@ -36,6 +38,7 @@ pub(crate) fn check(memory: &Memory, broker: &Broker, journal_files: u64) -> Res
         match entry.kind {
             FileKind::File if ROOT_FILES.contains(&entry.name.as_str()) => {}
             FileKind::Dir if entry.name == "journal" => check_journal(memory, journal_files)?,
+            FileKind::Dir if entry.name == "dedup" => check_ids(memory, with_ids)?,
             FileKind::Dir if ends.contains_key(&entry.name) => {}
             _ => return Err(format!("left over: {}", entry.name)),
         }
@@ -45,6 +48,22 @@ pub(crate) fn check(memory: &Memory, broker: &Broker, journal_files: u64) -> Res
         if logs != partition.segments {
             return Err(format!("{folder} has {logs} log files, not {}", partition.segments));
         }
+    }
+    Ok(())
+}
+
+/// Checks the buckets of idempotency ids. A topic with few ids has as many buckets as failed checkpoints have begun,
+/// and a topic without ids has none.
+fn check_ids(memory: &Memory, topics: usize) -> Result<(), String> {
+    let mut with_buckets = BTreeSet::new();
+    for entry in list(memory, Path::new("dedup")) {
+        match entry.name.strip_suffix(".ids").and_then(|name| name.rsplit_once('-')) {
+            Some((topic, _)) => with_buckets.insert(topic.to_owned()),
+            None => return Err(format!("left over: dedup/{}", entry.name)),
+        };
+    }
+    if with_buckets.len() != topics {
+        return Err(format!("{topics} topics have ids, {with_buckets:?} have buckets of them"));
     }
     Ok(())
 }

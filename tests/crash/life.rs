@@ -233,6 +233,7 @@ impl Life {
             Step::SendSynced(topic, partition, bytes) => {
                 self.send_new(&place(topic, *partition), *bytes, Acks::Synced)
             }
+            Step::SendId(topic, partition, id) => self.send_id(&place(topic, *partition), id),
             Step::SendLookAlike(topic, partition) => {
                 self.send_look_alike(&place(topic, *partition))
             }
@@ -358,6 +359,30 @@ impl Life {
         self.history.attempt(Change::Append(all.clone()));
         let records = all.iter().map(|(place, model)| record(place, model));
         self.written.send_all(records).map_err(unexpected)?;
+        self.acknowledge(Acks::Written)
+    }
+
+    /// Sends a record with an id. It must be stored if and only if the id is new.
+    fn send_id(&mut self, place: &Place, id: &'static str) -> Result<(), End> {
+        let known = self.history.state().ids.get(&(place.0.clone(), id)).copied();
+        let end = self.history.state().end(place);
+        let value = self.value(100);
+        let model = Arc::new(self.model(place, value));
+        if known.is_none() {
+            let change = Change::AppendId { place: place.clone(), record: Arc::clone(&model), id };
+            self.history.attempt(change);
+        }
+        let sent = self.written.send(record(place, &model).id(id)).map_err(unexpected)?;
+        if self.memory.has_crashed() {
+            return Err(End::Crash);
+        }
+        let metadata = sent.metadata();
+        let expected = known.unwrap_or((place.1, end));
+        if (metadata.partition(), metadata.offset()) != expected
+            || metadata.is_duplicate() != known.is_some()
+        {
+            return Err(End::Violation(format!("{metadata:?}, but {expected:?} of {known:?}")));
+        }
         self.acknowledge(Acks::Written)
     }
 

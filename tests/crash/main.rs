@@ -63,6 +63,7 @@ scripts! {
     seal_and_roll: crate::script::seal_and_roll();
     send_all: crate::script::send_all();
     transactions: crate::script::transactions();
+    ids: crate::script::ids();
     commits: crate::script::commits();
     groups_go: crate::script::groups_go();
     alter: crate::script::alter();
@@ -128,6 +129,7 @@ scripts_beside_a_checkpoint! {
     retention_during_checkpoint;
     budget_during_checkpoint;
     transactions_during_checkpoint;
+    ids_during_checkpoint;
     stored_during_checkpoint;
 }
 

@@ -77,6 +77,12 @@ pub(crate) enum Change {
         offsets: Vec<(String, Place, i64)>,
         sequence: Option<(String, i64)>,
     },
+    /// A record with an idempotency id.
+    AppendId {
+        place: Place,
+        record: Arc<RecordModel>,
+        id: &'static str,
+    },
     /// A producer takes a name over.
     Own {
         owner: String,
@@ -97,6 +103,8 @@ pub(crate) struct State {
     pub(crate) starts: BTreeMap<Place, i64>,
     /// The named owners, each with its epoch and last sequence.
     pub(crate) owners: BTreeMap<String, (i32, Option<i64>)>,
+    /// The idempotency ids of each topic, and where their records are.
+    pub(crate) ids: BTreeMap<(String, &'static str), (u32, i64)>,
     /// The offsets below which compaction has run.
     compacted: BTreeMap<Place, usize>,
     /// The offset below which retention may have deleted records.
@@ -121,6 +129,7 @@ impl State {
                 self.topics.remove(topic);
                 self.offsets.retain(|(_, place), _| place.0 != *topic);
                 self.starts.retain(|place, _| place.0 != *topic);
+                self.ids.retain(|(of, _), _| of != topic);
                 self.compacted.retain(|place, _| place.0 != *topic);
                 self.may_be_gone.retain(|place, _| place.0 != *topic);
             }
@@ -152,6 +161,11 @@ impl State {
                 {
                     *last = Some(*sequence);
                 }
+            }
+            Change::AppendId { place, record, id } => {
+                let offset = self.end(place);
+                self.append(&[(place.clone(), Arc::clone(record))]);
+                self.ids.insert((place.0.clone(), id), (place.1, offset));
             }
             Change::Own { owner } => {
                 let next = self.owners.get(owner).map_or(0, |(epoch, _)| epoch + 1);

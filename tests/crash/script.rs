@@ -33,6 +33,8 @@ pub(crate) enum Step {
     Send(&'static str, u32, usize),
     /// Sends one record, acknowledged as `Synced`.
     SendSynced(&'static str, u32, usize),
+    /// Sends one record with an idempotency id.
+    SendId(&'static str, u32, &'static str),
     /// Sends one record whose value looks like journal frames.
     SendLookAlike(&'static str, u32),
     /// Sends records to several partitions, all or nothing.
@@ -159,7 +161,9 @@ fn times(count: usize, step: &Step) -> impl Iterator<Item = Step> {
     std::iter::repeat_n(step.clone(), count)
 }
 
-use Step::{Checkpoint, Delete, Flush, Reopen, Send, SendAll, SendLookAlike, SendSynced, Transact};
+use Step::{
+    Checkpoint, Delete, Flush, Reopen, Send, SendAll, SendId, SendLookAlike, SendSynced, Transact,
+};
 
 const BOTH_ONCE: &[(&str, u32, usize)] = &[("b", 0, 200), ("a", 0, 300), ("b", 1, 50)];
 
@@ -224,6 +228,32 @@ pub(crate) fn transactions() -> Script {
     let mut second = second();
     second.extend([Transact(&[("a", 0, 400)]), Transact(&[])]);
     Script::new("transactions", steps, second).short()
+}
+
+/// Sends records with ids, some of them again, between checkpoints and openings, and in a topic that is deleted.
+pub(crate) fn ids() -> Script {
+    let mut steps = vec![create("a", 2, 2048), create("b", 1, 2048)];
+    steps.extend([SendId("a", 0, "1"), SendId("a", 1, "2"), SendId("a", 1, "1"), Flush]);
+    steps.extend([SendId("b", 0, "1"), Checkpoint, SendId("a", 0, "3"), SendId("b", 0, "1")]);
+    steps.extend([Checkpoint, SendId("a", 1, "4"), Delete("b"), SendId("a", 0, "1"), Reopen]);
+    steps.extend([create("b", 1, 2048), SendId("b", 0, "1"), SendId("a", 1, "3"), Checkpoint]);
+    steps.extend([SendId("a", 0, "5"), Checkpoint, SendId("a", 0, "6")]);
+    let again = ["1", "2", "3", "4", "5", "6"].map(|id| SendId("a", 0, id));
+    let mut second = again.to_vec();
+    second.extend([Checkpoint, SendId("a", 1, "7")]);
+    second.extend(again);
+    Script::new("ids", steps, second)
+}
+
+/// Sends records with ids beside a checkpoint that stands still.
+pub(crate) fn ids_during_checkpoint(pause: u32) -> Script {
+    let mut steps = vec![create("a", 2, 2048), SendId("a", 0, "1"), Checkpoint];
+    steps.extend([SendId("a", 0, "2"), SendId("a", 1, "3")]);
+    let inner = vec![SendId("a", 1, "4"), SendId("a", 1, "2"), SendId("a", 0, "5")];
+    steps.push(Step::DuringCheckpoint { pause, steps: inner });
+    steps.extend([SendId("a", 0, "6"), Checkpoint, SendId("a", 0, "4")]);
+    let second = ["1", "2", "3", "4", "5", "6"].map(|id| SendId("a", 0, id)).to_vec();
+    Script::new(&format!("ids_during_checkpoint:{pause}"), steps, second)
 }
 
 /// Commits transactions beside a checkpoint that stands still.
@@ -698,6 +728,9 @@ pub(crate) fn by_name(name: &str) -> Option<Script> {
         Some(("retention_during_checkpoint", pause)) => {
             return Some(retention_during_checkpoint(pause.parse().ok()?));
         }
+        Some(("ids_during_checkpoint", pause)) => {
+            return Some(ids_during_checkpoint(pause.parse().ok()?));
+        }
         Some(("transactions_during_checkpoint", pause)) => {
             return Some(transactions_during_checkpoint(pause.parse().ok()?));
         }
@@ -717,6 +750,7 @@ pub(crate) fn by_name(name: &str) -> Option<Script> {
         seal_and_roll(),
         send_all(),
         transactions(),
+        ids(),
         commits(),
         groups_go(),
         alter(),

@@ -6,7 +6,7 @@
 //! their files are closed before it.
 //!
 //! The state is that at position E, with nothing above it (hazard H4). E is read while the append locks of
-//! all changed partitions, the owners, the offsets and the catalogue are held. A partition that is not in the dirty list
+//! all changed partitions, the tables of ids, the owners, the offsets and the catalogue are held. A partition that is not in the dirty list
 //! has no frame below E that the last checkpoint lacks, because it enters the list before it journals. Topics
 //! are deleted under the checkpoint lock, so no partition disappears while it is written out.
 //!
@@ -23,6 +23,7 @@ pub(in crate::engine) use state::CheckpointState;
 
 use state::{Freeze, Logs, put_back};
 
+use crate::dedup;
 use crate::engine::catalogue::{Deletion, TopicImage};
 use crate::engine::files;
 use crate::engine::image::CheckpointImage;
@@ -120,6 +121,7 @@ impl Engine {
             numbers.dedup();
             let logs: Vec<Arc<Log>> =
                 numbers.iter().filter_map(|number| self.registry.by_number(*number)).collect();
+            let mut ids = self.ids.lock_all();
             let owners = self.owners.lock();
             let mut guards: Vec<_> = logs.iter().map(|log| log.lock_for_checkpoint()).collect();
             let offsets = self.offsets.lock();
@@ -139,6 +141,7 @@ impl Engine {
                 logs: logs.iter().cloned().zip(frozen).collect(),
                 offsets: Arc::new(offsets.store.snapshot()),
                 offsets_version: offsets.version,
+                ids: ids.freeze(&catalogue),
                 owners: Arc::clone(&owners),
                 catalogue: catalogue.clone(),
                 stored,
@@ -274,6 +277,8 @@ impl Engine {
             }
             offsets = Some(file);
         }
+        // A bucket whose sync has failed is never continued (D4), so a failure is not final.
+        let ids = dedup::write_out(&freeze.ids, storage)?;
         let is_unlisted = |(log, _): &(Arc<Log>, Frozen)| {
             let unlisted = |image: &LogImage| image.segments.len() < log.segment_count();
             logs.get(&log.number()).is_some_and(unlisted) || log.has_replaced()
@@ -291,6 +296,7 @@ impl Engine {
             last_seen: Some(self.last_seen()),
             catalogue: freeze.catalogue.clone(),
             owners: Arc::clone(&freeze.owners),
+            ids,
             logs,
         };
         self.journal.anchor(freeze.end)?;
@@ -302,6 +308,10 @@ impl Engine {
         state.offsets = offsets;
         state.offsets_version = freeze.offsets_version;
         state.logs = image.logs;
+        if !(image.ids.is_empty() && state.ids.is_empty()) {
+            self.ids.checkpointed(&image.ids, storage);
+        }
+        state.ids = image.ids;
         state.deletions = image.catalogue.deletions().to_vec();
         state.closed = image.closed;
         self.logs.write_failed.store(false, Ordering::Release);
@@ -450,7 +460,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(7);
 
     fn append(engine: &Engine, log: &Log, key: Option<&[u8]>, value: Option<&[u8]>) {
-        let record = RecordData { key, value, headers: &[], timestamp: None };
+        let record = RecordData { key, value, headers: &[], timestamp: None, id: None };
         let mut credit = engine.reserve(record.bound() + 100, Duration::ZERO).unwrap();
         let mut guard = log.begin_append().unwrap();
         guard.stage(&record, NOW).unwrap();
@@ -668,7 +678,8 @@ mod tests {
     /// Stores one large record and returns the end of its frame.
     fn store(engine: &Engine, partition: &TopicPartition, value: &[u8]) -> crate::types::Lsn {
         let log = engine.registry.log(partition).unwrap();
-        let record = RecordData { key: None, value: Some(value), headers: &[], timestamp: None };
+        let record =
+            RecordData { key: None, value: Some(value), headers: &[], timestamp: None, id: None };
         let mut credit = engine.reserve(10_000, Duration::ZERO).unwrap();
         let mut guard = log.prepare_stored_append().unwrap().unwrap().begin().unwrap().unwrap();
         guard.stage(&record, NOW).unwrap();

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::dedup;
 use crate::engine::catalogue::{Catalogue, Deletion};
-use crate::engine::image::OffsetFile;
+use crate::engine::image::{CheckpointImage, OffsetFile};
 use crate::engine::owners::Owners;
 use crate::group::OffsetStore;
 use crate::log::{Frozen, Log, LogImage};
@@ -25,6 +26,8 @@ pub(in crate::engine) struct CheckpointState {
     /// The deletions that a checkpoint of this opening contains, which is durable. The folders of these topics may
     /// be removed.
     pub(super) deletions: Vec<Deletion>,
+    /// The idempotency ids that the last checkpoint lists.
+    pub(super) ids: Vec<dedup::TopicImage>,
     /// Whether the last checkpoint says that the folder is closed.
     pub(super) closed: bool,
     /// The state that recovery built, frozen before the first append. The next checkpoint writes it out
@@ -35,7 +38,8 @@ pub(in crate::engine) struct CheckpointState {
 impl CheckpointState {
     /// Creates the state from the checkpoint that recovery read. What recovery changed since is still to be
     /// written out.
-    pub(in crate::engine) fn new(generation: u64, offsets: Option<OffsetFile>, logs: Logs) -> Self {
+    pub(in crate::engine) fn new(image: CheckpointImage) -> Self {
+        let CheckpointImage { generation, offsets, ids, logs, .. } = image;
         Self {
             generation,
             offsets,
@@ -43,6 +47,7 @@ impl CheckpointState {
             offsets_version: 0,
             logs,
             deletions: Vec::new(),
+            ids,
             closed: false,
             pending: None,
         }
@@ -63,6 +68,7 @@ pub(in crate::engine) struct Freeze {
     pub(super) logs: Vec<(Arc<Log>, Frozen)>,
     pub(super) offsets: Arc<OffsetStore>,
     pub(super) offsets_version: u64,
+    pub(super) ids: Vec<dedup::Frozen>,
     pub(super) owners: Arc<Owners>,
     pub(super) catalogue: Catalogue,
     /// What stored appends had written.

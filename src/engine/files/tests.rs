@@ -17,6 +17,7 @@ fn image(generation: u64) -> CheckpointImage {
         closed: false,
         catalogue: Catalogue::default(),
         owners: Arc::default(),
+        ids: Vec::new(),
         logs: BTreeMap::new(),
     }
 }

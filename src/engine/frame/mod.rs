@@ -27,12 +27,13 @@ pub(crate) use offsets::{Committer, ExpectedOffset, FrameOffsets};
 pub(crate) use records::{FrameRecord, FrameRecords, FrameSize};
 
 use crate::config::Acks;
+use crate::engine::ids::{Fate, IdLocks, section_bound};
 use crate::engine::owners::{OwnerClaim, OwnerLock};
 use crate::engine::state::Engine;
 use crate::error::{Error, Result};
 use crate::journal::{Credit, Outside};
 use crate::log::{Afterwards, AppendGuard, Log, Placed};
-use crate::types::{Lsn, planted};
+use crate::types::{Lsn, PartitionNumber, Timestamp, planted};
 
 /// What one frame changes, and under which conditions.
 #[derive(Debug)]
@@ -52,6 +53,8 @@ pub(crate) struct Frame<'f, R> {
 pub(crate) struct Appended {
     /// Where each record went: the index of its partition, and the place there.
     pub(crate) placed: Vec<(usize, Placed)>,
+    /// Further partitions, behind those of the records, where earlier records with the same ids are.
+    pub(crate) others: Vec<Arc<Log>>,
     pub(crate) lsn: Lsn,
 }
 
@@ -63,7 +66,8 @@ impl<'f, R: FrameRecord> Frame<'f, R> {
 
     /// Returns whether the frame has records alone, under no condition.
     fn is_plain(&self) -> bool {
-        self.expected_ends.is_empty()
+        self.records.ids == 0
+            && self.expected_ends.is_empty()
             && self.offsets.is_empty()
             && self.expected_offsets.is_empty()
             && self.owner.is_none()
@@ -74,7 +78,11 @@ impl<'f, R: FrameRecord> Frame<'f, R> {
         let records = self.records.frame_bound(engine, large);
         let offsets = self.offsets.iter().map(FrameOffsets::bytes);
         let owner = self.owner.map_or(0, OwnerClaim::bytes);
-        offsets.fold(records.saturating_add(owner), usize::saturating_add)
+        let ids = match self.records.ids {
+            0 => 0,
+            ids => section_bound(ids, self.records.logs.len()),
+        };
+        offsets.fold(records.saturating_add(owner).saturating_add(ids), usize::saturating_add)
     }
 
     /// Checks the expected log ends under the append locks.
@@ -187,22 +195,18 @@ impl Engine {
         // Before the first lock is taken, because it may read files.
         logs.iter().try_for_each(|log| log.settle())?;
         let now = self.clock().now();
+        let mut ids = (frame.records.ids > 0).then(|| self.ids.lock(logs, now));
         let mut owner = frame.owner.map(|claim| self.lock_owner(claim)).transpose()?;
         let Some(mut guards) = begin_all(logs, large)? else { return Ok(None) };
         frame.check_ends(&guards)?;
-        let mut placed = Vec::with_capacity(frame.records.records.len());
-        for (at, record) in &frame.records.records {
-            if let Some(guard) = guards.get_mut(*at) {
-                placed.push((*at, guard.stage(&record.data(), now)?));
-            }
-        }
+        let (placed, others) = self.stage(frame.records, &mut guards, ids.as_mut(), now)?;
         let mut offsets = frame.lock_offsets(self)?;
         if !guards.iter_mut().all(AppendGuard::store) {
             return Ok(None);
         }
-        let joined = !frame.is_plain();
-        let panics = joined.then(|| self.journal.fail_on_panic("a transaction"));
-        let lsn = self.journal_frame(frame, &mut guards, owner.as_ref(), credit)?;
+        let panics = (!frame.is_plain()).then(|| self.journal.fail_on_panic("a transaction"));
+        let joined = (ids.as_mut(), owner.as_ref());
+        let lsn = self.journal_frame(frame, &mut guards, joined, credit)?;
         let published = guards.iter_mut().map(AppendGuard::publish);
         let afterwards: Vec<Afterwards> = published.collect();
         if planted("release_before_offsets") {
@@ -214,8 +218,63 @@ impl Engine {
         if let Some(owner) = &mut owner {
             owner.apply();
         }
+        if let Some(ids) = ids {
+            ids.apply();
+        }
         drop(panics);
-        Ok(Some((Appended { placed, lsn }, afterwards)))
+        Ok(Some((Appended { placed, others, lsn }, afterwards)))
+    }
+
+    /// Stages the records. Those whose id is registered are left out, and get the place of the earlier record.
+    #[expect(clippy::type_complexity, reason = "taken apart at once by the only caller")]
+    fn stage<R: FrameRecord>(
+        &self,
+        records: &FrameRecords<R>,
+        guards: &mut [AppendGuard<'_>],
+        mut ids: Option<&mut IdLocks>,
+        now: Timestamp,
+    ) -> Result<(Vec<(usize, Placed)>, Vec<Arc<Log>>)> {
+        let (mut placed, mut others) = (Vec::with_capacity(records.records.len()), Vec::new());
+        for (at, record) in &records.records {
+            let (Some(guard), Some(log)) = (guards.get_mut(*at), records.logs.get(*at)) else {
+                continue;
+            };
+            let data = record.data();
+            let fate = match (ids.as_deref_mut(), data.id) {
+                (Some(ids), Some(id)) => ids.decide(log, id)?,
+                _ => Fate::Store(None),
+            };
+            match fate {
+                Fate::Store(claim) => {
+                    let place = guard.stage(&data, now)?;
+                    if let (Some(ids), Some(claim)) = (ids.as_deref_mut(), claim) {
+                        ids.place(claim, log, place);
+                    }
+                    placed.push((*at, place));
+                }
+                Fate::Duplicate(place) => {
+                    let at = self.index_of(place.partition, &records.logs, &mut others)?;
+                    placed.push((at, Placed::of_duplicate(place.offset)));
+                }
+            }
+        }
+        Ok((placed, others))
+    }
+
+    /// Returns the index of a partition among `logs` and, behind them, `others`. Adds it to the others.
+    fn index_of(
+        &self,
+        number: PartitionNumber,
+        logs: &[Arc<Log>],
+        others: &mut Vec<Arc<Log>>,
+    ) -> Result<usize> {
+        let known = logs.iter().chain(&*others).position(|log| log.number() == number);
+        if let Some(at) = known {
+            return Ok(at);
+        }
+        let gone = Error::Misuse("an idempotency id names a partition that does not exist");
+        others.push(self.registry.by_number(number).ok_or(gone)?);
+        Ok(logs.len().saturating_add(others.len()).saturating_sub(1))
     }
 
     /// Journals the sections of a frame. A frame that changes nothing is not written.
@@ -223,7 +282,7 @@ impl Engine {
         &self,
         frame: &Frame<'_, R>,
         guards: &mut [AppendGuard<'_>],
-        owner: Option<&OwnerLock<'_>>,
+        (ids, owner): (Option<&mut IdLocks>, Option<&OwnerLock<'_>>),
         credit: &mut Credit<'_>,
     ) -> Result<Lsn> {
         let outside: Vec<Outside> =
@@ -237,6 +296,9 @@ impl Engine {
         }
         if let Some(section) = owner.and_then(|owner| owner.section()) {
             parts.extend(section);
+        }
+        if let Some(ids) = ids {
+            ids.sections(&mut parts);
         }
         if parts.is_empty() {
             return Ok(self.journal.end());

@@ -33,6 +33,16 @@ pub(crate) struct FrameRecords<R> {
     pub(crate) records: Vec<(usize, R)>,
     /// For each partition an upper bound for the size of its encoded records in bytes.
     pub(crate) sizes: Vec<usize>,
+    /// How many of the records have an idempotency id.
+    pub(crate) ids: usize,
+}
+
+impl<R: FrameRecord> FrameRecords<R> {
+    /// Creates the records of a frame with one record, which takes at most `bound` bytes.
+    pub(crate) fn of_one(log: Arc<Log>, bound: usize, record: R) -> Self {
+        let ids = usize::from(record.data().id.is_some());
+        Self { logs: vec![log], records: vec![(0, record)], sizes: vec![bound], ids }
+    }
 }
 
 impl<R> FrameRecords<R> {

@@ -33,6 +33,7 @@
 //! | 5 Clock | the count of the age clock (i64) and the wall clock (i64), both in milliseconds since 1970; bit 0 not set; left out if they are unknown |
 //! | 6 Compaction | what compaction has done, see `compaction::encode`; left out if it has done nothing |
 //! | 7 Owners | the named owners, see `Owners::encode`; left out if there are none |
+//! | 8 Ids | the files of idempotency ids, see `dedup::encode_topics`; left out if no topic had one |
 //!
 //! A section with an unknown tag is rejected with `UnsupportedFormat` if it must be understood. Otherwise
 //! this build ignores it, and the next checkpoint that it writes lacks it. Such a section may only hold what
@@ -54,6 +55,7 @@ mod v2;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::dedup;
 use crate::engine::age_clock::LastSeen;
 use crate::engine::catalogue::{Catalogue, TopicImage};
 use crate::engine::codec::{Decoder, Encoder};
@@ -103,6 +105,8 @@ pub(crate) struct CheckpointImage {
     pub(crate) last_seen: Option<LastSeen>,
     pub(crate) catalogue: Catalogue,
     pub(crate) owners: Arc<Owners>,
+    /// The idempotency ids of topics, by topic id.
+    pub(crate) ids: Vec<dedup::TopicImage>,
     /// The partitions that ever had a record.
     pub(crate) logs: BTreeMap<PartitionNumber, LogImage>,
 }
@@ -285,6 +289,7 @@ pub(super) mod tests {
             }),
             catalogue,
             owners: Arc::new(owners),
+            ids: Vec::new(),
             logs: BTreeMap::from([(PartitionNumber(1), log)]),
         }
     }
@@ -451,7 +456,7 @@ pub(super) mod tests {
             assert_eq!(decoded.encode().unwrap(), with_sections(&sections));
             let mut must = sections.clone();
             must.insert(at, section(77, 1));
-            let newer = Unreadable::unsupported("checkpoint section tag", 77_u32, 7_u32);
+            let newer = Unreadable::unsupported("checkpoint section tag", 77_u32, 8_u32);
             assert_eq!(CheckpointImage::decode(&with_sections(&must)), Err(newer));
         }
         sections[1][3] = 3;

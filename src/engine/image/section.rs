@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::dedup;
 use crate::engine::age_clock::LastSeen;
 use crate::engine::catalogue::Catalogue;
 use crate::engine::codec::{Decoder, Encoder};
@@ -28,6 +29,7 @@ pub(super) enum Tag {
     Clock = 5,
     Compaction = 6,
     Owners = 7,
+    Ids = 8,
 }
 
 /// The flag of a section without which a checkpoint cannot be understood.
@@ -38,7 +40,7 @@ const HEADER_BYTES: usize = 8;
 
 impl Tag {
     /// All tags, in the order of the file.
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::State,
         Self::Offsets,
         Self::Catalogue,
@@ -46,6 +48,7 @@ impl Tag {
         Self::Clock,
         Self::Compaction,
         Self::Owners,
+        Self::Ids,
     ];
 
     /// Returns the flags that this build writes.
@@ -56,7 +59,8 @@ impl Tag {
             | Self::Catalogue
             | Self::Logs
             | Self::Compaction
-            | Self::Owners => MUST_UNDERSTAND,
+            | Self::Owners
+            | Self::Ids => MUST_UNDERSTAND,
             // Without this section, ages count from the opening on. They are then too short, never too long.
             Self::Clock => 0,
         }
@@ -101,6 +105,8 @@ impl Tag {
             Self::Compaction => return compaction::encode(&image.logs, out),
             Self::Owners if image.owners.is_empty() => return false,
             Self::Owners => image.owners.encode(out),
+            Self::Ids if image.ids.is_empty() => return false,
+            Self::Ids => dedup::encode_topics(&image.ids, &mut out.out),
         }
         true
     }
@@ -141,6 +147,7 @@ impl Tag {
             }
             Self::Compaction => compaction::decode(input, &mut image.logs)?,
             Self::Owners => image.owners = Arc::new(Owners::decode(input)?),
+            Self::Ids => image.ids = dedup::decode_topics(input.take_rest())?,
         }
         Ok(())
     }

@@ -27,6 +27,7 @@ impl Engine {
             count = count.saturating_add(self.expire_group(name, offsets, now)?);
         }
         self.groups.forget_idle(self.clock().monotonic());
+        self.ids.expire(self.clock().now());
         Ok(count)
     }
 

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::BrokerConfig;
+use crate::dedup::IdSection;
 use crate::engine::apply::{Target, apply};
 use crate::engine::catalogue::{Catalogue, CatalogueChange, Deletion};
 use crate::engine::files;
+use crate::engine::ids::ReplayedIds;
 use crate::engine::image::CheckpointImage;
 use crate::engine::owners::Owners;
 use crate::engine::registry::{Registry, Topic};
@@ -26,6 +28,7 @@ pub(crate) struct Loaded {
     pub(crate) catalogue: Catalogue,
     pub(crate) offsets: OffsetStore,
     pub(crate) owners: Owners,
+    pub(super) ids: ReplayedIds,
     pub(crate) replayed: Replayed,
     pub(super) records: u64,
 }
@@ -121,7 +124,8 @@ impl Loaded {
         let logs = Arc::new(LogShared::new(Arc::clone(storage), image.epoch, config));
         let registry = Registry::load(&image.catalogue, &logs, |number| image.logs.get(&number));
         let (catalogue, owners) = (image.catalogue.clone(), (*image.owners).clone());
-        let mut replay = Replay { catalogue, registry, offsets, owners, logs };
+        let ids = ReplayedIds::default();
+        let mut replay = Replay { catalogue, registry, offsets, owners, ids, logs };
         let mut records: u64 = 0;
         let mut visit = |frame: Frame<'_>| {
             records = records.saturating_add(apply(&mut replay, &frame)?);
@@ -135,6 +139,7 @@ impl Loaded {
             catalogue: replay.catalogue,
             offsets: replay.offsets,
             owners: replay.owners,
+            ids: replay.ids,
             records,
             replayed,
             image,
@@ -148,6 +153,7 @@ struct Replay {
     registry: Registry,
     offsets: OffsetStore,
     owners: Owners,
+    ids: ReplayedIds,
     logs: Arc<LogShared>,
 }
 
@@ -162,6 +168,10 @@ impl Target for Replay {
 
     fn owners(&mut self) -> &mut Owners {
         &mut self.owners
+    }
+
+    fn ids(&mut self, ids: IdSection) {
+        self.ids.add(ids);
     }
 
     fn catalogue(&mut self, change: &CatalogueChange) -> Result<(), CorruptReason> {

@@ -13,6 +13,7 @@ use crate::engine::background::Background;
 use crate::engine::checkpoint::CheckpointState;
 use crate::engine::cleaner::Cleaner;
 use crate::engine::groups::Groups;
+use crate::engine::ids::Ids;
 use crate::engine::registry::Topic;
 use crate::engine::reserve::Reserve;
 use crate::engine::state::{Engine, Offsets, indeterminate};
@@ -41,7 +42,10 @@ pub(super) fn start(
     let wake = Box::new(background.requester());
     let journal = start_journal(&storage, &config, loaded.image.directory_id, epoch, &start, wake)?;
     let cut = cut_files(&*storage, &config, to_cut, &loaded)?;
-    let Loaded { image, logs, registry, catalogue, offsets, owners, .. } = loaded;
+    let Loaded { image, logs, registry, catalogue, offsets, owners, ids, .. } = loaded;
+    let listed = (image.ids.as_slice(), &ids);
+    let now = config.clock.now();
+    let (ids, damaged) = Ids::load(&*storage, &image.directory_id, listed, &catalogue, now)?;
     // Replayed frames may exist only in the page cache. Also, until a checkpoint points into the new journal
     // file, a damaged header of that file would look like the end of the journal (hazard H12).
     let early = planted("synced_before_recovery");
@@ -57,10 +61,11 @@ pub(super) fn start(
         Ok(()) => {}
         Err(error) => return Err(error),
     }
+    let ages = AgeClock::resume(image.last_seen, &*config.clock);
     let engine = Arc::new(Engine {
         storage,
         reserve,
-        troubles: Troubles::default(),
+        troubles: Troubles::with_damaged_ids(damaged),
         directory_id: image.directory_id,
         epoch,
         journal,
@@ -68,15 +73,16 @@ pub(super) fn start(
         registry,
         admin: Mutex::new(()),
         dropping: Mutex::new(()),
-        checkpoint: Mutex::new(CheckpointState::new(image.generation, image.offsets, image.logs)),
+        checkpoint: Mutex::new(CheckpointState::new(image)),
         offsets: Mutex::new(Offsets { store: offsets, version: u64::from(unclean) }),
+        ids,
         owners: Mutex::new(Arc::new(owners)),
         catalogue: Mutex::new(catalogue),
         groups: Groups::new(config.group_max_size),
         background,
         cleaner: Cleaner::new(),
         writer: Writer::new(),
-        ages: Mutex::new(AgeClock::resume(image.last_seen, &*config.clock)),
+        ages: Mutex::new(ages),
         lock: Mutex::new(Some(lock)),
         closed: AtomicBool::new(false),
         handles: AtomicUsize::new(0),
@@ -94,19 +100,24 @@ pub(super) fn start(
     let freeze = engine.freeze();
     engine.checkpoint.lock().pending = Some(freeze);
     if engine.config.background {
-        let path = engine.path();
-        let interval = engine.config.offsets_retention_check_interval;
-        let chores: Weak<Engine> = Arc::downgrade(&engine);
-        engine
-            .background
-            .start(chores, Arc::clone(&engine.config.clock), interval)
-            .map_err(|error| Error::io("start a thread for", path, error))?;
-        engine.background.request_recovery();
-        start_cleaner(&engine)?;
+        start_threads(&engine)?;
         return Ok((engine, cut));
     }
     recover_without_thread(&engine, early)?;
     Ok((engine, cut))
+}
+
+/// Starts the thread for maintenance, which first writes the recovery checkpoint, and the one that compacts.
+fn start_threads(engine: &Arc<Engine>) -> Result<()> {
+    let path = engine.path();
+    let interval = engine.config.offsets_retention_check_interval;
+    let chores: Weak<Engine> = Arc::downgrade(engine);
+    engine
+        .background
+        .start(chores, Arc::clone(&engine.config.clock), interval)
+        .map_err(|error| Error::io("start a thread for", path, error))?;
+    engine.background.request_recovery();
+    start_cleaner(engine)
 }
 
 /// Lets the thread that compacts start with the first compacted topic.

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Seen, Snapshot};
+use crate::dedup::IdSection;
 use crate::engine::apply::{Target, apply};
 use crate::engine::catalogue::CatalogueChange;
 use crate::engine::files;
@@ -82,6 +83,9 @@ impl Target for Changes<'_> {
     fn owners(&mut self) -> &mut Owners {
         Arc::make_mut(&mut self.owners)
     }
+
+    /// Only a writer needs them.
+    fn ids(&mut self, _: IdSection) {}
 
     /// Ends following, with an error.
     fn catalogue(&mut self, _: &CatalogueChange) -> Result<(), CorruptReason> {

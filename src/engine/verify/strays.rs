@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::FindingKind;
+use crate::dedup::DEDUP_DIR;
 use crate::engine::catalogue::Catalogue;
 use crate::engine::registry::Registry;
 use crate::engine::{files, image};
@@ -34,7 +35,7 @@ impl Listed<'_> {
     /// interrupted step, so they are not reported unless the folder was closed.
     pub(super) fn strays(&self, storage: &dyn Storage) -> Result<Vec<Stray>> {
         let mut strays = Vec::new();
-        let mut known = vec![files::JOURNAL_DIR.to_owned()];
+        let mut known = vec![files::JOURNAL_DIR.to_owned(), DEDUP_DIR.to_owned()];
         for topic in self.registry.topics() {
             for (number, log) in topic.logs.iter().enumerate() {
                 let folder = folder_name(&topic.name, number as u32);

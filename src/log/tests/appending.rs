@@ -3,7 +3,7 @@
 use super::*;
 
 fn record(value: &[u8]) -> RecordData<'_> {
-    RecordData { key: None, value: Some(value), headers: &[], timestamp: None }
+    RecordData { key: None, value: Some(value), headers: &[], timestamp: None, id: None }
 }
 
 fn read(log: &Log) -> Vec<Vec<u8>> {

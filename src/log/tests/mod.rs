@@ -175,7 +175,8 @@ fn records_beyond_the_published_end_are_not_read_yet() {
     let log = Log::new(identity(), shared(&Memory::new()));
     for value in [b"a", b"b", b"c"] {
         let mut guard = log.begin_append().unwrap();
-        let record = RecordData { key: None, value: Some(value), headers: &[], timestamp: None };
+        let record =
+            RecordData { key: None, value: Some(value), headers: &[], timestamp: None, id: None };
         guard.stage(&record, Timestamp::from_millis(1)).unwrap();
         assert!(guard.single_section().is_some());
         let _nothing_filled = guard.apply();
@@ -202,7 +203,8 @@ fn a_batch_that_is_being_written_is_read_from_memory() {
     let log = Log::new(identity(), Arc::new(shared));
     for value in [[1; 64], [2; 64]] {
         let mut guard = log.begin_append().unwrap();
-        let record = RecordData { key: None, value: Some(&value), headers: &[], timestamp: None };
+        let record =
+            RecordData { key: None, value: Some(&value), headers: &[], timestamp: None, id: None };
         guard.stage(&record, Timestamp::from_millis(1)).unwrap();
         assert!(guard.single_section().is_some());
         let _not_written_out = guard.apply();
@@ -257,7 +259,8 @@ fn a_cut_is_durable_before_the_next_segment_begins() {
     assert_eq!(log.cut_files(false).unwrap(), 0);
     let value = [1; 1000];
     let mut guard = log.begin_append().unwrap();
-    let record = RecordData { key: None, value: Some(&value), headers: &[], timestamp: None };
+    let record =
+        RecordData { key: None, value: Some(&value), headers: &[], timestamp: None, id: None };
     guard.stage(&record, Timestamp::from_millis(5000)).unwrap();
     assert!(!guard.apply().wake());
     log.lock_for_checkpoint().freeze();

@@ -83,7 +83,8 @@ fn a_new_opening_begins_a_new_batch() {
 
 fn append(log: &Log, value: &[u8]) -> Result<()> {
     let mut guard = log.begin_append()?;
-    let record = RecordData { key: None, value: Some(value), headers: &[], timestamp: None };
+    let record =
+        RecordData { key: None, value: Some(value), headers: &[], timestamp: None, id: None };
     guard.stage(&record, Timestamp::from_millis(1))?;
     assert!(guard.single_section().is_some());
     let _nothing_filled = guard.apply();

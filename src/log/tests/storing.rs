@@ -13,7 +13,8 @@ fn store<'a>(log: &'a Log, sizes: &[usize]) -> AppendGuard<'a> {
     let mut guard = log.prepare_stored_append().unwrap().unwrap().begin().unwrap().unwrap();
     for size in sizes {
         let value = vec![*size as u8; *size];
-        let record = RecordData { key: None, value: Some(&value), headers: &[], timestamp: None };
+        let record =
+            RecordData { key: None, value: Some(&value), headers: &[], timestamp: None, id: None };
         guard.stage(&record, Timestamp::from_millis(*size as i64)).unwrap();
     }
     assert!(guard.store());
@@ -118,8 +119,13 @@ fn a_refused_first_append_leaves_no_half_folder() {
         let used = u64::MAX - storage.free_space().unwrap();
         storage.set_capacity(used + free);
         let mut guard = log.prepare_stored_append().unwrap().unwrap().begin().unwrap().unwrap();
-        let record =
-            RecordData { key: None, value: Some(&[7; 900]), headers: &[], timestamp: None };
+        let record = RecordData {
+            key: None,
+            value: Some(&[7; 900]),
+            headers: &[],
+            timestamp: None,
+            id: None,
+        };
         guard.stage(&record, Timestamp::from_millis(7)).unwrap();
         let stored = guard.store();
         let path = Path::new("t-0").join(METADATA_FILE);
@@ -168,7 +174,8 @@ fn a_finished_segment_ends_with_its_last_batch() {
 fn a_small_append_before_a_stored_one_is_in_the_segment_too() {
     let (storage, log) = log();
     let mut guard = log.begin_append().unwrap();
-    let record = RecordData { key: None, value: Some(b"small"), headers: &[], timestamp: None };
+    let record =
+        RecordData { key: None, value: Some(b"small"), headers: &[], timestamp: None, id: None };
     guard.stage(&record, Timestamp::from_millis(1)).unwrap();
     assert!(guard.store());
     assert!(guard.outside().is_none() && guard.single_section().is_some());
@@ -272,7 +279,8 @@ fn sections_over_a_roll_name_each_changed_segment() {
     // More than a segment holds goes to the journal.
     let mut guard = log.prepare_stored_append().unwrap().unwrap().begin().unwrap().unwrap();
     let value = [0; 2000];
-    let record = RecordData { key: None, value: Some(&value), headers: &[], timestamp: None };
+    let record =
+        RecordData { key: None, value: Some(&value), headers: &[], timestamp: None, id: None };
     guard.stage(&record, Timestamp::from_millis(1)).unwrap();
     assert!(!guard.store());
     drop(guard);
@@ -289,8 +297,13 @@ fn a_checkpoint_makes_stored_appends_possible_again() {
         for _ in 0..count {
             let mut guard = log.begin_append().unwrap();
             let value = [7; 700];
-            let record =
-                RecordData { key: None, value: Some(&value), headers: &[], timestamp: None };
+            let record = RecordData {
+                key: None,
+                value: Some(&value),
+                headers: &[],
+                timestamp: None,
+                id: None,
+            };
             guard.stage(&record, Timestamp::from_millis(1)).unwrap();
             assert!(guard.single_section().is_some());
             let _nobody_waits = guard.apply();
@@ -301,7 +314,8 @@ fn a_checkpoint_makes_stored_appends_possible_again() {
     small(20);
     assert!(log.segment_count() > 8);
     let mut guard = log.prepare_stored_append().unwrap().unwrap().begin().unwrap().unwrap();
-    let record = RecordData { key: None, value: Some(&[1]), headers: &[], timestamp: None };
+    let record =
+        RecordData { key: None, value: Some(&[1]), headers: &[], timestamp: None, id: None };
     guard.stage(&record, Timestamp::from_millis(1)).unwrap();
     assert!(!guard.store());
     drop(guard);
@@ -386,7 +400,13 @@ fn adopted_bytes_are_in_a_checkpoint_that_an_append_overtook() {
             apply(store(&log, &[800]));
         } else {
             let mut guard = log.begin_append().unwrap();
-            let record = RecordData { key: None, value: Some(b"x"), headers: &[], timestamp: None };
+            let record = RecordData {
+                key: None,
+                value: Some(b"x"),
+                headers: &[],
+                timestamp: None,
+                id: None,
+            };
             guard.stage(&record, Timestamp::from_millis(1)).unwrap();
             assert!(guard.single_section().is_some());
             let _nobody_waits = guard.apply();
