@@ -187,4 +187,8 @@ impl Rounds for Engine {
         }
         done && failed.is_ok()
     }
+
+    fn is_needed(&self) -> bool {
+        !self.compacted_topics().is_empty()
+    }
 }
