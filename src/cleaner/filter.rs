@@ -9,6 +9,7 @@
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
 use super::key_map::AHEAD;
+use super::newest::Newest;
 use super::rebuild::{Kept, Output, empty, rebuild};
 use super::transactions::{Transactions, Verdict};
 use super::{AbortedIndex, AbortedTransaction, ActiveProducers, BatchError, KeyHash, OffsetMap};
@@ -64,6 +65,7 @@ pub(crate) struct Filtered<'a> {
 #[derive(Debug)]
 pub(crate) struct Filter<'a> {
     map: &'a OffsetMap,
+    newest: Newest,
     settings: FilterSettings,
     producers: &'a ActiveProducers,
     transactions: Transactions<'a>,
@@ -84,6 +86,7 @@ impl<'a> Filter<'a> {
     ) -> Self {
         Self {
             map,
+            newest: Newest::default(),
             settings,
             producers,
             transactions: Transactions::new(aborted),
@@ -138,20 +141,46 @@ impl<'a> Filter<'a> {
             Verdict::MarkerWithoutData => has_passed,
             Verdict::Ordinary | Verdict::AbortMarker(_) => false,
         };
+        let judged = Judged { header, goes_whole, has_passed, end_offset: self.map.end_offset() };
+        self.kept.clear();
+        if self.newest.covers(header, self.map) {
+            self.judge_by_offsets(&judged, payload)
+        } else {
+            self.judge_by_keys(&judged, payload)
+        }
+    }
+
+    /// Judges a batch whose newest records the window knows.
+    fn judge_by_offsets(
+        &mut self,
+        judged: &Judged<'_>,
+        payload: &[u8],
+    ) -> Result<Found, DecodeError> {
+        let Self { newest, kept, .. } = self;
         let mut found = Found::default();
         let mut start = 0;
-        self.kept.clear();
+        each_record(judged.header, payload, |record| {
+            let fate = judged.fate(&record, |offset| newest.contains(offset));
+            found.add(fate, start, &record, kept);
+            start = record.end();
+        })?;
+        Ok(found)
+    }
+
+    /// Judges any batch.
+    fn judge_by_keys(&mut self, judged: &Judged<'_>, payload: &[u8]) -> Result<Found, DecodeError> {
+        let mut found = Found::default();
+        let mut start = 0;
         self.ahead.clear();
-        let judged = Judged { header, goes_whole, has_passed };
-        each_record(header, payload, |record| {
+        each_record(judged.header, payload, |record| {
             let key = record.key.get(payload).map(|key| self.map.keys().hash(key));
             self.ahead.push((start, record, key));
             start = record.end();
             if self.ahead.len() >= AHEAD {
-                self.judge_ahead(&judged, &mut found);
+                self.judge_ahead(judged, &mut found);
             }
         })?;
-        self.judge_ahead(&judged, &mut found);
+        self.judge_ahead(judged, &mut found);
         Ok(found)
     }
 
@@ -160,17 +189,9 @@ impl<'a> Filter<'a> {
         let Self { map, kept, ahead, .. } = self;
         map.keys().touch(ahead.iter().filter_map(|(.., key)| *key));
         for (start, record, key) in ahead.drain(..) {
-            match judged.fate(map, &record, key) {
-                Fate::Stays => {
-                    let timestamp_delta = record.timestamp_delta;
-                    kept.push(Kept { start, end: record.end(), timestamp_delta });
-                    found.keeps_tombstone |= record.value.is_null();
-                }
-                Fate::Goes => {}
-                Fate::Expired => {
-                    found.tombstones_removed = found.tombstones_removed.saturating_add(1);
-                }
-            }
+            // Nothing can replace a record without key, so a compacted topic does not hold one.
+            let is_newest = |offset| key.is_some_and(|key| map.is_newest(key, offset));
+            found.add(judged.fate(&record, is_newest), start, &record, kept);
         }
     }
 
@@ -215,6 +236,22 @@ struct Found {
     tombstones_removed: u64,
 }
 
+impl Found {
+    /// Takes the next record, which begins at `start`.
+    #[inline]
+    fn add(&mut self, fate: Fate, start: usize, record: &RawRecord, kept: &mut Vec<Kept>) {
+        match fate {
+            Fate::Stays => {
+                let timestamp_delta = record.timestamp_delta;
+                kept.push(Kept { start, end: record.end(), timestamp_delta });
+                self.keeps_tombstone |= record.value.is_null();
+            }
+            Fate::Goes => {}
+            Fate::Expired => self.tombstones_removed = self.tombstones_removed.saturating_add(1),
+        }
+    }
+}
+
 /// What becomes of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -231,24 +268,26 @@ struct Judged<'a> {
     goes_whole: bool,
     /// Whether its delete horizon has passed.
     has_passed: bool,
+    /// The end of the map.
+    end_offset: i64,
 }
 
 impl Judged<'_> {
-    /// Decides about a record.
-    fn fate(&self, map: &OffsetMap, record: &RawRecord, key: Option<KeyHash>) -> Fate {
+    /// Decides about a record. `is_newest` says whether a record in the map is the newest of its key.
+    #[inline]
+    fn fate(&self, record: &RawRecord, is_newest: impl FnOnce(i64) -> bool) -> Fate {
         if self.goes_whole {
             return Fate::Goes;
         }
         let offset = self.header.base_offset.saturating_add(i64::from(record.offset_delta));
-        if self.header.attributes.is_control() || offset >= map.end_offset() {
-            return Fate::Stays;
-        }
-        match key {
-            Some(key) if map.is_newest(key, offset) => {
-                if record.value.is_null() && self.has_passed { Fate::Expired } else { Fate::Stays }
-            }
-            // Nothing can replace a record without key, so a compacted topic does not hold one.
-            Some(_) | None => Fate::Goes,
+        if self.header.attributes.is_control() || offset >= self.end_offset {
+            Fate::Stays
+        } else if !is_newest(offset) {
+            Fate::Goes
+        } else if record.value.is_null() && self.has_passed {
+            Fate::Expired
+        } else {
+            Fate::Stays
         }
     }
 }

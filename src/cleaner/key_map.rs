@@ -108,10 +108,26 @@ impl KeyMap {
         stored.checked_sub(1).map(|offset| offset as i64)
     }
 
+    /// Returns the newest offsets of all keys, in no order.
+    pub(super) fn offsets(&self) -> impl Iterator<Item = i64> {
+        self.slots
+            .iter()
+            .filter_map(|[.., stored]| stored.checked_sub(1))
+            .map(|offset| offset as i64)
+    }
+
+    /// Returns the number of slots.
+    pub(super) const fn slots(&self) -> u64 {
+        self.slots.len() as u64
+    }
+
     /// Loads the slots of keys that [`KeyMap::put`] or [`KeyMap::get`] asks for next.
     pub(crate) fn touch(&self, keys: impl Iterator<Item = KeyHash>) {
         for key in keys {
-            black_box(self.slots.get(self.first(key)).map(|[.., stored]| *stored));
+            // A search that begins with a slot often ends in the next cache line.
+            let first = self.first(key);
+            black_box(self.slots.get(first).map(|[high, ..]| *high));
+            black_box(self.slots.get(first.saturating_add(2)).map(|[.., stored]| *stored));
         }
     }
 
@@ -136,7 +152,8 @@ impl KeyMap {
         let KeyHash { high, low } = key;
         let first = self.first(key);
         let (before, from) = self.slots.split_at_checked(first)?;
-        let matches = |slot: &Slot| matches!(slot, [.., 0]) || slot.starts_with(&[high, low]);
+        // Empty, or of this hash. One jump a slot, since what a slot holds cannot be predicted.
+        let matches = |[h, l, stored]: &Slot| (h ^ high | l ^ low).min(*stored) == 0;
         if let Some(step) = from.iter().position(matches) {
             return Some(first.saturating_add(step));
         }

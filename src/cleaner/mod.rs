@@ -46,6 +46,7 @@ mod group;
 mod key_map;
 #[cfg(any(test, feature = "__internal"))]
 mod memory;
+mod newest;
 mod offset_map;
 mod pass;
 mod producers;

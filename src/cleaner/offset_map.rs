@@ -96,6 +96,11 @@ impl OffsetMap {
         self.end_offset
     }
 
+    /// Returns the offset from which on records are in the map.
+    pub(super) const fn first_dirty_offset(&self) -> i64 {
+        self.first_dirty_offset
+    }
+
     /// Returns the map of keys.
     pub(super) const fn keys(&self) -> &KeyMap {
         &self.keys

@@ -13,7 +13,7 @@ pub(crate) struct SegmentInfo {
     pub(crate) time_index_bytes: u64,
     /// The largest timestamp of the first batch in ms, -1 if there is none.
     pub(crate) first_timestamp: i64,
-    /// The largest timestamp in ms. If no record has one, the time of the last append.
+    /// The largest timestamp in ms, but at most the time of the last append where that is known. -1 if neither is.
     pub(crate) largest_timestamp: i64,
 }
 

@@ -1,6 +1,6 @@
 //! The background thread that compacts topics, and the pace of its passes.
 //!
-//! The thread is started by the first compacted topic. It sleeps between rounds, and holds the engine only while it
+//! The thread is started by the first compacted topic, and ends after the last one. It sleeps between rounds, and holds the engine only while it
 //! works. It does not wait by the program's clock, which a program may have stopped.
 
 use std::io;
@@ -18,6 +18,9 @@ use crate::time::{Clock, SystemClock};
 pub(super) trait Rounds: Send + Sync {
     /// Compacts what is due. Returns whether it should look again at once.
     fn compact_round(&self) -> bool;
+
+    /// Returns whether there is anything that may ever be due.
+    fn is_needed(&self) -> bool;
 }
 
 /// The thread, if it was started, and the lock that lets one pass run at a time.
@@ -38,10 +41,17 @@ struct Shared {
     stopped: AtomicBool,
     /// How many callers wait for a pass of the thread to end, which then takes no pauses.
     hurries: AtomicU64,
-    /// Whether the thread is to look at once.
-    asked: Mutex<bool>,
+    /// Whether the thread is to look at once. Whoever asks sees whether the thread is about to end.
+    asked: Mutex<Asked>,
     /// Ends the thread's pauses.
     wake: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Asked {
+    at_once: bool,
+    /// Whether a thread is there that will look.
+    runs: bool,
 }
 
 impl Shared {
@@ -52,10 +62,17 @@ impl Shared {
     /// Waits between two rounds.
     fn rest(&self, time: Duration) {
         let mut asked = self.asked.lock();
-        if !*asked && !self.is_stopped() {
+        if !asked.at_once && !self.is_stopped() {
             self.wake.wait_for(&mut asked, time);
         }
-        *asked = false;
+        asked.at_once = false;
+    }
+
+    /// Lets the thread end, unless somebody has asked meanwhile. Returns whether it ends.
+    fn ends(&self) -> bool {
+        let mut asked = self.asked.lock();
+        asked.runs = asked.at_once;
+        !asked.runs
     }
 
     /// Waits in the middle of a pass. Returns false if it must not wait any more.
@@ -70,7 +87,7 @@ impl Shared {
 
     /// Ends pauses. The lock is taken so that no pause begins in between.
     fn wake(&self, asks: bool) {
-        *self.asked.lock() |= asks;
+        self.asked.lock().at_once |= asks;
         self.wake.notify_all();
     }
 }
@@ -115,12 +132,15 @@ impl Cleaner {
         self.shared.wake(true);
         let mut thread = self.thread.lock();
         let Some((rounds, interval)) = self.rounds.get() else { return Ok(()) };
-        if thread.is_some() || self.is_stopped() {
+        let mut asked = self.shared.asked.lock();
+        if asked.runs || self.is_stopped() {
             return Ok(());
         }
         let (shared, rounds, interval) = (Arc::clone(&self.shared), Weak::clone(rounds), *interval);
         let builder = std::thread::Builder::new().name("grouplog-cleaner".to_owned());
+        // One that has ended before holds nothing any more.
         *thread = Some(builder.spawn(move || run(&shared, &rounds, interval))?);
+        asked.runs = true;
         Ok(())
     }
 
@@ -158,6 +178,9 @@ fn run(shared: &Shared, rounds: &Weak<dyn Rounds>, interval: Duration) {
         shared.rest(interval);
         while !shared.is_stopped() {
             let Some(rounds) = rounds.upgrade() else { return };
+            if !rounds.is_needed() && shared.ends() {
+                return;
+            }
             if !rounds.compact_round() {
                 break;
             }
@@ -242,5 +265,53 @@ impl Pace for AtOnce<'_> {
 
     fn is_interrupted(&self) -> bool {
         self.0.is_stopped()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Topics {
+        are_compacted: AtomicBool,
+        rounds: AtomicU64,
+    }
+
+    impl Rounds for Topics {
+        fn compact_round(&self) -> bool {
+            self.rounds.fetch_add(1, Ordering::SeqCst);
+            false
+        }
+
+        fn is_needed(&self) -> bool {
+            self.are_compacted.load(Ordering::SeqCst)
+        }
+    }
+
+    fn wait_for(what: impl Fn() -> bool) {
+        let clock = SystemClock::new();
+        while !what() {
+            assert!(clock.monotonic() < Duration::from_secs(20), "it does not come to it");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn the_thread_ends_after_the_last_compacted_topic_and_starts_with_the_next() {
+        let (cleaner, topics) = (Cleaner::new(), Arc::new(Topics::default()));
+        let weak: Weak<Topics> = Arc::downgrade(&topics);
+        cleaner.set_rounds(weak, Duration::from_millis(1));
+        for _ in 0..3 {
+            let before = topics.rounds.load(Ordering::SeqCst);
+            topics.are_compacted.store(true, Ordering::SeqCst);
+            cleaner.request().unwrap();
+            wait_for(|| topics.rounds.load(Ordering::SeqCst) > before);
+            topics.are_compacted.store(false, Ordering::SeqCst);
+            wait_for(|| !cleaner.shared.asked.lock().runs);
+        }
+        cleaner.stop();
+        cleaner.request().unwrap();
+        assert!(!cleaner.shared.asked.lock().runs);
     }
 }

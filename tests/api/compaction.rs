@@ -6,9 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use grouplog::storage::{Crash, Memory, Storage};
+use grouplog::time::Clock;
 use grouplog::{
     Acks, Broker, CleanupPolicy, ConsumerConfig, Error, NotCompacted, ProducerConfig, Record,
-    TopicConfig, TopicPartition,
+    Timestamp, TopicConfig, TopicPartition,
 };
 
 use crate::world::{Owned, World, after_crash, all, drain, reader, refused, tp};
@@ -177,6 +178,25 @@ fn the_lag_keeps_young_records() {
     );
     world.clock.advance(lag);
     assert_eq!(broker.admin().compact("t").unwrap().records_out, 10);
+}
+
+/// Their time says nothing of their age. It counts from the first look at the complete segment.
+#[test]
+fn records_from_the_future_do_not_wait_for_it() {
+    let world = world();
+    let broker = world.open();
+    let lag = Duration::from_mins(1);
+    broker.create_topic("t", compacted().min_compaction_lag(lag)).unwrap();
+    let producer = broker.producer().unwrap();
+    let future = Timestamp::from_millis(world.clock.now().as_millis() + 1_800_000);
+    for value in ["1", "2"] {
+        producer.send(Record::to("t").key("k").value(value).timestamp(future)).unwrap();
+    }
+    for passes in [0, 1] {
+        assert_eq!(broker.admin().compact("t").unwrap().passes, passes);
+        world.clock.advance(lag);
+    }
+    assert_eq!(all(&broker, "t").len(), 1);
 }
 
 #[test]

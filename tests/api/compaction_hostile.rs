@@ -8,8 +8,8 @@ use std::time::Duration;
 use grouplog::storage::{Crash, Memory, OpenMode, Storage};
 use grouplog::time::SeededRandom;
 use grouplog::{
-    Acks, Broker, BrokerConfig, CleanupPolicy, Error, Finding, FindingKind, ProducerConfig, Record,
-    Timestamp, TimestampType, TopicConfig, Verify,
+    Acks, Broker, BrokerConfig, CleanupPolicy, Error, Finding, FindingKind, Problem,
+    ProducerConfig, Record, Timestamp, TimestampType, TopicConfig, Verify,
 };
 
 use crate::compaction::{compacted, files, found, rounds, send, world};
@@ -267,6 +267,36 @@ fn a_full_disk_leaves_no_copy() {
         broker.close().unwrap();
         assert_eq!(findings(&world).len(), 0, "{op}: {:?}", findings(&world));
     }
+}
+
+/// Beside its copy, a pass leaves room for a reserve as large as the journal.
+#[test]
+fn a_pass_begins_only_if_the_disk_has_room_for_it() {
+    let world = world();
+    let broker = world.open();
+    broker.create_topic("t", compacted().segment_bytes(1 << 20)).unwrap();
+    rounds(&broker, 0..20);
+    // The copies of the first pass are much smaller than this.
+    let used = u64::MAX - world.storage.free_space().unwrap();
+    world.storage.set_capacity(used + (48 << 10));
+    let full = broker.admin().compact("t").unwrap_err();
+    assert!(matches!(full, Error::DiskFull { .. }), "{full}");
+    assert_eq!(copies(&world), Vec::<String>::new());
+    let failed = broker.maintain().unwrap_err();
+    assert!(matches!(failed, Error::DiskFull { .. }), "{failed}");
+    let health = broker.health();
+    assert!(
+        matches!(health.problems(), [Problem::Compaction { cause: Error::DiskFull { .. }, .. }]),
+        "{health}"
+    );
+    // Nothing else suffers.
+    send(&broker, "k0", Some("new"));
+    broker.checkpoint().unwrap();
+    assert_eq!(all(&broker, "t").len(), 201);
+    world.storage.set_capacity(u64::MAX);
+    broker.maintain().unwrap();
+    assert!(broker.health().is_ok(), "{}", broker.health());
+    assert_eq!(all(&broker, "t").len(), 11);
 }
 
 #[test]

@@ -81,6 +81,8 @@ impl Engine {
             map_bytes: self.config.cleaner_memory,
             hash_key,
             forced,
+            // The reserve, should it have to be set aside again, is as large as the journal.
+            keep_free: self.journal.total_bytes(),
             pace,
         };
         loop {
@@ -186,5 +188,9 @@ impl Rounds for Engine {
             self.background.request_checkpoint();
         }
         done && failed.is_ok()
+    }
+
+    fn is_needed(&self) -> bool {
+        !self.compacted_topics().is_empty()
     }
 }

@@ -29,6 +29,8 @@
 //! * **K8** Deleting the topic and closing the folder interrupt a pass, and wait for it.
 //! * **K9** A pass settles the partition first, because settling removes all files that the view does not name.
 //! * **K10** A checkpoint names each segment by its generation, also those of a pass that has not ended.
+//! * **K11** A pass begins only if the disk has room for the largest segment that it may write, and begins each segment
+//!   only if there is room for that. So a copy does not take the space that the journal needs.
 //!
 //! A group of segments of which nothing is left becomes a segment without batches. The next pass joins it to a
 //! neighbour. Batches of this engine have no producer ids, so no state of producers must be kept in them.
@@ -64,6 +66,8 @@ pub(crate) struct CompactionJob<'a> {
     pub(crate) hash_key: [u8; 16],
     /// Whether to run also if little or nothing is dirty.
     pub(crate) forced: bool,
+    /// The space of the disk that no copy may take, in bytes.
+    pub(crate) keep_free: u64,
     pub(crate) pace: &'a dyn Pace,
 }
 

@@ -7,7 +7,7 @@ use super::source::FileSource;
 use super::{Compacted, Compaction, CompactionJob, Totals};
 use crate::cleaner::{
     AbortedIndex, ActiveProducers, CleanError, Cleaned, FilterSettings, GroupLimits, LogInfo,
-    NotCleaned, Pass, SegmentInfo, SelectSettings, Selection, select,
+    NotCleaned, Pass, SegmentInfo, SelectSettings, Selection, group, select,
 };
 use crate::error::{Error, Result};
 use crate::log::Log;
@@ -70,7 +70,7 @@ impl Log {
     /// Returns which part of the log a pass would clean, and why none is cleaned.
     pub(crate) fn cleanable(&self, now: Timestamp) -> Selection {
         let view = self.view();
-        self.select(&self.infos(&view).0, now)
+        self.select(&self.infos(&view, now).0, now)
     }
 
     fn select(&self, infos: &[SegmentInfo], now: Timestamp) -> Selection {
@@ -96,11 +96,11 @@ impl Log {
 
     /// Returns the segments that are not deleted, as the selection sees them, and the segments themselves. The last
     /// one is the active one, even if it is empty and has no file.
-    fn infos(&self, view: &View) -> (Vec<SegmentInfo>, Vec<Arc<Segment>>) {
+    fn infos(&self, view: &View, now: Timestamp) -> (Vec<SegmentInfo>, Vec<Arc<Segment>>) {
         let start = self.start_offset();
         let kept = view.segments.iter().filter(|segment| !is_deleted(&segment.image(), start));
         let kept: Vec<_> = kept.cloned().collect();
-        let mut infos: Vec<_> = kept.iter().map(info).collect();
+        let mut infos: Vec<_> = kept.iter().map(|segment| info(segment, now)).collect();
         if kept.last().is_none_or(|last| last.is_sealed()) {
             let end = kept.last().map_or(start, |last| last.end_offset());
             infos.push(SegmentInfo {
@@ -128,7 +128,7 @@ impl Log {
             return Ok(Compacted::Interrupted);
         }
         let view = self.view();
-        let (infos, segments) = self.infos(&view);
+        let (infos, segments) = self.infos(&view, job.now);
         let selection = self.select(&infos, job.now);
         match selection.not_cleaned {
             Some(NotCleaned::DirtyRatio { .. } | NotCleaned::NothingDirty) if job.forced => {}
@@ -143,6 +143,7 @@ impl Log {
         if !planted("pass_before_settling") {
             self.check_deletable()?;
         }
+        self.check_room(job, &selection, &infos)?;
         let revision = self.revision();
         let cleaned = self.run_pass(job, &selection, &infos, &segments);
         let damage = cleaned.as_ref().err().filter(|error| error.is_corruption()).cloned();
@@ -155,6 +156,45 @@ impl Log {
         totals.passes = totals.passes.saturating_add(1);
         totals.stats.add(&stats);
         Ok(Compacted::Done { again: next_dirty_offset < selection.first_uncleanable_offset })
+    }
+
+    /// Checks that the disk has room for each segment that a pass would write. What it replaces makes room for the
+    /// next one.
+    fn check_room(
+        &self,
+        job: &CompactionJob<'_>,
+        selection: &Selection,
+        infos: &[SegmentInfo],
+    ) -> Result<()> {
+        let end = selection.first_uncleanable_offset;
+        let count = infos.partition_point(|info| info.end_offset <= end);
+        let covered = infos.get(..count.min(infos.len().saturating_sub(1))).unwrap_or_default();
+        let sizes = group(covered, self.copy_limits()).into_iter().map(|range| {
+            let group = covered.get(range).unwrap_or_default();
+            group.iter().fold(0_u64, |sum, info| sum.saturating_add(info.log_bytes))
+        });
+        self.check_free(sizes.max().unwrap_or(0), job.keep_free)
+    }
+
+    /// Checks that the disk has room for a copy of so many bytes.
+    ///
+    /// # Errors
+    /// `DiskFull`.
+    pub(super) fn check_free(&self, bytes: u64, keep_free: u64) -> Result<()> {
+        // A storage that cannot tell says so when it is full.
+        let free = self.shared.storage.free_space().unwrap_or(u64::MAX);
+        if free < bytes.saturating_add(keep_free) {
+            return Err(Error::DiskFull { path: self.shared.storage.display_path(self.dir()) });
+        }
+        Ok(())
+    }
+
+    /// Returns the limits of a segment that a pass writes.
+    fn copy_limits(&self) -> GroupLimits {
+        GroupLimits {
+            segment_bytes: u64::from(self.config().segment_bytes).min(self.most_of_a_copy()),
+            index_bytes: u64::MAX,
+        }
     }
 
     /// Returns `None` if the pass was interrupted.
@@ -184,16 +224,13 @@ impl Log {
                 high_watermark: self.end_offset(),
                 max_decompressed_bytes: DEFAULT_MAX_DECOMPRESSED_BYTES,
             },
-            limits: GroupLimits {
-                segment_bytes: u64::from(config.segment_bytes).min(self.most_of_a_copy()),
-                index_bytes: u64::MAX,
-            },
+            limits: self.copy_limits(),
             map_bytes: job.map_bytes,
             hash_key: &job.hash_key,
             interrupted: &interrupted,
         };
         let source = FileSource::new(segments, job.pace);
-        let mut sink = FileSink::new(self, segments, job.pace);
+        let mut sink = FileSink::new(self, segments, job);
         let cleaned = pass.run(&source, &mut sink);
         drop(sink);
         match cleaned {
@@ -272,9 +309,17 @@ impl Log {
     }
 }
 
-fn info(segment: &Arc<Segment>) -> SegmentInfo {
+fn info(segment: &Arc<Segment>, now: Timestamp) -> SegmentInfo {
     let image = segment.image();
     let stamped = (image.max_timestamp >= 0).then_some(image.max_timestamp);
+    // Without a timestamp, or with one in the future, they age from when that was first seen, as for retention.
+    if segment.is_sealed() && stamped.is_none_or(|stamped| stamped > now.as_millis()) {
+        segment.notice(now.as_millis());
+    }
+    let largest = match (stamped, segment.noticed()) {
+        (Some(stamped), Some(noticed)) => Some(stamped.min(noticed)),
+        (stamped, noticed) => stamped.or(noticed),
+    };
     SegmentInfo {
         base_offset: image.base_offset,
         end_offset: image.end_offset,
@@ -283,7 +328,7 @@ fn info(segment: &Arc<Segment>) -> SegmentInfo {
         index_bytes: 0,
         time_index_bytes: 0,
         first_timestamp: image.first_timestamp,
-        largest_timestamp: stamped.or(segment.noticed()).unwrap_or(-1),
+        largest_timestamp: largest.unwrap_or(-1),
     }
 }
 

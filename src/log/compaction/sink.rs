@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Pace;
+use super::{CompactionJob, Pace};
 use crate::cleaner::{AbortedTransaction, SegmentInfo, Sink, Stats};
 use crate::error::{Error, Result};
 use crate::log::Log;
@@ -26,6 +26,7 @@ pub(super) struct FileSink<'a> {
     begun: Option<Begun<'a>>,
     /// The room in the disk budget that the segment may still take.
     charge: Option<Charge>,
+    keep_free: u64,
 }
 
 /// A segment that is being written.
@@ -36,15 +37,16 @@ struct Begun<'a> {
 }
 
 impl<'a> FileSink<'a> {
-    pub(super) fn new(log: &'a Log, segments: &'a [Arc<Segment>], pace: &'a dyn Pace) -> Self {
+    pub(super) fn new(log: &'a Log, segments: &'a [Arc<Segment>], job: &CompactionJob<'a>) -> Self {
         Self {
             log,
             segments,
-            pace,
+            pace: job.pace,
             buffer: Vec::new(),
             places: Vec::new(),
             begun: None,
             charge: None,
+            keep_free: job.keep_free,
         }
     }
 
@@ -88,6 +90,7 @@ impl Sink for FileSink<'_> {
         let sources = self.segments.get(at..at.saturating_add(group.len())).unwrap_or_default();
         let replaced = sources.first().ok_or(Error::Closed)?.id();
         let bytes = group.iter().fold(0_u64, |sum, info| sum.saturating_add(info.log_bytes));
+        self.log.check_free(bytes, self.keep_free)?;
         self.charge =
             self.log.shared.ledger.as_ref().map(|ledger| charge(ledger, bytes)).transpose()?;
         let id = SegmentId { generation: replaced.generation.saturating_add(1), ..replaced };

@@ -24,6 +24,7 @@ fn compact(log: &Log, meanwhile: impl FnOnce() + Send) -> Compacted {
         map_bytes: 1 << 20,
         hash_key: [0; 16],
         forced: true,
+        keep_free: 0,
         pace: &Once(Mutex::new(Some(meanwhile))),
     })
     .unwrap()
