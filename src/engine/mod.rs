@@ -1,7 +1,7 @@
 //! The engine: an open folder and all operations on it.
 //!
 //! State is below, verbs are above. The state is `state::Engine` and its parts: `registry`, `catalogue`,
-//! `groups`, `reserve`, `writer`, `background`, `cleaner`. The verbs are `impl Engine` blocks in files of their own,
+//! `groups`, `reserve`, `writer`, `background`, `cleaner`, `dropper`. The verbs are `impl Engine` blocks in files of their own,
 //! such as `recovery`, `checkpoint`, `maintenance`, `verify` and `inspect`.
 //!
 //! Imported by `producer`, `consumer`, `broker` and `internal`, of which the engine imports none.
@@ -18,6 +18,7 @@ mod close;
 mod codec;
 mod compaction_report;
 mod describe;
+mod dropper;
 mod event;
 mod files;
 mod groups;

@@ -29,7 +29,7 @@ use crate::config::TopicConfig;
 use crate::error::{Error, Result};
 use crate::record::Compression;
 use crate::segment::Extension;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use crate::types::{Timestamp, planted};
 
 /// Moves the log start of a partition by a synced journal frame. Returns false if that is not possible now. The
@@ -79,6 +79,8 @@ pub(super) struct Tally {
     time: Count,
     consumed: Count,
     budget: Count,
+    /// The log start up to which the budget has counted what it deletes.
+    dropped: AtomicI64,
 }
 
 #[derive(Debug, Default)]
@@ -96,6 +98,12 @@ impl Tally {
             Reason::Consumed => &self.consumed,
             Reason::Budget => &self.budget,
         }
+    }
+
+    fn add(&self, reason: Reason, segment: &Segment) {
+        let count = self.of(reason);
+        count.segments.fetch_add(1, Ordering::Relaxed);
+        count.bytes.fetch_add(segment.len(), Ordering::Relaxed);
     }
 }
 
@@ -265,26 +273,30 @@ impl Log {
         .collect()
     }
 
-    /// Deletes the segments that lie wholly below `start`, for the disk budget, and unlinks their files. The caller
-    /// holds no lock of the partition. Returns false if that is not possible before the next checkpoint, or if another
-    /// thread is writing the partition out and this is not to `wait` for it.
+    /// Counts the segments that a log start at `start` deletes, which has moved for the disk budget.
+    pub(crate) fn count_dropped(&self, start: i64) {
+        let tally = self.tally.get_or_init(Box::default);
+        let before = tally.dropped.fetch_max(start, Ordering::Relaxed);
+        for segment in self.view().segments.iter() {
+            let end = segment.end_offset();
+            if before < end && end <= start {
+                tally.add(Reason::Budget, segment);
+            }
+        }
+    }
+
+    /// Removes the segments below `start`, a synced log start. The caller holds no lock of the partition.
     ///
     /// # Errors
-    /// As [`Log::retain`].
-    pub(crate) fn drop_below(&self, start: i64, wait: bool) -> Result<bool> {
-        self.check_deletable()?;
-        let out = if wait { Some(self.out.lock()) } else { self.lock_out_for_append() };
-        let Some(mut out) = out else { return Ok(false) };
+    /// Those of unlinks.
+    pub(crate) fn remove_dropped(&self, start: i64) -> Result<()> {
+        let mut out = self.out.lock();
         let _busy = self.begin_write_out();
-        let view = self.view();
-        let below = view.segments.iter().take_while(|segment| segment.end_offset() <= start);
-        let reasons = vec![Reason::Budget; below.count()];
-        let done = self.delete_first(&mut out, &reasons)?;
-        drop(view);
-        if !out.unremoved.is_empty() && !self.shared.given_up.load(Ordering::Acquire) {
-            self.remove_files(&mut out)?;
+        self.remove_deleted(&mut out, start);
+        if out.unremoved.is_empty() || self.shared.given_up.load(Ordering::Acquire) {
+            return Ok(());
         }
-        Ok(done)
+        self.remove_files(&mut out)
     }
 
     /// Removes the files of deleted segments that could not be removed before. Returns whether there were any.
@@ -334,9 +346,10 @@ impl Log {
         }
         let tally = self.tally.get_or_init(Box::default);
         for (reason, segment) in reasons.iter().zip(due) {
-            let count = tally.of(*reason);
-            count.segments.fetch_add(1, Ordering::Relaxed);
-            count.bytes.fetch_add(segment.len(), Ordering::Relaxed);
+            // The budget has counted what it deletes and has not removed yet.
+            if segment.end_offset() > tally.dropped.load(Ordering::Relaxed) {
+                tally.add(*reason, segment);
+            }
         }
         self.remove_deleted(out, start);
         Ok(true)

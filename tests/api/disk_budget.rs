@@ -194,6 +194,39 @@ fn the_oldest_records_go_and_nothing_is_refused() {
     });
 }
 
+/// An append that takes much has a thread delete. No other append has to come.
+#[test]
+fn a_thread_drops_the_oldest() {
+    let mut world = World::new();
+    world.config = world.config.background(true);
+    let limited = Limited::on(world, JournalMode::Write);
+    let broker = limited.open();
+    broker.create_topic("t", topic(DiskBudgetPolicy::DropOldest).partitions(3)).unwrap();
+    let producer = producer(&broker);
+    let value = vec![b'x'; 3_000];
+    let account = || broker.admin().disk_usage().unwrap().budget.unwrap();
+    let deleted = || {
+        let partitions = broker.describe_topic("t").unwrap().partitions;
+        assert!(partitions.iter().all(|part| part.deleted.total() == part.deleted.budget));
+        partitions.iter().map(|part| part.deleted.budget.bytes).sum::<u64>()
+    };
+    for _ in 0..3 {
+        // Sends until nine tenths are taken, and then no more: nobody but the thread deletes.
+        let before = deleted();
+        while account().taken <= BUDGET / 10 * 9 && deleted() == before {
+            producer.send(Record::to("t").value(&value)).unwrap();
+        }
+        while account().taken > BUDGET / 10 * 9 {
+            std::thread::yield_now();
+        }
+        assert!(deleted() > before);
+        limited.check(&broker);
+    }
+    let health = broker.health();
+    assert!(health.is_ok(), "{health}");
+    broker.close().unwrap();
+}
+
 fn producer_sends(broker: &Broker, topic: &str, bytes: usize, count: u64) {
     let producer = producer(broker);
     let value = vec![b'x'; bytes];

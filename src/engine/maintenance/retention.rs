@@ -140,18 +140,32 @@ impl Engine {
     /// need. So this does not wait for one: not for journal space, and not while `Synced` waits for the recovery
     /// checkpoint. Returns false then.
     pub(in crate::engine) fn move_start(&self, log: &Log, before: i64) -> Result<bool> {
+        match self.try_journal_start(log, before)? {
+            Some(end) => self.sync_starts(end).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Journals a log start, without waiting for a checkpoint. Returns the position up to which the journal has to
+    /// be synced before files go (R1), or `None` if only a checkpoint makes that possible.
+    pub(in crate::engine) fn try_journal_start(
+        &self,
+        log: &Log,
+        before: i64,
+    ) -> Result<Option<Lsn>> {
         if self.journal.is_held() {
-            return Ok(false);
+            return Ok(None);
         }
-        let journaled = match self.journal_start(log, before) {
-            Err(Error::Timeout { .. }) => return Ok(false),
-            journaled => journaled?,
-        };
-        if !planted("removed_before_sync") {
+        match self.journal_start(log, before) {
+            Err(Error::Timeout { .. }) => Ok(None),
             // Another call may have moved the log start, and its frame may not be synced yet.
-            self.journal.wait_synced(journaled.unwrap_or_else(|| self.journal.end()), None)?;
+            journaled => Ok(Some(journaled?.unwrap_or_else(|| self.journal.end()))),
         }
-        Ok(true)
+    }
+
+    /// Makes log starts durable whose frames lie below `end`.
+    pub(in crate::engine) fn sync_starts(&self, end: Lsn) -> Result<()> {
+        if planted("removed_before_sync") { Ok(()) } else { self.journal.wait_synced(end, None) }
     }
 
     /// Journals a log start without waiting for space. Returns the end of the frame, or `None` if the records are

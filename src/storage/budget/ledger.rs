@@ -16,8 +16,11 @@ use crate::types::planted;
 const SHARE: u64 = 64;
 /// Deleting the oldest records begins when this many tenths of the budget are taken.
 const HIGH_TENTHS: u64 = 9;
-/// Once it has begun, it goes on until this share more of the budget is free.
-const DROP_SHARE: u64 = 32;
+/// Once it has begun, it goes on until this share more of the budget is free. Segments may be twice as large, so
+/// 85 % of the budget stay taken.
+const DROP_SHARE: u64 = 64;
+/// The share of the budget of a segment whose topic drops its oldest.
+const ROLL_SHARE: u64 = 32;
 
 /// The account. Its lock is the innermost of all.
 pub(crate) struct Ledger {
@@ -261,7 +264,7 @@ impl Ledger {
 
     /// Returns the size in bytes at which a segment ends whose topic drops its oldest.
     pub(crate) fn roll_bytes(&self) -> u64 {
-        (self.budget / DROP_SHARE).max(64 << 10)
+        (self.budget / ROLL_SHARE).max(64 << 10)
     }
 
     /// Waits until something becomes free, or `bytes` have room, or for `timeout`. Returns whether there is room.
