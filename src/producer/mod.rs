@@ -20,7 +20,7 @@ use crate::engine::{Engine, EngineHandle};
 use crate::error::{Error, Result};
 use crate::journal::{Credit, Outside};
 use crate::log::{Afterwards, AppendGuard, Log, Placed, STORED_SECTION_BOUND, frame_bound};
-use crate::types::{Lsn, TimestampType};
+use crate::types::{Lsn, TimestampType, planted};
 use completion::Completion;
 use route::{Known, Route, with_route};
 
@@ -530,9 +530,9 @@ fn append_all(
     let Some(mut guards) = begin_all(gathered, large)? else { return Ok(None) };
     let mut placed = Vec::with_capacity(gathered.records.len());
     for (at, record) in &gathered.records {
-        if let Some(guard) = guards.get_mut(*at) {
-            placed.push((*at, guard.stage(&record.data(), now)?));
-        }
+        let Some(guard) = guards.get_mut(*at) else { continue };
+        let staged = guard.stage(&record.data(), now);
+        placed.push((*at, staged.map_err(|error| for_all(error, &guards))?));
     }
     if !guards.iter_mut().all(AppendGuard::store) {
         return Ok(None);
@@ -546,6 +546,19 @@ fn append_all(
         engine.journal.append_relying_on(credit, &parts, &outside)?
     };
     Ok(Some((placed, lsn, guards.into_iter().map(AppendGuard::apply).collect())))
+}
+
+/// Returns the error of the whole append. What its first records were charged is given back with it, and they will
+/// need it again. Without them, there would seem to be room.
+fn for_all(error: Error, guards: &[AppendGuard<'_>]) -> Error {
+    match error {
+        Error::DiskBudget { budget, taken, needed } if !planted("budget_forgets_staged") => {
+            let staged = guards.iter().map(AppendGuard::charged).fold(0, u64::saturating_add);
+            let (taken, needed) = (taken.saturating_sub(staged), needed.saturating_add(staged));
+            Error::DiskBudget { budget, taken, needed }
+        }
+        error => error,
+    }
 }
 
 /// Takes the locks for an append to several partitions.
