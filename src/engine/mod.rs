@@ -32,6 +32,7 @@ mod recovery;
 mod registry;
 mod report;
 mod reserve;
+mod retention_report;
 mod snapshot;
 mod spread;
 mod state;
@@ -56,6 +57,7 @@ pub(crate) use registry::{Registry, Topic};
 pub use report::{
     DamagedPartition, Deleted, PartitionDescription, RecoveryReport, Retained, TopicDescription,
 };
+pub use retention_report::{NotDeleted, PartitionRetention};
 pub(crate) use snapshot::Snapshot;
 pub(crate) use state::Engine;
 pub use usage::{BudgetUsage, DiskUsage};

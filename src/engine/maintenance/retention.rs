@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::config::TopicConfig;
 use crate::engine::registry::Topic;
 use crate::engine::report::{Deleted, Retained};
+use crate::engine::retention_report::Slowest;
 use crate::engine::state::Engine;
 use crate::error::{Error, Result};
 use crate::journal::{SECTION_HEADER, SectionKind, section_header};
@@ -106,17 +107,7 @@ impl Engine {
 
     /// Returns the offset below which all groups of `retention.consumed` have committed.
     fn consumed(&self, config: &TopicConfig, log: &Log) -> Option<i64> {
-        let offsets = self.offsets.lock();
-        let committed = config
-            .kept_for()
-            .iter()
-            .map(|group| offsets.store.get(group, log.number()).map(|committed| committed.offset));
-        let each: Option<Vec<i64>> = if planted("forget_silent_groups") {
-            Some(committed.flatten().collect())
-        } else {
-            committed.collect()
-        };
-        each?.into_iter().min()
+        Slowest::of(config, log, &self.offsets.lock().store)?.committed
     }
 
     /// Returns the time until the next check. `again` says that the last one has postponed something.
