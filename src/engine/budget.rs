@@ -132,7 +132,8 @@ impl Engine {
     }
 
     /// Deletes the oldest segments of all topics that allow it, until `needed` bytes have room and less than nine
-    /// tenths of the budget are taken. Does not wait for a checkpoint if `needed` is 0.
+    /// tenths of the budget are taken. Does not wait for a checkpoint if `needed` is 0, nor then for a busy partition
+    /// if this may be an append's own thread.
     fn drop_oldest(&self, ledger: &Ledger, needed: u64) -> Result<Dropped> {
         let _one = self.dropping.lock();
         let mut dropped = Dropped::default();
@@ -152,7 +153,8 @@ impl Engine {
             let over = ledger.overdrawn();
             let least = ledger.shortage(needed).saturating_sub(over);
             let oldest = self.oldest_segments(excess.saturating_sub(over), least);
-            dropped.postponed = !self.drop_segments(&oldest)?;
+            dropped.postponed =
+                !self.drop_segments(&oldest, needed > 0 || self.config.background)?;
             dropped.some |= !oldest.is_empty() && !dropped.postponed;
             let more = dropped.postponed || oldest.is_empty() && !ledger.has_room(needed);
             if more && needed == 0 {
@@ -170,12 +172,17 @@ impl Engine {
     }
 
     /// Deletes what lies below these new log starts. One sync covers all of their frames, and nothing is written out
-    /// less meanwhile. Returns false if some have to wait for a checkpoint.
-    fn drop_segments(&self, oldest: &[(Arc<Log>, i64)]) -> Result<bool> {
+    /// less meanwhile. Returns false if some have to wait for a checkpoint, or for a busy partition that this is not to
+    /// `wait` for.
+    fn drop_segments(&self, oldest: &[(Arc<Log>, i64)], wait: bool) -> Result<bool> {
         let _guard = self.journal.fail_on_panic("deleting for the disk budget");
         let (mut moved, mut all) = (Vec::new(), true);
         let mut failed = Ok(());
         for (log, start) in oldest {
+            if !wait && log.is_written_out() {
+                all = false;
+                continue;
+            }
             match self.begin_drop(log, *start) {
                 Ok(Some(end)) => moved.push((log, *start, end)),
                 Ok(None) => all = false,
