@@ -152,8 +152,9 @@ pub use consumer::{
 pub use engine::{
     BudgetUsage, CompactionTotals, DamagedPartition, Deleted, DiskUsage, Entry, EntryValue,
     Finding, FindingKind, GroupOffset, GroupSummary, Health, HealthStatus, MemberSummary,
-    NotCompacted, OffsetScope, OwnerSummary, PartitionCompaction, PartitionDescription, Problem,
-    RecoveryReport, ResetOffset, ResetTo, Retained, TopicDescription, Verify, VerifyReport,
+    NotCompacted, NotDeleted, OffsetScope, OwnerSummary, PartitionCompaction, PartitionDescription,
+    PartitionRetention, Problem, RecoveryReport, ResetOffset, ResetTo, Retained, TopicDescription,
+    Verify, VerifyReport,
 };
 pub use error::{
     CorruptReason, Corruption, Error, RecordPart, Result, SerializationFailure, SerializationPlace,

@@ -32,8 +32,8 @@ pub enum DiskBudgetPolicy {
     /// It waits for room up to [`max.block.ms`](crate::ProducerConfig::max_block), then fails with
     /// [`Error::DiskBudget`]. Deletions, retention and deleted topics make room.
     Block,
-    /// The oldest segments of topics with this policy are deleted, as by retention. The append waits for that.
-    /// It begins when nine tenths of the budget are taken.
+    /// The oldest segments of topics with this policy are deleted, as by retention. It begins in the background
+    /// when nine tenths of the budget are taken. An append that finds no room nevertheless waits for it.
     DropOldest,
 }
 

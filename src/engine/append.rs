@@ -87,7 +87,7 @@ impl Engine {
         if let Some(ledger) = &self.logs.ledger
             && ledger.is_high()
         {
-            self.drop_early(log);
+            self.request_drop(log);
         }
     }
 

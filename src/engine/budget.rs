@@ -7,8 +7,10 @@
 //!   more than they take in the end.
 //! * `block`: it waits until something is freed, and then tries again.
 //! * `drop-oldest`: its thread deletes the oldest segments, one thread at a time. An append that leaves more than
-//!   nine tenths of the budget taken does so too, so few appends are ever refused. A deletion is that of
-//!   retention: a synced frame with the new log start, then the unlinks. It waits for both.
+//!   nine tenths of the budget taken has the thread of [`crate::engine::dropper`] do so, so few appends are ever
+//!   refused, and few wait. Without background threads it does so itself. A deletion is that of retention: a synced
+//!   frame with the new log start, then the unlinks. One sync covers the frames of all partitions, and none of
+//!   their locks is held over it.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -16,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::DiskBudgetPolicy;
+use crate::engine::dropper::Drops;
 use crate::engine::health::Problem;
 use crate::engine::report::{Deleted, Retained};
 use crate::engine::state::Engine;
@@ -23,7 +26,7 @@ use crate::engine::usage::BudgetUsage;
 use crate::error::{Error, Result};
 use crate::log::{Droppable, Log};
 use crate::storage::{Account, Ledger};
-use crate::types::planted;
+use crate::types::{Lsn, planted};
 
 /// The longest time between two looks of a waiting append at the state of the engine.
 const LOOK: Duration = Duration::from_millis(100);
@@ -39,8 +42,10 @@ pub(crate) struct Patience {
 }
 
 /// What deleting the oldest segments has led to.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Dropped {
+    /// Whether some have gone.
+    some: bool,
     /// Whether there is room for what was needed.
     room: bool,
     /// Whether some could not go at that moment.
@@ -115,51 +120,43 @@ impl Engine {
         }
     }
 
-    /// Deletes the oldest segments after an append, if its topic allows it.
+    /// Has the oldest segments deleted after an append, if its topic allows it.
     #[cold]
-    pub(crate) fn drop_early(&self, log: &Log) {
+    pub(crate) fn request_drop(&self, log: &Log) {
         if log.config().disk_budget_policy == DiskBudgetPolicy::DropOldest
-            && let Some(ledger) = &self.logs.ledger
             && !planted("drop_only_when_refused")
+            && !self.dropper.request()
         {
-            // The next append that finds no room reports a failure.
-            let _later = self.drop_oldest(ledger, 0);
-            if ledger.excess(0) > 0 {
-                ledger.dropped_in_vain();
-            }
+            self.drop_early();
         }
     }
 
     /// Deletes the oldest segments of all topics that allow it, until `needed` bytes have room and less than nine
-    /// tenths of the budget are taken. Does not wait for a checkpoint or a busy partition if `needed` is 0.
+    /// tenths of the budget are taken. Does not wait for a checkpoint if `needed` is 0, nor then for a busy partition
+    /// if this may be an append's own thread.
     fn drop_oldest(&self, ledger: &Ledger, needed: u64) -> Result<Dropped> {
         let _one = self.dropping.lock();
-        let mut postponed = false;
+        let mut dropped = Dropped::default();
         for left in (0..ATTEMPTS).rev() {
             self.check_open()?;
             // Another thread may have made room meanwhile.
             let excess = ledger.excess(needed);
             if excess == 0 {
-                return Ok(Dropped { room: true, postponed: false });
+                dropped.postponed = false;
+                break;
             }
             // Files that could not be removed still take space. Nothing more goes before they are gone.
             if !planted("drop_before_removal") && self.remove_left_files()? {
                 continue;
             }
-            postponed = false;
             // A journal that is too large shrinks by itself.
             let over = ledger.overdrawn();
             let least = ledger.shortage(needed).saturating_sub(over);
             let oldest = self.oldest_segments(excess.saturating_sub(over), least);
-            for (log, start) in &oldest {
-                let _guard = self.journal.fail_on_panic("deleting for the disk budget");
-                match log.drop_below(*start, needed > 0) {
-                    Ok(done) => postponed |= !done,
-                    Err(_) if log.is_deleted() => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            let more = postponed || oldest.is_empty() && !ledger.has_room(needed);
+            dropped.postponed =
+                !self.drop_segments(&oldest, needed > 0 || self.config.background)?;
+            dropped.some |= !oldest.is_empty() && !dropped.postponed;
+            let more = dropped.postponed || oldest.is_empty() && !ledger.has_room(needed);
             if more && needed == 0 {
                 // There still is room, and the next append tries again.
                 break;
@@ -171,7 +168,46 @@ impl Engine {
                 break;
             }
         }
-        Ok(Dropped { room: ledger.has_room(needed), postponed })
+        Ok(Dropped { room: ledger.has_room(needed), ..dropped })
+    }
+
+    /// Deletes what lies below these new log starts. One sync covers all of their frames, and nothing is written out
+    /// less meanwhile. Returns false if some have to wait for a checkpoint, or for a busy partition that this is not to
+    /// `wait` for.
+    fn drop_segments(&self, oldest: &[(Arc<Log>, i64)], wait: bool) -> Result<bool> {
+        let _guard = self.journal.fail_on_panic("deleting for the disk budget");
+        let (mut moved, mut all) = (Vec::new(), true);
+        let mut failed = Ok(());
+        for (log, start) in oldest {
+            if !wait && log.is_written_out() {
+                all = false;
+                continue;
+            }
+            match self.begin_drop(log, *start) {
+                Ok(Some(end)) => moved.push((log, *start, end)),
+                Ok(None) => all = false,
+                Err(_) if log.is_deleted() => {}
+                Err(error) => failed = failed.and(Err(error)),
+            }
+        }
+        if let Some(end) = moved.iter().map(|(.., end)| *end).max() {
+            self.sync_starts(end)?;
+        }
+        for (log, start, _) in moved {
+            failed = failed.and(log.remove_dropped(start));
+        }
+        failed.map(|()| all)
+    }
+
+    /// Journals a new log start for the budget. Returns the position up to which the journal has to be synced, or
+    /// `None` if that has to wait for a checkpoint.
+    fn begin_drop(&self, log: &Log, start: i64) -> Result<Option<Lsn>> {
+        log.check_deletable()?;
+        let moved = self.try_journal_start(log, start)?;
+        if moved.is_some() {
+            log.count_dropped(start);
+        }
+        Ok(moved)
     }
 
     /// Removes the files of segments that were deleted before, if some are left. Returns whether there were any.
@@ -267,6 +303,17 @@ impl Engine {
     pub(super) fn end_waits_for_room(&self) {
         if let Some(ledger) = &self.logs.ledger {
             ledger.wake_all();
+        }
+    }
+}
+
+impl Drops for Engine {
+    fn drop_early(&self) {
+        let Some(ledger) = &self.logs.ledger else { return };
+        // The next append that finds no room reports a failure.
+        let some = self.drop_oldest(ledger, 0).is_ok_and(|dropped| dropped.some);
+        if !some && ledger.excess(0) > 0 {
+            ledger.dropped_in_vain();
         }
     }
 }

@@ -26,6 +26,7 @@ impl Engine {
         self.end_waits_for_room();
         self.cleaner.stop();
         self.background.stop();
+        self.dropper.stop();
         self.writer.stop();
         self.groups.close();
         // Before the last checkpoint, which says that nothing follows it.

@@ -5,11 +5,13 @@ use crate::engine::groups::progress;
 use crate::engine::groups::summary::{GroupSummary, MemberSummary};
 use crate::engine::registry::{Registry, Topic};
 use crate::engine::report::{PartitionDescription, Retained, TopicDescription};
+use crate::engine::retention_report::{Circumstances, PartitionRetention};
 use crate::engine::state::Engine;
 use crate::engine::usage::{self, DiskUsage};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::group::{GroupDescription, GroupOffsets, GroupState, MemberDescription, MemberState};
-use crate::types::Timestamp;
+use crate::log::Log;
+use crate::types::{Timestamp, TopicPartition};
 
 impl Engine {
     pub(crate) fn list_topics(&self) -> Vec<String> {
@@ -21,7 +23,11 @@ impl Engine {
 
     pub(crate) fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
         self.check_fork()?;
-        let described = topic(&*self.registry.topic(name)?, self.now_for_ages());
+        let offsets = self.offsets.lock().store.snapshot();
+        let (now, opening) = (self.now_for_ages(), self.journal.is_held());
+        let failed = self.troubles.retention.lock().clone();
+        let by = Circumstances { now, offsets: &offsets, opening };
+        let described = topic(&*self.registry.topic(name)?, by, failed.as_ref());
         let (ids, forgotten_ids) = self.ids.counts(described.id);
         Ok(TopicDescription { ids, forgotten_ids, ..described })
     }
@@ -33,8 +39,16 @@ impl Engine {
     }
 }
 
-/// Describes a topic as of `now`.
-pub(super) fn topic(topic: &Topic, now: Timestamp) -> TopicDescription {
+/// Describes a topic. `failed` is the partition where the last check of retention has failed.
+pub(super) fn topic(
+    topic: &Topic,
+    by: Circumstances<'_>,
+    failed: Option<&(TopicPartition, Error)>,
+) -> TopicDescription {
+    let failure = |log: &Log| {
+        let failed = failed.filter(|(partition, _)| partition == log.partition());
+        failed.map(|(_, error)| error.to_string())
+    };
     let partitions = topic.logs.iter().map(|log| {
         let end_offset = log.end_offset();
         PartitionDescription {
@@ -45,7 +59,8 @@ pub(super) fn topic(topic: &Topic, now: Timestamp) -> TopicDescription {
             bytes: log.size_bytes(),
             segments: log.segment_count(),
             deleted: Retained::of(log),
-            compaction: PartitionCompaction::of(log, now),
+            retention: PartitionRetention::of(log, by, failure(log)),
+            compaction: PartitionCompaction::of(log, by.now),
         }
     });
     TopicDescription {

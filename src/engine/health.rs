@@ -234,13 +234,15 @@ impl Engine {
         let checkpoint = self.troubles.checkpoint.lock().clone().filter(|_| problems.is_empty());
         let preparing = self.journal.preparation_failure().filter(|_| problems.is_empty());
         let full = |error: &Error| matches!(error, Error::DiskFull { .. });
-        if self.reserve.is_given_up()
+        // A reserve that the budget has no room for is no full disk. Appends are refused for the budget then.
+        let budget = self.budget_problem();
+        if self.reserve.is_given_up() && budget.is_none()
             || preparing.as_ref().is_some_and(full)
             || checkpoint.as_ref().is_some_and(full)
         {
             problems.push(Problem::DiskFull);
         }
-        problems.extend(self.budget_problem());
+        problems.extend(budget);
         let preparing = preparing.filter(|error| !full(error));
         problems.extend(preparing.map(|cause| Problem::Journal { cause }));
         problems.extend(checkpoint.map(|cause| Problem::Checkpoint { cause }));

@@ -1,7 +1,7 @@
 //! The engine: an open folder and all operations on it.
 //!
 //! State is below, verbs are above. The state is `state::Engine` and its parts: `registry`, `catalogue`,
-//! `groups`, `reserve`, `writer`, `background`, `cleaner`. The verbs are `impl Engine` blocks in files of their own,
+//! `groups`, `reserve`, `writer`, `background`, `cleaner`, `dropper`. The verbs are `impl Engine` blocks in files of their own,
 //! such as `recovery`, `checkpoint`, `maintenance`, `verify` and `inspect`.
 //!
 //! Imported by `producer`, `consumer`, `transaction`, `broker` and `internal`, of which the engine imports none.
@@ -18,6 +18,7 @@ mod close;
 mod codec;
 mod compaction_report;
 mod describe;
+mod dropper;
 mod event;
 mod files;
 mod frame;
@@ -34,6 +35,7 @@ mod recovery;
 mod registry;
 mod report;
 mod reserve;
+mod retention_report;
 mod snapshot;
 mod spread;
 mod state;
@@ -63,6 +65,7 @@ pub(crate) use registry::{Registry, Topic};
 pub use report::{
     DamagedPartition, Deleted, PartitionDescription, RecoveryReport, Retained, TopicDescription,
 };
+pub use retention_report::{NotDeleted, PartitionRetention};
 pub(crate) use snapshot::Snapshot;
 pub(crate) use state::Engine;
 pub use usage::{BudgetUsage, DiskUsage};

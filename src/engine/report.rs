@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::engine::compaction_report::PartitionCompaction;
+use crate::engine::retention_report::PartitionRetention;
 use crate::error::Error;
 use crate::log::{Amount, Log, Reason};
 use crate::types::{TopicId, TopicPartition};
@@ -116,6 +117,8 @@ pub struct PartitionDescription {
     pub segments: usize,
     /// What was deleted from its front since the folder was opened. Zero for a folder of another process.
     pub deleted: Retained,
+    /// What the next check of retention deletes and what it waits for, if its topic has a limit.
+    pub retention: Option<PartitionRetention>,
     /// How far it is compacted, if its topic is.
     pub compaction: Option<PartitionCompaction>,
 }

@@ -36,6 +36,7 @@ use crate::engine::background::Background;
 use crate::engine::catalogue::Catalogue;
 use crate::engine::checkpoint::CheckpointState;
 use crate::engine::cleaner::Cleaner;
+use crate::engine::dropper::Dropper;
 use crate::engine::groups::Groups;
 use crate::engine::ids::Ids;
 use crate::engine::owners::Owners;
@@ -80,6 +81,7 @@ pub(crate) struct Engine {
     pub(super) troubles: Troubles,
     pub(super) background: Background,
     pub(super) cleaner: Cleaner,
+    pub(super) dropper: Dropper,
     pub(super) writer: Writer,
     pub(super) ages: Mutex<AgeClock>,
     pub(super) lock: Mutex<Option<Box<dyn StorageLock>>>,

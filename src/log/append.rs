@@ -323,6 +323,11 @@ impl AppendGuard<'_> {
         }
     }
 
+    /// Returns what the disk budget was charged for the staged batches, in bytes. Dropping them gives it back.
+    pub(crate) fn charged(&self) -> u64 {
+        self.appender.fresh.iter().map(|(batch, _)| batch.shared.charged()).sum()
+    }
+
     /// Adds the sections of the staged records to `parts`, a header and the records for each piece. The
     /// caller journals them in this order.
     pub(crate) fn sections<'s>(&'s mut self, parts: &mut Vec<&'s [u8]>) {

@@ -54,6 +54,11 @@ impl MemBatch {
         }
     }
 
+    /// Returns what it is charged now, in bytes.
+    pub(super) fn charged(&self) -> u64 {
+        self.charge.as_ref().map_or(0, Charge::bytes)
+    }
+
     /// Returns the buffer of a batch, or `None` if the batch is still in use elsewhere.
     pub(super) fn reclaim(batch: Arc<Self>) -> Option<Box<[u8]>> {
         let Self { reader, frozen, .. } = Arc::into_inner(batch)?;

@@ -66,7 +66,7 @@ pub(crate) use epochs::history_from;
 pub(crate) use folder::{METADATA_FILE, read_topic_id};
 pub(crate) use image::{LogImage, SegmentImage, is_deleted};
 pub(crate) use read::{Chunk, Cursor, FetchLimits, Fetched, FetchedRecord};
-pub(crate) use retention::{Amount, Checked, Droppable, MoveStart, Reason};
+pub(crate) use retention::{Amount, Checked, Droppable, Kept, MoveStart, Outlook, Reason};
 pub(crate) use section::{APPEND_HEADER_BYTES, AppendSection};
 pub(crate) use stored::{STORED_SECTION_BOUND, StoredDebt, StoredSection};
 pub(crate) use verify::Verified;

@@ -29,7 +29,7 @@ use crate::config::TopicConfig;
 use crate::error::{Error, Result};
 use crate::record::Compression;
 use crate::segment::Extension;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use crate::types::{Timestamp, planted};
 
 /// Moves the log start of a partition by a synced journal frame. Returns false if that is not possible now. The
@@ -79,6 +79,8 @@ pub(super) struct Tally {
     time: Count,
     consumed: Count,
     budget: Count,
+    /// The log start up to which the budget has counted what it deletes.
+    dropped: AtomicI64,
 }
 
 #[derive(Debug, Default)]
@@ -96,6 +98,12 @@ impl Tally {
             Reason::Consumed => &self.consumed,
             Reason::Budget => &self.budget,
         }
+    }
+
+    fn add(&self, reason: Reason, segment: &Segment) {
+        let count = self.of(reason);
+        count.segments.fetch_add(1, Ordering::Relaxed);
+        count.bytes.fetch_add(segment.len(), Ordering::Relaxed);
     }
 }
 
@@ -126,45 +134,115 @@ struct Aged {
     since: Option<i64>,
 }
 
-/// Decides which segments go, from the front. Returns the reason of each. `unwritten` is the size of batches in
-/// memory, in bytes. Without `checked`, only limits that need no clock count.
-fn decide(
-    segments: impl Iterator<Item = Aged> + Clone,
-    (start, high_watermark): (i64, i64),
-    unwritten: u64,
-    config: &TopicConfig,
+/// Why a segment does not go for one of the reasons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// The topic does not ask for that, or it is not looked at now.
+    NotAsked,
+    /// It is empty, or an append is under way.
+    Incomplete,
+    /// The rest of the partition has fewer bytes than `retention.bytes`.
+    Few { behind: u64, limit: u64 },
+    /// Its newest record is not older than `retention.ms` before this time.
+    Young { until: i64 },
+    /// Nothing says how old it is.
+    Ageless,
+    /// A group of `retention.consumed` has not committed past it.
+    Unread { end_offset: i64 },
+}
+
+/// What a partition deletes, and what keeps its first segment after that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Outlook {
+    pub(crate) due: Amount,
+    /// The base offset of the first segment that stays, and whether it is the active one.
+    pub(crate) segment: Option<(i64, bool)>,
+    /// What keeps it, for each setting of the topic.
+    pub(crate) kept: Vec<Kept>,
+}
+
+/// What a decision goes by.
+#[derive(Debug, Clone, Copy)]
+struct Rules<'a> {
+    start: i64,
+    high_watermark: i64,
+    config: &'a TopicConfig,
+    /// Without it, only limits that need no clock count.
     checked: Option<Checked>,
-) -> Vec<Reason> {
-    let stored: u64 = segments.clone().map(|segment| segment.image.len).sum();
-    let mut total = stored.saturating_add(unwritten);
-    let mut reasons = Vec::new();
-    let mut rest = segments.peekable();
-    for reason in Reason::ALL {
-        while let Some(Aged { image, since }) = rest.peek().copied() {
-            let complete =
-                image.base_offset < image.end_offset && image.end_offset <= high_watermark;
-            let behind = total.saturating_sub(image.len);
-            let due = match (reason, checked) {
-                (Reason::LogStart, _) => image.end_offset <= start,
-                (Reason::Bytes, _) => config.kept_bytes().is_some_and(|limit| behind >= limit),
-                (Reason::Budget, _) | (_, None) => false,
-                (Reason::Time, Some(checked)) => config.kept_ms().is_some_and(|limit| {
-                    let age = since.map(|since| checked.now.as_millis().saturating_sub(since));
-                    age.is_some_and(|age| u64::try_from(age).is_ok_and(|age| age > limit))
-                }),
-                (Reason::Consumed, Some(checked)) => {
-                    checked.consumed.is_some_and(|consumed| image.end_offset <= consumed)
+}
+
+impl Rules<'_> {
+    /// Returns what keeps a segment from going for a reason, or `None` if it goes. `behind` is the size of all that
+    /// follows it, in bytes.
+    fn kept(&self, reason: Reason, Aged { image, since }: Aged, behind: u64) -> Option<Kept> {
+        if image.base_offset >= image.end_offset || image.end_offset > self.high_watermark {
+            return Some(Kept::Incomplete);
+        }
+        match (reason, self.checked) {
+            (Reason::LogStart, _) => (image.end_offset > self.start).then_some(Kept::NotAsked),
+            (Reason::Bytes, _) => match self.config.kept_bytes() {
+                Some(limit) => (behind < limit).then_some(Kept::Few { behind, limit }),
+                None => Some(Kept::NotAsked),
+            },
+            (Reason::Budget, _) | (_, None) => Some(Kept::NotAsked),
+            (Reason::Time, Some(checked)) => match (self.config.kept_ms(), since) {
+                (None, _) => Some(Kept::NotAsked),
+                (Some(_), None) => Some(Kept::Ageless),
+                (Some(limit), Some(since)) => {
+                    let until = since.saturating_add_unsigned(limit);
+                    let age = checked.now.as_millis().saturating_sub(since);
+                    let is_old = u64::try_from(age).is_ok_and(|age| age > limit);
+                    (!is_old).then_some(Kept::Young { until })
                 }
-            };
-            if !complete || !due {
-                break;
+            },
+            (Reason::Consumed, Some(checked)) => {
+                let read = checked.consumed.is_some_and(|consumed| image.end_offset <= consumed);
+                let asked = !self.config.kept_for().is_empty();
+                let unread = Kept::Unread { end_offset: image.end_offset };
+                (!read).then_some(if asked { unread } else { Kept::NotAsked })
             }
-            total = behind;
-            reasons.push(reason);
-            rest.next();
         }
     }
-    reasons
+
+    /// Decides which segments go, from the front. Returns the reason of each. `total` is the size of the partition
+    /// in bytes.
+    fn decide(&self, segments: impl Iterator<Item = Aged>, mut total: u64) -> Vec<Reason> {
+        let mut reasons = Vec::new();
+        let mut rest = segments.peekable();
+        for reason in Reason::ALL {
+            while let Some(segment) = rest.peek().copied() {
+                let behind = total.saturating_sub(segment.image.len);
+                if self.kept(reason, segment, behind).is_some() {
+                    break;
+                }
+                total = behind;
+                reasons.push(reason);
+                rest.next();
+            }
+        }
+        reasons
+    }
+
+    /// Returns what is decided, and what keeps the first segment that stays.
+    fn outlook(&self, segments: impl Iterator<Item = Aged> + Clone, total: u64) -> Outlook {
+        let gone = self.decide(segments.clone(), total).len();
+        let bytes = segments.clone().take(gone).map(|segment| segment.image.len).sum();
+        let mut rest = segments.skip(gone);
+        let Some(first) = rest.next() else {
+            let due = Amount { segments: gone as u64, bytes };
+            return Outlook { due, segment: None, kept: Vec::new() };
+        };
+        let behind = total.saturating_sub(bytes).saturating_sub(first.image.len);
+        let mut kept: Vec<Kept> =
+            Reason::ALL.into_iter().filter_map(|reason| self.kept(reason, first, behind)).collect();
+        kept.retain(|kept| *kept != Kept::NotAsked);
+        kept.dedup();
+        Outlook {
+            due: Amount { segments: gone as u64, bytes },
+            segment: Some((first.image.base_offset, rest.next().is_none())),
+            kept,
+        }
+    }
 }
 
 impl Log {
@@ -265,26 +343,30 @@ impl Log {
         .collect()
     }
 
-    /// Deletes the segments that lie wholly below `start`, for the disk budget, and unlinks their files. The caller
-    /// holds no lock of the partition. Returns false if that is not possible before the next checkpoint, or if another
-    /// thread is writing the partition out and this is not to `wait` for it.
+    /// Counts the segments that a log start at `start` deletes, which has moved for the disk budget.
+    pub(crate) fn count_dropped(&self, start: i64) {
+        let tally = self.tally.get_or_init(Box::default);
+        let before = tally.dropped.fetch_max(start, Ordering::Relaxed);
+        for segment in self.view().segments.iter() {
+            let end = segment.end_offset();
+            if before < end && end <= start {
+                tally.add(Reason::Budget, segment);
+            }
+        }
+    }
+
+    /// Removes the segments below `start`, a synced log start. The caller holds no lock of the partition.
     ///
     /// # Errors
-    /// As [`Log::retain`].
-    pub(crate) fn drop_below(&self, start: i64, wait: bool) -> Result<bool> {
-        self.check_deletable()?;
-        let out = if wait { Some(self.out.lock()) } else { self.lock_out_for_append() };
-        let Some(mut out) = out else { return Ok(false) };
+    /// Those of unlinks.
+    pub(crate) fn remove_dropped(&self, start: i64) -> Result<()> {
+        let mut out = self.out.lock();
         let _busy = self.begin_write_out();
-        let view = self.view();
-        let below = view.segments.iter().take_while(|segment| segment.end_offset() <= start);
-        let reasons = vec![Reason::Budget; below.count()];
-        let done = self.delete_first(&mut out, &reasons)?;
-        drop(view);
-        if !out.unremoved.is_empty() && !self.shared.given_up.load(Ordering::Acquire) {
-            self.remove_files(&mut out)?;
+        self.remove_deleted(&mut out, start);
+        if out.unremoved.is_empty() || self.shared.given_up.load(Ordering::Acquire) {
+            return Ok(());
         }
-        Ok(done)
+        self.remove_files(&mut out)
     }
 
     /// Removes the files of deleted segments that could not be removed before. Returns whether there were any.
@@ -301,14 +383,34 @@ impl Log {
     }
 
     fn due(&self, config: &TopicConfig, checked: Option<Checked>) -> Vec<Reason> {
-        let end = self.end_offset();
+        self.with_rules(config, checked, |rules, view, total| {
+            rules.decide(view.segments.iter().map(aged), total)
+        })
+    }
+
+    /// Returns what the next check of retention deletes, and what keeps the segment behind that.
+    pub(crate) fn outlook(&self, checked: Checked) -> Outlook {
+        self.with_rules(&self.config(), Some(checked), |rules, view, total| {
+            rules.outlook(view.segments.iter().map(aged), total)
+        })
+    }
+
+    /// Calls a function with what a decision goes by, and the size of the partition in bytes.
+    fn with_rules<T>(
+        &self,
+        config: &TopicConfig,
+        checked: Option<Checked>,
+        decide: impl FnOnce(Rules<'_>, &View, u64) -> T,
+    ) -> T {
+        let high_watermark = self.end_offset();
         let view = self.view();
-        // They may become much smaller when they are written.
+        // Batches in memory may become much smaller when they are written.
         let compresses = config.compression != Compression::None;
         let unwritten = view.batches().filter(|_| !compresses).map(|batch| batch.records().len());
         let unwritten: usize = unwritten.sum();
-        let segments = view.segments.iter().map(aged);
-        decide(segments, (self.start_offset(), end), unwritten as u64, config, checked)
+        let stored: u64 = view.segments.iter().map(|segment| segment.image().len).sum();
+        let rules = Rules { start: self.start_offset(), high_watermark, config, checked };
+        decide(rules, &view, stored.saturating_add(unwritten as u64))
     }
 
     fn delete_due(
@@ -334,9 +436,10 @@ impl Log {
         }
         let tally = self.tally.get_or_init(Box::default);
         for (reason, segment) in reasons.iter().zip(due) {
-            let count = tally.of(*reason);
-            count.segments.fetch_add(1, Ordering::Relaxed);
-            count.bytes.fetch_add(segment.len(), Ordering::Relaxed);
+            // The budget has counted what it deletes and has not removed yet.
+            if segment.end_offset() > tally.dropped.load(Ordering::Relaxed) {
+                tally.add(*reason, segment);
+            }
         }
         self.remove_deleted(out, start);
         Ok(true)
@@ -429,6 +532,23 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+
+    fn decide(
+        segments: impl Iterator<Item = Aged> + Clone,
+        (start, high_watermark): (i64, i64),
+        unwritten: u64,
+        config: &TopicConfig,
+        checked: Option<Checked>,
+    ) -> Vec<Reason> {
+        let stored: u64 = segments.clone().map(|segment| segment.image.len).sum();
+        let rules = Rules { start, high_watermark, config, checked };
+        let reasons = rules.decide(segments.clone(), stored + unwritten);
+        // What is said to keep the next segment is not what has let the others go.
+        let outlook = rules.outlook(segments.clone(), stored + unwritten);
+        assert_eq!(outlook.due.segments, reasons.len() as u64);
+        assert_eq!(outlook.segment.is_some(), segments.count() > reasons.len());
+        reasons
+    }
 
     fn number(value: &Value, key: &str) -> i64 {
         value[key].as_i64().unwrap()
@@ -526,6 +646,35 @@ mod tests {
         let times = [Reason::Time, Reason::Time];
         let rest = [Reason::Consumed];
         assert_eq!(reasons, [&expected[..1], &times, &rest].concat());
+    }
+
+    /// A segment stays as long as its outlook says, and not longer.
+    #[test]
+    fn what_keeps_a_segment_is_the_truth() {
+        let segments = [aged(0, Some(5)), aged(10, Some(5))];
+        let millis = std::time::Duration::from_millis;
+        let config = TopicConfig::new()
+            .retention(millis(95))
+            .retention_bytes(1_024)
+            .retention_consumed(["g"]);
+        let look = |config: &TopicConfig, now, consumed, total| {
+            let checked = Some(Checked { now: Timestamp::from_millis(now), consumed });
+            let rules = Rules { start: 0, high_watermark: 20, config, checked };
+            rules.outlook(segments.iter().copied(), total)
+        };
+        let first = look(&config, 100, Some(9), 1_100);
+        let few = |behind| Kept::Few { behind, limit: 1_024 };
+        let (young, unread) = (Kept::Young { until: 100 }, Kept::Unread { end_offset: 10 });
+        assert_eq!((first.due, first.segment), (Amount::default(), Some((0, false))));
+        assert_eq!(first.kept, [few(1_000), young, unread]);
+        // Each of them is enough for it to go. The last segment is the active one.
+        let gone = Amount { segments: 1, bytes: 100 };
+        let second = look(&config, 100, Some(10), 1_100);
+        assert_eq!((second.due, second.segment), (gone, Some((10, true))));
+        assert_eq!(second.kept, [few(900), young, Kept::Unread { end_offset: 20 }]);
+        assert_eq!(look(&config, 100, None, 1_124).due, gone);
+        assert_eq!(look(&config, 101, None, 200).due.segments, 2);
+        assert_eq!(look(&config, 101, None, 200).kept, []);
     }
 
     #[test]

@@ -162,6 +162,11 @@ impl Log {
         Busy(self)
     }
 
+    /// Returns whether another thread writes out what waits, which may take long.
+    pub(crate) fn is_written_out(&self) -> bool {
+        self.lock_out_for_append().is_none()
+    }
+
     /// Takes the write-out lock for one append. Returns `None` if another thread writes out what waits: the
     /// append must not wait for that.
     pub(super) fn lock_out_for_append(&self) -> Option<MutexGuard<'_, WriteOut>> {

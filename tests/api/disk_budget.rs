@@ -194,6 +194,50 @@ fn the_oldest_records_go_and_nothing_is_refused() {
     });
 }
 
+/// With background threads too, nothing is refused that may hardly wait.
+#[test]
+fn a_thread_drops_the_oldest() {
+    let mut world = World::new();
+    world.config = world.config.background(true);
+    let limited = Limited::on(world, JournalMode::Write);
+    let broker = limited.open();
+    broker.create_topic("t", topic(DiskBudgetPolicy::DropOldest).partitions(3)).unwrap();
+    let patient = ProducerConfig::new().acks(Acks::Written).max_block(Duration::from_mins(1));
+    let producer = broker.producer_with(patient).unwrap();
+    let value = vec![b'x'; 3_000];
+    let count = 6 * MIB / 3_000;
+    for _ in 0..count {
+        producer.send(Record::to("t").value(&value)).unwrap();
+    }
+    limited.check(&broker);
+    let partitions = broker.describe_topic("t").unwrap().partitions;
+    assert!(partitions.iter().all(|part| part.deleted.total() == part.deleted.budget));
+    let deleted: u64 = partitions.iter().map(|part| part.deleted.budget.bytes).sum();
+    assert!(deleted > 4 * MIB, "{deleted}");
+    assert!(broker.health().is_ok(), "{}", broker.health());
+    // What is counted is what is gone.
+    let kept: u64 = partitions.iter().map(|part| part.bytes).sum();
+    assert!(deleted + kept > count * 3_000, "{deleted} {kept}");
+    broker.close().unwrap();
+}
+
+/// The room that its first records got is given back when there is none for the next ones.
+#[test]
+fn a_send_all_asks_for_room_for_all_of_its_records() {
+    let limited = Limited::new(JournalMode::Write);
+    let broker = limited.open();
+    broker.create_topic("t", topic(DiskBudgetPolicy::DropOldest).partitions(4)).unwrap();
+    let producer = producer(&broker);
+    let value = vec![b'x'; 13_000];
+    for _ in 0..200 {
+        let each = (0..4).map(|partition| Record::to("t").partition(partition).value(&value));
+        producer.send_all(each).unwrap();
+    }
+    limited.check(&broker);
+    let partitions = broker.describe_topic("t").unwrap().partitions;
+    assert!(partitions.iter().all(|part| part.start_offset > 0 && part.end_offset == 200));
+}
+
 fn producer_sends(broker: &Broker, topic: &str, bytes: usize, count: u64) {
     let producer = producer(broker);
     let value = vec![b'x'; bytes];

@@ -41,6 +41,7 @@ mod recreated;
 mod retention;
 mod retention_hostile;
 mod retention_points;
+mod retention_reports;
 mod stored;
 mod stored_races;
 mod topics;

@@ -43,3 +43,21 @@ fn a_budget_that_cannot_work_is_refused() {
         assert!(ran.stderr.contains(part), "{}", ran.stderr);
     }
 }
+
+#[test]
+fn describe_says_what_retention_waits_for() {
+    let cli = Cli::new();
+    let create = ["topic", "create", "jobs", "-c", "retention.consumed=workers", "--keep", "7d"];
+    cli.ok(&create);
+    let ran = cli.feed(&["produce", "jobs"], &numbered(0, 10));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let shown = cli.ok_text(&["topic", "describe", "jobs"]);
+    let expected = "partition 0: retention: the active segment 0 stays: it is not older than";
+    assert!(shown.contains(expected), "{shown}");
+    assert!(shown.contains("the group workers has committed nothing"), "{shown}");
+    let shown: Value =
+        serde_json::from_slice(&cli.ok(&["topic", "describe", "jobs", "--json"])).unwrap();
+    let retention = &shown["partitions"][0]["retention"];
+    assert_eq!((&retention["segment"], &retention["is_active"]), (&0.into(), &true.into()));
+    assert_eq!(retention["waits_for"].as_array().map(Vec::len), Some(2), "{shown}");
+}

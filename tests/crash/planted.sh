@@ -44,7 +44,9 @@ believe_stored_section      crash:stored
 believe_sums                lib:the_sums_of_a_foreign
 block_sums_not_checked      lib:log::tests::reading
 budget_forgets_before_unlink api:a_failed_deletion_refuses
+budget_forgets_staged       api:a_send_all_asks_for_room
 budget_ignores_batches      api:disk_budget::a_refused_append
+budget_ignores_copies       lib:a_copy_gets_what_is_kept
 budget_ignores_journal      lib:appends_get_what_is_not
 budget_ignores_side_files   lib:side_files_count_before
 budget_ignores_space_ahead  lib:little_is_reserved_ahead

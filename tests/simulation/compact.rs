@@ -79,7 +79,7 @@ impl World {
     }
 
     /// Returns whether retention, as it is, deletes nothing behind which a consumer or a group is.
-    fn keeps_positions(&self, session: &Session) -> bool {
+    pub(crate) fn keeps_positions(&self, session: &Session) -> bool {
         let state = self.history.state();
         let holds = |place: &Place, before: i64| {
             let mut others = state.offsets.iter().filter(|((group, _), _)| group != READER);

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "counts of a run are part of what it says")]
 
 mod action;
+mod budget;
 mod commit;
 mod compact;
 mod disturb;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use grouplog::{Consumer, ConsumerConfig, Error, OffsetReset, Position, TopicPartition};
 
+use crate::budget::DROPS;
 use crate::disturb::Mark;
 use crate::oracle::{COMPACTED, Place, RecordModel};
 use crate::session::Session;
@@ -81,7 +82,8 @@ impl World {
     }
 
     pub(crate) fn assign(&mut self, session: &mut Session) -> Step {
-        let places: BTreeSet<Place> = (0..3).filter_map(|_| self.any_place()).collect();
+        let places: BTreeSet<Place> =
+            (0..3).filter_map(|_| self.any_place()).filter(|place| place.0 != DROPS).collect();
         if places.is_empty() || self.is_uncertain() {
             return Ok(());
         }

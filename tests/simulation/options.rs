@@ -41,6 +41,8 @@ pub(crate) struct Options {
     pub(crate) stored_from: u32,
     /// Whether there is a disk budget, until the last life.
     pub(crate) budget: bool,
+    /// Whether there are no other topics than those that make room, and large records. Then many appends need it.
+    pub(crate) only_room: bool,
     /// Whether there is no other topic than a compacted one.
     pub(crate) only_compacted: bool,
     /// The number of keys in a compacted topic.
@@ -62,7 +64,7 @@ impl Options {
             on.then(|| (action, weight << below(3)))
         });
         let weights = weights.collect();
-        Self {
+        let mut options = Self {
             mode: if coin() { JournalMode::Map } else { JournalMode::Write },
             journal_files: pick(&[4, 4, 5, 8]),
             batch_size: pick(&[1024, 1024, 3000, 16_384]) as u32,
@@ -83,12 +85,18 @@ impl Options {
             read_mode: if coin() { ReadMode::Map } else { ReadMode::Pread },
             stored_from: pick(&[1, 200, 1000, u64::from(u32::MAX)]) as u32,
             budget: below(4) == 0,
+            only_room: false,
             only_compacted: below(4) == 0,
             keys: pick(&[1, 3, 10]) as usize,
             delete_retention: Duration::from_millis(pick(&[0, 1000])),
             min_dirty_ratio: pick(&[0, 5]) as f64 / 10.0,
             compaction_lag: coin(),
+        };
+        if options.budget && coin() {
+            (options.only_room, options.only_compacted) = (true, false);
+            (options.value_bytes_max, options.steps_max) = (25_000, 60);
         }
+        options
     }
 
     /// Returns whether read-only calls sometimes fail.

@@ -8,6 +8,7 @@ use grouplog::{
     TimestampType, TopicConfig,
 };
 
+use crate::budget::{BLOCKS, DROPS};
 use crate::disturb::Mark;
 use crate::member::{TOPICS, partition};
 use crate::observe::observe;
@@ -41,16 +42,21 @@ impl World {
         model: &Arc<RecordModel>,
         synced: bool,
     ) -> Step<Option<Delivery>> {
+        let Some(room) = self.before_append(session, std::slice::from_ref(place)) else {
+            return Ok(None);
+        };
         let expected = self.history.state().end(place);
         let change = Change::Append(vec![(place.clone(), Arc::clone(model))]);
         let sent = self.change(session, change, |session| {
             let producer = if synced { &session.synced } else { &session.written };
             producer.send(record(place, model))
         })?;
-        let Some(delivery) = sent else { return Ok(None) };
-        let stamped = placed(model, delivery.metadata(), place, expected)?;
-        self.restamp(vec![(place.clone(), stamped)], model.timestamp.is_none());
-        Ok(Some(delivery))
+        if let Some(delivery) = &sent {
+            let stamped = placed(model, delivery.metadata(), place, expected)?;
+            self.restamp(vec![(place.clone(), stamped)], model.timestamp.is_none());
+        }
+        self.after_append(session, room)?;
+        Ok(sent)
     }
 
     /// Fills in the broker's timestamps, which are known now.
@@ -89,12 +95,13 @@ impl World {
         }
         let places: Vec<_> = records.iter().map(|(place, _)| place.clone()).collect();
         self.note(format!("send all to {places:?}, {bytes} bytes"));
+        let Some(room) = self.before_append(session, &places) else { return Ok(()) };
         let mut ends = self.history.state().clone();
         let change = Change::Append(records.clone());
         let sent = self.change(session, change, |session| {
             session.synced.send_all(records.iter().map(|(place, model)| record(place, model)))
         })?;
-        let Some(deliveries) = sent else { return Ok(()) };
+        let Some(deliveries) = sent else { return self.after_append(session, room) };
         let mut stamped = Vec::new();
         for ((place, model), metadata) in records.iter().zip(deliveries.metadata()) {
             stamped.push((place.clone(), placed(model, &metadata, place, ends.end(place))?));
@@ -102,6 +109,7 @@ impl World {
         }
         let unknown = records.iter().any(|(_, model)| model.timestamp.is_none());
         self.restamp(stamped, unknown);
+        self.after_append(session, room)?;
         let count = self.history.attempted();
         if self.one_in(2) {
             return Ok(());
@@ -133,7 +141,12 @@ impl World {
 
     pub(crate) fn create_topic(&mut self, session: &mut Session) -> Step {
         let only = self.options.only_compacted;
-        let name = if only { COMPACTED } else { TOPICS[self.below(TOPICS.len())] };
+        // The last life has no budget any more.
+        let (budget, only_room) = (self.options.budget, self.options.only_room);
+        let room: &[&str] = if budget || only_room { &[DROPS, BLOCKS] } else { &[] };
+        let others: &[&str] = if only_room { &[] } else { &TOPICS };
+        let names = [others, room].concat();
+        let name = if only { COMPACTED } else { names[self.below(names.len())] };
         self.create(session, name)
     }
 
@@ -152,6 +165,7 @@ impl World {
             .compression(self.options.compression)
             .timestamp_type(kind)
             .retention_consumed([READER]);
+        let config = Self::with_policy(name, config);
         let config = if name == COMPACTED { self.compacted(config) } else { config };
         if self.history.state().topics.contains_key(name) {
             return match session.broker.create_topic(name, config) {
@@ -294,7 +308,10 @@ impl World {
         topic: Option<&str>,
         call: impl FnOnce(&Broker) -> grouplog::Result<()>,
     ) -> Step {
-        let may = self.read_by_reader(topic);
+        let mut may = self.read_by_reader(topic);
+        if topic.is_none() && self.options.budget {
+            may.extend(self.droppable(0));
+        }
         self.kept.retain(|kept| may.iter().all(|(place, _)| kept.place.0 != place.0));
         let places: Vec<Place> = may.iter().map(|(place, _)| place.clone()).collect();
         let before = starts(&session.broker, &places);
@@ -444,7 +461,7 @@ fn deletes(broker: &Broker, topic: &str) -> bool {
 }
 
 /// Returns the log start offsets of partitions.
-fn starts(broker: &Broker, places: &[Place]) -> Vec<i64> {
+pub(crate) fn starts(broker: &Broker, places: &[Place]) -> Vec<i64> {
     let start = |(topic, partition): &Place| {
         let topic = broker.describe_topic(topic).ok();
         topic.map_or(0, |topic| topic.partitions[*partition as usize].start_offset)

@@ -58,6 +58,10 @@ pub(crate) struct Tally {
     pub(crate) refusals: u64,
     /// How many records compaction has removed when it was asked to.
     pub(crate) compacted: u64,
+    /// How many records have gone to make room for an append.
+    pub(crate) dropped: u64,
+    /// How many appends the disk budget had no room for.
+    pub(crate) no_room: u64,
 }
 
 impl Tally {
@@ -85,6 +89,8 @@ impl Tally {
         self.renewals += other.renewals;
         self.refusals += other.refusals;
         self.compacted += other.compacted;
+        self.dropped += other.dropped;
+        self.no_room += other.no_room;
     }
 }
 
@@ -93,7 +99,8 @@ impl fmt::Display for Tally {
         write!(
             f,
             "{} lives, {} kills, {} power losses, {} faults set, {} of reads, {} brokers failed, \
-             {} evictions, {} renewals, {} refusals, {} records compacted; ",
+             {} evictions, {} renewals, {} refusals, {} records compacted, {} dropped, \
+             {} without room; ",
             self.lives,
             self.kills,
             self.power_losses,
@@ -103,7 +110,9 @@ impl fmt::Display for Tally {
             self.evictions,
             self.renewals,
             self.refusals,
-            self.compacted
+            self.compacted,
+            self.dropped,
+            self.no_room
         )?;
         let mut actions = self.actions.clone();
         actions.sort_by_key(|(action, _)| *action);

@@ -23,7 +23,7 @@ use crate::trace::Trace;
 const FILE_BYTES: u64 = 64 << 10;
 
 /// The disk budget, and the size of a file that leaves little of it.
-const BUDGET: u64 = 2 << 20;
+pub(crate) const BUDGET: u64 = 2 << 20;
 const BALLAST: u64 = 1_000_000;
 
 /// Why a step did not complete.
@@ -68,6 +68,8 @@ pub(crate) struct World {
     /// The maximum total size of the journal's files.
     journal_most: u64,
     pub(crate) names: u64,
+    /// What the last change lacked of the disk budget, in bytes, if that was why it was refused.
+    pub(crate) short_of: Option<u64>,
 }
 
 impl World {
@@ -88,6 +90,7 @@ impl World {
             closed: false,
             journal_most: 0,
             names: 0,
+            short_of: None,
         }
     }
 
@@ -389,6 +392,11 @@ impl World {
         let mark = self.mark();
         self.history.attempt(change);
         let result = call(session);
+        self.short_of = match &result {
+            Err(Error::DiskBudget { budget, taken, needed }) => Some(taken + needed - budget),
+            _ => None,
+        };
+        self.trace.tally.no_room += u64::from(self.short_of.is_some());
         self.alive()?;
         match result {
             Ok(_) if had_failed => violation("a change succeeds although a write had failed"),

@@ -136,7 +136,7 @@ pub(crate) enum Topic {
     },
     /// List the topics
     List,
-    /// Show the settings and partitions of a topic
+    /// Show the settings and partitions of a topic, and what retention and compaction wait for
     Describe {
         /// The topic
         name: String,

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use grouplog::{PartitionCompaction, TopicConfig, TopicDescription};
+use grouplog::{PartitionCompaction, PartitionRetention, TopicConfig, TopicDescription};
 use serde_json::{Value, json};
 
 use crate::args::Topic;
@@ -150,6 +150,11 @@ fn describe(data: &Path, name: &str, out: &mut Output) -> Result<(), Failure> {
         ]);
     }
     table.print(out)?;
+    for partition in &topic.partitions {
+        if let Some(state) = &partition.retention {
+            out.text(&text_retention(partition.partition.partition(), state))?;
+        }
+    }
     let compacted = topic.partitions.iter().filter_map(|partition| {
         Some((partition.partition.partition(), partition.compaction.as_ref()?))
     });
@@ -167,6 +172,31 @@ fn describe(data: &Path, name: &str, out: &mut Output) -> Result<(), Failure> {
         ))?;
     }
     Ok(())
+}
+
+fn text_retention(partition: u32, state: &PartitionRetention) -> String {
+    let due = match state.due_segments {
+        0 => String::new(),
+        segments => format!("{segments} segments of {} bytes are due; ", state.due_bytes),
+    };
+    let active = if state.is_active { "the active segment" } else { "segment" };
+    let kept = match state.segment {
+        Some(segment) => format!("{active} {segment} stays"),
+        None => "nothing else is in segments".to_owned(),
+    };
+    let reasons: Vec<_> = state.waits_for.iter().map(ToString::to_string).collect();
+    let colon = if reasons.is_empty() { "" } else { ": " };
+    format!("partition {partition}: retention: {due}{kept}{colon}{}\n", reasons.join("; "))
+}
+
+fn json_retention(state: &PartitionRetention) -> Value {
+    json!({
+        "due_segments": state.due_segments,
+        "due_bytes": state.due_bytes,
+        "segment": state.segment,
+        "is_active": state.is_active,
+        "waits_for": state.waits_for.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
 }
 
 fn json_compaction(state: &PartitionCompaction) -> Value {
@@ -196,6 +226,7 @@ fn json_topic(topic: &TopicDescription) -> Value {
                 "leader_epoch": partition.leader_epoch,
                 "bytes": partition.bytes,
                 "segments": partition.segments,
+                "retention": partition.retention.as_ref().map(json_retention),
                 "compaction": partition.compaction.as_ref().map(json_compaction),
             })
         })

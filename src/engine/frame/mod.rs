@@ -246,7 +246,8 @@ impl Engine {
             };
             match fate {
                 Fate::Store(claim) => {
-                    let place = guard.stage(&data, now)?;
+                    let place = guard.stage(&data, now);
+                    let place = place.map_err(|error| for_all(error, guards))?;
                     if let (Some(ids), Some(claim)) = (ids.as_deref_mut(), claim) {
                         ids.place(claim, log, place);
                     }
@@ -304,6 +305,19 @@ impl Engine {
             return Ok(self.journal.end());
         }
         self.journal.append_relying_on(credit, &parts, &outside)
+    }
+}
+
+/// Returns the error of the whole append. What its first records were charged is given back with it, and they will
+/// need it again. Without them, there would seem to be room.
+fn for_all(error: Error, guards: &[AppendGuard<'_>]) -> Error {
+    match error {
+        Error::DiskBudget { budget, taken, needed } if !planted("budget_forgets_staged") => {
+            let staged = guards.iter().map(AppendGuard::charged).fold(0, u64::saturating_add);
+            let (taken, needed) = (taken.saturating_sub(staged), needed.saturating_add(staged));
+            Error::DiskBudget { budget, taken, needed }
+        }
+        error => error,
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::config::TopicConfig;
 use crate::engine::registry::Topic;
 use crate::engine::report::{Deleted, Retained};
+use crate::engine::retention_report::Slowest;
 use crate::engine::state::Engine;
 use crate::error::{Error, Result};
 use crate::journal::{SECTION_HEADER, SectionKind, section_header};
@@ -106,17 +107,7 @@ impl Engine {
 
     /// Returns the offset below which all groups of `retention.consumed` have committed.
     fn consumed(&self, config: &TopicConfig, log: &Log) -> Option<i64> {
-        let offsets = self.offsets.lock();
-        let committed = config
-            .kept_for()
-            .iter()
-            .map(|group| offsets.store.get(group, log.number()).map(|committed| committed.offset));
-        let each: Option<Vec<i64>> = if planted("forget_silent_groups") {
-            Some(committed.flatten().collect())
-        } else {
-            committed.collect()
-        };
-        each?.into_iter().min()
+        Slowest::of(config, log, &self.offsets.lock().store)?.committed
     }
 
     /// Returns the time until the next check. `again` says that the last one has postponed something.
@@ -140,18 +131,32 @@ impl Engine {
     /// need. So this does not wait for one: not for journal space, and not while `Synced` waits for the recovery
     /// checkpoint. Returns false then.
     pub(in crate::engine) fn move_start(&self, log: &Log, before: i64) -> Result<bool> {
+        match self.try_journal_start(log, before)? {
+            Some(end) => self.sync_starts(end).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Journals a log start, without waiting for a checkpoint. Returns the position up to which the journal has to
+    /// be synced before files go (R1), or `None` if only a checkpoint makes that possible.
+    pub(in crate::engine) fn try_journal_start(
+        &self,
+        log: &Log,
+        before: i64,
+    ) -> Result<Option<Lsn>> {
         if self.journal.is_held() {
-            return Ok(false);
+            return Ok(None);
         }
-        let journaled = match self.journal_start(log, before) {
-            Err(Error::Timeout { .. }) => return Ok(false),
-            journaled => journaled?,
-        };
-        if !planted("removed_before_sync") {
+        match self.journal_start(log, before) {
+            Err(Error::Timeout { .. }) => Ok(None),
             // Another call may have moved the log start, and its frame may not be synced yet.
-            self.journal.wait_synced(journaled.unwrap_or_else(|| self.journal.end()), None)?;
+            journaled => Ok(Some(journaled?.unwrap_or_else(|| self.journal.end()))),
         }
-        Ok(true)
+    }
+
+    /// Makes log starts durable whose frames lie below `end`.
+    pub(in crate::engine) fn sync_starts(&self, end: Lsn) -> Result<()> {
+        if planted("removed_before_sync") { Ok(()) } else { self.journal.wait_synced(end, None) }
     }
 
     /// Journals a log start without waiting for space. Returns the end of the frame, or `None` if the records are

@@ -12,6 +12,7 @@ use crate::engine::age_clock::AgeClock;
 use crate::engine::background::Background;
 use crate::engine::checkpoint::CheckpointState;
 use crate::engine::cleaner::Cleaner;
+use crate::engine::dropper::Dropper;
 use crate::engine::groups::Groups;
 use crate::engine::ids::Ids;
 use crate::engine::registry::Topic;
@@ -81,6 +82,7 @@ pub(super) fn start(
         groups: Groups::new(config.group_max_size),
         background,
         cleaner: Cleaner::new(),
+        dropper: Dropper::new(),
         writer: Writer::new(),
         ages: Mutex::new(ages),
         lock: Mutex::new(Some(lock)),
@@ -107,15 +109,14 @@ pub(super) fn start(
     Ok((engine, cut))
 }
 
-/// Starts the thread for maintenance, which first writes the recovery checkpoint, and the one that compacts.
+/// Starts the background thread, and lets the others start when they have something to do.
 fn start_threads(engine: &Arc<Engine>) -> Result<()> {
-    let path = engine.path();
+    let weak: Weak<Engine> = Arc::downgrade(engine);
+    engine.dropper.set_drops(Weak::<Engine>::clone(&weak));
+    let clock = Arc::clone(&engine.config.clock);
     let interval = engine.config.offsets_retention_check_interval;
-    let chores: Weak<Engine> = Arc::downgrade(engine);
-    engine
-        .background
-        .start(chores, Arc::clone(&engine.config.clock), interval)
-        .map_err(|error| Error::io("start a thread for", path, error))?;
+    let started = engine.background.start(weak, clock, interval);
+    started.map_err(|error| Error::io("start a thread for", engine.path(), error))?;
     engine.background.request_recovery();
     start_cleaner(engine)
 }

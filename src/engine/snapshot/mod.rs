@@ -14,6 +14,7 @@ use crate::engine::groups::summary::GroupSummary;
 use crate::engine::owners::{OwnerSummary, Owners};
 use crate::engine::registry::Registry;
 use crate::engine::report::TopicDescription;
+use crate::engine::retention_report::Circumstances;
 use crate::engine::usage::{self, DiskUsage};
 use crate::error::{Error, Result};
 use crate::group::OffsetStore;
@@ -67,7 +68,8 @@ impl Snapshot {
 
     /// Describes a topic.
     pub(crate) fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
-        Ok(describe::topic(&*self.registry.topic(name)?, self.clock.now()))
+        let by = Circumstances { now: self.clock.now(), offsets: &self.offsets, opening: false };
+        Ok(describe::topic(&*self.registry.topic(name)?, by, None))
     }
 
     /// Returns the names of the groups that have committed offsets, in order.

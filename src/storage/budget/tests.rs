@@ -238,11 +238,11 @@ fn the_oldest_go_from_nine_tenths_on() {
     assert!(!ledger.is_high());
     assert_eq!((ledger.excess(0), ledger.shortage(0)), (0, 0));
     assert_eq!((ledger.excess(70 * MIB), ledger.shortage(70 * MIB)), (0, 0));
-    assert_eq!((ledger.excess(71 * MIB), ledger.shortage(71 * MIB)), (14 * MIB, MIB));
+    assert_eq!((ledger.excess(71 * MIB), ledger.shortage(71 * MIB)), (4 * MIB, MIB));
     let _more = ledger.try_charge(20 * MIB).unwrap();
     assert!(ledger.is_high());
-    // Down to nine tenths, and a 32nd less.
-    assert_eq!(ledger.excess(0), (590 - 576 + 20) * MIB);
+    // Down to nine tenths, and a 64th less.
+    assert_eq!(ledger.excess(0), (590 - 576 + 10) * MIB);
     assert_eq!(ledger.excess(100 * MIB), (590 - 540) * MIB);
     assert_eq!(ledger.shortage(100 * MIB), 50 * MIB);
 }
