@@ -204,3 +204,34 @@ fn the_folder_may_be_named_by_the_environment() {
     assert!(String::from_utf8(output.stdout).unwrap().contains("orders"));
     assert!(!cli.path("data").exists());
 }
+
+#[test]
+fn lines_with_ids_are_appended_once() {
+    let cli = Cli::new();
+    cli.ok(&["topic", "create", "orders", "-p", "2"]);
+    let produce = ["produce", "orders", "--dedup-header", "request", "--key-separator", ":"];
+    let ran = cli.feed(&produce, b"1\tk:a\n2\tk:b\n1\tk:a\n");
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stderr.starts_with("2 records synced, 1 duplicate left out"), "{}", ran.stderr);
+    let ran = cli.feed(&[&produce[..], &["--json"]].concat(), b"2\tk:b\n3\tk:c\n");
+    let summary: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    assert_eq!((&summary["records"], &summary["duplicates"]), (&1.into(), &1.into()));
+    let text = cli.ok_text(&["consume", "orders", "--format", "%k %v %h"]);
+    assert_eq!(text, "k a request=1\nk b request=2\nk c request=3\n");
+    let ran = cli.feed(&produce, b"4\tk:d\nno id\n");
+    assert_eq!(ran.code, Some(1));
+    assert!(
+        ran.stderr.contains("line 2 of stdin is refused: it does not contain the id separator"),
+        "{}",
+        ran.stderr
+    );
+    let ran = cli.feed(&produce, b"\tk:e\n");
+    assert!(
+        ran.stderr.contains("line 1 of stdin is refused: an idempotency id has"),
+        "{}",
+        ran.stderr
+    );
+    let other =
+        cli.feed(&["produce", "orders", "--dedup-header", "r", "--dedup-separator", "|"], b"5|x\n");
+    assert_eq!(other.code, Some(0), "{}", other.stderr);
+}

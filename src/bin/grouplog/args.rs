@@ -171,6 +171,14 @@ pub(crate) struct Produce {
     /// records have no key
     #[arg(long, value_name = "S", value_parser = separator)]
     pub(crate) key_separator: Option<String>,
+    /// Store each record once, even if the same lines are produced again: each line begins with an id of 1 to 128
+    /// bytes, and ends of ids are marked by --dedup-separator. A line whose id the topic remembers
+    /// (dedup.window.ms) is not appended. Records carry their id in a header of this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) dedup_header: Option<String>,
+    /// The text behind the id in each line, with the escapes \n \t \r \0 \\
+    #[arg(long, value_name = "S", value_parser = separator, default_value = "\\t", requires = "dedup_header")]
+    pub(crate) dedup_separator: String,
     /// Send all records to this partition, instead of choosing one by the key
     #[arg(long, value_name = "N")]
     pub(crate) partition: Option<u32>,

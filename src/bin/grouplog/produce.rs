@@ -47,6 +47,29 @@ pub(crate) fn run(data: &Path, command: &Produce, out: &mut Output) -> Result<()
 struct Sent {
     records: u64,
     bytes: u64,
+    /// Lines whose ids the topic remembered.
+    duplicates: u64,
+}
+
+impl Sent {
+    fn add(&mut self, line: &[u8], duplicate: bool) {
+        if duplicate {
+            self.duplicates += 1;
+        } else {
+            self.records += 1;
+            self.bytes += line.len() as u64;
+        }
+    }
+
+    /// Returns the number of lines that are in the topic now.
+    fn lines(self) -> u64 {
+        self.records + self.duplicates
+    }
+}
+
+/// Returns whether a line is the cause of an error.
+fn is_of_record(error: &Error) -> bool {
+    matches!(error, Error::RecordTooLarge { .. } | Error::LimitExceeded { .. } | Error::Misuse(_))
 }
 
 /// Sends lines to the topic.
@@ -107,19 +130,20 @@ impl Lines<'_> {
     }
 
     fn send_group(&mut self, lines: &[&[u8]]) -> Result<(), Failure> {
-        let Some(records) =
-            lines.iter().map(|line| record(self.command, line)).collect::<Option<Vec<_>>>()
+        let Ok(records) =
+            lines.iter().map(|line| record(self.command, line)).collect::<Result<Vec<_>, _>>()
         else {
             return self.send_one_by_one(lines);
         };
         match self.producer.send_all(records) {
-            Ok(_) => {
-                self.sent.records += lines.len() as u64;
-                self.sent.bytes += lines.iter().map(|line| line.len() as u64).sum::<u64>();
+            Ok(sent) => {
+                for (metadata, line) in sent.metadata().zip(lines) {
+                    self.sent.add(line, metadata.is_duplicate());
+                }
                 Ok(())
             }
             // The error does not name the record. Nothing of the group was appended.
-            Err(Error::RecordTooLarge { .. }) => self.send_one_by_one(lines),
+            Err(error) if is_of_record(&error) => self.send_one_by_one(lines),
             Err(error) => Err(self.stopped(&error.into())),
         }
     }
@@ -127,27 +151,21 @@ impl Lines<'_> {
     /// Sends lines until one is refused, and returns a failure that names it.
     fn send_one_by_one(&mut self, lines: &[&[u8]]) -> Result<(), Failure> {
         for line in lines {
-            let Some(record) = record(self.command, line) else {
-                let separator = self.command.key_separator.as_deref().unwrap_or_default();
-                return Err(
-                    self.refused(&format!("it does not contain the key separator {separator:?}"))
-                );
-            };
+            let record = record(self.command, line)
+                .map_err(|missing| self.refused(&format!("it does not contain the {missing}")))?;
             match self.producer.send(record) {
-                Ok(_) => {}
-                Err(error @ Error::RecordTooLarge { .. }) => {
+                Ok(sent) => self.sent.add(line, sent.metadata().is_duplicate()),
+                Err(error) if is_of_record(&error) => {
                     return Err(self.refused(&error.to_string()));
                 }
                 Err(error) => return Err(self.stopped(&error.into())),
             }
-            self.sent.records += 1;
-            self.sent.bytes += line.len() as u64;
         }
         Ok(())
     }
 
     fn refused(&self, why: &str) -> Failure {
-        let before = self.sent.records;
+        let before = self.sent.lines();
         let line = before + 1;
         Failure::Other(format!(
             "line {line} of {} is refused: {why}; {}",
@@ -158,7 +176,7 @@ impl Lines<'_> {
 
     /// Returns a failure that is not caused by a line.
     fn stopped(&self, failure: &Failure) -> Failure {
-        let before = self.sent.records;
+        let before = self.sent.lines();
         let lines = count(before, "line was", "lines were");
         Failure::Other(format!("{failure}; {lines} appended"))
     }
@@ -182,17 +200,32 @@ fn appended(lines: u64) -> String {
     }
 }
 
-/// Returns the record of a line, or `None` if the line lacks the key separator.
-fn record<'a>(command: &'a Produce, line: &'a [u8]) -> Option<Record<'a>> {
+/// Returns the record of a line, or which separator the line lacks.
+fn record<'a>(command: &'a Produce, line: &'a [u8]) -> Result<Record<'a>, String> {
     let mut record = Record::to(&command.topic);
     if let Some(partition) = command.partition {
         record = record.partition(partition);
     }
-    let Some(separator) = &command.key_separator else { return Some(record.value(line)) };
+    let mut line = line;
+    if let Some(header) = &command.dedup_header {
+        let separator = &command.dedup_separator;
+        let (id, rest) =
+            split(line, separator).ok_or_else(|| format!("id separator {separator:?}"))?;
+        record = record.id(id).header(header, id);
+        line = rest;
+    }
+    let Some(separator) = &command.key_separator else { return Ok(record.value(line)) };
+    let (key, value) =
+        split(line, separator).ok_or_else(|| format!("key separator {separator:?}"))?;
+    Ok(record.key(key).value(value))
+}
+
+/// Splits a line at the first separator.
+fn split<'a>(line: &'a [u8], separator: &str) -> Option<(&'a [u8], &'a [u8])> {
     let separator = separator.as_bytes();
     let at = line.windows(separator.len()).position(|part| part == separator)?;
-    let (key, rest) = line.split_at_checked(at)?;
-    Some(record.key(key).value(rest.get(separator.len()..)?))
+    let (before, rest) = line.split_at_checked(at)?;
+    Some((before, rest.get(separator.len()..)?))
 }
 
 fn summary(command: &Produce, sent: Sent, took: Duration, out: &mut Output) -> Result<(), Failure> {
@@ -204,14 +237,19 @@ fn summary(command: &Produce, sent: Sent, took: Duration, out: &mut Output) -> R
             "topic": command.topic,
             "records": sent.records,
             "bytes": sent.bytes,
+            "duplicates": sent.duplicates,
             "acks": acks,
             "seconds": seconds,
             "records_per_second": rate,
         }));
     }
-    let Sent { records, bytes } = sent;
+    let Sent { records, bytes, duplicates } = sent;
     let (records, bytes) = (count(records, "record", "records"), count(bytes, "byte", "bytes"));
-    let text = format!("{records} {acks}, {bytes}, {seconds:.3} s, {rate} records/s");
+    let known = match duplicates {
+        0 => String::new(),
+        known => format!(", {} left out", count(known, "duplicate", "duplicates")),
+    };
+    let text = format!("{records} {acks}{known}, {bytes}, {seconds:.3} s, {rate} records/s");
     // The records are appended, even if nobody reads stderr.
     let _nobody_listens = writeln!(io::stderr(), "{text}");
     Ok(())
