@@ -291,3 +291,6 @@ impl Broker {
         self.engine.maintain()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,8 @@
 use super::key_map::AHEAD;
 use super::rebuild::{Kept, Output, empty, rebuild};
 use super::transactions::{Transactions, Verdict};
-use super::{AbortedIndex, AbortedTransaction, ActiveProducers, BatchError, KeyHash, OffsetMap};
+use super::{BatchError, KeyHash, OffsetMap};
+use crate::producer_state::{AbortedIndex, AbortedTransaction, ProducerStates};
 use crate::record::{
     Batch, BatchHeader, Compression, DecodeError, HEADER_BYTES, RawRecord, each_record,
 };
@@ -65,7 +66,7 @@ pub(crate) struct Filtered<'a> {
 pub(crate) struct Filter<'a> {
     map: &'a OffsetMap,
     settings: FilterSettings,
-    producers: &'a ActiveProducers,
+    producers: &'a ProducerStates,
     transactions: Transactions<'a>,
     /// The records of the present batch that stay.
     kept: Vec<Kept>,
@@ -80,7 +81,7 @@ impl<'a> Filter<'a> {
         map: &'a OffsetMap,
         settings: FilterSettings,
         aborted: &'a AbortedIndex,
-        producers: &'a ActiveProducers,
+        producers: &'a ProducerStates,
     ) -> Self {
         Self {
             map,

@@ -25,6 +25,8 @@ mod handle;
 mod health;
 mod image;
 mod inspect;
+#[cfg(test)]
+mod kafka_folder;
 mod maintenance;
 mod records;
 mod recovery;
@@ -50,6 +52,8 @@ pub use health::{Health, HealthStatus, Problem};
 #[cfg(feature = "__internal")]
 pub(crate) use image::CheckpointImage;
 pub use inspect::{Entry, EntryValue};
+#[cfg(test)]
+pub(crate) use kafka_folder::{KafkaSegment, bring_in};
 pub(crate) use recovery::open;
 pub(crate) use registry::{Registry, Topic};
 pub use report::{

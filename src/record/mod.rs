@@ -29,7 +29,8 @@
 //! last two: it alone decides whether a batch is intact. The code trusts no input: it believes
 //! lengths and counts only as far as there are bytes for them.
 //!
-//! Imported by `config`, `segment`, `cleaner`, `log`, `producer`, `consumer` and `internal`.
+//! Imported by `config`, `producer_state`, `segment`, `cleaner`, `log`, `engine`, `producer`, `consumer`, `broker` and
+//! `internal`.
 
 mod batch;
 mod bounded;
