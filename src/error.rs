@@ -1,7 +1,7 @@
 //! The one error type of the crate.
 //!
-//! Imported by `record`, `serialization`, `storage`, `config`, `segment`, `cleaner`, `journal`, `log`,
-//! `dedup`, `group`, `engine`, `producer`, `consumer`, `transaction`, `broker` and `internal`.
+//! Imported by `record`, `serialization`, `storage`, `config`, `producer_state`, `segment`, `cleaner`, `journal`,
+//! `log`, `dedup`, `group`, `engine`, `producer`, `consumer`, `transaction`, `broker` and `internal`.
 
 mod corruption;
 mod serialization;

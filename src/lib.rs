@@ -126,6 +126,7 @@ mod journal;
 mod log;
 pub mod manual;
 mod producer;
+mod producer_state;
 pub mod record;
 mod segment;
 pub mod serialization;

@@ -1,6 +1,6 @@
 //! Time and randomness. The engine gets both through the traits of this module, so tests can inject them.
 //!
-//! Imported by `storage`, `config`, `journal`, `log`, `dedup`, `engine`, `producer`, `consumer` and `internal`.
+//! Imported by `storage`, `config`, `journal`, `log`, `dedup`, `engine`, `producer`, `consumer`, `broker` and `internal`.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};

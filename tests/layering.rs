@@ -32,6 +32,8 @@ const TABLE: &[(&str, u32)] = &[
     ("storage", 2),
     // Names the codecs of `record` and the clocks of `time`.
     ("config", 3),
+    // What Kafka's producers have written to a partition.
+    ("producer_state", 3),
     ("segment", 4),
     ("journal", 4),
     ("cleaner", 4),
@@ -56,7 +58,7 @@ const TABLE: &[(&str, u32)] = &[
 const GROUP_MAY_IMPORT: &[&str] = &["error", "types"];
 
 /// Modules whose results must not depend on the order of a hash map.
-const PURE: &[&str] = &["types", "record", "segment", "cleaner", "group"];
+const PURE: &[&str] = &["types", "record", "segment", "producer_state", "cleaner", "group"];
 
 /// A source file: its path below `src` or `tests`, and its text without comments and literals.
 struct Source {

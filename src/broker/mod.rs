@@ -298,3 +298,6 @@ impl Broker {
         self.engine.maintain()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use crate::engine::{
     DiskUsage, GroupSummary, OffsetScope, OwnerSummary, ResetOffset, ResetTo, Snapshot,
     TopicDescription,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::storage::{Disk, ReadOnly, Storage};
 use crate::types::{Timestamp, TopicPartition};
 
@@ -127,7 +127,38 @@ impl ReadOnlyBroker {
     /// the last refresh. Its `poll` never waits, and fails with [`Error::Stale`](crate::Error::Stale) where the
     /// writer has replaced files by compaction since.
     pub fn consumer(&self) -> Result<Consumer> {
-        Consumer::new(Source::Snapshot(Arc::clone(&self.snapshot)), ConsumerConfig::new())
+        self.consumer_with(ConsumerConfig::new())
+    }
+
+    /// Creates a consumer with these settings, without a group. See [`ReadOnlyBroker::consumer`].
+    ///
+    /// # Errors
+    /// `Misuse` if the settings name a group: only the process that writes the folder has groups.
+    ///
+    /// ```
+    /// use grouplog::{Broker, ConsumerConfig, IsolationLevel, Record, TopicConfig, TopicPartition};
+    /// use std::time::Duration;
+    ///
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("data");
+    /// let broker = Broker::open(&path)?;
+    /// broker.create_topic("orders", TopicConfig::new())?;
+    /// broker.producer()?.send(Record::to("orders").value("1 pear"))?;
+    ///
+    /// let beside = Broker::open_read_only(&path)?;
+    /// let config = ConsumerConfig::new().isolation_level(IsolationLevel::ReadCommitted);
+    /// let mut reader = beside.consumer_with(config)?;
+    /// reader.assign([TopicPartition::new("orders", 0)])?;
+    /// assert_eq!(reader.poll(Duration::ZERO)?.len(), 1);
+    /// # Ok::<(), grouplog::Error>(())
+    /// ```
+    pub fn consumer_with(&self, config: ConsumerConfig) -> Result<Consumer> {
+        if config.group.is_some() {
+            return Err(Error::Misuse(
+                "the folder is open read-only: open it with Broker::open for a consumer with a group",
+            ));
+        }
+        Consumer::new(Source::Snapshot(Arc::clone(&self.snapshot)), config)
     }
 
     /// Returns the log start offset and the log end offset of a partition.

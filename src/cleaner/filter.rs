@@ -12,7 +12,8 @@ use super::key_map::AHEAD;
 use super::newest::Newest;
 use super::rebuild::{Kept, Output, empty, rebuild};
 use super::transactions::{Transactions, Verdict};
-use super::{AbortedIndex, AbortedTransaction, ActiveProducers, BatchError, KeyHash, OffsetMap};
+use super::{BatchError, KeyHash, OffsetMap};
+use crate::producer_state::{AbortedIndex, AbortedTransaction, ProducerStates};
 use crate::record::{
     Batch, BatchHeader, Compression, DecodeError, HEADER_BYTES, RawRecord, each_record,
 };
@@ -67,7 +68,7 @@ pub(crate) struct Filter<'a> {
     map: &'a OffsetMap,
     newest: Newest,
     settings: FilterSettings,
-    producers: &'a ActiveProducers,
+    producers: &'a ProducerStates,
     transactions: Transactions<'a>,
     /// The records of the present batch that stay.
     kept: Vec<Kept>,
@@ -82,7 +83,7 @@ impl<'a> Filter<'a> {
         map: &'a OffsetMap,
         settings: FilterSettings,
         aborted: &'a AbortedIndex,
-        producers: &'a ActiveProducers,
+        producers: &'a ProducerStates,
     ) -> Self {
         Self {
             map,

@@ -1,8 +1,9 @@
 //! A log in memory, for tests.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
-use super::{AbortedTransaction, Batches, CleanError, SegmentInfo, Sink, Source, Stats};
+use super::{Batches, CleanError, SegmentInfo, Sink, Source, Stats};
 use crate::error::Error;
+use crate::producer_state::AbortedTransaction;
 use crate::record::{Batch, BatchHeader};
 
 /// A segment in memory.

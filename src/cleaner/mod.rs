@@ -39,7 +39,6 @@
 //!
 //! Imported by `log`, `engine` and `internal`.
 
-mod aborted;
 mod error;
 mod filter;
 mod group;
@@ -49,7 +48,6 @@ mod memory;
 mod newest;
 mod offset_map;
 mod pass;
-mod producers;
 mod rebuild;
 mod segment_info;
 mod select;
@@ -58,7 +56,6 @@ mod stats;
 mod tests;
 mod transactions;
 
-pub(crate) use aborted::{AbortedIndex, AbortedTransaction};
 pub(crate) use error::{BatchError, CleanError};
 pub(crate) use filter::{Filter, FilterSettings, Filtered, Outcome};
 pub(crate) use group::{GroupLimits, group};
@@ -69,7 +66,6 @@ pub(crate) use key_map::{KeyHash, KeyMap};
 pub(crate) use memory::{MemorySegment, MemorySink};
 pub(crate) use offset_map::OffsetMap;
 pub(crate) use pass::{Batches, Cleaned, Pass, Sink, Source};
-pub(crate) use producers::ActiveProducers;
 pub(crate) use segment_info::SegmentInfo;
 pub(crate) use select::{LogInfo, NotCleaned, SelectSettings, Selection, select};
 pub(crate) use stats::Stats;

@@ -2,7 +2,8 @@
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
 use super::key_map::AHEAD;
-use super::{AbortedIndex, KeyHash, KeyMap};
+use super::{KeyHash, KeyMap};
+use crate::producer_state::AbortedIndex;
 use crate::record::{Batch, DecodeError, HEADER_BYTES, each_record};
 
 /// The newest offsets of keys, and how far they reach (`OffsetMap`).

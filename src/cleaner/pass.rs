@@ -5,10 +5,11 @@ use std::ops::ControlFlow;
 
 use super::segment_info::wholly_below;
 use super::{
-    AbortedIndex, AbortedTransaction, ActiveProducers, BatchError, CleanError, Filter,
-    FilterSettings, Filtered, GroupLimits, KeyMap, OffsetMap, Outcome, SegmentInfo, Stats, group,
+    BatchError, CleanError, Filter, FilterSettings, Filtered, GroupLimits, KeyMap, OffsetMap,
+    Outcome, SegmentInfo, Stats, group,
 };
 use crate::error::{CorruptReason, Error};
+use crate::producer_state::{AbortedIndex, AbortedTransaction, ProducerStates};
 use crate::record::{Batch, BatchHeader, DecodeError};
 
 /// Where a pass reads segments.
@@ -59,7 +60,7 @@ pub(crate) struct Pass<'a> {
     /// The aborted transactions of all these segments.
     pub(crate) aborted: &'a AbortedIndex,
     /// The producers whose state must survive.
-    pub(crate) producers: &'a ActiveProducers,
+    pub(crate) producers: &'a ProducerStates,
     /// Time, retention of tombstones, and limits.
     pub(crate) settings: FilterSettings,
     /// The limits of a new segment.

@@ -7,9 +7,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{AbortedIndex, AbortedTransaction};
-use crate::error::CorruptReason;
-use crate::record::{BatchHeader, ControlType, DecodeError, read_record};
+use crate::producer_state::{AbortedIndex, AbortedTransaction, ControlBatch, Marker};
+use crate::record::{BatchHeader, DecodeError};
 
 /// The state of transactions in one pass. Takes the batches in the order of their offsets.
 #[derive(Debug)]
@@ -46,8 +45,11 @@ impl<'a> Transactions<'a> {
         payload: &[u8],
     ) -> Result<Verdict, DecodeError> {
         if header.attributes.is_control() {
-            let kind = control_type(header, payload)?;
-            Ok(kind.map_or(Verdict::MarkerWithoutData, |kind| self.on_marker(header, kind)))
+            Ok(match ControlBatch::read(header, payload)? {
+                ControlBatch::Emptied => Verdict::MarkerWithoutData,
+                ControlBatch::End(marker) => self.on_marker(header, marker),
+                ControlBatch::Other => Verdict::Ordinary,
+            })
         } else {
             Ok(self.on_data(header))
         }
@@ -65,23 +67,16 @@ impl<'a> Transactions<'a> {
         Verdict::Ordinary
     }
 
-    fn on_marker(&mut self, header: &BatchHeader, kind: ControlType) -> Verdict {
-        let producer = header.producer_id;
-        match kind {
-            ControlType::Abort => {
-                let marker = (producer, header.base_offset);
-                if self.with_aborted_data.remove(&marker)
-                    && let Some(transaction) = self.aborted.ended_by(producer, header.base_offset)
-                {
-                    return Verdict::AbortMarker(*transaction);
-                }
-                // Data that the index does not call aborted is kept, so its marker stays with it.
-                self.unless_with_data(producer)
-            }
-            ControlType::Commit => self.unless_with_data(producer),
-            // Types that do not end a transaction.
-            _ => Verdict::Ordinary,
+    fn on_marker(&mut self, header: &BatchHeader, marker: Marker) -> Verdict {
+        let (producer, offset) = (header.producer_id, header.base_offset);
+        if marker.aborts
+            && self.with_aborted_data.remove(&(producer, offset))
+            && let Some(transaction) = self.aborted.ended_by(producer, offset)
+        {
+            return Verdict::AbortMarker(*transaction);
         }
+        // Data that the index does not call aborted is kept, so its marker stays with it.
+        self.unless_with_data(producer)
     }
 
     fn unless_with_data(&mut self, producer: i64) -> Verdict {
@@ -90,17 +85,5 @@ impl<'a> Transactions<'a> {
         } else {
             Verdict::MarkerWithoutData
         }
-    }
-}
-
-/// Returns the type of a control batch, or `None` if an earlier pass emptied it.
-fn control_type(header: &BatchHeader, payload: &[u8]) -> Result<Option<ControlType>, DecodeError> {
-    if header.count == 0 {
-        return Ok(None);
-    }
-    let (record, _) = read_record(payload, 0)?;
-    match record.key.get(payload) {
-        Some(key) => ControlType::parse(key).map(Some),
-        None => Err(DecodeError::corrupt(CorruptReason::Length, 0)),
     }
 }

@@ -37,9 +37,19 @@ impl std::str::FromStr for OffsetReset {
 /// Which records of transactions a consumer returns: Kafka's `isolation.level`.
 ///
 /// A transaction of this engine is one frame of the journal. So a record is committed when it
-/// becomes visible, and both levels read the same records. In segments that Kafka wrote,
-/// transactions end with control batches. The engine skips these and returns the records of an
-/// aborted transaction at either level. That differs from what `read_committed` means in Kafka.
+/// becomes visible, and both levels read the same of what this engine wrote.
+///
+/// In segments that a Kafka broker wrote, transactions end with control batches, which no consumer
+/// gets. `ReadCommitted` then means what it means in Kafka: records of aborted transactions are
+/// passed, and reading ends at the last stable offset, the first offset of the earliest open
+/// transaction. That is also where the log ends for `end_offsets`, `lag` and `seek_to_end`. Nobody
+/// ends a transaction that was open when the segments were brought in, so use `ReadUncommitted` to
+/// read on, or delete the records.
+///
+/// A reader that begins at the log start, or reads what this process appended, costs nothing more.
+/// Otherwise the engine reads the partition's segments once, to find its transactions. Damage may
+/// hide the end of a transaction. So in a log that holds transactions `ReadCommitted` ends at the
+/// first damage with the error `Corrupt`, also behind it.
 ///
 /// ```
 /// use grouplog::IsolationLevel;

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::Position;
-use crate::config::OffsetReset;
+use crate::config::{IsolationLevel, OffsetReset};
 use crate::error::{Error, Result};
 use crate::log::{Cursor, FetchLimits, Fetched, Log, Wake};
 use crate::time::Clock;
@@ -12,6 +12,7 @@ use crate::types::{TopicPartition, planted};
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) log: Arc<Log>,
+    isolation: IsolationLevel,
     /// `None` until the first fetch or the first call for the position decides it.
     cursor: Option<Cursor>,
     /// The leader epoch of the last record returned, for commits.
@@ -37,9 +38,10 @@ pub(super) struct Policy<'a> {
 }
 
 impl Held {
-    pub(super) fn new(log: Arc<Log>) -> Self {
+    pub(super) fn new(log: Arc<Log>, isolation: IsolationLevel) -> Self {
         Self {
             log,
+            isolation,
             cursor: None,
             epoch: None,
             committed: None,
@@ -53,7 +55,7 @@ impl Held {
 
     /// Returns the same partition of the topic that has the name now. It has no position, and stays paused.
     pub(super) fn renewed(&self, log: Arc<Log>) -> Self {
-        let mut renewed = Self::new(log);
+        let mut renewed = Self::new(log, self.isolation);
         renewed.paused = self.paused;
         if planted("position_carried_over") {
             renewed.cursor = self.offset().map(Cursor::new);
@@ -94,7 +96,7 @@ impl Held {
 
     /// Continues at `position`.
     pub(super) fn seek(&mut self, position: Position) {
-        self.cursor = Some(Cursor::new(position.offset()));
+        self.cursor = Some(Cursor::new(position.offset()).reading(self.isolation));
         self.epoch = position.leader_epoch();
         self.uncommitted = Some(position);
         self.taken = None;
@@ -119,7 +121,7 @@ impl Held {
 
     /// Arranges for `sleeper` to be woken when there is more to read. Returns false if there is more already.
     pub(super) fn sleep_on(&mut self, sleeper: &Arc<dyn Wake>) -> bool {
-        let Some(position) = self.offset() else { return true };
+        let Some(position) = self.cursor.as_ref().map(Cursor::waits_at) else { return true };
         if self.paused || self.log.is_deleted() {
             return true;
         }
@@ -196,7 +198,23 @@ impl Held {
     }
 
     fn reset_offset(&self, policy: Policy<'_>) -> Result<Option<i64>> {
-        self.log.reset_offset(policy.reset, policy.clock.now())
+        let offset = self.log.reset_offset(policy.reset, policy.clock.now())?;
+        match policy.reset {
+            OffsetReset::Latest | OffsetReset::ByDuration(_) => {
+                offset.map(|offset| self.within(offset)).transpose()
+            }
+            OffsetReset::Earliest | OffsetReset::None => Ok(offset),
+        }
+    }
+
+    /// Returns where this consumer's view of the log ends: at the log end, or at the last stable offset.
+    pub(super) fn end_offset(&self) -> Result<i64> {
+        self.log.end_for(self.isolation)
+    }
+
+    /// Returns `offset`, or the end of this consumer's view if that is lower.
+    pub(super) fn within(&self, offset: i64) -> Result<i64> {
+        Ok(self.end_offset()?.min(offset))
     }
 }
 

@@ -207,7 +207,7 @@ impl Consumer {
         for log in logs.into_values() {
             match self.held.iter().position(|held| Arc::ptr_eq(&held.log, &log)) {
                 Some(at) => held.push(self.held.swap_remove(at)),
-                None => held.push(Held::new(log)),
+                None => held.push(Held::new(log, self.config.isolation_level)),
             }
         }
         held.sort_by(|a, b| a.partition().cmp(b.partition()));

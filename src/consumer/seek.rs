@@ -125,7 +125,7 @@ impl Consumer {
         self.follow_transactions();
         let at = self.held(partition)?;
         let held = self.held_now(at)?;
-        held.seek(Position::new(held.log.end_offset()));
+        held.seek(Position::new(held.end_offset()?));
         Ok(())
     }
 
@@ -143,7 +143,7 @@ impl Consumer {
         self.follow_transactions();
         let at = self.held(partition)?;
         let held = self.held_now(at)?;
-        let offset = held.log.offset_since(timestamp)?;
+        let offset = held.within(held.log.offset_since(timestamp)?)?;
         held.seek(Position::new(offset));
         Ok(())
     }
@@ -195,11 +195,11 @@ impl Consumer {
     pub fn lag(&mut self, partition: &TopicPartition) -> Result<i64> {
         let position = self.position(partition)?;
         let at = self.held(partition)?;
-        let log = &self.held.get(at).ok_or(NOT_ASSIGNED)?.log;
-        if log.is_deleted() {
-            return Err(self.source.gone(log));
+        let held = self.held.get(at).ok_or(NOT_ASSIGNED)?;
+        if held.log.is_deleted() {
+            return Err(self.source.gone(&held.log));
         }
-        Ok(log.lag(position.offset(), log.end_offset()))
+        Ok(held.log.lag(position.offset(), held.end_offset()?))
     }
 
     /// Returns the log start offsets of partitions of any topic.
@@ -237,7 +237,8 @@ impl Consumer {
         &self,
         partitions: impl IntoIterator<Item = &'p TopicPartition>,
     ) -> Result<BTreeMap<TopicPartition, i64>> {
-        let end = |partition| Ok(self.source.registry()?.log(partition)?.end_offset());
+        let level = self.config.isolation_level;
+        let end = |partition| self.source.registry()?.log(partition)?.end_for(level);
         partitions.into_iter().map(|p| Ok((p.clone(), end(p)?))).collect()
     }
 
@@ -259,7 +260,13 @@ impl Consumer {
                 return Err(Error::Misuse("a time to look for must not be negative"));
             }
             let log = self.source.registry()?.log(&partition)?;
-            let first = log.offset_for_time(timestamp)?.map(|(offset, timestamp)| {
+            let mut first = log.offset_for_time(timestamp)?;
+            if let Some((offset, _)) = first
+                && offset >= log.end_for(self.config.isolation_level)?
+            {
+                first = None;
+            }
+            let first = first.map(|(offset, timestamp)| {
                 let (leader_epoch, topic_id) = (log.epoch_of(offset), log.topic_id());
                 OffsetAndTimestamp { offset, timestamp, leader_epoch, topic_id }
             });

@@ -28,6 +28,8 @@ mod health;
 mod ids;
 mod image;
 mod inspect;
+#[cfg(test)]
+mod kafka_folder;
 mod maintenance;
 mod owners;
 mod records;
@@ -58,6 +60,8 @@ pub use health::{Health, HealthStatus, Problem};
 #[cfg(feature = "__internal")]
 pub(crate) use image::CheckpointImage;
 pub use inspect::{Entry, EntryValue};
+#[cfg(test)]
+pub(crate) use kafka_folder::{KafkaSegment, bring_in};
 pub(crate) use owners::OwnerClaim;
 pub use owners::OwnerSummary;
 pub(crate) use recovery::open;

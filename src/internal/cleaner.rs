@@ -3,10 +3,10 @@ use std::collections::BTreeMap;
 use super::input::Input;
 use super::segment::mend;
 use crate::cleaner::{
-    AbortedIndex, AbortedTransaction, ActiveProducers, CleanError, Cleaned, FilterSettings,
-    GroupLimits, MemorySegment, MemorySink, Pass,
+    CleanError, Cleaned, FilterSettings, GroupLimits, MemorySegment, MemorySink, Pass,
 };
-use crate::record::{Batch, BatchHeader, ControlType};
+use crate::producer_state::{AbortedIndex, AbortedTransaction, ControlBatch, ProducerStates};
+use crate::record::{Batch, BatchHeader};
 use crate::segment::{Walk, WalkEnd};
 
 const LIMIT: usize = 1 << 16;
@@ -108,38 +108,25 @@ impl Run<'_> {
         Some((cleaned, new))
     }
 
-    /// Finds the aborted transactions and the producers, as an import does.
-    fn scan(&self) -> (Vec<AbortedTransaction>, ActiveProducers) {
-        let (mut open, mut aborted) = (BTreeMap::new(), Vec::new());
-        let mut producers = ActiveProducers::new();
+    /// Finds the aborted transactions and the producers, as a reader of committed records does.
+    fn scan(&self) -> (Vec<AbortedTransaction>, ProducerStates) {
+        let (mut aborted, mut producers) = (Vec::new(), ProducerStates::new(1));
         for segment in self.segments {
             for (_, batch) in Walk::new(&segment.log, segment.base_offset) {
                 let header = batch.header();
-                producers.on_batch(header);
-                if !header.attributes.is_control() {
-                    if header.attributes.is_transactional() {
-                        open.entry(header.producer_id).or_insert(header.base_offset);
-                    }
-                } else if let Some(first_offset) = open.remove(&header.producer_id)
-                    && is_abort(&batch)
-                {
-                    aborted.push(AbortedTransaction {
-                        producer_id: header.producer_id,
-                        first_offset,
-                        last_offset: header.base_offset,
-                        last_stable_offset: header.next_offset(),
-                    });
-                }
+                let control = header.attributes.is_control().then(|| control(&batch));
+                let completed = producers.follow(header, control);
+                aborted.extend(completed.and_then(|completed| completed.aborted));
             }
         }
         (aborted, producers)
     }
 }
 
-fn is_abort(batch: &Batch<'_>) -> bool {
-    let Ok(records) = batch.records(LIMIT) else { return false };
-    let kind = records.get(0).and_then(|record| record.key().map(ControlType::parse));
-    kind == Some(Ok(ControlType::Abort))
+/// What is damaged says nothing. The pass finds the damage.
+fn control(batch: &Batch<'_>) -> ControlBatch {
+    let payload = batch.decompressed(LIMIT).unwrap_or_default();
+    ControlBatch::read(batch.header(), &payload).unwrap_or(ControlBatch::Other)
 }
 
 /// Offset, timestamp, key, value.

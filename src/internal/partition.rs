@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::{BrokerConfig, TopicConfig};
+use crate::config::{BrokerConfig, IsolationLevel, TopicConfig};
 use crate::log::{
     Cursor, FetchLimits, Fetched, Log, LogIdentity, LogImage, LogShared, SegmentImage,
 };
@@ -68,7 +68,17 @@ pub(super) fn read(
     from: i64,
     limits: FetchLimits,
 ) -> (Vec<Delivered>, Option<crate::Error>) {
-    let mut cursor = Cursor::new(from);
+    read_at(log, from, IsolationLevel::ReadUncommitted, limits)
+}
+
+/// Reads all records of this isolation level. One of committed records also ends at the last stable offset.
+pub(super) fn read_at(
+    log: &Log,
+    from: i64,
+    level: IsolationLevel,
+    limits: FetchLimits,
+) -> (Vec<Delivered>, Option<crate::Error>) {
+    let mut cursor = Cursor::new(from).reading(level);
     let mut all = Vec::new();
     while cursor.position() < log.end_offset() {
         let before = cursor.position();
@@ -77,8 +87,12 @@ pub(super) fn read(
             assert!(fetched.records.is_empty(), "nothing is delivered with an error");
             return (all, Some(error));
         }
-        assert!(cursor.position() > before, "a fetch below the end moves or fails");
         take(&fetched, &mut all);
+        if level == IsolationLevel::ReadCommitted && cursor.position() == before {
+            assert_eq!(cursor.waits_at(), log.end_offset());
+            return (all, None);
+        }
+        assert!(cursor.position() > before, "a fetch below the end moves or fails");
     }
     assert_eq!(cursor.position(), log.end_offset());
     (all, None)

@@ -1,7 +1,11 @@
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::batch::is_typed;
 use super::input::Input;
-use super::partition::{Delivered, put, read, restore, segment_path, storage};
-use crate::log::{FetchLimits, SegmentImage};
+use super::partition::{Delivered, put, read, read_at, restore, segment_path, storage};
+use crate::config::IsolationLevel;
+use crate::log::{FetchLimits, Log, SegmentImage};
+use crate::producer_state::ControlBatch;
 use crate::record::crc::crc32c;
 use crate::record::header::{ATTRIBUTES_AT, CRC_AT};
 use crate::record::{Batch, DEFAULT_MAX_DECOMPRESSED_BYTES};
@@ -118,12 +122,81 @@ fn check_partition(log: &[u8], base: i64, hard: u64) {
             assert_eq!(records, expected.sound);
             assert_eq!(error.is_none(), expected.clean && damaged == 0, "{error:?}");
         }
+        let fresh = || restore(&storage, image, epochs.clone(), 100);
+        check_committed(&fresh, kept, base, (&expected, damaged == 0));
         check_progress(&partition, base, kept.len() / 61 + 2);
     }
 }
 
+/// Reads committed records from the start and from the middle, each in a partition that knows nothing yet. Compares
+/// them with what Kafka's filter lets through, unless damage may hide a marker.
+fn check_committed(
+    partition: &dyn Fn() -> Log,
+    log: &[u8],
+    base: i64,
+    (expected, whole): (&Expected, bool),
+) {
+    let clean = whole && expected.clean;
+    let filtered = clean.then(|| committed(log, base)).flatten();
+    let from_middle = expected.sound.get(expected.sound.len() / 2).map_or(base, |record| record.0);
+    for (from, limits) in [(base, WHOLE), (base, SMALL), (from_middle, SMALL)] {
+        let (records, error) = read_at(&partition(), from, IsolationLevel::ReadCommitted, limits);
+        assert!(error.as_ref().is_none_or(is_typed), "{error:?}");
+        assert!(records.iter().all(|record| from <= record.0), "a record before the position");
+        if let Some(filtered) = &filtered {
+            let shown: Vec<i64> = records.iter().map(|record| record.0).collect();
+            let wanted: Vec<i64> = filtered.iter().copied().filter(|o| *o >= from).collect();
+            assert!(error.is_none(), "{error:?} from {from}");
+            assert_eq!(shown, wanted, "from {from}");
+        }
+    }
+}
+
+/// Returns the offsets that Kafka's filter lets through below the last stable offset (`CompletedFetch`). `None` if a
+/// marker cannot be read.
+fn committed(log: &[u8], base: i64) -> Option<Vec<i64>> {
+    let batches = || Walk::new(log, base).map(|(_, batch)| batch);
+    let (mut open, mut index, mut markers) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
+    for batch in batches().filter(|batch| batch.header().producer_id >= 0) {
+        let header = *batch.header();
+        if !header.attributes.is_control() {
+            if header.attributes.is_transactional() {
+                open.entry(header.producer_id).or_insert(header.base_offset);
+            }
+            continue;
+        }
+        let payload = batch.decompressed(DEFAULT_MAX_DECOMPRESSED_BYTES).ok()?;
+        let ControlBatch::End(marker) = ControlBatch::read(&header, &payload).ok()? else {
+            continue;
+        };
+        let first = open.remove(&header.producer_id);
+        if let (Some(first), true) = (first, marker.aborts) {
+            index.push((first, header.producer_id));
+            markers.insert(header.base_offset);
+        }
+    }
+    let stable = open.values().copied().min().unwrap_or(i64::MAX);
+    index.sort_unstable();
+    let (mut ahead, mut present, mut shown) =
+        (index.into_iter().peekable(), BTreeSet::new(), vec![]);
+    for batch in batches().take_while(|batch| batch.header().base_offset < stable) {
+        let header = batch.header();
+        while let Some((_, producer)) = ahead.next_if(|(first, _)| *first <= header.last_offset()) {
+            present.insert(producer);
+        }
+        if header.attributes.is_control() {
+            if markers.contains(&header.base_offset) {
+                present.remove(&header.producer_id);
+            }
+        } else if !(header.attributes.is_transactional() && present.contains(&header.producer_id)) {
+            shown.extend(records(&batch).into_iter().map(|record| record.0));
+        }
+    }
+    Some(shown)
+}
+
 /// Seeks behind the range of each damage, at most `most` times.
-fn check_progress(partition: &crate::log::Log, base: i64, most: usize) {
+fn check_progress(partition: &Log, base: i64, most: usize) {
     let mut from = base;
     for _ in 0..=most {
         let (records, error) = read(partition, from, WHOLE);

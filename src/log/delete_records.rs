@@ -108,6 +108,7 @@ impl Log {
         }
         let mut gone: Vec<Arc<Segment>> = Vec::new();
         self.swap_view(|view| gone.extend(Arc::make_mut(&mut view.segments).drain(..count)));
+        self.forget_transactions();
         if !planted("removed_segments_not_captured") {
             self.capture_removed(out, &gone);
         }

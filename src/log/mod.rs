@@ -36,6 +36,7 @@ mod retention;
 mod section;
 mod segment;
 mod settle;
+mod stable;
 mod store;
 mod stored;
 mod time;
@@ -78,6 +79,7 @@ use open_files::OpenFiles;
 use reads::Reads;
 use retention::Tally;
 use segment::{Segment, SegmentFolder};
+use stable::Stable;
 use view::View;
 use write_out::WriteOut;
 
@@ -259,6 +261,8 @@ pub(crate) struct Log {
     listed_end: AtomicI64,
     /// Unset where nothing was compacted.
     compaction: OnceLock<Box<Compaction>>,
+    /// Unset where nobody has read committed records. A branch shares it.
+    stable: OnceLock<Arc<Stable>>,
     out: Mutex<WriteOut>,
     /// Whether a thread holds the write-out lock to write out what waits, which may take long.
     writes_out: AtomicBool,
@@ -311,6 +315,7 @@ impl Log {
             first_dirty: AtomicI64::new(-1),
             listed_end: AtomicI64::new(0),
             compaction: OnceLock::new(),
+            stable: OnceLock::new(),
             out: Mutex::new(WriteOut::default()),
             writes_out: AtomicBool::new(false),
             identity,

@@ -71,6 +71,10 @@ impl Log {
             *log.appender.lock() = appender;
         }
         *log.view.write() = Arc::new(view);
+        if let Some(stable) = self.stable.get() {
+            // The same segments hold the same transactions.
+            let _unset = log.stable.set(Arc::clone(stable));
+        }
         log.out.lock().claimed = self.out.lock().claimed;
         log.first_dirty.store(self.first_dirty.load(Ordering::Acquire), Ordering::Release);
         log.listed_end.store(self.listed_end.load(Ordering::Acquire), Ordering::Release);

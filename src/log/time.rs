@@ -47,7 +47,7 @@ impl Log {
 
     /// Repeats a lookup that failed while records were being deleted, or segments replaced, because it may have
     /// read deleted or replaced ones.
-    fn beside_deletions<T>(&self, look: impl Fn() -> Result<T>) -> Result<T> {
+    pub(super) fn beside_deletions<T>(&self, look: impl Fn() -> Result<T>) -> Result<T> {
         loop {
             let start = self.start_offset();
             let view = self.view();

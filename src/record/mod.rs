@@ -29,7 +29,7 @@
 //! last two: it alone decides whether a batch is intact. The code trusts no input: it believes
 //! lengths and counts only as far as there are bytes for them.
 //!
-//! Imported by `config`, `segment`, `cleaner`, `log`, `producer`, `consumer`, `transaction` and
+//! Imported by `config`, `producer_state`, `segment`, `cleaner`, `log`, `engine`, `producer`, `consumer`, `transaction`, `broker` and
 //! `internal`.
 
 mod batch;

@@ -22,7 +22,7 @@
 //! - S5: a reader compares an entry with the batch that it points to before it trusts the entry
 //!   ([`OffsetIndex::locate`], [`TimeIndex::locate`]). A missing entry only costs a longer scan.
 //!
-//! Imported by `log`, `engine` and `internal`.
+//! Imported by `log`, `engine`, `broker` and `internal`.
 
 mod builder;
 mod names;

@@ -21,6 +21,7 @@ work=$(cd "$work" && pwd)
 
 # Each with the tests that are to find it, `binary:filter`; `model:` are the models of concurrency.
 faults='
+aborted_batch_shown         lib:broker::tests
 ack_before_sync             crash:first_open
 adopted_bytes_not_kept      api:stored_races
 adopted_bytes_not_written_again crash:stored
@@ -110,6 +111,7 @@ half_a_frame_is_none        api:follow
 hash_truncated              api:compaction_property
 header_not_durable          lib:journal::tests::crashing
 horizon_lost                api:a_tombstone_stays
+index_not_refreshed         lib:deletion_ends_an_open
 keep_refused_records        crash:recycle
 keep_refused_sums           lib:a_refused_stored_append
 keep_unlisted_segment       crash:seal_and_roll
@@ -117,6 +119,7 @@ lapped_reader_goes_on       lib:a_file_that_is_used_again
 large_file_beyond_limit     lib:journal::tests::append
 large_spare_stays_last      api:an_append_that_may_fit
 last_file_stays             lib:only_a_small_journal
+last_stable_offset_ignored  lib:broker::tests
 later_files_are_no_witness  lib:journal::tests::replaying
 leave_waiters_alone         lib:who_waits_for_space
 left_files_not_relied_on    lib:a_synced_stored_append_needs

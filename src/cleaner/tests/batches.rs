@@ -3,10 +3,8 @@
 use super::world::{NewRecord, encode, horizon, read};
 use crate::cleaner::newest::Newest;
 use crate::cleaner::rebuild::{Kept, Output, empty, rebuild};
-use crate::cleaner::{
-    AbortedIndex, AbortedTransaction, ActiveProducers, Filter, FilterSettings, Filtered, KeyMap,
-    MemorySegment, OffsetMap, Outcome,
-};
+use crate::cleaner::{Filter, FilterSettings, Filtered, KeyMap, MemorySegment, OffsetMap, Outcome};
+use crate::producer_state::{AbortedIndex, AbortedTransaction, ProducerStates};
 use crate::record::{
     Attributes, Batch, BatchHeader, Compression, DEFAULT_MAX_DECOMPRESSED_BYTES, RawRecord,
     decode_records,
@@ -34,7 +32,7 @@ fn map_of(batches: &[&[u8]], end_offset: i64) -> OffsetMap {
 /// Filters a batch with a map that the batch and then `newer` fill.
 fn filter<T>(bytes: &[u8], newer: &[&[u8]], body: impl FnOnce(Filtered<'_>) -> T) -> T {
     let map = map_of(&[&[bytes], newer].concat(), i64::MAX - 1);
-    let (aborted, producers) = (AbortedIndex::default(), ActiveProducers::new());
+    let (aborted, producers) = (AbortedIndex::default(), ProducerStates::default());
     let mut filter = Filter::new(&map, SETTINGS, &aborted, &producers);
     body(filter.batch(&Batch::parse(bytes).unwrap()).unwrap())
 }
@@ -130,7 +128,7 @@ fn batches_of_other_writers_keep_their_records() {
         include_bytes!("../../../tests/vectors/jv_log_append_time.log"),
         include_bytes!("../../../tests/vectors/jv_leader_change.log"),
     ];
-    let (aborted, producers) = (AbortedIndex::default(), ActiveProducers::new());
+    let (aborted, producers) = (AbortedIndex::default(), ProducerStates::default());
     let (map, mut rebuilt) = (map_of(&[], 0), 0);
     for log in logs {
         let mut filter = Filter::new(&map, SETTINGS, &aborted, &producers);
@@ -231,7 +229,7 @@ fn records_without_key_go_below_the_end_of_the_map() {
     records[0].key = None;
     let bytes = encode(header(Attributes::default()), &records);
     filter(&bytes, &[], |filtered| assert_eq!(filtered.records, 1));
-    let (aborted, producers) = (AbortedIndex::default(), ActiveProducers::new());
+    let (aborted, producers) = (AbortedIndex::default(), ProducerStates::default());
     let map = map_of(&[], 0);
     let mut beyond = Filter::new(&map, SETTINGS, &aborted, &producers);
     let filtered = beyond.batch(&Batch::parse(&bytes).unwrap()).unwrap();
@@ -272,7 +270,7 @@ fn plain_records_of_a_producer_survive_its_abort() {
         let mut map = OffsetMap::new(KeyMap::new(10_000, u64::MAX, &[1; 16]), 0);
         assert!(map.add(&batch, &aborted, usize::MAX).unwrap());
         assert_eq!(map.is_newest(map.keys().hash(b"a"), -1), is_transactional);
-        let producers = ActiveProducers::new();
+        let producers = ProducerStates::default();
         let mut filter = Filter::new(&map, SETTINGS, &aborted, &producers);
         assert_eq!(filter.batch(&batch).unwrap().outcome, outcome);
     }
@@ -340,7 +338,7 @@ fn a_batch_does_not_grow_beyond_the_limit_of_readers() {
     let bytes = encode(header(attributes), &records);
     let batch = Batch::parse(&bytes).unwrap();
     let size = batch.decompressed(usize::MAX).unwrap().len();
-    let (aborted, producers) = (AbortedIndex::default(), ActiveProducers::new());
+    let (aborted, producers) = (AbortedIndex::default(), ProducerStates::default());
     let map = map_of(&[&bytes], i64::MAX - 1);
     // Each timestamp takes two bytes more, counted from the horizon.
     for (max_decompressed_bytes, outcome, expected) in [

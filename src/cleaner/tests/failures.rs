@@ -5,10 +5,10 @@ use std::cell::Cell;
 use super::vectors::map_bytes;
 use super::world::{NewRecord, World};
 use crate::cleaner::{
-    AbortedIndex, AbortedTransaction, CleanError, FilterSettings, GroupLimits, MemorySink, Pass,
-    SegmentInfo, Sink, Stats,
+    CleanError, FilterSettings, GroupLimits, MemorySink, Pass, SegmentInfo, Sink, Stats,
 };
 use crate::error::{CorruptReason, Error};
+use crate::producer_state::{AbortedIndex, AbortedTransaction};
 use crate::record::header::CRC_AT;
 use crate::record::{BatchHeader, Compression, DEFAULT_MAX_DECOMPRESSED_BYTES, DecodeError, seal};
 

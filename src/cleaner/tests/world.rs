@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::cleaner::{
-    AbortedIndex, AbortedTransaction, ActiveProducers, Batches, CleanError, Cleaned,
-    DEFAULT_MAP_BYTES, FilterSettings, GroupLimits, MemorySegment, MemorySink, Pass, SegmentInfo,
+    Batches, CleanError, Cleaned, DEFAULT_MAP_BYTES, FilterSettings, GroupLimits, MemorySegment,
+    MemorySink, Pass, SegmentInfo,
+};
+use crate::producer_state::{
+    AbortedIndex, AbortedTransaction, Completed, ControlBatch, ProducerStates,
 };
 use crate::record::{
     Batch, BatchHeader, Compression, DEFAULT_MAX_DECOMPRESSED_BYTES, HEADER_BYTES, Header,
@@ -30,8 +33,7 @@ pub(super) struct World {
     /// The last one is the active one.
     pub(super) segments: Vec<MemorySegment>,
     /// Kept up to date as by a broker, from appends alone.
-    pub(super) producers: ActiveProducers,
-    open_transactions: BTreeMap<i64, i64>,
+    pub(super) producers: ProducerStates,
     headers: BTreeMap<i64, BatchHeader>,
     contents: BTreeMap<i64, Content>,
     pub(super) next_dirty: i64,
@@ -47,8 +49,7 @@ impl Default for World {
     fn default() -> Self {
         Self {
             segments: vec![MemorySegment::new(0)],
-            producers: ActiveProducers::new(),
-            open_transactions: BTreeMap::new(),
+            producers: ProducerStates::new(1),
             headers: BTreeMap::new(),
             contents: BTreeMap::new(),
             next_dirty: 0,
@@ -99,6 +100,14 @@ pub(super) fn read(segment: &MemorySegment) -> Vec<(BatchHeader, Vec<Content>)> 
     out
 }
 
+/// Lets `states` follow a batch of a log.
+fn follow(states: &mut ProducerStates, batch: &Batch<'_>) -> Option<Completed> {
+    let payload = batch.decompressed(DEFAULT_MAX_DECOMPRESSED_BYTES).unwrap();
+    let control = batch.header().attributes.is_control();
+    let control = control.then(|| ControlBatch::read(batch.header(), &payload).unwrap());
+    states.follow(batch.header(), control)
+}
+
 /// Returns the delete horizon of a batch.
 pub(super) fn horizon(header: &BatchHeader) -> Option<i64> {
     header.attributes.has_delete_horizon().then_some(header.base_timestamp)
@@ -124,11 +133,11 @@ impl World {
 
     /// Returns the first offset of the oldest open transaction, or the log end offset.
     pub(super) fn last_stable_offset(&self) -> i64 {
-        self.open_transactions.values().copied().min().unwrap_or(self.log_end())
+        self.producers.last_stable_offset(self.log_end())
     }
 
     pub(super) fn has_open_transaction(&self, producer: i64) -> bool {
-        self.open_transactions.contains_key(&producer)
+        self.producers.open_transaction(producer).is_some()
     }
 
     pub(super) fn aborted(&self) -> Vec<AbortedTransaction> {
@@ -145,15 +154,13 @@ impl World {
         let bytes = encode(header, records);
         let batch = Batch::parse(&bytes).unwrap();
         let header = *batch.header();
-        self.producers.on_batch(&header);
-        if header.attributes.is_transactional() && !header.attributes.is_control() {
-            self.open_transactions.entry(header.producer_id).or_insert(header.base_offset);
-        }
+        let completed = follow(&mut self.producers, &batch);
         self.headers.insert(header.base_offset, header);
         self.contents.extend(contents(&batch).into_iter().map(|content| (content.0, content)));
         let active = self.segments.last_mut().unwrap();
         active.log.extend_from_slice(&bytes);
         active.end_offset = header.next_offset();
+        active.aborted.extend(completed.and_then(|completed| completed.aborted));
     }
 
     /// Appends a marker.
@@ -178,20 +185,12 @@ impl World {
             header: None,
         };
         self.append(header, &[record]);
-        let first = self.open_transactions.remove(&producer_id);
-        if let (Some(first_offset), false) = (first, commit) {
-            let others = self.open_transactions.values().min();
-            self.segments.last_mut().unwrap().aborted.push(AbortedTransaction {
-                producer_id,
-                first_offset,
-                last_offset: base_offset,
-                last_stable_offset: others.copied().unwrap_or(base_offset + 1),
-            });
-        }
     }
 
     pub(super) fn expire(&mut self, ids: &[i64]) {
-        self.producers.retain(|id| !ids.contains(&id));
+        for id in ids {
+            self.producers.forget(*id);
+        }
         self.has_expired_producers = true;
     }
 
@@ -275,22 +274,25 @@ impl World {
 
     /// Checks C2, C3, C5 and C8 against what was appended, and `before`, the log before the pass.
     fn check(&self, before: &[(BatchHeader, Vec<Content>)], now: i64, cleaned: &Cleaned) {
-        let (mut end, mut scanned) = (0, ActiveProducers::new());
+        let (mut end, mut scanned) = (0, ProducerStates::new(1));
         for segment in &self.segments {
             assert!(segment.base_offset >= end, "segments rise");
             end = segment.base_offset;
+            let mut batches = segment.batches();
+            while let Some((_, batch)) = batches.next().unwrap() {
+                follow(&mut scanned, &batch);
+            }
             for (header, records) in read(segment) {
                 assert!(header.base_offset >= end, "offsets rise");
                 end = header.next_offset();
                 assert!(end <= segment.end_offset);
-                scanned.on_batch(&header);
                 let same = |b: &&(BatchHeader, _)| b.0.base_offset == header.base_offset;
                 let old = horizon(&before.iter().find(same).unwrap().0);
                 self.check_batch(&header, &records);
                 self.check_horizon(&header, old, &records, (now, cleaned.next_dirty_offset));
             }
         }
-        assert!(self.has_expired_producers || scanned == self.producers, "C8");
+        assert!(self.has_expired_producers || scanned.held() == self.producers.held(), "C8");
     }
 
     fn check_batch(&self, header: &BatchHeader, records: &[Content]) {

@@ -33,7 +33,11 @@
 //!   only if there is room for that. So a copy does not take the space that the journal needs.
 //!
 //! A group of segments of which nothing is left becomes a segment without batches. The next pass joins it to a
-//! neighbour. Batches of this engine have no producer ids, so no state of producers must be kept in them.
+//! neighbour.
+//!
+//! Batches of this engine have no producer ids. A pass that meets one, in segments that a Kafka broker wrote, ends and
+//! begins again with what [`super::stable`] finds: the aborted transactions, the last stable offset, and the producers
+//! whose state must stay.
 
 mod pass;
 mod sink;

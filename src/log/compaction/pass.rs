@@ -6,15 +6,17 @@ use super::sink::FileSink;
 use super::source::FileSource;
 use super::{Compacted, Compaction, CompactionJob, Totals};
 use crate::cleaner::{
-    AbortedIndex, ActiveProducers, CleanError, Cleaned, FilterSettings, GroupLimits, LogInfo,
-    NotCleaned, Pass, SegmentInfo, SelectSettings, Selection, group, select,
+    CleanError, Cleaned, FilterSettings, GroupLimits, LogInfo, NotCleaned, Pass, SegmentInfo,
+    SelectSettings, Selection, group, select,
 };
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::log::image::is_deleted;
 use crate::log::segment::Segment;
+use crate::log::stable::TransactionIndex;
 use crate::log::view::View;
 use crate::log::write_out::Opens;
+use crate::producer_state::AbortedIndex;
 use crate::record::DEFAULT_MAX_DECOMPRESSED_BYTES;
 use crate::sync::atomic::Ordering;
 use crate::types::{Timestamp, planted};
@@ -70,10 +72,13 @@ impl Log {
     /// Returns which part of the log a pass would clean, and why none is cleaned.
     pub(crate) fn cleanable(&self, now: Timestamp) -> Selection {
         let view = self.view();
-        self.select(&self.infos(&view, now).0, now)
+        let index = self.known_transactions();
+        let end = self.end_offset();
+        let stable = index.and_then(|index| index.last_stable_offset(end).ok()).unwrap_or(end);
+        self.select(&self.infos(&view, now).0, stable, now)
     }
 
-    fn select(&self, infos: &[SegmentInfo], now: Timestamp) -> Selection {
+    fn select(&self, infos: &[SegmentInfo], last_stable_offset: i64, now: Timestamp) -> Selection {
         let config = self.config();
         let end = self.end_offset();
         let checkpoint = self.first_dirty.load(Ordering::Acquire);
@@ -82,7 +87,7 @@ impl Log {
             segments: infos,
             log_start_offset: self.start_offset(),
             log_end_offset: end,
-            last_stable_offset: end,
+            last_stable_offset,
             durable_end_offset: durable,
             checkpoint: (checkpoint >= 0).then_some(checkpoint),
         };
@@ -127,16 +132,35 @@ impl Log {
         if compaction.stop.load(Ordering::Acquire) {
             return Ok(Compacted::Interrupted);
         }
+        let mut index = self.known_transactions();
+        loop {
+            if let Some(compacted) = self.try_to_compact(job, index.as_deref())? {
+                return Ok(compacted);
+            }
+            index = Some(self.beside_deletions(|| self.transactions())?);
+        }
+    }
+
+    /// Returns `None` if the pass met a batch of a producer, and the caller gave no index. A log of this engine alone
+    /// holds none, so it needs no scan.
+    fn try_to_compact(
+        &self,
+        job: &CompactionJob<'_>,
+        index: Option<&TransactionIndex>,
+    ) -> Result<Option<Compacted>> {
+        let compaction = self.compaction();
         let view = self.view();
         let (infos, segments) = self.infos(&view, job.now);
-        let selection = self.select(&infos, job.now);
+        let end = self.end_offset();
+        let stable = index.map_or(Ok(end), |index| index.last_stable_offset(end));
+        let selection = self.select(&infos, stable.as_ref().copied().unwrap_or(end), job.now);
         match selection.not_cleaned {
             Some(NotCleaned::DirtyRatio { .. } | NotCleaned::NothingDirty) if job.forced => {}
-            Some(reason) => return Ok(Compacted::NotCleaned(reason)),
+            Some(reason) => return Ok(Some(Compacted::NotCleaned(reason))),
             None => {}
         }
         if self.compaction_damage().is_some() && !job.forced {
-            return Ok(Compacted::Interrupted);
+            return Ok(Some(Compacted::Interrupted));
         }
         // Settling removes all files that the view does not name. So it comes before the copies of a pass, and before
         // the replaced segments that wait for a checkpoint.
@@ -145,17 +169,19 @@ impl Log {
         }
         self.check_room(job, &selection, &infos)?;
         let revision = self.revision();
-        let cleaned = self.run_pass(job, &selection, &infos, &segments);
+        let source = FileSource::new(&segments, job.pace, index.is_some());
+        let cleaned = stable.and_then(|_| self.run_pass(job, &selection, &infos, &source, index));
         let damage = cleaned.as_ref().err().filter(|error| error.is_corruption()).cloned();
         *compaction.damage.lock() = damage.map(|damage| (revision, damage));
         let Some(Cleaned { next_dirty_offset, stats, .. }) = cleaned? else {
-            return Ok(Compacted::Interrupted);
+            return Ok((!source.has_met_producer()).then_some(Compacted::Interrupted));
         };
         self.covered(next_dirty_offset);
         let mut totals = compaction.totals.lock();
         totals.passes = totals.passes.saturating_add(1);
         totals.stats.add(&stats);
-        Ok(Compacted::Done { again: next_dirty_offset < selection.first_uncleanable_offset })
+        let again = next_dirty_offset < selection.first_uncleanable_offset;
+        Ok(Some(Compacted::Done { again }))
     }
 
     /// Checks that the disk has room for each segment that a pass would write. What it replaces makes room for the
@@ -203,8 +229,12 @@ impl Log {
         job: &CompactionJob<'_>,
         selection: &Selection,
         infos: &[SegmentInfo],
-        segments: &[Arc<Segment>],
+        source: &FileSource<'_>,
+        index: Option<&TransactionIndex>,
     ) -> Result<Option<Cleaned>> {
+        let segments = source.segments();
+        let (no_aborted, producers) =
+            (AbortedIndex::default(), index.map(|i| i.producers(job.now)));
         let config = self.config();
         let stop = &self.compaction().stop;
         // A changed setting ends the pass too: it may be the policy.
@@ -216,8 +246,8 @@ impl Log {
             segments: sealed,
             first_dirty_offset: selection.first_dirty_offset,
             first_uncleanable_offset: selection.first_uncleanable_offset,
-            aborted: &AbortedIndex::default(),
-            producers: &ActiveProducers::new(),
+            aborted: index.map_or(&no_aborted, |index| index.aborted()),
+            producers: &producers.unwrap_or_default(),
             settings: FilterSettings {
                 now: job.now.as_millis(),
                 delete_retention_ms: signed(config.delete_retention_ms),
@@ -229,9 +259,8 @@ impl Log {
             hash_key: &job.hash_key,
             interrupted: &interrupted,
         };
-        let source = FileSource::new(segments, job.pace);
         let mut sink = FileSink::new(self, segments, job);
-        let cleaned = pass.run(&source, &mut sink);
+        let cleaned = pass.run(source, &mut sink);
         drop(sink);
         match cleaned {
             Ok(cleaned) => Ok(Some(cleaned)),

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::{CompactionJob, Pace};
-use crate::cleaner::{AbortedTransaction, SegmentInfo, Sink, Stats};
+use crate::cleaner::{SegmentInfo, Sink, Stats};
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::log::segment::{BatchPlace, Segment};
+use crate::producer_state::AbortedTransaction;
 use crate::record::BatchHeader;
 use crate::segment::SegmentId;
 use crate::storage::{Charge, Ledger};
@@ -111,8 +112,8 @@ impl Sink for FileSink<'_> {
     }
 
     fn aborted(&mut self, _: &AbortedTransaction) -> Result<()> {
-        // No batch of this engine belongs to a transaction, so the pass knows of none that was aborted.
-        Err(Error::Misuse("a partition of grouplog holds no aborted transaction"))
+        // Readers find it again in the marker, which stays.
+        Ok(())
     }
 
     fn end(&mut self, stats: &Stats) -> Result<()> {

@@ -12,6 +12,7 @@ use crate::log::segment::Segment;
 use crate::record::{Batch, BatchHeader, DecodeError, HEADER_BYTES};
 use crate::segment::{BLOCK_BYTES, Sums};
 use crate::storage::StorageFile;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// How many bytes are read at a time, if the segment has as many: 16 blocks.
 const READ_BYTES: u64 = 1 << 20;
@@ -19,11 +20,27 @@ const READ_BYTES: u64 = 1 << 20;
 pub(super) struct FileSource<'a> {
     segments: &'a [Arc<Segment>],
     pace: &'a dyn Pace,
+    /// Whether the pass knows of producers and their transactions. Otherwise it ends at a batch of one.
+    knows_producers: bool,
+    met_producer: AtomicBool,
 }
 
 impl<'a> FileSource<'a> {
-    pub(super) fn new(segments: &'a [Arc<Segment>], pace: &'a dyn Pace) -> Self {
-        Self { segments, pace }
+    pub(super) fn new(
+        segments: &'a [Arc<Segment>],
+        pace: &'a dyn Pace,
+        knows_producers: bool,
+    ) -> Self {
+        Self { segments, pace, knows_producers, met_producer: AtomicBool::new(false) }
+    }
+
+    pub(super) fn segments(&self) -> &'a [Arc<Segment>] {
+        self.segments
+    }
+
+    /// Returns whether the pass ended at a batch of a producer of which it knows nothing.
+    pub(super) fn has_met_producer(&self) -> bool {
+        self.met_producer.load(Ordering::Relaxed)
     }
 }
 
@@ -45,24 +62,16 @@ impl Source for FileSource<'_> {
             return Err(damaged(segment, there.min(segment.len()), reason));
         }
         let sums = segment.proven_sums()?;
-        Ok(FileBatches {
-            segment,
-            file,
-            sums,
-            pace: self.pace,
-            buffer: Vec::new(),
-            start: 0,
-            at: 0,
-        })
+        Ok(FileBatches { source: self, segment, file, sums, buffer: Vec::new(), start: 0, at: 0 })
     }
 }
 
 /// The batches of one segment.
 pub(super) struct FileBatches<'a> {
+    source: &'a FileSource<'a>,
     segment: &'a Segment,
     file: Arc<dyn StorageFile>,
     sums: Sums,
-    pace: &'a dyn Pace,
     /// Checked bytes of the segment. They end where a block ends.
     buffer: Vec<u8>,
     /// The position of the first of them.
@@ -107,7 +116,7 @@ impl FileBatches<'_> {
                 return Err(damaged(self.segment, at, CorruptReason::Checksum));
             }
         }
-        self.pace.spend(until.saturating_sub(from));
+        self.source.pace.spend(until.saturating_sub(from));
         Ok(())
     }
 }
@@ -121,7 +130,12 @@ impl Batches for FileBatches<'_> {
         self.fill(HEADER_BYTES)?;
         let damaged = |error| not_decoded(self.segment, position, error);
         let rest = self.buffer.get(self.at..).unwrap_or_default();
-        let bytes = BatchHeader::parse(rest).map_err(damaged)?.total_bytes();
+        let header = BatchHeader::parse(rest).map_err(damaged)?;
+        if header.producer_id >= 0 && !self.source.knows_producers {
+            self.source.met_producer.store(true, Ordering::Relaxed);
+            return Err(CleanError::Interrupted);
+        }
+        let bytes = header.total_bytes();
         self.fill(bytes)?;
         let batch = self.at..self.at.saturating_add(bytes);
         self.at = batch.end;

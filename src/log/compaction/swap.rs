@@ -34,6 +34,7 @@ impl Log {
         self.swap_view(|view| {
             Arc::make_mut(&mut view.segments).splice(place, [Arc::clone(new)]);
         });
+        self.forget_transactions();
         for segment in old {
             segment.set_replaced();
             segment.close_file();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::fetched::{FetchedRecord, Source};
 use super::following;
+use crate::config::IsolationLevel;
 use crate::log::segment::Segment;
 use crate::record::header::MIN_RECORD_BYTES;
 use crate::record::{BatchHeader, DecodeError, check_records, each_record};
@@ -14,6 +15,9 @@ use crate::types::planted;
 pub(crate) struct Cursor {
     /// The next offset to fetch.
     pub(super) position: i64,
+    pub(super) isolation: IsolationLevel,
+    /// The log end when the last fetch stopped at the last stable offset.
+    pub(super) held_back: Option<i64>,
     pub(super) at: At,
     /// All records of the batch that is being read, if they were decoded ahead. The next batch reuses the
     /// buffer.
@@ -25,7 +29,7 @@ const AHEAD_RECORDS: usize = 8192;
 
 /// The place that belongs to the position, if it is known.
 #[derive(Debug, Default)]
-pub(super) enum At {
+pub(in crate::log) enum At {
     /// Unknown until it is looked up.
     #[default]
     Unknown,
@@ -40,7 +44,24 @@ pub(super) enum At {
 impl Cursor {
     /// Creates a cursor before the record at `position`.
     pub(crate) fn new(position: i64) -> Self {
-        Self { position, at: At::Unknown, ahead: Vec::new() }
+        Self { position, ..Self::default() }
+    }
+
+    /// Returns the cursor with this isolation level, instead of `ReadUncommitted`.
+    pub(crate) fn reading(mut self, level: IsolationLevel) -> Self {
+        self.isolation = level;
+        self
+    }
+
+    /// Returns whether the cursor shows only committed records.
+    pub(super) fn is_committed(&self) -> bool {
+        self.isolation == IsolationLevel::ReadCommitted
+    }
+
+    /// Returns the log end beyond which there may be more to read than there was for the last fetch. Usually this is
+    /// the position. A reader that was held back by an open transaction has reached it below the log end.
+    pub(crate) fn waits_at(&self) -> i64 {
+        self.held_back.unwrap_or(self.position).max(self.position)
     }
 
     /// Returns the next offset to fetch.
@@ -51,7 +72,7 @@ impl Cursor {
 
 /// A batch of a segment that is being read.
 #[derive(Debug)]
-pub(super) struct Inside {
+pub(in crate::log) struct Inside {
     pub(super) segment: Arc<Segment>,
     /// Where the next batch begins.
     pub(super) next: u64,

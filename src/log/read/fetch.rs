@@ -26,6 +26,7 @@ impl Log {
         limits: FetchLimits,
         out: &mut Fetched,
     ) -> Result<()> {
+        cursor.held_back = None;
         // Read the end before the view, so the view holds every offset below the end (L2).
         let end = self.end_offset();
         let before = out.records.len();
@@ -35,12 +36,7 @@ impl Log {
         }
         let mut view = self.view();
         while cursor.position < end && !out.full(limits) {
-            let step = if view.is_stored(cursor.position) {
-                self.fetch_stored(&view, cursor, partition, limits, out)
-            } else {
-                Self::fetch_memory(&view, cursor, end, partition, limits, out)
-            };
-            match step {
+            match self.step(&view, cursor, end, partition, limits, out) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(_) if out.records.len() > before => break,
@@ -60,6 +56,33 @@ impl Log {
             }
         }
         Ok(())
+    }
+
+    /// Reads on in one batch. Returns false if there is nothing to read now.
+    fn step(
+        &self,
+        view: &View,
+        cursor: &mut Cursor,
+        end: i64,
+        partition: usize,
+        limits: FetchLimits,
+        out: &mut Fetched,
+    ) -> Result<bool> {
+        let from = cursor.position;
+        if cursor.is_committed() && !self.is_stable(from)? {
+            cursor.held_back = Some(end);
+            return Ok(false);
+        }
+        if view.is_stored(from) {
+            let read = self.fetch_stored(view, cursor, partition, limits, out)?;
+            cursor.held_back = (!read).then_some(end);
+            return Ok(read);
+        }
+        let read = Self::fetch_memory(view, cursor, end, partition, limits, out)?;
+        if cursor.is_committed() {
+            self.has_passed_plain(from, cursor.position);
+        }
+        Ok(read)
     }
 
     /// Returns whether segments have changed since a view was loaded.
@@ -113,7 +136,7 @@ impl Log {
         let history = Some(&**view.epochs);
         let mut inside = match std::mem::take(&mut cursor.at) {
             At::Inside(inside) => inside,
-            at => match self.enter_batch(view, at, cursor.position)? {
+            at => match self.enter_batch(view, at, cursor.position, cursor.is_committed())? {
                 Entered::Batch(inside) => {
                     inside.touch_following();
                     inside
@@ -123,6 +146,7 @@ impl Log {
                     cursor.at = At::Stored { segment, next };
                     return Ok(true);
                 }
+                Entered::Unstable => return Ok(false),
             },
         };
         let Decoded { at, last, .. } =

@@ -20,5 +20,7 @@ mod fetch;
 mod fetched;
 mod following;
 
+pub(in crate::log) use cursor::At;
 pub(crate) use cursor::Cursor;
+pub(in crate::log) use enter::{Met, Verdict};
 pub(crate) use fetched::{Chunk, FetchLimits, Fetched, FetchedRecord};

@@ -169,6 +169,11 @@ impl Segment {
         self.generation > 0 && !planted("gaps_are_damage")
     }
 
+    /// Returns whether this process has appended all that the segment holds.
+    pub(super) fn holds_own_appends_alone(&self) -> bool {
+        self.found.0 == 0 && self.generation == 0
+    }
+
     /// Returns whether a batch with this base offset, or the end of the segment, may follow a batch that ends before
     /// `next_offset`. A segment loses batches only by compaction.
     pub(super) fn may_follow(&self, next_offset: i64, base_offset: i64) -> bool {

@@ -21,7 +21,7 @@ use super::Segment;
 use super::batch_sum::{BatchSum, PIECE_BYTES};
 use crate::error::{CorruptReason, Corruption, Error, Result};
 use crate::log::epochs::epoch_at;
-use crate::record::{BatchHeader, DecodeError, HEADER_BYTES};
+use crate::record::{Batch, BatchHeader, DecodeError, HEADER_BYTES};
 use crate::segment::{BLOCK_BYTES, Extension, Headers, Sums};
 use crate::storage::{OpenMode, ReadMap, StorageFile};
 use crate::sync::Mutex;
@@ -103,6 +103,28 @@ pub(in crate::log) struct Stored {
     pub(in crate::log) next: u64,
     /// The checksum of the bytes that the CRC of the batch covers, if it was computed already.
     pub(in crate::log) crc: Option<u32>,
+}
+
+impl Stored {
+    /// Returns the batch. Its checksum is not verified.
+    pub(in crate::log) fn batch(&self) -> Result<Batch<'_>, DecodeError> {
+        Batch::parse(self.window.slice(&(self.start..self.next)).unwrap_or_default())
+    }
+
+    /// Verifies the checksum of the batch.
+    ///
+    /// # Errors
+    /// `Corrupt` if it is wrong.
+    pub(in crate::log) fn verify(&self, segment: &Segment, history: History<'_>) -> Result<()> {
+        if planted("batch_checksum_not_checked") {
+            return Ok(());
+        }
+        let verified = self.batch().and_then(|batch| match self.crc {
+            Some(crc) => batch.compare_crc(crc),
+            None => batch.verify_crc(),
+        });
+        verified.map_err(|error| segment.decode_failed(self.start, error, history))
+    }
 }
 
 // Batches.
@@ -195,7 +217,8 @@ impl Segment {
         self.corrupt(position, Some((self.base_offset, last)), reason)
     }
 
-    pub(super) fn corrupt(
+    /// Returns damage at a position by which these offsets are lost.
+    pub(in crate::log) fn corrupt(
         &self,
         position: u64,
         offsets: Option<(i64, i64)>,

@@ -25,11 +25,21 @@ pub(crate) struct AbortedTransaction {
 pub(crate) struct AbortedIndex(BTreeMap<(i64, i64), AbortedTransaction>);
 
 impl AbortedIndex {
+    /// Adds an entry.
+    pub(crate) fn insert(&mut self, entry: AbortedTransaction) {
+        self.0.insert((entry.producer_id, entry.last_offset), entry);
+    }
+
+    /// Returns the number of entries.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Returns the aborted transaction that a data batch belongs to.
     ///
     /// The first marker of a producer behind a batch decides about the batch. So a transaction that was
     /// aborted later, or one whose marker lies before the batch, says nothing about it.
-    pub(super) fn transaction_of(&self, header: &BatchHeader) -> Option<&AbortedTransaction> {
+    pub(crate) fn transaction_of(&self, header: &BatchHeader) -> Option<&AbortedTransaction> {
         if !header.attributes.is_transactional() {
             return None;
         }
@@ -40,18 +50,15 @@ impl AbortedIndex {
     }
 
     /// Returns the aborted transaction that ends with the ABORT marker of this producer and offset.
-    pub(super) fn ended_by(&self, producer: i64, marker: i64) -> Option<&AbortedTransaction> {
+    pub(crate) fn ended_by(&self, producer: i64, marker: i64) -> Option<&AbortedTransaction> {
         self.0.get(&(producer, marker))
     }
 }
 
 impl FromIterator<AbortedTransaction> for AbortedIndex {
     fn from_iter<I: IntoIterator<Item = AbortedTransaction>>(entries: I) -> Self {
-        Self(
-            entries
-                .into_iter()
-                .map(|entry| ((entry.producer_id, entry.last_offset), entry))
-                .collect(),
-        )
+        let mut index = Self::default();
+        entries.into_iter().for_each(|entry| index.insert(entry));
+        index
     }
 }

@@ -1,0 +1,3 @@
+//! The worked cases of `tests/vectors/transactions.json`, and properties.
+
+mod vectors;
