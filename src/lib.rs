@@ -41,7 +41,7 @@
 //!   [`Broker::open_in_memory`] is the same engine for tests.
 //! * [`Producer`]: [`send`](Producer::send) appends a record, [`send_all`](Producer::send_all) appends many
 //!   records that appear together or not at all, and [`flush`](Producer::flush) makes them durable. Threads
-//!   share it freely.
+//!   share it freely. [`begin`](Producer::begin) starts a [`Transaction`] of records and offsets.
 //! * [`Record`]: a record to send. It borrows all its parts.
 //! * [`Consumer`]: [`subscribe`](Consumer::subscribe) joins a group, or [`assign`](Consumer::assign) chooses
 //!   partitions. Then [`poll`](Consumer::poll) reads and [`commit`](Consumer::commit) commits.
@@ -91,12 +91,14 @@
 //!
 //! # Chapters
 //!
+//! * [`manual::exactly_once`]: transactions, sequences, conditional appends, and how a program uses them.
 //! * [`manual::failure_modes`]: each fault, what a program sees, and what to do.
 //! * [`manual::groups`]: the states of a consumer group, a rebalance step by step, and what is committed
 //!   when.
 //! * [`manual::kafka`]: all differences from Kafka.
 //! * [`manual::limits`]: limits and defaults.
 //! * [`manual::measurements`]: the cost of the engine, beside plain system calls.
+//! * [`manual::retention`]: how data ends: retention, compaction, and a budget for the disk.
 //!
 //! # Settings
 //!

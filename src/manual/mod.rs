@@ -2,6 +2,9 @@
 //!
 //! Imported by no other module.
 
+#[doc = include_str!("exactly_once.md")]
+pub mod exactly_once {}
+
 #[doc = include_str!("failure_modes.md")]
 pub mod failure_modes {}
 

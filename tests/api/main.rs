@@ -16,6 +16,7 @@ mod descriptors;
 mod disk_budget;
 mod disk_budget_real;
 mod errors;
+mod exactly_once;
 mod expiry;
 mod extremes;
 mod faulty;
