@@ -290,7 +290,11 @@ impl Engine {
             closed,
             last_seen: Some(self.last_seen()),
             catalogue: freeze.catalogue.clone(),
-            owners: Arc::clone(&freeze.owners),
+            owners: if planted("owners_above_e") {
+                Arc::clone(&self.owners.lock())
+            } else {
+                Arc::clone(&freeze.owners)
+            },
             logs,
         };
         self.journal.anchor(freeze.end)?;
