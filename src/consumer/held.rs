@@ -102,10 +102,14 @@ impl Held {
         self.taken = None;
     }
 
-    /// Goes back to the first record that was not committed.
-    pub(super) fn rewind(&mut self) {
-        if let Some(position) = self.uncommitted {
+    /// Goes back to the first record that was not committed, or behind those that an open transaction has taken.
+    pub(super) fn rewind(&mut self, taken: Option<Position>) {
+        let uncommitted = self.uncommitted;
+        if let Some(position) = taken.or(uncommitted) {
             self.seek(position);
+            // If that transaction fails as well, its records come back, too.
+            self.uncommitted = uncommitted;
+            self.taken = taken.map(Position::offset);
         }
     }
 

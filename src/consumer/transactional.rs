@@ -6,7 +6,9 @@
 //!   refused while an earlier one with the same partition is open, and after an earlier one has failed. Otherwise
 //!   it would mark the records of the other one as done.
 //! * **T2** If a transaction fails or is dropped, the consumer goes back to where its uncommitted records begin,
-//!   at its next call that uses positions. Until then no transaction takes positions there.
+//!   at its next call that uses positions. What earlier transactions hold, which are open, is left out: they may
+//!   still commit it. Until then no transaction takes positions there, and who tries gives all its records back:
+//!   what it has made of them is lost with its transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
+use super::held::Held;
 use super::{Consumer, ConsumerRecord, OffsetAndMetadata, Position};
 use crate::engine::{EngineHandle, GroupHandle};
 use crate::error::{Error, Result};
@@ -45,12 +48,16 @@ struct State {
 struct Ticket {
     /// The first ticket of the transaction, which identifies it.
     transaction: u64,
+    position: Position,
     /// Whether a transaction has failed that had taken earlier positions.
     refused: bool,
 }
 
 const FAILED_BEFORE: Error = Error::Misuse(
     "an earlier transaction with positions of this consumer failed or was aborted: poll again, its records come back",
+);
+const GONE_BACK: Error = Error::Misuse(
+    "the consumer has gone back to a place before this record: poll again, the record comes back",
 );
 const OPEN_BEFORE: Error = Error::Misuse(
     "an earlier transaction with positions of this consumer is open: end transactions in the order in which they took positions",
@@ -89,6 +96,20 @@ struct HeldPosition {
     position: Position,
 }
 
+impl Outcomes {
+    /// Returns whether a transaction may not take positions in the partitions it wants, because an earlier one has
+    /// failed there. Then everything that no transaction has taken comes back.
+    fn refuse<'h>(&self, all: &[Held], mut wanted: impl Iterator<Item = &'h Held>) -> bool {
+        let mut state = self.state.lock();
+        let refused = wanted.any(|held| state.failed.contains(&held.log.number()));
+        if refused && !planted("refusal_rewinds_nothing") {
+            let untaken = all.iter().filter(|held| held.to_take().is_some());
+            state.failed.extend(untaken.map(|held| held.log.number()));
+        }
+        refused
+    }
+}
+
 impl Taking {
     /// Moves the positions into those that the transaction holds.
     pub(crate) fn enter(&self, held: &mut Vec<Taken>) {
@@ -104,7 +125,7 @@ impl Taking {
         let Some(taken) = held.get_mut(at) else { return };
         for TakenPosition { log, position } in &self.positions {
             let position = Position::from(position.clone());
-            let entry = Ticket { transaction: taken.id, refused: false };
+            let entry = Ticket { transaction: taken.id, position, refused: false };
             state.open.insert((log.number(), ticket), entry);
             taken
                 .positions
@@ -121,7 +142,7 @@ impl Taken {
         let state = self.outcomes.state.lock();
         for (number, held) in &self.positions {
             for (_, ticket) in state.open.range((*number, 0)..=(*number, held.last_ticket)) {
-                if ticket.transaction != self.id {
+                if ticket.transaction != self.id && !planted("commit_before_earlier_transaction") {
                     return Err(OPEN_BEFORE);
                 }
                 if ticket.refused && !planted("commit_after_failed_transaction") {
@@ -161,6 +182,13 @@ impl Drop for Taken {
 }
 
 impl State {
+    /// Returns the last position that an open transaction holds which can still be committed.
+    fn last_open(&self, number: PartitionNumber) -> Option<Position> {
+        let tickets = self.open.range((number, 0)..=(number, u64::MAX));
+        let mut may_commit = tickets.filter(|(_, ticket)| !ticket.refused);
+        may_commit.next_back().map(|(_, ticket)| ticket.position)
+    }
+
     /// Removes the tickets of a transaction up to `ticket`.
     fn close(&mut self, number: PartitionNumber, ticket: u64, id: u64) {
         let tickets = self.open.range((number, 0)..=(number, ticket));
@@ -223,17 +251,21 @@ impl Consumer {
             None => engine.groups.get(name)?,
         };
         let member = self.membership.as_ref().map(|member| (member.id.clone(), member.epoch));
-        let state = self.outcomes.state.lock();
+        let mut wanted = self.held.iter().filter(|held| which(&held.log));
+        if self.outcomes.refuse(&self.held, wanted.clone()) {
+            return Err(FAILED_BEFORE);
+        }
+        if let Some(position) = position
+            && wanted.any(|held| held.offset().is_some_and(|at| at < position.offset()))
+        {
+            return Err(GONE_BACK);
+        }
         let mut positions = Vec::new();
         for held in self.held.iter_mut().filter(|held| which(&held.log)) {
             let Some(position) = position.or_else(|| held.to_take()) else { continue };
-            if state.failed.contains(&held.log.number()) {
-                return Err(FAILED_BEFORE);
-            }
             held.set_taken(position.offset());
             positions.push(TakenPosition { log: Arc::clone(&held.log), position: position.into() });
         }
-        drop(state);
         Ok(Taking { group, member, positions, outcomes: Arc::clone(&self.outcomes) })
     }
 
@@ -245,14 +277,16 @@ impl Consumer {
         let mut state = self.outcomes.state.lock();
         self.outcomes.news.store(false, Ordering::Relaxed);
         let committed = std::mem::take(&mut state.committed);
-        let failed = std::mem::take(&mut state.failed);
+        let failed = std::mem::take(&mut state.failed).into_iter();
+        let failed: BTreeMap<_, _> =
+            failed.map(|number| (number, state.last_open(number))).collect();
         drop(state);
         for held in &mut self.held {
             if let Some(position) = committed.get(&held.log.number()) {
                 held.set_committed(*position);
             }
-            if failed.contains(&held.log.number()) {
-                held.rewind();
+            if let Some(taken) = failed.get(&held.log.number()) {
+                held.rewind(taken.filter(|_| !planted("rewind_into_open_transaction")));
             }
         }
     }

@@ -325,12 +325,15 @@ impl Transaction {
     /// as done when the transaction is committed.
     ///
     /// The consumer is free meanwhile: it may poll further. If the transaction fails or is aborted, the consumer
-    /// goes back, and its next poll returns the uncommitted records again. Transactions that take positions of one
-    /// partition one after the other must be committed in that order.
+    /// goes back, and its next poll returns the uncommitted records again, except those that an earlier transaction
+    /// holds that is still open. Transactions that take positions of one partition one after the other must be
+    /// committed in that order.
     ///
     /// # Errors
     /// * `Misuse` if the consumer has no `group.id`, commits by itself (`enable.auto.commit`), or reads another
-    ///   folder, or if an earlier transaction with its positions has failed and it has not polled since.
+    ///   folder, or if an earlier transaction with its positions has failed and it has not polled since. Then its
+    ///   next poll returns all records again that no transaction holds: abort this transaction, which was made of
+    ///   some of them.
     ///
     /// Membership is checked by the commit, not here.
     pub fn commit_offsets(&mut self, consumer: &mut Consumer) -> Result<()> {
@@ -343,7 +346,8 @@ impl Transaction {
     /// as done. So a program may spread the records of one poll over several transactions.
     ///
     /// # Errors
-    /// As [`Transaction::commit_offsets`], and `Misuse` if the consumer does not read the partition of the record.
+    /// As [`Transaction::commit_offsets`], and `Misuse` if the consumer does not read the partition of the record, or
+    /// has gone back to a place before it.
     ///
     /// ```
     /// use grouplog::{Broker, ConsumerConfig, Record, TopicConfig, TopicPartition};

@@ -204,6 +204,92 @@ fn transactions_of_one_consumer_commit_in_order() {
     assert_eq!(values(&broker, "out"), ["first", "second", "third"]);
 }
 
+/// If they came back while the earlier transaction is open, and it were committed then, what the program makes of
+/// them would be there twice.
+#[test]
+fn records_of_an_open_transaction_do_not_come_back_with_those_of_a_later_one() {
+    let world = World::new();
+    let broker = world.open();
+    topics(&broker, &["in", "out"]);
+    let mut consumer = member(&broker, "g", "in");
+    consumer.poll(Duration::ZERO).unwrap();
+    let producer = producer(&broker);
+    let take = |consumer: &mut Consumer, count: usize| {
+        let offsets: Vec<i64> = drain(consumer).iter().map(|record| record.offset).collect();
+        assert_eq!(offsets.len(), count, "{offsets:?}");
+        let mut transaction = producer.begin().unwrap();
+        transaction.commit_offsets(consumer).unwrap();
+        transaction
+    };
+    for earlier_commits in [true, false] {
+        let begin = committed(&broker, "g", "in", 0).unwrap_or(0);
+        fill(&broker, "in", 3);
+        let earlier = take(&mut consumer, 3);
+        fill(&broker, "in", 2);
+        drop(take(&mut consumer, 2));
+        let again = take(&mut consumer, 2);
+        if earlier_commits {
+            earlier.commit().unwrap();
+            again.commit().unwrap();
+        } else {
+            drop(earlier);
+            assert!(matches!(again.commit(), Err(Error::Misuse(_))), "the earlier one has failed");
+            take(&mut consumer, 5).commit().unwrap();
+        }
+        assert_eq!(committed(&broker, "g", "in", 0), Some(begin + 5));
+    }
+}
+
+/// What the refused transaction was made of comes back, also where no transaction has failed: it was made of records
+/// of several partitions.
+#[test]
+fn a_refused_taking_gives_all_records_back() {
+    let world = World::new();
+    let broker = world.open();
+    topics(&broker, &["in", "out"]);
+    let mut consumer = member(&broker, "g", "in");
+    let producer = producer(&broker);
+    let send = |partition: u32| {
+        let record = Record::to("in").partition(partition).value("x");
+        producer.send(record).unwrap();
+    };
+    for by_record in [false, true] {
+        let begin = |at: u32| committed(&broker, "g", "in", at).unwrap_or(0);
+        let (first, second) = (begin(0), begin(1));
+        send(1);
+        assert_eq!(drain(&mut consumer).len(), 1);
+        let mut fails = producer.begin().unwrap();
+        fails.commit_offsets(&mut consumer).unwrap();
+        send(0);
+        send(1);
+        let records = consumer.poll(Duration::ZERO).unwrap();
+        assert_eq!(records.len(), 2);
+        drop(fails);
+        let mut refused = producer.begin().unwrap();
+        let taken = if by_record {
+            let late = records.iter().find(|record| record.partition() == 1).unwrap();
+            refused.commit_through(&mut consumer, &late)
+        } else {
+            refused.commit_offsets(&mut consumer)
+        };
+        assert!(matches!(taken, Err(Error::Misuse(_))));
+        drop(refused);
+        // Asking for the position takes the consumer back, and the old records are still at hand.
+        assert_eq!(consumer.position(&tp("in", 1)).unwrap().offset(), second);
+        let mut hasty = producer.begin().unwrap();
+        for record in &records {
+            let taken = hasty.commit_through(&mut consumer, &record);
+            assert!(matches!(taken, Err(Error::Misuse(_))), "the consumer has gone back");
+        }
+        drop(hasty);
+        assert_eq!(drain(&mut consumer).len(), 3, "by record: {by_record}");
+        let mut transaction = producer.begin().unwrap();
+        transaction.commit_offsets(&mut consumer).unwrap();
+        transaction.commit().unwrap();
+        assert_eq!((begin(0), begin(1)), (first + 1, second + 2));
+    }
+}
+
 #[test]
 fn records_of_one_poll_are_done_one_by_one() {
     let world = World::new();

@@ -65,6 +65,8 @@ cleaned_segment_not_synced  crash:compaction
 close_beside_preparation    api:a_late_preparation
 closed_files_not_synced     lib:files_that_were_closed_unsynced
 closed_once_is_closed       api:first_use
+commit_after_failed_transaction api:transactions_of_one_consumer
+commit_before_earlier_transaction api:transactions_of_one_consumer
 commit_to_deleted           api:recreated
 commit_without_epoch        api:offsets
 counts_not_checked          lib:log::tests::lies
@@ -86,6 +88,8 @@ end_before_records          model:a_reader_at_the_tip
 epoch_ends_early            api:epochs_of_records
 epochs_not_checked          lib:a_batch_of_another_epoch
 epochs_stay                 api:epochs_of_records
+expected_commit_not_checked api:an_expected_commit
+expected_end_not_checked    api:an_expected_end
 explain_cleaned_blocks      lib:log::tests::cleaned
 failed_sync_is_known        api:health
 failure_wakes_early         model:a_failure_reaches
@@ -133,9 +137,11 @@ lost_files_are_no_witness   lib:a_named_file_that_lost_its_header
 metadata_not_mended         crash:stored
 name_not_synced_again       api:a_file_that_a_failed
 names_not_synced            lib:journal::tests::crashing
+new_epoch_forgets_sequence  api:sequences_store_each
 newer_gets_a_lock_file      folders:newer
 newer_gets_a_pid            folders:newer
 no_reserve                  api:a_full_disk_refuses
+no_rewind                   api:a_failed_or_aborted
 no_salt                     lib:a_payload_of_look_alikes
 no_witness                  lib:journal::tests::syncing
 nobody_stands_in_line       lib:a_large_frame_gets_its_turn
@@ -149,6 +155,10 @@ one_offset_file             crash:commits
 only_waiters_sync           lib:journal::tests::syncing
 open_batch_never_ages       api:few_records_age
 opening_needs_space         api:a_folder_opens_though
+owner_not_fenced            api:a_newer_producer
+owner_not_journaled         crash:transactions
+owners_above_e              crash:transactions_during_checkpoint
+owners_not_in_checkpoint    crash:transactions
 panic_not_noticed           lib:panic_watch
 pass_before_settling        api:the_first_append_to_a_closed
 position_carried_over       simulation:seeds
@@ -160,6 +170,7 @@ publish_relaxed             model:readers_see_whole_records
 recycle_early               crash:recycle_during_checkpoint
 recycle_file_of_checkpoint  lib:a_file_is_not_used_again
 recycle_replayed_files      lib:journal::tests::replaying
+refusal_rewinds_nothing     api:a_refused_taking
 refused_bytes_stay          lib:a_finished_segment_ends
 release_wakes_nobody        model:a_release_reaches
 rely_on_lost_bytes          lib:no_frame_relies_on_bytes
@@ -186,9 +197,11 @@ reuse_deleted_folder        api:health
 reuse_epoch                 api:offsets
 reuse_lost_sequences        lib:a_sequence_that_power_loss_took
 reuse_sequences             lib:journal::tests::replaying
+rewind_into_open_transaction api:records_of_an_open
 sealed_before_prefix        model:a_sealed_buffer
 search_once                 model:a_search_by_time
 segments_not_synced         crash:seal_and_roll
+sequence_not_checked        api:sequences_store_each
 settle_after_close          api:a_late_send
 shrink_tells_nobody         lib:an_idle_journal
 skip_newer_sections         folders:newer
@@ -208,9 +221,11 @@ time_inside_is_silence      api:membership
 time_of_each_record         api:produce
 tombstone_goes_at_once      api:a_tombstone_stays
 topic_id_not_checked        simulation:seeds
+transaction_of_evicted_member api:an_evicted_member
 trim_open_files_only        api:weight
 trim_the_last_file          lib:a_journal_at_rest
 truncation_not_noticed      api:offsets
+two_frames                  crash:transactions
 unlink_before_sync          crash:delete_and_recreate
 verify_looks_once           api:verify_beside_a_deletion
 vouch_for_unsynced          crash:first_open

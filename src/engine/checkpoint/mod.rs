@@ -279,6 +279,10 @@ impl Engine {
         }
         // A bucket whose sync has failed is never continued (D4), so a failure is not final.
         let ids = dedup::write_out(&freeze.ids, storage)?;
+        let mut owners = Arc::clone(&freeze.owners);
+        if planted("owners_above_e") {
+            owners = Arc::clone(&self.owners.lock());
+        }
         let is_unlisted = |(log, _): &(Arc<Log>, Frozen)| {
             let unlisted = |image: &LogImage| image.segments.len() < log.segment_count();
             logs.get(&log.number()).is_some_and(unlisted) || log.has_replaced()
@@ -295,7 +299,7 @@ impl Engine {
             closed,
             last_seen: Some(self.last_seen()),
             catalogue: freeze.catalogue.clone(),
-            owners: Arc::clone(&freeze.owners),
+            owners,
             ids,
             logs,
         };

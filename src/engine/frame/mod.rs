@@ -209,9 +209,6 @@ impl Engine {
         let lsn = self.journal_frame(frame, &mut guards, joined, credit)?;
         let published = guards.iter_mut().map(AppendGuard::publish);
         let afterwards: Vec<Afterwards> = published.collect();
-        if planted("release_before_offsets") {
-            guards.clear();
-        }
         if let Some(offsets) = &mut offsets {
             offsets.apply(frame.offsets);
         }
@@ -292,10 +289,16 @@ impl Engine {
         for guard in guards.iter_mut().filter(|guard| guard.has_staged()) {
             guard.sections(&mut parts);
         }
+        if planted("two_frames") && !parts.is_empty() {
+            self.journal.append_relying_on(credit, &parts, &outside)?;
+            parts.clear();
+        }
         for part in frame.offsets {
             parts.extend(part.section());
         }
-        if let Some(section) = owner.and_then(|owner| owner.section()) {
+        if let Some(section) = owner.and_then(|owner| owner.section())
+            && !planted("owner_not_journaled")
+        {
             parts.extend(section);
         }
         if let Some(ids) = ids {

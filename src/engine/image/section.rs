@@ -15,7 +15,7 @@ use crate::engine::codec::{Decoder, Encoder};
 use crate::engine::owners::Owners;
 use crate::error::{CorruptReason, Result, Unreadable};
 use crate::log::LogImage;
-use crate::types::{Lsn, PartitionNumber, Timestamp};
+use crate::types::{Lsn, PartitionNumber, Timestamp, planted};
 
 use super::{CheckpointImage, OffsetFile, compaction, log, section_length};
 
@@ -103,7 +103,9 @@ impl Tag {
                 out.i64(last_seen.wall.as_millis());
             }
             Self::Compaction => return compaction::encode(&image.logs, out),
-            Self::Owners if image.owners.is_empty() => return false,
+            Self::Owners if image.owners.is_empty() || planted("owners_not_in_checkpoint") => {
+                return false;
+            }
             Self::Owners => image.owners.encode(out),
             Self::Ids if image.ids.is_empty() => return false,
             Self::Ids => dedup::encode_topics(&image.ids, &mut out.out),

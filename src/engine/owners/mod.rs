@@ -134,7 +134,9 @@ impl Engine {
                 found: 1 << 31,
                 max: i32::MAX as u64,
             })?;
-            let last_sequence = before.and_then(|before| before.last_sequence);
+            let last_sequence = before
+                .and_then(|before| before.last_sequence)
+                .filter(|_| !planted("new_epoch_forgets_sequence"));
             Ok(Some(Owner { epoch, last_sequence }))
         })?;
         Ok(OwnerClaim { id, epoch, sequences: None })
