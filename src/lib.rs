@@ -61,9 +61,9 @@
 //! | [`Acks::Synced`], the default | survives a killed process | survives power loss |
 //!
 //! Power loss may take records that were only written. It takes them from the end of one order over all
-//! partitions and all commits. It never takes something from the middle, never half of a `send_all`, and
-//! never leaves a commit without the records that it covers. A commit of offsets counts as `Written` when it
-//! returns, or as [`Synced`](Acks::Synced) if [`ConsumerConfig::commit_acks`] says so.
+//! partitions and all commits. It never takes something from the middle, never half of a `send_all` or of a
+//! [`Transaction`], and never leaves a commit without the records that it covers. A commit of offsets counts
+//! as `Written` when it returns, or as [`Synced`](Acks::Synced) if [`ConsumerConfig::commit_acks`] says so.
 //!
 //! A change of topics, or of groups through [`Admin`], survives power loss when the call returns.
 //!
