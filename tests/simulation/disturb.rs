@@ -17,6 +17,8 @@ pub(crate) struct Trouble {
     /// Set once a fault has met a change of files since the folder was opened.
     has_fired: bool,
     read_fault: Option<Fault>,
+    /// Whether a read has failed since the folder was opened.
+    has_read_failed: bool,
     disk_full: bool,
 }
 
@@ -125,6 +127,7 @@ impl World {
     /// Ends the faults. A failed write may be final, but everything can be read from here on.
     pub(crate) fn heal(&mut self) {
         self.trouble.has_fired |= self.change_failed_since(Mark::default());
+        self.trouble.has_read_failed |= self.read_failed_since(Mark::default());
         self.memory.heal();
         self.trouble.fault = None;
         self.trouble.read_fault = None;
@@ -140,6 +143,7 @@ impl World {
         self.heal();
         self.free_disk();
         self.trouble.has_fired = false;
+        self.trouble.has_read_failed = false;
     }
 
     /// A storage after a crash has no faults. A full disk stays full.
@@ -147,10 +151,11 @@ impl World {
         self.trouble.fault = None;
         self.trouble.read_fault = None;
         self.trouble.has_fired = false;
+        self.trouble.has_read_failed = false;
     }
 
     pub(crate) fn is_troubled(&self) -> bool {
-        let Trouble { fault, has_fired, read_fault, disk_full } = &self.trouble;
+        let Trouble { fault, has_fired, read_fault, disk_full, .. } = &self.trouble;
         *disk_full || fault.is_some() || *has_fired || read_fault.is_some()
     }
 
@@ -170,6 +175,11 @@ impl World {
 
     pub(crate) fn read_failed_since(&self, mark: Mark) -> bool {
         self.trouble.read_fault.is_some_and(|fault| fault.met(mark.reads, self.memory.reads()))
+    }
+
+    /// Returns whether a read was made to fail since the folder was opened.
+    pub(crate) fn has_read_failed(&self) -> bool {
+        self.trouble.has_read_failed || self.read_failed_since(Mark::default())
     }
 
     /// Checks that writing stops only after a failed write or sync.

@@ -10,7 +10,7 @@ use grouplog::time::{Clock, ManualClock, Random, SeededRandom};
 use grouplog::{Broker, BrokerConfig, Error, Position, Problem, Timestamp, TopicId};
 
 use crate::action::Action;
-use crate::disturb::{Mark, Trouble};
+use crate::disturb::Trouble;
 use crate::folder;
 use crate::member::Kept;
 use crate::observe::observe;
@@ -377,7 +377,7 @@ impl World {
     pub(crate) fn was_closed(&mut self) {
         self.history.synced();
         // If the engine could not remove the file of a deleted segment, the next opening does.
-        self.closed = !self.has_ever_failed() && !self.read_failed_since(Mark::default());
+        self.closed = !self.has_ever_failed() && !self.has_read_failed();
     }
 
     /// Notes a change and tries it. Returns its result, or `None` if it was refused for a good
