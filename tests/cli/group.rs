@@ -163,3 +163,30 @@ fn beside_an_application_one_can_look_but_not_change() {
     assert_eq!(offset(&cli)["committed"], 6);
     cli.ok(&["group", "reset", "billing", "--to", "earliest"]);
 }
+
+#[test]
+fn names_of_producers_are_listed_and_deleted() {
+    let cli = Cli::new();
+    cli.ok(&["topic", "create", "orders"]);
+    let broker = grouplog::Broker::open(cli.path("data")).unwrap();
+    for (id, sequence) in [("importer", Some(7)), ("idle", None)] {
+        let config = grouplog::ProducerConfig::new().transactional_id(id);
+        let producer = broker.producer_with(config).unwrap();
+        if let Some(sequence) = sequence {
+            let record = grouplog::Record::to("orders").value("x");
+            producer.send_sequenced(sequence, record).unwrap();
+        }
+    }
+    broker.close().unwrap();
+    let text = cli.ok_text(&["owner", "list"]);
+    let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[1..], [vec!["idle", "0", "-"], vec!["importer", "0", "7"]], "{text}");
+    let json = cli.ok_text(&["owner", "list", "--json"]);
+    let last: Value = serde_json::from_str(json.lines().last().unwrap()).unwrap();
+    assert_eq!(last["last_sequence"], 7);
+    cli.ok(&["owner", "delete", "importer"]);
+    assert_eq!(cli.ok_text(&["owner", "list", "--json"]).lines().count(), 1);
+    let again = cli.run(&["owner", "delete", "importer"]);
+    assert_eq!(again.code, Some(1));
+    assert!(again.stderr.contains("no producer had transactional.id"), "{}", again.stderr);
+}

@@ -13,7 +13,7 @@ use crate::reset_to::reset_to;
 ///
 /// Commands that only read also work while an application has the folder open. Commands that write need
 /// the folder for themselves: topic create, alter and delete, produce, consume --group, group reset and
-/// delete, records delete, clean, and verify --repair.
+/// delete, owner delete, records delete, clean, and verify --repair.
 #[derive(Debug, Parser)]
 #[command(name = "grouplog", version)]
 pub(crate) struct Args {
@@ -76,6 +76,9 @@ pub(crate) enum Command {
     /// List, describe, reset and delete consumer groups
     #[command(subcommand)]
     Group(Group),
+    /// List and delete the names of producers (transactional.id)
+    #[command(subcommand)]
+    Owner(Owner),
     /// Delete the oldest records of a partition
     #[command(subcommand)]
     Records(Records),
@@ -272,6 +275,19 @@ pub(crate) enum Group {
         /// Only the offsets of this partition; may be repeated
         #[arg(long, value_name = "N", requires = "topic")]
         partition: Vec<u32>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Owner {
+    /// List the names, each with the epoch of its newest producer and the last sequence that it has stored
+    List,
+    /// Forget a name with its last sequence
+    ///
+    /// A program that sends the same sequences again stores the records again.
+    Delete {
+        /// The transactional.id
+        id: String,
     },
 }
 

@@ -23,6 +23,7 @@ mod group;
 mod input;
 mod kafka_files;
 mod output;
+mod owner;
 mod produce;
 mod read;
 mod records;
@@ -72,6 +73,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         Command::Produce(command) => produce::run(&args.data, command, &mut out),
         Command::Consume(command) => consume::run(&args.data, command, &mut out),
         Command::Group(command) => group::run(&args.data, command, &mut out),
+        Command::Owner(command) => owner::run(&args.data, command, &mut out),
         Command::Records(command) => records::run(&args.data, command, &mut out),
         Command::Clean { topic } => clean::run(&args.data, topic.as_deref(), &mut out),
         Command::Dump(command) => dump::run(&args.data, command, &mut out),
