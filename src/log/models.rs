@@ -32,7 +32,8 @@ fn log(batch_size: usize) -> Arc<Log> {
 /// Appends the record `number`, and writes out the batches that it fills, as a producer does.
 fn append(log: &Log, number: u8, bytes: usize) -> Result<(), Error> {
     let value = vec![number; bytes];
-    let record = RecordData { key: None, value: Some(&value), headers: &[], timestamp: None };
+    let record =
+        RecordData { key: None, value: Some(&value), headers: &[], timestamp: None, id: None };
     let mut guard = log.begin_append()?;
     let placed = guard.stage(&record, Timestamp::from_millis(1))?;
     assert_eq!(placed.offset, i64::from(number));
