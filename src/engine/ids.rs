@@ -6,7 +6,7 @@
 //!
 //! Imported by `state`, `frame`, `checkpoint`, `recovery` and `engine`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::lock_api::ArcMutexGuard;
@@ -166,7 +166,7 @@ impl FreezeIds<'_> {
         if self.guards.is_empty() {
             return Vec::new();
         }
-        let live: Vec<TopicId> = catalogue.topics().map(|topic| topic.id).collect();
+        let live: BTreeSet<TopicId> = catalogue.topics().map(|topic| topic.id).collect();
         // A frame that came too late for its topic may have left an empty table.
         self.tables.retain(|topic, _| live.contains(topic));
         let guards = self.guards.iter_mut().filter(|table| live.contains(&table.topic()));

@@ -28,7 +28,7 @@ fn hashes(hasher: &IdHasher, first: usize, count: usize) -> Vec<IdHash> {
 }
 
 #[test]
-#[ignore = "prints figures"]
+#[ignore = "measures: cargo test --release --lib tests::measure -- --ignored --nocapture"]
 fn a_million_ids() {
     let hasher = IdHasher::new(&[3; 16]);
     let settings = DedupSettings { window_ms: 120_000, max_ids: IDS as u32 };
