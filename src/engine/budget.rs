@@ -203,11 +203,8 @@ impl Engine {
     /// `None` if that has to wait for a checkpoint.
     fn begin_drop(&self, log: &Log, start: i64) -> Result<Option<Lsn>> {
         log.check_deletable()?;
-        let moved = self.try_journal_start(log, start)?;
-        if moved.is_some() {
-            log.count_dropped(start);
-        }
-        Ok(moved)
+        // Once the log start is seen, other threads may remove the segments, which have to be counted before.
+        self.try_journal_start(log, start, || log.count_dropped(start))
     }
 
     /// Removes the files of segments that were deleted before, if some are left. Returns whether there were any.

@@ -343,7 +343,7 @@ impl Log {
         .collect()
     }
 
-    /// Counts the segments that a log start at `start` deletes, which has moved for the disk budget.
+    /// Counts the segments that a log start at `start` deletes, which moves for the disk budget.
     pub(crate) fn count_dropped(&self, start: i64) {
         let tally = self.tally.get_or_init(Box::default);
         let before = tally.dropped.fetch_max(start, Ordering::Relaxed);

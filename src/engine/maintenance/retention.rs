@@ -90,7 +90,7 @@ impl Engine {
                 let consumed = self.consumed(&topic.config, log);
                 if let Some(start) = log.due_start(Checked { now, consumed }) {
                     log.check_deletable()?;
-                    self.journal_start(log, start)?;
+                    self.journal_start(log, start, || {})?;
                     moved.push((log, start));
                 }
             }
@@ -131,23 +131,25 @@ impl Engine {
     /// need. So this does not wait for one: not for journal space, and not while `Synced` waits for the recovery
     /// checkpoint. Returns false then.
     pub(in crate::engine) fn move_start(&self, log: &Log, before: i64) -> Result<bool> {
-        match self.try_journal_start(log, before)? {
+        match self.try_journal_start(log, before, || {})? {
             Some(end) => self.sync_starts(end).map(|()| true),
             None => Ok(false),
         }
     }
 
     /// Journals a log start, without waiting for a checkpoint. Returns the position up to which the journal has to
-    /// be synced before files go (R1), or `None` if only a checkpoint makes that possible.
+    /// be synced before files go (R1), or `None` if only a checkpoint makes that possible. Calls `moves` if the log
+    /// start moves, before anybody can see that.
     pub(in crate::engine) fn try_journal_start(
         &self,
         log: &Log,
         before: i64,
+        moves: impl FnOnce(),
     ) -> Result<Option<Lsn>> {
         if self.journal.is_held() {
             return Ok(None);
         }
-        match self.journal_start(log, before) {
+        match self.journal_start(log, before, moves) {
             Err(Error::Timeout { .. }) => Ok(None),
             // Another call may have moved the log start, and its frame may not be synced yet.
             journaled => Ok(Some(journaled?.unwrap_or_else(|| self.journal.end()))),
@@ -161,13 +163,15 @@ impl Engine {
 
     /// Journals a log start without waiting for space. Returns the end of the frame, or `None` if the records are
     /// already deleted.
-    fn journal_start(&self, log: &Log, before: i64) -> Result<Option<Lsn>> {
+    fn journal_start(&self, log: &Log, before: i64, moves: impl FnOnce()) -> Result<Option<Lsn>> {
         let bytes = SECTION_HEADER.saturating_add(LOG_START_SECTION_BYTES);
         let mut credit = self.journal.reserve_urgent(bytes, Duration::ZERO)?;
         log.delete_records(before, |section| {
             let body = section.encode();
             let header = section_header(SectionKind::LOG_START, body.len() as u32);
-            self.journal.append(&mut credit, &[&header, &body])
+            let end = self.journal.append(&mut credit, &[&header, &body])?;
+            moves();
+            Ok(end)
         })
     }
 }
