@@ -83,6 +83,7 @@ drop_before_removal         api:a_failed_deletion_refuses
 drop_from_all_topics        api:the_oldest_go_over
 drop_in_vain                api:nothing_is_dropped
 drop_only_when_refused      api:the_oldest_records_go
+duplicate_is_stored         api:duplicates_are_left_out
 end_before_frame            model:frames_are_complete
 end_before_records          model:a_reader_at_the_tip
 epoch_ends_early            api:epochs_of_records
@@ -115,6 +116,7 @@ half_a_frame_is_none        api:follow
 hash_truncated              api:compaction_property
 header_not_durable          lib:journal::tests::crashing
 horizon_lost                api:a_tombstone_stays
+ids_not_journaled           crash:ids
 index_not_refreshed         lib:deletion_ends_an_open
 keep_refused_records        crash:recycle
 keep_refused_sums           lib:a_refused_stored_append
