@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::ConsumerConfig;
+use crate::config::{Acks, ConsumerConfig};
 use crate::consumer::{Consumer, Source};
 use crate::engine::{
     DiskUsage, GroupSummary, OffsetScope, OwnerSummary, ResetOffset, ResetTo, Snapshot,
@@ -133,7 +133,8 @@ impl ReadOnlyBroker {
     /// Creates a consumer with these settings, without a group. See [`ReadOnlyBroker::consumer`].
     ///
     /// # Errors
-    /// `Misuse` if the settings name a group: only the process that writes the folder has groups.
+    /// `Misuse` if the settings name a group, or ask for `Synced` records: only the process that writes the folder
+    /// has groups, and knows what is synced.
     ///
     /// ```
     /// use grouplog::{Broker, ConsumerConfig, IsolationLevel, Record, TopicConfig, TopicPartition};
@@ -156,6 +157,11 @@ impl ReadOnlyBroker {
         if config.group.is_some() {
             return Err(Error::Misuse(
                 "the folder is open read-only: open it with Broker::open for a consumer with a group",
+            ));
+        }
+        if config.read_durability == Acks::Synced {
+            return Err(Error::Misuse(
+                "the folder is open read-only: only its writer knows which records are synced",
             ));
         }
         Consumer::new(Source::Snapshot(Arc::clone(&self.snapshot)), config)

@@ -103,6 +103,7 @@ pub struct ConsumerConfig {
     pub(crate) client_id: String,
     pub(crate) auto_offset_reset: OffsetReset,
     pub(crate) isolation_level: IsolationLevel,
+    pub(crate) read_durability: Acks,
     /// `None` if not set: then auto-commit is on with a group and off without one.
     pub(crate) enable_auto_commit: Option<bool>,
     pub(crate) auto_commit_interval: Duration,
@@ -123,6 +124,7 @@ impl Default for ConsumerConfig {
             client_id: "consumer".to_owned(),
             auto_offset_reset: OffsetReset::default(),
             isolation_level: IsolationLevel::default(),
+            read_durability: Acks::Written,
             enable_auto_commit: None,
             auto_commit_interval: Duration::from_secs(5),
             commit_acks: Acks::Written,
@@ -168,6 +170,45 @@ impl ConsumerConfig {
     /// Sets Kafka's `isolation.level`.
     pub fn isolation_level(mut self, level: IsolationLevel) -> Self {
         self.isolation_level = level;
+        self
+    }
+
+    /// Sets what must have happened to a record before `poll` returns it. Not one of Kafka's settings, where
+    /// the high watermark plays this part.
+    ///
+    /// With `Written`, the default, `poll` returns a record as soon as it is visible. Power loss may
+    /// take back a record that was read and not synced yet. `Synced` returns no record that power loss
+    /// can take back. So what a program has done with a record, outside of this folder too, never
+    /// rests on a record that is gone.
+    ///
+    /// A consumer that reads `Synced` asks for the syncs that it needs, whatever the acknowledgements
+    /// of the producers. One sync serves all readers and writers. A poll that finds only records that
+    /// are not synced waits for the sync as long as its timeout allows; `Duration::ZERO` does not
+    /// wait, and a later poll returns them. The first records after a crash wait until recovery has
+    /// made durable what it found. `end_offsets`, `lag` and `seek_to_end` do not depend on this
+    /// setting.
+    ///
+    /// After a failed sync, `poll` returns what was synced before, and then [`Error::Failed`]. A
+    /// folder that is open read-only refuses `Synced`: only its writer knows what is synced.
+    ///
+    /// ```
+    /// use grouplog::{Acks, Broker, ConsumerConfig, ProducerConfig, Record, TopicConfig};
+    /// use std::time::Duration;
+    ///
+    /// let broker = Broker::open_in_memory()?;
+    /// broker.create_topic("orders", TopicConfig::new())?;
+    /// let fast = broker.producer_with(ProducerConfig::new().acks(Acks::Written))?;
+    /// fast.send(Record::to("orders").value("1 pear"))?;
+    ///
+    /// let config = ConsumerConfig::new().group("mailer").read_durability(Acks::Synced);
+    /// let mut mailer = broker.consumer_with(config)?;
+    /// mailer.subscribe(["orders"])?;
+    /// // No mail for an order that power loss takes back.
+    /// assert_eq!(mailer.poll(Duration::from_secs(1))?.len(), 1);
+    /// # Ok::<(), grouplog::Error>(())
+    /// ```
+    pub fn read_durability(mut self, level: Acks) -> Self {
+        self.read_durability = level;
         self
     }
 

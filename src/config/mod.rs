@@ -33,6 +33,7 @@
 //! | `group.id` | [`ConsumerConfig::group`] | none | 1 to 249 bytes |
 //! | `auto.offset.reset` | [`ConsumerConfig::auto_offset_reset`] | `earliest` | `earliest`, `latest`, `none`, `by_duration:PnDTnHnMn.nS` |
 //! | `isolation.level` | [`ConsumerConfig::isolation_level`] | `read_uncommitted` | `read_uncommitted`, `read_committed` |
+//! | `read.durability` | [`ConsumerConfig::read_durability`] | `written` | `written`, `synced` |
 //! | `enable.auto.commit` | [`ConsumerConfig::enable_auto_commit`] | true with a group | |
 //! | `auto.commit.interval.ms` | [`ConsumerConfig::auto_commit_interval`] | 5 s | |
 //! | (not Kafka's) | [`ConsumerConfig::commit_acks`] | `written` | `written`, `synced` |

@@ -1,10 +1,13 @@
 use std::sync::Arc;
 
 use super::Position;
-use crate::config::{IsolationLevel, OffsetReset};
+use super::durable::Durable;
+use crate::config::{Acks, ConsumerConfig, IsolationLevel, OffsetReset};
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::log::{Cursor, FetchLimits, Fetched, Log, Wake};
 use crate::time::Clock;
+use crate::types::Lsn;
 use crate::types::{TopicPartition, planted};
 
 /// A partition that a consumer reads. It belongs to one log: a topic that is created again under the same
@@ -13,6 +16,8 @@ use crate::types::{TopicPartition, planted};
 pub(super) struct Held {
     pub(super) log: Arc<Log>,
     isolation: IsolationLevel,
+    /// Set if only durable records are returned.
+    durable: Option<Durable>,
     /// `None` until the first fetch or the first call for the position decides it.
     cursor: Option<Cursor>,
     /// The leader epoch of the last record returned, for commits.
@@ -38,10 +43,15 @@ pub(super) struct Policy<'a> {
 }
 
 impl Held {
-    pub(super) fn new(log: Arc<Log>, isolation: IsolationLevel) -> Self {
+    pub(super) fn new(log: Arc<Log>, config: &ConsumerConfig) -> Self {
+        Self::of(log, config.isolation_level, config.read_durability == Acks::Synced)
+    }
+
+    fn of(log: Arc<Log>, isolation: IsolationLevel, durable: bool) -> Self {
         Self {
             log,
             isolation,
+            durable: durable.then(Durable::default),
             cursor: None,
             epoch: None,
             committed: None,
@@ -55,7 +65,7 @@ impl Held {
 
     /// Returns the same partition of the topic that has the name now. It has no position, and stays paused.
     pub(super) fn renewed(&self, log: Arc<Log>) -> Self {
-        let mut renewed = Self::new(log, self.isolation);
+        let mut renewed = Self::of(log, self.isolation, self.durable.is_some());
         renewed.paused = self.paused;
         if planted("position_carried_over") {
             renewed.cursor = self.offset().map(Cursor::new);
@@ -121,6 +131,16 @@ impl Held {
     /// Records that a transaction took the offset.
     pub(super) fn set_taken(&mut self, offset: i64) {
         self.taken = Some(offset);
+    }
+
+    /// Returns the offset from which on records are not to be returned yet.
+    pub(super) fn readable_end(&mut self, engine: &Engine) -> i64 {
+        self.durable.as_mut().map_or(i64::MAX, |durable| durable.look(&self.log, engine))
+    }
+
+    /// Returns how far the journal has to be synced before there is more to return, if that is awaited.
+    pub(super) fn awaited_sync(&self) -> Option<Lsn> {
+        if self.paused { None } else { self.durable.as_ref()?.awaited() }
     }
 
     /// Arranges for `sleeper` to be woken when there is more to read. Returns false if there is more already.

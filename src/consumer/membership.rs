@@ -243,7 +243,7 @@ impl Consumer {
         for partition in assign {
             match self.source.registry()?.log(&partition) {
                 Ok(log) => {
-                    self.held.push(Held::new(log, self.config.isolation_level));
+                    self.held.push(Held::new(log, &self.config));
                     assigned.push(partition);
                 }
                 // The topic was deleted a moment ago. The group finds out and takes the partition back.

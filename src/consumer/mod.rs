@@ -3,6 +3,7 @@
 //! Imported by `transaction`, `broker` and `internal`.
 
 mod commit;
+mod durable;
 mod held;
 mod listener;
 mod membership;
@@ -207,7 +208,7 @@ impl Consumer {
         for log in logs.into_values() {
             match self.held.iter().position(|held| Arc::ptr_eq(&held.log, &log)) {
                 Some(at) => held.push(self.held.swap_remove(at)),
-                None => held.push(Held::new(log, self.config.isolation_level)),
+                None => held.push(Held::new(log, &self.config)),
             }
         }
         held.sort_by(|a, b| a.partition().cmp(b.partition()));

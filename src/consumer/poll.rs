@@ -1,11 +1,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::held::Policy;
+use super::held::{Held, Policy};
 use super::records::Origin;
+use super::source::Source;
 use super::{Consumer, ConsumerRecords};
 use crate::error::{Error, Result};
 use crate::log::{FetchLimits, Wake};
+use crate::types::Lsn;
+
+/// The longest wait for a sync without a look at what else there is to do: at a wakeup, a deadline, the group.
+const SYNC_SLICE: Duration = Duration::from_millis(5);
 
 impl Consumer {
     /// Returns records as soon as there are some, or none after `timeout`.
@@ -56,10 +61,13 @@ impl Consumer {
                 return Ok(records);
             }
             let now = self.source.clock().monotonic();
-            if now >= deadline {
-                return Ok(records);
-            }
-            if self.sleep(deadline.saturating_sub(now)) {
+            let left = deadline.saturating_sub(now);
+            let over = match self.awaited_sync() {
+                // Not by the clock alone, which a program may have stopped.
+                Some(lsn) => !self.sync(lsn, left.min(SYNC_SLICE))? && left <= SYNC_SLICE,
+                None => left.is_zero() || self.sleep(left),
+            };
+            if over {
                 return Ok(records);
             }
         }
@@ -87,6 +95,26 @@ impl Consumer {
         }
         let woken = self.event.wait(wait);
         !woken && wait == left
+    }
+
+    /// Returns how far the journal has to be synced for the next records, if only durable ones are returned.
+    fn awaited_sync(&self) -> Option<Lsn> {
+        self.held.iter().filter_map(Held::awaited_sync).min()
+    }
+
+    /// Waits until the journal is synced, but not for much longer than `wait`. Returns whether it is. Only where no
+    /// thread does so, this also syncs if there is no time to wait.
+    fn sync(&self, lsn: Lsn, wait: Duration) -> Result<bool> {
+        let engine = self.source.engine()?;
+        if wait.is_zero() && engine.config.background && engine.journal.state().is_none() {
+            return Ok(false);
+        }
+        match engine.wait_synced_for(lsn, wait) {
+            Ok(()) => Ok(true),
+            Err(Error::Timeout { .. }) => Ok(false),
+            Err(Error::Indeterminate { cause }) => Err(Error::Failed { cause }),
+            Err(error) => Err(error),
+        }
     }
 
     /// Returns whether a partition given to `assign` was deleted. Its log wakes no sleeper. A group member
@@ -129,7 +157,7 @@ impl Consumer {
     fn limits(&self, fetched: usize) -> FetchLimits {
         let partition = fetched.saturating_add(self.config.max_partition_fetch_bytes as usize);
         let bytes = partition.min(self.config.fetch_max_bytes as usize);
-        FetchLimits { records: self.config.max_poll_records, bytes }
+        FetchLimits { records: self.config.max_poll_records, bytes, until: i64::MAX }
     }
 
     fn fetch_one(&mut self, at: usize, records: &mut ConsumerRecords) -> Result<()> {
@@ -149,9 +177,12 @@ impl Consumer {
         if self.held_now(at)?.offset().is_none() {
             self.start(at)?;
         }
-        let limits = self.limits(records.fetched.bytes);
+        let mut limits = self.limits(records.fetched.bytes);
         let policy = Policy { reset: self.config.auto_offset_reset, clock: self.source.clock() };
         let Some(held) = self.held.get_mut(at) else { return Ok(()) };
+        if let Source::Live(engine) = &self.source {
+            limits.until = held.readable_end(engine);
+        }
         let before = records.fetched.records.len();
         let index = records.partitions.len();
         let result = held.fetch(index, limits, policy, &mut records.fetched);

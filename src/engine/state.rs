@@ -27,6 +27,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -146,7 +147,12 @@ impl Engine {
 
     /// Waits until every frame up to `lsn` survives power loss.
     pub(crate) fn wait_synced(&self, lsn: Lsn) -> Result<()> {
-        self.logs.wait_synced(lsn)
+        self.logs.wait_synced(lsn, None)
+    }
+
+    /// As `wait_synced`, but fails with `Timeout` after `timeout`.
+    pub(crate) fn wait_synced_for(&self, lsn: Lsn, timeout: Duration) -> Result<()> {
+        self.logs.wait_synced(lsn, Some(timeout))
     }
 
     /// Returns the path of the folder, for messages.

@@ -6,7 +6,7 @@ use crate::segment::{Extension, Walk, rebuild};
 use crate::types::Timestamp;
 
 const BASE: i64 = 5000;
-const LIMITS: FetchLimits = FetchLimits { records: 1, bytes: usize::MAX };
+const LIMITS: FetchLimits = FetchLimits { records: 1, bytes: usize::MAX, until: i64::MAX };
 /// All timestamps lie below it.
 const TIMES: i64 = 64;
 

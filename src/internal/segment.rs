@@ -13,8 +13,8 @@ use crate::segment::{Extension, Walk, WalkEnd, rebuild};
 use crate::storage::{OpenMode, Storage};
 use crate::types::Epoch;
 
-const WHOLE: FetchLimits = FetchLimits { records: usize::MAX, bytes: usize::MAX };
-const SMALL: FetchLimits = FetchLimits { records: 3, bytes: 64 };
+const WHOLE: FetchLimits = FetchLimits { records: usize::MAX, bytes: usize::MAX, until: i64::MAX };
+const SMALL: FetchLimits = FetchLimits { records: 3, bytes: 64, until: i64::MAX };
 
 /// Takes any bytes as a segment's file, with any part of its length known as durable. The walk gives a valid
 /// prefix, twice the same. A partition over the file cuts it to the durable length. It delivers the records

@@ -47,6 +47,7 @@ mod write_out;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, Result};
@@ -179,7 +180,7 @@ impl LogShared {
     }
 
     /// Waits until all journal frames up to `lsn` survive power loss.
-    pub(crate) fn wait_synced(&self, lsn: Lsn) -> Result<()> {
+    pub(crate) fn wait_synced(&self, lsn: Lsn, timeout: Option<Duration>) -> Result<()> {
         let journal = self.journal.get().ok_or(Error::Closed)?;
         if let Some(Recovery(finish)) = self.recovery.get()
             && journal.is_held()
@@ -188,7 +189,7 @@ impl LogShared {
             // No other thread writes the recovery checkpoint, and without it this wait never ends.
             finish()?;
         }
-        journal.wait_synced(lsn, None)
+        journal.wait_synced(lsn, timeout)
     }
 }
 
@@ -343,7 +344,7 @@ impl Log {
         if self.shared.fork.is_child() {
             return Err(Error::ForkedChild);
         }
-        self.shared.wait_synced(lsn)
+        self.shared.wait_synced(lsn, None)
     }
 
     /// Returns the topic's current configuration.

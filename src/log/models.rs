@@ -48,7 +48,12 @@ fn append(log: &Log, number: u8, bytes: usize) -> Result<(), Error> {
 fn fetch(log: &Log, cursor: &mut Cursor) -> Result<usize, Error> {
     let (position, end) = (cursor.position(), log.end_offset());
     let mut fetched = Fetched::default();
-    log.fetch(cursor, 0, FetchLimits { records: 100, bytes: 1 << 20 }, &mut fetched)?;
+    log.fetch(
+        cursor,
+        0,
+        FetchLimits { records: 100, bytes: 1 << 20, until: i64::MAX },
+        &mut fetched,
+    )?;
     let mut at = 0;
     for chunk in &fetched.chunks {
         for record in &fetched.records[at..chunk.end] {

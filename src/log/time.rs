@@ -14,7 +14,7 @@ impl Log {
         self.beside_deletions(|| {
             let mut cursor = Cursor::new(offset.max(self.start_offset()));
             let mut fetched = Fetched::default();
-            let limits = FetchLimits { records: 1, bytes: 1 };
+            let limits = FetchLimits { records: 1, bytes: 1, until: i64::MAX };
             self.fetch(&mut cursor, 0, limits, &mut fetched)?;
             let first = fetched.chunks.first().zip(fetched.records.first());
             Ok(first.map(|(chunk, record)| Timestamp::from_millis(chunk.timestamp_of(record))))
@@ -121,7 +121,7 @@ impl Log {
     /// Searches the records at the offsets `from..to`.
     fn in_range(&self, from: i64, to: i64, target: i64) -> Result<Option<(i64, Timestamp)>> {
         let mut cursor = Cursor::new(from.max(self.start_offset()));
-        let limits = FetchLimits { records: 1_000, bytes: 1 << 20 };
+        let limits = FetchLimits { records: 1_000, bytes: 1 << 20, until: i64::MAX };
         while cursor.position() < to {
             let mut fetched = Fetched::default();
             let before = cursor.position();

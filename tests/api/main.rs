@@ -37,6 +37,7 @@ mod mounted;
 mod offsets;
 mod polls;
 mod produce;
+mod read_durability;
 mod read_only;
 mod recreated;
 mod retention;

@@ -169,6 +169,7 @@ prefer_segments             model:a_reader_beside_a_roll
 prove_deleted_segments      crash:stored_retention
 prove_synced_sections       api:damage_of_synced_records
 publish_relaxed             model:readers_see_whole_records
+read_before_sync            api:power_loss_takes_nothing
 recycle_early               crash:recycle_during_checkpoint
 recycle_file_of_checkpoint  lib:a_file_is_not_used_again
 recycle_replayed_files      lib:journal::tests::replaying

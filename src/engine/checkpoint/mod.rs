@@ -615,7 +615,7 @@ mod tests {
         let log = again.registry.log(&partition).unwrap();
         assert_eq!(log.end_offset(), 3);
         let mut fetched = Fetched::default();
-        let limits = FetchLimits { records: 10, bytes: 1 << 20 };
+        let limits = FetchLimits { records: 10, bytes: 1 << 20, until: i64::MAX };
         log.fetch(&mut Cursor::new(0), 0, limits, &mut fetched).unwrap();
         assert_eq!(fetched.records.len(), 3);
     }

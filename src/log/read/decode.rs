@@ -120,7 +120,9 @@ impl Cursor {
         // A record is taken if the one before it ends within the limit. The first one is always taken.
         let until = began.saturating_add(limits.bytes.saturating_sub(out.bytes));
         let within = wanted.partition_point(|record| record.end() < until).saturating_add(1);
-        let count = within.min(limits.records.saturating_sub(before)).min(wanted.len());
+        let end = batch.end_offset.saturating_sub(batch.base_offset);
+        let below = wanted.partition_point(|record| i64::from(record.offset_delta) < end);
+        let count = within.min(limits.records.saturating_sub(before)).min(below);
         let taken = wanted.get(..count).unwrap_or_default();
         out.records.extend_from_slice(taken);
         let last = taken.last().or(passed.last());
@@ -164,7 +166,7 @@ impl Log {
             epoch: inside.header.leader_epoch,
             partition,
             deltas: (inside.last_delta, inside.header.last_offset_delta),
-            end_offset: i64::MAX,
+            end_offset: limits.until,
         };
         if let Some(taken) = inside.ahead {
             let ahead = cursor.ahead.get(taken..).unwrap_or_default();

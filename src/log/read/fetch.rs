@@ -31,12 +31,13 @@ impl Log {
         let end = self.end_offset();
         let before = out.records.len();
         check_range(self.partition(), cursor.position, self.start_offset(), end)?;
-        if cursor.position == end {
+        let limits = FetchLimits { until: limits.until.min(end), ..limits };
+        if cursor.position >= limits.until {
             return Ok(());
         }
         let mut view = self.view();
-        while cursor.position < end && !out.full(limits) {
-            match self.step(&view, cursor, end, partition, limits, out) {
+        while cursor.position < limits.until && !out.full(limits) {
+            match self.step(&view, cursor, partition, limits, out) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(_) if out.records.len() > before => break,
@@ -63,22 +64,21 @@ impl Log {
         &self,
         view: &View,
         cursor: &mut Cursor,
-        end: i64,
         partition: usize,
         limits: FetchLimits,
         out: &mut Fetched,
     ) -> Result<bool> {
         let from = cursor.position;
         if cursor.is_committed() && !self.is_stable(from)? {
-            cursor.held_back = Some(end);
+            cursor.held_back = Some(limits.until);
             return Ok(false);
         }
         if view.is_stored(from) {
             let read = self.fetch_stored(view, cursor, partition, limits, out)?;
-            cursor.held_back = (!read).then_some(end);
+            cursor.held_back = (!read).then_some(limits.until);
             return Ok(read);
         }
-        let read = Self::fetch_memory(view, cursor, end, partition, limits, out)?;
+        let read = Self::fetch_memory(view, cursor, partition, limits, out)?;
         if cursor.is_committed() {
             self.has_passed_plain(from, cursor.position);
         }
@@ -93,7 +93,6 @@ impl Log {
     fn fetch_memory(
         view: &View,
         cursor: &mut Cursor,
-        end_offset: i64,
         partition: usize,
         limits: FetchLimits,
         out: &mut Fetched,
@@ -112,7 +111,7 @@ impl Log {
             epoch: batch.epoch,
             partition,
             deltas: (-1, i32::MAX),
-            end_offset,
+            end_offset: limits.until,
         };
         let Decoded { at: bytes, last, .. } = cursor
             .decode(&decode, from, limits, out)
@@ -149,6 +148,7 @@ impl Log {
                 Entered::Unstable => return Ok(false),
             },
         };
+        let began = inside.at;
         let Decoded { at, last, .. } =
             Self::decode_stored(cursor, &mut inside, partition, limits, out)
                 .map_err(|error| inside.segment.decode_failed(inside.position, error, history))?;
@@ -163,6 +163,8 @@ impl Log {
             let read = last.saturating_add(1);
             cursor.position = cursor.position.max(read);
             cursor.at = At::Inside(inside);
+            // Compaction may have removed the records before the limit.
+            return Ok(at > began);
         }
         Ok(true)
     }

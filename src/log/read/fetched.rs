@@ -11,6 +11,8 @@ use crate::storage::ReadMap;
 pub(crate) struct FetchLimits {
     pub(crate) records: usize,
     pub(crate) bytes: usize,
+    /// No record from this offset on is returned.
+    pub(crate) until: i64,
 }
 
 /// The bytes that contain delivered records.
@@ -73,7 +75,8 @@ impl FetchLimits {
     /// Returns whether the limits admit all records of a batch.
     pub(super) fn hold(&self, fetched: &Fetched, header: &BatchHeader, records: &[u8]) -> bool {
         let count = usize::try_from(header.count).unwrap_or(usize::MAX);
-        count <= self.records.saturating_sub(fetched.records.len())
+        header.next_offset() <= self.until
+            && count <= self.records.saturating_sub(fetched.records.len())
             && records.len() <= self.bytes.saturating_sub(fetched.bytes)
     }
 }

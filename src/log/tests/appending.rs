@@ -8,7 +8,7 @@ fn record(value: &[u8]) -> RecordData<'_> {
 
 fn read(log: &Log) -> Vec<Vec<u8>> {
     let mut fetched = Fetched::default();
-    let limits = FetchLimits { records: 100, bytes: 1 << 20 };
+    let limits = FetchLimits { records: 100, bytes: 1 << 20, until: i64::MAX };
     log.fetch(&mut Cursor::new(log.start_offset()), 0, limits, &mut fetched).unwrap();
     let mut values = Vec::new();
     for chunk in &fetched.chunks {
@@ -146,7 +146,7 @@ fn a_record_that_exceeds_a_batch_stays_alone() {
     log.lock_for_checkpoint().freeze();
     log.write_out_some();
     let mut fetched = Fetched::default();
-    let limits = FetchLimits { records: 100, bytes: 1 << 20 };
+    let limits = FetchLimits { records: 100, bytes: 1 << 20, until: i64::MAX };
     log.fetch(&mut Cursor::new(0), 0, limits, &mut fetched).unwrap();
     assert_eq!(fetched.chunks.len(), 5);
 }

@@ -56,7 +56,7 @@ fn cleaned(batches: &[Described], end: i64) -> World {
 
 fn fetch_all(log: &Log, from: i64) -> Result<(Vec<i64>, i64)> {
     let (mut cursor, mut offsets) = (Cursor::new(from), Vec::new());
-    let limits = FetchLimits { records: 2, bytes: 1 << 20 };
+    let limits = FetchLimits { records: 2, bytes: 1 << 20, until: i64::MAX };
     loop {
         let (before, mut fetched) = (cursor.position(), Fetched::default());
         log.fetch(&mut cursor, 0, limits, &mut fetched)?;
@@ -211,7 +211,7 @@ fn a_damaged_block_is_damage_whatever_is_in_it() {
         // Other blocks are read nevertheless.
         let (far, expected) = if at < len / 2 { (7990, 5) } else { (0, 100) };
         let mut fetched = Fetched::default();
-        let limits = FetchLimits { records: expected, bytes: 1 << 20 };
+        let limits = FetchLimits { records: expected, bytes: 1 << 20, until: i64::MAX };
         let read = log.fetch(&mut Cursor::new(far), 0, limits, &mut fetched);
         assert!(read.is_ok() && fetched.records.len() == expected, "byte {at}: {read:?}");
     }
@@ -251,4 +251,57 @@ fn a_segment_without_batches_is_skipped() {
     world.storage.remove(&log_path()).unwrap();
     let missing = world.log().view().segments[0].check_file();
     assert!(matches!(missing, Err(Error::MissingSegment { .. })));
+}
+
+/// Reads on up to each of these limits in turn. Returns the offsets read up to each.
+fn read_in_steps(log: &Log, limits: &[i64], records: usize) -> Vec<Vec<i64>> {
+    let mut cursor = Cursor::new(0);
+    let read_to = |&until: &i64| {
+        let mut offsets = Vec::new();
+        loop {
+            let (before, mut fetched) = (cursor.position(), Fetched::default());
+            let limits = FetchLimits { records, bytes: 1 << 20, until };
+            log.fetch(&mut cursor, 0, limits, &mut fetched).unwrap();
+            let mut at = 0;
+            for part in &fetched.chunks {
+                let offset =
+                    |record: &FetchedRecord| part.base_offset + i64::from(record.offset_delta);
+                offsets.extend(fetched.records[at..part.end].iter().map(offset));
+                at = part.end;
+            }
+            if cursor.position() == before {
+                return offsets;
+            }
+        }
+    };
+    limits.iter().map(read_to).collect()
+}
+
+/// Also inside a batch, and where compaction has removed the records around the limit.
+#[test]
+fn no_record_is_read_from_a_limit_on_and_reading_goes_on_behind_it() {
+    let holes: Vec<Described> = vec![
+        (0, 19, [0, 7, 8, 19].map(|offset| (offset, 1)).to_vec()),
+        (20, 29, vec![]),
+        (30, 49, [33, 34, 35].map(|offset| (offset, 1)).to_vec()),
+    ];
+    // More records than are decoded ahead.
+    let long: Vec<Described> = vec![(0, 9_099, (0..9_000).map(|offset| (offset, 1)).collect())];
+    for (batches, end, steps) in [(holes, 55, [1, 3, 10]), (long, 9_105, [997, 4_000, 9_104])] {
+        let offsets = batches.iter().flat_map(|(_, _, records)| records.iter().map(|(at, _)| *at));
+        let offsets: Vec<i64> = offsets.collect();
+        for maps in [crate::config::ReadMode::Map, crate::config::ReadMode::Pread] {
+            let world = cleaned(&batches, end);
+            let log = world.log_with(&BrokerConfig::new().read_mode(maps));
+            for (step, records) in steps.into_iter().flat_map(|step| [(step, 2), (step, 10_000)]) {
+                let limits: Vec<i64> = (0..end).step_by(step).chain([end]).collect();
+                let mut before = 0;
+                for (limit, read) in limits.iter().zip(read_in_steps(&log, &limits, records)) {
+                    let here = offsets.iter().copied().filter(|at| (before..*limit).contains(at));
+                    assert_eq!(read, here.collect::<Vec<_>>(), "{limit} by {step}");
+                    before = *limit;
+                }
+            }
+        }
+    }
 }

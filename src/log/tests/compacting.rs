@@ -53,7 +53,7 @@ fn a_pass_does_not_join_deleted_segments_to_others() {
         first_dirty_offset: None,
     });
     let mut fetched = Fetched::default();
-    let limits = FetchLimits { records: 100, bytes: 1 << 20 };
+    let limits = FetchLimits { records: 100, bytes: 1 << 20, until: i64::MAX };
     log.fetch(&mut Cursor::new(20), 0, limits, &mut fetched).unwrap();
     assert_eq!(fetched.records.len(), 40);
 }

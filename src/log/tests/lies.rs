@@ -148,7 +148,7 @@ fn read(log: &Log, from: i64, records: usize) -> (Vec<(i64, i64)>, Option<Error>
     let mut seen = Vec::new();
     while cursor.position() < log.end_offset() {
         let mut fetched = Fetched::default();
-        let limits = FetchLimits { records, bytes: usize::MAX };
+        let limits = FetchLimits { records, bytes: usize::MAX, until: i64::MAX };
         if let Err(error) = log.fetch(&mut cursor, 0, limits, &mut fetched) {
             assert!(fetched.records.is_empty() && fetched.chunks.is_empty());
             return (seen, Some(error));

@@ -181,7 +181,7 @@ fn records_beyond_the_published_end_are_not_read_yet() {
         assert!(guard.single_section().is_some());
         let _nothing_filled = guard.apply();
     }
-    let limits = FetchLimits { records: 10, bytes: 1 << 20 };
+    let limits = FetchLimits { records: 10, bytes: 1 << 20, until: i64::MAX };
     let mut cursor = Cursor::new(0);
     let mut read = |end: i64| {
         log.end.store(end, Ordering::Release);
@@ -223,7 +223,7 @@ fn a_batch_that_is_being_written_is_read_from_memory() {
     log.swap_view(|view| Arc::make_mut(&mut view.segments).push(Arc::new(half_written)));
 
     let mut fetched = Fetched::default();
-    let limits = FetchLimits { records: 10, bytes: 1 << 20 };
+    let limits = FetchLimits { records: 10, bytes: 1 << 20, until: i64::MAX };
     log.fetch(&mut Cursor::new(0), 0, limits, &mut fetched).unwrap();
     assert_eq!(fetched.records.len(), 2);
     let found = log.offset_for_time(Timestamp::from_millis(1)).unwrap();

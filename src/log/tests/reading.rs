@@ -13,7 +13,7 @@ fn read(log: &Log, from: i64) -> (Vec<(i64, u8)>, Option<Error>) {
     let mut all = Vec::new();
     while cursor.position() < log.end_offset() {
         let mut fetched = Fetched::default();
-        let limits = FetchLimits { records: 7, bytes: usize::MAX };
+        let limits = FetchLimits { records: 7, bytes: usize::MAX, until: i64::MAX };
         if let Err(error) = log.fetch(&mut cursor, 0, limits, &mut fetched) {
             assert!(fetched.records.is_empty());
             return (all, Some(error));
@@ -201,7 +201,7 @@ fn a_limited_number_of_segments_stays_open_and_records_keep_their_bytes() {
         let world = World::of(&[2; 100], 10);
         let log = world.log_with(&BrokerConfig::new().read_mode(mode).max_open_files(64));
         let mut first = Fetched::default();
-        let limits = FetchLimits { records: 1, bytes: 1 };
+        let limits = FetchLimits { records: 1, bytes: 1, until: i64::MAX };
         log.fetch(&mut Cursor::new(0), 0, limits, &mut first).unwrap();
         for _ in 0..2 {
             assert_eq!(read(&log, 0).0, expected(0..2000));
@@ -229,11 +229,11 @@ fn limits_hold_inside_a_batch_as_between_batches() {
             let mut cursor = Cursor::new(0);
             let mut fetched = Fetched::default();
             if first > 0 {
-                let limits = FetchLimits { records: first, bytes: usize::MAX };
+                let limits = FetchLimits { records: first, bytes: usize::MAX, until: i64::MAX };
                 log.fetch(&mut cursor, 0, limits, &mut fetched).unwrap();
             }
             let mut fetched = Fetched::default();
-            let limits = FetchLimits { records: usize::MAX, bytes };
+            let limits = FetchLimits { records: usize::MAX, bytes, until: i64::MAX };
             log.fetch(&mut cursor, 0, limits, &mut fetched).unwrap();
             let expected = bytes.div_ceil(size).clamp(1, 30 - first);
             assert_eq!(fetched.records.len(), expected, "{bytes} bytes after {first} records");
@@ -286,7 +286,7 @@ fn a_block_that_was_checked_before_is_not_believed() {
     assert!((in_block + 1) * size < BLOCK_BYTES);
     let log = Log::restore(identity(), shared(), &image);
     let mut fetched = Fetched::default();
-    let limits = FetchLimits { records: 7, bytes: usize::MAX };
+    let limits = FetchLimits { records: 7, bytes: usize::MAX, until: i64::MAX };
     log.fetch(&mut Cursor::new(0), 0, limits, &mut fetched).unwrap();
 
     let file = segment.file().unwrap();

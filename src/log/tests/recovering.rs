@@ -23,7 +23,7 @@ pub(super) fn record(delta: i32) -> Vec<u8> {
 
 fn count(log: &Log) -> usize {
     let mut fetched = Fetched::default();
-    let limits = FetchLimits { records: 100, bytes: 1 << 20 };
+    let limits = FetchLimits { records: 100, bytes: 1 << 20, until: i64::MAX };
     log.fetch(&mut Cursor::new(log.start_offset()), 0, limits, &mut fetched).unwrap();
     fetched.records.len()
 }
@@ -75,7 +75,7 @@ fn a_new_opening_begins_a_new_batch() {
     }
     assert_eq!(log.epochs(), [(EPOCH, 0), (EPOCH + 1, 2)]);
     let mut fetched = Fetched::default();
-    let limits = FetchLimits { records: 100, bytes: 1 << 20 };
+    let limits = FetchLimits { records: 100, bytes: 1 << 20, until: i64::MAX };
     log.fetch(&mut Cursor::new(0), 0, limits, &mut fetched).unwrap();
     let batches: Vec<_> = fetched.chunks.iter().map(|c| (c.base_offset, c.epoch)).collect();
     assert_eq!(batches, [(0, EPOCH), (2, EPOCH + 1)]);
@@ -177,7 +177,7 @@ fn a_damaged_segment_is_not_continued() {
         let ends: Vec<_> = captured.iter().map(|s| (s.base_offset, s.end_offset)).collect();
         assert_eq!(ends, [(0, 3000), (3000, 3001)]);
         assert_eq!(captured[0], world.images[0]);
-        let limits = FetchLimits { records: 100, bytes: 1 << 20 };
+        let limits = FetchLimits { records: 100, bytes: 1 << 20, until: i64::MAX };
         let mut fetched = Fetched::default();
         log.fetch(&mut Cursor::new(3000), 0, limits, &mut fetched).unwrap();
         assert_eq!(fetched.records.len(), 1);

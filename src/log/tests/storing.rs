@@ -34,7 +34,7 @@ fn apply(mut guard: AppendGuard<'_>) -> StoredSection {
 
 fn values(log: &Log) -> Vec<usize> {
     let mut fetched = Fetched::default();
-    let limits = FetchLimits { records: 1000, bytes: 1 << 20 };
+    let limits = FetchLimits { records: 1000, bytes: 1 << 20, until: i64::MAX };
     log.fetch(&mut Cursor::new(log.start_offset()), 0, limits, &mut fetched).unwrap();
     let mut sizes = Vec::new();
     for chunk in &fetched.chunks {
@@ -237,7 +237,7 @@ fn damage_of_synced_bytes_is_damage() {
     let sections = [&[100][..], &[200]].map(|sizes| apply(store(&log, sizes)));
     open(&storage, 0).write_at(b"x", sections[0].images[0].len + 70).unwrap();
     let log = recovered(&storage, &sections, 9).unwrap();
-    let limits = FetchLimits { records: 10, bytes: 1 << 20 };
+    let limits = FetchLimits { records: 10, bytes: 1 << 20, until: i64::MAX };
     let error = log.fetch(&mut Cursor::new(1), 0, limits, &mut Fetched::default()).unwrap_err();
     assert!(error.is_corruption(), "{error}");
     assert!(!has_adopted(&log));
