@@ -141,8 +141,9 @@ impl Ids {
         FreezeIds { tables, guards }
     }
 
-    /// Notes that a checkpoint with these images is durable, and removes the files that it does not list.
-    pub(super) fn checkpointed(&self, images: &[TopicImage], storage: &dyn Storage) {
+    /// Notes that a checkpoint with these images is durable, and removes the files that it does not list. Returns
+    /// whether none is left.
+    pub(super) fn checkpointed(&self, images: &[TopicImage], storage: &dyn Storage) -> bool {
         for image in images {
             let table = self.tables.lock().get(&image.topic).cloned();
             if let Some(table) = table {
@@ -150,7 +151,7 @@ impl Ids {
             }
         }
         // What is left is removed after the next checkpoint.
-        let _left = remove_unlisted(images, storage);
+        remove_unlisted(images, storage).is_ok()
     }
 }
 

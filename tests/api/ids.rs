@@ -1,8 +1,10 @@
 //! Idempotency ids: a record that is sent again is stored once, over restarts too.
 
+use std::path::Path;
 use std::time::Duration;
 
-use grouplog::storage::{Crash, OpenMode, Storage};
+use grouplog::storage::{Crash, Memory, OpenMode, Storage};
+use grouplog::time::SeededRandom;
 use grouplog::{
     Acks, Broker, Error, HealthStatus, Problem, Producer, ProducerConfig, Record, RecordMetadata,
     TopicConfig,
@@ -248,7 +250,7 @@ fn damaged_files_are_reported_and_the_folder_opens() {
     topic(&broker, TopicConfig::new());
     send(&sender(&broker), "a", 0);
     broker.close().unwrap();
-    let folder = std::path::Path::new("dedup");
+    let folder = Path::new("dedup");
     let name = world.storage.list(folder).unwrap().remove(0).name;
     let file = world.storage.open(&folder.join(name), OpenMode::Write).unwrap();
     let at = file.len().unwrap() - 1;
@@ -267,4 +269,28 @@ fn damaged_files_are_reported_and_the_folder_opens() {
     let broker = world.open();
     assert!(broker.health().is_ok());
     assert_eq!(send(&sender(&broker), "a", 0), (true, 0, 1));
+}
+
+/// Power loss brings back the name of a file that was removed. Who opens the folder removes it again.
+#[test]
+fn a_bucket_of_a_deleted_topic_does_not_stay() {
+    let buckets = |storage: &Memory| {
+        let entries = storage.list(Path::new("dedup")).unwrap_or_default();
+        entries.into_iter().map(|entry| entry.name).collect::<Vec<_>>()
+    };
+    let world = World::on(Memory::crash_simulating(1));
+    let broker = world.open();
+    topic(&broker, TopicConfig::new());
+    send(&sender(&broker), "a", 0);
+    broker.checkpoint().unwrap();
+    broker.delete_topic("t").unwrap();
+    broker.checkpoint().unwrap();
+    assert_eq!(buckets(&world.storage), Vec::<String>::new());
+
+    let lost = world.storage.crash(Crash::LoseAll, &SeededRandom::new(1));
+    assert_eq!(buckets(&lost).len(), 1, "it is back");
+    let world = World::on(lost);
+    let broker = world.open();
+    broker.checkpoint().unwrap();
+    assert_eq!(buckets(&world.storage), Vec::<String>::new());
 }

@@ -278,6 +278,7 @@ impl Engine {
             offsets = Some(file);
         }
         // A bucket whose sync has failed is never continued (D4), so a failure is not final.
+        state.may_have_buckets |= !freeze.ids.is_empty();
         let ids = dedup::write_out(&freeze.ids, storage)?;
         let mut owners = Arc::clone(&freeze.owners);
         if planted("owners_above_e") {
@@ -312,10 +313,10 @@ impl Engine {
         state.offsets = offsets;
         state.offsets_version = freeze.offsets_version;
         state.logs = image.logs;
-        if !(image.ids.is_empty() && state.ids.is_empty()) {
-            self.ids.checkpointed(&image.ids, storage);
+        if state.may_have_buckets {
+            let removed = self.ids.checkpointed(&image.ids, storage);
+            state.may_have_buckets = !(removed && image.ids.is_empty());
         }
-        state.ids = image.ids;
         state.deletions = image.catalogue.deletions().to_vec();
         state.closed = image.closed;
         self.logs.write_failed.store(false, Ordering::Release);

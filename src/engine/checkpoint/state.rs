@@ -26,8 +26,9 @@ pub(in crate::engine) struct CheckpointState {
     /// The deletions that a checkpoint of this opening contains, which is durable. The folders of these topics may
     /// be removed.
     pub(super) deletions: Vec<Deletion>,
-    /// The idempotency ids that the last checkpoint lists.
-    pub(super) ids: Vec<dedup::TopicImage>,
+    /// Whether there may be buckets of idempotency ids. There may be some in a folder without ids when it is opened:
+    /// power loss brings back the names of those that were removed.
+    pub(super) may_have_buckets: bool,
     /// Whether the last checkpoint says that the folder is closed.
     pub(super) closed: bool,
     /// The state that recovery built, frozen before the first append. The next checkpoint writes it out
@@ -39,7 +40,7 @@ impl CheckpointState {
     /// Creates the state from the checkpoint that recovery read. What recovery changed since is still to be
     /// written out.
     pub(in crate::engine) fn new(image: CheckpointImage) -> Self {
-        let CheckpointImage { generation, offsets, ids, logs, .. } = image;
+        let CheckpointImage { generation, offsets, logs, .. } = image;
         Self {
             generation,
             offsets,
@@ -47,7 +48,7 @@ impl CheckpointState {
             offsets_version: 0,
             logs,
             deletions: Vec::new(),
-            ids,
+            may_have_buckets: true,
             closed: false,
             pending: None,
         }
