@@ -526,6 +526,11 @@ fn named(broker: &Broker, id: &str) -> Producer {
     broker.producer_with(config).unwrap()
 }
 
+fn epochs(broker: &Broker) -> Vec<(String, i32)> {
+    let owners = broker.admin().list_owners().unwrap();
+    owners.into_iter().map(|owner| (owner.transactional_id, owner.epoch)).collect()
+}
+
 #[test]
 fn a_newer_producer_of_the_name_fences_the_older_one() {
     let world = World::new();
@@ -558,10 +563,6 @@ fn a_newer_producer_of_the_name_fences_the_older_one() {
     // The epoch survives a kill and a close.
     drop((old, new, other, broker));
     let (again, broker) = after_crash(&world, Crash::Kill);
-    let epochs = |broker: &Broker| -> Vec<_> {
-        let owners = broker.admin().list_owners().unwrap();
-        owners.into_iter().map(|owner| (owner.transactional_id, owner.epoch)).collect()
-    };
     assert_eq!(epochs(&broker), [("T".to_owned(), 1), ("U".to_owned(), 0)]);
     named(&broker, "T");
     broker.close().unwrap();
@@ -573,6 +574,33 @@ fn a_newer_producer_of_the_name_fences_the_older_one() {
     assert_eq!(epochs(&broker), [("U".to_owned(), 0)]);
     let config = ProducerConfig::new().transactional_id("");
     assert!(matches!(broker.producer_with(config), Err(Error::InvalidName { .. })));
+}
+
+/// The epochs of a name that was deleted begin at 0 again. A producer from before is fenced all the same.
+#[test]
+fn a_producer_stays_fenced_when_its_name_is_deleted_and_taken_again() {
+    let world = World::new();
+    let broker = world.open();
+    topics(&broker, &["out"]);
+    let record = || Record::to("out").partition(0).value("x");
+    let old = named(&broker, "T");
+    let mut late = old.begin().unwrap();
+    late.send_sequenced(7, record()).unwrap();
+    broker.admin().delete_owner("T").unwrap();
+    let new = named(&broker, "T");
+    assert_eq!(epochs(&broker), [("T".to_owned(), 0)]);
+    let fenced =
+        |error: &Error| matches!(error, Error::ProducerFenced { epoch: 0, current: None, .. });
+    assert!(fenced(&late.commit().unwrap_err()));
+    assert!(fenced(&old.send(record()).unwrap_err()));
+    assert!(fenced(&old.last_sequence().unwrap_err()));
+    new.send_sequenced(0, record()).unwrap();
+    // Whoever takes it over next fences both.
+    named(&broker, "T").send_sequenced(1, record()).unwrap();
+    let fenced = new.send(record()).unwrap_err();
+    assert!(matches!(fenced, Error::ProducerFenced { epoch: 0, current: Some(1), .. }));
+    assert!(old.begin().is_err());
+    assert_eq!(ends(&broker, "out"), [2, 0]);
 }
 
 #[test]

@@ -51,6 +51,8 @@ impl Owners {
 /// What a frame claims of its owner: that the epoch is the newest, and that its sequences are new.
 #[derive(Debug, Clone)]
 pub(crate) struct OwnerClaim {
+    /// The very string that [`Owners`] holds. If the name is deleted and registered again, epochs begin at 0 again,
+    /// but it is another string.
     pub(crate) id: Arc<str>,
     pub(crate) epoch: i32,
     /// The first and last sequence of the frame's records, if they have sequences.
@@ -113,7 +115,7 @@ impl Engine {
     /// Takes the lock of the owners and checks a claim under it.
     pub(super) fn lock_owner(&self, claim: &OwnerClaim) -> Result<OwnerLock<'_>> {
         let owners = self.owners.lock();
-        let owner = claim.check(owners.get(&claim.id))?;
+        let owner = claim.check(owners.get_same(&claim.id))?;
         let change = claim.sequences.is_some().then_some(owner);
         let change =
             change.map(|owner| OwnerChange { id: Arc::clone(&claim.id), owner: Some(owner) });
@@ -125,9 +127,8 @@ impl Engine {
         self.check_open()?;
         check_group_name(id)
             .map_err(|reason| Error::InvalidName { name: id.to_owned(), reason })?;
-        let id: Arc<str> = id.into();
         let mut epoch = 0;
-        self.change_owner(&id, |before| {
+        let (id, _) = self.change_owner(id, |before| {
             let after = before.map_or(Some(0), |before| before.epoch.checked_add(1));
             epoch = after.ok_or(Error::LimitExceeded {
                 what: "producers of one transactional.id",
@@ -145,7 +146,7 @@ impl Engine {
     /// Forgets an owner: its epoch and its last sequence. The deletion is durable when this returns.
     pub(crate) fn delete_owner(&self, id: &str) -> Result<()> {
         self.check_open()?;
-        let lsn = self.change_owner(&id.into(), |before| match before {
+        let (_, lsn) = self.change_owner(id, |before| match before {
             Some(_) => Ok(None),
             None => Err(Error::UnknownOwner { transactional_id: id.to_owned() }),
         })?;
@@ -155,7 +156,8 @@ impl Engine {
     /// Returns the owner as it is now, if the claim still holds.
     pub(crate) fn owner(&self, claim: &OwnerClaim) -> Result<Owner> {
         self.check_open()?;
-        OwnerClaim { sequences: None, ..claim.clone() }.check(self.owners.lock().get(&claim.id))
+        OwnerClaim { sequences: None, ..claim.clone() }
+            .check(self.owners.lock().get_same(&claim.id))
     }
 
     pub(crate) fn list_owners(&self) -> Result<Vec<OwnerSummary>> {
@@ -163,20 +165,23 @@ impl Engine {
         Ok(self.owners.lock().summaries())
     }
 
+    /// Returns the string of the name as well.
     fn change_owner(
         &self,
-        id: &Arc<str>,
+        id: &str,
         decide: impl FnOnce(Option<Owner>) -> Result<Option<Owner>>,
-    ) -> Result<Lsn> {
-        let claim = OwnerClaim { id: Arc::clone(id), epoch: 0, sequences: None };
+    ) -> Result<(Arc<str>, Lsn)> {
+        let claim = OwnerClaim { id: id.into(), epoch: 0, sequences: None };
         let mut credit = self.reserve_urgent(claim.bytes())?;
         let owners = self.owners.lock();
         let owner = decide(owners.get(id))?;
-        let mut lock = OwnerLock::new(owners, Some(OwnerChange { id: Arc::clone(id), owner }));
+        let id = owners.known(id).unwrap_or(claim.id);
+        let change = OwnerChange { id: Arc::clone(&id), owner };
+        let mut lock = OwnerLock::new(owners, Some(change));
         let _guard = self.journal.fail_on_panic("a change of an owner");
         let lsn = self.journal.append(&mut credit, &[&lock.header, &lock.body])?;
         lock.apply();
-        Ok(lsn)
+        Ok((id, lsn))
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) struct Owner {
     pub(crate) last_sequence: Option<i64>,
 }
 
-/// The named owners of a folder.
+/// The named owners of a folder. Each name is one string from its registration until it is deleted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Owners(BTreeMap<Arc<str>, Owner>);
 
@@ -49,6 +49,17 @@ const LEAST_BYTES: usize = 4 + 1 + 4 + 8;
 impl Owners {
     pub(crate) fn get(&self, id: &str) -> Option<Owner> {
         self.0.get(id).copied()
+    }
+
+    /// Returns the string of a name, if it is registered.
+    pub(super) fn known(&self, id: &str) -> Option<Arc<str>> {
+        self.0.get_key_value(id).map(|(known, _)| Arc::clone(known))
+    }
+
+    /// Returns the owner of a name, unless the name was deleted since it was this string.
+    pub(super) fn get_same(&self, id: &Arc<str>) -> Option<Owner> {
+        let (known, owner) = self.0.get_key_value(id)?;
+        Arc::ptr_eq(known, id).then_some(*owner)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
