@@ -399,6 +399,29 @@ fn the_strictest_policy_decides_about_records_of_several_topics() {
     assert!(described.config.contains(&(key, "drop-oldest".to_owned())), "{described:?}");
 }
 
+/// A partition that a transaction only expects to end somewhere gets nothing.
+#[test]
+fn the_policy_of_an_expected_partition_does_not_count() {
+    let limited = Limited::new(JournalMode::Write);
+    let broker = limited.open();
+    broker.create_topic("drops", topic(DiskBudgetPolicy::DropOldest)).unwrap();
+    broker.create_topic("refuses", TopicConfig::new()).unwrap();
+    producer_sends(&broker, "drops", 7_000, 100);
+    fill(&broker, "refuses", 7_000);
+    let producer = producer(&broker);
+    let value = vec![b'x'; 50_000];
+    let send = |to: &str, expected: &str| {
+        let mut transaction = producer.begin().unwrap();
+        transaction.expect_end(&tp(expected, 0), end(&broker, expected)).unwrap();
+        transaction.send(Record::to(to).partition(0).value(&value)).unwrap();
+        transaction.commit().map(|_| ())
+    };
+    let before = start(&broker, "drops");
+    send("drops", "refuses").unwrap();
+    assert!(start(&broker, "drops") > before);
+    limited.check(&broker);
+}
+
 #[test]
 fn settings_that_cannot_work_are_refused_before_anything_changes() {
     let storage = Memory::new();

@@ -136,8 +136,9 @@ impl Engine {
         mut failure: Error,
     ) -> Result<Appended> {
         let mut patience = self.patience(max_block);
+        let logs = frame.records.appended();
         loop {
-            self.make_room(&frame.records.logs, failure, &mut patience)?;
+            self.make_room(&logs, failure, &mut patience)?;
             failure = match self.try_frame(frame, acks, max_block) {
                 Err(failure @ Error::DiskBudget { .. }) => failure,
                 done => return done,
@@ -165,7 +166,7 @@ impl Engine {
         if done.is_none() {
             let none = vec![false; large.len()];
             let bytes = frame.bound(self, &none);
-            let mut credit = if logs.is_empty() {
+            let mut credit = if frame.records.records.is_empty() {
                 // Commits work even when records have filled the journal or the disk.
                 self.reserve_urgent(bytes)?
             } else {

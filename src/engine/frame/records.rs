@@ -46,6 +46,12 @@ impl<R: FrameRecord> FrameRecords<R> {
 }
 
 impl<R> FrameRecords<R> {
+    /// Returns the partitions that get records. Those of the others are only expected to end somewhere.
+    pub(super) fn appended(&self) -> Vec<Arc<Log>> {
+        let all = self.logs.iter().zip(&self.sizes);
+        all.filter(|(_, size)| **size > 0).map(|(log, _)| Arc::clone(log)).collect()
+    }
+
     /// Returns an upper bound for the payload of the frame, if the `large` ones of the appends are stored.
     pub(super) fn frame_bound(&self, engine: &Engine, large: &[bool]) -> usize {
         let small = self.sizes.iter().zip(large).filter(|(_, large)| !**large);
