@@ -95,10 +95,15 @@ impl Engine {
     /// Waits until there is room. Returns false if there is none in time.
     fn wait_for_room(&self, ledger: &Ledger, needed: u64, patience: &mut Patience) -> Result<bool> {
         if !self.config.background {
-            // Nobody else does this.
-            self.run_retention(None)?;
-            self.checkpoint()?;
-            return Ok(ledger.has_room(needed) && patience.take_drop());
+            // Nobody else does this. What is due may only be in memory before the checkpoint.
+            for _ in 0..2 {
+                self.run_retention(None)?;
+                self.checkpoint()?;
+                if ledger.has_room(needed) {
+                    return Ok(patience.take_drop());
+                }
+            }
+            return Ok(false);
         }
         self.background.request_retention();
         self.background.request_checkpoint();
