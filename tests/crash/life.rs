@@ -16,7 +16,7 @@ use grouplog::{
 use crate::gate::{Gated, Turnstile};
 use crate::journal_file::{self, FRAME_HEADER};
 use crate::observe::observe;
-use crate::oracle::{COMPACTED, Change, History, Place, RecordModel};
+use crate::oracle::{COMPACTED, Change, History, Place, RecordId, RecordModel};
 use crate::script::Step;
 
 /// The fixed time of all lives.
@@ -317,7 +317,7 @@ impl Life {
             topic.config.contains(&("message.timestamp.type", "CreateTime".to_owned()))
         });
         let timestamp = if own_time && !id.is_multiple_of(5) { NOW - id as i64 } else { NOW };
-        RecordModel { key, value, headers, timestamp: Some(timestamp) }
+        RecordModel { key, value, headers, timestamp: Some(timestamp), id: None }
     }
 
     fn send_new(&mut self, place: &Place, bytes: usize, acks: Acks) -> Result<(), End> {
@@ -364,13 +364,16 @@ impl Life {
 
     /// Sends a record with an id. It must be stored if and only if the id is new.
     fn send_id(&mut self, place: &Place, id: &'static str) -> Result<(), End> {
-        let known = self.history.state().ids.get(&(place.0.clone(), id)).copied();
+        let known = self.history.state().ids.get(&place.0).and_then(|ids| {
+            ids.iter().find(|(known, _)| known.name == id).map(|(_, place)| *place)
+        });
         let end = self.history.state().end(place);
         let value = self.value(100);
-        let model = Arc::new(self.model(place, value));
+        let mut model = self.model(place, value);
+        model.id = Some(RecordId { name: id, times: (0, 0) });
+        let model = Arc::new(model);
         if known.is_none() {
-            let change = Change::AppendId { place: place.clone(), record: Arc::clone(&model), id };
-            self.history.attempt(change);
+            self.history.attempt(Change::Append(vec![(place.clone(), Arc::clone(&model))]));
         }
         let sent = self.written.send(record(place, &model).id(id)).map_err(unexpected)?;
         if self.memory.has_crashed() {
@@ -538,6 +541,7 @@ impl Life {
             value: Some(value),
             headers: vec![],
             timestamp: Some(NOW),
+            id: None,
         };
         let probe = self.value(BYTES);
         self.send_model(place, plain(probe.clone()), Acks::Written)?;

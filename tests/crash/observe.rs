@@ -167,6 +167,7 @@ pub(crate) fn model_of(record: &ConsumerRecord<'_>) -> RecordModel {
         value: record.value().map(<[u8]>::to_vec),
         headers: record.headers().map(header).collect(),
         timestamp: Some(record.timestamp().as_millis()),
+        id: None,
     }
 }
 

@@ -19,6 +19,16 @@ pub(crate) enum Action {
     Retain,
     /// Compacts what is compacted, on request or as part of all maintenance.
     Compact,
+    /// A producer takes a name over.
+    Own,
+    /// Sends a record to a log end, which may be another one.
+    SendAt,
+    /// Sends a record with a sequence, which may be an old one.
+    SendSequenced,
+    /// Fills a transaction, and may end it.
+    Transact,
+    /// Ends a transaction that was left open.
+    EndTransaction,
     Checkpoint,
     /// Reads everything and compares it.
     Look,
@@ -54,7 +64,7 @@ pub(crate) enum Action {
 use Action::*;
 
 /// All actions with their relative frequencies.
-pub(crate) const ALL: [(Action, u32); 32] = [
+pub(crate) const ALL: [(Action, u32); 37] = [
     (Send, 40),
     (SendSynced, 12),
     (Wait, 6),
@@ -66,6 +76,11 @@ pub(crate) const ALL: [(Action, u32); 32] = [
     (DeleteRecords, 4),
     (Retain, 4),
     (Compact, 6),
+    (Own, 3),
+    (SendAt, 3),
+    (SendSequenced, 4),
+    (Transact, 20),
+    (EndTransaction, 8),
     (Checkpoint, 3),
     (Look, 2),
     (LookBeside, 1),

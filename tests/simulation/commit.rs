@@ -28,7 +28,8 @@ impl World {
     }
 
     fn any_of_group(&self, session: &Session) -> Option<usize> {
-        let of_group = |at: &usize| session.members[*at].group.is_some();
+        let of_group =
+            |at: &usize| session.members[*at].group.is_some() && !session.members[*at].transacts;
         let all: Vec<usize> = (0..session.members.len()).filter(of_group).collect();
         if all.is_empty() { None } else { Some(all[self.below(all.len())]) }
     }

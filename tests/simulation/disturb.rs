@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use grouplog::storage::Storage;
+use grouplog::time::Clock;
 use grouplog::{Error, Timestamp};
 
 use crate::action::Action;
@@ -53,6 +54,7 @@ impl World {
                 self.note(format!("tick {time:?}"));
             }
             Action::SetWallClock => {
+                self.latest = self.latest.max(self.clock.now().as_millis());
                 let time = Timestamp::from_millis(self.below(4_000_000_000_000) as i64);
                 self.clock.set_wall(time);
                 self.note(format!("wall clock {}", time.as_millis()));

@@ -37,6 +37,7 @@ impl World {
         self.note("close");
         session.members.clear();
         session.unwaited.clear();
+        session.open.clear();
         let had_failed = session.has_failed();
         let mark = self.mark();
         let closed = session.broker.clone().close();

@@ -10,13 +10,18 @@ mod commit;
 mod compact;
 mod disturb;
 mod ending;
+mod ids;
 mod member;
 mod options;
+mod owner;
+mod plan;
+mod positions;
 mod produce;
 mod read;
 mod seeds;
 mod session;
 mod trace;
+mod transact;
 mod world;
 
 #[path = "../crash/folder.rs"]

@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use grouplog::{Consumer, ConsumerConfig, Error, OffsetReset, Position, TopicPartition};
+use grouplog::{
+    Consumer, ConsumerConfig, ConsumerRecords, Error, OffsetReset, Position, TopicPartition,
+};
 
 use crate::budget::DROPS;
 use crate::disturb::Mark;
 use crate::oracle::{COMPACTED, Place, RecordModel};
+use crate::positions::Tenure;
 use crate::session::Session;
 use crate::world::{Step, World, violation};
 
@@ -26,6 +29,18 @@ pub(crate) struct Member {
     pub(crate) positions: BTreeMap<Place, (u64, i64)>,
     pub(crate) paused: BTreeSet<Place>,
     pub(crate) polled: Duration,
+    /// What its last successful poll has returned.
+    pub(crate) last: ConsumerRecords,
+    /// Whether its positions are committed by transactions alone.
+    pub(crate) transacts: bool,
+    /// How often it has joined again.
+    pub(crate) joins: u64,
+    /// What it knows of the partitions that it was assigned.
+    pub(crate) tenures: BTreeMap<Place, Tenure>,
+    /// How many assignments of a partition it has seen.
+    pub(crate) begun: u64,
+    /// Where a transaction with its positions has failed since it polled.
+    pub(crate) failed: BTreeSet<Place>,
 }
 
 /// A position that a program keeps itself: the next offset, and the record before it.
@@ -103,7 +118,8 @@ impl World {
         let name = format!("c{}", self.names);
         let group = (in_group || self.one_in(2)).then(|| GROUPS[self.below(GROUPS.len())]);
         let reset = if self.one_in(4) { OffsetReset::Latest } else { OffsetReset::Earliest };
-        let auto_commit = group.is_some() && self.options.auto_commit && self.one_in(2);
+        let auto_commit =
+            group.is_some() && self.options.auto_commit && !self.options.pipeline && self.one_in(2);
         let mut config = ConsumerConfig::new()
             .client_id(name.as_str())
             .auto_offset_reset(reset)
@@ -124,6 +140,12 @@ impl World {
             positions: BTreeMap::new(),
             paused: BTreeSet::new(),
             polled: self.now(),
+            last: ConsumerRecords::default(),
+            transacts: in_group && !auto_commit && (self.options.pipeline || self.below(3) > 0),
+            joins: 0,
+            tenures: BTreeMap::new(),
+            begun: 0,
+            failed: BTreeSet::new(),
         }))
     }
 
@@ -187,6 +209,7 @@ impl World {
             return violation(format!("{name} is a member although it was silent"));
         }
         self.trace.tally.evictions += 1;
+        session.members[at].failed.clear();
         match session.members[at].consumer.commit() {
             Err(Error::Fenced { .. }) => self.alive(),
             Ok(()) => {

@@ -49,6 +49,12 @@ pub(crate) struct Options {
     pub(crate) keys: usize,
     pub(crate) delete_retention: Duration,
     pub(crate) min_dirty_ratio: f64,
+    /// Whether members commit their positions by transactions alone, and often.
+    pub(crate) pipeline: bool,
+    /// Whether some records have an idempotency id.
+    pub(crate) ids: bool,
+    pub(crate) dedup_window: Duration,
+    pub(crate) dedup_max_ids: u32,
     /// Whether compacted topics end their active segment after some time.
     pub(crate) compaction_lag: bool,
 }
@@ -91,10 +97,19 @@ impl Options {
             delete_retention: Duration::from_millis(pick(&[0, 1000])),
             min_dirty_ratio: pick(&[0, 5]) as f64 / 10.0,
             compaction_lag: coin(),
+            pipeline: below(4) == 0,
+            ids: coin(),
+            dedup_window: Duration::from_millis(pick(&[0, 1000, 5000, 120_000, 120_000])),
+            dedup_max_ids: pick(&[1, 3, 1000]) as u32,
         };
         if options.budget && coin() {
             (options.only_room, options.only_compacted) = (true, false);
             (options.value_bytes_max, options.steps_max) = (25_000, 60);
+        }
+        if options.pipeline {
+            let often = [(Action::Transact, 80), (Action::EndTransaction, 60)];
+            let moves = [(Action::Subscribe, 20), (Action::Poll, 40), (Action::Stall, 8)];
+            options.weights.extend(often.into_iter().chain(moves));
         }
         options
     }

@@ -22,13 +22,13 @@ pub(crate) const READER: &str = "reader";
 impl World {
     pub(crate) fn send(&mut self, session: &mut Session) -> Step {
         let Some((place, model)) = self.any_record() else { return Ok(()) };
-        self.note(format!("send to {place:?} {}", size_of_value(&model)));
+        self.note(format!("send to {place:?} {} {}", size_of_value(&model), id_of(&model)));
         self.send_one(session, &place, &model, false).map(|_| ())
     }
 
     pub(crate) fn send_synced(&mut self, session: &mut Session) -> Step {
         let Some((place, model)) = self.any_record() else { return Ok(()) };
-        self.note(format!("send synced to {place:?} {}", size_of_value(&model)));
+        self.note(format!("send synced to {place:?} {} {}", size_of_value(&model), id_of(&model)));
         let Some(delivery) = self.send_one(session, &place, &model, true)? else { return Ok(()) };
         session.unwaited.push_back((self.history.attempted(), delivery));
         if self.one_in(2) { self.wait(session) } else { Ok(()) }
@@ -42,25 +42,67 @@ impl World {
         model: &Arc<RecordModel>,
         synced: bool,
     ) -> Step<Option<Delivery>> {
+        self.send_by(session, place, model, |session, record| {
+            let producer = if synced { &session.synced } else { &session.written };
+            producer.send(record)
+        })
+    }
+
+    /// Sends a record by a call that must succeed. Returns its delivery.
+    pub(crate) fn send_by(
+        &mut self,
+        session: &mut Session,
+        place: &Place,
+        model: &Arc<RecordModel>,
+        send: impl FnOnce(&Session, Record<'_>) -> grouplog::Result<Delivery>,
+    ) -> Step<Option<Delivery>> {
+        let Some(batch) = self.batch(&[(place.clone(), Arc::clone(model))]) else {
+            return Ok(None);
+        };
         let Some(room) = self.before_append(session, std::slice::from_ref(place)) else {
             return Ok(None);
         };
-        let expected = self.history.state().end(place);
-        let change = Change::Append(vec![(place.clone(), Arc::clone(model))]);
-        let sent = self.change(session, change, |session| {
-            let producer = if synced { &session.synced } else { &session.written };
-            producer.send(record(place, model))
-        })?;
+        let change = Change::Append(batch.stored());
+        let sent = self.change(session, change, |session| send(session, batch.record(0)))?;
         if let Some(delivery) = &sent {
-            let stamped = placed(model, delivery.metadata(), place, expected)?;
-            self.restamp(vec![(place.clone(), stamped)], model.timestamp.is_none());
+            let stamped = self.check_sent(&batch, [delivery.metadata().clone()])?;
+            self.restamp(stamped, model.timestamp.is_none());
         }
         self.after_append(session, room)?;
         Ok(sent)
     }
 
+    /// Appends a record if the log end is the expected one.
+    pub(crate) fn send_at(&mut self, session: &mut Session) -> Step {
+        let Some((place, model)) = self.any_record() else { return Ok(()) };
+        if self.is_uncertain() {
+            return Ok(());
+        }
+        let end = self.history.state().end(&place);
+        let expected = self.near(end);
+        self.note(format!("send to {place:?} at {expected}, the end is {end}"));
+        if expected == end {
+            let sent = self.send_by(session, &place, &model, |session, record| {
+                session.written.send_at(expected, record)
+            });
+            return sent.map(|_| ());
+        }
+        let Some(room) = self.before_append(session, std::slice::from_ref(&place)) else {
+            return Ok(());
+        };
+        let mark = self.mark();
+        let sent = session.written.send_at(expected, record(&place, &model));
+        self.alive()?;
+        match sent {
+            Err(Error::UnexpectedEnd { end: told, .. }) if told == end => {}
+            Err(error) => self.judge(&error, mark)?,
+            Ok(_) => return violation("an append at another end succeeds"),
+        }
+        self.after_append(session, room)
+    }
+
     /// Fills in the broker's timestamps, which are known now.
-    fn restamp(&mut self, records: Vec<(Place, Arc<RecordModel>)>, needed: bool) {
+    pub(crate) fn restamp(&mut self, records: Vec<(Place, Arc<RecordModel>)>, needed: bool) {
         if needed {
             self.take_back();
             self.history.attempt(Change::Append(records));
@@ -94,19 +136,15 @@ impl World {
             return Ok(());
         }
         let places: Vec<_> = records.iter().map(|(place, _)| place.clone()).collect();
-        self.note(format!("send all to {places:?}, {bytes} bytes"));
+        let Some(batch) = self.batch(&records) else { return Ok(()) };
+        self.note(format!("send all, {bytes} bytes: {batch}"));
         let Some(room) = self.before_append(session, &places) else { return Ok(()) };
-        let mut ends = self.history.state().clone();
-        let change = Change::Append(records.clone());
+        let change = Change::Append(batch.stored());
         let sent = self.change(session, change, |session| {
             session.synced.send_all(records.iter().map(|(place, model)| record(place, model)))
         })?;
         let Some(deliveries) = sent else { return self.after_append(session, room) };
-        let mut stamped = Vec::new();
-        for ((place, model), metadata) in records.iter().zip(deliveries.metadata()) {
-            stamped.push((place.clone(), placed(model, &metadata, place, ends.end(place))?));
-            ends.apply(&Change::Append(vec![(place.clone(), Arc::clone(model))]));
-        }
+        let stamped = self.check_sent(&batch, deliveries.metadata())?;
         let unknown = records.iter().any(|(_, model)| model.timestamp.is_none());
         self.restamp(stamped, unknown);
         self.after_append(session, room)?;
@@ -164,7 +202,9 @@ impl World {
             .index_interval_bytes(256)
             .compression(self.options.compression)
             .timestamp_type(kind)
-            .retention_consumed([READER]);
+            .retention_consumed([READER])
+            .dedup_window(self.options.dedup_window)
+            .dedup_max_ids(self.options.dedup_max_ids);
         let config = Self::with_policy(name, config);
         let config = if name == COMPACTED { self.compacted(config) } else { config };
         if self.history.state().topics.contains_key(name) {
@@ -382,7 +422,8 @@ impl World {
         self.note("look");
         self.hinder_reading();
         let mark = self.mark();
-        self.compare(mark, observe(&session.broker), "the broker")
+        self.compare(mark, observe(&session.broker), "the broker")?;
+        if self.is_uncertain() { Ok(()) } else { self.check_ids(&session.broker) }
     }
 
     pub(crate) fn look_beside(&mut self, _session: &mut Session) -> Step {
@@ -415,7 +456,9 @@ impl World {
     pub(crate) fn any_record(&mut self) -> Option<(Place, Arc<RecordModel>)> {
         let place = self.any_place()?;
         let bytes = self.below(self.options.value_bytes_max);
-        Some((place.clone(), self.record_for(&place, bytes)))
+        let record = self.record_for(&place, bytes);
+        let record = self.identified(&place, record);
+        Some((place, record))
     }
 
     pub(crate) fn record_for(&mut self, place: &Place, bytes: usize) -> Arc<RecordModel> {
@@ -450,7 +493,8 @@ impl World {
         } else {
             Some(self.clock.now().as_millis())
         };
-        Arc::new(RecordModel { key, value: (bytes > 0).then_some(value), headers, timestamp })
+        let value = (bytes > 0).then_some(value);
+        Arc::new(RecordModel { key, value, headers, timestamp, id: None })
     }
 }
 
@@ -473,8 +517,12 @@ fn size_of_value(model: &RecordModel) -> usize {
     model.value.as_ref().map_or(0, Vec::len)
 }
 
+fn id_of(model: &RecordModel) -> &'static str {
+    model.id.map_or("", |id| id.name)
+}
+
 /// Checks that the record went where it had to. Notes the timestamp that it got.
-fn placed(
+pub(crate) fn placed(
     model: &Arc<RecordModel>,
     metadata: &RecordMetadata,
     place: &Place,
@@ -504,6 +552,9 @@ pub(crate) fn record<'a>((topic, partition): &'a Place, model: &'a RecordModel) 
             Some(value) => record.header(name, value),
             None => record.null_header(name),
         };
+    }
+    if let Some(id) = model.id {
+        record = record.id(id.name);
     }
     match model.timestamp {
         Some(timestamp) => record.timestamp(Timestamp::from_millis(timestamp)),

@@ -10,6 +10,7 @@ use grouplog::{
 
 use crate::member::{GROUPS, Kept, Member, partition, place_of, unexpected};
 use crate::oracle::{Place, gone};
+use crate::positions::Tenure;
 use crate::session::Session;
 use crate::world::{Step, World, violation};
 
@@ -29,7 +30,10 @@ impl World {
         if self.is_evicted(member) {
             member.positions.clear();
             member.paused.clear();
+            member.tenures.clear();
+            member.joins += 1;
         }
+        member.failed.clear();
         let before = member.consumer.assignment();
         let offsets = if member.auto_commit { self.positions_of(member) } else { Vec::new() };
         let group = member.group;
@@ -46,8 +50,10 @@ impl World {
                 self.check_records(member, &records)?;
                 self.take_up(member)?;
                 let moved = member.consumer.assignment() != before;
+                let busy = moved || !records.is_empty();
+                member.last = records;
                 check_ownership(session)?;
-                Ok(moved || !records.is_empty())
+                Ok(busy)
             }
             // Nothing was delivered. The position is unchanged, and the next poll continues there.
             Some(Err(error @ Error::Io { .. })) => {
@@ -129,7 +135,14 @@ impl World {
         if member.is_subscribed() {
             member.paused.remove(place);
         }
-        self.start_of(member, place)
+        let start = self.start_of(member, place);
+        let group = member.group.unwrap_or_default().to_owned();
+        let committed = self.history.state().offsets.get(&(group, place.clone())).copied();
+        let committed = committed.filter(|committed| *committed == start);
+        member.begun += 1;
+        let tenure = Tenure { number: member.begun, uncommitted: start, committed, taken: None };
+        member.tenures.insert(place.clone(), tenure);
+        start
     }
 
     /// Returns where a consumer without a position starts: at the committed offset, or where its
@@ -279,6 +292,9 @@ impl World {
         }
         let at = self.below(session.members.len());
         let member = &session.members[at];
+        if member.transacts {
+            return None;
+        }
         let held = member.positions.iter().filter(|(place, (known, _))| {
             *known == self.incarnation(place) && self.history.state().topics.contains_key(&place.0)
         });

@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use grouplog::{Acks, Broker, Delivery, HealthStatus, Producer, ProducerConfig, Result};
 
 use crate::member::Member;
+use crate::owner::Named;
+use crate::transact::Open;
 
 /// The time from an opening to the end of a life.
 #[derive(Debug)]
@@ -15,13 +17,24 @@ pub(crate) struct Session {
     /// `Synced` records that have not been waited for, each with the number of changes up to it.
     pub(crate) unwaited: VecDeque<(usize, Delivery)>,
     pub(crate) members: Vec<Member>,
+    pub(crate) named: Vec<Named>,
+    /// Transactions that are open, in the order in which they began.
+    pub(crate) open: Vec<Open>,
 }
 
 impl Session {
     pub(crate) fn new(broker: Broker) -> Result<Self> {
         let producer = |acks| broker.producer_with(ProducerConfig::new().acks(acks));
         let (written, synced) = (producer(Acks::Written)?, producer(Acks::Synced)?);
-        Ok(Self { broker, written, synced, unwaited: VecDeque::new(), members: Vec::new() })
+        Ok(Self {
+            broker,
+            written,
+            synced,
+            unwaited: VecDeque::new(),
+            members: Vec::new(),
+            named: Vec::new(),
+            open: Vec::new(),
+        })
     }
 
     /// Returns whether a write or sync failed for good.

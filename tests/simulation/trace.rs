@@ -62,6 +62,12 @@ pub(crate) struct Tally {
     pub(crate) dropped: u64,
     /// How many appends the disk budget had no room for.
     pub(crate) no_room: u64,
+    /// How many transactions were committed, and how many were refused for a reason.
+    pub(crate) transactions: u64,
+    pub(crate) refused_transactions: u64,
+    /// How many positions transactions took, and how many records were duplicates.
+    pub(crate) taken: u64,
+    pub(crate) duplicates: u64,
 }
 
 impl Tally {
@@ -91,6 +97,10 @@ impl Tally {
         self.compacted += other.compacted;
         self.dropped += other.dropped;
         self.no_room += other.no_room;
+        self.transactions += other.transactions;
+        self.refused_transactions += other.refused_transactions;
+        self.taken += other.taken;
+        self.duplicates += other.duplicates;
     }
 }
 
@@ -100,7 +110,8 @@ impl fmt::Display for Tally {
             f,
             "{} lives, {} kills, {} power losses, {} faults set, {} of reads, {} brokers failed, \
              {} evictions, {} renewals, {} refusals, {} records compacted, {} dropped, \
-             {} without room; ",
+             {} without room, {} transactions, {} refused, {} positions taken, \
+             {} duplicates; ",
             self.lives,
             self.kills,
             self.power_losses,
@@ -112,7 +123,11 @@ impl fmt::Display for Tally {
             self.refusals,
             self.compacted,
             self.dropped,
-            self.no_room
+            self.no_room,
+            self.transactions,
+            self.refused_transactions,
+            self.taken,
+            self.duplicates
         )?;
         let mut actions = self.actions.clone();
         actions.sort_by_key(|(action, _)| *action);

@@ -68,6 +68,10 @@ pub(crate) struct World {
     /// The maximum total size of the journal's files.
     journal_most: u64,
     pub(crate) names: u64,
+    /// The latest time that the wall clock showed before it was set, in ms.
+    pub(crate) latest: i64,
+    /// How often the folder has forgotten the names of producers.
+    pub(crate) disowned: BTreeMap<&'static str, u64>,
     /// What the last change lacked of the disk budget, in bytes, if that was why it was refused.
     pub(crate) short_of: Option<u64>,
 }
@@ -90,6 +94,8 @@ impl World {
             closed: false,
             journal_most: 0,
             names: 0,
+            latest: 0,
+            disowned: BTreeMap::new(),
             short_of: None,
         }
     }
@@ -163,6 +169,11 @@ impl World {
             Action::DeleteRecords => self.delete_records(session),
             Action::Retain => self.retain(session),
             Action::Compact => self.compact(session),
+            Action::Own => self.own(session),
+            Action::SendAt => self.send_at(session),
+            Action::SendSequenced => self.send_sequenced(session),
+            Action::Transact => self.transact(session),
+            Action::EndTransaction => self.end_transaction(session),
             Action::Checkpoint => self.checkpoint(session),
             Action::Look => self.look(session),
             Action::LookBeside => self.look_beside(session),
@@ -284,6 +295,7 @@ impl World {
             folder::check(&self.memory, &broker, files).map_err(End::Violation)?;
         }
         self.note_topic_ids(&broker);
+        self.check_ids(&broker)?;
         self.check_kept(&broker)?;
         self.add_ballast();
         Session::new(broker).or_else(|error| violation(format!("no producer: {error:?}")))
@@ -390,16 +402,15 @@ impl World {
     ) -> Step<Option<T>> {
         let had_failed = session.has_failed();
         let mark = self.mark();
+        let needs_journal = !change.is_nothing();
         self.history.attempt(change);
         let result = call(session);
-        self.short_of = match &result {
-            Err(Error::DiskBudget { budget, taken, needed }) => Some(taken + needed - budget),
-            _ => None,
-        };
-        self.trace.tally.no_room += u64::from(self.short_of.is_some());
+        self.note_short(result.as_ref().err());
         self.alive()?;
         match result {
-            Ok(_) if had_failed => violation("a change succeeds although a write had failed"),
+            Ok(_) if had_failed && needs_journal => {
+                violation("a change succeeds although a write had failed")
+            }
             Ok(value) => {
                 self.history.written();
                 Ok(Some(value))
@@ -417,6 +428,15 @@ impl World {
                 Ok(None)
             }
         }
+    }
+
+    /// Notes what the disk budget lacks, if an append was refused for that.
+    pub(crate) fn note_short(&mut self, error: Option<&Error>) {
+        self.short_of = match error {
+            Some(Error::DiskBudget { budget, taken, needed }) => Some(taken + needed - budget),
+            _ => None,
+        };
+        self.trace.tally.no_room += u64::from(self.short_of.is_some());
     }
 
     /// Notes that the last change may or may not survive. If writing continues, the change is in
