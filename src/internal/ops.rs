@@ -1,3 +1,5 @@
+mod transact;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
@@ -59,6 +61,10 @@ enum Change {
     /// Compaction may remove what is in the compacted topic now.
     MayCompact,
     Commit(usize, u32, i64),
+    /// What one frame changes together.
+    Transaction(transact::Plan),
+    /// A producer takes the name over.
+    Own,
 }
 
 /// Topics with the numbers of their records, and committed offsets.
@@ -70,6 +76,10 @@ struct State {
     /// The offsets of the compacted topic below which compaction has run.
     compacted: BTreeMap<u32, usize>,
     offsets: BTreeMap<(usize, u32), i64>,
+    /// The epoch and the last sequence of the named owner.
+    owner: Option<(i32, Option<i64>)>,
+    /// The idempotency ids, each with the place of its record.
+    ids: BTreeMap<(usize, u8), (u32, i64)>,
 }
 
 impl State {
@@ -93,6 +103,7 @@ impl State {
                     self.compacted.clear();
                 }
                 self.offsets.retain(|(of, _), _| of != topic);
+                self.ids.retain(|(of, _), _| of != topic);
             }
             Change::Append(topic, records) => {
                 for (partition, number) in records {
@@ -118,6 +129,11 @@ impl State {
             Change::Commit(topic, partition, offset) => {
                 self.offsets.insert((*topic, *partition), *offset);
             }
+            Change::Transaction(plan) => self.apply_plan(plan),
+            Change::Own => {
+                let (epoch, last) = self.owner.unwrap_or((-1, None));
+                self.owner = Some((epoch + 1, last));
+            }
         }
     }
 
@@ -129,6 +145,7 @@ impl State {
                 .collect()
         };
         self.offsets == seen.offsets
+            && self.owner == seen.owner
             && self.starts == seen.starts
             && self.topics.keys().eq(seen.topics.keys())
             && logs(self) == logs(seen)
@@ -170,6 +187,8 @@ struct World {
     /// Whether one topic is compacted.
     compacts: bool,
     broker: Option<Broker>,
+    /// The producer that has the name, since the folder was opened.
+    owner: Option<Producer>,
     random: SeededRandom,
     changes: Vec<Change>,
     /// The number of changes that survive a kill, and the number that survive power loss.
@@ -193,6 +212,7 @@ impl World {
             stored_from: if flags & 2 == 0 { u32::MAX } else { 40 },
             compacts: flags & 0x80 != 0,
             broker: None,
+            owner: None,
             random: SeededRandom::new(seed),
             changes: Vec::new(),
             written: 0,
@@ -264,7 +284,7 @@ impl World {
         // Handles that are dropped now write nothing more.
         self.memory.crash_at(self.memory.ops() + 1);
         drop(self.memory.sync_dir(std::path::Path::new("")));
-        self.broker = None;
+        (self.broker, self.owner) = (None, None);
         self.memory = self.memory.crash(kind, &self.random);
         if kind != Crash::Kill {
             self.written = self.synced;
@@ -278,6 +298,9 @@ impl World {
         let kind = input.u8();
         let (topic, partition) = (usize::from(kind & 0x80 != 0), u32::from(kind & 0x40 != 0));
         match kind & 15 {
+            0 if kind & 0x30 == 0x30 => self.send_sequenced(topic, partition, input.u8()),
+            1 if kind & 0x30 == 0x30 => self.transact(topic, partition, input.u8()),
+            2 if kind & 0x30 == 0x30 => self.send_id(topic, partition, input.u8()),
             0..=3 => {
                 let factor = if self.budget { 120 } else { 8 };
                 self.send(topic, partition, usize::from(input.u8()) * factor, kind & 15 == 3);
@@ -633,6 +656,8 @@ fn observe(broker: &Broker) -> Result<State> {
         }
         state.topics.insert(topic, logs);
     }
+    let owner = broker.admin().list_owners()?.pop();
+    state.owner = owner.map(|owner| (owner.epoch, owner.last_sequence));
     for row in broker.describe_group(GROUP).map_or(Vec::new(), |group| group.offsets) {
         let topic = TOPICS.iter().position(|name| *name == row.partition.topic());
         if let (Some(topic), Some(offset)) = (topic, row.committed) {
