@@ -207,7 +207,7 @@ fn a_real_failed_sync_is_final_and_loses_nothing_acknowledged() {
     let patient = ProducerConfig::new().acks(Acks::Synced).max_block(Duration::from_millis(200));
     let producer = broker.producer_with(patient).unwrap();
     let mut value = vec![0; 8000];
-    let (mut acknowledged, mut refused_for_space) = (0, 0);
+    let (mut acknowledged, mut without_space) = (0, 0);
     let is_final = |problem: &Problem| {
         matches!(problem, Problem::Failed { .. } | Problem::CheckpointsStopped { .. })
     };
@@ -217,12 +217,14 @@ fn a_real_failed_sync_is_final_and_loses_nothing_acknowledged() {
         let sent = producer.send(Record::to("t").value(&value));
         match sent.and_then(grouplog::Delivery::wait) {
             Ok(_) => acknowledged += 1,
-            // A new journal file reached the end first; the existing files continue.
-            Err(error) if error.is_retryable() => refused_for_space += 1,
+            // A new journal file reached the end first, by a write or by its own sync; the existing ones continue.
+            Err(error) if error.is_retryable() || matches!(error, Error::Io { .. }) => {
+                without_space += 1;
+            }
             Err(error) => assert!(error.is_fatal(), "{error}"),
         }
         let health = broker.health();
-        assert!(acknowledged < 20_000 && refused_for_space < 50, "no failed sync: {health}");
+        assert!(acknowledged < 20_000 && without_space < 50, "no failed sync: {health}");
     }
     assert!(acknowledged > 100, "{acknowledged}");
     // No later success is trusted.

@@ -8,8 +8,8 @@
 //! * **F2: locks.** All locks are taken in the order of `engine::state`, and held until everything is applied. So
 //!   a checkpoint sees all of a frame or nothing of it.
 //! * **F3: what was checked still holds when the frame is written.** Expected ends are compared under the append
-//!   locks, memberships under the groups' locks, committed offsets under the lock of the offsets, owners under
-//!   theirs. Another thread is either earlier, and the check sees it, or later.
+//!   locks, ids under the locks of their tables, memberships under the groups' locks, committed offsets under the
+//!   lock of the offsets, owners under theirs. Another thread is either earlier, and the check sees it, or later.
 //! * **F4: records before offsets.** Records are published before the offsets that were committed with them.
 //!   Whoever sees the offset finds the records.
 //! * **F5: no waits under locks.** Space in the journal is reserved before the first lock. Room in the disk
