@@ -11,6 +11,9 @@ use crate::journal::Credit;
 use crate::log::{Afterwards, Log};
 use crate::types::planted;
 
+/// How many checkpoints an append writes to get journal space, where no thread does it.
+const ATTEMPTS_ALONE: usize = 8;
+
 impl Engine {
     /// Rejects appends after `close` and on a full disk.
     #[inline]
@@ -40,13 +43,19 @@ impl Engine {
         if self.config.background {
             return self.journal.reserve(bytes, max_block);
         }
-        match self.journal.reserve(bytes, Duration::ZERO) {
-            Err(Error::Timeout { .. }) => {
-                self.checkpoint()?;
-                self.journal.reserve(bytes, Duration::ZERO)
+        self.reserve_alone(|| self.journal.reserve(bytes, Duration::ZERO))
+    }
+
+    /// Reserves space where no thread of the engine makes some. After a checkpoint there is space, but other threads of
+    /// the program may be faster.
+    fn reserve_alone<'e>(&self, reserve: impl Fn() -> Result<Credit<'e>>) -> Result<Credit<'e>> {
+        for _ in 0..ATTEMPTS_ALONE {
+            match reserve() {
+                Err(Error::Timeout { .. }) => self.checkpoint()?,
+                other => return other,
             }
-            other => other,
         }
+        reserve()
     }
 
     /// Reserves space for a frame that must fit even when records have filled the journal.
@@ -55,13 +64,7 @@ impl Engine {
         if self.config.background {
             return self.journal.reserve_urgent(bytes, URGENT_MAX_BLOCK);
         }
-        match self.journal.reserve_urgent(bytes, Duration::ZERO) {
-            Err(Error::Timeout { .. }) => {
-                self.checkpoint()?;
-                self.journal.reserve_urgent(bytes, Duration::ZERO)
-            }
-            other => other,
-        }
+        self.reserve_alone(|| self.journal.reserve_urgent(bytes, Duration::ZERO))
     }
 
     /// Refills the reserve. After a full disk, appends resume only with it, because the engine must be able

@@ -1,5 +1,6 @@
 //! The records of a transaction until it is committed.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,10 +15,7 @@ use crate::types::{PartitionNumber, Timestamp};
 /// Copies of records, each with its partition.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
-    /// Keys, values and headers, one behind the other.
-    bytes: Vec<u8>,
-    headers: Vec<BufferedHeader>,
-    records: Vec<BufferedRecord>,
+    memory: Memory,
     /// The partitions, each once, in the order in which the transaction met them.
     logs: Vec<Arc<Log>>,
     /// The revision of each partition's settings then.
@@ -28,6 +26,43 @@ pub(super) struct Buffer {
     sizes: Vec<usize>,
     /// How many of the records have an idempotency id.
     ids: usize,
+}
+
+/// The memory that grows with the records. A thread keeps that of its last transaction for the next one, which then
+/// allocates little.
+#[derive(Debug, Default)]
+struct Memory {
+    /// Keys, values and headers, one behind the other.
+    bytes: Vec<u8>,
+    headers: Vec<BufferedHeader>,
+    records: Vec<BufferedRecord>,
+}
+
+thread_local! {
+    static SPARE: Cell<Option<Memory>> = const { Cell::new(None) };
+}
+
+/// A thread keeps no more bytes than this, and no more records than fit into as many.
+const SPARE_BYTES: usize = 256 << 10;
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let Memory { mut bytes, mut headers, mut records } = std::mem::take(&mut self.memory);
+        let sizes = [
+            bytes.capacity(),
+            headers.capacity().saturating_mul(size_of::<BufferedHeader>()),
+            records.capacity().saturating_mul(size_of::<BufferedRecord>()),
+        ];
+        let is_used = sizes.iter().any(|size| *size > 0);
+        if is_used && sizes.iter().all(|size| *size <= SPARE_BYTES) {
+            bytes.clear();
+            headers.clear();
+            records.clear();
+            // A thread that ends keeps nothing.
+            let _ended =
+                SPARE.try_with(|spare| spare.set(Some(Memory { bytes, headers, records })));
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -47,13 +82,21 @@ struct BufferedRecord {
 }
 
 impl Buffer {
+    pub(super) fn new() -> Self {
+        let mut new = Self::default();
+        if let Ok(Some(spare)) = SPARE.try_with(Cell::take) {
+            new.memory = spare;
+        }
+        new
+    }
+
     pub(super) fn len(&self) -> usize {
-        self.records.len()
+        self.memory.records.len()
     }
 
     /// Returns the index of a partition among those of the transaction. Adds it if it is new.
     pub(super) fn place(&mut self, log: &Arc<Log>) -> usize {
-        if let Some(last) = self.records.last()
+        if let Some(last) = self.memory.records.last()
             && self.logs.get(last.log).is_some_and(|known| Arc::ptr_eq(known, log))
         {
             return last.log;
@@ -74,27 +117,27 @@ impl Buffer {
         }
         let key = record.key.map(|key| self.copy(key));
         let value = record.value.map(|value| self.copy(value));
-        let first = self.headers.len();
+        let first = self.memory.headers.len();
         for header in record.headers {
             let name = self.copy(header.name.as_bytes());
             let value = header.value.map(|value| self.copy(value));
-            self.headers.push(BufferedHeader { name, value });
+            self.memory.headers.push(BufferedHeader { name, value });
         }
-        let headers = first..self.headers.len();
+        let headers = first..self.memory.headers.len();
         let timestamp = record.timestamp;
         let id = record.id.map(|id| self.copy(id));
         self.ids = self.ids.saturating_add(usize::from(id.is_some()));
-        self.records.push(BufferedRecord { log: at, key, value, headers, timestamp, id });
+        self.memory.records.push(BufferedRecord { log: at, key, value, headers, timestamp, id });
     }
 
     fn copy(&mut self, bytes: &[u8]) -> Range<usize> {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(bytes);
-        start..self.bytes.len()
+        let start = self.memory.bytes.len();
+        self.memory.bytes.extend_from_slice(bytes);
+        start..self.memory.bytes.len()
     }
 
     fn text(&self, range: &Range<usize>) -> &[u8] {
-        self.bytes.get(range.clone()).unwrap_or_default()
+        self.memory.bytes.get(range.clone()).unwrap_or_default()
     }
 
     /// Checks the records against settings that have changed since they were sent.
@@ -126,7 +169,7 @@ impl Buffer {
             name: std::str::from_utf8(self.text(&header.name)).unwrap_or_default(),
             value: header.value.as_ref().map(|value| self.text(value)),
         };
-        self.headers.iter().map(header).collect()
+        self.memory.headers.iter().map(header).collect()
     }
 
     /// Returns the records as a frame takes them, not sorted yet. `headers` is what [`Buffer::headers`] returned.
@@ -143,7 +186,7 @@ impl Buffer {
         };
         FrameRecords {
             logs: self.logs.clone(),
-            records: self.records.iter().map(data).collect(),
+            records: self.memory.records.iter().map(data).collect(),
             sizes: self.sizes.clone(),
             ids: self.ids,
         }

@@ -20,7 +20,7 @@ use crate::engine::{
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::producer::{Deliveries, Delivery, Producer, Record, RecordMetadata};
-use crate::types::{PartitionNumber, TimestampType, TopicPartition, check_group_name};
+use crate::types::{PartitionNumber, TopicPartition, check_group_name};
 use buffer::Buffer;
 use offsets::Offsets;
 
@@ -143,7 +143,7 @@ impl Producer {
         }
         Ok(Transaction {
             producer: self.clone(),
-            buffer: Buffer::default(),
+            buffer: Buffer::new(),
             size: FrameSize::new(
                 engine,
                 "bytes of one transaction (transaction.max.bytes)",
@@ -258,7 +258,7 @@ fn check_sequence(owner: Option<&OwnerClaim>, sequence: i64) -> Result<()> {
 }
 
 impl Transaction {
-    /// Adds a record. Its partition is chosen now, and it gets the present time if it has no timestamp.
+    /// Adds a record. Its partition is chosen now. Without a timestamp it gets the time of the commit.
     ///
     /// # Errors
     /// `UnknownTopic`, `UnknownPartition`, `RecordTooLarge`, `InvalidTimestamp` or `NullKey` as [`Producer::send`].
@@ -271,11 +271,7 @@ impl Transaction {
         // Its registration takes part of the frame, too.
         let of_id = record.data().id.map_or(0, |_| ID_BYTES);
         self.size.add(bound.saturating_add(of_id))?;
-        let mut data = record.data();
-        if data.timestamp.is_none() && log.timestamp_type() == TimestampType::CreateTime {
-            data.timestamp = Some(self.producer.engine().clock().now());
-        }
-        self.buffer.push(&log, bound, &data);
+        self.buffer.push(&log, bound, &record.data());
         Ok(())
     }
 
