@@ -21,7 +21,8 @@ pub(super) struct Offsets {
 #[derive(Debug)]
 struct OfGroup {
     group: Arc<GroupHandle>,
-    positions: BTreeMap<PartitionNumber, Given>,
+    /// Boxed, because the node of a map has room for eleven of them.
+    positions: BTreeMap<PartitionNumber, Box<Given>>,
 }
 
 /// An offset to commit, with the member that gave it.
@@ -86,14 +87,15 @@ impl Offsets {
         let name = Arc::clone(group.name());
         let new = || OfGroup { group: Arc::clone(group), positions: BTreeMap::new() };
         let of_group = self.groups.entry(name).or_insert_with(new);
-        of_group.positions.insert(log.number(), Given { log, committer, position });
+        of_group.positions.insert(log.number(), Box::new(Given { log, committer, position }));
     }
 
     /// Returns the offsets as a frame takes them, sorted by the names of the groups.
     pub(super) fn parts(&self, engine: &Engine) -> Result<Vec<FrameOffsets>> {
         let now = engine.stamp();
         let part = |OfGroup { group, positions }: &OfGroup| {
-            let entries = positions.values().map(|Given { log, committer, position }| {
+            let entries = positions.values().map(|given| {
+                let Given { log, committer, position } = &**given;
                 Ok((Arc::clone(log), committer.clone(), position.to_committed(log, now)?))
             });
             Ok(FrameOffsets::new(Arc::clone(group), entries.collect::<Result<Vec<_>>>()?))

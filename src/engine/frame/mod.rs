@@ -35,6 +35,9 @@ use crate::journal::{Credit, Outside};
 use crate::log::{Afterwards, AppendGuard, Log, Placed};
 use crate::types::{Lsn, PartitionNumber, Timestamp, planted};
 
+/// The outcome of a first attempt that was not made.
+const WAITS: Error = Error::Timeout { what: "journal space" };
+
 /// What one frame changes, and under which conditions.
 #[derive(Debug)]
 pub(crate) struct Frame<'f, R> {
@@ -110,20 +113,38 @@ impl Engine {
         acks: Acks,
         max_block: Duration,
     ) -> Result<Appended> {
-        // The members whose offsets it commits are not silent while it waits.
-        frame.offsets.iter().for_each(|part| part.tell_presence(self, true));
-        let appended = match self.try_frame(frame, acks, max_block) {
-            Err(failure @ Error::DiskBudget { .. }) => {
-                self.append_in_room(frame, acks, max_block, failure)
+        // Without threads, no call knows beforehand that it will not wait for a checkpoint.
+        let at_once = !frame.offsets.is_empty() && self.config.background;
+        let first = if at_once { self.try_frame(frame, acks, Duration::ZERO) } else { Err(WAITS) };
+        let appended = match first {
+            Err(Error::Timeout { .. } | Error::DiskBudget { .. }) => {
+                // The members whose offsets it commits are not silent while it waits.
+                frame.offsets.iter().for_each(|part| part.tell_presence(self, true));
+                let appended = self.append_waiting(frame, acks, max_block);
+                frame.offsets.iter().for_each(|part| part.tell_presence(self, false));
+                appended?
             }
-            done => done,
+            done => done?,
         };
-        frame.offsets.iter().for_each(|part| part.tell_presence(self, false));
-        let appended = appended?;
         if acks == Acks::Synced {
             self.journal.request_sync(appended.lsn);
         }
         Ok(appended)
+    }
+
+    /// Writes a frame and applies it. Waits for space in the journal, and for room in the disk budget.
+    fn append_waiting<R: FrameRecord>(
+        &self,
+        frame: &Frame<'_, R>,
+        acks: Acks,
+        max_block: Duration,
+    ) -> Result<Appended> {
+        match self.try_frame(frame, acks, max_block) {
+            Err(failure @ Error::DiskBudget { .. }) => {
+                self.append_in_room(frame, acks, max_block, failure)
+            }
+            done => done,
+        }
     }
 
     /// As `try_frame`, after that has found no room in the disk budget.
