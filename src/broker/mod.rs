@@ -6,6 +6,8 @@
 //! Imported by `internal`.
 
 mod admin;
+#[cfg(all(test, loom))]
+mod models;
 mod read_only;
 
 use std::path::Path;

@@ -12,9 +12,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use parking_lot::Mutex;
 
 use super::held::Held;
 use super::{Consumer, ConsumerRecord, OffsetAndMetadata, Position};
@@ -22,6 +19,8 @@ use crate::engine::{EngineHandle, GroupHandle};
 use crate::error::{Error, Result};
 use crate::group::{MemberEpoch, MemberId};
 use crate::log::Log;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::types::{PartitionNumber, planted};
 
 /// The fate of positions that transactions have taken.

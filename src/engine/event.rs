@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::log::Wake;
+use crate::sync::{Condvar, Mutex};
 
 /// An event that one consumer waits for. Any thread sets it, and the waiting thread clears it.
 #[derive(Debug, Default)]

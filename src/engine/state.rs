@@ -29,8 +29,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use crate::config::BrokerConfig;
 use crate::engine::age_clock::{AgeClock, LastSeen};
 use crate::engine::background::Background;
@@ -50,6 +48,7 @@ use crate::group::OffsetStore;
 use crate::journal::Journal;
 use crate::log::LogShared;
 use crate::storage::{Storage, StorageLock};
+use crate::sync::Mutex;
 use crate::time::{Clock, Random};
 use crate::types::{Epoch, Lsn, Timestamp, planted};
 

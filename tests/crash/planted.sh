@@ -111,6 +111,7 @@ future_segment_grows        api:one_future_timestamp
 gaps_are_damage             lib:log::tests::cleaned
 go_on_without_stored_bytes  api:a_checkpoint_that_lost_stored
 grant_last_spare            lib:a_full_journal_still
+groups_unlocked_before_apply model:a_commit_beside
 half_a_folder_stays         lib:a_refused_first_append
 half_a_frame_is_none        api:follow
 hash_truncated              api:compaction_property
@@ -151,6 +152,7 @@ nothing_behind_large_frame  lib:journal::tests::append
 nothing_held_back           lib:a_full_journal_still
 offset_chain_not_checked    crash:bits
 offsets_above_e             lib:a_checkpoint_holds_the_frozen
+offsets_before_records      model:a_commit_beside
 offsets_not_synced          crash:commits
 one_checkpoint_file         crash:commits
 one_offset_file             crash:commits

@@ -229,6 +229,11 @@ impl Engine {
         let panics = (!frame.is_plain()).then(|| self.journal.fail_on_panic("a transaction"));
         let joined = (ids.as_mut(), owner.as_ref());
         let lsn = self.journal_frame(frame, &mut guards, joined, credit)?;
+        if planted("offsets_before_records")
+            && let Some(mut early) = offsets.take()
+        {
+            early.apply(frame.offsets);
+        }
         let published = guards.iter_mut().map(AppendGuard::publish);
         let afterwards: Vec<Afterwards> = published.collect();
         if let Some(offsets) = &mut offsets {

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use parking_lot::MutexGuard;
-
 use super::Frame;
 use crate::engine::groups::{GroupHandle, GroupState};
 use crate::engine::state::{Engine, Offsets};
@@ -11,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::group::{CommittedOffset, MemberEpoch, MemberId, OffsetChange, OffsetCommit};
 use crate::journal::{SECTION_HEADER, SectionKind, section_header};
 use crate::log::Log;
+use crate::sync::MutexGuard;
 use crate::types::planted;
 
 /// The offsets that a frame commits for one group.
@@ -137,6 +136,9 @@ impl<R> Frame<'_, R> {
             let mut state = part.group.lock();
             part.check(engine, &mut state)?;
             groups.push(state);
+        }
+        if planted("groups_unlocked_before_apply") {
+            groups.clear();
         }
         let offsets = engine.offsets.lock();
         engine.check_exist(

@@ -12,10 +12,7 @@ pub(crate) mod summary;
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-
-use parking_lot::{Mutex, MutexGuard};
 
 use crate::config::AssignmentStrategy;
 use crate::engine::event::Event;
@@ -27,6 +24,8 @@ use crate::group::{
     UniformAssignor,
 };
 use crate::log::Wake as _;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 use crate::types::{Assignor, GroupMembershipOperation, TopicPartition, check_group_name};
 
 /// The groups that have or had members since the folder was opened, until they are forgotten.

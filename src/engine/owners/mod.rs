@@ -6,12 +6,12 @@ mod state;
 
 use std::sync::Arc;
 
-use parking_lot::MutexGuard;
 pub(crate) use state::{Owner, OwnerChange, Owners};
 
 use crate::engine::state::Engine;
 use crate::error::{Error, Result};
 use crate::journal::{SECTION_HEADER, SectionKind, section_header};
+use crate::sync::MutexGuard;
 use crate::types::{Lsn, check_group_name, planted};
 
 /// A named owner as a folder keeps it, from [`Admin::list_owners`](crate::Admin::list_owners).

@@ -3,8 +3,6 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
-
 use super::check::cut_files;
 use super::load::Loaded;
 use crate::config::{BrokerConfig, JournalMode};
@@ -24,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::journal::{self, Journal, JournalConfig, Start};
 use crate::log::{Log, MoveStart, Recovery};
 use crate::storage::Storage;
+use crate::sync::Mutex;
 use crate::types::{Epoch, planted};
 
 /// Starts the engine on loaded state. Returns it with the number of bytes cut from segments.
