@@ -249,10 +249,16 @@ impl Shared {
                 state.credits.wanted = room;
             }
             if !self.config.background {
+                let is_next = waiting.is_next(&state);
                 drop(state);
-                if !self.prepare_one()? {
+                if self.prepare_one()? {
+                    continue;
+                }
+                if is_next {
                     return Err(NO_SPACE);
                 }
+                // The thread ahead waits for nothing.
+                std::thread::yield_now();
                 continue;
             }
             let there =
