@@ -141,9 +141,9 @@ impl Script {
         assert_eq!(found, frames_of(&self.written));
         assert!(!replayed.torn);
         self.config.epoch = replayed.last_epoch_seen + 1;
-        self.journal = open(&self.storage, &self.config, &self.random, &Start::after(&replayed))
-            .expect("memory has room");
-        self.journal.hold_synced();
+        let start = Start { held: true, ..Start::after(&replayed) };
+        self.journal =
+            open(&self.storage, &self.config, &self.random, &start).expect("memory has room");
     }
 
     fn check_prefix(&mut self, found: &Found, replayed: &Replayed, changes: &[Change]) {

@@ -85,7 +85,8 @@ pub(super) fn create(
         space_freed: Condvar::new(),
         prepare: Mutex::new(Preparing { numbers: found.numbers }),
         end: AtomicU64::new(end.to_u64()),
-        sync: Mutex::new(SyncState::default()),
+        // From the beginning: the thread may sync at any time.
+        sync: Mutex::new(SyncState::new(start.held)),
         sync_done: Condvar::new(),
         synced: AtomicU64::new(0),
         covered: AtomicU64::new(0),

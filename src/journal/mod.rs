@@ -131,6 +131,9 @@ pub(crate) struct Start {
     pub(crate) keep: Vec<u32>,
     /// The highest position that replay found to be known as synced.
     pub(crate) known_synced: Lsn,
+    /// Whether syncs do not raise [`Journal::synced`] before [`Journal::release_synced`], or a checkpoint: frames
+    /// before the first one of this journal may be in the cache of the system only.
+    pub(crate) held: bool,
 }
 
 impl Start {
@@ -141,6 +144,7 @@ impl Start {
             min_sequence: replayed.last_sequence_seen.saturating_add(1),
             keep: replayed.needed.clone(),
             known_synced: replayed.known_synced,
+            held: false,
         }
     }
 }
@@ -198,9 +202,8 @@ impl Journal {
     /// calls `on_checkpoint_due` when the journal holds two ordinary files, or half of `max_bytes` if that is
     /// less, and when a thread waits for space. The callback must not block and must not call the journal.
     ///
-    /// Replayed frames do not count as synced. If replay found any (`frames > 0`), call
-    /// [`Journal::hold_synced`] before the first append, and [`Journal::release_synced`] after the
-    /// recovery checkpoint.
+    /// Replayed frames do not count as synced. If replay found any (`frames > 0`), `start` has to be `held`, and
+    /// [`Journal::release_synced`] follows the recovery checkpoint.
     pub(crate) fn create(
         storage: Arc<dyn Storage>,
         config: JournalConfig,
@@ -318,7 +321,7 @@ impl Journal {
     ///
     /// # Errors
     /// - `Indeterminate` after a failure.
-    /// - `Indeterminate` if [`Journal::hold_synced`] is in force and a checkpoint fails in a way that time
+    /// - `Indeterminate` if the journal is [`held`](Start::held) and a checkpoint fails in a way that time
     ///   does not mend: nothing else would end the wait.
     /// - `Timeout` if `timeout` has passed. The frame may still become durable.
     /// - `Misuse` if `lsn` lies beyond the end of the journal.
@@ -326,15 +329,9 @@ impl Journal {
         self.shared.wait_synced(lsn, timeout)
     }
 
-    /// Stops syncs from raising [`Journal::synced`]. Frames before the first one of this journal may be in
-    /// the cache of the system only.
-    pub(crate) fn hold_synced(&self) {
-        self.shared.hold_synced(true);
-    }
-
-    /// Ends [`Journal::hold_synced`]. The caller has made the recovery checkpoint durable.
+    /// Ends [`Start::held`]. The caller has made the recovery checkpoint durable.
     pub(crate) fn release_synced(&self) {
-        self.shared.hold_synced(false);
+        self.shared.release_synced();
     }
 
     /// Makes all replayed frames durable in place, and all frames written since.
@@ -346,7 +343,7 @@ impl Journal {
         self.shared.keep_replayed(outside)
     }
 
-    /// Returns whether [`Journal::hold_synced`] is in force.
+    /// Returns whether the journal is [`held`](Start::held).
     pub(crate) fn is_held(&self) -> bool {
         self.shared.is_held()
     }

@@ -16,6 +16,10 @@ const ID: [u8; 16] = [3; 16];
 
 /// Creates a journal. Also returns the position of its first frame.
 fn fresh(mode: JournalMode) -> (Memory, Arc<Journal>, Lsn) {
+    fresh_at(mode, &Start::default())
+}
+
+fn fresh_at(mode: JournalMode, start: &Start) -> (Memory, Arc<Journal>, Lsn) {
     let storage = Memory::crash_simulating(1);
     let config = JournalConfig {
         file_bytes: 16 << 10,
@@ -31,7 +35,7 @@ fn fresh(mode: JournalMode) -> (Memory, Arc<Journal>, Lsn) {
         config,
         Arc::new(SeededRandom::new(1)),
         Arc::new(ManualClock::at(Timestamp::from_millis(0))),
-        &Start::default(),
+        start,
         Box::new(|| ()),
     )
     .unwrap();
@@ -163,8 +167,8 @@ fn a_failed_sync_is_told_to_all() {
 /// While `synced` is held a waiter has no sync to run. Another thread must wake it with `wake`.
 fn wakes_a_held_waiter(wake: fn(&Journal, Lsn), told: fn(Result<(), Error>) -> bool) {
     check(move || {
-        let (_, journal, _) = fresh(JournalMode::Write);
-        journal.hold_synced();
+        let held = Start { held: true, ..Start::default() };
+        let (_, journal, _) = fresh_at(JournalMode::Write, &held);
         let end = append(&journal, b"held");
         let waiting = {
             let journal = Arc::clone(&journal);

@@ -198,14 +198,21 @@ impl Shared {
 
     #[inline]
     pub(super) fn reserve(&self, payload: usize, max_block: Duration) -> Result<Credit<'_>> {
-        let bytes = (payload.saturating_add(FRAME_HEADER + 7) & !7) as u64;
-        if bytes <= self.config.max_bytes / 4 {
-            let mut state = self.state.lock();
-            if state.credits.line.is_empty() && self.can_promise(&state, bytes, false) {
-                return Ok(self.promise(&mut state, bytes));
-            }
+        match self.try_reserve(payload, false) {
+            Some(credit) => Ok(credit),
+            None => self.reserve_slow(payload, false, max_block),
         }
-        self.reserve_slow(payload, false, max_block)
+    }
+
+    #[inline]
+    pub(super) fn try_reserve(&self, payload: usize, urgent: bool) -> Option<Credit<'_>> {
+        let bytes = (payload.saturating_add(FRAME_HEADER + 7) & !7) as u64;
+        if bytes > self.config.max_bytes / 4 {
+            return None;
+        }
+        let mut state = self.state.lock();
+        let there = state.credits.line.is_empty() && self.can_promise(&state, bytes, urgent);
+        there.then(|| self.promise(&mut state, bytes))
     }
 
     pub(super) fn reserve_urgent(&self, payload: usize, max_block: Duration) -> Result<Credit<'_>> {

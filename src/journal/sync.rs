@@ -28,6 +28,12 @@ pub(super) struct SyncState {
     pub(super) checkpoints: Attempts,
 }
 
+impl SyncState {
+    pub(super) fn new(held: bool) -> Self {
+        Self { held, ..Self::default() }
+    }
+}
+
 /// A file with unsynced frames below `position`.
 struct Dirty {
     file: Arc<dyn StorageFile>,
@@ -289,9 +295,9 @@ impl Shared {
         }
     }
 
-    pub(super) fn hold_synced(&self, held: bool) {
+    pub(super) fn release_synced(&self) {
         let mut sync = self.sync.lock();
-        sync.held = held;
+        sync.held = false;
         self.cover(&sync, Lsn::ZERO);
         if !planted("release_wakes_nobody") {
             self.sync_done.notify_all();

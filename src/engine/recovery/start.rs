@@ -38,7 +38,10 @@ pub(super) fn start(
     let epoch = if planted("reuse_epoch") { last } else { epoch_after(last)? };
     loaded.logs.epoch.store(epoch, std::sync::atomic::Ordering::Release);
     let background = Background::new();
-    let start = Start::after(&loaded.replayed);
+    // Replayed frames may exist only in the page cache. Also, until a checkpoint points into the new journal
+    // file, a damaged header of that file would look like the end of the journal (hazard H12).
+    let early = planted("synced_before_recovery");
+    let start = Start { held: !early, ..Start::after(&loaded.replayed) };
     let wake = Box::new(background.requester());
     let journal = start_journal(&storage, &config, loaded.image.directory_id, epoch, &start, wake)?;
     let cut = cut_files(&*storage, &config, to_cut, &loaded)?;
@@ -46,12 +49,6 @@ pub(super) fn start(
     let listed = (image.ids.as_slice(), &ids);
     let now = config.clock.now();
     let (ids, damaged) = Ids::load(&*storage, &image.directory_id, listed, &catalogue, now)?;
-    // Replayed frames may exist only in the page cache. Also, until a checkpoint points into the new journal
-    // file, a damaged header of that file would look like the end of the journal (hazard H12).
-    let early = planted("synced_before_recovery");
-    if !early {
-        journal.hold_synced();
-    }
     let first = logs.journal.set(Arc::clone(&journal)).is_ok();
     debug_assert!(first, "a folder is started once");
     let reserve = Reserve::new(Arc::clone(&storage));

@@ -45,11 +45,8 @@ impl Model {
     ) -> Option<Arc<Journal>> {
         let storage: Arc<dyn Storage> = Arc::new(memory.clone());
         let start = replayed.map_or_else(Start::default, Start::after);
-        let journal = try_open(&storage, config(mode), start).ok()?;
         let mut held = replayed.is_some_and(|replayed| replayed.frames > 0);
-        if held {
-            journal.hold_synced();
-        }
+        let journal = try_open(&storage, config(mode), Start { held, ..start }).ok()?;
         if memory.has_crashed() {
             return None;
         }

@@ -270,8 +270,8 @@ fn frames_lost_after_a_recovery_saw_them_are_a_torn_tail() {
     drop(journal);
     let (found, replayed) = read(&*storage, from).unwrap();
     assert_eq!(found.len(), 2);
-    let journal = open(&storage, config(JournalMode::Map), Start::after(&replayed));
-    journal.hold_synced();
+    let start = Start { held: true, ..Start::after(&replayed) };
+    let journal = open(&storage, config(JournalMode::Map), start);
     let (_, end) = append(&journal, b"behind a hole");
     drop(journal.wait_synced(end, Some(std::time::Duration::ZERO)));
     append(&journal, b"knows of no sync");

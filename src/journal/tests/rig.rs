@@ -69,6 +69,13 @@ pub(super) fn fresh(mode: JournalMode) -> (Arc<dyn Storage>, Arc<Journal>) {
     (storage, journal)
 }
 
+/// As `fresh`, for a journal whose syncs prove nothing.
+pub(super) fn fresh_held(mode: JournalMode) -> (Arc<dyn Storage>, Arc<Journal>) {
+    let storage: Arc<dyn Storage> = Arc::new(Memory::new());
+    let journal = open(&storage, config(mode), Start { held: true, ..Start::default() });
+    (storage, journal)
+}
+
 /// Appends one frame. Returns its begin and its end.
 pub(super) fn append(journal: &Journal, payload: &[u8]) -> (Lsn, Lsn) {
     let mut credit = journal.reserve(payload.len(), LONG).unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
-use super::rig::{BOTH, LONG, Spy, append, append_synced, config, fresh, open, read};
+use super::rig::{BOTH, LONG, Spy, append, append_synced, config, fresh, fresh_held, open, read};
 use crate::error::Error;
 use crate::journal::{JournalConfig, JournalMode, Outside, Start};
 use crate::storage::{Crash, Memory, OpenMode, Storage};
@@ -85,8 +85,7 @@ fn the_first_failed_sync_is_final() {
 
 #[test]
 fn a_failure_from_outside_reaches_waiters() {
-    let (_, journal) = fresh(JournalMode::Map);
-    journal.hold_synced();
+    let (_, journal) = fresh_held(JournalMode::Map);
     let (_, end) = append(&journal, b"held");
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| journal.wait_synced(end, None));
@@ -99,8 +98,7 @@ fn a_failure_from_outside_reaches_waiters() {
 /// H8: replayed frames may be in the cache only, so a sync of the new file proves nothing about them.
 #[test]
 fn while_held_nothing_counts_as_synced() {
-    let (_, journal) = fresh(JournalMode::Map);
-    journal.hold_synced();
+    let (_, journal) = fresh_held(JournalMode::Map);
     let (_, end) = append(&journal, b"behind a hole");
     let waited = journal.wait_synced(end, Some(Duration::from_millis(5)));
     assert!(matches!(waited, Err(Error::Timeout { .. })), "{waited:?}");
@@ -114,10 +112,20 @@ fn while_held_nothing_counts_as_synced() {
     assert_eq!(journal.synced(), end);
 }
 
+/// The thread may sync before the first frame. Its end is then that of the frames of the previous life.
+#[test]
+fn a_held_journal_is_so_from_the_beginning() {
+    let (_, journal) = fresh_held(JournalMode::Map);
+    journal.shared.sync_now().unwrap();
+    assert_eq!(journal.shared.covered(), journal.end());
+    assert!(journal.synced() < journal.end());
+    journal.release_synced();
+    assert_eq!(journal.synced(), journal.end());
+}
+
 #[test]
 fn a_held_journal_believes_its_checkpoint() {
-    let (_, journal) = fresh(JournalMode::Map);
-    journal.hold_synced();
+    let (_, journal) = fresh_held(JournalMode::Map);
     let (_, end) = append(&journal, b"checkpointed");
     journal.checkpointed(end);
     journal.wait_synced(end, Some(Duration::ZERO)).unwrap();
