@@ -159,7 +159,7 @@ fn a_commit_beside(
     assert!(seen.iter().all(|seen| seen.load(Ordering::Relaxed)), "not both occurred: {seen:?}");
 }
 
-/// A member is not silent while it commits, so it is evicted before that or not at all.
+/// The member is silent unless its commit has to wait, so it may be evicted at any moment outside the group's lock.
 #[test]
 fn a_commit_beside_an_eviction_is_whole_or_refused() {
     a_commit_beside(None, |world| world.clock.advance(SILENCE));

@@ -11,9 +11,6 @@ use crate::journal::Credit;
 use crate::log::{Afterwards, Log};
 use crate::types::planted;
 
-/// How many checkpoints an append writes to get journal space, where no thread does it.
-const ATTEMPTS_ALONE: usize = 8;
-
 impl Engine {
     /// Rejects appends after `close` and on a full disk.
     #[inline]
@@ -46,16 +43,15 @@ impl Engine {
         self.reserve_alone(|| self.journal.reserve(bytes, Duration::ZERO))
     }
 
-    /// Reserves space where no thread of the engine makes some. After a checkpoint there is space, but other threads of
-    /// the program may be faster.
+    /// Reserves space where no thread of the engine makes some.
     fn reserve_alone<'e>(&self, reserve: impl Fn() -> Result<Credit<'e>>) -> Result<Credit<'e>> {
-        for _ in 0..ATTEMPTS_ALONE {
-            match reserve() {
-                Err(Error::Timeout { .. }) => self.checkpoint()?,
-                other => return other,
+        match reserve() {
+            Err(Error::Timeout { .. }) => {
+                self.checkpoint()?;
+                reserve()
             }
+            other => other,
         }
-        reserve()
     }
 
     /// Reserves space for a frame that must fit even when records have filled the journal.

@@ -243,6 +243,12 @@ impl Journal {
         self.shared.reserve_urgent(bytes, max_block)
     }
 
+    /// Reserves space if there is some now and nobody waits for it; for an `urgent` frame also the space that is held
+    /// back. Otherwise nothing has happened, and [`Journal::reserve`] says why.
+    pub(crate) fn try_reserve(&self, bytes: usize, urgent: bool) -> Option<Credit<'_>> {
+        self.shared.try_reserve(bytes, urgent)
+    }
+
     /// Appends a Data frame whose payload is the concatenation of `parts`. Returns the end of the frame.
     ///
     /// The frame is `Written` when this returns. The call never waits for space, a sync or a thread.

@@ -1,5 +1,7 @@
 //! Transactions: records and offsets together or not at all.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use grouplog::storage::Crash;
@@ -8,7 +10,8 @@ use grouplog::{
     TopicConfig, Transaction,
 };
 
-use crate::world::{World, after_crash, all, drain, tp};
+use crate::faulty::{Act, Faulty};
+use crate::world::{LONG, World, after_crash, all, drain, tp};
 
 fn producer(broker: &Broker) -> Producer {
     broker.producer_with(ProducerConfig::new().acks(Acks::Written)).unwrap()
@@ -53,6 +56,16 @@ fn fill(broker: &Broker, topic: &str, count: usize) {
     for n in 0..count {
         producer.send(Record::to(topic).partition(0).value(&format!("{n}"))).unwrap();
     }
+}
+
+/// A broker with the topics `in` and `out`, a member of `g` that reads `in`, and a producer.
+fn reading() -> (Broker, Consumer, Producer) {
+    let broker = World::new().open();
+    topics(&broker, &["in", "out"]);
+    let mut consumer = member(&broker, "g", "in");
+    consumer.poll(Duration::ZERO).unwrap();
+    let producer = producer(&broker);
+    (broker, consumer, producer)
 }
 
 #[test]
@@ -164,12 +177,7 @@ fn a_failed_or_aborted_transaction_gives_the_records_back() {
 /// A transaction may not call records done that another one holds.
 #[test]
 fn transactions_of_one_consumer_commit_in_order() {
-    let world = World::new();
-    let broker = world.open();
-    topics(&broker, &["in", "out"]);
-    let mut consumer = member(&broker, "g", "in");
-    consumer.poll(Duration::ZERO).unwrap();
-    let producer = producer(&broker);
+    let (broker, mut consumer, producer) = reading();
     let take = |consumer: &mut Consumer, name: &str| {
         fill(&broker, "in", 2);
         assert_eq!(drain(consumer).len(), 2);
@@ -208,12 +216,7 @@ fn transactions_of_one_consumer_commit_in_order() {
 /// them would be there twice.
 #[test]
 fn records_of_an_open_transaction_do_not_come_back_with_those_of_a_later_one() {
-    let world = World::new();
-    let broker = world.open();
-    topics(&broker, &["in", "out"]);
-    let mut consumer = member(&broker, "g", "in");
-    consumer.poll(Duration::ZERO).unwrap();
-    let producer = producer(&broker);
+    let (broker, mut consumer, producer) = reading();
     let take = |consumer: &mut Consumer, count: usize| {
         let offsets: Vec<i64> = drain(consumer).iter().map(|record| record.offset).collect();
         assert_eq!(offsets.len(), count, "{offsets:?}");
@@ -658,8 +661,7 @@ fn a_reader_beside_the_writer_sees_transactions_and_owners() {
     let world = World::new();
     let broker = world.open();
     topics(&broker, &["out"]);
-    let mut reader =
-        Broker::open_storage_read_only(std::sync::Arc::new(world.storage.clone())).unwrap();
+    let mut reader = Broker::open_storage_read_only(Arc::new(world.storage.clone())).unwrap();
     assert_eq!(reader.list_owners(), []);
     let owner = named(&broker, "T");
     let mut transaction = owner.begin().unwrap();
@@ -674,4 +676,46 @@ fn a_reader_beside_the_writer_sees_transactions_and_owners() {
     broker.checkpoint().unwrap();
     reader.refresh().unwrap();
     assert_eq!(reader.list_owners(), owners);
+}
+
+/// As a `send` does.
+#[test]
+fn a_commit_with_offsets_waits_on_a_full_disk() {
+    let mut world = World::new();
+    world.config = world.config.background(true).journal_max_bytes(256 << 10);
+    let storage = Faulty::new(world.storage.clone());
+    let broker = Broker::open_storage(Arc::new(storage.clone()), world.config.clone()).unwrap();
+    topics(&broker, &["in", "out"]);
+    fill(&broker, "in", 1);
+    let mut consumer = member(&broker, "g", "in");
+    assert_eq!(consumer.poll(LONG).unwrap().len(), 1);
+    let patient = ProducerConfig::new().acks(Acks::Written).max_block(Duration::from_hours(1));
+    let mut transaction = broker.producer_with(patient).unwrap().begin().unwrap();
+    put(&mut transaction, "out", &"done".repeat(1_000));
+    transaction.commit_offsets(&mut consumer).unwrap();
+
+    // The disk is full, and so is the journal.
+    for op in ["create", "write", "resize", "preallocate", "sync"] {
+        storage.order(op, "", Act::Fail(28));
+    }
+    let impatient = ProducerConfig::new().acks(Acks::Written).max_block(Duration::ZERO);
+    let filler = broker.producer_with(impatient).unwrap();
+    while filler.send(Record::to("in").value(&[0; 900])).is_ok() {}
+    let calls = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&calls);
+    storage.spy(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
+    std::thread::scope(|scope| {
+        let before = calls.load(Ordering::Relaxed);
+        let committing = scope.spawn(|| transaction.commit().map(|committed| committed.len()));
+        // It asks the threads of the engine for space.
+        while calls.load(Ordering::Relaxed) < before + 3 && !committing.is_finished() {
+            std::thread::yield_now();
+        }
+        storage.heal();
+        assert_eq!(committing.join().unwrap().unwrap(), 1);
+    });
+    assert_eq!(committed(&broker, "g", "in", 0), Some(1));
+    broker.close().unwrap();
 }

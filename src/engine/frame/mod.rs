@@ -35,9 +35,6 @@ use crate::journal::{Credit, Outside};
 use crate::log::{Afterwards, AppendGuard, Log, Placed};
 use crate::types::{Lsn, PartitionNumber, Timestamp, planted};
 
-/// The outcome of a first attempt that was not made.
-const WAITS: Error = Error::Timeout { what: "journal space" };
-
 /// What one frame changes, and under which conditions.
 #[derive(Debug)]
 pub(crate) struct Frame<'f, R> {
@@ -88,6 +85,14 @@ impl<'f, R: FrameRecord> Frame<'f, R> {
         offsets.fold(records.saturating_add(owner).saturating_add(ids), usize::saturating_add)
     }
 
+    /// Calls a function that may wait. The members whose offsets the frame commits are not silent meanwhile.
+    fn busy<T>(&self, engine: &Engine, wait: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.offsets.iter().for_each(|part| part.tell_presence(engine, true));
+        let waited = wait();
+        self.offsets.iter().for_each(|part| part.tell_presence(engine, false));
+        waited
+    }
+
     /// Checks the expected log ends under the append locks.
     fn check_ends(&self, guards: &[AppendGuard<'_>]) -> Result<()> {
         for &(at, expected) in self.expected_ends {
@@ -113,38 +118,16 @@ impl Engine {
         acks: Acks,
         max_block: Duration,
     ) -> Result<Appended> {
-        // Without threads, no call knows beforehand that it will not wait for a checkpoint.
-        let at_once = !frame.offsets.is_empty() && self.config.background;
-        let first = if at_once { self.try_frame(frame, acks, Duration::ZERO) } else { Err(WAITS) };
-        let appended = match first {
-            Err(Error::Timeout { .. } | Error::DiskBudget { .. }) => {
-                // The members whose offsets it commits are not silent while it waits.
-                frame.offsets.iter().for_each(|part| part.tell_presence(self, true));
-                let appended = self.append_waiting(frame, acks, max_block);
-                frame.offsets.iter().for_each(|part| part.tell_presence(self, false));
-                appended?
-            }
-            done => done?,
-        };
-        if acks == Acks::Synced {
-            self.journal.request_sync(appended.lsn);
-        }
-        Ok(appended)
-    }
-
-    /// Writes a frame and applies it. Waits for space in the journal, and for room in the disk budget.
-    fn append_waiting<R: FrameRecord>(
-        &self,
-        frame: &Frame<'_, R>,
-        acks: Acks,
-        max_block: Duration,
-    ) -> Result<Appended> {
-        match self.try_frame(frame, acks, max_block) {
+        let appended = match self.try_frame(frame, acks, max_block) {
             Err(failure @ Error::DiskBudget { .. }) => {
                 self.append_in_room(frame, acks, max_block, failure)
             }
             done => done,
+        }?;
+        if acks == Acks::Synced {
+            self.journal.request_sync(appended.lsn);
         }
+        Ok(appended)
     }
 
     /// As `try_frame`, after that has found no room in the disk budget.
@@ -159,7 +142,7 @@ impl Engine {
         let mut patience = self.patience(max_block);
         let logs = frame.records.appended();
         loop {
-            self.make_room(&logs, failure, &mut patience)?;
+            frame.busy(self, || self.make_room(&logs, failure, &mut patience))?;
             failure = match self.try_frame(frame, acks, max_block) {
                 Err(failure @ Error::DiskBudget { .. }) => failure,
                 done => return done,
@@ -187,12 +170,7 @@ impl Engine {
         if done.is_none() {
             let none = vec![false; large.len()];
             let bytes = frame.bound(self, &none);
-            let mut credit = if frame.records.records.is_empty() {
-                // Commits work even when records have filled the journal or the disk.
-                self.reserve_urgent(bytes)?
-            } else {
-                self.reserve(bytes, max_block)?
-            };
+            let mut credit = self.reserve_frame(frame, bytes, max_block)?;
             done = self.write_frame(frame, &none, &mut credit)?;
         }
         let (appended, afterwards) =
@@ -201,6 +179,27 @@ impl Engine {
             self.after_append(log, afterwards);
         }
         Ok(appended)
+    }
+
+    /// Reserves space in the journal for a frame.
+    fn reserve_frame<R: FrameRecord>(
+        &self,
+        frame: &Frame<'_, R>,
+        bytes: usize,
+        max_block: Duration,
+    ) -> Result<Credit<'_>> {
+        // Commits work even when records have filled the journal or the disk.
+        let urgent = frame.records.records.is_empty();
+        if urgent {
+            self.check_open()?;
+        } else {
+            self.check_appends()?;
+        }
+        match self.journal.try_reserve(bytes, urgent) {
+            Some(credit) => Ok(credit),
+            None if urgent => frame.busy(self, || self.reserve_urgent(bytes)),
+            None => frame.busy(self, || self.reserve(bytes, max_block)),
+        }
     }
 
     /// Takes all locks, checks all conditions, stages the records, journals the frame and applies it.
