@@ -182,14 +182,19 @@ impl ConsumerConfig {
     /// rests on a record that is gone.
     ///
     /// A consumer that reads `Synced` asks for the syncs that it needs, whatever the acknowledgements
-    /// of the producers. One sync serves all readers and writers. A poll that finds only records that
-    /// are not synced waits for the sync as long as its timeout allows; `Duration::ZERO` does not
-    /// wait, and a later poll returns them. The first records after a crash wait until recovery has
-    /// made durable what it found. `end_offsets`, `lag` and `seek_to_end` do not depend on this
-    /// setting.
+    /// of the producers. One sync serves all readers and writers. As beside a producer with
+    /// `Synced`, large appends go through the journal meanwhile. `end_offsets`, `lag` and
+    /// `seek_to_end` do not depend on this setting.
     ///
-    /// After a failed sync, `poll` returns what was synced before, and then [`Error::Failed`]. A
-    /// folder that is open read-only refuses `Synced`: only its writer knows what is synced.
+    /// A poll that finds only records that are not synced waits for the sync, or runs it itself. So
+    /// it may take longer than its timeout by one sync, and so may a wakeup. `Duration::ZERO` does
+    /// not wait, and a later poll returns the records; only with
+    /// [`background(false)`](super::BrokerConfig::background), where nobody else syncs, it does so
+    /// too. The first records after a crash wait until recovery has made durable what it found.
+    ///
+    /// After a failed sync, `poll` returns what this consumer has found to be synced before, and then
+    /// [`Error::Failed`]. A folder that is open read-only refuses `Synced`: only its writer knows
+    /// what is synced.
     ///
     /// ```
     /// use grouplog::{Acks, Broker, ConsumerConfig, ProducerConfig, Record, TopicConfig};

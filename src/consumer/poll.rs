@@ -10,7 +10,7 @@ use crate::log::{FetchLimits, Wake};
 use crate::types::Lsn;
 
 /// The longest wait for a sync without a look at what else there is to do: at a wakeup, a deadline, the group.
-const SYNC_SLICE: Duration = Duration::from_millis(5);
+const SYNC_SLICE: Duration = Duration::from_millis(20);
 
 impl Consumer {
     /// Returns records as soon as there are some, or none after `timeout`.
@@ -34,6 +34,9 @@ impl Consumer {
     /// * `FencedInstanceId`, `InconsistentGroupProtocol` or `GroupMaxSizeReached` if an evicted member cannot join
     ///   again.
     /// * `Misuse` before `subscribe` or `assign`.
+    /// * `Failed` if only synced records are asked for
+    ///   ([`read_durability`](crate::ConsumerConfig::read_durability)), and an earlier write or sync has failed. Other
+    ///   errors of writing if a checkpoint that the records need fails; another poll tries again.
     /// * `Closed` if the broker is closed.
     /// * `Poisoned` after a panic of the [`RebalanceListener`](super::RebalanceListener).
     /// * Any error that the listener returns.
@@ -51,6 +54,8 @@ impl Consumer {
 
     fn poll_until(&mut self, timeout: Duration) -> Result<ConsumerRecords> {
         let deadline = self.source.clock().monotonic().saturating_add(timeout);
+        // What is left for waits for syncs. Not by the clock alone, which a program may have stopped.
+        let mut patience = timeout;
         loop {
             self.auto_commit();
             self.wakeup.take()?;
@@ -63,8 +68,12 @@ impl Consumer {
             let now = self.source.clock().monotonic();
             let left = deadline.saturating_sub(now);
             let over = match self.awaited_sync() {
-                // Not by the clock alone, which a program may have stopped.
-                Some(lsn) => !self.sync(lsn, left.min(SYNC_SLICE))? && left <= SYNC_SLICE,
+                Some(lsn) => {
+                    let wait = left.min(patience).min(SYNC_SLICE);
+                    let synced = self.sync(lsn, wait)?;
+                    patience = patience.saturating_sub(wait);
+                    !synced && (left.is_zero() || patience.is_zero())
+                }
                 None => left.is_zero() || self.sleep(left),
             };
             if over {
@@ -106,13 +115,24 @@ impl Consumer {
     /// thread does so, this also syncs if there is no time to wait.
     fn sync(&self, lsn: Lsn, wait: Duration) -> Result<bool> {
         let engine = self.source.engine()?;
+        if let Some(member) = &self.membership {
+            // As in `sleep`: perhaps no other member looks for silent ones.
+            member.group.expire(engine.clock().monotonic());
+        }
         if wait.is_zero() && engine.config.background && engine.journal.state().is_none() {
             return Ok(false);
         }
         match engine.wait_synced_for(lsn, wait) {
             Ok(()) => Ok(true),
             Err(Error::Timeout { .. }) => Ok(false),
-            Err(Error::Indeterminate { cause }) => Err(Error::Failed { cause }),
+            Err(Error::Indeterminate { cause }) if engine.journal.state().is_some() => {
+                Err(Error::Failed { cause })
+            }
+            // A poll changes nothing, so nothing is indeterminate: another one may find the records synced.
+            Err(Error::Indeterminate { cause }) => {
+                engine.check_open()?;
+                Err((*cause).clone())
+            }
             Err(error) => Err(error),
         }
     }
