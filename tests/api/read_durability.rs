@@ -135,7 +135,8 @@ fn records_come_when_their_sync_has_ended() {
         // The sync has begun. What is sent now is in the next one.
         producer.send(Record::to("t").value("2")).unwrap();
         assert!(other.poll(Duration::ZERO).unwrap().is_empty());
-        assert!(other.poll(Duration::from_millis(1)).unwrap().is_empty());
+        // The clock stands still, and the poll ends nevertheless.
+        assert!(other.poll(Duration::from_millis(50)).unwrap().is_empty());
         assert_eq!(other.position(&tp("t", 0)).unwrap().offset(), 0);
         // A reader that does not ask for it sees them.
         assert_eq!(values(&all(&broker, "t")), ["1", "2"]);
