@@ -71,7 +71,9 @@ impl Consumer {
                 Some(lsn) => {
                     let wait = left.min(patience).min(SYNC_SLICE);
                     let synced = self.sync(lsn, wait)?;
-                    patience = patience.saturating_sub(wait);
+                    if !synced {
+                        patience = patience.saturating_sub(wait);
+                    }
                     !synced && (left.is_zero() || patience.is_zero())
                 }
                 None => left.is_zero() || self.sleep(left),
