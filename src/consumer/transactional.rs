@@ -190,12 +190,8 @@ impl State {
 
     /// Removes the tickets of a transaction up to `ticket`.
     fn close(&mut self, number: PartitionNumber, ticket: u64, id: u64) {
-        let tickets = self.open.range((number, 0)..=(number, ticket));
-        let mine = tickets.filter(|(_, of)| of.transaction == id).map(|(key, _)| *key);
-        let mine: Vec<_> = mine.collect();
-        for key in mine {
-            self.open.remove(&key);
-        }
+        let tickets = (number, 0)..=(number, ticket);
+        self.open.extract_if(tickets, |_, ticket| ticket.transaction == id).for_each(drop);
     }
 }
 

@@ -1,7 +1,6 @@
 //! The records of a transaction until it is committed.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -18,10 +17,6 @@ pub(super) struct Buffer {
     memory: Memory,
     /// The partitions, each once, in the order in which the transaction met them.
     logs: Vec<Arc<Log>>,
-    /// The revision of each partition's settings then.
-    revisions: Vec<u32>,
-    /// The index of each partition in `logs`.
-    places: BTreeMap<PartitionNumber, usize>,
     /// For each partition an upper bound for the size of its encoded records in bytes.
     sizes: Vec<usize>,
     /// How many of the records have an idempotency id.
@@ -36,6 +31,18 @@ struct Memory {
     bytes: Vec<u8>,
     headers: Vec<BufferedHeader>,
     records: Vec<BufferedRecord>,
+    /// The partitions, sorted by number.
+    places: Vec<Place>,
+}
+
+/// Where a transaction keeps a partition.
+#[derive(Debug)]
+struct Place {
+    number: PartitionNumber,
+    /// Its index among the partitions.
+    at: usize,
+    /// The revision of its settings when the transaction met it.
+    revision: u32,
 }
 
 thread_local! {
@@ -47,20 +54,23 @@ const SPARE_BYTES: usize = 256 << 10;
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let Memory { mut bytes, mut headers, mut records } = std::mem::take(&mut self.memory);
+        let Memory { mut bytes, mut headers, mut records, mut places } =
+            std::mem::take(&mut self.memory);
         let sizes = [
             bytes.capacity(),
             headers.capacity().saturating_mul(size_of::<BufferedHeader>()),
             records.capacity().saturating_mul(size_of::<BufferedRecord>()),
+            places.capacity().saturating_mul(size_of::<Place>()),
         ];
         let is_used = sizes.iter().any(|size| *size > 0);
         if is_used && sizes.iter().all(|size| *size <= SPARE_BYTES) {
             bytes.clear();
             headers.clear();
             records.clear();
+            places.clear();
+            let spare = Memory { bytes, headers, records, places };
             // A thread that ends keeps nothing.
-            let _ended =
-                SPARE.try_with(|spare| spare.set(Some(Memory { bytes, headers, records })));
+            let _ended = SPARE.try_with(|kept| kept.set(Some(spare)));
         }
     }
 }
@@ -101,12 +111,17 @@ impl Buffer {
         {
             return last.log;
         }
-        *self.places.entry(log.number()).or_insert_with(|| {
-            self.logs.push(Arc::clone(log));
-            self.revisions.push(log.revision());
-            self.sizes.push(0);
-            self.logs.len().saturating_sub(1)
-        })
+        let (number, places) = (log.number(), &mut self.memory.places);
+        match places.binary_search_by_key(&number, |place| place.number) {
+            Ok(found) => places.get(found).map_or(0, |place| place.at),
+            Err(before) => {
+                let at = self.logs.len();
+                places.insert(before, Place { number, at, revision: log.revision() });
+                self.logs.push(Arc::clone(log));
+                self.sizes.push(0);
+                at
+            }
+        }
     }
 
     /// Copies a record, which takes at most `bound` bytes when it is encoded.
@@ -145,12 +160,13 @@ impl Buffer {
     /// # Errors
     /// Those of a send. `UnknownTopic` if the topic was replaced.
     pub(super) fn check_again(&self, producer: &Producer) -> Result<()> {
-        let known = || self.logs.iter().zip(&self.revisions);
-        if known().all(|(log, revision)| log.is_at(*revision)) {
+        let is_same =
+            |place: &Place| self.logs.get(place.at).is_some_and(|log| log.is_at(place.revision));
+        if self.memory.places.iter().all(is_same) {
             return Ok(());
         }
         let headers = self.headers();
-        for (at, data) in self.records(&headers).records {
+        for (at, data) in self.records(&headers) {
             let Some(log) = self.logs.get(at) else { continue };
             let partition = log.partition();
             let record = Record::of_data(partition.topic(), partition.partition(), &data);
@@ -172,9 +188,26 @@ impl Buffer {
         self.memory.headers.iter().map(header).collect()
     }
 
+    /// Takes the partitions and their sizes out, for [`Buffer::frame_records`].
+    pub(super) fn take_partitions(&mut self) -> (Vec<Arc<Log>>, Vec<usize>) {
+        (std::mem::take(&mut self.logs), std::mem::take(&mut self.sizes))
+    }
+
     /// Returns the records as a frame takes them, not sorted yet. `headers` is what [`Buffer::headers`] returned.
-    pub(super) fn records<'a>(&'a self, headers: &'a [Header<'a>]) -> FrameRecords<RecordData<'a>> {
-        let data = |record: &BufferedRecord| {
+    pub(super) fn frame_records<'a>(
+        &'a self,
+        (logs, sizes): (Vec<Arc<Log>>, Vec<usize>),
+        headers: &'a [Header<'a>],
+    ) -> FrameRecords<RecordData<'a>> {
+        FrameRecords { logs, records: self.records(headers).collect(), sizes, ids: self.ids }
+    }
+
+    /// Returns the records, each with the index of its partition.
+    fn records<'a>(
+        &'a self,
+        headers: &'a [Header<'a>],
+    ) -> impl Iterator<Item = (usize, RecordData<'a>)> {
+        self.memory.records.iter().map(|record| {
             let data = RecordData {
                 key: record.key.as_ref().map(|key| self.text(key)),
                 value: record.value.as_ref().map(|value| self.text(value)),
@@ -183,12 +216,6 @@ impl Buffer {
                 id: record.id.as_ref().map(|id| self.text(id)),
             };
             (record.log, data)
-        };
-        FrameRecords {
-            logs: self.logs.clone(),
-            records: self.memory.records.iter().map(data).collect(),
-            sizes: self.sizes.clone(),
-            ids: self.ids,
-        }
+        })
     }
 }

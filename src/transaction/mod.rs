@@ -487,8 +487,9 @@ impl Transaction {
         let mut buffer = buffer;
         let mut ends: Vec<(usize, i64)> =
             expected_ends.values().map(|(log, end)| (buffer.place(log), *end)).collect();
+        let partitions = buffer.take_partitions();
         let headers = buffer.headers();
-        let mut records = buffer.records(&headers);
+        let mut records = buffer.frame_records(partitions, &headers);
         if let Some(moved) = records.sort() {
             for (at, _) in &mut ends {
                 *at = moved.get(*at).copied().unwrap_or(*at);

@@ -98,7 +98,7 @@ impl Offsets {
                 let Given { log, committer, position } = &**given;
                 Ok((Arc::clone(log), committer.clone(), position.to_committed(log, now)?))
             });
-            Ok(FrameOffsets::new(Arc::clone(group), entries.collect::<Result<Vec<_>>>()?))
+            FrameOffsets::new(Arc::clone(group), entries)
         };
         self.groups.values().map(part).collect()
     }

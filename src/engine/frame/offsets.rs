@@ -28,13 +28,15 @@ pub(crate) struct FrameOffsets {
 pub(crate) type Committer = Option<(MemberId, MemberEpoch)>;
 
 impl FrameOffsets {
-    /// Creates the offsets of one group. Each partition occurs once.
+    /// Creates the offsets of one group. Each partition occurs once. Returns the first error among them.
     pub(crate) fn new(
         group: Arc<GroupHandle>,
-        offsets: impl IntoIterator<Item = (Arc<Log>, Committer, CommittedOffset)>,
-    ) -> Self {
-        let (mut logs, mut entries) = (Vec::new(), Vec::new());
-        for (log, committer, offset) in offsets {
+        offsets: impl ExactSizeIterator<Item = Result<(Arc<Log>, Committer, CommittedOffset)>>,
+    ) -> Result<Self> {
+        let mut logs = Vec::with_capacity(offsets.len());
+        let mut entries = Vec::with_capacity(offsets.len());
+        for offset in offsets {
+            let (log, committer, offset) = offset?;
             entries.push((log.number(), Some(offset)));
             logs.push((log, committer));
         }
@@ -43,7 +45,7 @@ impl FrameOffsets {
         let mut body = Vec::with_capacity(commit.bytes_hint());
         commit.encode(&mut body);
         let header = section_header(SectionKind::GROUP_OFFSETS, body.len() as u32);
-        Self { group, logs, commit, header, body }
+        Ok(Self { group, logs, commit, header, body })
     }
 
     pub(super) fn bytes(&self) -> usize {
