@@ -69,6 +69,8 @@ mod cleanup;
 mod consumer;
 mod duration;
 mod producer;
+#[cfg_attr(not(test), expect(dead_code, reason = "no share group can be made yet"))]
+mod share;
 mod topic;
 
 pub use assignment::AssignmentStrategy;

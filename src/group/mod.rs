@@ -20,6 +20,8 @@ mod offset_image;
 mod offset_section;
 mod offsets;
 mod partition_map;
+#[expect(dead_code, unused_imports, reason = "the engine does not use it yet")]
+pub(crate) mod share;
 mod silence;
 mod subscription;
 mod topics;

@@ -4,17 +4,20 @@
 //! `dedup`, `group`, `engine`, `producer`, `consumer`, `transaction`, `broker` and `internal`.
 
 mod assignor;
+mod backoff;
 mod lsn;
 mod membership;
 mod name;
 mod offset_reset;
 mod panic_watch;
 mod planted;
+mod share;
 mod timestamp;
 mod topic_id;
 mod topic_partition;
 
 pub use assignor::{Assignment, Assignor, GroupSubscription, MemberSubscription};
+pub(crate) use backoff::Backoff;
 pub(crate) use lsn::Lsn;
 pub use membership::GroupMembershipOperation;
 pub use name::NameReason;
@@ -22,6 +25,7 @@ pub(crate) use name::{check_group_name, check_topic_name, fold};
 pub use offset_reset::OffsetReset;
 pub(crate) use panic_watch::PanicWatch;
 pub(crate) use planted::planted;
+pub(crate) use share::{AcquireMode, ShareOrdering};
 pub use timestamp::{Timestamp, TimestampType};
 pub use topic_id::TopicId;
 pub use topic_partition::TopicPartition;

@@ -208,6 +208,17 @@ search_once                 model:a_search_by_time
 segments_not_synced         crash:seal_and_roll
 sequence_not_checked        api:sequences_store_each
 settle_after_close          api:a_late_send
+share_any_delivery_counts   lib:group::share
+share_image_forgets_counts  lib:group::share
+share_late_word_counts      lib:group::share
+share_limit_ignored         lib:group::share
+share_no_dead_letter        lib:group::share
+share_no_key_order          lib:group::share
+share_no_throttle           lib:group::share
+share_no_window_limit       lib:group::share
+share_start_does_not_count  lib:group::share
+share_start_passes_held     lib:group::share
+share_time_ignored          lib:group::share
 shrink_tells_nobody         lib:an_idle_journal
 skip_newer_sections         folders:newer
 spare_does_not_vouch        lib:a_named_file_that_was_removed
