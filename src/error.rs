@@ -1,9 +1,11 @@
 //! The one error type of the crate.
 //!
-//! Imported by `record`, `serialization`, `storage`, `config`, `producer_state`, `segment`, `cleaner`, `journal`,
-//! `log`, `dedup`, `group`, `engine`, `producer`, `consumer`, `transaction`, `broker` and `internal`.
+//! Imported by `record`, `serialization`, `storage`, `config`, `producer_state`, `segment`, `cleaner`,
+//! `journal`, `log`, `dedup`, `group`, `engine`, `producer`, `consumer`, `share`, `transaction`, `broker` and
+//! `internal`.
 
 mod corruption;
+mod record_state;
 mod serialization;
 mod unreadable;
 
@@ -13,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use corruption::{CorruptReason, Corruption};
+pub use record_state::RecordStateReason;
 pub use serialization::{BoxError, RecordPart, SerializationFailure, SerializationPlace};
 pub(crate) use unreadable::Unreadable;
 
@@ -295,6 +298,22 @@ pub enum Error {
         /// The committed offset; `None` if there is none.
         committed: Option<i64>,
     },
+    /// A share group refuses the word of a handler about a record. Nothing has changed.
+    InvalidRecordState {
+        /// The partition.
+        partition: TopicPartition,
+        /// The offset of the record.
+        offset: i64,
+        /// Why.
+        reason: RecordStateReason,
+    },
+    /// A group of the other kind has the name: consumer groups and share groups share their names.
+    GroupKind {
+        /// The group.
+        group: String,
+        /// Whether the group is a share group.
+        is_share: bool,
+    },
     /// The member proposes no assignor that all other members of the group propose too, so it cannot join.
     ///
     /// Give all members at least one assignor in common.
@@ -537,6 +556,15 @@ impl Error {
                 f,
                 "fenced from group {group:?}: another consumer uses group.instance.id {instance_id:?}"
             ),
+            Self::InvalidRecordState { partition, offset, reason } => {
+                write!(f, "record {offset} of {partition} cannot be acknowledged: {reason}")
+            }
+            Self::GroupKind { group, is_share: true } => {
+                write!(f, "group {group:?} is a share group: use a share consumer, or another name")
+            }
+            Self::GroupKind { group, is_share: false } => {
+                write!(f, "group {group:?} is a consumer group: use a consumer, or another name")
+            }
             Self::InconsistentGroupProtocol { group, proposed } => write!(
                 f,
                 "cannot join group {group:?}: no proposed assignor is supported by all members (proposed: {proposed})"
@@ -682,6 +710,8 @@ impl fmt::Display for Error {
             | Self::Fenced { .. }
             | Self::FencedInstanceId { .. }
             | Self::InconsistentGroupProtocol { .. }
+            | Self::InvalidRecordState { .. }
+            | Self::GroupKind { .. }
             | Self::GroupMaxSizeReached { .. }
             | Self::InvalidPattern { .. } => self.fmt_of_consumer(f),
             Self::ProducerFenced { .. }

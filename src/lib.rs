@@ -132,6 +132,7 @@ mod producer_state;
 pub mod record;
 mod segment;
 pub mod serialization;
+mod share;
 #[expect(
     clippy::arithmetic_side_effects,
     reason = "the memory storage adds up only the sizes of bytes that it holds"
@@ -145,7 +146,8 @@ mod types;
 pub use broker::{Admin, Broker, ReadOnlyBroker};
 pub use config::{
     Acks, AssignmentStrategy, BrokerConfig, CleanupPolicy, ConsumerConfig, DiskBudgetPolicy,
-    IsolationLevel, JournalMode, OffsetReset, ProducerConfig, ReadMode, TopicConfig,
+    IsolationLevel, JournalMode, OffsetReset, ProducerConfig, ReadMode, ShareConsumerConfig,
+    ShareGroupConfig, TopicConfig,
 };
 pub use consumer::{
     Consumer, ConsumerRecord, ConsumerRecords, GroupMetadata, OffsetAndMetadata,
@@ -156,17 +158,19 @@ pub use engine::{
     BudgetUsage, CompactionTotals, DamagedPartition, Deleted, DiskUsage, Entry, EntryValue,
     Finding, FindingKind, GroupOffset, GroupSummary, Health, HealthStatus, MemberSummary,
     NotCompacted, NotDeleted, OffsetScope, OwnerSummary, PartitionCompaction, PartitionDescription,
-    PartitionRetention, Problem, RecoveryReport, ResetOffset, ResetTo, Retained, TopicDescription,
-    Verify, VerifyReport,
+    PartitionRetention, Problem, RecordUnderWay, RecoveryReport, ResetOffset, ResetTo, Retained,
+    ShareGroupSummary, SharePartitionSummary, TopicDescription, Verify, VerifyReport,
 };
 pub use error::{
-    CorruptReason, Corruption, Error, RecordPart, Result, SerializationFailure, SerializationPlace,
+    CorruptReason, Corruption, Error, RecordPart, RecordStateReason, Result, SerializationFailure,
+    SerializationPlace,
 };
 pub use producer::{
     Deliveries, Delivery, Producer, Record, RecordMetadata, TypedProducer, TypedRecord,
 };
+pub use share::{ShareConsumer, ShareRecord, ShareRecords};
 pub use transaction::{Committed, Transaction};
 pub use types::{
-    Assignment, Assignor, GroupMembershipOperation, GroupSubscription, MemberSubscription,
+    Assignment, Assignor, Backoff, GroupMembershipOperation, GroupSubscription, MemberSubscription,
     NameReason, Timestamp, TimestampType, TopicId, TopicPartition,
 };

@@ -44,14 +44,15 @@ const TABLE: &[(&str, u32)] = &[
     ("engine", 7),
     ("producer", 8),
     ("consumer", 8),
+    ("share", 9),
     // Joins producers and consumers.
-    ("transaction", 9),
+    ("transaction", 10),
     // Handles: they make producers and consumers.
-    ("broker", 9),
+    ("broker", 10),
     // Documentation alone.
     ("manual", 0),
     // Bodies of fuzz targets, behind the feature `__internal`.
-    ("internal", 10),
+    ("internal", 11),
 ];
 
 /// What the pure coordinator may import: it takes time and writes as arguments and results.

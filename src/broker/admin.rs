@@ -41,7 +41,7 @@ use crate::types::{Timestamp, TopicPartition};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Admin {
-    engine: EngineHandle,
+    pub(super) engine: EngineHandle,
 }
 
 /// Topics.

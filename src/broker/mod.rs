@@ -9,6 +9,7 @@ mod admin;
 #[cfg(all(test, loom))]
 mod models;
 mod read_only;
+mod share;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -37,7 +37,7 @@ use crate::types::{Timestamp, TopicPartition};
 #[derive(Debug, Clone)]
 pub struct ReadOnlyBroker {
     storage: Arc<dyn Storage>,
-    snapshot: Arc<Snapshot>,
+    pub(super) snapshot: Arc<Snapshot>,
 }
 
 impl ReadOnlyBroker {

@@ -61,7 +61,7 @@
 //! | `stored.append.bytes` | [`BrokerConfig::stored_append_bytes`] | 8 KiB | 1 byte and more |
 //! | `open.batches.max.bytes` | [`BrokerConfig::open_batches_max_bytes`] | 64 MiB | 1 MiB and more |
 //!
-//! Imported by `log`, `engine`, `producer`, `consumer`, `broker` and `internal`.
+//! Imported by `log`, `engine`, `producer`, `consumer`, `share`, `broker` and `internal`.
 
 mod assignment;
 mod broker;
@@ -69,8 +69,8 @@ mod cleanup;
 mod consumer;
 mod duration;
 mod producer;
-#[cfg_attr(not(test), expect(dead_code, reason = "no share group can be made yet"))]
 mod share;
+mod share_consumer;
 mod topic;
 
 pub use assignment::AssignmentStrategy;
@@ -78,6 +78,8 @@ pub use broker::{BrokerConfig, JournalMode, ReadMode};
 pub use cleanup::CleanupPolicy;
 pub use consumer::{ConsumerConfig, IsolationLevel};
 pub use producer::{Acks, ProducerConfig};
+pub use share::ShareGroupConfig;
+pub use share_consumer::ShareConsumerConfig;
 pub use topic::{DiskBudgetPolicy, TopicConfig};
 
 pub use crate::types::OffsetReset;

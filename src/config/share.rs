@@ -45,9 +45,26 @@ const DLQ_COPY: &str = "errors.deadletterqueue.copy.record.enable";
 const TEN_YEARS: Duration = Duration::from_hours(10 * 365 * 24);
 const HOURS_12: Duration = Duration::from_hours(12);
 
-/// The settings of a share group.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ShareConfig {
+/// The settings of a share group. The folder keeps them, and each member of the group follows them.
+///
+/// ```
+/// use grouplog::{Backoff, ShareGroupConfig};
+/// use std::time::Duration;
+///
+/// let config = ShareGroupConfig::new()
+///     .delivery_count_limit(3)
+///     .retry_backoff(Backoff::exponential(Duration::from_secs(1)))
+///     .dead_letter_topic("emails.dead");
+/// // The same by Kafka's names.
+/// let same = ShareGroupConfig::new()
+///     .set("share.delivery.count.limit", "3")?
+///     .set("share.retry.backoff.ms", "1000")?
+///     .set("errors.deadletterqueue.topic.name", "emails.dead")?;
+/// assert_eq!(config, same);
+/// # Ok::<(), grouplog::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShareGroupConfig {
     pub(crate) lock_duration: Duration,
     pub(crate) delivery_count_limit: u16,
     pub(crate) max_record_locks: u32,
@@ -62,7 +79,7 @@ pub(crate) struct ShareConfig {
     pub(crate) dead_letter_copy: bool,
 }
 
-impl Default for ShareConfig {
+impl Default for ShareGroupConfig {
     fn default() -> Self {
         Self {
             lock_duration: Duration::from_secs(30),
@@ -80,12 +97,144 @@ impl Default for ShareConfig {
     }
 }
 
-impl ShareConfig {
-    /// Sets a setting by its key. [`validate`](Self::validate) checks ranges, and what several settings must agree on.
+impl ShareGroupConfig {
+    /// The keys of all settings.
+    pub(crate) const KEYS: [&str; 14] = [
+        LOCK,
+        LIMIT,
+        MAX_LOCKS,
+        RESET,
+        ISOLATION,
+        RENEW,
+        MODE,
+        ORDERING,
+        BACKOFF,
+        BACKOFF_MAX,
+        BACKOFF_FACTOR,
+        BACKOFF_JITTER,
+        DLQ,
+        DLQ_COPY,
+    ];
+
+    /// Returns the defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets how long a handler may keep a record without a word (`share.record.lock.duration.ms`): 1 ms to 12 hours,
+    /// 30 seconds by default. Then the record is delivered again.
+    #[must_use]
+    pub fn record_lock_duration(mut self, duration: Duration) -> Self {
+        self.lock_duration = duration;
+        self
+    }
+
+    /// Sets how often a record is delivered at most (`share.delivery.count.limit`): 1 to 10,000, 5 by default. It is
+    /// looked at when an attempt ends.
+    #[must_use]
+    pub fn delivery_count_limit(mut self, limit: u16) -> Self {
+        self.delivery_count_limit = limit;
+        self
+    }
+
+    /// Sets how many records of a partition, from the first unfinished one on, may be under way
+    /// (`share.partition.max.record.locks`): 1 to 10 million, 100,000 by default. Records that wait for a time do not
+    /// count.
+    #[must_use]
+    pub fn max_record_locks(mut self, records: u32) -> Self {
+        self.max_record_locks = records;
+        self
+    }
+
+    /// Sets where a group begins that has read nothing of a partition (`share.auto.offset.reset`). `Earliest` by
+    /// default, unlike Kafka: what was sent before the first member came is not lost. `None` is refused.
+    #[must_use]
+    pub fn auto_offset_reset(mut self, reset: OffsetReset) -> Self {
+        self.auto_offset_reset = reset;
+        self
+    }
+
+    /// Sets which records of Kafka's transactions are delivered (`share.isolation.level`). `ReadUncommitted` by default.
+    #[must_use]
+    pub fn isolation_level(mut self, level: IsolationLevel) -> Self {
+        self.isolation_level = level;
+        self
+    }
+
+    /// Sets whether handlers may renew their locks (`share.renew.acknowledge.enable`). True by default.
+    #[must_use]
+    pub fn renew_acknowledge_enable(mut self, enable: bool) -> Self {
+        self.renew_enabled = enable;
+        self
+    }
+
+    /// Sets whether the records of a key are delivered one after the other, in the order of the log
+    /// (`share.ordering=key`). False by default. A key waits while its first unfinished record is under way or waits
+    /// for its backoff.
+    #[must_use]
+    pub fn ordered_by_key(mut self, ordered: bool) -> Self {
+        self.ordering = if ordered { ShareOrdering::Key } else { ShareOrdering::None };
+        self
+    }
+
+    /// Sets how long a record waits after an attempt that failed (`share.retry.backoff.*`). By default it does not
+    /// wait, as in Kafka.
+    #[must_use]
+    pub fn retry_backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// Sets the topic that gets the records which are rejected or have used up their deliveries
+    /// (`errors.deadletterqueue.topic.name`). An empty name, the default, stands for none: such records are dropped.
+    /// The topic is created with the first dead letter.
+    #[must_use]
+    pub fn dead_letter_topic(mut self, topic: impl Into<String>) -> Self {
+        self.dead_letter_topic = topic.into();
+        self
+    }
+
+    /// Sets whether dead letters have key, value and headers of the record
+    /// (`errors.deadletterqueue.copy.record.enable`). True by default, unlike Kafka.
+    #[must_use]
+    pub fn dead_letter_copy(mut self, copy: bool) -> Self {
+        self.dead_letter_copy = copy;
+        self
+    }
+
+    /// Returns the settings that are not defaults, by their keys.
+    pub(crate) fn entries(&self) -> Vec<(&'static str, String)> {
+        let default = Self::default();
+        let millis = |duration: Duration| duration.as_millis().to_string();
+        let hundredths = |number: u32| format!("{}.{:02}", number / 100, number % 100);
+        let all = |config: &Self| {
+            let Self { backoff, .. } = config;
+            [
+                (LOCK, millis(config.lock_duration)),
+                (LIMIT, config.delivery_count_limit.to_string()),
+                (MAX_LOCKS, config.max_record_locks.to_string()),
+                (RESET, reset_name(config.auto_offset_reset)),
+                (ISOLATION, isolation_name(config.isolation_level).to_owned()),
+                (RENEW, config.renew_enabled.to_string()),
+                (MODE, mode_name(config.acquire_mode).to_owned()),
+                (ORDERING, ordering_name(config.ordering).to_owned()),
+                (BACKOFF, millis(backoff.base)),
+                (BACKOFF_MAX, millis(backoff.max)),
+                (BACKOFF_FACTOR, hundredths(backoff.factor_percent)),
+                (BACKOFF_JITTER, hundredths(backoff.jitter_percent)),
+                (DLQ, config.dead_letter_topic.clone()),
+                (DLQ_COPY, config.dead_letter_copy.to_string()),
+            ]
+        };
+        let pairs = all(self).into_iter().zip(all(&default));
+        pairs.filter(|(is, default)| is != default).map(|(is, _)| is).collect()
+    }
+
+    /// Sets a setting by its key. Ranges, and what several settings must agree on, are checked when a group gets the settings.
     ///
     /// # Errors
     /// `InvalidConfig` with the key: it is not a setting of share groups, or its value is not of its type.
-    pub(crate) fn set(mut self, key: &str, value: &str) -> Result<Self> {
+    pub fn set(mut self, key: &str, value: &str) -> Result<Self> {
         match key {
             LOCK => self.lock_duration = Duration::from_millis(millis(LOCK, value)?),
             LIMIT => self.delivery_count_limit = number(LIMIT, value, "a number")?,
@@ -181,6 +330,38 @@ impl ShareConfig {
 
 const RESETS: &str = "earliest, latest or by_duration:PnDTnHnMn.nS";
 
+fn reset_name(reset: OffsetReset) -> String {
+    match reset {
+        OffsetReset::Earliest => "earliest".to_owned(),
+        OffsetReset::Latest => "latest".to_owned(),
+        OffsetReset::None => "none".to_owned(),
+        OffsetReset::ByDuration(age) => {
+            format!("by_duration:PT{}.{:09}S", age.as_secs(), age.subsec_nanos())
+        }
+    }
+}
+
+fn isolation_name(level: IsolationLevel) -> &'static str {
+    match level {
+        IsolationLevel::ReadUncommitted => "read_uncommitted",
+        IsolationLevel::ReadCommitted => "read_committed",
+    }
+}
+
+fn mode_name(mode: AcquireMode) -> &'static str {
+    match mode {
+        AcquireMode::RecordLimit => "record_limit",
+        AcquireMode::BatchOptimized => "batch_optimized",
+    }
+}
+
+fn ordering_name(ordering: ShareOrdering) -> &'static str {
+    match ordering {
+        ShareOrdering::None => "none",
+        ShareOrdering::Key => "key",
+    }
+}
+
 fn invalid(key: &'static str, value: &str, expected: &'static str) -> Error {
     Error::InvalidConfig { key, value: value.to_owned(), expected }
 }
@@ -231,10 +412,10 @@ fn reset(value: &str) -> Result<OffsetReset> {
 mod tests {
     use super::*;
 
-    fn with(pairs: &[(&str, &str)]) -> Result<ShareConfig> {
+    fn with(pairs: &[(&str, &str)]) -> Result<ShareGroupConfig> {
         let config = pairs
             .iter()
-            .try_fold(ShareConfig::default(), |config, (key, value)| config.set(key, value))?;
+            .try_fold(ShareGroupConfig::default(), |config, (key, value)| config.set(key, value))?;
         config.validate(["orders", "jobs"]).map(|()| config)
     }
 
@@ -256,7 +437,7 @@ mod tests {
             (DLQ, "dead"),
             (DLQ_COPY, "false"),
         ];
-        let expected = ShareConfig {
+        let expected = ShareGroupConfig {
             lock_duration: Duration::from_mins(1),
             delivery_count_limit: 7,
             max_record_locks: 2000,
@@ -275,7 +456,12 @@ mod tests {
             dead_letter_copy: false,
         };
         assert_eq!(with(&all).unwrap(), expected);
-        assert_eq!(with(&[]).unwrap(), ShareConfig::default());
+        let entries = expected.entries();
+        let again = entries.iter().map(|(key, value)| (*key, value.as_str())).collect::<Vec<_>>();
+        assert_eq!(again.len(), all.len());
+        assert_eq!(with(&again).unwrap(), expected);
+        assert_eq!(ShareGroupConfig::new().entries(), []);
+        assert_eq!(with(&[]).unwrap(), ShareGroupConfig::default());
     }
 
     #[test]

@@ -204,9 +204,11 @@ impl Consumer {
         let Some(name) = &self.config.group else {
             return Err(Error::Misuse("commit needs a group: set group.id"));
         };
-        let group = match &self.membership {
-            Some(member) => Arc::clone(&member.group),
-            None => engine.groups.get(name)?,
+        let group = if let Some(member) = &self.membership {
+            Arc::clone(&member.group)
+        } else {
+            engine.check_not_share_group(name)?;
+            engine.groups.get(name)?
         };
         let member = self.membership.as_ref().map(|member| (&member.id, member.epoch));
         if entries.is_empty() {

@@ -85,6 +85,7 @@ impl Consumer {
         let Some(group) = &self.config.group else {
             return Err(Error::Misuse("subscribe needs a group: set group.id, or use assign"));
         };
+        engine.check_not_share_group(group)?;
         let group = engine.groups.get(group)?;
         let id = engine
             .groups

@@ -1,6 +1,6 @@
 //! Consumers read records, alone or as members of a group.
 //!
-//! Imported by `transaction`, `broker` and `internal`.
+//! Imported by `share`, `transaction`, `broker` and `internal`.
 
 mod commit;
 mod durable;

@@ -32,7 +32,7 @@ pub struct WakeupHandle {
 }
 
 impl WakeupHandle {
-    pub(super) fn new(event: Arc<Event>) -> Self {
+    pub(crate) fn new(event: Arc<Event>) -> Self {
         Self { event, called: Arc::default() }
     }
 
@@ -45,7 +45,7 @@ impl WakeupHandle {
     }
 
     /// Returns `Wakeup` if `wakeup` was called since the last call.
-    pub(super) fn take(&self) -> Result<()> {
+    pub(crate) fn take(&self) -> Result<()> {
         // Load first, so that an ordinary poll does not write memory that other threads read.
         if self.called.load(Ordering::Acquire) && self.called.swap(false, Ordering::AcqRel) {
             return Err(Error::Wakeup);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::dedup::IdSection;
 use crate::engine::catalogue::CatalogueChange;
 use crate::engine::owners::{OwnerChange, Owners};
+use crate::engine::shares::{ShareChange, ShareStates};
 use crate::error::{CorruptReason, Result, Unreadable};
 use crate::group::{OffsetCommit, OffsetStore};
 use crate::journal::{Frame, SectionKind, sections};
@@ -24,6 +25,9 @@ pub(super) trait Target {
 
     /// Returns the named owners for a change.
     fn owners(&mut self) -> &mut Owners;
+
+    /// Returns the share groups for a change.
+    fn shares(&mut self) -> &mut ShareStates;
 
     /// Registers the ids of records.
     fn ids(&mut self, ids: IdSection);
@@ -76,6 +80,7 @@ fn apply_section(
         }
         SectionKind::GROUP_OFFSETS => target.offsets().apply(&OffsetCommit::decode(body)?),
         SectionKind::OWNER => target.owners().apply(&OwnerChange::decode(body)?),
+        SectionKind::SHARE => target.shares().apply(ShareChange::decode(body)?)?,
         SectionKind::IDS => target.ids(IdSection::decode(body)?),
         SectionKind::CATALOGUE => target.catalogue(&CatalogueChange::decode(body)?)?,
         _ => return Err(CorruptReason::Field.into()),

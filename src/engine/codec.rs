@@ -93,10 +93,15 @@ impl<'a> Decoder<'a> {
     }
 
     pub(super) fn text(&mut self) -> Result<&'a str, CorruptReason> {
+        std::str::from_utf8(self.slice()?).map_err(|_| CorruptReason::Utf8)
+    }
+
+    /// Reads a length and as many bytes.
+    pub(super) fn slice(&mut self) -> Result<&'a [u8], CorruptReason> {
         let len = self.count(1)?;
-        let (text, rest) = self.rest.split_at_checked(len).ok_or(CorruptReason::Length)?;
+        let (slice, rest) = self.rest.split_at_checked(len).ok_or(CorruptReason::Length)?;
         self.rest = rest;
-        std::str::from_utf8(text).map_err(|_| CorruptReason::Utf8)
+        Ok(slice)
     }
 
     /// Returns all bytes that are left.

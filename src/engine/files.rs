@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use crate::engine::catalogue::Deletion;
 use crate::engine::image::{self, CheckpointImage, OffsetFile};
+use crate::engine::shares::{
+    SHARE_IMAGE_HEADER, ShareStates, decode_share_image, encode_share_image, share_image_bytes,
+};
 use crate::error::{CorruptReason, Error, Result, Unreadable};
 use crate::group::{OffsetStore, decode_image, encode_image, image_crc, offset_image_bytes};
 use crate::journal;
@@ -21,6 +24,7 @@ pub(super) const RESERVE_FILE: &str = "reserve";
 /// Kafka's file of leader epochs. It is an export.
 pub(super) const EPOCHS_FILE: &str = "leader-epoch-checkpoint";
 pub(super) const OFFSET_FILES: [&str; 2] = ["offsets.a", "offsets.b"];
+pub(super) const SHARE_FILES: [&str; 2] = ["shares.a", "shares.b"];
 pub(super) const NEW_SUFFIX: &str = ".new";
 
 /// The contents of the root folder.
@@ -69,7 +73,8 @@ fn check_kinds(storage: &dyn Storage) -> Result<()> {
     for entry in storage.list(Path::new(""))? {
         let name = entry.name.as_str();
         let is_own = own.contains(&name) || image::FILES.contains(&name);
-        if (is_own || OFFSET_FILES.contains(&name)) && entry.kind != FileKind::File {
+        let is_state = OFFSET_FILES.contains(&name) || SHARE_FILES.contains(&name);
+        if (is_own || is_state) && entry.kind != FileKind::File {
             return refuse(storage, Path::new(name));
         }
         if name == JOURNAL_DIR && entry.kind != FileKind::Dir {
@@ -331,6 +336,55 @@ pub(super) fn write_offsets(
         OffsetFile { slot, generation, crc },
         Unsynced { file: handle, new: new || is_first_of_its_file(generation) },
     ))
+}
+
+/// Writes an image of the share groups to the file that the last checkpoint does not name.
+pub(super) fn write_shares(
+    storage: &dyn Storage,
+    directory_id: [u8; 16],
+    body: &[u8],
+    last: Option<OffsetFile>,
+) -> Result<(OffsetFile, Unsynced)> {
+    let (mut slot, generation) =
+        last.map_or((0, 1), |last| (last.slot ^ 1, last.generation.saturating_add(1)));
+    if planted("one_share_file") {
+        slot = 0;
+    }
+    let (bytes, crc) = encode_share_image(body, directory_id, generation);
+    let (handle, new) = open_or_create(storage, share_path(slot))?;
+    handle.write_at(&bytes, 0)?;
+    Ok((
+        OffsetFile { slot, generation, crc },
+        Unsynced { file: handle, new: new || is_first_of_its_file(generation) },
+    ))
+}
+
+fn share_path(slot: u8) -> &'static Path {
+    Path::new(SHARE_FILES.get(usize::from(slot)).copied().unwrap_or(SHARE_FILES[0]))
+}
+
+/// Reads the file of share groups that a checkpoint names.
+pub(super) fn read_shares(
+    storage: &dyn Storage,
+    directory_id: [u8; 16],
+    file: OffsetFile,
+) -> Result<ShareStates> {
+    let path = share_path(file.slot);
+    let shown = storage.display_path(path);
+    let Some((FileKind::File, _)) = storage.metadata(path)? else {
+        return Err(Error::corrupt(shown, 0, CorruptReason::Missing));
+    };
+    let stored = storage.open(path, OpenMode::Read)?;
+    let head = read_all(&*stored, SHARE_IMAGE_HEADER as u64)?;
+    let bytes = read_all(&*stored, share_image_bytes(&head))?;
+    let decoded = decode_share_image(&bytes).map_err(|cause| cause.at(&shown, 0))?;
+    if decoded.generation != file.generation
+        || decoded.directory_id != directory_id
+        || decoded.crc != file.crc
+    {
+        return Err(Error::corrupt(shown, 0, CorruptReason::Field));
+    }
+    Ok(decoded.states)
 }
 
 /// More than the header of an offset file, which contains the length of the image.

@@ -7,7 +7,11 @@ use crate::dedup::IdSection;
 use crate::engine::catalogue::{Catalogue, CatalogueChange};
 use crate::engine::image::CheckpointImage;
 use crate::engine::owners::{OwnerChange, Owners};
+use crate::engine::shares::{
+    GroupSettings, ShareChange, ShareChangeKind, ShareStates, decode_share_image,
+};
 use crate::error::{CorruptReason, Error, Result, Unreadable};
+use crate::group::share::{Item, To};
 use crate::group::{OffsetCommit, OffsetStore, decode_image};
 use crate::journal::{SectionKind, inspect_frames, inspect_header, sections};
 use crate::log::{AppendSection, LogStartSection, StoredSection};
@@ -88,7 +92,7 @@ impl Entry {
     /// Reads a file and passes its entries to `each`, in order.
     ///
     /// The file's name tells its format: `*.journal`, `checkpoint.a` and `.b`, `offsets.a` and `.b`,
-    /// `*.index`, `*.timeindex`, `*.sums`, `meta.properties`, `partition.metadata`,
+    /// `shares.a` and `.b`, `*.index`, `*.timeindex`, `*.sums`, `meta.properties`, `partition.metadata`,
     /// `leader-epoch-checkpoint`. Read segments (`*.log`) with [`record::Batch`](crate::record::Batch).
     ///
     /// The call takes no lock. It stops at the first damaged entry, after it has passed on the entries before
@@ -113,6 +117,12 @@ impl Entry {
                 let header = Entry::new("header").number("generation", image.generation);
                 each(header.text("directory_id", TopicId::from_bytes(image.directory_id)));
                 offsets(&image.offsets, &mut each);
+            }
+            "shares.a" | "shares.b" => {
+                let image = decode_share_image(&bytes).map_err(|cause| cause.at(path, 0))?;
+                let header = Entry::new("header").number("generation", image.generation);
+                each(header.text("directory_id", TopicId::from_bytes(image.directory_id)));
+                shares(&image.states, &mut each);
             }
             "meta.properties" | "partition.metadata" | "leader-epoch-checkpoint" => {
                 for line in String::from_utf8_lossy(&bytes).lines() {
@@ -165,9 +175,72 @@ fn checkpoint(image: &CheckpointImage, each: &mut impl FnMut(Entry)) {
             .text("offsets", if file.slot == 0 { "offsets.a" } else { "offsets.b" })
             .number("offsets_generation", file.generation);
     }
+    if let Some(file) = image.shares {
+        header = header
+            .text("shares", if file.slot == 0 { "shares.a" } else { "shares.b" })
+            .number("shares_generation", file.generation);
+    }
     each(header);
     catalogue(&image.catalogue, image, each);
     owners(&image.owners, each);
+}
+
+fn share_settings(entry: Entry, settings: &GroupSettings) -> Entry {
+    let mut entry = entry.number("paused", i64::from(settings.paused));
+    for (key, value) in settings.config.entries() {
+        entry = entry.text(key, value);
+    }
+    entry
+}
+
+fn shares(states: &ShareStates, each: &mut impl FnMut(Entry)) {
+    for (name, state) in states.iter() {
+        each(share_settings(Entry::new("share_group").text("group", name), &state.settings));
+        for (number, partition) in &state.partitions {
+            each(
+                Entry::new("share_partition")
+                    .text("group", name)
+                    .number("partition_number", number.0)
+                    .number("start_offset", partition.start())
+                    .number("end_offset", partition.end().saturating_add(1))
+                    .number("runs", partition.runs().count() as u64)
+                    .number("delayed", partition.delayed(0).count() as u64),
+            );
+        }
+    }
+}
+
+fn share_change(change: &ShareChange) -> Entry {
+    let entry = Entry::new("share").text("group", &change.group);
+    match &change.kind {
+        ShareChangeKind::Settings(settings) => {
+            share_settings(entry.text("change", "settings"), settings)
+        }
+        ShareChangeKind::Forget(number) => {
+            entry.text("change", "partition forgotten").number("partition_number", number.0)
+        }
+        ShareChangeKind::Delete => entry.text("change", "deleted"),
+        ShareChangeKind::Partition(number, section) => {
+            let mut entry = entry.number("partition_number", number.0);
+            for item in section.items() {
+                entry = match item {
+                    Item::LogStart(offset) => entry.number("log_start", *offset),
+                    Item::Reset { start, .. } => entry.number("reset", *start),
+                    Item::Set(span, to) => {
+                        let (name, count) = match to {
+                            To::Started { count } => ("started", count),
+                            To::Available { count, .. } => ("available", count),
+                            To::Acknowledged { count } => ("acknowledged", count),
+                            To::Archived { count } => ("archived", count),
+                            To::Delayed { count, .. } => ("delayed", count),
+                        };
+                        entry.text(name, format_args!("{}-{}x{count}", span.first, span.last))
+                    }
+                };
+            }
+            entry
+        }
+    }
 }
 
 fn owners(owners: &Owners, each: &mut impl FnMut(Entry)) {
@@ -313,6 +386,7 @@ fn describe(kind: u8, body: &[u8]) -> Result<Entry, Unreadable> {
                 None => entry.text("change", "deleted"),
             })
         }
+        SectionKind::SHARE => Ok(share_change(&ShareChange::decode(body)?)),
         SectionKind::LOG_START => {
             let section = LogStartSection::decode(body)?;
             Ok(Entry::new("log_start")

@@ -1,10 +1,11 @@
 //! The engine: an open folder and all operations on it.
 //!
 //! State is below, verbs are above. The state is `state::Engine` and its parts: `registry`, `catalogue`,
-//! `groups`, `reserve`, `writer`, `background`, `cleaner`, `dropper`. The verbs are `impl Engine` blocks in files of their own,
+//! `groups`, `shares`, `reserve`, `writer`, `background`, `cleaner`, `dropper`. The verbs are `impl Engine` blocks in files of their own,
 //! such as `recovery`, `checkpoint`, `maintenance`, `verify` and `inspect`.
 //!
-//! Imported by `producer`, `consumer`, `transaction`, `broker` and `internal`, of which the engine imports none.
+//! Imported by `producer`, `consumer`, `share`, `transaction`, `broker` and `internal`, of which the engine imports
+//! none.
 
 mod age_clock;
 mod append;
@@ -38,6 +39,7 @@ mod registry;
 mod report;
 mod reserve;
 mod retention_report;
+mod shares;
 mod snapshot;
 mod spread;
 mod state;
@@ -70,6 +72,10 @@ pub use report::{
     DamagedPartition, Deleted, PartitionDescription, RecoveryReport, Retained, TopicDescription,
 };
 pub use retention_report::{NotDeleted, PartitionRetention};
+pub use shares::{RecordUnderWay, ShareGroupSummary, SharePartitionSummary};
+pub(crate) use shares::{
+    Said, ShareClaim, ShareGroup, ShareLimits, SharePart, ShareWork, TakenRecords, Word,
+};
 pub(crate) use snapshot::Snapshot;
 pub(crate) use state::Engine;
 pub use usage::{BudgetUsage, DiskUsage};

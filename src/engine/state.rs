@@ -7,21 +7,23 @@
 //!    (and `dropping`, which deletes for the disk budget; neither is taken under the other)
 //! 2. `checkpoint`: writes checkpoints, one at a time
 //! 3. a partition's write-out lock
-//! 4. `ids`: tables of idempotency ids, by topic
-//! 5. `owners`
-//! 6. partitions' append locks, by partition number
-//! 7. groups' locks, by name
-//! 8. `offsets`
-//! 9. `catalogue`
-//! 10. the dirty list
-//! 11. the journal's lock, then views, registry, events, the clock of ages and the account of the disk budget,
+//! 4. `shares`: the list of share groups, their settings, their lists of partitions, share-partitions by group and
+//!    number
+//! 5. `ids`: tables of idempotency ids, by topic
+//! 6. `owners`
+//! 7. partitions' append locks, by partition number
+//! 8. groups' locks, by name
+//! 9. `offsets`
+//! 10. `catalogue`
+//! 11. the dirty list
+//! 12. the journal's lock, then views, registry, events, the clock of ages and the account of the disk budget,
 //!     which take no further lock
 //!
 //! The journal's lock for syncs outside of it comes after the checkpoint lock, and is held over a sync. No other
 //! lock is taken under it but the journal's.
 //!
-//! Nothing waits for journal space under locks 2 to 11, because a checkpoint makes that space (hazard H6).
-//! Nothing waits for a sync or a thread under locks 3 to 11. No user code runs under a lock.
+//! Nothing waits for journal space under locks 2 to 12, because a checkpoint makes that space (hazard H6).
+//! Nothing waits for a sync or a thread under locks 3 to 12. No user code runs under a lock.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -41,6 +43,7 @@ use crate::engine::ids::Ids;
 use crate::engine::owners::Owners;
 use crate::engine::registry::Registry;
 use crate::engine::reserve::Reserve;
+use crate::engine::shares::Shares;
 use crate::engine::troubles::Troubles;
 use crate::engine::writer::Writer;
 use crate::error::{Error, Result};
@@ -72,6 +75,7 @@ pub(crate) struct Engine {
     /// Held while the oldest segments are deleted for the disk budget.
     pub(super) dropping: Mutex<()>,
     pub(super) checkpoint: Mutex<CheckpointState>,
+    pub(crate) shares: Shares,
     pub(super) ids: Ids,
     pub(super) owners: Mutex<Arc<Owners>>,
     pub(crate) offsets: Mutex<Offsets>,

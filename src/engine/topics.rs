@@ -109,6 +109,7 @@ impl Engine {
             let (topic, _, lsn) =
                 self.change_catalogue(&mut credit, |catalogue| catalogue.decide_delete(name))?;
             let removed = self.registry.remove(name);
+            self.shares.remove_partitions(&topic.numbers().collect::<Vec<_>>());
             self.ids.remove(topic.id);
             self.keep_room_for_copies();
             let unsynced: Vec<_> =

@@ -5,7 +5,7 @@
 //! the lock, wakes the members named by [`Group::take_news`], and journals each [`OffsetCommit`]
 //! before it applies it.
 //!
-//! Imported by `engine`, `consumer`, `transaction` and `internal`.
+//! Imported by `engine`, `consumer`, `share`, `transaction`, `broker` and `internal`.
 
 #[expect(
     clippy::arithmetic_side_effects,
@@ -20,7 +20,7 @@ mod offset_image;
 mod offset_section;
 mod offsets;
 mod partition_map;
-#[expect(dead_code, unused_imports, reason = "the engine does not use it yet")]
+#[allow(dead_code, unused_imports, reason = "parts of it are not used yet")]
 pub(crate) mod share;
 mod silence;
 mod subscription;

@@ -3,7 +3,7 @@
 //! ```text
 //! offset size field     big-endian; sections follow each other without gaps
 //!      0    1 kind      1 Append, 2 GroupOffsets, 3 Catalogue, 4 LogStart, 5 Stored,
-//!                     6 Owner, 7 Ids
+//!                     6 Owner, 7 Ids, 8 Share
 //!      1    3 reserved  0
 //!      4    4 length    of the body in bytes
 //!      8    n body      belongs to the module that owns the kind
@@ -45,8 +45,10 @@ impl SectionKind {
     pub(crate) const OWNER: u8 = 6;
     /// Idempotency ids of records in the same frame.
     pub(crate) const IDS: u8 = 7;
+    /// A change of a share group.
+    pub(crate) const SHARE: u8 = 8;
     /// The last kind that this version knows.
-    const LAST: u8 = Self::IDS;
+    const LAST: u8 = Self::SHARE;
     /// The first kind that a reader may skip if it does not know it.
     const SKIPPABLE: u8 = 128;
 }
@@ -149,8 +151,8 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_that_must_be_understood_is_a_newer_version_s() {
-        for kind in [8, 127] {
-            let newer = Unreadable::unsupported("journal section kind", kind, 7_u32);
+        for kind in [9, 127] {
+            let newer = Unreadable::unsupported("journal section kind", kind, 8_u32);
             assert_eq!(sections(&section_header(kind, 0)).next(), Some(Err(newer)));
         }
         let newer = Unreadable::unsupported("journal section flags", 0x0001_0000_u32, 0_u32);

@@ -15,7 +15,7 @@
 //!   never held over a sync or a wait, and over file I/O only by a large append that writes its own records
 //!   ([`stored`]).
 //!
-//! Imported by `engine`, `producer`, `consumer`, `transaction` and `internal`.
+//! Imported by `engine`, `producer`, `consumer`, `share`, `transaction` and `internal`.
 
 mod append;
 mod batch;

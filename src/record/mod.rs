@@ -29,8 +29,8 @@
 //! last two: it alone decides whether a batch is intact. The code trusts no input: it believes
 //! lengths and counts only as far as there are bytes for them.
 //!
-//! Imported by `config`, `producer_state`, `segment`, `cleaner`, `log`, `engine`, `producer`, `consumer`, `transaction`, `broker` and
-//! `internal`.
+//! Imported by `config`, `producer_state`, `segment`, `cleaner`, `log`, `engine`, `producer`, `consumer`,
+//! `share`, `transaction`, `broker` and `internal`.
 
 mod batch;
 mod bounded;
@@ -62,3 +62,6 @@ pub use record::{
     read_record,
 };
 pub(crate) use record::{read_any, read_plain};
+
+/// The header that says from when on share groups deliver a record: milliseconds since 1970, as decimal text.
+pub(crate) const DELIVER_AT_HEADER: &str = "__deliver.at";

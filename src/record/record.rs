@@ -68,6 +68,11 @@ impl RawRecord {
         self.end as usize
     }
 
+    /// Returns whether the record has headers.
+    pub(crate) const fn has_headers(&self) -> bool {
+        self.header_count > 0
+    }
+
     /// Returns the headers. `bytes` must be the bytes that the record was read from.
     #[inline]
     pub fn headers<'a>(&self, bytes: &'a [u8]) -> Headers<'a> {

@@ -6,7 +6,7 @@
 //! not know other locks. Such a lock would block it forever when the thread that holds it yields to
 //! another.
 //!
-//! Imported by `storage`, `journal`, `log`, `engine`, `consumer` and `broker`.
+//! Imported by `storage`, `journal`, `log`, `engine`, `consumer`, `share` and `broker`.
 
 #[cfg(loom)]
 mod model;

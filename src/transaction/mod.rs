@@ -8,6 +8,7 @@
 
 mod buffer;
 mod offsets;
+mod shares;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,9 +21,11 @@ use crate::engine::{
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::producer::{Deliveries, Delivery, Producer, Record, RecordMetadata};
+use crate::share::ShareRecord;
 use crate::types::{PartitionNumber, TopicPartition, check_group_name};
 use buffer::Buffer;
 use offsets::Offsets;
+use shares::Shares;
 
 /// Records and offsets that take effect together when [`Transaction::commit`] returns, or not at all.
 ///
@@ -73,6 +76,7 @@ pub struct Transaction {
     size: FrameSize,
     expected_ends: BTreeMap<PartitionNumber, (Arc<Log>, i64)>,
     offsets: Offsets,
+    shares: Shares,
     /// The first and last sequence of the records sent so far.
     sequences: Option<(i64, i64)>,
 }
@@ -151,6 +155,7 @@ impl Producer {
             ),
             expected_ends: BTreeMap::new(),
             offsets: Offsets::default(),
+            shares: Shares::default(),
             sequences: None,
         })
     }
@@ -374,6 +379,39 @@ impl Transaction {
         Ok(())
     }
 
+    /// Accepts a record of a share group with the transaction: a job is done exactly if what it has made is stored.
+    ///
+    /// If the transaction fails or is aborted, the record is released.
+    ///
+    /// # Errors
+    /// `Misuse` if the record is of another folder. The record is released then.
+    ///
+    /// The commit returns `InvalidRecordState` if the lock of the record has ended.
+    ///
+    /// ```
+    /// use grouplog::{Broker, Record, TopicConfig};
+    /// use std::time::Duration;
+    ///
+    /// let broker = Broker::open_in_memory()?;
+    /// broker.create_topic("jobs", TopicConfig::new())?;
+    /// broker.create_topic("results", TopicConfig::new())?;
+    /// let producer = broker.producer()?;
+    /// producer.send(Record::to("jobs").value("6*7"))?;
+    /// let mut member = broker.share_consumer("workers")?;
+    /// member.subscribe(["jobs"])?;
+    /// for job in member.poll(Duration::from_secs(1))? {
+    ///     let mut transaction = producer.begin()?;
+    ///     transaction.send(Record::to("results").value("42"))?;
+    ///     transaction.accept(job)?;
+    ///     transaction.commit()?;
+    /// }
+    /// assert_eq!(broker.admin().describe_share_group("workers")?.lag(), 0);
+    /// # Ok::<(), grouplog::Error>(())
+    /// ```
+    pub fn accept(&mut self, record: ShareRecord) -> Result<()> {
+        self.shares.add(self.producer.engine(), record)
+    }
+
     /// Commits chosen offsets of a group with the transaction. Kafka's `sendOffsetsToTransaction`.
     ///
     /// `group` comes from [`Consumer::group_metadata`], and says which member commits. The commit refuses the whole
@@ -479,7 +517,7 @@ impl Transaction {
     /// * `Misuse` if an earlier transaction that took positions of the same partition is open or has failed.
     /// * `Timeout`, `DiskFull`, `DiskBudget`, `Failed`, `Closed` as [`Producer::send`].
     pub fn commit(self) -> Result<Committed> {
-        let Self { producer, buffer, expected_ends, offsets, sequences, .. } = self;
+        let Self { producer, buffer, expected_ends, offsets, shares, sequences, .. } = self;
         let engine = producer.engine();
         engine.check_open()?;
         offsets.taken.iter().try_for_each(Taken::check)?;
@@ -497,14 +535,16 @@ impl Transaction {
         }
         let parts = offsets.parts(engine)?;
         let owner = producer.owner().map(|owner| OwnerClaim { sequences, ..owner.clone() });
-        let frame = Frame {
-            records: &records,
-            expected_ends: &ends,
-            offsets: &parts,
-            expected_offsets: &offsets.expected,
-            owner: owner.as_ref(),
-        };
-        let deliveries = producer.append_frame(&frame)?;
+        let deliveries = shares.commit_with(engine, |claims| {
+            producer.append_frame(&Frame {
+                records: &records,
+                expected_ends: &ends,
+                offsets: &parts,
+                expected_offsets: &offsets.expected,
+                owner: owner.as_ref(),
+                shares: claims,
+            })
+        })?;
         offsets.taken.into_iter().for_each(Taken::committed);
         Ok(Committed { engine: engine.clone(), deliveries })
     }

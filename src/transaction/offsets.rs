@@ -53,6 +53,7 @@ impl Offsets {
         metadata: &GroupMetadata,
         offsets: impl IntoIterator<Item = (TopicPartition, OffsetAndMetadata)>,
     ) -> Result<()> {
+        engine.check_not_share_group(&metadata.group)?;
         let group = engine.groups.get(&metadata.group)?;
         let committer = (!metadata.member_id.is_empty()).then(|| {
             let id = MemberId::named(&metadata.member_id, metadata.instance_id.is_some());

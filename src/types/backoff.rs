@@ -5,8 +5,19 @@ use std::time::Duration;
 
 /// How long a record waits after an attempt that failed: `base * factor^(attempts - 1)`, at most `max`; of that a random
 /// part between `1 - jitter` and 1, so that records which failed together do not come back together.
+///
+/// ```
+/// use grouplog::Backoff;
+/// use std::time::Duration;
+///
+/// // 1 s, 2 s, 4 s ... up to 10 minutes; each a random part between half of it and the whole.
+/// let backoff = Backoff::exponential(Duration::from_secs(1));
+/// // The same, up to one minute and without a random part.
+/// let exact = backoff.max(Duration::from_secs(60)).jitter_percent(0);
+/// assert_ne!(backoff, exact);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     /// The delay after the first attempt. Zero: none at all, as in Kafka.
     pub(crate) base: Duration,
     /// The growth from attempt to attempt, in hundredths. 100: the delay is fixed.
@@ -25,6 +36,44 @@ impl Backoff {
         max: Duration::from_mins(10),
         jitter_percent: 50,
     };
+
+    /// Returns the backoff that is no delay at all.
+    pub fn none() -> Self {
+        Self::NONE
+    }
+
+    /// Returns a delay that is the same after each attempt.
+    pub fn fixed(delay: Duration) -> Self {
+        let max = delay.max(Self::NONE.max);
+        Self { base: delay, factor_percent: 100, max, jitter_percent: 0 }
+    }
+
+    /// Returns a delay that begins with `base`, doubles with each attempt up to 10 minutes, and is random in its upper
+    /// half.
+    pub fn exponential(base: Duration) -> Self {
+        Self { base, max: base.max(Self::NONE.max), ..Self::NONE }
+    }
+
+    /// Sets the longest delay: up to 10 years.
+    #[must_use]
+    pub fn max(mut self, max: Duration) -> Self {
+        self.max = max;
+        self
+    }
+
+    /// Sets the growth from attempt to attempt in hundredths: 100, which is none, to 10,000.
+    #[must_use]
+    pub fn factor_percent(mut self, percent: u32) -> Self {
+        self.factor_percent = percent;
+        self
+    }
+
+    /// Sets how much of a delay is random, in hundredths: 0 to 100.
+    #[must_use]
+    pub fn jitter_percent(mut self, percent: u32) -> Self {
+        self.jitter_percent = percent;
+        self
+    }
 
     /// Returns the delay after `attempts`, in milliseconds. `random` is any 64 random bits.
     pub(crate) fn delay_ms(&self, attempts: u16, random: u64) -> u64 {

@@ -1,7 +1,7 @@
 //! Small value types that several modules share. No files, no clock, no locks.
 //!
-//! Imported by `error`, `time`, `record`, `storage`, `config`, `segment`, `cleaner`, `journal`, `log`,
-//! `dedup`, `group`, `engine`, `producer`, `consumer`, `transaction`, `broker` and `internal`.
+//! Imported by `error`, `time`, `record`, `storage`, `config`, `segment`, `cleaner`, `journal`, `log`, `dedup`,
+//! `group`, `engine`, `producer`, `consumer`, `share`, `transaction`, `broker` and `internal`.
 
 mod assignor;
 mod backoff;
@@ -17,7 +17,7 @@ mod topic_id;
 mod topic_partition;
 
 pub use assignor::{Assignment, Assignor, GroupSubscription, MemberSubscription};
-pub(crate) use backoff::Backoff;
+pub use backoff::Backoff;
 pub(crate) use lsn::Lsn;
 pub use membership::GroupMembershipOperation;
 pub use name::NameReason;

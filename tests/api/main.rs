@@ -44,6 +44,7 @@ mod retention;
 mod retention_hostile;
 mod retention_points;
 mod retention_reports;
+mod share_groups;
 mod stored;
 mod stored_races;
 mod topics;

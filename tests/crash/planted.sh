@@ -156,6 +156,7 @@ offsets_before_records      model:a_commit_beside
 offsets_not_synced          crash:commits
 one_checkpoint_file         crash:commits
 one_offset_file             crash:commits
+one_share_file              crash:shares
 only_waiters_sync           lib:journal::tests::syncing
 open_batch_never_ages       api:few_records_age
 opening_needs_space         api:a_folder_opens_though
@@ -209,6 +210,7 @@ segments_not_synced         crash:seal_and_roll
 sequence_not_checked        api:sequences_store_each
 settle_after_close          api:a_late_send
 share_any_delivery_counts   lib:group::share
+share_group_of_any_name     api:names_of_groups
 share_image_forgets_counts  lib:group::share
 share_late_word_counts      lib:group::share
 share_limit_ignored         lib:group::share
@@ -216,9 +218,11 @@ share_no_dead_letter        lib:group::share
 share_no_key_order          lib:group::share
 share_no_throttle           lib:group::share
 share_no_window_limit       lib:group::share
+share_not_journaled         api:share_groups
 share_start_does_not_count  lib:group::share
 share_start_passes_held     lib:group::share
 share_time_ignored          lib:group::share
+shares_not_synced           crash:shares
 shrink_tells_nobody         lib:an_idle_journal
 skip_newer_sections         folders:newer
 spare_does_not_vouch        lib:a_named_file_that_was_removed

@@ -68,18 +68,19 @@ fn all() -> Vec<Newer> {
         changed("format version", journal, (2, 1), |files| craft::journal_version(files, 2)),
         framed("journal frame kind", (4, 3), 4, 0, b""),
         framed("journal frame flags", (1 << 16, 0), DATA, 1, b""),
-        data("journal section kind", (9, 7), craft::section(9, 0, b"new")),
+        data("journal section kind", (9, 8), craft::section(9, 0, b"new")),
         data("journal section flags", (1 << 16, 0), craft::section(2, 1, b"new")),
         data("catalogue change kind", (9, 4), craft::section(3, 0, &alter)),
         data("offset section version", (7, 1), craft::section(2, 0, &[7, 0, 0, 1, b'g'])),
         data("offset section kind", (7, 2), craft::section(2, 0, &[1, 7, 0, 1, b'g'])),
+        data("share section kind", (7, 4), craft::section(8, 0, &[7, 0, 0, 0, 1, b'g'])),
         data("owner section kind", (7, 2), craft::section(6, 0, &[7, 0, 0, 0, 1, b'p'])),
         data("id section version", (2, 1), craft::section(7, 0, &[2; 57])),
         data("append section flags", (2, 1), craft::section(1, 0, &append)),
         changed("format version", "checkpoint.a", (4, 3), |files| {
             craft::checkpoints(files, |bytes| bytes[11] = 4);
         }),
-        changed("checkpoint section tag", "checkpoint.a", (99, 8), |files| {
+        changed("checkpoint section tag", "checkpoint.a", (99, 9), |files| {
             craft::checkpoints(files, |bytes| bytes.extend(craft::checkpoint_section(99, 1, b"x")));
         }),
         changed("format version", "offsets.a", (3, 2), |files| craft::offsets_version(files, 3)),

@@ -6,7 +6,7 @@
 //! their files are closed before it.
 //!
 //! The state is that at position E, with nothing above it (hazard H4). E is read while the append locks of
-//! all changed partitions, the tables of ids, the owners, the offsets and the catalogue are held. A partition that is not in the dirty list
+//! all changed partitions, the share groups, the tables of ids, the owners, the offsets and the catalogue are held. A partition that is not in the dirty list
 //! has no frame below E that the last checkpoint lacks, because it enters the list before it journals. Topics
 //! are deleted under the checkpoint lock, so no partition disappears while it is written out.
 //!
@@ -26,7 +26,7 @@ use state::{Freeze, Logs, put_back};
 use crate::dedup;
 use crate::engine::catalogue::{Deletion, TopicImage};
 use crate::engine::files;
-use crate::engine::image::CheckpointImage;
+use crate::engine::image::{CheckpointImage, OffsetFile};
 use crate::engine::spread;
 use crate::engine::state::Engine;
 use crate::error::{Error, Result};
@@ -61,7 +61,7 @@ impl Engine {
         self.finish_pending(&mut state)?;
         let freeze = {
             let _guard = self.journal.fail_on_panic("a checkpoint");
-            Freeze { closed, ..self.freeze() }
+            Freeze { closed, ..self.freeze(state.shares_version) }
         };
         self.finish_checkpoint(&mut state, &freeze)?;
         let durable = std::mem::take(&mut state.deletions);
@@ -114,7 +114,14 @@ impl Engine {
     }
 
     /// Freezes the state under all locks, for some microseconds, and reads E.
-    pub(in crate::engine) fn freeze(&self) -> Freeze {
+    ///
+    /// `shares_version` is the version of the share groups that the last checkpoint has.
+    pub(in crate::engine) fn freeze(&self, shares_version: u64) -> Freeze {
+        let shares = self.shares.lock_groups();
+        shares.with_all(shares_version, |shares| self.freeze_with(shares))
+    }
+
+    fn freeze_with(&self, mut shares: Option<(Vec<u8>, u64)>) -> Freeze {
         loop {
             let mut numbers = self.logs.dirty.lock().clone();
             numbers.sort_unstable();
@@ -141,6 +148,7 @@ impl Engine {
                 logs: logs.iter().cloned().zip(frozen).collect(),
                 offsets: Arc::new(offsets.store.snapshot()),
                 offsets_version: offsets.version,
+                shares: shares.take(),
                 ids: ids.freeze(&catalogue),
                 owners: Arc::clone(&owners),
                 catalogue: catalogue.clone(),
@@ -264,19 +272,8 @@ impl Engine {
         let live: BTreeSet<PartitionNumber> =
             freeze.catalogue.topics().flat_map(TopicImage::numbers).collect();
         logs.retain(|number, _| live.contains(number));
-        let mut offsets = state.offsets;
-        if freeze.offsets_version != state.offsets_version {
-            let id = self.directory_id;
-            let mut store = Arc::clone(&freeze.offsets);
-            if planted("offsets_above_e") {
-                store = Arc::new(self.offsets.lock().store.snapshot());
-            }
-            let (file, unsynced) = files::write_offsets(storage, id, &store, offsets)?;
-            if !planted("offsets_not_synced") {
-                unsynced.sync(storage).map_err(Failure::of_sync)?;
-            }
-            offsets = Some(file);
-        }
+        let offsets = self.write_offset_file(state, freeze)?;
+        let shares = self.write_share_file(state, freeze)?;
         // A bucket whose sync has failed is never continued (D4), so a failure is not final.
         state.may_have_buckets |= !freeze.ids.is_empty();
         let ids = dedup::write_out(&freeze.ids, storage)?;
@@ -301,6 +298,7 @@ impl Engine {
             last_seen: Some(self.last_seen()),
             catalogue: freeze.catalogue.clone(),
             owners,
+            shares,
             ids,
             logs,
         };
@@ -312,6 +310,10 @@ impl Engine {
         state.generation = image.generation;
         state.offsets = offsets;
         state.offsets_version = freeze.offsets_version;
+        state.shares = shares;
+        if let Some((_, version)) = freeze.shares {
+            state.shares_version = version;
+        }
         state.logs = image.logs;
         if state.may_have_buckets {
             let removed = self.ids.checkpointed(&image.ids, storage);
@@ -321,6 +323,43 @@ impl Engine {
         state.closed = image.closed;
         self.logs.write_failed.store(false, Ordering::Release);
         Ok(())
+    }
+
+    /// Writes the committed offsets, if they have changed.
+    fn write_offset_file(
+        &self,
+        state: &CheckpointState,
+        freeze: &Freeze,
+    ) -> Result<Option<OffsetFile>, Failure> {
+        if freeze.offsets_version == state.offsets_version {
+            return Ok(state.offsets);
+        }
+        let storage = &*self.storage;
+        let mut store = Arc::clone(&freeze.offsets);
+        if planted("offsets_above_e") {
+            store = Arc::new(self.offsets.lock().store.snapshot());
+        }
+        let (file, unsynced) =
+            files::write_offsets(storage, self.directory_id, &store, state.offsets)?;
+        if !planted("offsets_not_synced") {
+            unsynced.sync(storage).map_err(Failure::of_sync)?;
+        }
+        Ok(Some(file))
+    }
+
+    /// Writes the share groups, if they have changed.
+    fn write_share_file(
+        &self,
+        state: &CheckpointState,
+        freeze: &Freeze,
+    ) -> Result<Option<OffsetFile>, Failure> {
+        let Some((body, _)) = &freeze.shares else { return Ok(state.shares) };
+        let storage = &*self.storage;
+        let (file, unsynced) = files::write_shares(storage, self.directory_id, body, state.shares)?;
+        if !planted("shares_not_synced") {
+            unsynced.sync(storage).map_err(Failure::of_sync)?;
+        }
+        Ok(Some(file))
     }
 
     /// Writes out a partition, which is one of `count`.
@@ -539,7 +578,7 @@ mod tests {
         engine.create_topic("t", TopicConfig::new()).unwrap();
         let partition = TopicPartition::new("t", 0);
         append_delete_commit(&engine, &partition, 3);
-        let freeze = engine.freeze();
+        let freeze = engine.freeze(0);
         append_delete_commit(&engine, &partition, 8);
 
         let mut state = engine.checkpoint.lock();
@@ -570,7 +609,7 @@ mod tests {
             } else {
                 engine.delete_records(&partition, 2).unwrap();
             }
-            let freeze = engine.freeze();
+            let freeze = engine.freeze(0);
             assert_eq!(engine.run_retention(None).unwrap().time.segments, 1);
             let log = engine.registry.log(&partition).unwrap();
             assert_eq!((log.segment_count(), log.start_offset()), (0, 5));
@@ -605,7 +644,7 @@ mod tests {
         };
         send_all();
         engine.checkpoint().unwrap();
-        let freeze = engine.freeze();
+        let freeze = engine.freeze(0);
         send_all();
         let _nothing_or_something = engine.compact_due(&AtOnce(&engine.cleaner));
         engine.finish_checkpoint(&mut engine.checkpoint.lock(), &freeze).unwrap();
@@ -714,7 +753,7 @@ mod tests {
             }
             append_batch(&engine, &log, None);
         }
-        let freeze = engine.freeze();
+        let freeze = engine.freeze(0);
         let some: Vec<_> = freeze.logs.iter().collect();
         let Ok(captured) = engine.capture_all(&some, some.len()) else { panic!() };
         assert!(captured[0].left);

@@ -22,6 +22,9 @@ pub(in crate::engine) struct CheckpointState {
     pub(in crate::engine) offsets: Option<OffsetFile>,
     /// The version of the offsets in the offset file. Another version means that the offsets changed since.
     pub(in crate::engine) offsets_version: u64,
+    /// As for the offsets. `None`: nothing is known of the file, and it is written.
+    pub(in crate::engine) shares: Option<OffsetFile>,
+    pub(in crate::engine) shares_version: u64,
     pub(in crate::engine) logs: Logs,
     /// The deletions that a checkpoint of this opening contains, which is durable. The folders of these topics may
     /// be removed.
@@ -40,12 +43,14 @@ impl CheckpointState {
     /// Creates the state from the checkpoint that recovery read. What recovery changed since is still to be
     /// written out.
     pub(in crate::engine) fn new(image: CheckpointImage) -> Self {
-        let CheckpointImage { generation, offsets, logs, .. } = image;
+        let CheckpointImage { generation, offsets, shares, logs, .. } = image;
         Self {
             generation,
             offsets,
             // The version of the file is 0. Recovery starts with version 1 if it replayed frames.
             offsets_version: 0,
+            shares,
+            shares_version: 0,
             logs,
             deletions: Vec::new(),
             may_have_buckets: true,
@@ -69,6 +74,8 @@ pub(in crate::engine) struct Freeze {
     pub(super) logs: Vec<(Arc<Log>, Frozen)>,
     pub(super) offsets: Arc<OffsetStore>,
     pub(super) offsets_version: u64,
+    /// The body of the image of the share groups, with its version.
+    pub(super) shares: Option<(Vec<u8>, u64)>,
     pub(super) ids: Vec<dedup::Frozen>,
     pub(super) owners: Arc<Owners>,
     pub(super) catalogue: Catalogue,

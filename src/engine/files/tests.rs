@@ -14,6 +14,7 @@ fn image(generation: u64) -> CheckpointImage {
         end: Lsn::new(1, 4096),
         epoch: 1,
         offsets: None,
+        shares: None,
         closed: false,
         catalogue: Catalogue::default(),
         owners: Arc::default(),

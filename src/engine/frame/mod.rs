@@ -9,7 +9,7 @@
 //!   a checkpoint sees all of a frame or nothing of it.
 //! * **F3: what was checked still holds when the frame is written.** Expected ends are compared under the append
 //!   locks, ids under the locks of their tables, memberships under the groups' locks, committed offsets under the
-//!   lock of the offsets, owners under theirs. Another thread is either earlier, and the check sees it, or later.
+//!   lock of the offsets, owners and share-partitions under theirs. Another thread is either earlier, and the check sees it, or later.
 //! * **F4: records before offsets.** Records are published before the offsets that were committed with them.
 //!   Whoever sees the offset finds the records.
 //! * **F5: no waits under locks.** Space in the journal is reserved before the first lock. Room in the disk
@@ -29,6 +29,7 @@ pub(crate) use records::{FrameRecord, FrameRecords, FrameSize};
 use crate::config::Acks;
 use crate::engine::ids::{Fate, IdLocks, section_bound};
 use crate::engine::owners::{OwnerClaim, OwnerLock};
+use crate::engine::shares::{ShareClaim, ShareLock};
 use crate::engine::state::Engine;
 use crate::error::{Error, Result};
 use crate::journal::{Credit, Outside};
@@ -46,6 +47,8 @@ pub(crate) struct Frame<'f, R> {
     pub(crate) offsets: &'f [FrameOffsets],
     pub(crate) expected_offsets: &'f [ExpectedOffset],
     pub(crate) owner: Option<&'f OwnerClaim>,
+    /// What changes in share groups, sorted by [`SharePart::order`](crate::engine::SharePart::order).
+    pub(crate) shares: &'f [ShareClaim],
 }
 
 /// A frame that was written and applied.
@@ -61,7 +64,14 @@ pub(crate) struct Appended {
 impl<'f, R: FrameRecord> Frame<'f, R> {
     /// Creates a frame of records alone.
     pub(crate) fn of_records(records: &'f FrameRecords<R>) -> Self {
-        Self { records, expected_ends: &[], offsets: &[], expected_offsets: &[], owner: None }
+        Self {
+            records,
+            expected_ends: &[],
+            offsets: &[],
+            expected_offsets: &[],
+            owner: None,
+            shares: &[],
+        }
     }
 
     /// Returns whether the frame has records alone, under no condition.
@@ -71,6 +81,7 @@ impl<'f, R: FrameRecord> Frame<'f, R> {
             && self.offsets.is_empty()
             && self.expected_offsets.is_empty()
             && self.owner.is_none()
+            && self.shares.is_empty()
     }
 
     /// Returns an upper bound for the payload of the frame.
@@ -82,7 +93,9 @@ impl<'f, R: FrameRecord> Frame<'f, R> {
             0 => 0,
             ids => section_bound(ids, self.records.logs.len()),
         };
-        offsets.fold(records.saturating_add(owner).saturating_add(ids), usize::saturating_add)
+        let shares = self.shares.iter().map(ShareClaim::bytes);
+        let fixed = records.saturating_add(owner).saturating_add(ids);
+        offsets.chain(shares).fold(fixed, usize::saturating_add)
     }
 
     /// Calls a function that may wait. The members whose offsets the frame commits are not silent meanwhile.
@@ -216,6 +229,7 @@ impl Engine {
         // Before the first lock is taken, because it may read files.
         logs.iter().try_for_each(|log| log.settle())?;
         let now = self.clock().now();
+        let mut shares = self.lock_shares(frame.shares)?;
         let mut ids = (frame.records.ids > 0).then(|| self.ids.lock(logs, now));
         let mut owner = frame.owner.map(|claim| self.lock_owner(claim)).transpose()?;
         let Some(mut guards) = begin_all(logs, large)? else { return Ok(None) };
@@ -226,7 +240,7 @@ impl Engine {
             return Ok(None);
         }
         let panics = (!frame.is_plain()).then(|| self.journal.fail_on_panic("a transaction"));
-        let joined = (ids.as_mut(), owner.as_ref());
+        let joined = (ids.as_mut(), owner.as_ref(), shares.as_slice());
         let lsn = self.journal_frame(frame, &mut guards, joined, credit)?;
         if planted("offsets_before_records")
             && let Some(mut early) = offsets.take()
@@ -244,7 +258,12 @@ impl Engine {
         if let Some(ids) = ids {
             ids.apply();
         }
+        for share in &mut shares {
+            share.apply(self);
+        }
         drop(panics);
+        drop(guards);
+        shares.into_iter().for_each(ShareLock::release);
         Ok(Some((Appended { placed, others, lsn }, afterwards)))
     }
 
@@ -306,7 +325,7 @@ impl Engine {
         &self,
         frame: &Frame<'_, R>,
         guards: &mut [AppendGuard<'_>],
-        (ids, owner): (Option<&mut IdLocks>, Option<&OwnerLock<'_>>),
+        (ids, owner, shares): (Option<&mut IdLocks>, Option<&OwnerLock<'_>>, &[ShareLock<'_>]),
         credit: &mut Credit<'_>,
     ) -> Result<Lsn> {
         let outside: Vec<Outside> =
@@ -329,6 +348,9 @@ impl Engine {
         }
         if let Some(ids) = ids {
             ids.sections(&mut parts);
+        }
+        for share in shares {
+            parts.extend(share.parts());
         }
         if parts.is_empty() {
             return Ok(self.journal.end());

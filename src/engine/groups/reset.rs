@@ -134,7 +134,13 @@ pub(in crate::engine) fn plan(
     logs.iter().map(one).collect()
 }
 
-fn target(log: &Log, committed: Option<i64>, to: ResetTo, now: Timestamp) -> Result<i64> {
+/// Returns where a reset moves an offset of one partition.
+pub(in crate::engine) fn target(
+    log: &Log,
+    committed: Option<i64>,
+    to: ResetTo,
+    now: Timestamp,
+) -> Result<i64> {
     let (start, end) = (log.start_offset(), log.end_offset());
     let wanted = match to {
         ResetTo::Earliest => start,

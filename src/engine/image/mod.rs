@@ -34,6 +34,7 @@
 //! | 6 Compaction | what compaction has done, see `compaction::encode`; left out if it has done nothing |
 //! | 7 Owners | the named owners, see `Owners::encode`; left out if there are none |
 //! | 8 Ids | the files of idempotency ids, see `dedup::encode_topics`; left out if no topic had one |
+//! | 9 Shares | slot (u8: 0 = `shares.a`, 1 = `shares.b`), its generation (u64) and checksum (u32); left out if there never was a share group |
 //!
 //! A section with an unknown tag is rejected with `UnsupportedFormat` if it must be understood. Otherwise
 //! this build ignores it, and the next checkpoint that it writes lacks it. Such a section may only hold what
@@ -105,6 +106,8 @@ pub(crate) struct CheckpointImage {
     pub(crate) last_seen: Option<LastSeen>,
     pub(crate) catalogue: Catalogue,
     pub(crate) owners: Arc<Owners>,
+    /// The file of share groups.
+    pub(crate) shares: Option<OffsetFile>,
     /// The idempotency ids of topics, by topic id.
     pub(crate) ids: Vec<dedup::TopicImage>,
     /// The partitions that ever had a record.
@@ -290,6 +293,7 @@ pub(super) mod tests {
             catalogue,
             owners: Arc::new(owners),
             ids: Vec::new(),
+            shares: None,
             logs: BTreeMap::from([(PartitionNumber(1), log)]),
         }
     }
@@ -456,7 +460,7 @@ pub(super) mod tests {
             assert_eq!(decoded.encode().unwrap(), with_sections(&sections));
             let mut must = sections.clone();
             must.insert(at, section(77, 1));
-            let newer = Unreadable::unsupported("checkpoint section tag", 77_u32, 8_u32);
+            let newer = Unreadable::unsupported("checkpoint section tag", 77_u32, 9_u32);
             assert_eq!(CheckpointImage::decode(&with_sections(&must)), Err(newer));
         }
         sections[1][3] = 3;

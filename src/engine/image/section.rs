@@ -30,6 +30,7 @@ pub(super) enum Tag {
     Compaction = 6,
     Owners = 7,
     Ids = 8,
+    Shares = 9,
 }
 
 /// The flag of a section without which a checkpoint cannot be understood.
@@ -40,7 +41,7 @@ const HEADER_BYTES: usize = 8;
 
 impl Tag {
     /// All tags, in the order of the file.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::State,
         Self::Offsets,
         Self::Catalogue,
@@ -49,6 +50,7 @@ impl Tag {
         Self::Compaction,
         Self::Owners,
         Self::Ids,
+        Self::Shares,
     ];
 
     /// Returns the flags that this build writes.
@@ -60,7 +62,8 @@ impl Tag {
             | Self::Logs
             | Self::Compaction
             | Self::Owners
-            | Self::Ids => MUST_UNDERSTAND,
+            | Self::Ids
+            | Self::Shares => MUST_UNDERSTAND,
             // Without this section, ages count from the opening on. They are then too short, never too long.
             Self::Clock => 0,
         }
@@ -91,9 +94,7 @@ impl Tag {
             }
             Self::Offsets => {
                 let Some(file) = image.offsets else { return false };
-                out.u8(file.slot);
-                out.u64(file.generation);
-                out.u32(file.crc);
+                encode_file(file, out);
             }
             Self::Catalogue => image.catalogue.encode(out),
             Self::Logs => encode_logs(&image.logs, out),
@@ -109,6 +110,10 @@ impl Tag {
             Self::Owners => image.owners.encode(out),
             Self::Ids if image.ids.is_empty() => return false,
             Self::Ids => dedup::encode_topics(&image.ids, &mut out.out),
+            Self::Shares => {
+                let Some(file) = image.shares else { return false };
+                encode_file(file, out);
+            }
         }
         true
     }
@@ -131,13 +136,7 @@ impl Tag {
                     }
                 };
             }
-            Self::Offsets => {
-                let (slot, generation, crc) = (input.u8()?, input.u64()?, input.u32()?);
-                if slot > 1 {
-                    return Err(CorruptReason::Field.into());
-                }
-                image.offsets = Some(OffsetFile { slot, generation, crc });
-            }
+            Self::Offsets => image.offsets = Some(decode_file(input)?),
             Self::Catalogue => image.catalogue = Catalogue::decode(input, |_, _| Ok(()))?,
             Self::Logs => image.logs = decode_logs(input)?,
             Self::Clock => {
@@ -150,9 +149,24 @@ impl Tag {
             Self::Compaction => compaction::decode(input, &mut image.logs)?,
             Self::Owners => image.owners = Arc::new(Owners::decode(input)?),
             Self::Ids => image.ids = dedup::decode_topics(input.take_rest())?,
+            Self::Shares => image.shares = Some(decode_file(input)?),
         }
         Ok(())
     }
+}
+
+fn encode_file(file: OffsetFile, out: &mut Encoder) {
+    out.u8(file.slot);
+    out.u64(file.generation);
+    out.u32(file.crc);
+}
+
+fn decode_file(input: &mut Decoder<'_>) -> Result<OffsetFile, CorruptReason> {
+    let (slot, generation, crc) = (input.u8()?, input.u64()?, input.u32()?);
+    if slot > 1 {
+        return Err(CorruptReason::Field);
+    }
+    Ok(OffsetFile { slot, generation, crc })
 }
 
 fn encode_logs(logs: &BTreeMap<PartitionNumber, LogImage>, out: &mut Encoder) {

@@ -12,6 +12,7 @@ use crate::engine::ids::ReplayedIds;
 use crate::engine::image::CheckpointImage;
 use crate::engine::owners::Owners;
 use crate::engine::registry::{Registry, Topic};
+use crate::engine::shares::ShareStates;
 use crate::error::{CorruptReason, Error, Result};
 use crate::group::OffsetStore;
 use crate::journal::{self, Frame, Replayed};
@@ -28,6 +29,7 @@ pub(crate) struct Loaded {
     pub(crate) catalogue: Catalogue,
     pub(crate) offsets: OffsetStore,
     pub(crate) owners: Owners,
+    pub(crate) shares: ShareStates,
     pub(super) ids: ReplayedIds,
     pub(crate) replayed: Replayed,
     pub(super) records: u64,
@@ -121,11 +123,15 @@ impl Loaded {
             Some(file) => files::read_offsets(&**storage, image.directory_id, file)?,
             None => OffsetStore::new(),
         };
+        let shares = match image.shares {
+            Some(file) => files::read_shares(&**storage, image.directory_id, file)?,
+            None => ShareStates::default(),
+        };
         let logs = Arc::new(LogShared::new(Arc::clone(storage), image.epoch, config));
         let registry = Registry::load(&image.catalogue, &logs, |number| image.logs.get(&number));
         let (catalogue, owners) = (image.catalogue.clone(), (*image.owners).clone());
         let ids = ReplayedIds::default();
-        let mut replay = Replay { catalogue, registry, offsets, owners, ids, logs };
+        let mut replay = Replay { catalogue, registry, offsets, owners, shares, ids, logs };
         let mut records: u64 = 0;
         let mut visit = |frame: Frame<'_>| {
             records = records.saturating_add(apply(&mut replay, &frame)?);
@@ -139,6 +145,7 @@ impl Loaded {
             catalogue: replay.catalogue,
             offsets: replay.offsets,
             owners: replay.owners,
+            shares: replay.shares,
             ids: replay.ids,
             records,
             replayed,
@@ -153,6 +160,7 @@ struct Replay {
     registry: Registry,
     offsets: OffsetStore,
     owners: Owners,
+    shares: ShareStates,
     ids: ReplayedIds,
     logs: Arc<LogShared>,
 }
@@ -168,6 +176,10 @@ impl Target for Replay {
 
     fn owners(&mut self) -> &mut Owners {
         &mut self.owners
+    }
+
+    fn shares(&mut self) -> &mut ShareStates {
+        &mut self.shares
     }
 
     fn ids(&mut self, ids: IdSection) {
@@ -189,7 +201,9 @@ impl Target for Replay {
                     // Replay has written nothing.
                     removed.logs.iter().for_each(|log| drop(log.delete()));
                 }
-                self.offsets.remove_partitions(&topic.numbers().collect::<Vec<_>>());
+                let numbers = topic.numbers().collect::<Vec<_>>();
+                self.offsets.remove_partitions(&numbers);
+                self.shares.remove_partitions(&numbers);
             }
         }
         Ok(())

@@ -15,6 +15,7 @@ use crate::engine::groups::Groups;
 use crate::engine::ids::Ids;
 use crate::engine::registry::Topic;
 use crate::engine::reserve::Reserve;
+use crate::engine::shares::Shares;
 use crate::engine::state::{Engine, Offsets, indeterminate};
 use crate::engine::troubles::Troubles;
 use crate::engine::writer::Writer;
@@ -45,7 +46,7 @@ pub(super) fn start(
     let wake = Box::new(background.requester());
     let journal = start_journal(&storage, &config, loaded.image.directory_id, epoch, &start, wake)?;
     let cut = cut_files(&*storage, &config, to_cut, &loaded)?;
-    let Loaded { image, logs, registry, catalogue, offsets, owners, ids, .. } = loaded;
+    let Loaded { image, logs, registry, catalogue, offsets, owners, shares, ids, .. } = loaded;
     let listed = (image.ids.as_slice(), &ids);
     let now = config.clock.now();
     let (ids, damaged) = Ids::load(&*storage, &image.directory_id, listed, &catalogue, now)?;
@@ -58,6 +59,9 @@ pub(super) fn start(
         Ok(()) => {}
         Err(error) => return Err(error),
     }
+    // Where there never was a share group, no file is written for them.
+    let changed = unclean && (image.shares.is_some() || shares.iter().next().is_some());
+    let shares = Shares::new(shares, &registry, &image.directory_id, changed);
     let ages = AgeClock::resume(image.last_seen, &*config.clock);
     let engine = Arc::new(Engine {
         storage,
@@ -72,6 +76,7 @@ pub(super) fn start(
         dropping: Mutex::new(()),
         checkpoint: Mutex::new(CheckpointState::new(image)),
         offsets: Mutex::new(Offsets { store: offsets, version: u64::from(unclean) }),
+        shares,
         ids,
         owners: Mutex::new(Arc::new(owners)),
         catalogue: Mutex::new(catalogue),
@@ -95,7 +100,7 @@ pub(super) fn start(
     let first = engine.logs.move_start.set(MoveStart(Box::new(mover))).is_ok();
     debug_assert!(first, "a folder is started once");
     // Freeze before anything can be appended: E is the start of the new journal file.
-    let freeze = engine.freeze();
+    let freeze = engine.freeze(0);
     engine.checkpoint.lock().pending = Some(freeze);
     if engine.config.background {
         start_threads(&engine)?;

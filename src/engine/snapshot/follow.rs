@@ -15,6 +15,7 @@ use crate::engine::apply::{Target, apply};
 use crate::engine::catalogue::CatalogueChange;
 use crate::engine::files;
 use crate::engine::owners::Owners;
+use crate::engine::shares::ShareStates;
 use crate::error::{CorruptReason, Error, Result};
 use crate::group::OffsetStore;
 use crate::journal;
@@ -33,7 +34,8 @@ pub(super) fn follow(storage: &Arc<dyn Storage>, before: &Snapshot) -> Result<Op
         return Err(Error::Busy { path: storage.display_path(Path::new("")) });
     }
     let (offsets, owners) = (before.offsets.snapshot(), Arc::clone(&before.owners));
-    let mut news = Changes { before, logs: BTreeMap::new(), offsets, owners };
+    let shares = Arc::clone(&before.shares);
+    let mut news = Changes { before, logs: BTreeMap::new(), offsets, owners, shares };
     let replayed = journal::replay_on(&**storage, *directory_id, mark, &mut |frame| {
         apply(&mut news, &frame).map(|_| ())
     })?;
@@ -52,6 +54,7 @@ pub(super) fn follow(storage: &Arc<dyn Storage>, before: &Snapshot) -> Result<Op
         registry: Arc::new(before.registry.with_logs(&news.logs)),
         offsets: news.offsets,
         owners: news.owners,
+        shares: news.shares,
         clock: Arc::clone(&before.clock),
         seen: Seen::new(*heads, *directory_id, replayed.mark),
     }))
@@ -64,6 +67,7 @@ struct Changes<'a> {
     logs: BTreeMap<u32, Arc<Log>>,
     offsets: OffsetStore,
     owners: Arc<Owners>,
+    shares: Arc<ShareStates>,
 }
 
 impl Target for Changes<'_> {
@@ -82,6 +86,10 @@ impl Target for Changes<'_> {
 
     fn owners(&mut self) -> &mut Owners {
         Arc::make_mut(&mut self.owners)
+    }
+
+    fn shares(&mut self) -> &mut ShareStates {
+        Arc::make_mut(&mut self.shares)
     }
 
     /// Only a writer needs them.

@@ -46,6 +46,7 @@ fn look(storage: &Arc<dyn Storage>, config: &BrokerConfig) -> Result<Snapshot> {
         registry: loaded.registry,
         offsets: loaded.offsets,
         owners: Arc::new(loaded.owners),
+        shares: Arc::new(loaded.shares),
         clock: Arc::clone(&config.clock),
         seen: Seen::new(heads, loaded.image.directory_id, loaded.replayed.mark),
     })

@@ -15,6 +15,7 @@ use crate::engine::owners::{OwnerSummary, Owners};
 use crate::engine::registry::Registry;
 use crate::engine::report::TopicDescription;
 use crate::engine::retention_report::Circumstances;
+use crate::engine::shares::{ShareGroupSummary, ShareStates};
 use crate::engine::usage::{self, DiskUsage};
 use crate::error::{Error, Result};
 use crate::group::OffsetStore;
@@ -30,6 +31,7 @@ pub(crate) struct Snapshot {
     pub(crate) registry: Arc<Registry>,
     pub(crate) offsets: OffsetStore,
     owners: Arc<Owners>,
+    shares: Arc<ShareStates>,
     pub(crate) clock: Arc<dyn Clock>,
     /// Where loading ended, so that the next refresh can continue from there.
     seen: Seen,
@@ -89,6 +91,16 @@ impl Snapshot {
     /// Returns the named owners in order.
     pub(crate) fn list_owners(&self) -> Vec<OwnerSummary> {
         self.owners.summaries()
+    }
+
+    /// Returns the names of the share groups in order.
+    pub(crate) fn list_share_groups(&self) -> Vec<String> {
+        self.shares.iter().map(|(name, _)| name.to_string()).collect()
+    }
+
+    /// Describes a share group. Its members are not visible here.
+    pub(crate) fn describe_share_group(&self, name: &str) -> Result<ShareGroupSummary> {
+        self.shares.describe(name, &self.registry, self.clock.now().as_millis())
     }
 
     /// Returns where a reset would move a group's committed offsets.

@@ -123,6 +123,7 @@ fn is_root_file(name: &str) -> bool {
     [files::LOCK_FILE, files::META_FILE, files::RESERVE_FILE].contains(&name)
         || image::FILES.contains(&name)
         || files::OFFSET_FILES.contains(&name)
+        || files::SHARE_FILES.contains(&name)
 }
 
 fn is_partition_file(name: &str) -> bool {

@@ -40,6 +40,11 @@ impl SharePartition {
         self.order.is_some() && self.outside.iter().any(is_foreign)
     }
 
+    /// Returns whether a fetch is reading.
+    pub(crate) fn is_fetching(&self) -> bool {
+        self.fetching.is_some()
+    }
+
     /// Ends a fetch that brings nothing, for example because reading failed.
     pub(crate) fn cancel_fetch(&mut self, fetch: Fetch) {
         if self.fetching == Some(fetch.number) {

@@ -119,6 +119,21 @@ impl SharePartition {
         self.end
     }
 
+    /// Returns the offset below which nothing is left.
+    pub(crate) fn log_start(&self) -> i64 {
+        self.log_start
+    }
+
+    /// Returns whether the end of one record may let another one be handed out.
+    pub(crate) fn is_ordered(&self) -> bool {
+        self.order.is_some()
+    }
+
+    /// Returns whether the window has no room.
+    pub(crate) fn is_full(&self) -> bool {
+        self.in_flight() >= u64::from(self.settings.max_record_locks)
+    }
+
     /// Returns how often the offsets were reset.
     pub(crate) fn epoch(&self) -> u32 {
         self.epoch

@@ -79,6 +79,23 @@ impl Reasons {
         self.texts.get(usize::from(reason.0.checked_sub(FIRST_TEXT)?))
     }
 
+    /// Returns how an attempt ended, in words; `None` if there was none.
+    pub(crate) fn describe(&self, reason: Reason) -> Option<Arc<str>> {
+        if let Some(text) = self.text(reason) {
+            return Some(Arc::clone(text));
+        }
+        let text = match reason {
+            Reason::NONE | Reason::SCHEDULED => return None,
+            Reason::LOCK_ENDED => "the lock ended",
+            Reason::SESSION_ENDED => "the member left",
+            Reason::SNOOZED => "put off",
+            Reason::UNDELIVERED => "not handled",
+            Reason::BY_ADMIN => "released by an operator",
+            _ => "released",
+        };
+        Some(text.into())
+    }
+
     /// Returns the reason here that stands for what it stands for there.
     pub(super) fn translate(&mut self, there: &Self, reason: Reason) -> Reason {
         match there.text(reason) {

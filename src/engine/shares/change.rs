@@ -1,0 +1,150 @@
+//! Decide, journal, apply (G1).
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::claim::ShareClaim;
+use super::group::SharePart;
+use super::letters::Letters;
+use super::look::gone;
+use super::state::encode_partition_change;
+use super::work::{ShareWork, frees};
+use crate::config::Acks;
+use crate::engine::frame::{Frame, FrameRecords};
+use crate::engine::state::Engine;
+use crate::error::{Error, Result};
+use crate::group::share::{DeadLetter, Decision};
+use crate::journal::{SECTION_HEADER, SectionKind, section_header};
+use crate::log::RecordData;
+use crate::sync::atomic::Ordering;
+use crate::types::{Lsn, planted};
+
+/// Memory that a thread uses again.
+#[derive(Debug, Default)]
+struct Scratch {
+    decision: Decision,
+    body: Vec<u8>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// What became of a piece of work.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ShareDone {
+    /// The end of its frame, or the end of the journal if nothing changed.
+    pub(crate) lsn: Lsn,
+    /// Whether there is more of the same kind.
+    pub(crate) more: bool,
+}
+
+enum Tried {
+    Done(ShareDone),
+    /// The frame takes this many bytes, more than were reserved.
+    Larger(usize),
+    /// Records become dead letters, which are records of the same frame.
+    Letters(Vec<DeadLetter>, usize),
+}
+
+/// How often work is decided again because the state changed while its dead letters were written.
+const ATTEMPTS: usize = 100;
+
+impl Engine {
+    /// Decides work on a share-partition, journals it with its dead letters, and applies it.
+    ///
+    /// # Errors
+    /// `InvalidRecordState` if a word is refused. Then nothing has changed. `UnknownTopic` if the topic or the group was
+    /// deleted. Those of an append, if there are dead letters.
+    pub(crate) fn share_work(&self, part: &Arc<SharePart>, work: &ShareWork) -> Result<ShareDone> {
+        let mut bytes = work.guess();
+        for _ in 0..ATTEMPTS {
+            match self.try_share_work(part, work, bytes)? {
+                Tried::Done(done) => return Ok(done),
+                Tried::Larger(needed) => bytes = needed.saturating_add(needed / 4),
+                Tried::Letters(letters, section) => {
+                    if let Some(done) = self.write_letters(part, work, letters, section)? {
+                        return Ok(done);
+                    }
+                }
+            }
+        }
+        Err(Error::Busy { path: self.path() })
+    }
+
+    fn try_share_work(&self, part: &SharePart, work: &ShareWork, bytes: usize) -> Result<Tried> {
+        self.check_open()?;
+        let mut credit = match self.journal.try_reserve(bytes, true) {
+            Some(credit) => credit,
+            None => self.reserve_urgent(bytes)?,
+        };
+        SCRATCH.with_borrow_mut(|scratch| {
+            let Scratch { decision, body } = scratch;
+            decision.clear();
+            body.clear();
+            let mut guard = part.lock()?;
+            let Some(state) = guard.as_mut() else { return Err(gone(part)) };
+            self.follow_log_start(part, state);
+            let now = self.share_now();
+            let more = work.decide(part, state, now, &mut || self.random().next_u64(), decision)?;
+            if decision.section.is_empty() {
+                return Ok(Tried::Done(ShareDone { lsn: self.journal.end(), more }));
+            }
+            encode_partition_change(part.group(), part.log().number(), &decision.section, body);
+            let needed = SECTION_HEADER.saturating_add(body.len());
+            if !decision.letters.is_empty() && part.signals.has_dead_letters() {
+                return Ok(Tried::Letters(decision.letters.clone(), needed));
+            }
+            if needed > bytes {
+                return Ok(Tried::Larger(needed));
+            }
+            let _guard = self.journal.fail_on_panic("a change of a share group");
+            let header = section_header(SectionKind::SHARE, body.len() as u32);
+            let lsn = if planted("share_not_journaled") {
+                self.journal.end()
+            } else {
+                self.journal.append(&mut credit, &[&header, body])?
+            };
+            state.apply(&decision.section, now.monotonic);
+            self.shares.version.fetch_add(1, Ordering::Relaxed);
+            let wakes = frees(decision) || state.is_ordered() || state.is_full();
+            drop(guard);
+            if wakes {
+                part.signals.wake();
+            }
+            Ok(Tried::Done(ShareDone { lsn, more }))
+        })
+    }
+
+    /// Writes the frame of work that makes dead letters. Returns `None` if it has to be decided again.
+    fn write_letters(
+        &self,
+        part: &Arc<SharePart>,
+        work: &ShareWork,
+        letters: Vec<DeadLetter>,
+        section: usize,
+    ) -> Result<Option<ShareDone>> {
+        let group = self.shares.find(part.group()).ok_or_else(|| gone(part))?;
+        let config = group.settings()?.config;
+        if config.dead_letter_topic.is_empty() {
+            return Ok(None);
+        }
+        let written = Letters::read(self, part, work, &letters, &config)?;
+        let headers = written.headers();
+        let records: FrameRecords<RecordData<'_>> = written.records(&headers);
+        let claim = ShareClaim::new(Arc::clone(part), work.clone(), letters, section);
+        let claims = [claim];
+        let frame = Frame { shares: &claims, ..Frame::of_records(&records) };
+        let appended = self.append_frame(&frame, Acks::Written, LETTERS_MAX_BLOCK);
+        let [claim] = &claims;
+        if claim.is_stale() {
+            return Ok(None);
+        }
+        part.signals.wake();
+        Ok(Some(ShareDone { lsn: appended?.lsn, more: claim.has_more() }))
+    }
+}
+
+/// How long a dead letter waits for room in the journal.
+const LETTERS_MAX_BLOCK: Duration = Duration::from_mins(1);

@@ -1,0 +1,334 @@
+//! Reads records and reserves them for a member.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::group::{ShareGroup, SharePart};
+use super::look::gone;
+use super::state::encode_partition_change;
+use super::work::{ShareWork, refused};
+use crate::engine::event::Event;
+use crate::engine::state::Engine;
+use crate::error::{Error, Result};
+use crate::group::share::{
+    Contents, Decision, Delivery, Fetch, MemberNumber, Read, ReadBatch, ReadRecord, Reservation,
+    Span, Take,
+};
+use crate::journal::{Credit, SECTION_HEADER, SectionKind, section_header};
+use crate::log::{Cursor, FetchLimits, Fetched};
+use crate::record::DELIVER_AT_HEADER;
+use crate::sync::atomic::Ordering;
+
+/// Records that a member has reserved.
+#[derive(Debug, Default)]
+pub(crate) struct TakenRecords {
+    /// What was read; more than was reserved.
+    pub(crate) fetched: Fetched,
+    /// What was reserved of it, in order.
+    pub(crate) deliveries: Vec<Delivery>,
+    /// How the attempt before ended, for each delivery, if there was one.
+    pub(crate) reasons: Vec<Option<Arc<str>>>,
+    /// The log end beyond which there may be more to read, if nothing was left to read.
+    pub(crate) waits_at: Option<i64>,
+    /// Whether something was read. Then there may be more, even if nothing of it was reserved.
+    pub(crate) has_read: bool,
+}
+
+/// What one fetch reads at most.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ShareLimits {
+    pub(crate) records: u32,
+    pub(crate) bytes: usize,
+}
+
+/// The most bytes that the section takes which notes one record that is not handed out.
+const NOTICED_BYTES: usize = 48;
+
+impl Engine {
+    /// Reserves records of a share-partition for a member, which sleeps on `event`. Returns none if there is nothing to hand out now, or if
+    /// another member is reading.
+    ///
+    /// # Errors
+    /// Those of reading a log. `UnknownTopic` if the topic or the group was deleted.
+    pub(crate) fn share_fetch(
+        &self,
+        group: &ShareGroup,
+        part: &Arc<SharePart>,
+        member: MemberNumber,
+        limits: ShareLimits,
+        event: &Arc<Event>,
+    ) -> Result<TakenRecords> {
+        let mut taken = TakenRecords::default();
+        if part.signals.is_paused() {
+            return Ok(taken);
+        }
+        self.end_locks(part)?;
+        let Some((fetch, token)) = self.begin_share_fetch(part, event)? else { return Ok(taken) };
+        let level = group.settings()?.config.isolation_level;
+        let mut cursor = Cursor::new(fetch.from).reading(level);
+        let until = fetch.to.saturating_add(1);
+        let wanted = FetchLimits { records: limits.records as usize, bytes: limits.bytes, until };
+        match part.log().fetch(&mut cursor, 0, wanted, &mut taken.fetched) {
+            Ok(()) => {}
+            // Retention was faster. The next look begins behind what it has taken.
+            Err(Error::OffsetOutOfRange { .. }) => return Ok(TakenRecords::default()),
+            Err(error) => return Err(error),
+        }
+        let end = cursor.position();
+        if end <= fetch.from {
+            taken.waits_at = Some(cursor.waits_at());
+            return Ok(taken);
+        }
+        taken.has_read = true;
+        let ordered = token.ordered;
+        let batches = Batches::of(&taken.fetched, fetch.from, end, |key| {
+            ordered.then(|| self.shares.hash(key))
+        });
+        self.reserve_read(part, fetch, &batches, end, (member, limits.records), &mut taken)?;
+        drop(token);
+        Ok(taken)
+    }
+
+    fn begin_share_fetch<'p>(
+        &self,
+        part: &'p Arc<SharePart>,
+        event: &'p Arc<Event>,
+    ) -> Result<Option<(Fetch, FetchToken<'p>)>> {
+        let mut guard = part.lock()?;
+        let Some(state) = guard.as_mut() else { return Ok(None) };
+        self.follow_log_start(part, state);
+        let ordered = state.is_ordered();
+        let fetch = state.begin_fetch(self.share_now());
+        if fetch.is_none() && state.is_fetching() {
+            part.waited_for.store(true, Ordering::Release);
+        }
+        Ok(fetch.map(|fetch| (fetch, FetchToken { part, fetch, ordered, event })))
+    }
+
+    /// Reserves what was read. What is not to be handed out is journaled.
+    fn reserve_read(
+        &self,
+        part: &SharePart,
+        fetch: Fetch,
+        batches: &Batches,
+        end: i64,
+        (member, max): (MemberNumber, u32),
+        taken: &mut TakenRecords,
+    ) -> Result<()> {
+        let items = batches.noticed.saturating_add(1).saturating_mul(NOTICED_BYTES);
+        let around = SECTION_HEADER.saturating_add(part.group().len()).saturating_add(128);
+        let bytes = items.saturating_add(around);
+        let mut credit = match self.journal.try_reserve(bytes, true) {
+            Some(credit) => credit,
+            None => self.reserve_urgent(bytes)?,
+        };
+        let mut guard = part.lock()?;
+        let Some(state) = guard.as_mut() else { return Err(gone(part)) };
+        let take = Take { member, max, now: self.share_now() };
+        let mut reservation = Reservation::default();
+        let views = batches.views();
+        let read = Read { batches: &views, end };
+        if !state.reserve(fetch, &read, &take, &mut reservation) {
+            return Ok(());
+        }
+        if !reservation.noticed.is_empty() {
+            let noted = self.journal_noticed(part, &reservation, &mut credit);
+            if let Err(error) = noted {
+                for delivery in &reservation.deliveries {
+                    state.unreserve(member, delivery.span);
+                }
+                return Err(error);
+            }
+            state.apply(&reservation.noticed, take.now.monotonic);
+            self.shares.version.fetch_add(1, Ordering::Relaxed);
+        }
+        let reasons = state.reasons();
+        let reason = |delivery: &Delivery| reasons.describe(delivery.reason);
+        taken.reasons = reservation.deliveries.iter().map(reason).collect();
+        taken.deliveries = reservation.deliveries;
+        Ok(())
+    }
+
+    fn journal_noticed(
+        &self,
+        part: &SharePart,
+        reservation: &Reservation,
+        credit: &mut Credit<'_>,
+    ) -> Result<()> {
+        let mut body = Vec::new();
+        encode_partition_change(part.group(), part.log().number(), &reservation.noticed, &mut body);
+        let header = section_header(SectionKind::SHARE, body.len() as u32);
+        let _guard = self.journal.fail_on_panic("a change of a share group");
+        self.journal.append(credit, &[&header, &body]).map(|_| ())
+    }
+
+    /// Ends the attempts whose locks have run out.
+    pub(super) fn end_locks(&self, part: &Arc<SharePart>) -> Result<()> {
+        loop {
+            let due = {
+                let mut guard = part.lock()?;
+                let deadline = guard.as_mut().and_then(|state| state.next_deadline().0);
+                deadline.is_some_and(|end| end <= self.clock().monotonic())
+            };
+            if !due {
+                return Ok(());
+            }
+            match self.share_work(part, &ShareWork::LockEnds) {
+                Ok(done) if done.more => {}
+                Ok(_) => return Ok(()),
+                Err(error @ (Error::Closed | Error::UnknownTopic { .. })) => return Err(error),
+                // Records become available again without the journal (H8). What is final waits for it.
+                Err(_) => return self.end_locks_unstored(part),
+            }
+        }
+    }
+
+    fn end_locks_unstored(&self, part: &SharePart) -> Result<()> {
+        let mut guard = part.lock()?;
+        let Some(state) = guard.as_mut() else { return Ok(()) };
+        let now = self.share_now();
+        let mut decision = Decision::default();
+        state.decide_lock_ends(now, &mut || self.random().next_u64(), &mut decision);
+        decision.keep_unstored();
+        state.apply(&decision.section, now.monotonic);
+        Ok(())
+    }
+
+    /// Lets the lock of a record begin anew. Memory only. Returns how long it lasts.
+    pub(crate) fn renew_share(
+        &self,
+        group: &ShareGroup,
+        part: &SharePart,
+        member: MemberNumber,
+        span: Span,
+        delivery: u16,
+    ) -> Result<Duration> {
+        self.check_open()?;
+        let duration = group.settings()?.share.lock_duration;
+        let mut guard = part.lock()?;
+        let Some(state) = guard.as_mut() else { return Err(gone(part)) };
+        state
+            .renew(member, span, delivery, self.share_now())
+            .map_err(|refusal| refused(part, refusal))?;
+        Ok(duration)
+    }
+
+    /// Returns how long there is nothing to do, unless something else happens: until the next lock ends, or the next
+    /// record is due.
+    pub(crate) fn share_deadline(&self, part: &SharePart) -> Option<Duration> {
+        let mut guard = part.lock().ok()?;
+        let (lock, due) = guard.as_mut()?.next_deadline();
+        let now = self.share_now();
+        let lock = lock.map(|end| end.saturating_sub(now.monotonic));
+        let due = due.map(|due| {
+            Duration::from_millis(u64::try_from(due.saturating_sub(now.wall)).unwrap_or(0))
+        });
+        lock.into_iter().chain(due).min()
+    }
+
+    /// Gives back what a member has reserved and will not begin.
+    pub(crate) fn share_unreserve(
+        part: &SharePart,
+        member: MemberNumber,
+        spans: impl IntoIterator<Item = Span>,
+    ) {
+        if let Ok(mut guard) = part.lock()
+            && let Some(state) = guard.as_mut()
+        {
+            spans.into_iter().for_each(|span| state.unreserve(member, span));
+        }
+        part.signals.wake();
+    }
+}
+
+/// The right to read. Given back when it is dropped, so that an error or a panic keeps nobody from reading.
+struct FetchToken<'p> {
+    part: &'p Arc<SharePart>,
+    fetch: Fetch,
+    ordered: bool,
+    event: &'p Arc<Event>,
+}
+
+impl Drop for FetchToken<'_> {
+    fn drop(&mut self) {
+        if let Some(state) = self.part.state.lock().as_mut() {
+            state.cancel_fetch(self.fetch);
+        }
+        // Other members may have gone to sleep because this one was reading.
+        if self.part.waited_for.swap(false, Ordering::AcqRel) {
+            self.part.signals.wake_except(Some(self.event));
+        }
+    }
+}
+
+/// What was read, as the state machine wants to know it.
+#[derive(Debug)]
+struct Batches {
+    /// Base, last offset, and the range of its records if they have to be told apart.
+    all: Vec<(i64, i64, Option<std::ops::Range<usize>>)>,
+    records: Vec<ReadRecord>,
+    /// How many things there may be to note.
+    noticed: usize,
+}
+
+impl Batches {
+    fn of(fetched: &Fetched, from: i64, end: i64, hash: impl Fn(&[u8]) -> Option<u64>) -> Self {
+        let mut batches = Self { all: Vec::new(), records: Vec::new(), noticed: 0 };
+        let (mut first, mut next) = (0, from);
+        for chunk in &fetched.chunks {
+            let raw = fetched.records.get(first..chunk.end).unwrap_or_default();
+            first = chunk.end;
+            let bytes = chunk.source.bytes();
+            let offset = |delta: i32| chunk.base_offset.saturating_add(i64::from(delta));
+            let (Some(head), Some(tail)) = (raw.first(), raw.last()) else { continue };
+            let (base, last) = (offset(head.offset_delta), offset(tail.offset_delta));
+            let start = batches.records.len();
+            let mut special = last.abs_diff(base).saturating_add(1) != raw.len() as u64;
+            for record in raw {
+                let key = record.key.get(bytes).and_then(&hash);
+                let deliver_at = deliver_at(record, bytes);
+                special |= key.is_some() || deliver_at.is_some();
+                batches.records.push(ReadRecord {
+                    offset: offset(record.offset_delta),
+                    key,
+                    deliver_at,
+                });
+            }
+            batches.noticed = batches.noticed.saturating_add(usize::from(base > next));
+            let range = special.then_some(start..batches.records.len());
+            if special {
+                batches.noticed = batches.noticed.saturating_add(raw.len()).saturating_add(1);
+            } else {
+                batches.records.truncate(start);
+            }
+            batches.all.push((base, last, range));
+            next = last.saturating_add(1);
+        }
+        batches.noticed = batches.noticed.saturating_add(usize::from(end > next));
+        batches
+    }
+
+    fn views(&self) -> Vec<ReadBatch<'_>> {
+        let view = |(base, last, range): &(i64, i64, Option<std::ops::Range<usize>>)| {
+            let contents = match range {
+                None => Contents::Dense,
+                Some(range) => {
+                    Contents::Records(self.records.get(range.clone()).unwrap_or_default())
+                }
+            };
+            ReadBatch { base: *base, last: *last, contents }
+        };
+        self.all.iter().map(view).collect()
+    }
+}
+
+/// Returns the time from which on a record is to be delivered, in milliseconds since 1970. What is not such a time is
+/// ignored, as the header may be anybody's.
+fn deliver_at(record: &crate::log::FetchedRecord, bytes: &[u8]) -> Option<i64> {
+    if !record.has_headers() {
+        return None;
+    }
+    let mut headers = record.headers(bytes);
+    let header = headers.find(|header| header.name_bytes() == DELIVER_AT_HEADER.as_bytes())?;
+    std::str::from_utf8(header.value()?).ok()?.parse().ok().filter(|at| *at >= 0)
+}

@@ -1,0 +1,211 @@
+//! Dead letters: records that a group gave up, as records of another topic (KIP-1191).
+//!
+//! The copy of a record has its key, value and headers, then the headers that say where it comes from. A copy that the
+//! topic would not take, or that is too large for the frame, has these headers alone. So is one whose record cannot be
+//! read any more.
+
+use std::sync::Arc;
+
+use super::group::SharePart;
+use super::work::ShareWork;
+use crate::config::{ShareGroupConfig, TopicConfig};
+use crate::engine::frame::FrameRecords;
+use crate::engine::state::Engine;
+use crate::error::Result;
+use crate::group::share::{DeadLetter, Span};
+use crate::log::{Cursor, FetchLimits, Fetched, Log, RecordData};
+use crate::record::Header;
+
+/// The headers of a dead letter, as Kafka names them.
+pub(crate) const TOPIC: &str = "__dlq.errors.topic";
+pub(crate) const PARTITION: &str = "__dlq.errors.partition";
+pub(crate) const OFFSET: &str = "__dlq.errors.offset";
+const GROUP: &str = "__dlq.errors.group";
+const MESSAGE: &str = "__dlq.errors.message";
+const COUNT: &str = "__dlq.errors.delivery.count";
+/// Whether the record was copied. Kafka has no such header; `redrive` needs to know.
+pub(crate) const COPIED: &str = "__dlq.copied";
+
+/// The most bytes of copies in one frame.
+const COPIES_MAX_BYTES: usize = 4 << 20;
+
+/// The dead letters of one frame.
+pub(super) struct Letters {
+    /// The partition that gets them.
+    target: Arc<Log>,
+    letters: Vec<Letter>,
+}
+
+struct Letter {
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    /// Names and values.
+    headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl Letter {
+    fn bytes(&self) -> usize {
+        let of = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        let headers = self.headers.iter().map(|(name, value)| name.len().saturating_add(of(value)));
+        let headers = headers.fold(0, usize::saturating_add);
+        of(&self.key).saturating_add(of(&self.value)).saturating_add(headers)
+    }
+}
+
+impl Letters {
+    /// Reads the records that become dead letters. Creates the topic for them if there is none.
+    pub(super) fn read(
+        engine: &Engine,
+        part: &SharePart,
+        work: &ShareWork,
+        letters: &[DeadLetter],
+        config: &ShareGroupConfig,
+    ) -> Result<Self> {
+        let topic = config.dead_letter_topic.as_str();
+        engine.ensure_topic(topic, TopicConfig::new())?;
+        let source = part.log().partition();
+        let logs = engine.registry.topic(topic)?.logs.clone();
+        let at = source.partition().checked_rem(logs.len() as u32).unwrap_or(0) as usize;
+        let target = logs
+            .get(at)
+            .cloned()
+            .ok_or_else(|| crate::error::Error::UnknownTopic { topic: topic.to_owned() })?;
+        let mut out = Self { target, letters: Vec::new() };
+        let mut room = COPIES_MAX_BYTES;
+        for letter in letters {
+            out.add_span(part, work, letter, config.dead_letter_copy, &mut room);
+        }
+        Ok(out)
+    }
+
+    fn add_span(
+        &mut self,
+        part: &SharePart,
+        work: &ShareWork,
+        letter: &DeadLetter,
+        copy: bool,
+        room: &mut usize,
+    ) {
+        let mut at = letter.span.first;
+        while at <= letter.span.last {
+            let fetched = if copy && *room > 0 { read(part, at, letter.span, *room) } else { None };
+            let mut found = Vec::new();
+            for (offset, key, value, headers) in fetched.iter().flat_map(records) {
+                if offset >= at && offset <= letter.span.last {
+                    found.push((offset, key, value, headers));
+                }
+            }
+            let upto = found.last().map_or(at, |(offset, ..)| *offset);
+            let mut found = found.into_iter().peekable();
+            for offset in at..=upto {
+                let copied = found.next_if(|(of, ..)| *of == offset);
+                self.add(part, work, (letter, offset), copied, room);
+            }
+            at = upto.saturating_add(1);
+        }
+    }
+
+    fn add(
+        &mut self,
+        part: &SharePart,
+        work: &ShareWork,
+        (letter, offset): (&DeadLetter, i64),
+        copied: Option<Copied>,
+        room: &mut usize,
+    ) {
+        let source = part.log().partition();
+        let message = work.reject_reason(offset).unwrap_or(letter.cause.message());
+        let own = |copied: bool| {
+            let text = |text: &str| Some(text.as_bytes().to_vec());
+            [
+                (TOPIC, text(source.topic())),
+                (PARTITION, text(&source.partition().to_string())),
+                (OFFSET, text(&offset.to_string())),
+                (GROUP, text(part.group())),
+                (MESSAGE, text(message)),
+                (COUNT, text(&letter.count.to_string())),
+                (COPIED, text(if copied { "true" } else { "false" })),
+            ]
+            .map(|(name, value)| (name.to_owned(), value))
+        };
+        if let Some((_, key, value, headers)) = copied {
+            let headers = headers.into_iter().chain(own(true)).collect();
+            let whole = Letter { key, value, headers };
+            let bytes = whole.bytes();
+            if bytes <= *room && self.takes(&whole) {
+                *room = room.saturating_sub(bytes);
+                self.letters.push(whole);
+                return;
+            }
+        }
+        self.letters.push(Letter { key: None, value: None, headers: own(false).to_vec() });
+    }
+
+    fn takes(&self, letter: &Letter) -> bool {
+        let headers = borrowed(letter);
+        let bound = data(letter, &headers).bound() as u64;
+        bound <= u64::from(self.target.config().max_message_bytes)
+    }
+
+    /// Returns the headers of all letters, for [`Letters::records`].
+    pub(super) fn headers(&self) -> Vec<Vec<Header<'_>>> {
+        self.letters.iter().map(borrowed).collect()
+    }
+
+    /// Returns the records of the frame.
+    pub(super) fn records<'a>(
+        &'a self,
+        headers: &'a [Vec<Header<'a>>],
+    ) -> FrameRecords<RecordData<'a>> {
+        let records: Vec<_> =
+            self.letters.iter().zip(headers).map(|(letter, of)| (0, data(letter, of))).collect();
+        let size = records.iter().map(|(_, data)| data.bound()).fold(0, usize::saturating_add);
+        FrameRecords { logs: vec![Arc::clone(&self.target)], records, sizes: vec![size], ids: 0 }
+    }
+}
+
+fn borrowed(letter: &Letter) -> Vec<Header<'_>> {
+    letter.headers.iter().map(|(name, value)| Header { name, value: value.as_deref() }).collect()
+}
+
+fn data<'a>(letter: &'a Letter, headers: &'a [Header<'a>]) -> RecordData<'a> {
+    RecordData {
+        key: letter.key.as_deref(),
+        value: letter.value.as_deref(),
+        headers,
+        timestamp: None,
+        id: None,
+    }
+}
+
+/// Offset, key, value and headers of a record.
+type Copied = (i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<(String, Option<Vec<u8>>)>);
+
+/// Reads records from `first` on. What cannot be read is not copied.
+fn read(part: &SharePart, first: i64, span: Span, bytes: usize) -> Option<Fetched> {
+    let mut fetched = Fetched::default();
+    let limits = FetchLimits { records: 1_000, bytes, until: span.last.saturating_add(1) };
+    let mut cursor = Cursor::new(first);
+    part.log().fetch(&mut cursor, 0, limits, &mut fetched).ok()?;
+    (!fetched.records.is_empty()).then_some(fetched)
+}
+
+fn records(fetched: &Fetched) -> Vec<Copied> {
+    let mut all = Vec::with_capacity(fetched.records.len());
+    let mut first = 0;
+    for chunk in &fetched.chunks {
+        let bytes = chunk.source.bytes();
+        for record in fetched.records.get(first..chunk.end).unwrap_or_default() {
+            let offset = chunk.base_offset.saturating_add(i64::from(record.offset_delta));
+            let own = |bytes: &[u8]| bytes.to_vec();
+            let headers = record.headers(bytes).map(|header| {
+                let name = String::from_utf8_lossy(header.name_bytes()).into_owned();
+                (name, header.value().map(own))
+            });
+            let (key, value) = (record.key.get(bytes).map(own), record.value.get(bytes).map(own));
+            all.push((offset, key, value, headers.collect()));
+        }
+        first = chunk.end;
+    }
+    all
+}

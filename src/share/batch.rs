@@ -1,0 +1,211 @@
+//! Records of one share-partition that a member has.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::member::Member;
+use crate::config::Acks;
+use crate::engine::{Engine, Said, SharePart, ShareWork, TakenRecords, Word};
+use crate::error::Result;
+use crate::group::share::Span;
+use crate::log::{Chunk, Fetched, FetchedRecord};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::types::Lsn;
+
+/// Records of one share-partition that a member has, with the bytes they are read from.
+#[derive(Debug)]
+pub(crate) struct ShareBatch {
+    member: Arc<Member>,
+    part: Arc<SharePart>,
+    fetched: Fetched,
+    items: Vec<Item>,
+    acks: Acks,
+    /// Whether the next poll accepts what nothing was said about.
+    pub(super) implicit: bool,
+}
+
+/// A record of the batch.
+#[derive(Debug)]
+struct Item {
+    chunk: usize,
+    record: usize,
+    offset: i64,
+    /// The delivery count.
+    delivery: u16,
+    reason: Option<Arc<str>>,
+    /// Whether the program has said what became of it.
+    said: AtomicBool,
+}
+
+impl ShareBatch {
+    /// Returns what was reserved of a fetch; `None` if that is nothing.
+    pub(crate) fn of(
+        member: &Arc<Member>,
+        part: &Arc<SharePart>,
+        taken: TakenRecords,
+        acks: Acks,
+        implicit: bool,
+    ) -> Option<Self> {
+        let TakenRecords { fetched, deliveries, reasons, .. } = taken;
+        let mut items = Vec::new();
+        let mut deliveries = deliveries.iter().zip(&reasons).peekable();
+        let mut first = 0;
+        for (chunk_at, chunk) in fetched.chunks.iter().enumerate() {
+            for record in first..chunk.end {
+                let Some(raw) = fetched.records.get(record) else { continue };
+                let offset = chunk.base_offset.saturating_add(i64::from(raw.offset_delta));
+                while deliveries.next_if(|(of, _)| of.span.last < offset).is_some() {}
+                let Some((delivery, reason)) = deliveries.peek() else { break };
+                if offset < delivery.span.first {
+                    continue;
+                }
+                items.push(Item {
+                    chunk: chunk_at,
+                    record,
+                    offset,
+                    delivery: delivery.count,
+                    reason: (*reason).clone(),
+                    said: AtomicBool::new(false),
+                });
+            }
+            first = chunk.end;
+        }
+        let (member, part) = (Arc::clone(member), Arc::clone(part));
+        let batch = Self { member, part, fetched, items, acks, implicit };
+        (!batch.items.is_empty()).then_some(batch)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    pub(crate) fn part(&self) -> &Arc<SharePart> {
+        &self.part
+    }
+
+    pub(crate) fn member(&self) -> &Arc<Member> {
+        &self.member
+    }
+
+    /// Returns the record at an index: its chunk, its place there, and its bytes.
+    pub(super) fn get(&self, at: usize) -> Option<(&Chunk, &FetchedRecord, &[u8])> {
+        let item = self.items.get(at)?;
+        let chunk = self.fetched.chunks.get(item.chunk)?;
+        Some((chunk, self.fetched.records.get(item.record)?, chunk.source.bytes()))
+    }
+
+    pub(super) fn offset(&self, at: usize) -> i64 {
+        self.items.get(at).map_or(-1, |item| item.offset)
+    }
+
+    pub(super) fn delivery(&self, at: usize) -> u16 {
+        self.items.get(at).map_or(0, |item| item.delivery)
+    }
+
+    pub(super) fn reason(&self, at: usize) -> Option<&str> {
+        self.items.get(at)?.reason.as_deref()
+    }
+
+    /// Returns the records of a range as spans of one delivery count each.
+    fn spans(&self, range: Range<usize>) -> Vec<(Span, u16)> {
+        let mut spans: Vec<(Span, u16)> = Vec::new();
+        for item in self.items.get(range).unwrap_or_default() {
+            match spans.last_mut() {
+                Some((span, delivery))
+                    if *delivery == item.delivery
+                        && span.last.checked_add(1) == Some(item.offset) =>
+                {
+                    span.last = item.offset;
+                }
+                _ => {
+                    let span = Span { first: item.offset, last: item.offset };
+                    spans.push((span, item.delivery));
+                }
+            }
+        }
+        spans
+    }
+
+    /// Begins all records: they count as delivered from here on.
+    pub(crate) fn start(&self) -> Result<()> {
+        let starts = self.spans(0..self.len()).into_iter().map(|(span, _)| span).collect();
+        let member = self.member.number;
+        let work = ShareWork::Words { member, words: Vec::new(), starts };
+        self.member.engine.share_work(&self.part, &work).map(|_| ())
+    }
+
+    /// Gives back records that are reserved and will not be begun.
+    pub(crate) fn unreserve(&self) {
+        let spans = self.spans(0..self.len()).into_iter().map(|(span, _)| span);
+        Engine::share_unreserve(&self.part, self.member.number, spans);
+    }
+
+    /// Says what became of a record, once.
+    pub(super) fn say(&self, at: usize, said: Said) -> Result<()> {
+        let Some(item) = self.items.get(at) else { return Ok(()) };
+        item.said.store(true, Ordering::Release);
+        let span = Span { first: item.offset, last: item.offset };
+        self.send(vec![Word { span, delivery: item.delivery, said }])
+    }
+
+    /// Accepts all records about which nothing was said.
+    pub(super) fn accept_rest(&self) -> Result<()> {
+        let mut words: Vec<Word> = Vec::new();
+        for item in &self.items {
+            if item.said.swap(true, Ordering::AcqRel) {
+                continue;
+            }
+            match words.last_mut() {
+                Some(word)
+                    if word.delivery == item.delivery
+                        && word.span.last.checked_add(1) == Some(item.offset) =>
+                {
+                    word.span.last = item.offset;
+                }
+                _ => {
+                    let span = Span { first: item.offset, last: item.offset };
+                    let said = Said::Accept;
+                    words.push(Word { span, delivery: item.delivery, said });
+                }
+            }
+        }
+        if words.is_empty() { Ok(()) } else { self.send(words) }
+    }
+
+    fn send(&self, words: Vec<Word>) -> Result<()> {
+        let engine = &self.member.engine;
+        let work = ShareWork::Words { member: self.member.number, words, starts: Vec::new() };
+        let done = engine.share_work(&self.part, &work)?;
+        self.wait(done.lsn)
+    }
+
+    /// Waits until a frame has the ack level.
+    pub(super) fn wait(&self, lsn: Lsn) -> Result<()> {
+        match self.acks {
+            Acks::Written => Ok(()),
+            Acks::Synced => {
+                self.member.engine.journal.request_sync(lsn);
+                self.member.engine.wait_synced(lsn)
+            }
+        }
+    }
+
+    /// Lets the lock of a record begin anew.
+    pub(super) fn renew(&self, at: usize) -> Result<Duration> {
+        let Some(item) = self.items.get(at) else { return Ok(Duration::ZERO) };
+        let span = Span { first: item.offset, last: item.offset };
+        self.member.engine.renew_share(
+            &self.member.group,
+            &self.part,
+            self.member.number,
+            span,
+            item.delivery,
+        )
+    }
+
+    /// Returns whether nothing was said about a record, and notes that something is now.
+    pub(super) fn claim(&self, at: usize) -> bool {
+        self.items.get(at).is_some_and(|item| !item.said.swap(true, Ordering::AcqRel))
+    }
+}

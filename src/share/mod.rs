@@ -1,0 +1,14 @@
+//! Share groups: many workers on one topic, and each record is acknowledged alone (KIP-932).
+//!
+//! `engine::shares` keeps the state; here are the handles of programs. A [`ShareConsumer`] polls and hands out
+//! [`ShareRecord`]s; [`Workers`] run a function for each record.
+//!
+//! Imported by `transaction` and `broker`.
+
+mod batch;
+mod consumer;
+mod member;
+mod record;
+
+pub use consumer::ShareConsumer;
+pub use record::{ShareRecord, ShareRecords};

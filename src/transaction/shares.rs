@@ -1,0 +1,73 @@
+//! Records of share groups that a transaction accepts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::engine::{EngineHandle, Said, ShareClaim, SharePart, ShareWork, Word};
+use crate::error::{Error, Result};
+use crate::group::share::MemberNumber;
+use crate::share::ShareRecord;
+use crate::types::PartitionNumber;
+
+/// The records. Those that are dropped with it are released.
+#[derive(Debug, Default)]
+pub(super) struct Shares {
+    records: Vec<ShareRecord>,
+}
+
+/// A share-partition by its order, and a member.
+type Key = (String, PartitionNumber, MemberNumber);
+
+impl Shares {
+    pub(super) fn add(&mut self, engine: &EngineHandle, record: ShareRecord) -> Result<()> {
+        if !record.is_of(engine) {
+            return Err(Error::Misuse(
+                "the record is of another folder than the transaction writes",
+            ));
+        }
+        self.records.push(record);
+        Ok(())
+    }
+
+    /// Lets `commit` write a frame with the claims of the records. Calls it again if a share-partition changed in between.
+    pub(super) fn commit_with<T>(
+        mut self,
+        engine: &EngineHandle,
+        mut commit: impl FnMut(&[ShareClaim]) -> Result<T>,
+    ) -> Result<T> {
+        let done = loop {
+            let claims = self.claims(engine)?;
+            match commit(&claims) {
+                Err(_) if claims.iter().any(ShareClaim::is_stale) => {}
+                done => break done,
+            }
+        };
+        // After an error whose outcome is unknown too, nobody may release them: they may be accepted.
+        if matches!(done, Ok(_) | Err(Error::Indeterminate { .. })) {
+            self.records.iter_mut().for_each(ShareRecord::set_ended);
+        }
+        done
+    }
+
+    fn claims(&self, engine: &EngineHandle) -> Result<Vec<ShareClaim>> {
+        let mut parts: BTreeMap<Key, (Arc<SharePart>, Vec<Word>)> = BTreeMap::new();
+        for record in &self.records {
+            let (part, member, span, delivery) = record.place();
+            let (group, number) = part.order();
+            let key = (group.to_owned(), number, member);
+            let new = || (Arc::clone(part), Vec::new());
+            let (_, words) = parts.entry(key).or_insert_with(new);
+            words.push(Word { span, delivery, said: Said::Accept });
+        }
+        let several = parts.keys().zip(parts.keys().skip(1));
+        if several.clone().any(|(a, b)| (&a.0, a.1) == (&b.0, b.1)) {
+            return Err(Error::Misuse(
+                "a transaction accepts records that one member of a share group has, not several",
+            ));
+        }
+        let claim = |((_, _, member), (part, words)): (Key, (Arc<SharePart>, Vec<Word>))| {
+            engine.claim_share(&part, ShareWork::Words { member, words, starts: Vec::new() })
+        };
+        parts.into_iter().map(claim).collect()
+    }
+}

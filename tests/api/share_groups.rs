@@ -1,0 +1,448 @@
+//! Share groups: what members and operators see.
+
+use std::time::Duration;
+
+use grouplog::storage::Crash;
+use grouplog::{
+    Backoff, Broker, Error, OffsetScope, Record, RecordStateReason, ResetTo, ShareConsumer,
+    ShareConsumerConfig, ShareGroupConfig, TopicConfig,
+};
+
+use crate::world::{AT_ONCE, LONG, World, after_crash, tp};
+
+const LOCK: Duration = Duration::from_secs(30);
+
+fn send(broker: &Broker, topic: &str, values: impl IntoIterator<Item = String>) {
+    let producer = broker.producer().unwrap();
+    for value in values {
+        producer.send(Record::to(topic).key(&value).value(&value)).unwrap();
+    }
+}
+
+fn jobs(broker: &Broker, count: usize) {
+    broker.ensure_topic("jobs", TopicConfig::new()).unwrap();
+    send(broker, "jobs", (0..count).map(|number| format!("j{number}")));
+}
+
+fn member(broker: &Broker, group: &str) -> ShareConsumer {
+    let mut member = broker.share_consumer(group).unwrap();
+    member.subscribe(["jobs"]).unwrap();
+    member
+}
+
+fn offsets(records: grouplog::ShareRecords) -> Vec<(i64, u16)> {
+    let taken: Vec<_> = records.collect();
+    let offsets = taken.iter().map(|record| (record.offset(), record.delivery_count())).collect();
+    // They stay with the member until its locks end.
+    taken.into_iter().for_each(std::mem::forget);
+    offsets
+}
+
+#[test]
+fn each_record_goes_to_one_member_and_is_done_when_it_is_accepted() {
+    let world = World::new();
+    let broker = world.open();
+    jobs(&broker, 5);
+    let (mut first, mut second) = (member(&broker, "g"), member(&broker, "g"));
+    let mut taken = first.poll(Duration::ZERO).unwrap();
+    assert_eq!(taken.len(), 5);
+    assert!(second.poll(Duration::ZERO).unwrap().is_empty());
+    taken.next().unwrap().accept().unwrap();
+    taken.next().unwrap().release().unwrap();
+    let again = second.poll(Duration::ZERO).unwrap();
+    assert_eq!(offsets(again), [(1, 2)]);
+    drop(taken);
+    assert_eq!(offsets(second.poll(Duration::ZERO).unwrap()), [(2, 2), (3, 2), (4, 2)]);
+    let summary = broker.admin().describe_share_group("g").unwrap();
+    assert_eq!((summary.lag(), summary.partitions[0].under_way), (4, 4));
+    assert_eq!(summary.members, Some(2));
+}
+
+/// Opens what is left after a way to end.
+fn again(world: World, broker: Broker, end: &str) -> (World, Broker) {
+    match end {
+        "close" => {
+            broker.close().unwrap();
+            let broker = world.open();
+            (world, broker)
+        }
+        "kill" => after_crash(&world, Crash::Kill),
+        _ => {
+            // A topic that is created is synced, and all before it.
+            broker.create_topic("synced", TopicConfig::new()).unwrap();
+            after_crash(&world, Crash::LoseAll)
+        }
+    }
+}
+
+const ENDS: [&str; 3] = ["close", "kill", "power"];
+
+#[test]
+fn acknowledgements_and_counts_survive_every_end() {
+    for end in ENDS {
+        for checkpoint in [false, true] {
+            let world = World::new();
+            let broker = world.open();
+            jobs(&broker, 3);
+            let mut first = member(&broker, "g");
+            let mut taken = first.poll(Duration::ZERO).unwrap();
+            taken.next().unwrap().accept().unwrap();
+            taken.for_each(std::mem::forget);
+            std::mem::forget(first);
+            if checkpoint {
+                broker.checkpoint().unwrap();
+            }
+            let (_world, broker) = again(world, broker, end);
+            let mut first = member(&broker, "g");
+            let taken = offsets(first.poll(Duration::ZERO).unwrap());
+            assert_eq!(taken, [(1, 2), (2, 2)], "{end} {checkpoint}");
+        }
+    }
+}
+
+#[test]
+fn a_lock_ends_at_its_time_and_its_word_comes_too_late() {
+    let world = World::new();
+    let broker = world.open();
+    jobs(&broker, 2);
+    let (mut first, mut second) = (member(&broker, "g"), member(&broker, "g"));
+    let mut taken = first.poll(Duration::ZERO).unwrap();
+    let (late, renewed) = (taken.next().unwrap(), taken.next().unwrap());
+    world.clock.advance(Duration::from_millis(29_999));
+    assert!(second.poll(Duration::ZERO).unwrap().is_empty());
+    assert_eq!(renewed.renew().unwrap(), LOCK);
+    world.clock.advance(Duration::from_millis(1));
+    let refused = late.accept();
+    let Err(Error::InvalidRecordState { offset: 0, reason, .. }) = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(reason, RecordStateReason::LockEnded);
+    let mut again = second.poll(Duration::ZERO).unwrap();
+    let again = again.next().unwrap();
+    assert_eq!((again.offset(), again.last_reason()), (0, Some("the lock ended")));
+    again.accept().unwrap();
+    renewed.accept().unwrap();
+    assert_eq!(broker.admin().describe_share_group("g").unwrap().lag(), 0);
+}
+
+fn headers(record: &grouplog::ShareRecord) -> Vec<(String, String)> {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    record
+        .headers()
+        .map(|header| (text(header.name_bytes()), header.value().map(text).unwrap_or_default()))
+        .collect()
+}
+
+#[test]
+fn what_is_rejected_or_out_of_tries_becomes_a_dead_letter() {
+    for end in ENDS {
+        let world = World::new();
+        let broker = world.open();
+        let config = ShareGroupConfig::new().delivery_count_limit(2).dead_letter_topic("dead");
+        broker.admin().alter_share_group("g", config).unwrap();
+        jobs(&broker, 4);
+        let mut first = member(&broker, "g");
+        let mut taken = first.poll(Duration::ZERO).unwrap();
+        taken.next().unwrap().reject("no such customer").unwrap();
+        taken.next().unwrap().release_because("503").unwrap();
+        taken.next().unwrap().cancel().unwrap();
+        taken.next().unwrap().accept().unwrap();
+        let mut second = first.poll(Duration::ZERO).unwrap();
+        let last = second.next().unwrap();
+        assert_eq!((last.offset(), last.delivery_count(), last.last_reason()), (1, 2, Some("503")));
+        last.release().unwrap();
+        drop(second);
+        drop(first);
+        let (_world, broker) = again(world, broker, end);
+        assert_eq!(broker.admin().describe_share_group("g").unwrap().lag(), 0, "{end}");
+        let mut undertaker = broker.share_consumer("undertaker").unwrap();
+        undertaker.subscribe(["dead"]).unwrap();
+        let letters: Vec<_> = undertaker.poll(Duration::ZERO).unwrap().collect();
+        let whole = |offset: &str, message: &str, count: &str| {
+            [
+                ("__dlq.errors.topic", "jobs"),
+                ("__dlq.errors.partition", "0"),
+                ("__dlq.errors.offset", offset),
+                ("__dlq.errors.group", "g"),
+                ("__dlq.errors.message", message),
+                ("__dlq.errors.delivery.count", count),
+                ("__dlq.copied", "true"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        };
+        assert_eq!(letters.len(), 2, "{end}");
+        assert_eq!(headers(&letters[0]), whole("0", "no such customer", "1"));
+        assert_eq!(letters[0].value(), Some(&b"j0"[..]));
+        assert_eq!(headers(&letters[1]), whole("1", "delivery count exceeded", "2"));
+        assert_eq!(letters[1].key(), Some(&b"j1"[..]));
+    }
+}
+
+#[test]
+fn a_lock_that_ends_at_the_limit_makes_a_dead_letter_when_a_member_looks() {
+    let world = World::new();
+    let broker = world.open();
+    let config = ShareGroupConfig::new().delivery_count_limit(1).dead_letter_topic("dead");
+    broker.admin().alter_share_group("g", config).unwrap();
+    jobs(&broker, 3);
+    let mut first = member(&broker, "g");
+    assert_eq!(offsets(first.poll(Duration::ZERO).unwrap()).len(), 3);
+    world.clock.advance(LOCK);
+    assert!(first.poll(Duration::ZERO).unwrap().is_empty());
+    assert_eq!(broker.describe_topic("dead").unwrap().partitions[0].end_offset, 3);
+    assert_eq!(broker.admin().describe_share_group("g").unwrap().lag(), 0);
+}
+
+#[test]
+fn delays_are_kept_and_do_not_hold_up_others() {
+    for end in ENDS {
+        let world = World::new();
+        let broker = world.open();
+        let backoff = Backoff::fixed(Duration::from_secs(10));
+        broker
+            .admin()
+            .alter_share_group("g", ShareGroupConfig::new().retry_backoff(backoff))
+            .unwrap();
+        jobs(&broker, 4);
+        let mut first = member(&broker, "g");
+        let mut taken = first.poll(Duration::ZERO).unwrap();
+        taken.next().unwrap().release().unwrap();
+        taken.next().unwrap().release_after(Duration::from_secs(20)).unwrap();
+        taken.next().unwrap().snooze(Duration::from_secs(30)).unwrap();
+        taken.next().unwrap().accept().unwrap();
+        let summary = broker.admin().describe_share_group("g").unwrap();
+        assert_eq!((summary.lag(), summary.partitions[0].delayed), (3, 3));
+        drop(first);
+        let (world, broker) = again(world, broker, end);
+        let mut first = member(&broker, "g");
+        assert!(first.poll(Duration::ZERO).unwrap().is_empty(), "{end}");
+        for due in [[(0, 2)], [(1, 2)], [(2, 1)]] {
+            world.clock.advance(Duration::from_secs(10));
+            assert_eq!(offsets(first.poll(Duration::ZERO).unwrap()), due, "{end}");
+        }
+    }
+}
+
+#[test]
+fn a_record_is_not_delivered_before_its_time() {
+    for end in ENDS {
+        let world = World::new();
+        let broker = world.open();
+        broker.create_topic("jobs", TopicConfig::new()).unwrap();
+        let producer = broker.producer().unwrap();
+        let at = 1_700_000_005_000_i64;
+        producer
+            .send(
+                Record::to("jobs").value("later").header("__deliver.at", at.to_string().as_bytes()),
+            )
+            .unwrap();
+        producer.send(Record::to("jobs").value("now")).unwrap();
+        drop(producer);
+        let mut first = member(&broker, "g");
+        let now = first.poll(Duration::ZERO).unwrap();
+        assert_eq!(now.len(), 1);
+        now.accept_all().unwrap();
+        drop(first);
+        let (world, broker) = again(world, broker, end);
+        let mut first = member(&broker, "g");
+        world.clock.advance(Duration::from_millis(4_999));
+        assert!(first.poll(Duration::ZERO).unwrap().is_empty());
+        world.clock.advance(Duration::from_millis(1));
+        assert_eq!(offsets(first.poll(Duration::ZERO).unwrap()), [(0, 1)], "{end}");
+    }
+}
+
+#[test]
+fn records_of_a_key_come_one_after_the_other() {
+    let world = World::new();
+    let broker = world.open();
+    broker.admin().alter_share_group("g", ShareGroupConfig::new().ordered_by_key(true)).unwrap();
+    broker.create_topic("jobs", TopicConfig::new()).unwrap();
+    let producer = broker.producer().unwrap();
+    for (key, value) in [("a", "1"), ("a", "2"), ("b", "3"), ("a", "4"), ("b", "5")] {
+        producer.send(Record::to("jobs").key(key).value(value)).unwrap();
+    }
+    let (mut first, mut second) = (member(&broker, "g"), member(&broker, "g"));
+    let mut seen: Vec<i64> = Vec::new();
+    for _ in 0..3 {
+        for member in [&mut first, &mut second] {
+            let records: Vec<_> = member.poll(Duration::ZERO).unwrap().collect();
+            seen.extend(records.iter().map(grouplog::ShareRecord::offset));
+            for record in records {
+                record.accept().unwrap();
+            }
+        }
+    }
+    let of = |key: &[i64]| seen.iter().copied().filter(|at| key.contains(at)).collect::<Vec<_>>();
+    assert_eq!((of(&[0, 1, 3]), of(&[2, 4])), (vec![0, 1, 3], vec![2, 4]));
+}
+
+#[test]
+fn names_of_groups_are_of_one_kind() {
+    let world = World::new();
+    let broker = world.open();
+    jobs(&broker, 1);
+    let mut consumer = broker.consumer("c").unwrap();
+    consumer.subscribe(["jobs"]).unwrap();
+    let refused = broker.share_consumer("c");
+    assert!(matches!(refused, Err(Error::GroupKind { is_share: false, .. })), "{refused:?}");
+    let _share = member(&broker, "s");
+    let mut late = broker.consumer("s").unwrap();
+    let refused = late.subscribe(["jobs"]);
+    assert!(matches!(refused, Err(Error::GroupKind { is_share: true, .. })), "{refused:?}");
+    assert_eq!(broker.admin().list_share_groups(), ["s"]);
+}
+
+#[test]
+fn wrong_settings_are_refused_before_anything_changes() {
+    let world = World::new();
+    let broker = world.open();
+    jobs(&broker, 1);
+    let _member = member(&broker, "g");
+    let admin = broker.admin();
+    for config in [
+        ShareGroupConfig::new().dead_letter_topic("jobs"),
+        ShareGroupConfig::new().delivery_count_limit(0),
+        ShareGroupConfig::new().record_lock_duration(Duration::from_hours(13)),
+    ] {
+        let refused = admin.alter_share_group("g", config);
+        assert!(matches!(refused, Err(Error::InvalidConfig { .. })), "{refused:?}");
+    }
+    assert!(admin.describe_share_group("g").unwrap().config.is_empty());
+    admin.alter_share_group("h", ShareGroupConfig::new().dead_letter_topic("jobs")).unwrap();
+    let mut own = broker.share_consumer("h").unwrap();
+    assert!(matches!(own.subscribe(["jobs"]), Err(Error::InvalidConfig { .. })));
+}
+
+#[test]
+fn an_operator_pauses_resets_finishes_and_deletes() {
+    let world = World::new();
+    let broker = world.open();
+    jobs(&broker, 4);
+    let admin = broker.admin();
+    let mut first = member(&broker, "g");
+    admin.pause_share_group("g", true).unwrap();
+    assert!(first.poll(Duration::ZERO).unwrap().is_empty());
+    admin.pause_share_group("g", false).unwrap();
+    let mut taken = first.poll(Duration::ZERO).unwrap();
+    let job = taken.next().unwrap();
+    admin.finish_share_records("g", &tp("jobs", 0), 0..=0).unwrap();
+    let late = job.accept();
+    let finished = RecordStateReason::Finished;
+    assert!(matches!(late, Err(Error::InvalidRecordState { reason, .. }) if reason == finished));
+    taken.accept_all().unwrap();
+    let reset = admin.reset_share_group("g", &OffsetScope::Committed, ResetTo::Earliest);
+    assert!(matches!(reset, Err(Error::GroupNotEmpty { .. })), "{reset:?}");
+    assert!(matches!(admin.delete_share_group("g"), Err(Error::GroupNotEmpty { .. })));
+    first.close().unwrap();
+    let moves = admin.reset_share_group("g", &OffsetScope::Committed, ResetTo::Offset(2)).unwrap();
+    assert_eq!((moves[0].committed, moves[0].target), (Some(4), 2));
+    let (world, broker) = again(world, broker, "kill");
+    let mut first = member(&broker, "g");
+    assert_eq!(offsets(first.poll(Duration::ZERO).unwrap()), [(2, 1), (3, 1)]);
+    first.close().unwrap();
+    broker.admin().delete_share_group("g").unwrap();
+    for end in ENDS {
+        assert!(broker.admin().list_share_groups().is_empty(), "{end}");
+        broker.checkpoint().unwrap();
+    }
+    let (_world, broker) = again(world, broker, "close");
+    assert!(broker.admin().list_share_groups().is_empty());
+    assert!(matches!(broker.admin().delete_share_group("g"), Err(Error::UnknownGroup { .. })));
+}
+
+#[test]
+fn a_topic_that_is_created_again_is_another() {
+    for checkpoint in [false, true] {
+        let world = World::new();
+        let broker = world.open();
+        jobs(&broker, 3);
+        let mut first = member(&broker, "g");
+        first.poll(Duration::ZERO).unwrap().accept_all().unwrap();
+        jobs(&broker, 1);
+        let held = first.poll(Duration::ZERO).unwrap().next().unwrap();
+        broker.delete_topic("jobs").unwrap();
+        assert!(matches!(held.accept(), Err(Error::UnknownTopic { .. })));
+        assert!(first.poll(Duration::ZERO).unwrap().is_empty());
+        jobs(&broker, 2);
+        assert_eq!(offsets(first.poll(Duration::ZERO).unwrap()), [(0, 1), (1, 1)]);
+        std::mem::forget(first);
+        if checkpoint {
+            broker.checkpoint().unwrap();
+        }
+        let (_world, broker) = again(world, broker, "kill");
+        let mut first = member(&broker, "g");
+        assert_eq!(offsets(first.poll(Duration::ZERO).unwrap()), [(0, 2), (1, 2)]);
+    }
+}
+
+#[test]
+fn the_log_start_passes_what_nobody_has() {
+    let world = World::new();
+    let broker = world.open();
+    jobs(&broker, 6);
+    let config = ShareConsumerConfig::new().max_poll_records(2);
+    let mut first = broker.share_consumer_with("g", config).unwrap();
+    first.subscribe(["jobs"]).unwrap();
+    let mut held = first.poll(Duration::ZERO).unwrap();
+    broker.admin().delete_records(&tp("jobs", 0), 4).unwrap();
+    held.next().unwrap().accept().unwrap();
+    held.next().unwrap().release().unwrap();
+    assert_eq!(offsets(first.poll(Duration::ZERO).unwrap()), [(4, 1), (5, 1)]);
+    std::mem::forget(first);
+    let (_world, broker) = again(world, broker, "kill");
+    let mut first = member(&broker, "g");
+    assert_eq!(offsets(first.poll(Duration::ZERO).unwrap()), [(4, 2), (5, 2)]);
+}
+
+#[test]
+fn the_next_poll_accepts_in_implicit_mode() {
+    let world = World::new();
+    let broker = world.open();
+    jobs(&broker, 3);
+    let config = ShareConsumerConfig::new().implicit_acknowledgement(true).max_poll_records(2);
+    let mut first = broker.share_consumer_with("g", config).unwrap();
+    first.subscribe(["jobs"]).unwrap();
+    let mut taken = first.poll(Duration::ZERO).unwrap();
+    taken.next().unwrap().release().unwrap();
+    drop(taken);
+    let lag = || broker.admin().describe_share_group("g").unwrap().lag();
+    assert_eq!(lag(), 3);
+    assert_eq!(first.poll(Duration::ZERO).unwrap().len(), 1);
+    assert_eq!(lag(), 2, "the second is accepted, the first is back");
+    first.commit().unwrap();
+    assert_eq!(lag(), 1);
+    assert_eq!(first.poll(Duration::ZERO).unwrap().len(), 1);
+    first.commit().unwrap();
+    drop(first);
+    jobs(&broker, 1);
+    let mut first = member(&broker, "g");
+    assert_eq!(first.poll(Duration::ZERO).unwrap().len(), 1);
+    first.close().unwrap();
+    assert_eq!(lag(), 1);
+}
+
+#[test]
+fn a_poll_waits_until_there_is_a_record() {
+    let world = World::new();
+    let broker = world.open();
+    jobs(&broker, 1);
+    let mut first = member(&broker, "g");
+    let held = first.poll(Duration::ZERO).unwrap();
+    let mut second = member(&broker, "g");
+    let (got, next) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(move || {
+            let released = offsets(second.poll(LONG).unwrap());
+            got.send(()).unwrap();
+            let sent = offsets(second.poll(LONG).unwrap());
+            let handle = second.wakeup_handle();
+            handle.wakeup();
+            (released, sent, matches!(second.poll(LONG), Err(Error::Wakeup)))
+        });
+        held.for_each(|record| record.release().unwrap());
+        next.recv_timeout(AT_ONCE).unwrap();
+        jobs(&broker, 1);
+        assert_eq!(waits.join().unwrap(), (vec![(0, 2)], vec![(1, 1)], true));
+    });
+}
