@@ -1,11 +1,11 @@
 //! Records are handed out in the order of their keys (H10).
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
-use super::acquire::{InBatch, Taking};
 use super::batch::ReadRecord;
 use super::order::{Entered, Order};
 use super::partition::SharePartition;
 use super::run::{Content, Span, State};
+use super::taking::{InBatch, Taking};
 use crate::types::planted;
 
 impl SharePartition {

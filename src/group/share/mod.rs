@@ -69,11 +69,13 @@ mod decision;
 mod describe;
 mod ends;
 mod fetch;
+mod hand_out;
 mod image;
 mod initial;
 mod keyed;
 mod ledger;
 mod locks;
+mod notice;
 mod order;
 mod parked;
 mod partition;
@@ -84,6 +86,7 @@ mod runs;
 mod section;
 mod settings;
 mod start;
+mod taking;
 mod throttle;
 
 #[cfg(test)]
@@ -96,7 +99,6 @@ mod tests;
 mod vectors;
 
 pub(crate) use acknowledge::{AckType, Acknowledgement};
-pub(crate) use acquire::{Delivery, Reservation, Take};
 pub(crate) use batch::{Contents, Read, ReadBatch, ReadRecord};
 pub(crate) use decision::{Cause, DeadLetter, Decision};
 pub(crate) use describe::{ByHand, Culprit, Lag, UnderWay};
@@ -109,3 +111,4 @@ pub(crate) use refusal::{Refusal, Why};
 pub(crate) use run::{MemberNumber, Span, State};
 pub(crate) use section::{Item, Section, To};
 pub(crate) use settings::ShareSettings;
+pub(crate) use taking::{Delivery, Reservation, Take};
