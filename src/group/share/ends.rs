@@ -11,7 +11,7 @@ use super::section::{Item, To};
 use crate::types::{Backoff, planted};
 
 /// The most runs that one decision about locks or sessions covers; with a delay, the most records. Its frame stays small.
-pub(super) const ENDS_MAX: usize = 8_192;
+pub(super) const ENDS_MAX: u64 = 8_192;
 
 /// How an attempt ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,9 +130,11 @@ impl SharePartition {
                     continue;
                 }
                 let Some(span) = run.span.meet(lock.span) else { continue };
-                ended.push((span, run));
-                let weight = if delays { span.len() } else { 1 };
-                left = left.saturating_sub(usize::try_from(weight).unwrap_or(usize::MAX));
+                // What is delayed is tracked record by record. The rest of a long run has its turn later.
+                let part = if delays { span.prefix(left) } else { Some(span) };
+                let Some(part) = part else { break 'locks };
+                ended.push((part, run));
+                left = left.saturating_sub(if delays { part.len() } else { 1 });
                 if left == 0 {
                     break 'locks;
                 }
@@ -162,7 +164,7 @@ impl SharePartition {
         let held = self.outside.iter().chain(self.window.iter());
         let held = held.filter(|run| run.content.state.is_held() && run.content.owner == member);
         let mut any = false;
-        for run in held.take(ENDS_MAX) {
+        for run in held.take(ENDS_MAX as usize) {
             self.give_back(&run, run.span, Reason::SESSION_ENDED, now, random, out);
             any = true;
         }

@@ -5,7 +5,10 @@
 use std::time::Duration;
 
 use super::partition::{Now, SharePartition};
-use super::run::{MemberNumber, Run, Span, State};
+use super::run::{Run, Span};
+
+/// When the locks of an earlier process end: before all others.
+const FOREIGN_END: u64 = 0;
 
 /// What a fetch shall read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,8 +22,8 @@ pub(crate) struct Fetch {
 }
 
 impl SharePartition {
-    /// Begins a fetch. Returns `None` if another one is reading, or if there is no room: the window is full, and all of
-    /// it is under way. Then something must end first.
+    /// Begins a fetch. Returns `None` if another one is reading, or if something must end first: the window is full, and
+    /// all of it is under way; or, with an order of keys, locks of an earlier process have not ended.
     pub(crate) fn begin_fetch(&mut self, now: Now) -> Option<Fetch> {
         if self.fetching.is_some() || self.has_foreign_locks() {
             return None;
@@ -31,13 +34,15 @@ impl SharePartition {
         Some(Fetch { number: self.fetches, from: span.first, to: span.last })
     }
 
-    /// Returns whether what an earlier process had acquired below the start still waits for the end of its locks, so that
-    /// its keys are not known (K3).
-    fn has_foreign_locks(&self) -> bool {
-        let is_foreign = |run: Run| {
-            run.content.owner == MemberNumber::NOBODY && run.content.state == State::Acquired
-        };
-        self.order.is_some() && self.outside.iter().any(is_foreign)
+    /// Returns whether what an earlier process had acquired still waits for the end of its locks. Its keys are not known,
+    /// so a record of the same key could be handed out (H10). As long as the journal does not take their end, it would
+    /// not take a start either.
+    fn has_foreign_locks(&mut self) -> bool {
+        if self.order.is_none() || self.locks.next_end() != Some(FOREIGN_END) {
+            return false;
+        }
+        self.clean_locks();
+        self.locks.next_end() == Some(FOREIGN_END)
     }
 
     /// Returns whether a fetch is reading.
@@ -91,11 +96,15 @@ impl SharePartition {
     /// Returns until when there is nothing to do: when the next lock ends, by the monotonic clock, and when the next
     /// parked record is due, in milliseconds since 1970.
     pub(crate) fn next_deadline(&mut self) -> (Option<Duration>, Option<i64>) {
+        self.clean_locks();
+        let end = self.locks.next_end().map(Duration::from_micros);
+        (end, self.parked.first_due().map(|(due, _)| due))
+    }
+
+    fn clean_locks(&mut self) {
         let mut locks = std::mem::take(&mut self.locks);
         locks.clean_front(|lock| self.still_locked(lock));
-        let end = locks.next_end().map(Duration::from_micros);
         self.locks = locks;
-        (end, self.parked.first_due().map(|(due, _)| due))
     }
 
     /// Returns the run at the start of the window.

@@ -6,7 +6,7 @@
 //! image    u8 version (1), epoch, log start, start of the window,
 //!          number of texts, texts (length, UTF-8),
 //!          number of runs, runs of the window: without a hole from its start on
-//!          number of runs, runs outside: each with its distance in front
+//!          number of runs, runs outside, of at most 256 records: each with its distance in front
 //!          number of parked records, parked records
 //! run      u8: bits 0 to 2 state (0 available, 1 acquired, 2 acknowledged, 3 archived, 4 parked),
 //!              bit 3 set: one offset, bits 4 to 7 count; 15 = it follows
@@ -47,6 +47,8 @@ const HAS_KEY: u8 = 1;
 /// The count in the upper half of a byte; this one means that it follows.
 const COUNT_FOLLOWS: u8 = 15;
 const PARKED_MIN_BYTES: usize = 4;
+/// The longest run outside of the window.
+const OUTSIDE_MAX: u64 = 256;
 
 impl SharePartition {
     /// Appends the stored state.
@@ -63,9 +65,10 @@ impl SharePartition {
         }
         let outside = || {
             let acquired = self.outside.iter().filter(|run| run.content.state == State::Acquired);
-            merged(acquired.filter_map(|run| {
+            let kept = merged(acquired.filter_map(|run| {
                 Some(Run { span: run.span.from(self.log_start)?, content: stored(run.content) })
-            }))
+            }));
+            kept.flat_map(pieces)
         };
         put(out, outside().count() as u64);
         let mut end = 0;
@@ -125,7 +128,7 @@ impl SharePartition {
         }
         let epoch = reader.u32()?;
         let (log_start, start) = (reader.i64()?, reader.i64()?);
-        if start < log_start || start == i64::MAX {
+        if start < log_start {
             return Err(CorruptReason::Offsets.into());
         }
         let mut partition = Self::new(settings, start);
@@ -180,6 +183,17 @@ fn merged(runs: impl Iterator<Item = Run>) -> impl Iterator<Item = Run> {
             run.span.last = next.span.last;
         }
         Some(run)
+    })
+}
+
+/// Splits a run outside of the window. Each of its records may become a parked one, so a few bytes must not stand for
+/// many (H11).
+fn pieces(run: Run) -> impl Iterator<Item = Run> {
+    let mut rest = Some(run.span);
+    std::iter::from_fn(move || {
+        let span = rest?.prefix(OUTSIDE_MAX)?;
+        rest = rest?.from(span.last.checked_add(1)?);
+        Some(Run { span, ..run })
     })
 }
 
@@ -311,7 +325,7 @@ fn read_outside(
         if run.span.first < log_start || run.span.last >= start {
             return Err(CorruptReason::Offsets);
         }
-        if run.content.state != State::Acquired {
+        if run.content.state != State::Acquired || run.span.len() > OUTSIDE_MAX {
             return Err(CorruptReason::Field);
         }
         end = run.span.last.saturating_add(1);

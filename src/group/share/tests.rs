@@ -354,6 +354,42 @@ fn an_operator_finishes_and_releases_by_hand() {
     assert_eq!(queue.take(B, 2), [(1, 1, 2), (3, 3, 2)]);
 }
 
+#[test]
+fn a_long_run_is_delayed_in_parts_and_a_few_bytes_never_stand_for_many_parked_records() {
+    const ALL: i64 = 20_000;
+    let settings = Arc::new(ShareSettings {
+        backoff: Backoff { base: Duration::from_secs(1), ..Backoff::NONE },
+        ..ShareSettings::default()
+    });
+    let mut partition = SharePartition::new(Arc::clone(&settings), 0);
+    let mut started = Section::default();
+    started.push(Item::Set(span(0, ALL - 1), To::Started { count: 1 }));
+    partition.apply(&started, Duration::ZERO);
+    partition.opened();
+    let now = Now { monotonic: Duration::ZERO, wall: 0 };
+    let mut decision = Decision::default();
+    while partition.decide_lock_ends(now, &mut || 0, &mut decision) {
+        let delayed = decision.section.items().iter().map(|item| match item {
+            Item::Set(span, To::Delayed { .. }) => span.len(),
+            other => panic!("{other:?}"),
+        });
+        assert!(delayed.sum::<u64>() <= ends::ENDS_MAX);
+        partition.apply(&decision.section, now.monotonic);
+        decision.clear();
+    }
+    assert_eq!(partition.delayed(0).count(), ALL as usize);
+    assert_eq!(partition.start(), ALL);
+    // They are under way again, below the start. Whoever opens may have to park each.
+    started.clear();
+    started.push(Item::Set(span(0, ALL - 1), To::Started { count: 2 }));
+    partition.apply(&started, Duration::ZERO);
+    let mut image = Vec::new();
+    partition.encode(&mut image);
+    assert!((ALL / 256..ALL / 16).contains(&(image.len() as i64)), "{} bytes", image.len());
+    let again = SharePartition::decode(&image, settings).unwrap();
+    assert_eq!(again.lag(ALL, 0).under_way, ALL as u64);
+}
+
 /// Any image that decodes bears any section, and what an image says is what the state is.
 fn survive(image: &[u8], sections: &[Vec<u8>]) {
     let Ok(mut partition) = SharePartition::decode(image, Arc::default()) else { return };
