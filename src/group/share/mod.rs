@@ -72,6 +72,8 @@ mod fetch;
 mod hand_out;
 mod image;
 mod initial;
+#[cfg(any(test, feature = "__internal"))]
+mod invariants;
 mod keyed;
 mod ledger;
 mod locks;

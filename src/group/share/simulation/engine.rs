@@ -96,13 +96,19 @@ impl World {
             return Vec::new();
         }
         let mut reserved = Vec::new();
+        for record in batches.iter().flat_map(|batch| &batch.records) {
+            let is_due = record.deliver_at.is_some_and(|due| due <= now.wall);
+            let is_in = record.offset <= self.partition.end();
+            self.truth(record.offset).has_come |= is_due && is_in;
+        }
         for delivery in &got.deliveries {
             for offset in delivery.span.first..=delivery.span.last {
                 self.check_reserved(offset, delivery.count);
                 let lock_end = self.monotonic + self.settings.lock_duration;
                 let truth = self.truth(offset);
                 truth.reserved = Some((number, lock_end));
-                truth.touched = true;
+                // Its time has come, whatever the wall clock shows from now on.
+                (truth.due, truth.touched) = (0, true);
                 self.members[member].reserved.push(offset);
                 reserved.push(offset);
             }
@@ -199,9 +205,8 @@ impl World {
                         assert!(was_started && count < limit && !at_once);
                         assert_eq!(count, truth.attempts, "rule 8: count of {offset}");
                         let delay = wall + backoff.delay_ms(count, 0) as i64;
-                        assert!(
-                            due <= delay && due >= delay - backoff.delay_ms(count, 0) as i64 / 2
-                        );
+                        let shortest = wall + backoff.delay_ms(count, u64::MAX) as i64;
+                        assert!((shortest..=delay).contains(&due), "backoff of {offset}");
                         truth.due = due;
                     }
                     other => panic!("{other:?} at the end of a lock"),

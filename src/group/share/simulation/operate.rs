@@ -79,7 +79,8 @@ impl World {
             Some(Item::Set(_, To::Archived { .. })) => truth.finish(Finish::Dead, offset),
             Some(Item::Set(_, To::Available { .. })) => {
                 (truth.hold, truth.reserved, truth.due) = (None, None, 0);
-                (truth.by_hand, truth.unstored) = (true, false);
+                truth.by_hand += 1;
+                truth.unstored = false;
             }
             None => return,
             other => panic!("{other:?} by hand"),

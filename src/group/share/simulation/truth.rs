@@ -38,12 +38,14 @@ pub(super) struct Truth {
     /// Not to be handed out before.
     pub(super) due: i64,
     pub(super) letters: u32,
+    /// Whether a fetch has found that the time of its delivery has come.
+    pub(super) has_come: bool,
     /// Whether it was ever handed out.
     pub(super) touched: bool,
     /// Whether its last attempt ended without a frame, so that a crash takes it back (H8).
     pub(super) unstored: bool,
-    /// Whether an operator has released it before its time.
-    pub(super) by_hand: bool,
+    /// How often an operator has released it. Each time, it may be tried once more.
+    pub(super) by_hand: u16,
 }
 
 impl Truth {
