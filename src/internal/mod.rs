@@ -21,6 +21,7 @@ mod names;
 mod ops;
 mod partition;
 mod segment;
+mod share;
 
 pub use batch::fuzz_batch_decode;
 pub use cleaner::fuzz_cleaner;
@@ -34,6 +35,7 @@ pub use mutate::fuzz_batch_mutate;
 pub use names::fuzz_names;
 pub use ops::fuzz_ops_vs_model;
 pub use segment::fuzz_segment_recover;
+pub use share::fuzz_share_state;
 
 #[cfg(test)]
 mod tests {
@@ -66,5 +68,6 @@ mod tests {
         run_all("open_dir", super::fuzz_open_dir);
         run_all("ops_vs_model", super::fuzz_ops_vs_model);
         run_all("cleaner", super::fuzz_cleaner);
+        run_all("share_state", super::fuzz_share_state);
     }
 }
