@@ -166,6 +166,7 @@ owners_above_e              crash:transactions_during_checkpoint
 owners_not_in_checkpoint    crash:transactions
 panic_not_noticed           lib:panic_watch
 pass_before_settling        api:the_first_append_to_a_closed
+policy_of_expected_counts   api:the_policy_of_an_expected
 position_carried_over       simulation:seeds
 positions_without_epoch     api:offsets
 prefer_segments             model:a_reader_beside_a_roll
@@ -196,9 +197,11 @@ replay_foreign_file         lib:journal::tests::replaying
 replay_seals_elsewhere      crash:seal_and_roll
 reserve_only_grows          api:weight
 reserve_stays               api:weight
+retention_has_one_turn      api:without_threads_retention_looks
 retention_needs_space       api:retention_frees_a_full_disk
 retry_failed_checkpoint     api:a_failed_segment_sync
 retry_failed_sync           lib:journal::tests::crashing
+returned_buckets_stay       api:a_bucket_of_a_deleted_topic
 reuse_deleted_folder        api:health
 reuse_epoch                 api:offsets
 reuse_lost_sequences        lib:a_sequence_that_power_loss_took
@@ -237,6 +240,7 @@ sync_wakes_nobody           model:who_waits
 synced_before_recovery      crash:synced_after
 syncs_overlap               api:nobody_takes_bytes
 take_foreign_folder         api:the_folder_of_another
+taken_name_not_fenced       api:a_producer_stays_fenced
 time_inside_is_silence      api:membership
 time_of_each_record         api:produce
 tombstone_goes_at_once      api:a_tombstone_stays

