@@ -1,11 +1,11 @@
-//! The contents of a folder as text: topics with their settings, records, committed offsets.
+//! The contents of a folder as text: topics with their settings, records, committed offsets, names of producers.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use grouplog::{
-    Broker, Consumer, ConsumerConfig, GroupSummary, ReadOnlyBroker, Result, TopicDescription,
-    TopicPartition,
+    Broker, Consumer, ConsumerConfig, GroupSummary, OwnerSummary, ReadOnlyBroker, Result,
+    TopicDescription, TopicPartition,
 };
 
 /// The reading calls of both kinds of brokers.
@@ -14,6 +14,7 @@ pub(crate) trait Look {
     fn topic(&self, name: &str) -> Result<TopicDescription>;
     fn groups(&self) -> Vec<String>;
     fn group(&self, name: &str) -> Result<GroupSummary>;
+    fn owners(&self) -> Vec<OwnerSummary>;
     fn reader(&self) -> Result<Consumer>;
 }
 
@@ -29,6 +30,9 @@ impl Look for Broker {
     }
     fn group(&self, name: &str) -> Result<GroupSummary> {
         self.describe_group(name)
+    }
+    fn owners(&self) -> Vec<OwnerSummary> {
+        self.admin().list_owners().unwrap()
     }
     fn reader(&self) -> Result<Consumer> {
         self.consumer_with(ConsumerConfig::new())
@@ -47,6 +51,9 @@ impl Look for ReadOnlyBroker {
     }
     fn group(&self, name: &str) -> Result<GroupSummary> {
         self.describe_group(name)
+    }
+    fn owners(&self) -> Vec<OwnerSummary> {
+        self.list_owners()
     }
     fn reader(&self) -> Result<Consumer> {
         self.consumer()
@@ -81,6 +88,10 @@ pub(crate) fn of(broker: &impl Look) -> String {
             )
             .unwrap();
         }
+    }
+    for owner in broker.owners() {
+        let (name, epoch, last) = (owner.transactional_id, owner.epoch, owner.last_sequence);
+        writeln!(out, "owner {name:?} epoch {epoch} sequence {last:?}").unwrap();
     }
     out
 }

@@ -8,8 +8,8 @@ use grouplog::record::Compression;
 use grouplog::storage::{Crash, Memory};
 use grouplog::time::{ManualClock, SeededRandom};
 use grouplog::{
-    Acks, Broker, BrokerConfig, CleanupPolicy, OffsetAndMetadata, ProducerConfig, Record,
-    Timestamp, TopicConfig, TopicPartition,
+    Acks, Broker, BrokerConfig, CleanupPolicy, GroupMetadata, OffsetAndMetadata, ProducerConfig,
+    Record, Timestamp, TopicConfig, TopicPartition,
 };
 
 use crate::{container, listing};
@@ -163,6 +163,57 @@ fn compacts(broker: &Broker) {
     send(12..14);
 }
 
+/// Sends records with ids and sequences by named producers, in transactions and alone. A checkpoint holds what the
+/// first round does, and the journal what the second one does.
+fn transacts(life: &Life, broker: &Broker, round: i64) {
+    let named = |name: &str| {
+        let config = ProducerConfig::new().acks(Acks::Written).transactional_id(name);
+        broker.producer_with(config).unwrap()
+    };
+    named("importer").send_sequenced(10 * round, Record::to("in").value("line")).unwrap();
+    let importer = named("importer");
+    importer.send_sequenced(10 * round + 1, Record::to("in").value("line")).unwrap();
+    named(if round == 0 { "of a checkpoint" } else { "of the journal" });
+    if round == 0 {
+        drop(named("gone"));
+    } else {
+        broker.admin().delete_owner("gone").unwrap();
+    }
+    life.clock.advance(Duration::from_secs(1));
+
+    let ids: Vec<String> = (0..6).map(|number| format!("{round}-{number}")).collect();
+    let record = |number: usize| {
+        let id = &ids[number];
+        Record::to("out").partition(number as u32 % 2).value(id).id(id)
+    };
+    importer.send(record(0)).unwrap();
+    importer.send_all([record(1), record(2), record(1)]).unwrap();
+    let mut aborted = importer.begin().unwrap();
+    aborted.send(Record::to("out").partition(0).value("aborted").id("aborted")).unwrap();
+    aborted.abort();
+    let mut transaction = importer.begin().unwrap();
+    for number in [3, 4, 2] {
+        transaction.send(record(number)).unwrap();
+    }
+    transaction.send_sequenced(10 * round + 5, record(5)).unwrap();
+    let group = GroupMetadata::of_group("movers");
+    let offset = OffsetAndMetadata::from(2 * round + 1).with_metadata("moved");
+    transaction.send_offsets(&group, [(TopicPartition::new("in", 0), offset)]).unwrap();
+    transaction.commit().unwrap();
+}
+
+fn transactions(life: &Life) -> Broker {
+    let broker = life.open();
+    broker.create_topic("in", small()).unwrap();
+    let window = small().partitions(2).dedup_window(Duration::from_hours(1));
+    broker.create_topic("out", window).unwrap();
+    transacts(life, &broker, 0);
+    broker.close().unwrap();
+    let broker = life.open();
+    transacts(life, &broker, 1);
+    broker
+}
+
 fn kill(life: Life) -> Life {
     let storage = life.storage.crash(Crash::Kill, &SeededRandom::new(0));
     Life { storage, ..life }
@@ -212,6 +263,11 @@ pub(crate) fn all() -> Vec<(&'static str, Life)> {
     compacts(&broker);
     let compaction = kill(compaction);
     drop(broker);
+
+    let transacted = new();
+    let broker = transactions(&transacted);
+    let transacted = kill(transacted);
+    drop(broker);
     vec![
         ("fresh", fresh),
         ("closed", closed),
@@ -220,6 +276,7 @@ pub(crate) fn all() -> Vec<(&'static str, Life)> {
         ("stored", stored),
         ("retention", retention),
         ("compaction", compaction),
+        ("transactions", transacted),
     ]
 }
 

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use grouplog::storage::{Disk, Memory, Storage};
-use grouplog::{Broker, Record, TopicConfig};
+use grouplog::{Broker, Error, ProducerConfig, Record, TopicConfig, TopicPartition};
 
 use crate::container::{self, Files, fill};
 use crate::listing;
@@ -110,4 +111,71 @@ fn a_writer_on_a_real_disk_opens_and_closes_it_without_a_change_of_what_it_holds
         let again = Broker::open_with(temp.path(), config).unwrap();
         old.assert_listed(&listing::of(&again), "opened again");
     }
+}
+
+/// The ids, names, sequences and offsets of an earlier build count: those of its checkpoint, and those of its journal.
+#[test]
+fn transactions_of_an_earlier_build_count() {
+    let old = named("transactions");
+    assert!(old.files.keys().any(|path| path.starts_with("dedup")), "a bucket of ids");
+    let storage = Memory::new();
+    fill(&storage, &old.files);
+    let life = Life::new(storage);
+    life.clock.advance(Duration::from_mins(10));
+    let broker = life.open();
+    assert_eq!(broker.describe_topic("out").unwrap().ids, 12);
+    all_ids_are_known(&broker);
+    epochs_and_sequences_go_on(&broker);
+    broker.close().unwrap();
+    let again = life.open();
+    all_ids_are_known(&again);
+    let ends = again.describe_topic("out").unwrap().partitions;
+    assert_eq!(ends.iter().map(|partition| partition.end_offset).sum::<i64>(), 12);
+    life.clock.advance(Duration::from_hours(1));
+    let sent = again.producer().unwrap().send(with_id(0, "0-0")).unwrap();
+    assert!(!sent.metadata().is_duplicate(), "its window is over");
+}
+
+fn with_id(partition: u32, id: &str) -> Record<'_> {
+    Record::to("out").partition(partition).value(id).id(id)
+}
+
+/// Sends all records with ids again.
+fn all_ids_are_known(broker: &Broker) {
+    let producer = broker.producer().unwrap();
+    for partition in 0..2 {
+        let places = (0..2).flat_map(|round| (0..3).map(move |at| (round, 2 * at + partition)));
+        for (offset, (round, number)) in (0..).zip(places) {
+            let sent = producer.send(with_id(0, &format!("{round}-{number}"))).unwrap();
+            let place = (sent.metadata().partition(), sent.metadata().offset());
+            assert_eq!(place, (partition, offset), "{round}-{number}");
+            assert!(sent.metadata().is_duplicate(), "{round}-{number}");
+        }
+    }
+}
+
+fn epochs_and_sequences_go_on(broker: &Broker) {
+    let owners = || {
+        let owners = broker.admin().list_owners().unwrap().into_iter();
+        owners
+            .map(|owner| (owner.transactional_id, owner.epoch, owner.last_sequence))
+            .collect::<Vec<_>>()
+    };
+    let [importer, checkpoint, journal] =
+        ["importer", "of a checkpoint", "of the journal"].map(str::to_owned);
+    let others = [(checkpoint, 0, None), (journal, 0, None)];
+    assert_eq!(owners()[0], (importer.clone(), 3, Some(15)));
+    assert_eq!(owners()[1..], others);
+    let named = || broker.producer_with(ProducerConfig::new().transactional_id(&importer)).unwrap();
+    let before = named();
+    assert_eq!(before.last_sequence().unwrap(), Some(15));
+    let producer = named();
+    let fenced = before.send(Record::to("in").value("late"));
+    assert!(matches!(fenced, Err(Error::ProducerFenced { epoch: 4, current: Some(5), .. })));
+    assert!(producer.send_sequenced(15, Record::to("in").value("line")).unwrap().is_none());
+    let mut transaction = producer.begin().unwrap();
+    transaction.expect_committed("movers", &TopicPartition::new("in", 0), Some(3)).unwrap();
+    assert!(transaction.send_sequenced(16, Record::to("in").value("line")).unwrap());
+    transaction.commit().unwrap();
+    assert_eq!(owners()[0], (importer.clone(), 5, Some(16)));
 }
