@@ -230,6 +230,49 @@ fn records_of_a_killed_process_are_made_durable_first() {
     }
 }
 
+/// On a full disk, recovery cannot make durable what it has found. Nothing of it is returned before there is space.
+#[test]
+fn a_full_disk_holds_back_what_recovery_has_found() {
+    for background in [true, false] {
+        let world = World::on(Memory::crash_simulating(3)).batch_size(1024);
+        let broker = world.open();
+        broker.create_topic("t", TopicConfig::new()).unwrap();
+        let producer = sender(&broker);
+        producer.send(Record::to("t").value("1")).unwrap();
+        broker.checkpoint().unwrap();
+        for value in ["2", "3"] {
+            producer.send(Record::to("t").value(value)).unwrap();
+        }
+        let killed = world.storage.crash(Crash::Kill, &SeededRandom::new(1));
+        killed.set_capacity(0);
+        let mut world = World { storage: killed, ..world.again() };
+        world.config = world.config.background(background);
+        let broker = world.open();
+        let after_loss = || {
+            let left = world.storage.crash(Crash::LoseAll, &SeededRandom::new(2));
+            left.set_capacity(u64::MAX);
+            values(&all(&World { storage: left, ..world.again() }.open(), "t"))
+        };
+        let mut consumer = assigned(&broker, synced(), 1);
+        for timeout in [Duration::ZERO, Duration::from_millis(50), Duration::ZERO] {
+            match consumer.poll(timeout) {
+                Ok(records) => assert!(background && records.is_empty(), "{records:?}"),
+                Err(error) => assert!(matches!(error, Error::DiskFull { .. }), "{error:?}"),
+            }
+        }
+        assert_eq!(values(&all(&broker, "t")), ["1", "2", "3"]);
+        assert_eq!(after_loss(), ["1"]);
+        assert_eq!(consumer.position(&tp("t", 0)).unwrap().offset(), 0);
+        world.storage.set_capacity(u64::MAX);
+        let mut read = Vec::new();
+        while read.len() < 3 {
+            read.extend(owned(&consumer.poll(LONG).unwrap()));
+        }
+        assert_eq!(values(&read), ["1", "2", "3"]);
+        assert_eq!(after_loss(), ["1", "2", "3"]);
+    }
+}
+
 #[test]
 fn only_the_writer_of_a_folder_knows_what_is_synced() {
     let folder = tempfile::tempdir().unwrap();

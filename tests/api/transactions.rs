@@ -1,13 +1,13 @@
 //! Transactions: records and offsets together or not at all.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use grouplog::storage::Crash;
 use grouplog::{
-    Acks, Broker, Consumer, ConsumerConfig, Error, GroupMetadata, Producer, ProducerConfig, Record,
-    TopicConfig, Transaction,
+    Acks, Broker, Consumer, ConsumerConfig, DiskBudgetPolicy, Error, GroupMetadata, Producer,
+    ProducerConfig, Record, TopicConfig, Transaction,
 };
 
 use crate::faulty::{Act, Faulty};
@@ -718,4 +718,76 @@ fn a_commit_with_offsets_waits_on_a_full_disk() {
     });
     assert_eq!(committed(&broker, "g", "in", 0), Some(1));
     broker.close().unwrap();
+}
+
+/// A broker without threads, so that a commit makes room itself. Neither the journal has room, nor the disk budget if
+/// there is one, until a checkpoint that the next commit waits for. That stands still at the barrier.
+fn without_room(world: &World, budget: bool) -> (Broker, Faulty, Arc<Barrier>) {
+    let storage = Faulty::new(world.storage.clone());
+    let mut config = world.config.clone().journal_max_bytes(256 << 10);
+    if budget {
+        config = config.disk_budget(2 << 20);
+    }
+    let broker = Broker::open_storage(Arc::new(storage.clone()), config).unwrap();
+    topics(&broker, &["in"]);
+    fill(&broker, "in", 2);
+    let kept = TopicConfig::new().segment_bytes(50_000).retention(Duration::from_mins(1));
+    broker.create_topic("out", kept.disk_budget_policy(DiskBudgetPolicy::Block)).unwrap();
+    if !budget {
+        storage.order("write", "checkpoint.", Act::Fail(28));
+    }
+    let impatient = ProducerConfig::new().acks(Acks::Written).max_block(Duration::ZERO);
+    let filler = broker.producer_with(impatient).unwrap();
+    while filler.send(Record::to("out").value(&[0; 7_000])).is_ok() {}
+    world.clock.advance(Duration::from_mins(2));
+    storage.heal();
+    let barrier = Arc::new(Barrier::new(2));
+    storage.order("write", "checkpoint.", Act::Meet(Arc::clone(&barrier)));
+    (broker, storage, barrier)
+}
+
+/// A member whose commit waits for space is not silent, however long that takes. When it has returned, it may be.
+#[test]
+fn a_member_is_not_evicted_while_its_own_commit_waits() {
+    for budget in [false, true] {
+        let world = World::new();
+        let (broker, storage, barrier) = without_room(&world, budget);
+        let mut consumer = member(&broker, "g", "in");
+        assert_eq!(consumer.poll(Duration::ZERO).unwrap().len(), 2);
+        let patient = ProducerConfig::new().acks(Acks::Written).max_block(Duration::from_hours(1));
+        let patient = broker.producer_with(patient).unwrap();
+        let mut transaction = patient.begin().unwrap();
+        put(&mut transaction, "out", &"done".repeat(5_000));
+        transaction.commit_offsets(&mut consumer).unwrap();
+        let mut late = patient.begin().unwrap();
+        put(&mut late, "out", "late");
+        let mut other = member(&broker, "g", "in");
+        let members = |broker: &Broker| broker.describe_group("g").unwrap().members.len();
+        std::thread::scope(|scope| {
+            let committing = scope.spawn(|| transaction.commit().map(|committed| committed.len()));
+            barrier.wait();
+            // It makes the room that it waits for. Whoever polls looks for silent members.
+            world.clock.advance(Duration::from_mins(6));
+            let polled = other.poll(Duration::ZERO);
+            let there = members(&broker);
+            storage.heal();
+            barrier.wait();
+            assert!(polled.unwrap().is_empty());
+            assert_eq!(there, 2, "budget {budget}");
+            assert_eq!(committing.join().unwrap().unwrap(), 1);
+        });
+        assert_eq!(committed(&broker, "g", "in", 0), Some(2));
+        // From now on its silence counts again.
+        world.clock.advance(Duration::from_mins(4));
+        other.poll(Duration::ZERO).unwrap();
+        assert_eq!(members(&broker), 2, "budget {budget}");
+        fill(&broker, "in", 1);
+        assert_eq!(consumer.poll(Duration::ZERO).unwrap().len(), 1);
+        late.commit_offsets(&mut consumer).unwrap();
+        world.clock.advance(Duration::from_mins(6));
+        other.poll(Duration::ZERO).unwrap();
+        assert_eq!(members(&broker), 1, "budget {budget}");
+        let refused = late.commit().map(|committed| committed.len());
+        assert!(matches!(refused, Err(Error::Fenced { .. })), "budget {budget}: {refused:?}");
+    }
 }

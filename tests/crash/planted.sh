@@ -254,6 +254,7 @@ unlink_before_sync          crash:delete_and_recreate
 verify_looks_once           api:verify_beside_a_deletion
 vouch_for_unsynced          crash:first_open
 wait_for_never              api:later_or_never
+waiting_commit_is_silent    api:a_member_is_not_evicted_while
 waits_outlive_close         api:a_close_on_a_full_disk
 whole_checksum_not_checked  lib:log::tests
 writer_dies_silently        api:a_panic_in_the_writer
