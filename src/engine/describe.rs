@@ -55,6 +55,7 @@ pub(super) fn topic(
             partition: log.partition().clone(),
             start_offset: log.start_offset(),
             end_offset,
+            last_stable_offset: log.known_stable_end(),
             leader_epoch: log.epoch_of(end_offset),
             bytes: log.size_bytes(),
             segments: log.segment_count(),

@@ -109,6 +109,13 @@ pub struct PartitionDescription {
     pub start_offset: i64,
     /// The log end offset: the offset of the next record.
     pub end_offset: i64,
+    /// The last stable offset: where readers of committed records
+    /// ([`IsolationLevel::ReadCommitted`](crate::IsolationLevel::ReadCommitted)) end. It lies below the log end only if
+    /// a Kafka broker wrote segments with a transaction that is still open.
+    ///
+    /// `None` if it is not known without reading the segments from before the folder was opened. A reader of committed
+    /// records finds it as it reads, or at once with [`Consumer::end_offsets`](crate::Consumer::end_offsets).
+    pub last_stable_offset: Option<i64>,
     /// The leader epoch of the newest record; `None` if it is not known.
     pub leader_epoch: Option<i32>,
     /// The size of its batches in bytes, on disk and in memory.

@@ -179,6 +179,19 @@ fn every_printed_json_is_json() {
     let topic = object(&["topic", "describe", "orders", "--json"]);
     assert_eq!(topic["partitions"][1]["end_offset"], 2);
     assert_eq!(topic["config"]["segment.bytes"], "67108864");
+    assert_eq!(topic["partitions"][1]["last_stable_offset"], Value::Null);
+    let topic = object(&["topic", "describe", "orders", "--stable", "--json"]);
+    assert_eq!(topic["partitions"][0]["last_stable_offset"], 0);
+    assert_eq!(topic["partitions"][1]["last_stable_offset"], 2);
+    let table = |args: &[&str]| -> Vec<Vec<String>> {
+        let text = cli.ok_text(args);
+        let rows = text.lines().skip_while(|line| !line.starts_with("partition"));
+        rows.map(|row| row.split_whitespace().map(str::to_owned).collect()).collect()
+    };
+    let rows = table(&["topic", "describe", "orders", "--stable"]);
+    assert_eq!(rows[0][..4], ["partition", "start", "end", "stable"]);
+    assert_eq!(rows[2][..4], ["1", "0", "2", "2"]);
+    assert_eq!(table(&["topic", "describe", "orders"])[0][3], "epoch");
     for (group, format) in [("a", &["--json"][..]), ("b", &["--format", "json"])] {
         let text = cli.ok_text(&[&["consume", "orders", "-g", group], format].concat());
         let records: Vec<Value> =

@@ -143,6 +143,10 @@ pub(crate) enum Topic {
     Describe {
         /// The topic
         name: String,
+        /// Read all segments, and show the offset at which readers of committed records end (column
+        /// `stable`). It is below the end if Kafka wrote segments with a transaction that is still open
+        #[arg(long)]
+        stable: bool,
     },
     /// Change the settings of a topic, or add partitions
     ///

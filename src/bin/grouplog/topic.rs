@@ -1,6 +1,9 @@
 use std::path::Path;
 
-use grouplog::{PartitionCompaction, PartitionRetention, TopicConfig, TopicDescription};
+use grouplog::{
+    ConsumerConfig, IsolationLevel, PartitionCompaction, PartitionRetention, TopicConfig,
+    TopicDescription,
+};
 use serde_json::{Value, json};
 
 use crate::args::Topic;
@@ -15,7 +18,7 @@ pub(crate) fn run(data: &Path, command: &Topic, out: &mut Output) -> Result<(), 
             create(data, name, config, *if_not_exists, out)
         }
         Topic::List => list(data, out),
-        Topic::Describe { name } => describe(data, name, out),
+        Topic::Describe { name, stable } => describe(data, name, *stable, out),
         Topic::Alter { name, config, partitions } => alter(data, name, config, *partitions, out),
         Topic::Delete { name } => delete(data, name, out),
     }
@@ -126,8 +129,16 @@ fn totals(topic: &TopicDescription) -> (i64, u64) {
     })
 }
 
-fn describe(data: &Path, name: &str, out: &mut Output) -> Result<(), Failure> {
-    let topic = open_read_only(data)?.describe_topic(name)?;
+fn describe(data: &Path, name: &str, stable: bool, out: &mut Output) -> Result<(), Failure> {
+    let broker = open_read_only(data)?;
+    let mut topic = broker.describe_topic(name)?;
+    if stable {
+        let committed = ConsumerConfig::new().isolation_level(IsolationLevel::ReadCommitted);
+        let partitions = topic.partitions.iter().map(|partition| &partition.partition);
+        broker.consumer_with(committed)?.end_offsets(partitions)?;
+        // The broker knows them now.
+        topic = broker.describe_topic(name)?;
+    }
     if out.json {
         return out.object(&json_topic(&topic));
     }
@@ -137,19 +148,7 @@ fn describe(data: &Path, name: &str, out: &mut Output) -> Result<(), Failure> {
         let source = if defaults.contains(&(*key, value.clone())) { " (default)" } else { "" };
         out.text(&format!("  {key}={value}{source}\n"))?;
     }
-    let heading = ["partition", "start", "end", "epoch", "bytes", "segments"];
-    let mut table = Table::new(&heading);
-    for partition in &topic.partitions {
-        table.row([
-            partition.partition.partition().to_string(),
-            partition.start_offset.to_string(),
-            partition.end_offset.to_string(),
-            or_dash(partition.leader_epoch),
-            partition.bytes.to_string(),
-            partition.segments.to_string(),
-        ]);
-    }
-    table.print(out)?;
+    partitions(&topic, stable).print(out)?;
     for partition in &topic.partitions {
         if let Some(state) = &partition.retention {
             out.text(&text_retention(partition.partition.partition(), state))?;
@@ -172,6 +171,29 @@ fn describe(data: &Path, name: &str, out: &mut Output) -> Result<(), Failure> {
         ))?;
     }
     Ok(())
+}
+
+fn partitions(topic: &TopicDescription, stable: bool) -> Table {
+    let mut heading = vec!["partition", "start", "end", "epoch", "bytes", "segments"];
+    if stable {
+        heading.insert(3, "stable");
+    }
+    let mut table = Table::new(&heading);
+    for partition in &topic.partitions {
+        let mut row = vec![
+            partition.partition.partition().to_string(),
+            partition.start_offset.to_string(),
+            partition.end_offset.to_string(),
+            or_dash(partition.leader_epoch),
+            partition.bytes.to_string(),
+            partition.segments.to_string(),
+        ];
+        if stable {
+            row.insert(3, or_dash(partition.last_stable_offset));
+        }
+        table.row(row);
+    }
+    table
 }
 
 fn text_retention(partition: u32, state: &PartitionRetention) -> String {
@@ -223,6 +245,7 @@ fn json_topic(topic: &TopicDescription) -> Value {
                 "partition": partition.partition.partition(),
                 "start_offset": partition.start_offset,
                 "end_offset": partition.end_offset,
+                "last_stable_offset": partition.last_stable_offset,
                 "leader_epoch": partition.leader_epoch,
                 "bytes": partition.bytes,
                 "segments": partition.segments,

@@ -13,7 +13,7 @@ use crate::storage::{Memory, OpenMode, Storage};
 use crate::time::ManualClock;
 use crate::{
     Broker, CleanupPolicy, ConsumerConfig, IsolationLevel, OffsetReset, Record, Timestamp,
-    TopicConfig,
+    TopicConfig, TopicPartition,
 };
 
 const COMMITTED: IsolationLevel = IsolationLevel::ReadCommitted;
@@ -90,6 +90,38 @@ fn own_records_behind_an_open_transaction_wait() {
     let mut uncommitted = reader(&broker, UNCOMMITTED);
     let all = vec![0, 1, 2, 3, 4, 7, 8, 9, 10, 11, 12];
     assert_eq!(rest(&mut uncommitted).unwrap(), (all, 13));
+}
+
+/// A description reads no segments, so it has what a reader of committed records has found.
+#[test]
+fn a_description_has_the_last_stable_offset_once_it_is_known() {
+    let memory = folder(&segments(&open_transaction(), &[2]), TopicConfig::new());
+    let broker = open(&memory);
+    let stable = |broker: &Broker, topic: &str| {
+        broker.describe_topic(topic).unwrap().partitions[0].last_stable_offset
+    };
+    assert_eq!(stable(&broker, "t"), None);
+    let ends = |broker: &Broker| reader(broker, COMMITTED).end_offsets([&partition()]).unwrap();
+    assert_eq!(ends(&broker)[&partition()], 8);
+    assert_eq!(stable(&broker, "t"), Some(8));
+    let producer = broker.producer().unwrap();
+    producer.send(Record::to("t").value("own")).unwrap();
+    assert_eq!(stable(&broker, "t"), Some(8));
+    // What this process has appended needs no look.
+    broker.create_topic("own", TopicConfig::new()).unwrap();
+    producer.send(Record::to("own").value("own")).unwrap();
+    assert_eq!(stable(&broker, "own"), Some(1));
+    drop(producer);
+    broker.close().unwrap();
+
+    let broker = open(&memory);
+    assert_eq!((stable(&broker, "t"), stable(&broker, "own")), (None, None));
+    assert_eq!(ends(&broker)[&partition()], 8);
+    let mut plain = reader(&broker, COMMITTED);
+    plain.assign([TopicPartition::new("own", 0)]).unwrap();
+    assert_eq!(plain.poll(Duration::ZERO).unwrap().len(), 1);
+    assert!(plain.poll(Duration::ZERO).unwrap().is_empty());
+    assert_eq!((stable(&broker, "t"), stable(&broker, "own")), (Some(8), Some(1)));
 }
 
 /// A poll sleeps at the last stable offset, instead of looking again and again until its time is over.

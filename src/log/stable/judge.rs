@@ -96,6 +96,15 @@ impl Log {
         })
     }
 
+    /// Returns the last stable offset, unless only a scan could tell it.
+    pub(crate) fn known_stable_end(&self) -> Option<i64> {
+        let (end, stable) = (self.end_offset(), self.stable());
+        match stable.index() {
+            Some(index) => Some(index.last_stable_offset(end).ok()?.max(self.start_offset())),
+            None => (stable.plain_below() >= end).then_some(end),
+        }
+    }
+
     /// Returns the offset at which a reader of this level ends: the log end, or the last stable offset.
     ///
     /// # Errors
