@@ -4,7 +4,9 @@ use super::Change;
 use super::{GROUP, State, TOPICS, World, producer, record, value};
 use crate::config::{Acks, ProducerConfig};
 use crate::consumer::GroupMetadata;
+use crate::error::Result;
 use crate::producer::RecordMetadata;
+use crate::transaction::Transaction;
 use crate::types::TopicPartition;
 
 const OWNER: &str = "o";
@@ -26,6 +28,15 @@ struct Planned {
     partition: u32,
     number: u64,
     id: Option<u8>,
+}
+
+/// A record that a transaction sends, and the place that the commit must report.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    record: Planned,
+    place: (u32, i64),
+    /// Whether its id is known, so that it is not stored.
+    is_known: bool,
 }
 
 impl State {
@@ -115,6 +126,26 @@ impl World {
         });
     }
 
+    /// Chooses the records of a transaction. They have one id or none, so a record may have that of an earlier one in
+    /// its topic: of this transaction, or from before.
+    fn choose_records(&mut self, state: &State, topic: usize, shape: u8) -> Vec<Sent> {
+        let id = (shape & 0x20 != 0).then_some(shape >> 7 | (shape >> 1) & 2);
+        let (mut after, mut all) = (state.clone(), Vec::new());
+        for at in 0..usize::from(shape % 4) {
+            let topic = (topic + at) % TOPICS.len();
+            let Some(partition) = self.partition(topic, (at + at / 2) as u32 % 2) else { continue };
+            let record = Planned { topic, partition, number: self.number(), id };
+            let known = id.and_then(|id| after.ids.get(&(topic, id)).copied());
+            let end = after.topics[&topic][partition as usize].len() as i64;
+            if known.is_none() {
+                after.apply_plan(&Plan { records: vec![record], ..Plan::default() });
+            }
+            let place = known.unwrap_or((partition, end));
+            all.push(Sent { record, place, is_known: known.is_some() });
+        }
+        all
+    }
+
     /// Commits, aborts or drops a transaction of records of both topics and the offset of one of them.
     pub(super) fn transact(&mut self, topic: usize, partition: u32, shape: u8) {
         let Some(partition) = self.partition(topic, partition) else { return };
@@ -123,18 +154,14 @@ impl World {
             return;
         }
         let state = State::of(&self.changes);
-        let mut plan = Plan::default();
-        for at in 0..usize::from(shape % 4) {
-            let topic = (topic + at) % TOPICS.len();
-            if let Some(partition) = self.partition(topic, at as u32 % 2) {
-                plan.records.push(Planned { topic, partition, number: self.number(), id: None });
-            }
-        }
+        let sent = self.choose_records(&state, topic, shape);
+        let stored = sent.iter().filter(|sent| !sent.is_known).map(|sent| sent.record);
+        let mut plan = Plan { records: stored.collect(), ..Plan::default() };
         let end = state.topics[&topic][partition as usize].len() as i64;
         if shape & 4 != 0 {
             plan.offsets.push((topic, partition, i64::from(shape) % (end + 1)));
         }
-        let sequence = with_sequence && !plan.records.is_empty();
+        let sequence = with_sequence && !sent.is_empty();
         plan.sequence =
             sequence.then(|| state.owner.and_then(|(_, last)| last).map_or(0, |last| last + 1));
         let ends = shape & 0x18;
@@ -147,22 +174,16 @@ impl World {
         self.change(Change::Transaction(change), false, |broker| {
             let producer = owner.map_or_else(|| producer(broker, false), Ok)?;
             let mut transaction = producer.begin()?;
-            for (at, planned) in plan.records.iter().enumerate() {
-                let value = value(planned.number, usize::from(shape));
-                let record = record(planned.topic, planned.partition, &value, compacts);
-                match plan.sequence {
-                    Some(sequence) if at + 1 == plan.records.len() => {
-                        assert!(transaction.send_sequenced(sequence, record)?, "{sequence} is new");
-                    }
-                    _ => transaction.send(record)?,
-                }
-            }
-            for (topic, partition, offset) in &plan.offsets {
-                let at = TopicPartition::new(TOPICS[*topic], *partition);
-                transaction.send_offsets(&GroupMetadata::of_group(GROUP), [(at, *offset)])?;
-            }
+            fill(&mut transaction, &plan, &sent, usize::from(shape), compacts)?;
             match ends {
-                0 | 8 => transaction.commit().map(|_| ()),
+                0 | 8 => {
+                    let committed = transaction.commit()?;
+                    assert_eq!(committed.len(), sent.len());
+                    for (metadata, sent) in committed.metadata().zip(&sent) {
+                        check(&metadata, sent.place, sent.is_known);
+                    }
+                    Ok(())
+                }
                 16 => {
                     transaction.abort();
                     Ok(())
@@ -174,4 +195,33 @@ impl World {
             }
         });
     }
+}
+
+/// Adds the records, and the offsets and the sequence of the plan, to a transaction.
+fn fill(
+    transaction: &mut Transaction,
+    plan: &Plan,
+    sent: &[Sent],
+    bytes: usize,
+    compacts: bool,
+) -> Result<()> {
+    for (at, Sent { record: planned, .. }) in sent.iter().enumerate() {
+        let value = value(planned.number, bytes);
+        let name = planned.id.map(|id| [b'i', id]);
+        let mut record = record(planned.topic, planned.partition, &value, compacts);
+        if let Some(name) = &name {
+            record = record.id(name);
+        }
+        match plan.sequence {
+            Some(sequence) if at + 1 == sent.len() => {
+                assert!(transaction.send_sequenced(sequence, record)?, "{sequence} is new");
+            }
+            _ => transaction.send(record)?,
+        }
+    }
+    for (topic, partition, offset) in &plan.offsets {
+        let at = TopicPartition::new(TOPICS[*topic], *partition);
+        transaction.send_offsets(&GroupMetadata::of_group(GROUP), [(at, *offset)])?;
+    }
+    Ok(())
 }
