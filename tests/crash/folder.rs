@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use grouplog::storage::{FileKind, Memory, OpenMode, Storage};
 use grouplog::{Broker, PartitionDescription};
 
-const ROOT_FILES: [&str; 8] = [
+const ROOT_FILES: [&str; 10] = [
     "grouplog.lock",
     "meta.properties",
     "checkpoint.a",
     "checkpoint.b",
+    "shares.a",
+    "shares.b",
     "offsets.a",
     "offsets.b",
     "reserve",

@@ -10,7 +10,8 @@ use grouplog::storage::{Memory, Storage};
 use grouplog::time::{ManualClock, Random, SeededRandom};
 use grouplog::{
     Acks, Broker, BrokerConfig, ConsumerConfig, Delivery, GroupMetadata, JournalMode, OffsetScope,
-    Producer, ProducerConfig, ReadMode, Record, Timestamp, TopicConfig, TopicPartition,
+    Producer, ProducerConfig, ReadMode, Record, ShareRecord, Timestamp, TopicConfig,
+    TopicPartition,
 };
 
 use crate::gate::{Gated, Turnstile};
@@ -44,9 +45,13 @@ pub(crate) struct Life {
     number: u64,
     /// How many changes existed when the folder was opened.
     pub(crate) found: usize,
-    written: Producer,
+    pub(crate) written: Producer,
     synced: Producer,
     owner: Option<Producer>,
+    /// The records that members of share groups have kept in this life. Their locks have not ended.
+    pub(crate) kept: BTreeSet<(Place, i64)>,
+    /// Records that were taken, to be accepted later.
+    pub(crate) held: Vec<ShareRecord>,
 }
 
 /// The `transactional.id` of transactions.
@@ -164,6 +169,8 @@ impl Life {
             written,
             synced,
             owner: None,
+            kept: BTreeSet::new(),
+            held: Vec::new(),
         })
     }
 
@@ -238,6 +245,9 @@ impl Life {
                 self.send_look_alike(&place(topic, *partition))
             }
             Step::SendAll(records) => self.send_all(records),
+            Step::ShareSettings => self.share_settings(),
+            Step::AcceptHeld => self.accept_held(),
+            Step::Work(topic, outcome) => self.work(&place(topic, 0), *outcome),
             Step::Transact(records) => self.transact(records, Acks::Written),
             Step::TransactSynced(records) => self.transact(records, Acks::Synced),
             Step::Abort(records) => self.abort(records),
@@ -265,7 +275,7 @@ impl Life {
 
     /// Notes that the attempted changes were acknowledged, unless the crash happened. A store
     /// through a map cannot report a crash.
-    fn acknowledge(&mut self, acks: Acks) -> Result<(), End> {
+    pub(crate) fn acknowledge(&mut self, acks: Acks) -> Result<(), End> {
         if self.memory.has_crashed() {
             return Err(End::Crash);
         }
@@ -302,7 +312,7 @@ impl Life {
     }
 
     /// Returns a record around `value`. In turn the records use every feature.
-    fn model(&mut self, place: &Place, value: Vec<u8>) -> RecordModel {
+    pub(crate) fn model(&mut self, place: &Place, value: Vec<u8>) -> RecordModel {
         let id = self.history.next_id();
         let key = match &*place.0 {
             COMPACTED => Some(format!("key {}", id / 2 % 3).into_bytes()),
@@ -651,7 +661,7 @@ pub(crate) fn place(topic: &str, partition: u32) -> Place {
     (topic.to_owned(), partition)
 }
 
-fn record<'a>((topic, partition): &'a Place, model: &'a RecordModel) -> Record<'a> {
+pub(crate) fn record<'a>((topic, partition): &'a Place, model: &'a RecordModel) -> Record<'a> {
     let mut record = Record::to(topic).partition(*partition);
     if let Some(key) = &model.key {
         record = record.key(key);
@@ -673,6 +683,6 @@ fn record<'a>((topic, partition): &'a Place, model: &'a RecordModel) -> Record<'
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "given to map_err")]
-fn unexpected(error: grouplog::Error) -> End {
+pub(crate) fn unexpected(error: grouplog::Error) -> End {
     End::Violation(format!("unexpected: {error:?}"))
 }

@@ -23,6 +23,7 @@ mod observe;
 mod oracle;
 mod read_errors;
 mod script;
+mod share;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,6 +65,7 @@ scripts! {
     send_all: crate::script::send_all();
     transactions: crate::script::transactions();
     ids: crate::script::ids();
+    shares: crate::script::shares();
     commits: crate::script::commits();
     groups_go: crate::script::groups_go();
     alter: crate::script::alter();
@@ -130,6 +132,7 @@ scripts_beside_a_checkpoint! {
     budget_during_checkpoint;
     transactions_during_checkpoint;
     ids_during_checkpoint;
+    shares_during_checkpoint;
     stored_during_checkpoint;
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use grouplog::{
     Broker, Consumer, ConsumerConfig, ConsumerRecord, GroupSummary, OwnerSummary, ReadOnlyBroker,
-    Result, TopicDescription, TopicPartition,
+    Result, ShareGroupSummary, TopicDescription, TopicPartition,
 };
 
 use crate::oracle::{COMPACTED, RecordModel, State, gone};
@@ -18,6 +18,8 @@ pub(crate) trait Readable {
     fn groups(&self) -> Vec<String>;
     fn group(&self, name: &str) -> Result<GroupSummary>;
     fn owners(&self) -> Result<Vec<OwnerSummary>>;
+    fn share_groups(&self) -> Vec<String>;
+    fn share_group(&self, name: &str) -> Result<ShareGroupSummary>;
     fn reader(&self) -> Result<Consumer>;
 }
 
@@ -40,6 +42,14 @@ impl Readable for Broker {
 
     fn owners(&self) -> Result<Vec<OwnerSummary>> {
         self.admin().list_owners()
+    }
+
+    fn share_groups(&self) -> Vec<String> {
+        self.admin().list_share_groups()
+    }
+
+    fn share_group(&self, name: &str) -> Result<ShareGroupSummary> {
+        self.admin().describe_share_group(name)
     }
 
     fn reader(&self) -> Result<Consumer> {
@@ -66,6 +76,14 @@ impl Readable for ReadOnlyBroker {
 
     fn owners(&self) -> Result<Vec<OwnerSummary>> {
         Ok(self.list_owners())
+    }
+
+    fn share_groups(&self) -> Vec<String> {
+        self.list_share_groups()
+    }
+
+    fn share_group(&self, name: &str) -> Result<ShareGroupSummary> {
+        self.describe_share_group(name)
     }
 
     fn reader(&self) -> Result<Consumer> {
@@ -116,6 +134,19 @@ pub(crate) fn observe(broker: &impl Readable) -> Result<State, String> {
             }
             let place = (row.partition.topic().to_owned(), row.partition.partition());
             state.offsets.insert((name.clone(), place), committed);
+        }
+    }
+    for name in broker.share_groups() {
+        for row in broker.share_group(&name).map_err(failed)?.partitions {
+            let held = row.records.iter().flat_map(|held| {
+                (held.first_offset..=held.last_offset).map(|offset| (offset, held.delivery_count))
+            });
+            let held: BTreeMap<i64, u16> = held.collect();
+            if held.is_empty() && row.lag == row.end_offset as u64 {
+                continue;
+            }
+            let place = (row.partition.topic().to_owned(), row.partition.partition());
+            state.seen_shares.insert((name.clone(), place), (row.lag, held));
         }
     }
     for owner in broker.owners().map_err(failed)? {

@@ -99,12 +99,32 @@ pub(crate) enum Change {
     Disown {
         owner: String,
     },
+    /// What a share group does with records of a partition, by offset, and the records of the same frame: dead letters,
+    /// or what a transaction has made of them.
+    Share {
+        group: String,
+        place: Place,
+        jobs: Vec<(i64, Job)>,
+        records: Vec<(Place, Arc<RecordModel>)>,
+    },
     /// Deletes a group's offset of one partition, or all of them.
     Forget {
         group: String,
         place: Option<Place>,
     },
 }
+
+/// A record of a share group that was delivered, with its delivery count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "the simulation has no share groups")]
+pub(crate) enum Job {
+    UnderWay(u16),
+    Waiting(u16),
+    Done,
+}
+
+/// What can be seen of a share-partition: the lag, and the records under way with their delivery counts.
+pub(crate) type SeenShare = (u64, BTreeMap<i64, u16>);
 
 impl Change {
     /// Returns whether this changes nothing, because all its records are duplicates. Then there is no frame.
@@ -131,6 +151,10 @@ pub(crate) struct State {
     pub(crate) owners: BTreeMap<String, (i32, Option<i64>)>,
     /// The idempotency ids of each topic in the order of their registrations.
     pub(crate) ids: BTreeMap<String, Vec<Registered>>,
+    /// The records that share groups have delivered.
+    pub(crate) jobs: BTreeMap<(String, Place), BTreeMap<i64, Job>>,
+    /// What was seen of share groups that have delivered something. Empty in a state that was not seen.
+    pub(crate) seen_shares: BTreeMap<(String, Place), SeenShare>,
     /// The offsets below which compaction has run.
     compacted: BTreeMap<Place, usize>,
     /// The offset below which retention may have deleted records.
@@ -156,6 +180,7 @@ impl State {
                 self.offsets.retain(|(_, place), _| place.0 != *topic);
                 self.starts.retain(|place, _| place.0 != *topic);
                 self.ids.remove(topic);
+                self.jobs.retain(|(_, place), _| place.0 != *topic);
                 self.compacted.retain(|place, _| place.0 != *topic);
                 self.may_be_gone.retain(|place, _| place.0 != *topic);
             }
@@ -177,6 +202,11 @@ impl State {
                 }
             }
             Change::Append(records) => self.append(records),
+            Change::Share { group, place, jobs, records } => {
+                self.append(records);
+                let known = self.jobs.entry((group.clone(), place.clone())).or_default();
+                known.extend(jobs.iter().copied());
+            }
             Change::Transaction { records, offsets, sequence } => {
                 self.append(records);
                 for (group, place, offset) in offsets {
@@ -241,10 +271,27 @@ impl State {
         self.topics.keys().eq(seen.topics.keys())
             && self.offsets == seen.offsets
             && self.owners == seen.owners
+            && self.shares() == seen.seen_shares
             && lens(self) == lens(seen)
             && self.topics.iter().all(|(topic, logs)| {
                 (0..logs.len() as u32).all(|number| self.is_log(&(topic.clone(), number), seen))
             })
+    }
+
+    /// Returns what can be seen of the share groups.
+    fn shares(&self) -> BTreeMap<(String, Place), SeenShare> {
+        let seen = |((group, place), jobs): (&(String, Place), &BTreeMap<i64, Job>)| {
+            let done = jobs.values().filter(|job| **job == Job::Done).count() as u64;
+            let under_way = jobs.iter().filter_map(|(offset, job)| match job {
+                Job::UnderWay(count) => Some((*offset, *count)),
+                _ => None,
+            });
+            let under_way: BTreeMap<i64, u16> = under_way.collect();
+            let shows = done > 0 || !under_way.is_empty();
+            let lag = self.end(place) as u64 - done;
+            shows.then(|| ((group.clone(), place.clone()), (lag, under_way)))
+        };
+        self.jobs.iter().filter_map(seen).collect()
     }
 
     /// Returns whether the partition's log start and records are those that were seen.
@@ -306,6 +353,9 @@ impl fmt::Display for State {
         }
         for (owner, (epoch, sequence)) in &self.owners {
             write!(f, "{owner}: epoch {epoch}, sequence {sequence:?} ")?;
+        }
+        for ((group, place), share) in self.shares().iter().chain(&self.seen_shares) {
+            write!(f, "{group} shares {place:?}: {share:?} ")?;
         }
         Ok(())
     }

@@ -46,6 +46,12 @@ pub(crate) enum Step {
     TransactSynced(&'static [(&'static str, u32, usize)]),
     /// Fills a transaction and gives it up.
     Abort(&'static [(&'static str, u32, usize)]),
+    /// Sets the settings of the share group `s`: its dead letters go to the topic `d`.
+    ShareSettings,
+    /// A member of the share group `s` takes the next record of the partition 0 of the topic, and ends it so.
+    Work(&'static str, Outcome),
+    /// Accepts the record that was taken last with `Hold`.
+    AcceptHeld,
     /// Makes everything so far `Synced`.
     Flush,
     /// Sets the group's offset in the partition to the log end minus a number.
@@ -80,6 +86,20 @@ pub(crate) enum Step {
     },
     /// Closes the folder and opens it again.
     Reopen,
+}
+
+/// What becomes of a record that a member of a share group has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Accept,
+    Reject,
+    Release,
+    /// The member keeps it.
+    Keep,
+    /// The member keeps it, and accepts it later.
+    Hold,
+    /// A transaction accepts it, and sends a record to the topic `b`.
+    Transact,
 }
 
 /// A named script.
@@ -668,6 +688,51 @@ pub(crate) fn recycle_during_checkpoint(pause: u32) -> Script {
     Script { journal_files: 2 * FILES, ..Script::new(&name, steps, second()) }
 }
 
+const WORK: [Step; 5] = [
+    Step::Work("a", Outcome::Accept),
+    Step::Work("a", Outcome::Keep),
+    Step::Work("a", Outcome::Release),
+    Step::Work("a", Outcome::Reject),
+    Step::Work("a", Outcome::Transact),
+];
+
+/// Share groups take, accept, release and reject, over checkpoints, openings and a deletion.
+pub(crate) fn shares() -> Script {
+    let mut steps = vec![create("a", 1, 2048), create("b", 1, 2048), create("d", 1, 2048)];
+    steps.push(Step::ShareSettings);
+    steps.extend(times(6, &Send("a", 0, 100)));
+    steps.extend(WORK);
+    steps.push(Checkpoint);
+    steps.extend(times(6, &Send("a", 0, 100)));
+    steps.extend(WORK);
+    steps.extend([Flush, Step::Work("a", Outcome::Accept), Checkpoint]);
+    steps.extend([Step::Work("a", Outcome::Reject), Reopen]);
+    steps.extend(WORK);
+    steps.extend([Delete("a"), create("a", 1, 2048), Send("a", 0, 100), Send("a", 0, 100)]);
+    steps.extend([Step::Work("a", Outcome::Accept), Step::Work("a", Outcome::Keep)]);
+    let mut second = vec![Send("a", 0, 100), Send("a", 0, 100)];
+    second.extend(WORK);
+    second.extend([Checkpoint, Step::Work("a", Outcome::Accept)]);
+    // A script may end before the group has its settings.
+    second.insert(0, Step::ShareSettings);
+    Script::new("shares", steps, second)
+}
+
+/// A share group works while a checkpoint is at its `pause`-th call.
+pub(crate) fn shares_during_checkpoint(pause: u32) -> Script {
+    let mut steps = vec![create("a", 1, 2048), create("b", 1, 2048), create("d", 1, 2048)];
+    steps.push(Step::ShareSettings);
+    steps.extend(times(9, &Send("a", 0, 100)));
+    steps.extend([Step::Work("a", Outcome::Accept), Step::Work("a", Outcome::Keep)]);
+    steps.extend(times(4, &Step::Work("a", Outcome::Hold)));
+    // Reading could wait for the checkpoint, which is stopped while it holds the lock of an index.
+    let inner = vec![Step::AcceptHeld, Send("b", 0, 100), Step::AcceptHeld, Step::AcceptHeld];
+    steps.push(Step::DuringCheckpoint { pause, steps: inner });
+    steps.push(Step::AcceptHeld);
+    steps.extend(WORK);
+    Script::new(&format!("shares_during_checkpoint:{pause}"), steps, second())
+}
+
 /// Stores large appends in segments, with small ones between them, over a roll and a checkpoint.
 pub(crate) fn stored() -> Script {
     let mut steps = vec![create("a", 1, 2048), Send("a", 0, 400), Send("a", 0, 40)];
@@ -731,6 +796,9 @@ pub(crate) fn by_name(name: &str) -> Option<Script> {
         Some(("ids_during_checkpoint", pause)) => {
             return Some(ids_during_checkpoint(pause.parse().ok()?));
         }
+        Some(("shares_during_checkpoint", pause)) => {
+            return Some(shares_during_checkpoint(pause.parse().ok()?));
+        }
         Some(("transactions_during_checkpoint", pause)) => {
             return Some(transactions_during_checkpoint(pause.parse().ok()?));
         }
@@ -750,6 +818,7 @@ pub(crate) fn by_name(name: &str) -> Option<Script> {
         seal_and_roll(),
         send_all(),
         transactions(),
+        shares(),
         ids(),
         commits(),
         groups_go(),
