@@ -245,9 +245,7 @@ impl Life {
                 self.send_look_alike(&place(topic, *partition))
             }
             Step::SendAll(records) => self.send_all(records),
-            Step::ShareSettings => self.share_settings(),
-            Step::AcceptHeld => self.accept_held(),
-            Step::Work(topic, outcome) => self.work(&place(topic, 0), *outcome),
+            Step::Share(step) => self.share_step(*step),
             Step::Transact(records) => self.transact(records, Acks::Written),
             Step::TransactSynced(records) => self.transact(records, Acks::Synced),
             Step::Abort(records) => self.abort(records),

@@ -46,12 +46,8 @@ pub(crate) enum Step {
     TransactSynced(&'static [(&'static str, u32, usize)]),
     /// Fills a transaction and gives it up.
     Abort(&'static [(&'static str, u32, usize)]),
-    /// Sets the settings of the share group `s`: its dead letters go to the topic `d`.
-    ShareSettings,
-    /// A member of the share group `s` takes the next record of the partition 0 of the topic, and ends it so.
-    Work(&'static str, Outcome),
-    /// Accepts the record that was taken last with `Hold`.
-    AcceptHeld,
+    /// The share group `s` does something.
+    Share(ShareStep),
     /// Makes everything so far `Synced`.
     Flush,
     /// Sets the group's offset in the partition to the log end minus a number.
@@ -86,6 +82,17 @@ pub(crate) enum Step {
     },
     /// Closes the folder and opens it again.
     Reopen,
+}
+
+/// What the share group `s` does.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum ShareStep {
+    /// It gets its settings: its dead letters go to the topic `d`.
+    Settings,
+    /// A member takes the next record of the partition 0 of the topic, and ends it so.
+    Work(&'static str, Outcome),
+    /// It accepts the record that was taken last with `Hold`.
+    AcceptHeld,
 }
 
 /// What becomes of a record that a member of a share group has taken.
@@ -688,47 +695,56 @@ pub(crate) fn recycle_during_checkpoint(pause: u32) -> Script {
     Script { journal_files: 2 * FILES, ..Script::new(&name, steps, second()) }
 }
 
+const fn work(outcome: Outcome) -> Step {
+    Step::Share(ShareStep::Work("a", outcome))
+}
+
 const WORK: [Step; 5] = [
-    Step::Work("a", Outcome::Accept),
-    Step::Work("a", Outcome::Keep),
-    Step::Work("a", Outcome::Release),
-    Step::Work("a", Outcome::Reject),
-    Step::Work("a", Outcome::Transact),
+    work(Outcome::Accept),
+    work(Outcome::Keep),
+    work(Outcome::Release),
+    work(Outcome::Reject),
+    work(Outcome::Transact),
 ];
 
 /// Share groups take, accept, release and reject, over checkpoints, openings and a deletion.
 pub(crate) fn shares() -> Script {
     let mut steps = vec![create("a", 1, 2048), create("b", 1, 2048), create("d", 1, 2048)];
-    steps.push(Step::ShareSettings);
+    steps.push(Step::Share(ShareStep::Settings));
     steps.extend(times(6, &Send("a", 0, 100)));
     steps.extend(WORK);
     steps.push(Checkpoint);
     steps.extend(times(6, &Send("a", 0, 100)));
     steps.extend(WORK);
-    steps.extend([Flush, Step::Work("a", Outcome::Accept), Checkpoint]);
-    steps.extend([Step::Work("a", Outcome::Reject), Reopen]);
+    steps.extend([Flush, work(Outcome::Accept), Checkpoint]);
+    steps.extend([work(Outcome::Reject), Reopen]);
     steps.extend(WORK);
     steps.extend([Delete("a"), create("a", 1, 2048), Send("a", 0, 100), Send("a", 0, 100)]);
-    steps.extend([Step::Work("a", Outcome::Accept), Step::Work("a", Outcome::Keep)]);
+    steps.extend([work(Outcome::Accept), work(Outcome::Keep)]);
     let mut second = vec![Send("a", 0, 100), Send("a", 0, 100)];
     second.extend(WORK);
-    second.extend([Checkpoint, Step::Work("a", Outcome::Accept)]);
+    second.extend([Checkpoint, work(Outcome::Accept)]);
     // A script may end before the group has its settings.
-    second.insert(0, Step::ShareSettings);
+    second.insert(0, Step::Share(ShareStep::Settings));
     Script::new("shares", steps, second)
 }
 
 /// A share group works while a checkpoint is at its `pause`-th call.
 pub(crate) fn shares_during_checkpoint(pause: u32) -> Script {
     let mut steps = vec![create("a", 1, 2048), create("b", 1, 2048), create("d", 1, 2048)];
-    steps.push(Step::ShareSettings);
+    steps.push(Step::Share(ShareStep::Settings));
     steps.extend(times(9, &Send("a", 0, 100)));
-    steps.extend([Step::Work("a", Outcome::Accept), Step::Work("a", Outcome::Keep)]);
-    steps.extend(times(4, &Step::Work("a", Outcome::Hold)));
+    steps.extend([work(Outcome::Accept), work(Outcome::Keep)]);
+    steps.extend(times(4, &work(Outcome::Hold)));
     // Reading could wait for the checkpoint, which is stopped while it holds the lock of an index.
-    let inner = vec![Step::AcceptHeld, Send("b", 0, 100), Step::AcceptHeld, Step::AcceptHeld];
+    let inner = vec![
+        Step::Share(ShareStep::AcceptHeld),
+        Send("b", 0, 100),
+        Step::Share(ShareStep::AcceptHeld),
+        Step::Share(ShareStep::AcceptHeld),
+    ];
     steps.push(Step::DuringCheckpoint { pause, steps: inner });
-    steps.push(Step::AcceptHeld);
+    steps.push(Step::Share(ShareStep::AcceptHeld));
     steps.extend(WORK);
     Script::new(&format!("shares_during_checkpoint:{pause}"), steps, second())
 }

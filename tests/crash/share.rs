@@ -7,7 +7,7 @@ use grouplog::{Acks, ShareConsumerConfig, ShareGroupConfig, ShareRecord};
 
 use crate::life::{End, Life, NOW, place, record, unexpected};
 use crate::oracle::{Change, Job, Place, RecordModel};
-use crate::script::Outcome;
+use crate::script::{Outcome, ShareStep};
 
 const GROUP: &str = "s";
 /// The topic of dead letters.
@@ -16,7 +16,15 @@ const DEAD: &str = "d";
 const LIMIT: u16 = 3;
 
 impl Life {
-    pub(crate) fn share_settings(&mut self) -> Result<(), End> {
+    pub(crate) fn share_step(&mut self, step: ShareStep) -> Result<(), End> {
+        match step {
+            ShareStep::Settings => self.share_settings(),
+            ShareStep::Work(topic, outcome) => self.work(&place(topic, 0), outcome),
+            ShareStep::AcceptHeld => self.accept_held(),
+        }
+    }
+
+    fn share_settings(&mut self) -> Result<(), End> {
         let config = ShareGroupConfig::new().dead_letter_topic(DEAD).delivery_count_limit(LIMIT);
         self.broker.admin().alter_share_group(GROUP, config).map_err(unexpected)?;
         self.acknowledge(Acks::Synced)
@@ -99,7 +107,7 @@ impl Life {
         }
     }
 
-    pub(crate) fn work(&mut self, place: &Place, outcome: Outcome) -> Result<(), End> {
+    fn work(&mut self, place: &Place, outcome: Outcome) -> Result<(), End> {
         let config = ShareConsumerConfig::new().max_poll_records(1);
         let member = self.broker.share_consumer_with(GROUP, config);
         let mut member = member.map_err(unexpected)?;
@@ -140,7 +148,7 @@ impl Life {
     }
 
     /// Accepts a record that was taken before.
-    pub(crate) fn accept_held(&mut self) -> Result<(), End> {
+    fn accept_held(&mut self) -> Result<(), End> {
         let Some(job) = self.held.pop() else { return Ok(()) };
         let place = place(job.topic(), job.partition());
         self.end(&place, job, Outcome::Accept)?;
