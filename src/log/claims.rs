@@ -148,6 +148,23 @@ impl Log {
         Ok(there && check_not_foreign(storage, self.dir(), self.topic_id()).is_ok())
     }
 
+    /// Lets no checkpoint sync the folder if it is not there. Power loss may have taken a folder of which no record is
+    /// left, since nothing asks for a proof of deleted records; or somebody has removed it. The next batch creates it
+    /// again.
+    ///
+    /// # Errors
+    /// Those of looking for the folder.
+    pub(crate) fn forget_lost_folder(&self) -> Result<()> {
+        let mut out = self.out.lock();
+        if out.names_changed
+            && self.shared.storage.metadata(self.dir())?.is_none()
+            && !planted("lost_folder_synced")
+        {
+            (out.folder_created, out.names_changed) = (false, false);
+        }
+        Ok(())
+    }
+
     /// Writes the adopted bytes again, without a checkpoint. Returns what the caller has to sync, also if a
     /// checkpoint has written them again and then failed.
     pub(crate) fn keep_adopted(&self) -> Result<Option<Outside>> {

@@ -8,7 +8,7 @@
 //!   lists missing files.
 //! * **R2** Removing files waits for no checkpoint. Recovery drops segments below the replayed log start whose
 //!   files are gone, and asks for no proof of what they held. It removes no such files itself before the
-//!   recovery checkpoint.
+//!   recovery checkpoint. If no segment is left, the folder may be gone too, and no checkpoint syncs it then.
 //! * **R3** A checkpoint that was begun before the log start moved lists the removed segments nevertheless. It
 //!   is the exact state at its position (L5), and the frame lies above that position.
 //! * **R4** With `retention.bytes`, a partition is checked after each batch that it writes out, by the thread

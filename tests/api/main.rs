@@ -32,6 +32,7 @@ mod lag;
 mod last_handle;
 mod later_or_never;
 mod listener;
+mod lost_folders;
 mod membership;
 mod mounted;
 mod offsets;

@@ -93,7 +93,8 @@ fn check_folder(
 ) -> Result<usize, String> {
     let (start, end) = (partition.start_offset, partition.end_offset);
     if memory.metadata(folder).unwrap().is_none() {
-        let empty = end == 0;
+        // Power loss may take a folder whose records are all deleted. The next record makes it again.
+        let empty = start == end;
         return empty.then_some(0).ok_or_else(|| format!("{} is missing", folder.display()));
     }
     let mut names: Vec<String> = list(memory, folder).into_iter().map(|entry| entry.name).collect();

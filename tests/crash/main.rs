@@ -78,6 +78,7 @@ scripts! {
     retention: crate::script::retention();
     retention_bytes: crate::script::retention_bytes();
     stored_and_all_deleted: crate::script::stored_and_all_deleted();
+    stored_and_at_once_deleted: crate::script::stored_and_at_once_deleted();
     stored_retention_gap: crate::script::stored_retention_gap();
     stored_retention: crate::script::stored_retention();
     stored_retention_bytes: crate::script::stored_retention_bytes();

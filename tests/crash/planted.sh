@@ -137,6 +137,7 @@ log_start_not_dirty         crash:delete_records
 long_slots_stay             lib:a_slot_that_lost_its_header
 longer_segment_taken        lib:log::tests::reading
 lost_files_are_no_witness   lib:a_named_file_that_lost_its_header
+lost_folder_synced          api:lost_folders
 metadata_not_mended         crash:stored
 name_not_synced_again       api:a_file_that_a_failed
 names_not_synced            lib:journal::tests::crashing

@@ -468,6 +468,13 @@ pub(crate) fn stored_and_all_deleted() -> Script {
     Script::new("stored_and_all_deleted", steps, second).short().stored()
 }
 
+/// Deletes the only record of a new folder, which was stored there, before anything is synced.
+pub(crate) fn stored_and_at_once_deleted() -> Script {
+    let delete = |before| Step::DeleteRecords("a", 0, before);
+    let steps = vec![create("a", 1, 2048), Send("a", 0, 120), delete(1), Send("a", 0, 40)];
+    Script::new("stored_and_at_once_deleted", steps, second()).short().stored()
+}
+
 /// Deletes segments of small appends that no stored section has named. The next one leaves a gap.
 pub(crate) fn stored_retention_gap() -> Script {
     let small = || times(60, &Send("a", 0, 20));
@@ -847,6 +854,7 @@ pub(crate) fn by_name(name: &str) -> Option<Script> {
         stored_retention(),
         stored_retention_gap(),
         stored_and_all_deleted(),
+        stored_and_at_once_deleted(),
         stored_retention_bytes(),
         budget(),
         stored_budget(),

@@ -58,6 +58,7 @@ pub(super) fn check_files(
         if !planted("folder_not_restored") {
             files::restore_folder(storage, &topic.name, *number, topic.id)?;
         }
+        log.forget_lost_folder()?;
         match log.check_files() {
             // Without a segment, its journaled records could not be written out.
             Err(error) if !error.is_corruption() || log.has_unwritten() => Err(error),

@@ -449,3 +449,36 @@ fn adopted_bytes_are_kept_after_a_failed_checkpoint() {
     let lost = storage.crash(Crash::LoseAll, &SeededRandom::new(0));
     assert_eq!(unproven(&lost, &sections, 0), None);
 }
+
+/// Power loss has taken the folder of stored records that are all deleted. There is nothing to sync then, until the next
+/// record makes the folder again.
+#[test]
+fn a_lost_folder_is_synced_once_it_is_made_again() {
+    let (_, log) = log();
+    let sections = [&[100][..], &[200]].map(|sizes| apply(store(&log, sizes)));
+    for appends in [false, true] {
+        let lost = Memory::crash_simulating(1);
+        let log = Log::new(identity(), shared(&lost));
+        for (section, frame) in sections.iter().zip(1..) {
+            log.replay_stored(section, EPOCH, Lsn::new(1, frame)).unwrap();
+        }
+        log.replay_start(2).unwrap();
+        assert_eq!(log.first_unproven(Path::new("t-0"), Lsn::ZERO).unwrap(), None);
+        log.adopt(Lsn::ZERO).unwrap();
+        log.drop_removed().unwrap();
+        assert!(!log.needs_metadata().unwrap());
+        log.forget_lost_folder().unwrap();
+        assert!(log.check_files().unwrap().is_none());
+        assert_eq!(log.cut_files(true).unwrap(), 0);
+        if appends {
+            apply(store(&log, &[300]));
+        }
+        log.lock_for_checkpoint().freeze();
+        let captured = log.capture().unwrap().whole();
+        assert_eq!((captured.folder.is_some(), captured.folder_created), (appends, appends));
+        assert_eq!(
+            (captured.segments.len(), captured.files.is_empty()),
+            (usize::from(appends), !appends)
+        );
+    }
+}
