@@ -16,5 +16,6 @@ mod lines;
 mod records;
 mod run;
 mod salvage;
+mod share;
 mod stdout;
 mod verify;

@@ -237,13 +237,11 @@ impl Life {
             Step::Send(topic, partition, bytes) => {
                 self.send_new(&place(topic, *partition), *bytes, Acks::Written)
             }
-            Step::SendSynced(topic, partition, bytes) => {
-                self.send_new(&place(topic, *partition), *bytes, Acks::Synced)
+            Step::SendSynced(topic, number, bytes) => {
+                self.send_new(&place(topic, *number), *bytes, Acks::Synced)
             }
-            Step::SendId(topic, partition, id) => self.send_id(&place(topic, *partition), id),
-            Step::SendLookAlike(topic, partition) => {
-                self.send_look_alike(&place(topic, *partition))
-            }
+            Step::SendId(topic, number, id) => self.send_id(&place(topic, *number), id),
+            Step::SendLookAlike(topic, number) => self.send_look_alike(&place(topic, *number)),
             Step::SendAll(records) => self.send_all(records),
             Step::Share(step) => self.share_step(*step),
             Step::Transact(records) => self.transact(records, Acks::Written),

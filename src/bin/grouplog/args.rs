@@ -13,7 +13,7 @@ use crate::reset_to::reset_to;
 ///
 /// Commands that only read also work while an application has the folder open. Commands that write need
 /// the folder for themselves: topic create, alter and delete, produce, consume --group, group reset and
-/// delete, owner delete, records delete, clean, and verify --repair.
+/// delete, owner delete, share commands but list and describe, records delete, clean, and verify --repair.
 #[derive(Debug, Parser)]
 #[command(name = "grouplog", version)]
 pub(crate) struct Args {
@@ -79,6 +79,9 @@ pub(crate) enum Command {
     /// List and delete the names of producers (transactional.id)
     #[command(subcommand)]
     Owner(Owner),
+    /// List, describe, reset, pause and delete share groups, and end records under way
+    #[command(subcommand)]
+    Share(Share),
     /// Delete the oldest records of a partition
     #[command(subcommand)]
     Records(Records),
@@ -293,6 +296,72 @@ pub(crate) enum Owner {
         /// The transactional.id
         id: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Share {
+    /// List the share groups with their lag
+    List,
+    /// Show the settings of a share group, its lag, and the records under way
+    ///
+    /// Works beside the application, whose members it cannot see.
+    Describe {
+        /// The share group
+        name: String,
+    },
+    /// Let a share group begin elsewhere; all that it knows of the records is dropped
+    Reset {
+        /// The share group
+        name: String,
+        /// Only this topic, instead of all that the group has read
+        #[arg(long)]
+        topic: Option<String>,
+        /// Only this partition; may be repeated
+        #[arg(long, value_name = "N", requires = "topic")]
+        partition: Vec<u32>,
+        /// The new place, as for `group reset`
+        #[arg(long, value_name = "WHERE", value_parser = reset_to, allow_hyphen_values = true)]
+        to: ResetTo,
+    },
+    /// Delete a share group with all that it knows
+    Delete {
+        /// The share group
+        name: String,
+    },
+    /// Let a share group hand out no more records
+    Pause {
+        /// The share group
+        name: String,
+    },
+    /// End a pause
+    Resume {
+        /// The share group
+        name: String,
+    },
+    /// Accept unfinished records, whoever has them
+    Finish(ShareRecords),
+    /// Give unfinished records up: they become dead letters, if the group has a topic for them
+    Reject(ShareRecords),
+    /// Let unfinished records be handed out at once, whatever they wait for
+    Release(ShareRecords),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ShareRecords {
+    /// The share group
+    pub(crate) name: String,
+    /// The topic
+    #[arg(long)]
+    pub(crate) topic: String,
+    /// The partition
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub(crate) partition: u32,
+    /// The first offset
+    #[arg(long, value_name = "OFFSET")]
+    pub(crate) first: i64,
+    /// The last offset; the first one if it is not given
+    #[arg(long, value_name = "OFFSET")]
+    pub(crate) last: Option<i64>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -30,6 +30,7 @@ mod records;
 mod reset;
 mod reset_to;
 mod scope;
+mod share;
 mod stdout;
 mod time;
 mod topic;
@@ -74,6 +75,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         Command::Consume(command) => consume::run(&args.data, command, &mut out),
         Command::Group(command) => group::run(&args.data, command, &mut out),
         Command::Owner(command) => owner::run(&args.data, command, &mut out),
+        Command::Share(command) => share::run(&args.data, command, &mut out),
         Command::Records(command) => records::run(&args.data, command, &mut out),
         Command::Clean { topic } => clean::run(&args.data, topic.as_deref(), &mut out),
         Command::Dump(command) => dump::run(&args.data, command, &mut out),
