@@ -3,6 +3,7 @@
 //! Imported by `transaction`, `broker` and `internal`.
 
 mod completion;
+mod deliver;
 mod delivery;
 mod record;
 mod route;
@@ -24,6 +25,7 @@ use crate::journal::Credit;
 use crate::log::{Afterwards, Log, Placed, frame_bound};
 use crate::types::{Lsn, TimestampType};
 use completion::Completion;
+use deliver::{stamp_all, stamped, times_of};
 use route::{Known, Route, with_route};
 
 /// Sends records. Cheap to clone, and may be shared between threads.
@@ -79,9 +81,8 @@ impl Producer {
     /// cannot make journal space, as in a removed folder or on a read-only file system. The record
     /// was not appended in any of these cases.
     #[inline]
-    #[expect(clippy::needless_pass_by_value, reason = "a record is made for one send")]
     pub fn send(&self, record: Record<'_>) -> Result<Delivery> {
-        self.inner.send(&record)
+        self.as_stored(record, |record| self.inner.send(record))
     }
 
     /// Appends many records, of any topics and partitions, as one unit. After a crash either all of
@@ -114,7 +115,10 @@ impl Producer {
         records: impl IntoIterator<Item = Record<'r>>,
     ) -> Result<Deliveries> {
         let inner = &*self.inner;
-        let gathered = inner.gather(records)?;
+        let mut taken = inner.take(records)?;
+        let times = times_of(&taken, || inner.engine.clock().now())?;
+        stamp_all(&mut taken, &times);
+        let gathered = inner.gather(taken)?;
         if gathered.records.is_empty() {
             return Ok(Deliveries::default());
         }
@@ -179,6 +183,19 @@ impl Producer {
 
     pub(crate) fn owner(&self) -> Option<&OwnerClaim> {
         self.inner.owner.as_ref()
+    }
+
+    /// Calls `then` with the record as it is to be stored.
+    #[inline]
+    pub(crate) fn as_stored<T>(
+        &self,
+        record: Record<'_>,
+        then: impl FnOnce(&Record<'_>) -> Result<T>,
+    ) -> Result<T> {
+        match record.deliver {
+            None => then(&record),
+            Some(deliver) => stamped(record, deliver, self.inner.engine.clock().now(), then),
+        }
     }
 
     /// Returns the partition of the record and an upper bound for its size there in bytes.
@@ -328,11 +345,11 @@ impl Inner {
         FrameSize::new(&self.engine, "bytes of one send_all", u64::MAX)
     }
 
-    /// Chooses the partitions of many records.
-    fn gather<'r>(
+    /// Takes the records of a `send_all`, each with an upper bound for its size in bytes.
+    fn take<'r>(
         &self,
         records: impl IntoIterator<Item = Record<'r>>,
-    ) -> Result<FrameRecords<Record<'r>>> {
+    ) -> Result<Vec<(usize, Record<'r>)>> {
         // The caller's iterator runs here, before anything is borrowed: it may use this producer
         // too. It may also be endless, so each record's size is checked at once.
         let mut size = self.frame_size();
@@ -340,11 +357,15 @@ impl Inner {
         // A size hint may claim anything.
         let mut taken = Vec::with_capacity(records.size_hint().0.min(RECORDS_AT_FIRST));
         for record in records {
-            let bound = record.data().bound();
+            let bound = record.bound();
             size.add(bound)?;
-            // The index of the partition replaces the bound below.
             taken.push((bound, record));
         }
+        Ok(taken)
+    }
+
+    /// Chooses the partitions of many records, whose bounds are replaced by the indexes of their partitions.
+    fn gather<'r>(&self, taken: Vec<(usize, Record<'r>)>) -> Result<FrameRecords<Record<'r>>> {
         let ids = taken.iter().filter(|(_, record)| record.id.is_some()).count();
         let mut gathered =
             FrameRecords { logs: Vec::new(), records: taken, sizes: Vec::new(), ids };

@@ -1,3 +1,6 @@
+use std::time::Duration;
+
+use super::deliver::Deliver;
 use crate::dedup::check_id;
 use crate::engine::FrameRecord;
 use crate::error::{Error, Result};
@@ -28,6 +31,8 @@ pub struct Record<'a> {
     pub(super) headers: Vec<Header<'a>>,
     pub(super) timestamp: Option<Timestamp>,
     pub(super) id: Option<&'a [u8]>,
+    /// Becomes a header when the record is sent.
+    pub(super) deliver: Option<Deliver>,
 }
 
 impl<'a> Record<'a> {
@@ -42,6 +47,7 @@ impl<'a> Record<'a> {
             headers: Vec::new(),
             timestamp: None,
             id: None,
+            deliver: None,
         }
     }
 
@@ -106,11 +112,55 @@ impl<'a> Record<'a> {
         self
     }
 
+    /// Lets share groups deliver the record at this time, and not before. Without it they deliver it at once. Consumers
+    /// and their groups see it at once in any case. Must not be negative.
+    ///
+    /// The record gets a header for it, before its others: `__deliver.at` with the milliseconds since 1970 as decimal
+    /// text. A later call replaces an earlier one.
+    ///
+    /// ```
+    /// use grouplog::{Broker, Record, Timestamp, TopicConfig};
+    /// use std::time::Duration;
+    ///
+    /// let broker = Broker::open_in_memory()?;
+    /// broker.create_topic("emails", TopicConfig::new())?;
+    /// let at = Timestamp::from_millis(4_000_000_000_000);
+    /// broker.producer()?.send(Record::to("emails").value("2096!").deliver_at(at))?;
+    /// let mut member = broker.share_consumer("mailers")?;
+    /// member.subscribe(["emails"])?;
+    /// assert!(member.poll(Duration::ZERO)?.is_empty());
+    /// # Ok::<(), grouplog::Error>(())
+    /// ```
+    pub fn deliver_at(mut self, at: Timestamp) -> Self {
+        self.deliver = Some(Deliver::At(at));
+        self
+    }
+
+    /// As [`Record::deliver_at`], counted from the time of the send; within a transaction that is
+    /// [`Transaction::send`](crate::Transaction::send), not the commit. A record that is sent again and again, as a
+    /// clone, gets a time from each send.
+    ///
+    /// ```
+    /// use grouplog::{Broker, Record, TopicConfig};
+    /// use std::time::Duration;
+    ///
+    /// let broker = Broker::open_in_memory()?;
+    /// broker.create_topic("reminders", TopicConfig::new())?;
+    /// let tomorrow = Duration::from_secs(24 * 3600);
+    /// broker.producer()?.send(Record::to("reminders").value("call").deliver_after(tomorrow))?;
+    /// # Ok::<(), grouplog::Error>(())
+    /// ```
+    pub fn deliver_after(mut self, delay: Duration) -> Self {
+        self.deliver = Some(Deliver::After(delay));
+        self
+    }
+
     /// Creates a record for one partition of a topic.
     pub(crate) fn of_data(topic: &'a str, partition: u32, data: &RecordData<'a>) -> Self {
         let RecordData { key, value, headers, timestamp, id } = *data;
         let headers = headers.to_vec();
-        Self { topic, partition: Some(partition), key, value, headers, timestamp, id }
+        let (partition, deliver) = (Some(partition), None);
+        Self { topic, partition, key, value, headers, timestamp, id, deliver }
     }
 
     pub(crate) fn topic_name(&self) -> &str {

@@ -1,5 +1,6 @@
 use std::cell::Cell;
 use std::ops::{Deref, Range};
+use std::time::Duration;
 
 use super::{Deliveries, Delivery, Producer, Record};
 use crate::engine::FrameRecord as _;
@@ -89,6 +90,18 @@ impl<'a, K: ?Sized, V: ?Sized> TypedRecord<'a, K, V> {
     /// Sets the timestamp, as [`Record::timestamp`].
     pub fn timestamp(mut self, timestamp: Timestamp) -> Self {
         self.record = self.record.timestamp(timestamp);
+        self
+    }
+
+    /// Sets when share groups deliver the record, as [`Record::deliver_at`].
+    pub fn deliver_at(mut self, at: Timestamp) -> Self {
+        self.record = self.record.deliver_at(at);
+        self
+    }
+
+    /// Sets after what time share groups deliver the record, as [`Record::deliver_after`].
+    pub fn deliver_after(mut self, delay: Duration) -> Self {
+        self.record = self.record.deliver_after(delay);
         self
     }
 }

@@ -270,14 +270,16 @@ impl Transaction {
     /// `LimitExceeded` if the transaction would exceed
     /// [`transaction.max.bytes`](crate::ProducerConfig::transaction_max_bytes). The record was not added then, and
     /// the transaction stays as it was: it can be committed without the record.
-    #[expect(clippy::needless_pass_by_value, reason = "a record is made for one send")]
     pub fn send(&mut self, record: Record<'_>) -> Result<()> {
-        let (log, bound) = self.producer.choose(&record)?;
-        // Its registration takes part of the frame, too.
-        let of_id = record.data().id.map_or(0, |_| ID_BYTES);
-        self.size.add(bound.saturating_add(of_id))?;
-        self.buffer.push(&log, bound, &record.data());
-        Ok(())
+        let Self { producer, size, buffer, .. } = self;
+        producer.as_stored(record, |record| {
+            let (log, bound) = producer.choose(record)?;
+            // Its registration takes part of the frame, too.
+            let of_id = record.data().id.map_or(0, |_| ID_BYTES);
+            size.add(bound.saturating_add(of_id))?;
+            buffer.push(&log, bound, &record.data());
+            Ok(())
+        })
     }
 
     /// Adds a record with a sequence, as [`Producer::send_sequenced`]. Returns `false`, and adds nothing, if this

@@ -10,6 +10,7 @@ mod compaction_hostile;
 mod compaction_property;
 mod consume;
 mod damage;
+mod delays;
 mod delete_records;
 mod deletion;
 mod descriptors;
