@@ -168,7 +168,9 @@ pub use error::{
 pub use producer::{
     Deliveries, Delivery, Producer, Record, RecordMetadata, TypedProducer, TypedRecord,
 };
-pub use share::{ShareConsumer, ShareRecord, ShareRecords};
+pub use share::{
+    Job, JobError, ShareConsumer, ShareRecord, ShareRecords, Workers, WorkersHandle, WorkersStats,
+};
 pub use transaction::{Committed, Transaction};
 pub use types::{
     Assignment, Assignor, Backoff, GroupMembershipOperation, GroupSubscription, MemberSubscription,

@@ -7,7 +7,7 @@ use crate::config::{ShareConsumerConfig, ShareGroupConfig};
 use crate::engine::{OffsetScope, ResetOffset, ResetTo, ShareGroupSummary};
 use crate::error::Result;
 use crate::group::share::ByHand;
-use crate::share::ShareConsumer;
+use crate::share::{ShareConsumer, Workers};
 use crate::types::TopicPartition;
 
 impl Broker {
@@ -29,6 +29,12 @@ impl Broker {
         config: ShareConsumerConfig,
     ) -> Result<ShareConsumer> {
         ShareConsumer::new(self.engine.clone(), group, config)
+    }
+
+    /// Returns workers that run a function for each record of a share group, to be configured and run. By default they
+    /// read the topic with the name of the group.
+    pub fn workers(&self, group: &str) -> Workers {
+        Workers::new(self.engine.clone(), group)
     }
 }
 

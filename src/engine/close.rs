@@ -29,7 +29,7 @@ impl Engine {
         self.dropper.stop();
         self.writer.stop();
         self.groups.close();
-        self.shares.close();
+        self.shares.wake_all();
         // Before the last checkpoint, which says that nothing follows it.
         self.journal.stop_appends();
         self.await_changes();

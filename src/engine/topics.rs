@@ -40,6 +40,8 @@ impl Engine {
             lsn
         };
         self.groups.metadata_changed(&self.registry);
+        // Their members may read the topic.
+        self.shares.wake_all();
         self.wait_synced(lsn)
     }
 
@@ -84,6 +86,8 @@ impl Engine {
         self.background.request_retention();
         // No lock is held here: an assignor may be the program's own code.
         self.groups.metadata_changed(&self.registry);
+        // Their members may read the topic.
+        self.shares.wake_all();
         self.wait_synced(lsn)
     }
 

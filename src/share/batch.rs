@@ -137,16 +137,31 @@ impl ShareBatch {
 
     /// Gives back records that are reserved and will not be begun.
     pub(crate) fn unreserve(&self) {
-        let spans = self.spans(0..self.len()).into_iter().map(|(span, _)| span);
+        self.unreserve_some(0..self.len());
+    }
+
+    /// As [`ShareBatch::unreserve`], of the records of a range of indexes.
+    pub(super) fn unreserve_some(&self, range: Range<usize>) {
+        let spans = self.spans(range).into_iter().map(|(span, _)| span);
         Engine::share_unreserve(&self.part, self.member.number, spans);
+    }
+
+    /// Returns the span of a record.
+    pub(super) fn span(&self, at: usize) -> Span {
+        let offset = self.offset(at);
+        Span { first: offset, last: offset }
+    }
+
+    /// Returns what is said of a record.
+    pub(super) fn word(&self, at: usize, said: Said) -> Word {
+        Word { span: self.span(at), delivery: self.delivery(at), said }
     }
 
     /// Says what became of a record, once.
     pub(super) fn say(&self, at: usize, said: Said) -> Result<()> {
         let Some(item) = self.items.get(at) else { return Ok(()) };
         item.said.store(true, Ordering::Release);
-        let span = Span { first: item.offset, last: item.offset };
-        self.send(vec![Word { span, delivery: item.delivery, said }])
+        self.send(vec![self.word(at, said)], Vec::new())
     }
 
     /// Accepts all records about which nothing was said.
@@ -170,12 +185,13 @@ impl ShareBatch {
                 }
             }
         }
-        if words.is_empty() { Ok(()) } else { self.send(words) }
+        if words.is_empty() { Ok(()) } else { self.send(words, Vec::new()) }
     }
 
-    fn send(&self, words: Vec<Word>) -> Result<()> {
+    /// Says what became of records, and begins others, in one frame. Waits until it has the ack level.
+    pub(super) fn send(&self, words: Vec<Word>, starts: Vec<Span>) -> Result<()> {
         let engine = &self.member.engine;
-        let work = ShareWork::Words { member: self.member.number, words, starts: Vec::new() };
+        let work = ShareWork::Words { member: self.member.number, words, starts };
         let done = engine.share_work(&self.part, &work)?;
         self.wait(done.lsn)
     }

@@ -9,6 +9,9 @@ mod batch;
 mod consumer;
 mod member;
 mod record;
+mod sources;
+mod workers;
 
 pub use consumer::ShareConsumer;
 pub use record::{ShareRecord, ShareRecords};
+pub use workers::{Job, JobError, Workers, WorkersHandle, WorkersStats};

@@ -259,6 +259,11 @@ impl ShareRecord {
         self.batch.renew(self.at)
     }
 
+    /// Returns a view of a record of which others say what became.
+    pub(super) fn ended(batch: &Arc<ShareBatch>, at: usize) -> Self {
+        Self { batch: Arc::clone(batch), at, ended: true }
+    }
+
     /// Returns whether the record is of this folder.
     pub(crate) fn is_of(&self, engine: &EngineHandle) -> bool {
         Arc::ptr_eq(&self.batch.member().engine, engine)

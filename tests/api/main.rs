@@ -55,4 +55,5 @@ mod transactions;
 mod typed;
 
 mod weight;
+mod workers;
 mod world;

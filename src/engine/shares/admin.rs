@@ -25,11 +25,21 @@ impl Engine {
     /// # Errors
     /// `InvalidName`. `GroupKind` if a consumer group has the name.
     pub(crate) fn share_group(&self, name: &str) -> Result<Arc<ShareGroup>> {
+        self.share_group_or(name, &ShareGroupConfig::new())
+    }
+
+    /// As [`Engine::share_group`], with these settings for a group that is created.
+    pub(crate) fn share_group_or(
+        &self,
+        name: &str,
+        config: &ShareGroupConfig,
+    ) -> Result<Arc<ShareGroup>> {
         self.check_open()?;
         match self.shares.find(name) {
             Some(group) => Ok(group),
             None => self.set_share_group(name, |settings| {
-                Ok(settings.cloned().unwrap_or_else(default_settings))
+                let new = || GroupSettings::new(config.clone(), false);
+                Ok(settings.cloned().unwrap_or_else(new))
             }),
         }
     }
@@ -289,8 +299,4 @@ impl Engine {
         }
         Ok(())
     }
-}
-
-fn default_settings() -> GroupSettings {
-    GroupSettings::new(ShareGroupConfig::new(), false)
 }

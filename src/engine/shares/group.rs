@@ -115,8 +115,8 @@ impl Shares {
         }
     }
 
-    /// Wakes every member, so that its call finds the engine closed.
-    pub(in crate::engine) fn close(&self) {
+    /// Wakes every member that sleeps, so that it finds a topic or partition that has come, or the engine closed.
+    pub(in crate::engine) fn wake_all(&self) {
         self.all().iter().for_each(|group| group.signals.wake());
     }
 }
