@@ -7,6 +7,7 @@ mod deliver;
 mod delivery;
 mod record;
 mod route;
+mod stamp;
 mod typed;
 
 use std::sync::Arc;
@@ -25,8 +26,8 @@ use crate::journal::Credit;
 use crate::log::{Afterwards, Log, Placed, frame_bound};
 use crate::types::{Lsn, TimestampType};
 use completion::Completion;
-use deliver::{stamp_all, stamped, times_of};
 use route::{Known, Route, with_route};
+use stamp::{stamp_all, stamped, times_of};
 
 /// Sends records. Cheap to clone, and may be shared between threads.
 ///
