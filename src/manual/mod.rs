@@ -11,6 +11,9 @@ pub mod failure_modes {}
 #[doc = include_str!("groups.md")]
 pub mod groups {}
 
+#[doc = include_str!("job_queues.md")]
+pub mod job_queues {}
+
 #[doc = include_str!("kafka.md")]
 pub mod kafka {}
 
