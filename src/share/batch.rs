@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::member::Member;
 use crate::config::Acks;
 use crate::engine::{Engine, Said, SharePart, ShareWork, TakenRecords, Word};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::group::share::Span;
 use crate::log::{Chunk, Fetched, FetchedRecord};
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +24,8 @@ pub(crate) struct ShareBatch {
     /// Whether the next poll accepts what nothing was said about.
     pub(super) implicit: bool,
 }
+
+const RELEASE: Said = Said::Release { delay: None, reason: None };
 
 /// A record of the batch.
 #[derive(Debug)]
@@ -164,13 +166,64 @@ impl ShareBatch {
         self.send(vec![self.word(at, said)], Vec::new())
     }
 
-    /// Accepts all records about which nothing was said.
+    /// Accepts all records about which nothing was said. If one of them is refused, accepts the others one by one.
+    ///
+    /// After an error that may pass, the same can be tried again.
     pub(super) fn accept_rest(&self) -> Result<()> {
-        let mut words: Vec<Word> = Vec::new();
-        for item in &self.items {
-            if item.said.swap(true, Ordering::AcqRel) {
-                continue;
+        let unsaid = self.claim_rest(0);
+        let refused = match self.send_all(&unsaid, &Said::Accept) {
+            Err(refused @ Error::InvalidRecordState { .. }) => refused,
+            other => return other,
+        };
+        let one = |at: &usize| self.send_all(&[*at], &Said::Accept);
+        let failed = unsaid.iter().map(one).find_map(|done| match done {
+            Err(Error::InvalidRecordState { .. }) | Ok(()) => None,
+            Err(error) => Some(error),
+        });
+        Err(failed.unwrap_or(refused))
+    }
+
+    /// Releases the records from an index on about which nothing was said, without a wait. If that fails, their locks end
+    /// by themselves.
+    pub(super) fn release_rest(&self, from: usize) {
+        let words = self.words(&self.claim_rest(from), &RELEASE);
+        if !words.is_empty() {
+            let _released_later = self.post(words, Vec::new());
+        }
+    }
+
+    /// Releases a record that was claimed, without a wait.
+    pub(super) fn release_one(&self, at: usize) {
+        let _released_later = self.post(self.words(&[at], &RELEASE), Vec::new());
+    }
+
+    /// Claims the records from an index on about which nothing was said.
+    fn claim_rest(&self, from: usize) -> Vec<usize> {
+        (from..self.items.len()).filter(|at| self.claim(*at)).collect()
+    }
+
+    /// Says the same of claimed records, in one frame. If nothing was written, they are claimed no more.
+    fn send_all(&self, claimed: &[usize], said: &Said) -> Result<()> {
+        let words = self.words(claimed, said);
+        if words.is_empty() {
+            return Ok(());
+        }
+        let sent = self.send(words, Vec::new());
+        let may_pass = |error: &Error| {
+            !matches!(error, Error::Indeterminate { .. } | Error::InvalidRecordState { .. })
+        };
+        if sent.as_ref().is_err_and(may_pass) {
+            for item in claimed.iter().filter_map(|at| self.items.get(*at)) {
+                item.said.store(false, Ordering::Release);
             }
+        }
+        sent
+    }
+
+    /// Returns words of claimed records, one for each span of one delivery count.
+    fn words(&self, claimed: &[usize], said: &Said) -> Vec<Word> {
+        let mut words: Vec<Word> = Vec::new();
+        for item in claimed.iter().filter_map(|at| self.items.get(*at)) {
             match words.last_mut() {
                 Some(word)
                     if word.delivery == item.delivery
@@ -180,20 +233,23 @@ impl ShareBatch {
                 }
                 _ => {
                     let span = Span { first: item.offset, last: item.offset };
-                    let said = Said::Accept;
-                    words.push(Word { span, delivery: item.delivery, said });
+                    words.push(Word { span, delivery: item.delivery, said: said.clone() });
                 }
             }
         }
-        if words.is_empty() { Ok(()) } else { self.send(words, Vec::new()) }
+        words
     }
 
     /// Says what became of records, and begins others, in one frame. Waits until it has the ack level.
     pub(super) fn send(&self, words: Vec<Word>, starts: Vec<Span>) -> Result<()> {
-        let engine = &self.member.engine;
+        let lsn = self.post(words, starts)?;
+        self.wait(lsn)
+    }
+
+    /// As [`ShareBatch::send`], without a wait for the ack level. Returns the end of the frame.
+    fn post(&self, words: Vec<Word>, starts: Vec<Span>) -> Result<Lsn> {
         let work = ShareWork::Words { member: self.member.number, words, starts };
-        let done = engine.share_work(&self.part, &work)?;
-        self.wait(done.lsn)
+        Ok(self.member.engine.share_work(&self.part, &work)?.lsn)
     }
 
     /// Waits until a frame has the ack level.

@@ -92,8 +92,12 @@ impl ExactSizeIterator for ShareRecords {}
 
 impl Drop for ShareRecords {
     fn drop(&mut self) {
-        for record in self.by_ref() {
-            drop(record);
+        let mut first = self.taken;
+        for batch in std::mem::take(&mut self.batches) {
+            if !batch.implicit {
+                batch.release_rest(first);
+            }
+            first = 0;
         }
     }
 }
@@ -275,10 +279,20 @@ impl ShareRecord {
         (self.batch.part(), self.batch.member().number, span, self.delivery_count())
     }
 
-    /// Notes that something was said about the record.
-    pub(crate) fn set_ended(&mut self) {
+    /// Returns whether nothing was said about the record, and notes that something will be.
+    pub(crate) fn claim(&self) -> bool {
+        self.batch.claim(self.at)
+    }
+
+    /// Leaves the record as it is: what became of it is journaled elsewhere.
+    pub(crate) fn leave(mut self) {
         self.ended = true;
-        self.batch.claim(self.at);
+    }
+
+    /// Releases a record that was claimed, without a wait.
+    pub(crate) fn give_back(mut self) {
+        self.ended = true;
+        self.batch.release_one(self.at);
     }
 
     fn end(mut self, said: Said) -> Result<()> {
@@ -290,9 +304,7 @@ impl ShareRecord {
 impl Drop for ShareRecord {
     fn drop(&mut self) {
         if !self.ended && !self.batch.implicit && self.batch.claim(self.at) {
-            // If that fails, its lock ends by itself.
-            let _released_later =
-                self.batch.say(self.at, Said::Release { delay: None, reason: None });
+            self.batch.release_one(self.at);
         }
     }
 }

@@ -208,6 +208,10 @@ impl Sources {
 
 impl Drop for Sources {
     fn drop(&mut self) {
+        // In a forked child, the locks may be held for ever.
+        if self.engine.is_forked() {
+            return;
+        }
         self.end_wait();
         self.forget_parts(|_| false);
     }

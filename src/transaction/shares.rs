@@ -9,7 +9,7 @@ use crate::group::share::MemberNumber;
 use crate::share::ShareRecord;
 use crate::types::PartitionNumber;
 
-/// The records. Those that are dropped with it are released.
+/// The records. Nobody else can say something about them. Those that are dropped with it are released.
 #[derive(Debug, Default)]
 pub(super) struct Shares {
     records: Vec<ShareRecord>,
@@ -23,6 +23,11 @@ impl Shares {
         if !record.is_of(engine) {
             return Err(Error::Misuse(
                 "the record is of another folder than the transaction writes",
+            ));
+        }
+        if !record.claim() {
+            return Err(Error::Misuse(
+                "something was said about the record before: accept it once",
             ));
         }
         self.records.push(record);
@@ -44,7 +49,7 @@ impl Shares {
         };
         // After an error whose outcome is unknown too, nobody may release them: they may be accepted.
         if matches!(done, Ok(_) | Err(Error::Indeterminate { .. })) {
-            self.records.iter_mut().for_each(ShareRecord::set_ended);
+            std::mem::take(&mut self.records).into_iter().for_each(ShareRecord::leave);
         }
         done
     }
@@ -69,5 +74,11 @@ impl Shares {
             engine.claim_share(&part, ShareWork::Words { member, words, starts: Vec::new() })
         };
         parts.into_iter().map(claim).collect()
+    }
+}
+
+impl Drop for Shares {
+    fn drop(&mut self) {
+        self.records.drain(..).for_each(ShareRecord::give_back);
     }
 }

@@ -446,3 +446,71 @@ fn a_poll_waits_until_there_is_a_record() {
         assert_eq!(waits.join().unwrap(), (vec![(0, 2)], vec![(1, 1)], true));
     });
 }
+
+#[test]
+fn a_transaction_that_fails_gives_its_records_back() {
+    for implicit in [false, true] {
+        let world = World::new();
+        let broker = world.open();
+        jobs(&broker, 2);
+        let producer = broker.producer().unwrap();
+        let config = ShareConsumerConfig::new().implicit_acknowledgement(implicit);
+        let mut first = broker.share_consumer_with("g", config).unwrap();
+        first.subscribe(["jobs"]).unwrap();
+        let mut taken = first.poll(Duration::ZERO).unwrap();
+        let mut failed = producer.begin().unwrap();
+        failed.accept(taken.next().unwrap()).unwrap();
+        failed.expect_end(&tp("jobs", 0), 99).unwrap();
+        // Those that a transaction has are not accepted with the others.
+        taken.accept_all().unwrap();
+        assert!(matches!(failed.commit(), Err(Error::UnexpectedEnd { .. })), "{implicit}");
+        let again: Vec<_> = first.poll(Duration::ZERO).unwrap().collect();
+        let found: Vec<_> = again.iter().map(|job| (job.offset(), job.delivery_count())).collect();
+        assert_eq!(found, [(0, 2)], "{implicit}");
+        let mut done = producer.begin().unwrap();
+        for job in again {
+            done.accept(job).unwrap();
+        }
+        done.commit().unwrap();
+        assert_eq!(broker.admin().describe_share_group("g").unwrap().lag(), 0);
+    }
+}
+
+#[test]
+fn a_member_that_finds_a_full_window_wakes_when_there_is_room() {
+    let world = World::new();
+    let broker = world.open();
+    let config = ShareGroupConfig::new().max_record_locks(2);
+    let config = config.record_lock_duration(Duration::from_hours(1));
+    broker.admin().alter_share_group("g", config).unwrap();
+    jobs(&broker, 3);
+    let (mut first, mut second) = (member(&broker, "g"), member(&broker, "g"));
+    let held = first.poll(Duration::ZERO).unwrap();
+    assert_eq!(held.len(), 2);
+    let (tells, told) = std::sync::mpsc::channel();
+    let handle = second.wakeup_handle();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            tells.send(Vec::new()).unwrap();
+            tells.send(second.poll(LONG).map(offsets).unwrap_or_default()).unwrap();
+        });
+        told.recv_timeout(AT_ONCE).unwrap();
+        held.accept_all().unwrap();
+        let found = told.recv_timeout(AT_ONCE);
+        handle.wakeup();
+        assert_eq!(found, Ok(vec![(2, 1)]));
+    });
+}
+
+#[test]
+fn what_one_record_is_refused_does_not_keep_the_others() {
+    let world = World::new();
+    let broker = world.open();
+    jobs(&broker, 3);
+    let mut first = member(&broker, "g");
+    let taken = first.poll(Duration::ZERO).unwrap();
+    broker.admin().finish_share_records("g", &tp("jobs", 0), 1..=1).unwrap();
+    let refused = taken.accept_all();
+    assert!(matches!(refused, Err(Error::InvalidRecordState { offset: 1, .. })), "{refused:?}");
+    assert_eq!(broker.admin().describe_share_group("g").unwrap().lag(), 0);
+}

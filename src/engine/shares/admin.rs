@@ -4,13 +4,16 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::group::{ShareGroup, SharePart};
+use super::look::gone;
 use super::state::{GroupSettings, ShareChange, ShareChangeKind};
 use super::work::ShareWork;
 use crate::config::ShareGroupConfig;
 use crate::engine::groups::reset::{self, OffsetScope, ResetOffset, ResetTo};
 use crate::engine::state::Engine;
 use crate::error::{Error, Result};
-use crate::group::share::{ByHand, MemberNumber, SharePartition, Span, initial_start};
+use crate::group::share::{
+    ByHand, MemberNumber, Section, SharePartition, ShareSettings, Span, initial_start,
+};
 use crate::journal::{Credit, SectionKind, section_header};
 use crate::log::Log;
 use crate::sync::atomic::Ordering;
@@ -140,7 +143,9 @@ impl Engine {
         let group = self.shares.find(name).ok_or_else(unknown)?;
         let logs = match scope {
             OffsetScope::Committed => {
-                group.partitions.lock().values().map(|part| Arc::clone(part.log())).collect()
+                let partitions = group.partitions.lock();
+                let live = partitions.values().filter(|part| part.state.lock().is_some());
+                live.map(|part| Arc::clone(part.log())).collect()
             }
             scope => reset::scope(&self.registry, name, None, scope)?,
         };
@@ -156,15 +161,27 @@ impl Engine {
         }
         let mut last = None;
         for (log, ResetOffset { target, .. }) in logs.iter().zip(&moves) {
-            let part = self.share_part(&group, log)?;
-            // Members join under the lock of the settings: none comes meanwhile.
-            let settings = group.settings.lock();
-            group.check_no_members()?;
-            last = Some(self.share_work(&part, &ShareWork::Reset(*target))?.lsn);
-            drop(settings);
+            last = Some(self.reset_share_part(&group, log, *target)?);
         }
         last.map_or(Ok(()), |lsn| self.wait_synced(lsn))?;
         Ok(moves)
+    }
+
+    fn reset_share_part(&self, group: &ShareGroup, log: &Arc<Log>, start: i64) -> Result<Lsn> {
+        let part = self.share_part(group, log)?;
+        let mut credit = self.reserve_urgent(CHANGE_MAX_BYTES)?;
+        // Members join under the lock of the settings: none comes meanwhile.
+        let _settings = group.settings.lock();
+        group.check_no_members()?;
+        let mut guard = part.lock()?;
+        let Some(state) = guard.as_mut() else { return Err(gone(&part)) };
+        self.follow_log_start(&part, state);
+        let mut section = Section::default();
+        state.decide_reset(start, &mut section);
+        let kind = ShareChangeKind::Partition(log.number(), section.clone());
+        let lsn = self.journal_share(&mut credit, group, kind)?;
+        state.apply(&section, self.clock().monotonic());
+        Ok(lsn)
     }
 
     /// Ends attempts for whoever has the records.
@@ -248,18 +265,30 @@ impl Engine {
         drop(partitions);
         drop(settings);
         if state.is_none() {
-            self.check_exist([&**log])?;
-            let mut new = SharePartition::new(share, 0);
-            let mut section = crate::group::share::Section::default();
-            new.decide_reset(start, &mut section);
-            let kind = ShareChangeKind::Partition(log.number(), section.clone());
-            self.journal_share(&mut credit, group, kind)?;
-            new.apply(&section, self.clock().monotonic());
-            new.opened();
-            *state = Some(new);
+            // If that fails, it stays in the list without a state, and does not exist: others may wait for its lock.
+            *state = Some(self.begin_share_part(&mut credit, group, log, (share, start))?);
         }
         drop(state);
         Ok(part)
+    }
+
+    /// Journals the start of a share-partition. The caller holds its lock.
+    fn begin_share_part(
+        &self,
+        credit: &mut Credit<'_>,
+        group: &ShareGroup,
+        log: &Arc<Log>,
+        (share, start): (Arc<ShareSettings>, i64),
+    ) -> Result<SharePartition> {
+        self.check_exist([&**log])?;
+        let mut new = SharePartition::new(share, 0);
+        let mut section = Section::default();
+        new.decide_reset(start, &mut section);
+        let kind = ShareChangeKind::Partition(log.number(), section.clone());
+        self.journal_share(credit, group, kind)?;
+        new.apply(&section, self.clock().monotonic());
+        new.opened();
+        Ok(new)
     }
 
     fn share_start_offset(&self, group: &ShareGroup, log: &Log) -> Result<i64> {
@@ -292,11 +321,25 @@ impl Engine {
 
     /// Removes a member. What it holds comes again at once.
     pub(crate) fn leave_share(&self, group: &ShareGroup, member: MemberNumber) -> Result<()> {
+        // In a forked child, the locks may be held for ever.
+        self.check_fork()?;
         group.members.lock().remove(&member);
         let parts: Vec<_> = group.partitions.lock().values().cloned().collect();
+        let mut left = Ok(());
         for part in parts {
-            while self.share_work(&part, &ShareWork::SessionEnd(member))?.more {}
+            left = left.and(self.end_session(&part, member));
         }
-        Ok(())
+        left
+    }
+
+    fn end_session(&self, part: &Arc<SharePart>, member: MemberNumber) -> Result<()> {
+        loop {
+            match self.share_work(part, &ShareWork::SessionEnd(member)) {
+                Ok(done) if done.more => {}
+                // Its topic was deleted, and what the member had of it with it.
+                Ok(_) | Err(Error::UnknownTopic { .. }) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
     }
 }

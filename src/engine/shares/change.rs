@@ -1,6 +1,6 @@
 //! Decide, journal, apply (G1).
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::engine::frame::{Frame, FrameRecords};
 use crate::engine::state::Engine;
 use crate::error::{Error, Result};
 use crate::group::share::{DeadLetter, Decision};
-use crate::journal::{SECTION_HEADER, SectionKind, section_header};
+use crate::journal::{Credit, SECTION_HEADER, SectionKind, section_header};
 use crate::log::RecordData;
 use crate::sync::atomic::Ordering;
 use crate::types::{Lsn, planted};
@@ -28,8 +28,11 @@ struct Scratch {
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
 }
+
+/// The most bytes of a section whose memory a thread keeps.
+const SCRATCH_BYTES: usize = 64 << 10;
 
 /// What became of a piece of work.
 #[derive(Debug, Clone, Copy)]
@@ -79,42 +82,57 @@ impl Engine {
             Some(credit) => credit,
             None => self.reserve_urgent(bytes)?,
         };
-        SCRATCH.with_borrow_mut(|scratch| {
-            let Scratch { decision, body } = scratch;
-            decision.clear();
-            body.clear();
-            let mut guard = part.lock()?;
-            let Some(state) = guard.as_mut() else { return Err(gone(part)) };
-            self.follow_log_start(part, state);
-            let now = self.share_now();
-            let more = work.decide(part, state, now, &mut || self.random().next_u64(), decision)?;
-            if decision.section.is_empty() {
-                return Ok(Tried::Done(ShareDone { lsn: self.journal.end(), more }));
-            }
-            encode_partition_change(part.group(), part.log().number(), &decision.section, body);
-            let needed = SECTION_HEADER.saturating_add(body.len());
-            if !decision.letters.is_empty() && part.signals.has_dead_letters() {
-                return Ok(Tried::Letters(decision.letters.clone(), needed));
-            }
-            if needed > bytes {
-                return Ok(Tried::Larger(needed));
-            }
-            let _guard = self.journal.fail_on_panic("a change of a share group");
-            let header = section_header(SectionKind::SHARE, body.len() as u32);
-            let lsn = if planted("share_not_journaled") {
-                self.journal.end()
-            } else {
-                self.journal.append(&mut credit, &[&header, body])?
-            };
-            state.apply(&decision.section, now.monotonic);
-            self.shares.version.fetch_add(1, Ordering::Relaxed);
-            let wakes = frees(decision) || state.is_ordered() || state.is_full();
-            drop(guard);
-            if wakes {
-                part.signals.wake();
-            }
-            Ok(Tried::Done(ShareDone { lsn, more }))
-        })
+        // A thread that ends has none any more.
+        let mut scratch = SCRATCH.try_with(Cell::take).ok().flatten().unwrap_or_default();
+        let tried = self.decide_and_apply(part, work, &mut credit, bytes, &mut scratch);
+        if scratch.body.capacity() <= SCRATCH_BYTES {
+            let _ended = SCRATCH.try_with(|kept| kept.set(Some(scratch)));
+        }
+        tried
+    }
+
+    fn decide_and_apply(
+        &self,
+        part: &SharePart,
+        work: &ShareWork,
+        credit: &mut Credit<'_>,
+        bytes: usize,
+        Scratch { decision, body }: &mut Scratch,
+    ) -> Result<Tried> {
+        decision.clear();
+        body.clear();
+        let mut guard = part.lock()?;
+        let Some(state) = guard.as_mut() else { return Err(gone(part)) };
+        self.follow_log_start(part, state);
+        let now = self.share_now();
+        let more = work.decide(part, state, now, &mut || self.random().next_u64(), decision)?;
+        if decision.section.is_empty() {
+            return Ok(Tried::Done(ShareDone { lsn: self.journal.end(), more }));
+        }
+        encode_partition_change(part.group(), part.log().number(), &decision.section, body);
+        let needed = SECTION_HEADER.saturating_add(body.len());
+        if !decision.letters.is_empty() && part.signals.has_dead_letters() {
+            return Ok(Tried::Letters(decision.letters.clone(), needed));
+        }
+        if needed > bytes {
+            return Ok(Tried::Larger(needed));
+        }
+        let _guard = self.journal.fail_on_panic("a change of a share group");
+        let header = section_header(SectionKind::SHARE, body.len() as u32);
+        let lsn = if planted("share_not_journaled") {
+            self.journal.end()
+        } else {
+            self.journal.append(credit, &[&header, body])?
+        };
+        let was_full = state.is_full();
+        state.apply(&decision.section, now.monotonic);
+        self.shares.version.fetch_add(1, Ordering::Relaxed);
+        let wakes = frees(decision) || state.is_ordered() || was_full;
+        drop(guard);
+        if wakes {
+            part.signals.wake();
+        }
+        Ok(Tried::Done(ShareDone { lsn, more }))
     }
 
     /// Writes the frame of work that makes dead letters. Returns `None` if it has to be decided again.

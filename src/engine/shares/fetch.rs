@@ -59,10 +59,10 @@ impl Engine {
         event: &Arc<Event>,
     ) -> Result<TakenRecords> {
         let mut taken = TakenRecords::default();
+        self.end_locks(part)?;
         if part.signals.is_paused() {
             return Ok(taken);
         }
-        self.end_locks(part)?;
         let Some((fetch, token)) = self.begin_share_fetch(part, event)? else { return Ok(taken) };
         let level = group.settings()?.config.isolation_level;
         let mut cursor = Cursor::new(fetch.from).reading(level);
@@ -71,7 +71,9 @@ impl Engine {
         match part.log().fetch(&mut cursor, 0, wanted, &mut taken.fetched) {
             Ok(()) => {}
             // Retention was faster. The next look begins behind what it has taken.
-            Err(Error::OffsetOutOfRange { .. }) => return Ok(TakenRecords::default()),
+            Err(Error::OffsetOutOfRange { .. }) => {
+                return Ok(TakenRecords { has_read: true, ..TakenRecords::default() });
+            }
             Err(error) => return Err(error),
         }
         let end = cursor.position();
@@ -223,6 +225,8 @@ impl Engine {
         let due = due.map(|due| {
             Duration::from_millis(u64::try_from(due.saturating_sub(now.wall)).unwrap_or(0))
         });
+        // Nothing is handed out in a pause, due or not.
+        let due = due.filter(|_| !part.signals.is_paused());
         lock.into_iter().chain(due).min()
     }
 

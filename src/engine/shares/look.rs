@@ -20,6 +20,8 @@ impl Engine {
             let now = self.clock().monotonic();
             state.apply(&Section::log_start(start), now);
             self.shares.version.fetch_add(1, Ordering::Relaxed);
+            // The window may have room now.
+            part.signals.wake();
         }
     }
 }

@@ -19,8 +19,6 @@ pub(crate) enum ShareWork {
     LockEnds,
     /// The end of a member.
     SessionEnd(MemberNumber),
-    /// All state is dropped, and the group begins here.
-    Reset(i64),
     /// An operator ends attempts.
     ByHand(Span, ByHand),
 }
@@ -115,10 +113,6 @@ impl ShareWork {
             }
             Self::LockEnds => Ok(state.decide_lock_ends(now, random, out)),
             Self::SessionEnd(member) => Ok(state.decide_session_end(*member, now, random, out)),
-            Self::Reset(start) => {
-                state.decide_reset(*start, &mut out.section);
-                Ok(false)
-            }
             Self::ByHand(span, what) => {
                 state.decide_by_hand(*span, *what, now, out);
                 Ok(false)
