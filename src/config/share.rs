@@ -122,10 +122,10 @@ impl ShareGroupConfig {
     }
 
     /// Sets how long a handler may keep a record without a word (`share.record.lock.duration.ms`): 1 ms to 12 hours,
-    /// 30 seconds by default. Then the record is delivered again.
+    /// 30 seconds by default, in whole milliseconds. Then the record is delivered again.
     #[must_use]
     pub fn record_lock_duration(mut self, duration: Duration) -> Self {
-        self.lock_duration = duration;
+        self.lock_duration = whole_millis(duration);
         self
     }
 
@@ -181,7 +181,8 @@ impl ShareGroupConfig {
     /// wait, as in Kafka.
     #[must_use]
     pub fn retry_backoff(mut self, backoff: Backoff) -> Self {
-        self.backoff = backoff;
+        let (base, max) = (whole_millis(backoff.base), whole_millis(backoff.max));
+        self.backoff = Backoff { base, max, ..backoff };
         self
     }
 
@@ -329,6 +330,11 @@ impl ShareGroupConfig {
 }
 
 const RESETS: &str = "earliest, latest or by_duration:PnDTnHnMn.nS";
+
+/// Cuts what is below a millisecond: the folder keeps milliseconds.
+fn whole_millis(duration: Duration) -> Duration {
+    duration.saturating_sub(Duration::from_nanos(u64::from(duration.subsec_nanos()) % 1_000_000))
+}
 
 fn reset_name(reset: OffsetReset) -> String {
     match reset {

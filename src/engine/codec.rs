@@ -1,7 +1,10 @@
 //! Reads and writes the fields of grouplog's own files. Numbers are big-endian, lengths precede contents, and
 //! every length is checked against the bytes that follow.
 
-use crate::error::CorruptReason;
+use std::sync::Arc;
+
+use crate::error::{CorruptReason, Unreadable};
+use crate::types::check_group_name;
 
 /// Appends fields to a buffer.
 #[derive(Debug, Default)]
@@ -94,6 +97,22 @@ impl<'a> Decoder<'a> {
 
     pub(super) fn text(&mut self) -> Result<&'a str, CorruptReason> {
         std::str::from_utf8(self.slice()?).map_err(|_| CorruptReason::Utf8)
+    }
+
+    /// Reads the kind of a section: a number from 1 to `max`. A higher one comes from a newer version of grouplog.
+    pub(super) fn kind(&mut self, what: &'static str, max: u8) -> Result<u8, Unreadable> {
+        match self.u8()? {
+            0 => Err(CorruptReason::Field.into()),
+            kind if kind > max => Err(Unreadable::unsupported(what, kind, max)),
+            kind => Ok(kind),
+        }
+    }
+
+    /// Reads a name of a group or of an owner, which is text.
+    pub(super) fn group_name(&mut self) -> Result<Arc<str>, CorruptReason> {
+        let name = self.text()?;
+        check_group_name(name).map_err(|_| CorruptReason::Field)?;
+        Ok(name.into())
     }
 
     /// Reads a length and as many bytes.

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::engine::catalogue::Deletion;
-use crate::engine::image::{self, CheckpointImage, OffsetFile};
-use crate::engine::shares::{
-    SHARE_IMAGE_HEADER, ShareStates, decode_share_image, encode_share_image, share_image_bytes,
-};
+use crate::engine::image::{self, CheckpointImage, ImageFile};
+use crate::engine::shares::{SHARE_IMAGE, ShareStates, decode_share_image};
 use crate::error::{CorruptReason, Error, Result, Unreadable};
-use crate::group::{OffsetStore, decode_image, encode_image, image_crc, offset_image_bytes};
+use crate::group::{
+    IMAGE_HEADER_BYTES, ImageHeader, ImageKind, OFFSET_IMAGE, OffsetStore, decode_image,
+    encode_image, image_bytes,
+};
 use crate::journal;
 use crate::log::read_topic_id;
 use crate::segment::{deleted_folder_name, folder_name};
@@ -321,101 +322,91 @@ pub(super) fn write_offsets(
     storage: &dyn Storage,
     directory_id: [u8; 16],
     offsets: &OffsetStore,
-    last: Option<OffsetFile>,
-) -> Result<(OffsetFile, Unsynced)> {
-    let (mut slot, generation) =
-        last.map_or((0, 1), |last| (last.slot ^ 1, last.generation.saturating_add(1)));
-    if planted("one_offset_file") {
-        slot = 0;
-    }
-    let bytes = encode_image(offsets, directory_id, generation);
-    let crc = image_crc(&bytes).unwrap_or(0);
-    let (handle, new) = open_or_create(storage, offset_path(slot))?;
-    handle.write_at(&bytes, 0)?;
-    Ok((
-        OffsetFile { slot, generation, crc },
-        Unsynced { file: handle, new: new || is_first_of_its_file(generation) },
-    ))
+    last: Option<ImageFile>,
+) -> Result<(ImageFile, Unsynced)> {
+    let names = if planted("one_offset_file") { [OFFSET_FILES[0]; 2] } else { OFFSET_FILES };
+    write_image(storage, (names, OFFSET_IMAGE), directory_id, &encode_image(offsets), last)
 }
 
-/// Writes an image of the share groups to the file that the last checkpoint does not name.
+/// Writes an image of the share groups with this body to the file that the last checkpoint does not name.
 pub(super) fn write_shares(
     storage: &dyn Storage,
     directory_id: [u8; 16],
     body: &[u8],
-    last: Option<OffsetFile>,
-) -> Result<(OffsetFile, Unsynced)> {
-    let (mut slot, generation) =
+    last: Option<ImageFile>,
+) -> Result<(ImageFile, Unsynced)> {
+    let names = if planted("one_share_file") { [SHARE_FILES[0]; 2] } else { SHARE_FILES };
+    write_image(storage, (names, SHARE_IMAGE), directory_id, body, last)
+}
+
+/// Writes the next image to that of two files that the last checkpoint does not name.
+fn write_image(
+    storage: &dyn Storage,
+    (names, kind): ([&str; 2], ImageKind),
+    directory_id: [u8; 16],
+    body: &[u8],
+    last: Option<ImageFile>,
+) -> Result<(ImageFile, Unsynced)> {
+    let (slot, generation) =
         last.map_or((0, 1), |last| (last.slot ^ 1, last.generation.saturating_add(1)));
-    if planted("one_share_file") {
-        slot = 0;
-    }
-    let (bytes, crc) = encode_share_image(body, directory_id, generation);
-    let (handle, new) = open_or_create(storage, share_path(slot))?;
-    handle.write_at(&bytes, 0)?;
+    let (header, crc) = kind.header(body, directory_id, generation);
+    let (handle, new) = open_or_create(storage, image_path(names, slot))?;
+    handle.write_at(&header, 0)?;
+    handle.write_at(body, header.len() as u64)?;
     Ok((
-        OffsetFile { slot, generation, crc },
+        ImageFile { slot, generation, crc },
         Unsynced { file: handle, new: new || is_first_of_its_file(generation) },
     ))
 }
 
-fn share_path(slot: u8) -> &'static Path {
-    Path::new(SHARE_FILES.get(usize::from(slot)).copied().unwrap_or(SHARE_FILES[0]))
-}
-
-/// Reads the file of share groups that a checkpoint names.
-pub(super) fn read_shares(
-    storage: &dyn Storage,
-    directory_id: [u8; 16],
-    file: OffsetFile,
-) -> Result<ShareStates> {
-    let path = share_path(file.slot);
-    let shown = storage.display_path(path);
-    let Some((FileKind::File, _)) = storage.metadata(path)? else {
-        return Err(Error::corrupt(shown, 0, CorruptReason::Missing));
-    };
-    let stored = storage.open(path, OpenMode::Read)?;
-    let head = read_all(&*stored, SHARE_IMAGE_HEADER as u64)?;
-    let bytes = read_all(&*stored, share_image_bytes(&head))?;
-    let decoded = decode_share_image(&bytes).map_err(|cause| cause.at(&shown, 0))?;
-    if decoded.generation != file.generation
-        || decoded.directory_id != directory_id
-        || decoded.crc != file.crc
-    {
-        return Err(Error::corrupt(shown, 0, CorruptReason::Field));
-    }
-    Ok(decoded.states)
-}
-
-/// More than the header of an offset file, which contains the length of the image.
-const OFFSET_HEAD: u64 = 64;
-
-fn offset_path(slot: u8) -> &'static Path {
-    Path::new(OFFSET_FILES.get(usize::from(slot)).copied().unwrap_or(OFFSET_FILES[0]))
+fn image_path(names: [&str; 2], slot: u8) -> &Path {
+    let [first, second] = names;
+    Path::new(if slot == 0 { first } else { second })
 }
 
 /// Reads the offset file that a checkpoint names.
 pub(super) fn read_offsets(
     storage: &dyn Storage,
     directory_id: [u8; 16],
-    file: OffsetFile,
+    file: ImageFile,
 ) -> Result<OffsetStore> {
-    let path = offset_path(file.slot);
+    let decode = |bytes: &[u8], path: &Path| decode_image(bytes).map_err(|error| error.at(path));
+    read_image(storage, OFFSET_FILES, directory_id, file, decode)
+}
+
+/// Reads the file of share groups that a checkpoint names.
+pub(super) fn read_shares(
+    storage: &dyn Storage,
+    directory_id: [u8; 16],
+    file: ImageFile,
+) -> Result<ShareStates> {
+    read_image(storage, SHARE_FILES, directory_id, file, decode_share_image)
+}
+
+/// Reads the image that a checkpoint names.
+fn read_image<T>(
+    storage: &dyn Storage,
+    names: [&str; 2],
+    directory_id: [u8; 16],
+    file: ImageFile,
+    decode: impl FnOnce(&[u8], &Path) -> Result<(ImageHeader, T)>,
+) -> Result<T> {
+    let path = image_path(names, file.slot);
     let shown = storage.display_path(path);
     let Some((FileKind::File, _)) = storage.metadata(path)? else {
         return Err(Error::corrupt(shown, 0, CorruptReason::Missing));
     };
     let stored = storage.open(path, OpenMode::Read)?;
-    let head = read_all(&*stored, OFFSET_HEAD)?;
-    let bytes = read_all(&*stored, offset_image_bytes(&head))?;
-    let decoded = decode_image(&bytes).map_err(|error| error.at(&shown))?;
-    let other = decoded.generation != file.generation
-        || decoded.directory_id != directory_id
-        || decoded.crc != file.crc;
-    if other && !planted("any_offset_file_taken") {
+    let head = read_all(&*stored, IMAGE_HEADER_BYTES as u64)?;
+    let bytes = read_all(&*stored, image_bytes(&head))?;
+    let (header, state) = decode(&bytes, &shown)?;
+    let ImageFile { generation, crc, .. } = file;
+    if header != (ImageHeader { directory_id, generation, crc })
+        && !planted("any_offset_file_taken")
+    {
         return Err(Error::corrupt(shown, 0, CorruptReason::Field));
     }
-    Ok(decoded.offsets)
+    Ok(state)
 }
 
 /// Renames the folders of a deleted topic to names that mark them for removal. [`restore_folder`] undoes

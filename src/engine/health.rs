@@ -119,6 +119,15 @@ pub enum Problem {
         /// The failure.
         cause: Error,
     },
+    /// A share group cannot end attempts whose locks have ended: the journal takes nothing, or a dead letter cannot be
+    /// written. Records that come again do so all the same; those that are to be given up wait. The engine tries again
+    /// when a member polls.
+    ShareGroup {
+        /// The first group that failed.
+        group: String,
+        /// The failure.
+        cause: Error,
+    },
     /// The idempotency ids that a topic remembered could not be read when the folder was opened. Records with ids that
     /// were sent before may be stored again. Their window has passed after `dedup.window.ms`; the problem is shown until
     /// the folder is opened again.
@@ -205,6 +214,9 @@ impl fmt::Display for Problem {
             Self::Compaction { partition, cause } => {
                 write!(f, "partition {partition} cannot be compacted and grows: {cause}")
             }
+            Self::ShareGroup { group, cause } => {
+                write!(f, "share group {group:?} cannot give records up and will retry: {cause}")
+            }
             Self::Ids { topic, cause } => {
                 write!(
                     f,
@@ -258,6 +270,10 @@ impl Engine {
         problems.extend(self.compaction_problem());
         let deletion = self.troubles.deletion.lock().clone();
         problems.extend(deletion.map(|cause| Problem::Deletion { cause }));
+        let shares = self.troubles.shares.lock().clone();
+        problems.extend(
+            shares.map(|(group, cause)| Problem::ShareGroup { group: group.to_string(), cause }),
+        );
         let ids = self.troubles.damaged_ids.iter().cloned();
         problems.extend(ids.map(|(topic, cause)| Problem::Ids { topic, cause }));
         Health { problems }

@@ -12,7 +12,7 @@ use crate::engine::shares::{
 };
 use crate::error::{CorruptReason, Error, Result, Unreadable};
 use crate::group::share::{Item, To};
-use crate::group::{OffsetCommit, OffsetStore, decode_image};
+use crate::group::{ImageHeader, OffsetCommit, OffsetStore, decode_image};
 use crate::journal::{SectionKind, inspect_frames, inspect_header, sections};
 use crate::log::{AppendSection, LogStartSection, StoredSection};
 use crate::segment::{Extension, parse_file_name};
@@ -113,16 +113,14 @@ impl Entry {
                 checkpoint(&image, &mut each);
             }
             "offsets.a" | "offsets.b" => {
-                let image = decode_image(&bytes).map_err(|error| error.at(path))?;
-                let header = Entry::new("header").number("generation", image.generation);
-                each(header.text("directory_id", TopicId::from_bytes(image.directory_id)));
-                offsets(&image.offsets, &mut each);
+                let (header, store) = decode_image(&bytes).map_err(|error| error.at(path))?;
+                each(image_header(header));
+                offsets(&store, &mut each);
             }
             "shares.a" | "shares.b" => {
-                let image = decode_share_image(&bytes).map_err(|cause| cause.at(path, 0))?;
-                let header = Entry::new("header").number("generation", image.generation);
-                each(header.text("directory_id", TopicId::from_bytes(image.directory_id)));
-                shares(&image.states, &mut each);
+                let (header, states) = decode_share_image(&bytes, path)?;
+                each(image_header(header));
+                shares(&states, &mut each);
             }
             "meta.properties" | "partition.metadata" | "leader-epoch-checkpoint" => {
                 for line in String::from_utf8_lossy(&bytes).lines() {
@@ -185,6 +183,11 @@ fn checkpoint(image: &CheckpointImage, each: &mut impl FnMut(Entry)) {
     owners(&image.owners, each);
 }
 
+fn image_header(header: ImageHeader) -> Entry {
+    let entry = Entry::new("header").number("generation", header.generation);
+    entry.text("directory_id", TopicId::from_bytes(header.directory_id))
+}
+
 fn share_settings(entry: Entry, settings: &GroupSettings) -> Entry {
     let mut entry = entry.number("paused", i64::from(settings.paused));
     for (key, value) in settings.config.entries() {
@@ -215,9 +218,6 @@ fn share_change(change: &ShareChange) -> Entry {
     match &change.kind {
         ShareChangeKind::Settings(settings) => {
             share_settings(entry.text("change", "settings"), settings)
-        }
-        ShareChangeKind::Forget(number) => {
-            entry.text("change", "partition forgotten").number("partition_number", number.0)
         }
         ShareChangeKind::Delete => entry.text("change", "deleted"),
         ShareChangeKind::Partition(number, section) => {

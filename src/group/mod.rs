@@ -15,12 +15,12 @@ mod assignor;
 mod coordinator;
 mod describe;
 mod expiry;
+mod image_header;
 mod member;
 mod offset_image;
 mod offset_section;
 mod offsets;
 mod partition_map;
-#[allow(dead_code, unused_imports, reason = "parts of it are not used yet")]
 pub(crate) mod share;
 mod silence;
 mod subscription;
@@ -35,10 +35,9 @@ pub(crate) use assignor::{
 pub(crate) use coordinator::{Group, Heartbeat, Reconcile, Refusal};
 pub(crate) use describe::{GroupDescription, GroupState, MemberDescription, MemberState};
 pub(crate) use expiry::expired;
+pub(crate) use image_header::{IMAGE_HEADER_BYTES, ImageHeader, ImageKind, image_bytes};
 pub(crate) use member::{MemberConfig, MemberEpoch, MemberId};
-pub(crate) use offset_image::{
-    decode_image, encode_image, image_bytes as offset_image_bytes, image_crc,
-};
+pub(crate) use offset_image::{OFFSET_IMAGE, decode_image, encode_image};
 pub(crate) use offsets::{CommittedOffset, GroupOffsets, OffsetChange, OffsetCommit, OffsetStore};
 pub(crate) use subscription::{Subscription, TopicPattern};
 pub(crate) use topics::{TopicInfo, Topics};

@@ -1,6 +1,6 @@
 use super::input::Input;
 use crate::engine::CheckpointImage;
-use crate::group::{OffsetCommit, decode_image, encode_image, image_crc};
+use crate::group::{OFFSET_IMAGE, OffsetCommit, decode_image, encode_image};
 
 /// Takes any bytes as an offset file, a checkpoint file and the section of a commit, as they are and with
 /// right checksums. The decoder refuses them, or what they hold encodes to the same bytes.
@@ -56,9 +56,11 @@ fn mended(
 }
 
 fn offsets(bytes: &[u8]) {
-    let Ok(decoded) = decode_image(bytes) else { return };
-    assert_eq!(Some(decoded.crc), image_crc(bytes));
-    let encoded = encode_image(&decoded.offsets, decoded.directory_id, decoded.generation);
+    let Ok((header, offsets)) = decode_image(bytes) else { return };
+    let body = encode_image(&offsets);
+    let (mut encoded, crc) = OFFSET_IMAGE.header(&body, header.directory_id, header.generation);
+    assert_eq!(crc, header.crc);
+    encoded.extend(body);
     // The bytes behind the image mean nothing.
     assert_eq!(Some(encoded.as_slice()), bytes.get(..encoded.len()));
 }

@@ -99,13 +99,19 @@ impl ShareConsumer {
     }
 
     /// Accepts what the last poll returned and nothing was said about. Only in implicit mode; otherwise it does nothing.
+    /// After an error that may pass, such as a full disk, another call tries again.
     ///
     /// # Errors
     /// As [`ShareRecord::accept`](super::ShareRecord::accept).
     pub fn commit(&mut self) -> Result<()> {
         let mut failed = Ok(());
         for batch in std::mem::take(&mut self.last) {
-            failed = failed.and(batch.accept_rest());
+            let accepted = batch.accept_rest();
+            if accepted.is_err() {
+                // The next call tries again what may still be accepted.
+                self.last.push(batch);
+            }
+            failed = failed.and(accepted);
         }
         failed
     }

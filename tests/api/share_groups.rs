@@ -1,13 +1,15 @@
 //! Share groups: what members and operators see.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use grouplog::storage::Crash;
 use grouplog::{
-    Backoff, Broker, Error, OffsetScope, Record, RecordStateReason, ResetTo, ShareConsumer,
-    ShareConsumerConfig, ShareGroupConfig, TopicConfig,
+    Acks, Backoff, Broker, CleanupPolicy, Error, OffsetScope, Problem, ProducerConfig, Record,
+    RecordStateReason, ResetTo, ShareConsumer, ShareConsumerConfig, ShareGroupConfig, TopicConfig,
 };
 
+use crate::faulty::{Act, Faulty};
 use crate::world::{AT_ONCE, LONG, World, after_crash, tp};
 
 const LOCK: Duration = Duration::from_secs(30);
@@ -513,4 +515,105 @@ fn what_one_record_is_refused_does_not_keep_the_others() {
     let refused = taken.accept_all();
     assert!(matches!(refused, Err(Error::InvalidRecordState { offset: 1, .. })), "{refused:?}");
     assert_eq!(broker.admin().describe_share_group("g").unwrap().lag(), 0);
+}
+
+/// Attempts that end together become dead letters in parts, each whole: with their contents, and once.
+#[test]
+fn many_dead_letters_are_written_in_parts() {
+    for bytes in [10, 3_000, 40_000] {
+        let world = World::new();
+        let broker = world.open();
+        let config = ShareGroupConfig::new().delivery_count_limit(1).dead_letter_topic("dead");
+        broker.admin().alter_share_group("g", config).unwrap();
+        broker.create_topic("jobs", TopicConfig::new()).unwrap();
+        let producer = broker.producer().unwrap();
+        let count = 300.min(6_000_000 / bytes / 10);
+        for _ in 0..count {
+            producer.send(Record::to("jobs").value(&vec![7; bytes])).unwrap();
+        }
+        let mut first = member(&broker, "g");
+        assert_eq!(offsets(first.poll(Duration::ZERO).unwrap()).len(), count);
+        world.clock.advance(LOCK);
+        assert!(first.poll(Duration::ZERO).unwrap().is_empty());
+        assert_eq!(broker.admin().describe_share_group("g").unwrap().lag(), 0, "{bytes}");
+        let mut undertaker = broker.share_consumer("undertaker").unwrap();
+        undertaker.subscribe(["dead"]).unwrap();
+        let letters: Vec<_> = undertaker.poll(Duration::ZERO).unwrap().collect();
+        assert_eq!(letters.len(), count, "{bytes}");
+        for (offset, letter) in letters.iter().enumerate() {
+            let source = ("__dlq.errors.offset".to_owned(), offset.to_string());
+            assert!(headers(letter).contains(&source));
+            assert_eq!(letter.value().map(<[u8]>::len), Some(bytes), "{bytes}: {offset}");
+        }
+    }
+}
+
+#[test]
+fn a_compacted_topic_keeps_every_dead_letter() {
+    let world = World::new();
+    let broker = world.open();
+    let compacted = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact);
+    broker.create_topic("dead", compacted).unwrap();
+    let config = ShareGroupConfig::new().dead_letter_topic("dead");
+    broker.admin().alter_share_group("g", config).unwrap();
+    broker.create_topic("jobs", TopicConfig::new()).unwrap();
+    let producer = broker.producer().unwrap();
+    producer.send(Record::to("jobs").value("without a key")).unwrap();
+    producer.send(Record::to("jobs").key("k").value("with one")).unwrap();
+    let mut first = member(&broker, "g");
+    for job in first.poll(Duration::ZERO).unwrap() {
+        job.reject("bad").unwrap();
+    }
+    let mut undertaker = broker.share_consumer("undertaker").unwrap();
+    undertaker.subscribe(["dead"]).unwrap();
+    let keys: Vec<_> = undertaker
+        .poll(Duration::ZERO)
+        .unwrap()
+        .map(|letter| String::from_utf8(letter.key().unwrap().to_vec()).unwrap())
+        .collect();
+    assert_eq!(keys, ["g@jobs-0-0", "g@jobs-0-1"]);
+}
+
+/// Records that are to be given up wait until their dead letters can be written. Others come again meanwhile.
+#[test]
+fn what_cannot_be_given_up_is_a_problem_until_it_can() {
+    let world = World::new();
+    let storage = Faulty::new(world.storage.clone());
+    let broker = Broker::open_storage(Arc::new(storage.clone()), world.config.clone()).unwrap();
+    let config = ShareGroupConfig::new().delivery_count_limit(2).dead_letter_topic("dead");
+    broker.admin().alter_share_group("g", config).unwrap();
+    jobs(&broker, 2);
+    let mut first = member(&broker, "g");
+    let mut taken = first.poll(Duration::ZERO).unwrap();
+    taken.next().unwrap().release().unwrap();
+    std::mem::forget(taken);
+    assert_eq!(offsets(first.poll(Duration::ZERO).unwrap()), [(0, 2)]);
+    // The journal is full, and nothing makes room in it.
+    for op in ["create", "resize", "preallocate"] {
+        storage.order(op, "journal", Act::Fail(28));
+    }
+    storage.order("write", "checkpoint.", Act::Fail(5));
+    broker.create_topic("filler", TopicConfig::new()).unwrap();
+    let impatient = ProducerConfig::new().acks(Acks::Written).max_block(Duration::ZERO);
+    let filler = broker.producer_with(impatient).unwrap();
+    while filler.send(Record::to("filler").value(&[0; 900])).is_ok() {}
+    while filler.send(Record::to("filler").value("")).is_ok() {}
+    world.clock.advance(LOCK);
+    assert_eq!(offsets(first.poll(Duration::ZERO).unwrap()), [(1, 2)], "it comes again");
+    let problems = broker.health();
+    let shown = problems
+        .problems()
+        .iter()
+        .any(|problem| matches!(problem, Problem::ShareGroup { group, .. } if group == "g"));
+    assert!(shown, "{problems}");
+    let lag = || broker.admin().describe_share_group("g").unwrap().lag();
+    assert_eq!(lag(), 2);
+    storage.heal();
+    world.clock.advance(LOCK);
+    assert!(first.poll(Duration::ZERO).unwrap().is_empty());
+    assert_eq!(lag(), 0);
+    assert_eq!(broker.describe_topic("dead").unwrap().partitions[0].end_offset, 2);
+    let shown = broker.health();
+    let shown = shown.problems().iter().any(|p| matches!(p, Problem::ShareGroup { .. }));
+    assert!(!shown);
 }

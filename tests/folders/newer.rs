@@ -73,7 +73,7 @@ fn all() -> Vec<Newer> {
         data("catalogue change kind", (9, 4), craft::section(3, 0, &alter)),
         data("offset section version", (7, 1), craft::section(2, 0, &[7, 0, 0, 1, b'g'])),
         data("offset section kind", (7, 2), craft::section(2, 0, &[1, 7, 0, 1, b'g'])),
-        data("share section kind", (7, 4), craft::section(8, 0, &[7, 0, 0, 0, 1, b'g'])),
+        data("share section kind", (7, 3), craft::section(8, 0, &[7, 0, 0, 0, 1, b'g'])),
         data("owner section kind", (7, 2), craft::section(6, 0, &[7, 0, 0, 0, 1, b'p'])),
         data("id section version", (2, 1), craft::section(7, 0, &[2; 57])),
         data("append section flags", (2, 1), craft::section(1, 0, &append)),

@@ -1,6 +1,7 @@
+use std::ops::RangeInclusive;
 use std::path::Path;
 
-use grouplog::{SharePartitionSummary, TopicPartition};
+use grouplog::{Admin, SharePartitionSummary, TopicPartition};
 use serde_json::{Value, json};
 
 use crate::args::{Share, ShareRecords};
@@ -36,9 +37,15 @@ pub(crate) fn run(data: &Path, command: &Share, out: &mut Output) -> Result<(), 
         }
         Share::Pause { name } => pause(data, name, true, out),
         Share::Resume { name } => pause(data, name, false, out),
-        Share::Finish(records) => by_hand(data, records, "finished", out),
-        Share::Reject(records) => by_hand(data, records, "rejected", out),
-        Share::Release(records) => by_hand(data, records, "released", out),
+        Share::Finish(records) => {
+            by_hand(data, records, ("finished", Admin::finish_share_records), out)
+        }
+        Share::Reject(records) => {
+            by_hand(data, records, ("rejected", Admin::reject_share_records), out)
+        }
+        Share::Release(records) => {
+            by_hand(data, records, ("released", Admin::release_share_records), out)
+        }
     }
 }
 
@@ -54,24 +61,19 @@ fn pause(data: &Path, name: &str, paused: bool, out: &mut Output) -> Result<(), 
     said(out, if paused { "paused" } else { "resumed" }, name)
 }
 
+/// A method of [`Admin`] that ends records by hand.
+type ByHand = fn(&Admin, &str, &TopicPartition, RangeInclusive<i64>) -> grouplog::Result<()>;
+
 fn by_hand(
     data: &Path,
     records: &ShareRecords,
-    what: &str,
+    (what, end): (&str, ByHand),
     out: &mut Output,
 ) -> Result<(), Failure> {
     let partition = TopicPartition::new(records.topic.as_str(), records.partition);
     let last = records.last.unwrap_or(records.first);
     let (name, offsets) = (records.name.as_str(), records.first..=last);
-    with_writer(data, |broker| {
-        let admin = broker.admin();
-        match what {
-            "finished" => admin.finish_share_records(name, &partition, offsets)?,
-            "rejected" => admin.reject_share_records(name, &partition, offsets)?,
-            _ => admin.release_share_records(name, &partition, offsets)?,
-        }
-        Ok(())
-    })?;
+    with_writer(data, |broker| Ok(end(&broker.admin(), name, &partition, offsets)?))?;
     if out.json {
         let partition = partition.to_string();
         return out.object(&json!({ what: [records.first, last], "partition": partition }));
@@ -145,6 +147,14 @@ fn describe(data: &Path, name: &str, out: &mut Output) -> Result<(), Failure> {
         ]);
     }
     table.print(out)?;
+    for row in &group.partitions {
+        if let Some(offset) = row.window_full {
+            out.text(&format!(
+                "{} waits for record {offset}: the window is full (share.partition.max.record.locks)\n",
+                row.partition
+            ))?;
+        }
+    }
     let mut held = Table::new(&["partition", "under way", "delivery", "member"]);
     let mut any = false;
     for row in &group.partitions {
@@ -182,6 +192,7 @@ fn json_partition(row: &SharePartitionSummary) -> Value {
         "not_started": row.not_started,
         "under_way": row.under_way,
         "delayed": row.delayed,
+        "window_full": row.window_full,
         "records": records,
     })
 }

@@ -26,7 +26,7 @@ use state::{Freeze, Logs, put_back};
 use crate::dedup;
 use crate::engine::catalogue::{Deletion, TopicImage};
 use crate::engine::files;
-use crate::engine::image::{CheckpointImage, OffsetFile};
+use crate::engine::image::{CheckpointImage, ImageFile};
 use crate::engine::spread;
 use crate::engine::state::Engine;
 use crate::error::{Error, Result};
@@ -330,7 +330,7 @@ impl Engine {
         &self,
         state: &CheckpointState,
         freeze: &Freeze,
-    ) -> Result<Option<OffsetFile>, Failure> {
+    ) -> Result<Option<ImageFile>, Failure> {
         if freeze.offsets_version == state.offsets_version {
             return Ok(state.offsets);
         }
@@ -352,7 +352,7 @@ impl Engine {
         &self,
         state: &CheckpointState,
         freeze: &Freeze,
-    ) -> Result<Option<OffsetFile>, Failure> {
+    ) -> Result<Option<ImageFile>, Failure> {
         let Some((body, _)) = &freeze.shares else { return Ok(state.shares) };
         let storage = &*self.storage;
         let (file, unsynced) = files::write_shares(storage, self.directory_id, body, state.shares)?;

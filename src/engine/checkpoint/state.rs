@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::dedup;
 use crate::engine::catalogue::{Catalogue, Deletion};
-use crate::engine::image::{CheckpointImage, OffsetFile};
+use crate::engine::image::{CheckpointImage, ImageFile};
 use crate::engine::owners::Owners;
 use crate::group::OffsetStore;
 use crate::log::{Frozen, Log, LogImage};
@@ -19,11 +19,11 @@ pub(in crate::engine) type Logs = BTreeMap<PartitionNumber, LogImage>;
 #[derive(Debug)]
 pub(in crate::engine) struct CheckpointState {
     pub(in crate::engine) generation: u64,
-    pub(in crate::engine) offsets: Option<OffsetFile>,
+    pub(in crate::engine) offsets: Option<ImageFile>,
     /// The version of the offsets in the offset file. Another version means that the offsets changed since.
     pub(in crate::engine) offsets_version: u64,
     /// As for the offsets. `None`: nothing is known of the file, and it is written.
-    pub(in crate::engine) shares: Option<OffsetFile>,
+    pub(in crate::engine) shares: Option<ImageFile>,
     pub(in crate::engine) shares_version: u64,
     pub(in crate::engine) logs: Logs,
     /// The deletions that a checkpoint of this opening contains, which is durable. The folders of these topics may

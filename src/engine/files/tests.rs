@@ -133,13 +133,13 @@ fn only_the_offset_file_that_the_checkpoint_names_is_read() {
     let (next, _) = write_offsets(&storage, ID, &offsets, Some(file)).unwrap();
     assert_eq!((next.slot, next.generation), (1 - file.slot, file.generation + 1));
     for other in [
-        OffsetFile { generation: file.generation + 1, ..file },
-        OffsetFile { crc: !file.crc, ..file },
+        ImageFile { generation: file.generation + 1, ..file },
+        ImageFile { crc: !file.crc, ..file },
     ] {
         assert_eq!(reason(read_offsets(&storage, ID, other)), CorruptReason::Field, "{other:?}");
     }
     assert_eq!(reason(read_offsets(&storage, [8; 16], file)), CorruptReason::Field);
-    let path = offset_path(file.slot);
+    let path = image_path(OFFSET_FILES, file.slot);
     storage.remove(path).unwrap();
     assert_eq!(reason(read_offsets(&storage, ID, file)), CorruptReason::Missing);
     storage.create_dir(path).unwrap();

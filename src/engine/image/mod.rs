@@ -80,10 +80,10 @@ const CRC_AT: usize = 40;
 /// Covers magic and version.
 pub(super) const HEAD_BYTES: usize = 12;
 
-/// The offset file that belongs to a checkpoint.
+/// A file that belongs to a checkpoint: of committed offsets, or of share groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct OffsetFile {
-    /// 0 for `offsets.a`, 1 for `offsets.b`.
+pub(crate) struct ImageFile {
+    /// 0 for `.a`, 1 for `.b`.
     pub(crate) slot: u8,
     pub(crate) generation: u64,
     /// The checksum of the file's image, so that no other image can replace it.
@@ -98,7 +98,7 @@ pub(crate) struct CheckpointImage {
     /// The files contain everything below this position and nothing above it.
     pub(crate) end: Lsn,
     pub(crate) epoch: Epoch,
-    pub(crate) offsets: Option<OffsetFile>,
+    pub(crate) offsets: Option<ImageFile>,
     /// Whether the writer closed the folder with this checkpoint. It had stopped appends before it froze the
     /// state, so it wrote nothing to the journal or to any file afterwards.
     pub(crate) closed: bool,
@@ -107,7 +107,7 @@ pub(crate) struct CheckpointImage {
     pub(crate) catalogue: Catalogue,
     pub(crate) owners: Arc<Owners>,
     /// The file of share groups.
-    pub(crate) shares: Option<OffsetFile>,
+    pub(crate) shares: Option<ImageFile>,
     /// The idempotency ids of topics, by topic id.
     pub(crate) ids: Vec<dedup::TopicImage>,
     /// The partitions that ever had a record.
@@ -284,7 +284,7 @@ pub(super) mod tests {
             generation: 12,
             end: Lsn::new(3, 4096),
             epoch: 3,
-            offsets: Some(OffsetFile { slot: 1, generation: 5, crc: 9 }),
+            offsets: Some(ImageFile { slot: 1, generation: 5, crc: 9 }),
             closed: true,
             last_seen: Some(LastSeen {
                 count: Timestamp::from_millis(1_700_000_000_000),
@@ -367,7 +367,7 @@ pub(super) mod tests {
             CheckpointImage { epoch: Epoch::MAX, ..image() },
             CheckpointImage { generation: 1 << 63, ..image() },
             CheckpointImage {
-                offsets: Some(OffsetFile { slot: 1, generation: 1 << 63, crc: 9 }),
+                offsets: Some(ImageFile { slot: 1, generation: 1 << 63, crc: 9 }),
                 ..image()
             },
         ];

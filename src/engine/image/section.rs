@@ -17,7 +17,7 @@ use crate::error::{CorruptReason, Result, Unreadable};
 use crate::log::LogImage;
 use crate::types::{Lsn, PartitionNumber, Timestamp, planted};
 
-use super::{CheckpointImage, OffsetFile, compaction, log, section_length};
+use super::{CheckpointImage, ImageFile, compaction, log, section_length};
 
 /// The kind of a section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,18 +155,18 @@ impl Tag {
     }
 }
 
-fn encode_file(file: OffsetFile, out: &mut Encoder) {
+fn encode_file(file: ImageFile, out: &mut Encoder) {
     out.u8(file.slot);
     out.u64(file.generation);
     out.u32(file.crc);
 }
 
-fn decode_file(input: &mut Decoder<'_>) -> Result<OffsetFile, CorruptReason> {
+fn decode_file(input: &mut Decoder<'_>) -> Result<ImageFile, CorruptReason> {
     let (slot, generation, crc) = (input.u8()?, input.u64()?, input.u32()?);
     if slot > 1 {
         return Err(CorruptReason::Field);
     }
-    Ok(OffsetFile { slot, generation, crc })
+    Ok(ImageFile { slot, generation, crc })
 }
 
 fn encode_logs(logs: &BTreeMap<PartitionNumber, LogImage>, out: &mut Encoder) {

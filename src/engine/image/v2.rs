@@ -17,7 +17,7 @@ use crate::error::{CorruptReason, Unreadable};
 use crate::log::LogImage;
 use crate::types::Lsn;
 
-use super::{CheckpointImage, OffsetFile, log};
+use super::{CheckpointImage, ImageFile, log};
 
 const CLOSED: u8 = 4;
 
@@ -31,7 +31,7 @@ pub(super) fn decode(body: &[u8], image: &mut CheckpointImage) -> Result<(), Unr
     image.closed = flags & CLOSED != 0;
     image.offsets = match flags & !CLOSED {
         0 if (generation, crc) == (0, 0) => None,
-        file @ 1..=2 => Some(OffsetFile { slot: file.saturating_sub(1), generation, crc }),
+        file @ 1..=2 => Some(ImageFile { slot: file.saturating_sub(1), generation, crc }),
         _ => return Err(CorruptReason::Field.into()),
     };
     let logs = &mut image.logs;

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use crate::engine::codec::{Decoder, Encoder};
 use crate::error::{CorruptReason, Unreadable};
-use crate::types::{check_group_name, planted};
+use crate::types::planted;
 
 /// A named owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl Owners {
     pub(in crate::engine) fn decode(input: &mut Decoder<'_>) -> Result<Self, CorruptReason> {
         let mut owners = BTreeMap::new();
         for _ in 0..input.count(LEAST_BYTES)? {
-            let (id, owner) = (decode_id(input)?, decode_owner(input)?);
+            let (id, owner) = (input.group_name()?, decode_owner(input)?);
             if owners.insert(id, owner).is_some() {
                 return Err(CorruptReason::Field);
             }
@@ -116,24 +116,12 @@ impl OwnerChange {
     /// version of grouplog.
     pub(crate) fn decode(body: &[u8]) -> Result<Self, Unreadable> {
         let mut input = Decoder::new(body);
-        let kind = input.u8()?;
-        if kind == 0 {
-            return Err(CorruptReason::Field.into());
-        }
-        if kind > KIND_DELETED {
-            return Err(Unreadable::unsupported("owner section kind", kind, KIND_DELETED));
-        }
-        let id = decode_id(&mut input)?;
+        let kind = input.kind("owner section kind", KIND_DELETED)?;
+        let id = input.group_name()?;
         let owner = if kind == KIND_SET { Some(decode_owner(&mut input)?) } else { None };
         input.finish()?;
         Ok(Self { id, owner })
     }
-}
-
-fn decode_id(input: &mut Decoder<'_>) -> Result<Arc<str>, CorruptReason> {
-    let id = input.text()?;
-    check_group_name(id).map_err(|_| CorruptReason::Field)?;
-    Ok(id.into())
 }
 
 fn encode_owner(out: &mut Encoder, owner: Owner) {

@@ -17,7 +17,7 @@ use crate::group::share::{
 use crate::journal::{Credit, SectionKind, section_header};
 use crate::log::Log;
 use crate::sync::atomic::Ordering;
-use crate::types::{Lsn, TopicPartition, check_group_name, planted};
+use crate::types::{Lsn, Timestamp, TopicPartition, check_group_name, planted};
 
 /// The most bytes of a section that sets settings or removes something.
 const CHANGE_MAX_BYTES: usize = 4 << 10;
@@ -58,13 +58,15 @@ impl Engine {
             .map_err(|reason| Error::InvalidName { name: name.to_owned(), reason })?;
         let mut credit = self.reserve_urgent(CHANGE_MAX_BYTES)?;
         let mut groups = self.shares.groups.lock();
+        if !groups.get(name).is_some_and(|group| group.settings.lock().is_some()) {
+            // Before there is an entry, so that what is refused leaves none.
+            self.check_not_consumer_group(name)?;
+            change(None)?.config.validate([])?;
+        }
         let new = || Arc::new(ShareGroup::unborn(name.into()));
         let group = Arc::clone(groups.entry(name.into()).or_insert_with(new));
         let mut settings = group.settings.lock();
         drop(groups);
-        if settings.is_none() {
-            self.check_not_consumer_group(name)?;
-        }
         let new = change(settings.as_ref())?;
         Self::validate_share(&group, &new.config)?;
         if settings.as_ref() != Some(&new) {
@@ -196,8 +198,12 @@ impl Engine {
         let group = self.shares.find(name).ok_or_else(unknown)?;
         let part = self.share_part(&group, &self.registry.log(partition)?)?;
         let Some(span) = Span::new(*offsets.start(), *offsets.end()) else { return Ok(()) };
-        let done = self.share_work(&part, &ShareWork::ByHand(span, what))?;
-        self.wait_synced(done.lsn)
+        loop {
+            let done = self.share_work(&part, &ShareWork::ByHand(span, what))?;
+            if !done.more {
+                return self.wait_synced(done.lsn);
+            }
+        }
     }
 
     /// Checks settings with what the members of the group read.
@@ -293,11 +299,18 @@ impl Engine {
 
     fn share_start_offset(&self, group: &ShareGroup, log: &Log) -> Result<i64> {
         let config = group.settings()?.config;
-        let now = self.clock().now();
+        let now = self.clock().now().as_millis();
         let bounds = (log.start_offset(), log.end_for(config.isolation_level)?);
-        let wanted = log.reset_offset(config.auto_offset_reset, now)?;
-        let reset = crate::types::OffsetReset::Earliest;
-        Ok(initial_start(reset, wanted.map(|offset| offset.min(bounds.1)), bounds, 0, |_| None))
+        let mut failed = Ok(());
+        let since = |time| match log.offset_since(Timestamp::from_millis(time)) {
+            Ok(offset) => Some(offset.min(bounds.1)),
+            Err(error) => {
+                failed = Err(error);
+                None
+            }
+        };
+        let start = initial_start(config.auto_offset_reset, None, bounds, now, since);
+        failed.map(|()| start)
     }
 
     /// Adds a member that reads these topics.

@@ -51,6 +51,18 @@ enum Tried {
     Letters(Vec<DeadLetter>, usize),
 }
 
+/// What became of a frame with dead letters.
+enum Written {
+    Done(ShareDone),
+    /// The share-partition has changed meanwhile: the work has to be decided again.
+    Again,
+    /// No more than this many fit into one frame.
+    Fewer(u64),
+}
+
+/// The most dead letters of one frame, unless they belong to one request of a member.
+const LETTERS_AT_ONCE: u64 = 128;
+
 /// How often work is decided again because the state changed while its dead letters were written.
 const ATTEMPTS: usize = 100;
 
@@ -61,14 +73,16 @@ impl Engine {
     /// `InvalidRecordState` if a word is refused. Then nothing has changed. `UnknownTopic` if the topic or the group was
     /// deleted. Those of an append, if there are dead letters.
     pub(crate) fn share_work(&self, part: &Arc<SharePart>, work: &ShareWork) -> Result<ShareDone> {
-        let mut bytes = work.guess();
+        let (mut bytes, mut most_letters) = (work.guess(), LETTERS_AT_ONCE);
         for _ in 0..ATTEMPTS {
-            match self.try_share_work(part, work, bytes)? {
+            match self.try_share_work(part, work, bytes, most_letters)? {
                 Tried::Done(done) => return Ok(done),
                 Tried::Larger(needed) => bytes = needed.saturating_add(needed / 4),
                 Tried::Letters(letters, section) => {
-                    if let Some(done) = self.write_letters(part, work, letters, section)? {
-                        return Ok(done);
+                    match self.write_letters(part, work, letters, (section, most_letters))? {
+                        Written::Done(done) => return Ok(done),
+                        Written::Again => {}
+                        Written::Fewer(fit) => most_letters = fit,
                     }
                 }
             }
@@ -76,14 +90,17 @@ impl Engine {
         Err(Error::Busy { path: self.path() })
     }
 
-    fn try_share_work(&self, part: &SharePart, work: &ShareWork, bytes: usize) -> Result<Tried> {
-        self.check_open()?;
-        let mut credit = match self.journal.try_reserve(bytes, true) {
-            Some(credit) => credit,
-            None => self.reserve_urgent(bytes)?,
-        };
+    fn try_share_work(
+        &self,
+        part: &SharePart,
+        work: &ShareWork,
+        bytes: usize,
+        most_letters: u64,
+    ) -> Result<Tried> {
+        let mut credit = self.reserve_urgent(bytes)?;
         // A thread that ends has none any more.
         let mut scratch = SCRATCH.try_with(Cell::take).ok().flatten().unwrap_or_default();
+        scratch.decision.most_letters = part.signals.most_letters(most_letters);
         let tried = self.decide_and_apply(part, work, &mut credit, bytes, &mut scratch);
         if scratch.body.capacity() <= SCRATCH_BYTES {
             let _ended = SCRATCH.try_with(|kept| kept.set(Some(scratch)));
@@ -135,32 +152,37 @@ impl Engine {
         Ok(Tried::Done(ShareDone { lsn, more }))
     }
 
-    /// Writes the frame of work that makes dead letters. Returns `None` if it has to be decided again.
+    /// Writes the frame of work that makes dead letters. If they do not fit into one frame, and the work is
+    /// divisible, nothing is written.
     fn write_letters(
         &self,
         part: &Arc<SharePart>,
         work: &ShareWork,
         letters: Vec<DeadLetter>,
-        section: usize,
-    ) -> Result<Option<ShareDone>> {
+        (section, most_letters): (usize, u64),
+    ) -> Result<Written> {
         let group = self.shares.find(part.group()).ok_or_else(|| gone(part))?;
         let config = group.settings()?.config;
         if config.dead_letter_topic.is_empty() {
-            return Ok(None);
+            return Ok(Written::Again);
         }
         let written = Letters::read(self, part, work, &letters, &config)?;
+        if let Some(fit) = written.fit {
+            return Ok(Written::Fewer(fit));
+        }
         let headers = written.headers();
         let records: FrameRecords<RecordData<'_>> = written.records(&headers);
-        let claim = ShareClaim::new(Arc::clone(part), work.clone(), letters, section);
-        let claims = [claim];
+        let claims = [ShareClaim::new(Arc::clone(part), work.clone(), letters, section)
+            .with_most_letters(most_letters)];
         let frame = Frame { shares: &claims, ..Frame::of_records(&records) };
-        let appended = self.append_frame(&frame, Acks::Written, LETTERS_MAX_BLOCK);
+        // Nobody waits for what ends by itself: it can end later.
+        let max_block = if work.is_divisible() { Duration::ZERO } else { LETTERS_MAX_BLOCK };
+        let appended = self.append_frame(&frame, Acks::Written, max_block);
         let [claim] = &claims;
         if claim.is_stale() {
-            return Ok(None);
+            return Ok(Written::Again);
         }
-        part.signals.wake();
-        Ok(Some(ShareDone { lsn: appended?.lsn, more: claim.has_more() }))
+        Ok(Written::Done(ShareDone { lsn: appended?.lsn, more: claim.has_more() }))
     }
 }
 

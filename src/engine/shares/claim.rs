@@ -23,6 +23,7 @@ pub(crate) struct ShareClaim {
     letters: Vec<DeadLetter>,
     /// The most bytes that its section may take.
     bytes: usize,
+    most_letters: u64,
     stale: Cell<bool>,
     more: Cell<bool>,
 }
@@ -38,7 +39,13 @@ impl ShareClaim {
         bytes: usize,
     ) -> Self {
         let bytes = bytes.saturating_add(bytes / 4).saturating_add(256);
-        Self { part, work, letters, bytes, stale: false.into(), more: false.into() }
+        let (stale, more) = (Cell::new(false), Cell::new(false));
+        Self { part, work, letters, bytes, most_letters: u64::MAX, stale, more }
+    }
+
+    /// Sets the most dead letters with which it was decided.
+    pub(super) fn with_most_letters(self, most_letters: u64) -> Self {
+        Self { most_letters, ..self }
     }
 
     /// Returns whether the frame was refused because the share-partition has changed since.
@@ -120,7 +127,8 @@ impl Engine {
     fn lock_share<'f>(&self, claim: &'f ShareClaim) -> Result<ShareLock<'f>> {
         let part = &claim.part;
         let mut state = part.lock()?;
-        let mut decision = Decision::default();
+        let most_letters = part.signals.most_letters(claim.most_letters);
+        let mut decision = Decision { most_letters, ..Decision::default() };
         let now = self.share_now();
         if let Some(state) = state.as_mut() {
             self.follow_log_start(part, state);

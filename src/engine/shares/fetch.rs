@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::batches::Batches;
 use super::group::{ShareGroup, SharePart};
 use super::look::gone;
 use super::state::encode_partition_change;
@@ -10,13 +11,9 @@ use super::work::{ShareWork, refused};
 use crate::engine::event::Event;
 use crate::engine::state::Engine;
 use crate::error::{Error, Result};
-use crate::group::share::{
-    Contents, Decision, Delivery, Fetch, MemberNumber, Read, ReadBatch, ReadRecord, Reservation,
-    Span, Take,
-};
+use crate::group::share::{Decision, Delivery, Fetch, MemberNumber, Read, Reservation, Span, Take};
 use crate::journal::{Credit, SECTION_HEADER, SectionKind, section_header};
 use crate::log::{Cursor, FetchLimits, Fetched};
-use crate::record::DELIVER_AT_HEADER;
 use crate::sync::atomic::Ordering;
 
 /// Records that a member has reserved.
@@ -41,12 +38,15 @@ pub(crate) struct ShareLimits {
     pub(crate) bytes: usize,
 }
 
+/// How long the end of locks is not tried again after a failure.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// The most bytes that the section takes which notes one record that is not handed out.
 const NOTICED_BYTES: usize = 48;
 
 impl Engine {
-    /// Reserves records of a share-partition for a member, which sleeps on `event`. Returns none if there is nothing to hand out now, or if
-    /// another member is reading.
+    /// Reserves records of a share-partition for a member, which sleeps on `event`. Returns none if there is nothing to
+    /// hand out now, or if another member is reading.
     ///
     /// # Errors
     /// Those of reading a log. `UnknownTopic` if the topic or the group was deleted.
@@ -83,7 +83,7 @@ impl Engine {
         }
         taken.has_read = true;
         let ordered = token.ordered;
-        let batches = Batches::of(&taken.fetched, fetch.from, end, |key| {
+        let batches = Batches::of(&taken.fetched, (fetch.from, end), |key| {
             ordered.then(|| self.shares.hash(key))
         });
         self.reserve_read(part, fetch, &batches, end, (member, limits.records), &mut taken)?;
@@ -119,11 +119,7 @@ impl Engine {
     ) -> Result<()> {
         let items = batches.noticed.saturating_add(1).saturating_mul(NOTICED_BYTES);
         let around = SECTION_HEADER.saturating_add(part.group().len()).saturating_add(128);
-        let bytes = items.saturating_add(around);
-        let mut credit = match self.journal.try_reserve(bytes, true) {
-            Some(credit) => credit,
-            None => self.reserve_urgent(bytes)?,
-        };
+        let mut credit = self.reserve_urgent(items.saturating_add(around))?;
         let mut guard = part.lock()?;
         let Some(state) = guard.as_mut() else { return Err(gone(part)) };
         let take = Take { member, max, now: self.share_now() };
@@ -166,6 +162,9 @@ impl Engine {
 
     /// Ends the attempts whose locks have run out.
     pub(super) fn end_locks(&self, part: &Arc<SharePart>) -> Result<()> {
+        if !part.rests(self.clock().monotonic()).is_zero() {
+            return Ok(());
+        }
         loop {
             let due = {
                 let mut guard = part.lock()?;
@@ -176,11 +175,21 @@ impl Engine {
                 return Ok(());
             }
             match self.share_work(part, &ShareWork::LockEnds) {
-                Ok(done) if done.more => {}
-                Ok(_) => return Ok(()),
+                Ok(done) => {
+                    self.troubles.dead_letters(part.group(), None);
+                    if !done.more {
+                        return Ok(());
+                    }
+                }
                 Err(error @ (Error::Closed | Error::UnknownTopic { .. })) => return Err(error),
                 // Records become available again without the journal (H8). What is final waits for it.
-                Err(_) => return self.end_locks_unstored(part),
+                Err(error) => {
+                    self.troubles.dead_letters(part.group(), Some(&error));
+                    let again = self.clock().monotonic().saturating_add(RETRY);
+                    let millis = u64::try_from(again.as_millis()).unwrap_or(u64::MAX);
+                    part.retry_at.store(millis, Ordering::Relaxed);
+                    return self.end_locks_unstored(part);
+                }
             }
         }
     }
@@ -221,7 +230,8 @@ impl Engine {
         let mut guard = part.lock().ok()?;
         let (lock, due) = guard.as_mut()?.next_deadline();
         let now = self.share_now();
-        let lock = lock.map(|end| end.saturating_sub(now.monotonic));
+        let rests = part.rests(now.monotonic);
+        let lock = lock.map(|end| end.saturating_sub(now.monotonic).max(rests));
         let due = due.map(|due| {
             Duration::from_millis(u64::try_from(due.saturating_sub(now.wall)).unwrap_or(0))
         });
@@ -263,76 +273,4 @@ impl Drop for FetchToken<'_> {
             self.part.signals.wake_except(Some(self.event));
         }
     }
-}
-
-/// What was read, as the state machine wants to know it.
-#[derive(Debug)]
-struct Batches {
-    /// Base, last offset, and the range of its records if they have to be told apart.
-    all: Vec<(i64, i64, Option<std::ops::Range<usize>>)>,
-    records: Vec<ReadRecord>,
-    /// How many things there may be to note.
-    noticed: usize,
-}
-
-impl Batches {
-    fn of(fetched: &Fetched, from: i64, end: i64, hash: impl Fn(&[u8]) -> Option<u64>) -> Self {
-        let mut batches = Self { all: Vec::new(), records: Vec::new(), noticed: 0 };
-        let (mut first, mut next) = (0, from);
-        for chunk in &fetched.chunks {
-            let raw = fetched.records.get(first..chunk.end).unwrap_or_default();
-            first = chunk.end;
-            let bytes = chunk.source.bytes();
-            let offset = |delta: i32| chunk.base_offset.saturating_add(i64::from(delta));
-            let (Some(head), Some(tail)) = (raw.first(), raw.last()) else { continue };
-            let (base, last) = (offset(head.offset_delta), offset(tail.offset_delta));
-            let start = batches.records.len();
-            let mut special = last.abs_diff(base).saturating_add(1) != raw.len() as u64;
-            for record in raw {
-                let key = record.key.get(bytes).and_then(&hash);
-                let deliver_at = deliver_at(record, bytes);
-                special |= key.is_some() || deliver_at.is_some();
-                batches.records.push(ReadRecord {
-                    offset: offset(record.offset_delta),
-                    key,
-                    deliver_at,
-                });
-            }
-            batches.noticed = batches.noticed.saturating_add(usize::from(base > next));
-            let range = special.then_some(start..batches.records.len());
-            if special {
-                batches.noticed = batches.noticed.saturating_add(raw.len()).saturating_add(1);
-            } else {
-                batches.records.truncate(start);
-            }
-            batches.all.push((base, last, range));
-            next = last.saturating_add(1);
-        }
-        batches.noticed = batches.noticed.saturating_add(usize::from(end > next));
-        batches
-    }
-
-    fn views(&self) -> Vec<ReadBatch<'_>> {
-        let view = |(base, last, range): &(i64, i64, Option<std::ops::Range<usize>>)| {
-            let contents = match range {
-                None => Contents::Dense,
-                Some(range) => {
-                    Contents::Records(self.records.get(range.clone()).unwrap_or_default())
-                }
-            };
-            ReadBatch { base: *base, last: *last, contents }
-        };
-        self.all.iter().map(view).collect()
-    }
-}
-
-/// Returns the time from which on a record is to be delivered, in milliseconds since 1970. What is not such a time is
-/// ignored, as the header may be anybody's.
-fn deliver_at(record: &crate::log::FetchedRecord, bytes: &[u8]) -> Option<i64> {
-    if !record.has_headers() {
-        return None;
-    }
-    let mut headers = record.headers(bytes);
-    let header = headers.find(|header| header.name_bytes() == DELIVER_AT_HEADER.as_bytes())?;
-    std::str::from_utf8(header.value()?).ok()?.parse().ok().filter(|at| *at >= 0)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
 
@@ -52,6 +53,8 @@ pub(crate) struct SharePart {
     pub(super) signals: Arc<Signals>,
     /// Whether a member found that another one was reading.
     pub(super) waited_for: AtomicBool,
+    /// When the end of locks may be tried again after a failure, in milliseconds of the monotonic clock.
+    pub(super) retry_at: AtomicU64,
     /// `None` once the topic or the group is deleted, and until its start is in the journal.
     pub(super) state: Mutex<Option<SharePartition>>,
 }
@@ -136,6 +139,7 @@ impl ShareGroup {
                 log,
                 signals: Arc::clone(&signals),
                 waited_for: AtomicBool::new(false),
+                retry_at: AtomicU64::new(0),
                 state: Mutex::new(Some(partition)),
             };
             partitions.insert(number, Arc::new(part));
@@ -198,6 +202,7 @@ impl ShareGroup {
             log: Arc::clone(log),
             signals: Arc::clone(&self.signals),
             waited_for: AtomicBool::new(false),
+            retry_at: AtomicU64::new(0),
             state: Mutex::new(None),
         }
     }
@@ -210,6 +215,12 @@ impl SharePart {
 
     pub(crate) fn log(&self) -> &Arc<Log> {
         &self.log
+    }
+
+    /// Returns how long the end of locks is not tried again, after a failure.
+    pub(super) fn rests(&self, monotonic: Duration) -> Duration {
+        let until = Duration::from_millis(self.retry_at.load(Ordering::Relaxed));
+        until.saturating_sub(monotonic)
     }
 
     /// The order in which share-partitions are locked.

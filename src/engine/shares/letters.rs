@@ -1,8 +1,8 @@
 //! Dead letters: records that a group gave up, as records of another topic (KIP-1191).
 //!
 //! The copy of a record has its key, value and headers, then the headers that say where it comes from. A copy that the
-//! topic would not take, or that is too large for the frame, has these headers alone. So is one whose record cannot be
-//! read any more.
+//! topic would not take, or that is too large for a frame of its own, has these headers alone; so has one whose record
+//! cannot be read any more. In a compacted topic the key says where the record comes from, so that each letter stays.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::work::ShareWork;
 use crate::config::{ShareGroupConfig, TopicConfig};
 use crate::engine::frame::FrameRecords;
 use crate::engine::state::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::group::share::{DeadLetter, Span};
 use crate::log::{Cursor, FetchLimits, Fetched, Log, RecordData};
 use crate::record::Header;
@@ -26,14 +26,18 @@ const COUNT: &str = "__dlq.errors.delivery.count";
 /// Whether the record was copied. Kafka has no such header; `redrive` needs to know.
 pub(crate) const COPIED: &str = "__dlq.copied";
 
-/// The most bytes of copies in one frame.
-const COPIES_MAX_BYTES: usize = 4 << 20;
+/// The most bytes of dead letters in one frame, if the journal is large enough.
+const LETTERS_MAX_BYTES: u64 = 4 << 20;
 
 /// The dead letters of one frame.
 pub(super) struct Letters {
     /// The partition that gets them.
     target: Arc<Log>,
-    letters: Vec<Letter>,
+    all: Vec<Letter>,
+    /// How many bytes more the frame takes.
+    room: usize,
+    /// How many letters fit, if not all do and there may be another frame for the others.
+    pub(super) fit: Option<u64>,
 }
 
 struct Letter {
@@ -66,29 +70,21 @@ impl Letters {
         let source = part.log().partition();
         let logs = engine.registry.topic(topic)?.logs.clone();
         let at = source.partition().checked_rem(logs.len() as u32).unwrap_or(0) as usize;
-        let target = logs
-            .get(at)
-            .cloned()
-            .ok_or_else(|| crate::error::Error::UnknownTopic { topic: topic.to_owned() })?;
-        let mut out = Self { target, letters: Vec::new() };
-        let mut room = COPIES_MAX_BYTES;
+        let target =
+            logs.get(at).cloned().ok_or_else(|| Error::UnknownTopic { topic: topic.to_owned() })?;
+        // A frame takes a quarter of the journal at most.
+        let room = LETTERS_MAX_BYTES.min(engine.config.journal_max_bytes / 8) as usize;
+        let mut out = Self { target, all: Vec::new(), room, fit: None };
         for letter in letters {
-            out.add_span(part, work, letter, config.dead_letter_copy, &mut room);
+            out.add_span(part, work, letter, config.dead_letter_copy);
         }
         Ok(out)
     }
 
-    fn add_span(
-        &mut self,
-        part: &SharePart,
-        work: &ShareWork,
-        letter: &DeadLetter,
-        copy: bool,
-        room: &mut usize,
-    ) {
+    fn add_span(&mut self, part: &SharePart, work: &ShareWork, letter: &DeadLetter, copy: bool) {
         let mut at = letter.span.first;
-        while at <= letter.span.last {
-            let fetched = if copy && *room > 0 { read(part, at, letter.span, *room) } else { None };
+        while at <= letter.span.last && self.fit.is_none() {
+            let fetched = if copy { read(part, at, letter.span, self.room) } else { None };
             let mut found = Vec::new();
             for (offset, key, value, headers) in fetched.iter().flat_map(records) {
                 if offset >= at && offset <= letter.span.last {
@@ -99,7 +95,7 @@ impl Letters {
             let mut found = found.into_iter().peekable();
             for offset in at..=upto {
                 let copied = found.next_if(|(of, ..)| *of == offset);
-                self.add(part, work, (letter, offset), copied, room);
+                self.add(part, work, (letter, offset), copied);
             }
             at = upto.saturating_add(1);
         }
@@ -111,8 +107,10 @@ impl Letters {
         work: &ShareWork,
         (letter, offset): (&DeadLetter, i64),
         copied: Option<Copied>,
-        room: &mut usize,
     ) {
+        if self.fit.is_some() {
+            return;
+        }
         let source = part.log().partition();
         let message = work.reject_reason(offset).unwrap_or(letter.cause.message());
         let own = |copied: bool| {
@@ -128,17 +126,33 @@ impl Letters {
             ]
             .map(|(name, value)| (name.to_owned(), value))
         };
-        if let Some((_, key, value, headers)) = copied {
+        // A compacted topic takes no record without a key, and keeps one record of each.
+        let place = || format!("{}@{source}-{offset}", part.group()).into_bytes();
+        let keyed = |key: Option<Vec<u8>>| {
+            if self.target.config().cleanup_policy.compacts() { Some(place()) } else { key }
+        };
+        let whole = copied.map(|(_, key, value, headers)| {
             let headers = headers.into_iter().chain(own(true)).collect();
-            let whole = Letter { key, value, headers };
-            let bytes = whole.bytes();
-            if bytes <= *room && self.takes(&whole) {
-                *room = room.saturating_sub(bytes);
-                self.letters.push(whole);
-                return;
-            }
+            Letter { key: keyed(key), value, headers }
+        });
+        let bare = || Letter { key: keyed(None), value: None, headers: own(false).to_vec() };
+        let letter = match whole.filter(|whole| self.takes(whole)) {
+            // One that is alone in its frame has no other chance.
+            Some(whole) if whole.bytes() > self.room && self.is_last_chance(work) => bare(),
+            Some(whole) => whole,
+            None => bare(),
+        };
+        if letter.bytes() > self.room && !self.is_last_chance(work) {
+            self.fit = Some(self.all.len() as u64);
+            return;
         }
-        self.letters.push(Letter { key: None, value: None, headers: own(false).to_vec() });
+        self.room = self.room.saturating_sub(letter.bytes());
+        self.all.push(letter);
+    }
+
+    /// Returns whether what does not fit now fits into no other frame.
+    fn is_last_chance(&self, work: &ShareWork) -> bool {
+        self.all.is_empty() || !work.is_divisible()
     }
 
     fn takes(&self, letter: &Letter) -> bool {
@@ -149,7 +163,7 @@ impl Letters {
 
     /// Returns the headers of all letters, for [`Letters::records`].
     pub(super) fn headers(&self) -> Vec<Vec<Header<'_>>> {
-        self.letters.iter().map(borrowed).collect()
+        self.all.iter().map(borrowed).collect()
     }
 
     /// Returns the records of the frame.
@@ -158,7 +172,7 @@ impl Letters {
         headers: &'a [Vec<Header<'a>>],
     ) -> FrameRecords<RecordData<'a>> {
         let records: Vec<_> =
-            self.letters.iter().zip(headers).map(|(letter, of)| (0, data(letter, of))).collect();
+            self.all.iter().zip(headers).map(|(letter, of)| (0, data(letter, of))).collect();
         let size = records.iter().map(|(_, data)| data.bound()).fold(0, usize::saturating_add);
         FrameRecords { logs: vec![Arc::clone(&self.target)], records, sizes: vec![size], ids: 0 }
     }

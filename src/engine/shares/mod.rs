@@ -16,6 +16,7 @@
 //! Imported by `state`, `frame`, `image`, `apply`, `checkpoint`, `recovery`, `snapshot`, `inspect`, `files` and `engine`.
 
 mod admin;
+mod batches;
 mod change;
 mod claim;
 mod fetch;
@@ -33,9 +34,7 @@ pub(crate) use claim::ShareClaim;
 pub(super) use claim::ShareLock;
 pub(crate) use fetch::{ShareLimits, TakenRecords};
 pub(crate) use group::{ShareGroup, SharePart, Shares};
-pub(super) use image::{
-    SHARE_IMAGE_HEADER, decode_share_image, encode_share_image, share_image_bytes,
-};
+pub(super) use image::{SHARE_IMAGE, decode_share_image};
 pub(crate) use state::{GroupSettings, ShareChange, ShareChangeKind, ShareStates};
 pub use summary::{RecordUnderWay, ShareGroupSummary, SharePartitionSummary};
 pub(crate) use work::{Said, ShareWork, Word};

@@ -33,6 +33,11 @@ impl Signals {
         self.paused.load(Ordering::Acquire)
     }
 
+    /// Returns the most records that one decision may give up: `most` where each becomes a dead letter.
+    pub(super) fn most_letters(&self, most: u64) -> u64 {
+        if self.has_dead_letters() { most } else { u64::MAX }
+    }
+
     /// Returns whether there is a topic for dead letters.
     pub(super) fn has_dead_letters(&self) -> bool {
         self.dead_letters.load(Ordering::Acquire)

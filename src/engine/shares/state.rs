@@ -10,11 +10,11 @@
 //!
 //! | size | type | field |
 //! |---|---|---|
-//! | 1 | u8 | kind: 1 = settings, 2 = a share-partition changes, 3 = a share-partition is forgotten, 4 = the group is deleted |
+//! | 1 | u8 | kind: 1 = settings, 2 = a share-partition changes, 3 = the group is deleted |
 //! | 4 + n | text | the name of the group |
 //! | 1 | u8 | kind 1: 1 if the group is paused, else 0 |
 //! | 4 | u32 | kind 1: how many settings follow, each as key and value (text); what is missing has its default |
-//! | 4 | u32 | kinds 2 and 3: the number of the partition |
+//! | 4 | u32 | kind 2: the number of the partition |
 //! | .. | | kind 2: the change, see `group::share::Section` |
 
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ use crate::config::ShareGroupConfig;
 use crate::engine::codec::{Decoder, Encoder};
 use crate::error::{CorruptReason, Unreadable};
 use crate::group::share::{Section, SharePartition, ShareSettings};
-use crate::types::{PartitionNumber, check_group_name};
+use crate::types::PartitionNumber;
 
 /// The share groups of a folder.
 #[derive(Debug, Clone, Default)]
@@ -73,14 +73,12 @@ pub(crate) struct ShareChange {
 pub(crate) enum ShareChangeKind {
     Settings(GroupSettings),
     Partition(PartitionNumber, Section),
-    Forget(PartitionNumber),
     Delete,
 }
 
 const SETTINGS: u8 = 1;
 const PARTITION: u8 = 2;
-const FORGET: u8 = 3;
-const DELETE: u8 = 4;
+const DELETE: u8 = 3;
 /// The smallest size of a setting, and of a share-partition or a group in an image, in bytes.
 const LEAST_BYTES: usize = 8;
 
@@ -124,9 +122,6 @@ impl ShareStates {
                 let partition = state.partitions.entry(number).or_insert_with(new);
                 Arc::make_mut(partition).apply(&section, std::time::Duration::ZERO);
             }
-            ShareChangeKind::Forget(number) => {
-                state.partitions.remove(&number);
-            }
             ShareChangeKind::Delete => {
                 self.0.remove(&change.group);
             }
@@ -145,7 +140,7 @@ impl ShareStates {
     pub(super) fn decode(input: &mut Decoder<'_>) -> Result<Self, Unreadable> {
         let mut states = BTreeMap::new();
         for _ in 0..input.count(LEAST_BYTES)? {
-            let group = decode_name(input)?;
+            let group = input.group_name()?;
             let settings = decode_settings(input)?;
             let mut partitions = BTreeMap::new();
             for _ in 0..input.count(LEAST_BYTES)? {
@@ -198,7 +193,6 @@ impl ShareChange {
         out.u8(match &self.kind {
             ShareChangeKind::Settings(_) => SETTINGS,
             ShareChangeKind::Partition(..) => PARTITION,
-            ShareChangeKind::Forget(_) => FORGET,
             ShareChangeKind::Delete => DELETE,
         });
         out.text(&self.group);
@@ -208,7 +202,6 @@ impl ShareChange {
                 out.u32(number.0);
                 section.encode(&mut out.out);
             }
-            ShareChangeKind::Forget(number) => out.u32(number.0),
             ShareChangeKind::Delete => {}
         }
         out.out
@@ -218,21 +211,14 @@ impl ShareChange {
     /// version of grouplog.
     pub(crate) fn decode(body: &[u8]) -> Result<Self, Unreadable> {
         let mut input = Decoder::new(body);
-        let kind = input.u8()?;
-        if kind == 0 {
-            return Err(CorruptReason::Field.into());
-        }
-        if kind > DELETE {
-            return Err(Unreadable::unsupported("share section kind", kind, DELETE));
-        }
-        let group = decode_name(&mut input)?;
+        let kind = input.kind("share section kind", DELETE)?;
+        let group = input.group_name()?;
         let kind = match kind {
             SETTINGS => ShareChangeKind::Settings(decode_settings(&mut input)?),
             PARTITION => {
                 let number = PartitionNumber(input.u32()?);
                 ShareChangeKind::Partition(number, Section::decode(input.take_rest())?)
             }
-            FORGET => ShareChangeKind::Forget(PartitionNumber(input.u32()?)),
             _ => ShareChangeKind::Delete,
         };
         input.finish()?;
@@ -253,12 +239,6 @@ pub(super) fn encode_partition_change(
     encoder.u32(number.0);
     section.encode(&mut encoder.out);
     *out = encoder.out;
-}
-
-fn decode_name(input: &mut Decoder<'_>) -> Result<Arc<str>, CorruptReason> {
-    let name = input.text()?;
-    check_group_name(name).map_err(|_| CorruptReason::Field)?;
-    Ok(name.into())
 }
 
 fn encode_settings(settings: &GroupSettings, out: &mut Encoder) {

@@ -61,6 +61,9 @@ pub struct SharePartitionSummary {
     pub under_way: u64,
     /// How many wait for their time: a backoff, or a time of delivery.
     pub delayed: u64,
+    /// The offset at fault if `share.partition.max.record.locks` keeps the group from going on: nothing later is handed
+    /// out before this record ends.
+    pub window_full: Option<i64>,
     /// The first records that are under way, at most 1,000 spans.
     pub records: Vec<RecordUnderWay>,
 }
@@ -118,6 +121,7 @@ impl SharePartitionSummary {
             not_started: lag.not_started,
             under_way: lag.under_way,
             delayed: lag.delayed,
+            window_full: state.window_full(),
             records: records.collect(),
         })
     }

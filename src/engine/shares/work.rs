@@ -113,11 +113,13 @@ impl ShareWork {
             }
             Self::LockEnds => Ok(state.decide_lock_ends(now, random, out)),
             Self::SessionEnd(member) => Ok(state.decide_session_end(*member, now, random, out)),
-            Self::ByHand(span, what) => {
-                state.decide_by_hand(*span, *what, now, out);
-                Ok(false)
-            }
+            Self::ByHand(span, what) => Ok(state.decide_by_hand(*span, *what, now, out)),
         }
+    }
+
+    /// Returns whether the work can be done in parts, each with a frame of its own. A member's words are one request.
+    pub(super) fn is_divisible(&self) -> bool {
+        !matches!(self, Self::Words { .. })
     }
 
     /// Returns the reason that the handler gave for rejecting a record.

@@ -18,6 +18,10 @@ pub(crate) enum Contents<'a> {
     /// A record at each offset, none with anything special. The usual case.
     Dense,
     /// Nothing to deliver: a control batch, or data of an aborted transaction.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the engine reads past such batches: they are holes")
+    )]
     Nothing,
     /// These records, in rising order. Needed if offsets are missing, if the group orders by keys, or if a record has
     /// a time of delivery.

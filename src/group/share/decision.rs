@@ -41,15 +41,30 @@ pub(crate) struct DeadLetter {
 ///
 /// Keep it and use it again: cleared, it needs no new memory. Several calls may decide into the same one, as long as
 /// they are about different records.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Decision {
     /// The changes.
     pub(crate) section: Section,
     /// The dead letters that belong to them.
     pub(crate) letters: Vec<DeadLetter>,
+    /// The most records that become dead letters, unless they belong to one request of a member. What is left has its
+    /// turn in the next decision.
+    pub(crate) most_letters: u64,
+}
+
+impl Default for Decision {
+    fn default() -> Self {
+        Self { section: Section::default(), letters: Vec::new(), most_letters: u64::MAX }
+    }
 }
 
 impl Decision {
+    /// Returns how many more records may become dead letters.
+    pub(super) fn room(&self) -> u64 {
+        let taken = self.letters.iter().map(|letter| letter.span.len());
+        self.most_letters.saturating_sub(taken.fold(0, u64::saturating_add))
+    }
+
     /// Empties it.
     pub(crate) fn clear(&mut self) {
         self.section.clear();

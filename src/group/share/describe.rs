@@ -39,21 +39,6 @@ pub(crate) struct UnderWay {
     pub(crate) reason: Reason,
 }
 
-/// The record that keeps the window full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Culprit {
-    /// Its offset: the start of the window.
-    pub(crate) offset: i64,
-    /// Its state.
-    pub(crate) state: State,
-    /// Who holds it, if it is held.
-    pub(crate) owner: Option<MemberNumber>,
-    /// The attempts.
-    pub(crate) count: u16,
-    /// When the lock ends, if it is held.
-    pub(crate) lock_end: Option<Duration>,
-}
-
 /// What an operator does with records by hand, whoever has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ByHand {
@@ -110,21 +95,10 @@ impl SharePartition {
         })
     }
 
-    /// Returns the record at fault if the window is full and nothing of it can be handed out.
-    pub(crate) fn window_full(&self) -> Option<Culprit> {
-        let max = u64::from(self.settings.max_record_locks);
-        if self.in_flight() < max || self.window.available_from(self.start).is_some() {
-            return None;
-        }
-        let Run { span, content } = self.front()?;
-        let is_held = content.state.is_held();
-        Some(Culprit {
-            offset: span.first,
-            state: content.state,
-            owner: is_held.then_some(content.owner),
-            count: content.count,
-            lock_end: is_held.then_some(Duration::from_micros(content.lock_end)),
-        })
+    /// Returns the offset at fault if the window is full and nothing of it can be handed out: the first unfinished one.
+    pub(crate) fn window_full(&self) -> Option<i64> {
+        let is_full = self.is_full() && self.window.available_from(self.start).is_none();
+        is_full.then_some(self.start)
     }
 
     /// Returns the runs of the window: first and last offset, state, count and owner.
@@ -143,8 +117,16 @@ impl SharePartition {
     }
 
     /// Decides what an operator wants of records that are under way or wait. Finished ones stay finished, and those
-    /// that the window has not reached are left alone.
-    pub(crate) fn decide_by_hand(&self, span: Span, what: ByHand, now: Now, out: &mut Decision) {
+    /// that the window has not reached are left alone. Returns whether some are left because the decision takes no more
+    /// dead letters: call it again after applying, until it returns false.
+    pub(crate) fn decide_by_hand(
+        &self,
+        span: Span,
+        what: ByHand,
+        now: Now,
+        out: &mut Decision,
+    ) -> bool {
+        let mut is_cut = false;
         let runs: Vec<Run> = self.over(span).collect();
         let parked = self.parked.in_span(span).map(|(offset, delay)| Run {
             span: Span { first: offset, last: offset },
@@ -162,8 +144,13 @@ impl SharePartition {
                     continue;
                 }
             };
-            self.end_attempt(&run, part, end, now, &mut || 0, out);
+            let fitting = self.fitting(&run, part, end, out);
+            is_cut |= fitting != Some(part);
+            if let Some(fitting) = fitting {
+                self.end_attempt(&run, fitting, end, now, &mut || 0, out);
+            }
         }
+        is_cut
     }
 
     fn release_by_hand(&self, run: &Run, span: Span, out: &mut Decision) {

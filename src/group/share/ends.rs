@@ -33,6 +33,16 @@ pub(super) enum End {
 }
 
 impl SharePartition {
+    /// Returns the part of a span whose attempts can end now: as many records as the decision takes dead letters.
+    pub(super) fn fitting(&self, run: &Run, span: Span, end: End, out: &Decision) -> Option<Span> {
+        let is_letter = match end {
+            End::Reject => true,
+            End::Retry { .. } => run.content.count >= self.settings.delivery_count_limit,
+            End::Accept | End::Drop | End::Uncounted { .. } => false,
+        };
+        if is_letter { span.prefix(out.room()) } else { Some(span) }
+    }
+
     /// Decides the end of the attempts on a part of a run.
     pub(super) fn end_attempt(
         &self,
@@ -112,8 +122,8 @@ impl SharePartition {
         }
     }
 
-    /// Decides the end of the attempts whose locks have ended, of at most a few thousand runs. Call it again after
-    /// applying, until it returns false.
+    /// Decides the end of the attempts whose locks have ended, of at most a few thousand runs, and as many as the decision
+    /// takes dead letters. Call it again after applying, until it returns false.
     pub(crate) fn decide_lock_ends(
         &self,
         now: Now,
@@ -152,8 +162,8 @@ impl SharePartition {
     }
 
     /// Decides the end of the session of a member: all that it has comes again at once, or is given up at the limit. Of
-    /// what no handler saw, nothing is counted. Covers a few thousand runs; call it again after applying, until it
-    /// returns false.
+    /// what no handler saw, nothing is counted. Covers a few thousand runs, and as many as the decision takes dead letters;
+    /// call it again after applying, until it returns false.
     pub(crate) fn decide_session_end(
         &self,
         member: MemberNumber,
@@ -190,6 +200,9 @@ impl SharePartition {
         }
         // A member that leaves is no sign that the record is bad.
         let delay = (reason == Reason::SESSION_ENDED).then_some(Duration::ZERO);
-        self.end_attempt(run, span, End::Retry { delay, reason }, now, random, out);
+        let end = End::Retry { delay, reason };
+        if let Some(span) = self.fitting(run, span, end, out) {
+            self.end_attempt(run, span, end, now, random, out);
+        }
     }
 }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::partition::{Now, SharePartition};
-use super::run::{Run, Span};
+use super::run::Span;
 
 /// When the locks of an earlier process end: before all others.
 const FOREIGN_END: u64 = 0;
@@ -105,10 +105,5 @@ impl SharePartition {
         let mut locks = std::mem::take(&mut self.locks);
         locks.clean_front(|lock| self.still_locked(lock));
         self.locks = locks;
-    }
-
-    /// Returns the run at the start of the window.
-    pub(super) fn front(&self) -> Option<Run> {
-        self.window.first()
     }
 }

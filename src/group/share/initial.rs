@@ -1,7 +1,5 @@
 //! Where the window of a share-partition without stored state begins.
 
-use std::time::Duration;
-
 use crate::types::OffsetReset;
 
 /// Returns where the window begins. What was stored wins over the setting, but not over the log start.
@@ -27,6 +25,8 @@ pub(crate) fn initial_start(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -1,4 +1,5 @@
-//! What a share consumer owes: the records of its last poll, and what the program has said about them.
+//! What a consumer with Kafka's acknowledgement modes owes: the records of its last poll, and what the program has said
+//! about them. A model, for the worked cases: `ShareConsumer` has handles of records instead of the explicit mode.
 //!
 //! * **L1** In implicit mode the next poll or commit accepts all records of the last poll.
 //! * **L2** In explicit mode a poll is refused while the program has said nothing about a record of the last one.
@@ -7,8 +8,6 @@
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
 
 use super::acknowledge::AckType;
 use super::run::Span;
@@ -27,24 +26,18 @@ pub(crate) enum AckMode {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Said {
     Accept,
-    Release { delay: Option<Duration>, reason: Option<Arc<str>> },
+    Release,
     Reject,
-    Cancel,
-    Snooze { delay: Duration },
     Renew,
 }
 
 impl Said {
     /// Returns it as the share-partition hears it.
-    pub(crate) fn as_type(&self) -> AckType<'_> {
+    pub(crate) fn as_type(&self) -> AckType<'static> {
         match self {
             Self::Accept => AckType::Accept,
-            Self::Release { delay, reason } => {
-                AckType::Release { delay: *delay, reason: reason.as_deref() }
-            }
+            Self::Release => AckType::Release { delay: None, reason: None },
             Self::Reject => AckType::Reject,
-            Self::Cancel => AckType::Cancel,
-            Self::Snooze { delay } => AckType::Snooze { delay: *delay },
             Self::Renew => AckType::Renew,
         }
     }

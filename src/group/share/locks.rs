@@ -81,6 +81,7 @@ impl Locks {
         self.queue.front().map(|lock| lock.end)
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.queue.len()
     }

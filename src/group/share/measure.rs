@@ -1,4 +1,4 @@
-//! How long records take, and how large the state is. `cargo test --release --lib measure -- --ignored --nocapture`
+//! How long records take, and how large the state is. `cargo test --release --lib share::measure -- --ignored --nocapture`
 #![allow(
     clippy::print_stderr,
     clippy::disallowed_methods,
@@ -8,9 +8,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::reason::Reason;
 use super::section::Section;
 use super::{
-    AckType, Acknowledgement, Contents, Decision, Item, MemberNumber, Now, Read, ReadBatch, Reason,
+    AckType, Acknowledgement, Contents, Decision, Item, MemberNumber, Now, Read, ReadBatch,
     Reservation, SharePartition, ShareSettings, Span, Take, To,
 };
 
@@ -154,7 +155,7 @@ fn a_large_state_is_stored_in_little_room() {
 }
 
 #[test]
-#[ignore = "it measures"]
+#[ignore = "measures: cargo test --release --lib share::measure -- --ignored --nocapture"]
 fn measure() {
     let before = memory();
     let mut partition = partition();

@@ -75,6 +75,7 @@ mod initial;
 #[cfg(any(test, feature = "__internal"))]
 mod invariants;
 mod keyed;
+#[cfg(test)]
 mod ledger;
 mod locks;
 mod notice;
@@ -102,13 +103,11 @@ mod vectors;
 
 pub(crate) use acknowledge::{AckType, Acknowledgement};
 pub(crate) use batch::{Contents, Read, ReadBatch, ReadRecord};
-pub(crate) use decision::{Cause, DeadLetter, Decision};
-pub(crate) use describe::{ByHand, Culprit, Lag, UnderWay};
+pub(crate) use decision::{DeadLetter, Decision};
+pub(crate) use describe::ByHand;
 pub(crate) use fetch::Fetch;
 pub(crate) use initial::initial_start;
-pub(crate) use ledger::{AckMode, IllegalState, Ledger, Said};
 pub(crate) use partition::{Now, SharePartition};
-pub(crate) use reason::{Reason, Reasons};
 pub(crate) use refusal::{Refusal, Why};
 pub(crate) use run::{MemberNumber, Span, State};
 pub(crate) use section::{Item, Section, To};

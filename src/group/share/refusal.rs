@@ -32,6 +32,7 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     /// Returns Kafka's name for it.
+    #[cfg(test)]
     pub(crate) const fn kafka_name(&self) -> &'static str {
         match self.why {
             Why::BeyondEnd | Why::Malformed => "InvalidRequest",

@@ -39,6 +39,7 @@ pub(crate) struct Reservation {
 
 impl Reservation {
     /// Empties it.
+    #[cfg(test)]
     pub(crate) fn clear(&mut self) {
         self.deliveries.clear();
         self.noticed.clear();

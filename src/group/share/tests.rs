@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::decision::Cause;
 use super::*;
 use crate::types::{Backoff, ShareOrdering};
 
@@ -212,7 +213,7 @@ fn a_refused_word_says_why() {
 fn delayed_records_leave_the_window_and_come_back() {
     let mut queue = Queue::new(ShareSettings { max_record_locks: 10, ..ShareSettings::default() });
     assert_eq!(queue.take(A, 50), [(0, 9, 1)]);
-    assert_eq!(queue.partition.window_full().map(|culprit| culprit.offset), Some(0));
+    assert_eq!(queue.partition.window_full(), Some(0));
     queue.say(A, 0, 4, 1, release(5 * SECOND)).unwrap();
     assert_eq!((queue.partition.start(), queue.lag()), (5, (90, 5, 5)), "the window goes on");
     assert_eq!(queue.partition.oldest_unfinished(), 0);
@@ -346,7 +347,8 @@ fn an_operator_finishes_and_releases_by_hand() {
         [(0, ByHand::Finish), (1, ByHand::Release), (3, ByHand::Release), (2, ByHand::Reject)]
     {
         let mut decision = Decision::default();
-        queue.partition.decide_by_hand(span(at, at), what, queue.now(), &mut decision);
+        let more = queue.partition.decide_by_hand(span(at, at), what, queue.now(), &mut decision);
+        assert!(!more);
         queue.commit(&decision);
     }
     assert_eq!(queue.letters.len(), 1);

@@ -67,7 +67,7 @@ impl World {
         let span = Span { first: offset, last: offset };
         let what = [ByHand::Finish, ByHand::Reject, ByHand::Release][self.dice.below(3) as usize];
         let mut decision = Decision::default();
-        self.partition.decide_by_hand(span, what, self.now(), &mut decision);
+        assert!(!self.partition.decide_by_hand(span, what, self.now(), &mut decision));
         let items = decision.section.items().to_vec();
         let truth = self.truth(offset);
         if truth.finish.is_some() {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::super::ledger::ToSend;
-use super::super::{AckMode, Acknowledgement, Decision, Ledger, MemberNumber, Said, Span};
+use super::super::ledger::{AckMode, Ledger, Said, ToSend};
+use super::super::{Acknowledgement, Decision, MemberNumber, Span};
 use super::case::{Config, Keys, configure, int, join, kafka_settings, text};
 use super::log::Log;
 use super::partition::Driver;
@@ -73,7 +73,7 @@ fn poll(driver: &mut Driver, consumer: &mut Consumer) -> Result<(Runs, Vec<i64>)
 fn said(value: &Value) -> Said {
     match text(value) {
         "accept" => Said::Accept,
-        "release" => Said::Release { delay: None, reason: None },
+        "release" => Said::Release,
         "reject" => Said::Reject,
         "renew" => Said::Renew,
         other => panic!("type {other}"),
