@@ -202,11 +202,13 @@ impl TopicConfig {
     }
 
     /// Sets groups whose progress deletes records: a segment is deleted once each of them has committed an
-    /// offset beyond it. Default: none. Not in Kafka.
+    /// offset beyond it. A share group instead must have finished every record of it: accepted, rejected or given up.
+    /// Default: none. Not in Kafka.
     ///
-    /// A group that has committed nothing in a partition keeps all its records. A group that commits an offset
-    /// beyond the log end takes later records for read, up to that offset. The other limits apply as well:
-    /// with [`retention`](Self::retention), old records go even if a group has not read them.
+    /// A group that has committed nothing in a partition, or a share group without a member there so far, keeps all its
+    /// records. A group that commits an offset beyond the log end takes later records for read, up to that offset. The
+    /// other limits apply as well: with [`retention`](Self::retention), old records go even if a group has not read
+    /// them.
     pub fn retention_consumed<G: Into<Arc<str>>>(
         mut self,
         groups: impl IntoIterator<Item = G>,

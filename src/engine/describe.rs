@@ -23,10 +23,9 @@ impl Engine {
 
     pub(crate) fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
         self.check_fork()?;
-        let offsets = self.offsets.lock().store.snapshot();
         let (now, opening) = (self.now_for_ages(), self.journal.is_held());
         let failed = self.troubles.retention.lock().clone();
-        let by = Circumstances { now, offsets: &offsets, opening };
+        let by = Circumstances { now, read: &|group, log| self.read_by(group, log), opening };
         let described = topic(&*self.registry.topic(name)?, by, failed.as_ref());
         let (ids, forgotten_ids) = self.ids.counts(described.id);
         Ok(TopicDescription { ids, forgotten_ids, ..described })

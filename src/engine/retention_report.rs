@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::config::TopicConfig;
-use crate::group::OffsetStore;
 use crate::log::{Checked, Kept, Log, Outlook};
 use crate::types::{Timestamp, planted};
 
@@ -64,11 +63,12 @@ pub enum NotDeleted {
     },
     /// Its records have no timestamp, and no check has noticed that yet. It ages from the next check.
     NoTimestamp,
-    /// A group of `retention.consumed` has not committed the end of the segment.
+    /// A group of `retention.consumed` has not committed the end of the segment, or is a share group that has not finished
+    /// all records of it.
     Group {
         /// The group that is furthest behind.
         group: String,
-        /// What it has committed.
+        /// What it has committed. For a share group: the first record that it has not finished.
         committed: Option<i64>,
         /// The end of the segment.
         end_offset: i64,
@@ -82,16 +82,19 @@ pub enum NotDeleted {
 }
 
 /// What a report goes by, besides the partition.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct Circumstances<'a> {
     pub(super) now: Timestamp,
-    pub(super) offsets: &'a OffsetStore,
+    pub(super) read: ReadBy<'a>,
     /// Whether the opening of the folder is not finished.
     pub(super) opening: bool,
 }
 
+/// Returns the offset below which a group has read a partition: what a consumer group has committed, or the first record
+/// that a share group has not finished. `None` if it has read nothing.
+pub(super) type ReadBy<'a> = &'a dyn Fn(&str, &Log) -> Option<i64>;
+
 /// The group of `retention.consumed` that is furthest behind, and what it has committed.
-#[derive(Debug)]
 pub(super) struct Slowest<'a> {
     pub(super) group: &'a Arc<str>,
     pub(super) committed: Option<i64>,
@@ -99,10 +102,9 @@ pub(super) struct Slowest<'a> {
 
 impl<'a> Slowest<'a> {
     /// Returns the slowest group, if the topic names any.
-    pub(super) fn of(config: &'a TopicConfig, log: &Log, offsets: &OffsetStore) -> Option<Self> {
-        let committed = |group: &Arc<str>| offsets.get(group, log.number()).map(|at| at.offset);
+    pub(super) fn of(config: &'a TopicConfig, log: &Log, read: ReadBy<'_>) -> Option<Self> {
         let groups = config.kept_for().iter();
-        let all = groups.map(|group| Self { group, committed: committed(group) });
+        let all = groups.map(|group| Self { group, committed: read(group, log) });
         // A group without an offset is the slowest.
         all.filter(|group| group.committed.is_some() || !planted("forget_silent_groups"))
             .min_by_key(|group| group.committed)
@@ -116,7 +118,7 @@ impl PartitionRetention {
         if !config.has_retention() {
             return None;
         }
-        let slowest = Slowest::of(&config, log, by.offsets);
+        let slowest = Slowest::of(&config, log, by.read);
         let consumed = slowest.as_ref().and_then(|group| group.committed);
         let Outlook { due, segment, kept } = log.outlook(Checked { now: by.now, consumed });
         let kept = kept.into_iter().filter_map(|kept| NotDeleted::of(kept, slowest.as_ref()));

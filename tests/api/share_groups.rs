@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use grouplog::storage::Crash;
 use grouplog::{
-    Acks, Backoff, Broker, CleanupPolicy, Error, OffsetScope, Problem, ProducerConfig, Record,
-    RecordStateReason, ResetTo, ShareConsumer, ShareConsumerConfig, ShareGroupConfig, TopicConfig,
+    Acks, Backoff, Broker, CleanupPolicy, Error, NotDeleted, OffsetScope, Problem, ProducerConfig,
+    Record, RecordStateReason, ResetTo, ShareConsumer, ShareConsumerConfig, ShareGroupConfig,
+    TopicConfig, TopicDescription,
 };
 
 use crate::faulty::{Act, Faulty};
+use crate::retention;
 use crate::world::{AT_ONCE, LONG, World, after_crash, tp};
 
 const LOCK: Duration = Duration::from_secs(30);
@@ -575,6 +577,36 @@ fn a_compacted_topic_keeps_every_dead_letter() {
 }
 
 /// Records that are to be given up wait until their dead letters can be written. Others come again meanwhile.
+#[test]
+fn a_segment_goes_when_a_share_group_has_finished_it() {
+    let world = retention::world();
+    let broker = world.open();
+    broker.create_topic("t", retention::small().retention_consumed(["g"])).unwrap();
+    retention::send(&broker, 20);
+    broker.checkpoint().unwrap();
+    let ends = retention::files(&world);
+    let waits_for =
+        |topic: &TopicDescription| topic.partitions[0].retention.clone().unwrap().waits_for;
+    let waits = || waits_for(&broker.describe_topic("t").unwrap());
+    let for_group =
+        |committed| NotDeleted::Group { group: "g".to_owned(), committed, end_offset: ends[1] };
+    assert_eq!(waits(), [for_group(None)]);
+    let mut member = broker.share_consumer("g").unwrap();
+    member.subscribe(["t"]).unwrap();
+    let mut taken = member.poll(Duration::ZERO).unwrap();
+    taken.next().unwrap().accept().unwrap();
+    let held = taken.next().unwrap();
+    taken.for_each(|record| record.accept().unwrap());
+    broker.admin().run_retention().unwrap();
+    assert_eq!(retention::start(&broker), 0, "a record of the first segment is under way");
+    assert_eq!(waits(), [for_group(Some(1))]);
+    let reader = Broker::open_storage_read_only(Arc::new(world.storage.clone())).unwrap();
+    assert_eq!(waits_for(&reader.describe_topic("t").unwrap()), [for_group(Some(1))]);
+    held.accept().unwrap();
+    broker.admin().run_retention().unwrap();
+    assert_eq!(retention::start(&broker), 20);
+}
+
 #[test]
 fn what_cannot_be_given_up_is_a_problem_until_it_can() {
     let world = World::new();

@@ -107,7 +107,15 @@ impl Engine {
 
     /// Returns the offset below which all groups of `retention.consumed` have committed.
     fn consumed(&self, config: &TopicConfig, log: &Log) -> Option<i64> {
-        Slowest::of(config, log, &self.offsets.lock().store)?.committed
+        Slowest::of(config, log, &|group, log| self.read_by(group, log))?.committed
+    }
+
+    /// Returns the offset below which a group has read a partition.
+    pub(in crate::engine) fn read_by(&self, group: &str, log: &Log) -> Option<i64> {
+        match self.shares.find(group) {
+            Some(group) => group.oldest_unfinished(log.number()),
+            None => self.offsets.lock().store.get(group, log.number()).map(|at| at.offset),
+        }
     }
 
     /// Returns the time until the next check. `again` says that the last one has postponed something.

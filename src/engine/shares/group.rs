@@ -153,6 +153,13 @@ impl ShareGroup {
         }
     }
 
+    /// Returns the first record of a partition that the group has not finished. `None` if it has begun nothing there.
+    pub(crate) fn oldest_unfinished(&self, partition: PartitionNumber) -> Option<i64> {
+        let part = self.partitions.lock().get(&partition).cloned()?;
+        let state = part.state.lock();
+        state.as_ref().map(SharePartition::oldest_unfinished)
+    }
+
     /// Creates a group without settings, which does not exist yet.
     pub(super) fn unborn(name: Arc<str>) -> Self {
         Self {

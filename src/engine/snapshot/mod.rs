@@ -20,6 +20,7 @@ use crate::engine::usage::{self, DiskUsage};
 use crate::error::{Error, Result};
 use crate::group::OffsetStore;
 use crate::journal::Mark;
+use crate::log::Log;
 use crate::storage::Storage;
 use crate::time::Clock;
 
@@ -70,7 +71,11 @@ impl Snapshot {
 
     /// Describes a topic.
     pub(crate) fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
-        let by = Circumstances { now: self.clock.now(), offsets: &self.offsets, opening: false };
+        let read = |group: &str, log: &Log| match self.shares.get(group) {
+            Some(state) => Some(state.partitions.get(&log.number())?.oldest_unfinished()),
+            None => self.offsets.get(group, log.number()).map(|at| at.offset),
+        };
+        let by = Circumstances { now: self.clock.now(), read: &read, opening: false };
         Ok(describe::topic(&*self.registry.topic(name)?, by, None))
     }
 

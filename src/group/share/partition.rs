@@ -135,6 +135,7 @@ impl SharePartition {
     }
 
     /// Returns how often the offsets were reset.
+    #[cfg(test)]
     pub(crate) fn epoch(&self) -> u32 {
         self.epoch
     }
