@@ -33,6 +33,11 @@ impl Clone for EngineHandle {
 impl Drop for EngineHandle {
     fn drop(&mut self) {
         let was_last = self.0.handles.fetch_sub(1, Ordering::AcqRel) == 1;
+        if was_last && self.0.is_forked() {
+            // The locks and channels of the engine may be held for ever. So a child keeps its copy until it ends.
+            std::mem::forget(Arc::clone(&self.0));
+            return;
+        }
         // A panic that unwinds through here has the effect of a kill: the next opening recovers.
         if was_last && !std::thread::panicking() {
             // `Drop` cannot return an error; `close` does.

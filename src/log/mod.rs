@@ -559,8 +559,12 @@ impl Log {
         true
     }
 
-    /// Unregisters a sleeper that `sleep_on` registered.
+    /// Unregisters a sleeper that `sleep_on` registered. Does nothing in a forked child, where the lock may be held for
+    /// ever.
     pub(crate) fn wake_no_more(&self, sleeper: &Arc<dyn Wake>) {
+        if self.shared.fork.is_child() {
+            return;
+        }
         self.appender.lock().sleepers.retain(|registered| !Arc::ptr_eq(registered, sleeper));
     }
 

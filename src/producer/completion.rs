@@ -136,9 +136,14 @@ impl Outstanding {
 
 impl Drop for Completion {
     fn drop(&mut self) {
-        let Some(Running { sender, handle, pid }) = self.thread.lock().take() else { return };
+        let Some(Running { sender, handle, pid }) = self.thread.get_mut().take() else { return };
+        if pid != std::process::id() {
+            // The thread may have held the channel's lock when the process was forked. Nobody releases it here.
+            std::mem::forget(sender);
+            return;
+        }
         drop(sender);
-        if pid == std::process::id() && handle.thread().id() != std::thread::current().id() {
+        if handle.thread().id() != std::thread::current().id() {
             // The thread ends when the channel is empty. It has caught the panics of its callbacks.
             let _ended = handle.join();
         }

@@ -144,6 +144,9 @@ impl ShareBatch {
 
     /// As [`ShareBatch::unreserve`], of the records of a range of indexes.
     pub(super) fn unreserve_some(&self, range: Range<usize>) {
+        if self.member.engine.is_forked() {
+            return;
+        }
         let spans = self.spans(range).into_iter().map(|(span, _)| span);
         Engine::share_unreserve(&self.part, self.member.number, spans);
     }

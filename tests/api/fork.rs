@@ -118,6 +118,37 @@ fn a_forked_child_is_refused_and_the_parent_goes_on() {
     }
 }
 
+/// A child inherits locks in the state of the moment, and those that another thread holds stay held.
+#[test]
+fn a_child_drops_what_threads_of_its_parent_are_using() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::open(folder.path().join("data")).unwrap();
+    broker.create_topic("t", TopicConfig::new()).unwrap();
+    let mut sleeper = broker.consumer("g").unwrap();
+    sleeper.subscribe(["t"]).unwrap();
+    let mut sharer = broker.share_consumer("s").unwrap();
+    sharer.subscribe(["t"]).unwrap();
+    let mut kept = Some((broker.clone(), sleeper, sharer));
+    for round in 0..500 {
+        let (_, sleeper, sharer) = kept.as_mut().unwrap();
+        if round % 50 == 0 {
+            sleeper.poll(Duration::from_millis(1)).unwrap();
+            sharer.poll(Duration::from_millis(1)).unwrap().accept_all().unwrap();
+        }
+        let producer = broker.producer().unwrap();
+        producer.send_with(Record::to("t").value("x"), |_| ()).unwrap();
+        // The thread of the callbacks goes to sleep about now.
+        (0..round * 61 % 4000).for_each(|_| std::hint::spin_loop());
+        let mut handles = Some((producer, kept.take()));
+        assert!(in_child(|| {
+            drop(handles.take());
+            true
+        }));
+        kept = handles.unwrap().1;
+    }
+    broker.close().unwrap();
+}
+
 #[test]
 fn a_child_that_outlives_the_parents_close_does_not_keep_the_folder_locked() {
     let folder = tempfile::tempdir().unwrap();

@@ -5,6 +5,7 @@ use std::fs::{File, TryLockError};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -15,6 +16,10 @@ use crate::types::planted;
 /// The lock files that this process holds, by device and inode. Each entry names the process that
 /// took the lock: a forked child inherits its parent's entries, which are not its own.
 static HELD: LazyLock<Mutex<HashMap<(u64, u64), u32>>> = LazyLock::new(Mutex::default);
+
+/// How long a process waits for the table. Only a child that was forked while another thread held it waits that long. It
+/// goes on without, as there is nothing of its own in it.
+const HELD_WAIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct DiskLock {
@@ -75,11 +80,12 @@ struct HeldEntry {
 
 impl HeldEntry {
     fn insert(key: (u64, u64), pid: u32) -> Option<Self> {
-        let mut held = HELD.lock();
-        if held.get(&key) == Some(&pid) {
-            return None;
+        if let Some(mut held) = HELD.try_lock_for(HELD_WAIT) {
+            if held.get(&key) == Some(&pid) {
+                return None;
+            }
+            held.insert(key, pid);
         }
-        held.insert(key, pid);
         Some(Self { key, pid })
     }
 }
@@ -89,8 +95,9 @@ impl Drop for HeldEntry {
         if std::process::id() != self.pid {
             return;
         }
-        let mut held = HELD.lock();
-        if held.get(&self.key) == Some(&self.pid) {
+        if let Some(mut held) = HELD.try_lock_for(HELD_WAIT)
+            && held.get(&self.key) == Some(&self.pid)
+        {
             held.remove(&self.key);
         }
     }
