@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::member::Member;
 use crate::engine::{EngineHandle, Event, ShareGroup, ShareLimits, SharePart, TakenRecords};
 use crate::error::{Error, Result};
-use crate::log::Wake;
+use crate::log::{Cursor, Wake};
 use crate::types::check_topic_name;
 
 /// The partitions of the topics that a member reads. One thread at a time sleeps here.
@@ -24,6 +24,8 @@ pub(super) struct Sources {
 #[derive(Debug)]
 struct Source {
     part: Arc<SharePart>,
+    /// Where the last fetch has ended.
+    cursor: Cursor,
     /// The log end beyond which there may be more to read, if all was read.
     waits_at: Option<i64>,
     /// Whether the log knows the event.
@@ -130,8 +132,9 @@ impl Sources {
         take: &mut impl FnMut(&Arc<SharePart>, TakenRecords) -> Result<usize>,
     ) -> Result<(usize, usize)> {
         let Some(held) = self.parts.get_mut(at) else { return Ok((0, 0)) };
+        let from = (&held.part, &mut held.cursor);
         let taken =
-            self.engine.share_fetch(&self.group, &held.part, member.number, limits, &self.event)?;
+            self.engine.share_fetch(&self.group, from, member.number, limits, &self.event)?;
         held.waits_at = taken.waits_at;
         let read = if taken.has_read { taken.fetched.bytes.max(1) } else { 0 };
         Ok((take(&held.part, taken)?, read))
@@ -181,7 +184,9 @@ impl Sources {
             let part = match known {
                 Some(at) => self.parts.swap_remove(at),
                 None => match self.engine.share_part(&self.group, log) {
-                    Ok(part) => Source { part, waits_at: None, sleeps: false },
+                    Ok(part) => {
+                        Source { part, cursor: Cursor::new(0), waits_at: None, sleeps: false }
+                    }
                     // It was deleted just now.
                     Err(Error::UnknownTopic { .. } | Error::InconsistentTopicId { .. }) => continue,
                     Err(error) => return Err(error),

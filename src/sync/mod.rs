@@ -8,8 +8,13 @@
 //!
 //! Imported by `storage`, `journal`, `log`, `engine`, `consumer`, `share` and `broker`.
 
+mod gate;
 #[cfg(loom)]
 mod model;
+#[cfg(all(test, loom))]
+mod models;
+
+pub(crate) use gate::Gate;
 
 #[cfg(loom)]
 pub(crate) use model::{

@@ -21,8 +21,13 @@ const STACK: usize = 64 << 10;
 
 /// Explores all orders of the threads that `body` [spawns](spawn), with up to `PREEMPTIONS`.
 pub(crate) fn check(body: impl Fn() + Send + Sync + 'static) {
+    check_preempted(PREEMPTIONS, body);
+}
+
+/// As [`check`], with up to `preemptions`.
+pub(crate) fn check_preempted(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound.get_or_insert(PREEMPTIONS);
+    builder.preemption_bound.get_or_insert(preemptions);
     builder.max_branches = builder.max_branches.max(20_000);
     let body = std::sync::Arc::new(body);
     builder.check(move || {

@@ -109,6 +109,8 @@ forget_silent_groups        api:a_segment_goes_when
 fork_not_noticed            api:fork
 future_segment_grows        api:one_future_timestamp
 gaps_are_damage             lib:log::tests::cleaned
+gate_keeps_one              model:a_gate
+gate_waits_for_nobody       model:a_gate
 go_on_without_stored_bytes  api:a_checkpoint_that_lost_stored
 grant_last_spare            lib:a_full_journal_still
 groups_unlocked_before_apply model:a_commit_beside

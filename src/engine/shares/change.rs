@@ -45,7 +45,7 @@ pub(crate) struct ShareDone {
 
 enum Tried {
     Done(ShareDone),
-    /// The frame takes this many bytes, more than were reserved.
+    /// The frame takes this many bytes, more than were reserved. Without a reserve there was no room.
     Larger(usize),
     /// Records become dead letters, which are records of the same frame.
     Letters(Vec<DeadLetter>, usize),
@@ -73,11 +73,13 @@ impl Engine {
     /// `InvalidRecordState` if a word is refused. Then nothing has changed. `UnknownTopic` if the topic or the group was
     /// deleted. Those of an append, if there are dead letters.
     pub(crate) fn share_work(&self, part: &Arc<SharePart>, work: &ShareWork) -> Result<ShareDone> {
-        let (mut bytes, mut most_letters) = (work.guess(), LETTERS_AT_ONCE);
+        self.check_open()?;
+        // Nearly always there is room without a reserve.
+        let (mut bytes, mut most_letters) = (None, LETTERS_AT_ONCE);
         for _ in 0..ATTEMPTS {
             match self.try_share_work(part, work, bytes, most_letters)? {
                 Tried::Done(done) => return Ok(done),
-                Tried::Larger(needed) => bytes = needed.saturating_add(needed / 4),
+                Tried::Larger(needed) => bytes = Some(needed.saturating_add(needed / 4)),
                 Tried::Letters(letters, section) => {
                     match self.write_letters(part, work, letters, (section, most_letters))? {
                         Written::Done(done) => return Ok(done),
@@ -94,14 +96,17 @@ impl Engine {
         &self,
         part: &SharePart,
         work: &ShareWork,
-        bytes: usize,
+        bytes: Option<usize>,
         most_letters: u64,
     ) -> Result<Tried> {
-        let mut credit = self.reserve_urgent(bytes)?;
+        let credit = match bytes {
+            Some(bytes) => Some((self.reserve_urgent(bytes)?, bytes)),
+            None => None,
+        };
         // A thread that ends has none any more.
         let mut scratch = SCRATCH.try_with(Cell::take).ok().flatten().unwrap_or_default();
         scratch.decision.most_letters = part.signals.most_letters(most_letters);
-        let tried = self.decide_and_apply(part, work, &mut credit, bytes, &mut scratch);
+        let tried = self.decide_and_apply(part, work, credit, &mut scratch);
         if scratch.body.capacity() <= SCRATCH_BYTES {
             let _ended = SCRATCH.try_with(|kept| kept.set(Some(scratch)));
         }
@@ -112,12 +117,12 @@ impl Engine {
         &self,
         part: &SharePart,
         work: &ShareWork,
-        credit: &mut Credit<'_>,
-        bytes: usize,
+        credit: Option<(Credit<'_>, usize)>,
         Scratch { decision, body }: &mut Scratch,
     ) -> Result<Tried> {
         decision.clear();
         body.clear();
+        let pass = part.gate.enter();
         let mut guard = part.lock()?;
         let Some(state) = guard.as_mut() else { return Err(gone(part)) };
         self.follow_log_start(part, state);
@@ -131,21 +136,23 @@ impl Engine {
         if !decision.letters.is_empty() && part.signals.has_dead_letters() {
             return Ok(Tried::Letters(decision.letters.clone(), needed));
         }
-        if needed > bytes {
+        if credit.as_ref().is_some_and(|(_, bytes)| needed > *bytes) {
             return Ok(Tried::Larger(needed));
         }
         let _guard = self.journal.fail_on_panic("a change of a share group");
         let header = section_header(SectionKind::SHARE, body.len() as u32);
-        let lsn = if planted("share_not_journaled") {
-            self.journal.end()
-        } else {
-            self.journal.append(credit, &[&header, body])?
+        let appended = match credit {
+            _ if planted("share_not_journaled") => Some(self.journal.end()),
+            Some((mut credit, _)) => Some(self.journal.append(&mut credit, &[&header, body])?),
+            None => self.journal.try_append(&[&header, body])?,
         };
+        let Some(lsn) = appended else { return Ok(Tried::Larger(needed)) };
         let was_full = state.is_full();
         state.apply(&decision.section, now.monotonic);
         self.shares.version.fetch_add(1, Ordering::Relaxed);
         let wakes = frees(decision) || state.is_ordered() || was_full;
         drop(guard);
+        drop(pass);
         if wakes {
             part.signals.wake();
         }

@@ -46,14 +46,15 @@ const NOTICED_BYTES: usize = 48;
 
 impl Engine {
     /// Reserves records of a share-partition for a member, which sleeps on `event`. Returns none if there is nothing to
-    /// hand out now, or if another member is reading.
+    /// hand out now, or if another member is reading. `cursor` is where the last fetch of the member has ended: the next
+    /// one goes on there, if no other member has read meanwhile.
     ///
     /// # Errors
     /// Those of reading a log. `UnknownTopic` if the topic or the group was deleted.
     pub(crate) fn share_fetch(
         &self,
         group: &ShareGroup,
-        part: &Arc<SharePart>,
+        (part, cursor): (&Arc<SharePart>, &mut Cursor),
         member: MemberNumber,
         limits: ShareLimits,
         event: &Arc<Event>,
@@ -65,10 +66,10 @@ impl Engine {
         }
         let Some((fetch, token)) = self.begin_share_fetch(part, event)? else { return Ok(taken) };
         let level = group.settings()?.config.isolation_level;
-        let mut cursor = Cursor::new(fetch.from).reading(level);
+        cursor.go_to(fetch.from, level);
         let until = fetch.to.saturating_add(1);
         let wanted = FetchLimits { records: limits.records as usize, bytes: limits.bytes, until };
-        match part.log().fetch(&mut cursor, 0, wanted, &mut taken.fetched) {
+        match part.log().fetch(cursor, 0, wanted, &mut taken.fetched) {
             Ok(()) => {}
             // Retention was faster. The next look begins behind what it has taken.
             Err(Error::OffsetOutOfRange { .. }) => {

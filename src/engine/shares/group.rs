@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::group::share::{MemberNumber, SharePartition};
 use crate::log::Log;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{Gate, Mutex, MutexGuard};
 use crate::types::PartitionNumber;
 
 /// The share groups of an open folder.
@@ -57,6 +57,8 @@ pub(crate) struct SharePart {
     pub(super) retry_at: AtomicU64,
     /// `None` once the topic or the group is deleted, and until its start is in the journal.
     pub(super) state: Mutex<Option<SharePartition>>,
+    /// Entered before the lock by the threads of a member that say what became of records: they are many.
+    pub(super) gate: Gate,
 }
 
 impl Shares {
@@ -141,6 +143,7 @@ impl ShareGroup {
                 waited_for: AtomicBool::new(false),
                 retry_at: AtomicU64::new(0),
                 state: Mutex::new(Some(partition)),
+                gate: Gate::new(),
             };
             partitions.insert(number, Arc::new(part));
         }
@@ -211,6 +214,7 @@ impl ShareGroup {
             waited_for: AtomicBool::new(false),
             retry_at: AtomicU64::new(0),
             state: Mutex::new(None),
+            gate: Gate::new(),
         }
     }
 }

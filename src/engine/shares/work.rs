@@ -66,24 +66,6 @@ impl Said {
 }
 
 impl ShareWork {
-    /// Returns about how many bytes the section takes.
-    pub(super) fn guess(&self) -> usize {
-        const EACH: usize = 24;
-        let items = match self {
-            Self::Words { words, starts, .. } => words.len().saturating_add(starts.len()),
-            _ => 4,
-        };
-        let texts = match self {
-            Self::Words { words, .. } => words.iter().map(|word| match &word.said {
-                Said::Release { reason: Some(reason), .. } => reason.len(),
-                _ => 0,
-            }),
-            _ => return 256,
-        };
-        let texts = texts.fold(0, usize::saturating_add);
-        items.saturating_mul(EACH).saturating_add(texts).saturating_add(64)
-    }
-
     /// Decides. Returns whether there is more to decide of the same kind once this is applied.
     pub(super) fn decide(
         &self,

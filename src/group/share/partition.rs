@@ -135,7 +135,7 @@ impl SharePartition {
     }
 
     /// Returns how often the offsets were reset.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "__internal"))]
     pub(crate) fn epoch(&self) -> u32 {
         self.epoch
     }

@@ -53,6 +53,14 @@ impl Cursor {
         self
     }
 
+    /// Moves the cursor before the record at `position`, with this isolation level. Does nothing if it is there.
+    pub(crate) fn go_to(&mut self, position: i64, level: IsolationLevel) {
+        if self.position != position || self.isolation != level {
+            let ahead = std::mem::take(&mut self.ahead);
+            *self = Self { position, isolation: level, ahead, ..Self::default() };
+        }
+    }
+
     /// Returns whether the cursor shows only committed records.
     pub(super) fn is_committed(&self) -> bool {
         self.isolation == IsolationLevel::ReadCommitted

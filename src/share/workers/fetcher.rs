@@ -25,8 +25,10 @@ pub(super) struct Fetcher {
     fetched_at: Duration,
 }
 
-/// How many times as many records as there are threads a fetch reserves at most. Their locks run while they wait.
-const FACTOR: u32 = 16;
+/// How many times as many records as there are threads a fetch reserves at most.
+const FACTOR: u32 = 128;
+/// How long reserved records are to wait for a thread. More of them would keep other members idle.
+const QUEUED: Duration = Duration::from_millis(20);
 /// The most bytes of one fetch.
 const BYTES: usize = 16 << 20;
 /// How long a fetch waits after an error that may pass.
@@ -101,16 +103,17 @@ impl Fetcher {
         Ok(batches)
     }
 
-    /// Chooses how much to reserve: more if the last records were taken fast, so that none waits until its lock ends.
+    /// Chooses how much to reserve: more if the last records were taken fast.
     fn adapt(&mut self) -> Result<()> {
+        // Their locks run while they wait.
         let lock = self.group.settings()?.share.lock_duration;
+        let most = QUEUED.min(lock.checked_div(10).unwrap_or(lock));
         let took = self.engine.clock().monotonic().saturating_sub(self.fetched_at);
-        let most = self.least.saturating_mul(FACTOR);
-        self.records = if took <= lock.checked_div(10).unwrap_or(lock) {
-            self.records.saturating_mul(2).min(most)
-        } else {
-            (self.records / 2).max(self.least)
-        };
+        if took > most {
+            self.records = (self.records / 2).max(self.least);
+        } else if took <= most.checked_div(2).unwrap_or(most) {
+            self.records = self.records.saturating_mul(2).min(self.least.saturating_mul(FACTOR));
+        }
         Ok(())
     }
 }
