@@ -24,7 +24,7 @@ use scan::{blank, tokens};
 const TABLE: &[(&str, u32)] = &[
     ("types", 0),
     // Locks and atomics, or a model checker's.
-    ("sync", 0),
+    ("sync", 1),
     ("error", 1),
     ("time", 1),
     ("record", 2),

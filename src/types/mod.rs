@@ -1,6 +1,6 @@
 //! Small value types that several modules share. No files, no clock, no locks.
 //!
-//! Imported by `error`, `time`, `record`, `storage`, `config`, `segment`, `cleaner`, `journal`, `log`, `dedup`,
+//! Imported by `sync`, `error`, `time`, `record`, `storage`, `config`, `segment`, `cleaner`, `journal`, `log`, `dedup`,
 //! `group`, `engine`, `producer`, `consumer`, `share`, `transaction`, `broker` and `internal`.
 
 mod assignor;
