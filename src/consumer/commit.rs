@@ -290,6 +290,7 @@ impl OffsetAndMetadata {
                 metadata => Arc::from(metadata),
             },
             commit_timestamp,
+            owner: None,
         };
         committed.check()?;
         Ok(committed)

@@ -325,7 +325,8 @@ pub(super) fn write_offsets(
     last: Option<ImageFile>,
 ) -> Result<(ImageFile, Unsynced)> {
     let names = if planted("one_offset_file") { [OFFSET_FILES[0]; 2] } else { OFFSET_FILES };
-    write_image(storage, (names, OFFSET_IMAGE), directory_id, &encode_image(offsets), last)
+    let (version, body) = encode_image(offsets);
+    write_image(storage, (names, OFFSET_IMAGE), directory_id, (version, &body), last)
 }
 
 /// Writes an image of the share groups with this body to the file that the last checkpoint does not name.
@@ -336,7 +337,7 @@ pub(super) fn write_shares(
     last: Option<ImageFile>,
 ) -> Result<(ImageFile, Unsynced)> {
     let names = if planted("one_share_file") { [SHARE_FILES[0]; 2] } else { SHARE_FILES };
-    write_image(storage, (names, SHARE_IMAGE), directory_id, body, last)
+    write_image(storage, (names, SHARE_IMAGE), directory_id, (SHARE_IMAGE.versions.1, body), last)
 }
 
 /// Writes the next image to that of two files that the last checkpoint does not name.
@@ -344,12 +345,12 @@ fn write_image(
     storage: &dyn Storage,
     (names, kind): ([&str; 2], ImageKind),
     directory_id: [u8; 16],
-    body: &[u8],
+    (version, body): (u32, &[u8]),
     last: Option<ImageFile>,
 ) -> Result<(ImageFile, Unsynced)> {
     let (slot, generation) =
         last.map_or((0, 1), |last| (last.slot ^ 1, last.generation.saturating_add(1)));
-    let (header, crc) = kind.header(body, directory_id, generation);
+    let (header, crc) = kind.header((version, body), directory_id, generation);
     let (handle, new) = open_or_create(storage, image_path(names, slot))?;
     handle.write_at(&header, 0)?;
     handle.write_at(body, header.len() as u64)?;
@@ -401,7 +402,7 @@ fn read_image<T>(
     let bytes = read_all(&*stored, image_bytes(&head))?;
     let (header, state) = decode(&bytes, &shown)?;
     let ImageFile { generation, crc, .. } = file;
-    if header != (ImageHeader { directory_id, generation, crc })
+    if header != (ImageHeader { directory_id, generation, crc, version: header.version })
         && !planted("any_offset_file_taken")
     {
         return Err(Error::corrupt(shown, 0, CorruptReason::Field));

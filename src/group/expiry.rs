@@ -65,6 +65,7 @@ mod tests {
             leader_epoch: None,
             metadata: Arc::default(),
             commit_timestamp: at(minute),
+            owner: None,
         };
         let entries = commits
             .iter()

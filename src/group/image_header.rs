@@ -34,7 +34,8 @@ const BODY_BYTES_AT: usize = 36;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ImageKind {
     pub(crate) magic: [u8; 8],
-    pub(crate) version: u32,
+    /// The oldest and the newest version that this build reads.
+    pub(crate) versions: (u32, u32),
 }
 
 /// What the header of an intact image says.
@@ -44,6 +45,8 @@ pub(crate) struct ImageHeader {
     pub(crate) directory_id: [u8; 16],
     /// The generation of the image.
     pub(crate) generation: u64,
+    /// The version of its body.
+    pub(crate) version: u32,
     /// The CRC by which a checkpoint names it.
     pub(crate) crc: u32,
 }
@@ -83,13 +86,13 @@ impl ImageKind {
     /// Returns the header of an image with this body, and the CRC that names the image.
     pub(crate) fn header(
         self,
-        body: &[u8],
+        (version, body): (u32, &[u8]),
         directory_id: [u8; 16],
         generation: u64,
     ) -> (Vec<u8>, u32) {
         let mut header = Vec::with_capacity(IMAGE_HEADER_BYTES);
         header.extend_from_slice(&self.magic);
-        header.extend_from_slice(&self.version.to_be_bytes());
+        header.extend_from_slice(&version.to_be_bytes());
         header.extend_from_slice(&directory_id);
         header.extend_from_slice(&generation.to_be_bytes());
         header.extend_from_slice(&(body.len() as u64).to_be_bytes());
@@ -119,16 +122,17 @@ impl ImageKind {
         if crc32fast::hash(covered) != crc {
             return Err(corrupt(0, CorruptReason::Checksum));
         }
-        if version != self.version {
+        let (oldest, newest) = self.versions;
+        if !(oldest..=newest).contains(&version) {
             // No build ever wrote version 0. Its CRC is right, so it is not damage either.
-            return Err(ImageError::Version { found: version, max: self.version });
+            return Err(ImageError::Version { found: version, max: newest });
         }
         let body = usize::try_from(body_bytes).ok().and_then(|length| reader.rest.get(..length));
         let body = body.ok_or(corrupt(BODY_BYTES_AT as u64, CorruptReason::Length))?;
         if crc32fast::hash(body) != body_crc {
             return Err(corrupt(IMAGE_HEADER_BYTES as u64, CorruptReason::Checksum));
         }
-        Ok((ImageHeader { directory_id, generation, crc }, body))
+        Ok((ImageHeader { directory_id, generation, version, crc }, body))
     }
 }
 

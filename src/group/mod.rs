@@ -38,6 +38,8 @@ pub(crate) use expiry::expired;
 pub(crate) use image_header::{IMAGE_HEADER_BYTES, ImageHeader, ImageKind, image_bytes};
 pub(crate) use member::{MemberConfig, MemberEpoch, MemberId};
 pub(crate) use offset_image::{OFFSET_IMAGE, decode_image, encode_image};
-pub(crate) use offsets::{CommittedOffset, GroupOffsets, OffsetChange, OffsetCommit, OffsetStore};
+pub(crate) use offsets::{
+    CommitOwner, CommittedOffset, GroupOffsets, OffsetChange, OffsetCommit, OffsetStore,
+};
 pub(crate) use subscription::{Subscription, TopicPattern};
 pub(crate) use topics::{TopicInfo, Topics};

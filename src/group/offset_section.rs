@@ -5,12 +5,15 @@
 //! | offset | size | type | field |
 //! |---|---|---|---|
 //! | 0 | 1 | u8 | version: 1 |
-//! | 1 | 1 | u8 | kind: 0 = entries follow, 1 = the group is removed, 2 = it had members |
+//! | 1 | 1 | u8 | kind: 0 = entries follow, 1 = the group is removed, 2 = it had members, 3 = entries of a named owner |
 //! | 2 | 2 | u16 | length of the group's name, n, from 1 |
 //! | 4 | n | UTF-8 | the group's name |
 //! | 4 + n | 4 | u32 | kind 0: number of entries |
 //! | 8 + n | ... | | kind 0: the entries, to the end of the section |
 //! | 4 + n | 8 | i64 | kind 2: when it had members, milliseconds since 1970, not negative |
+//! | 4 + n | 2 | u16 | kind 3: length of the owner's name (`transactional.id`), o, from 1 |
+//! | 6 + n | o | UTF-8 | kind 3: the owner's name |
+//! | 6 + n + o | 4 | i32 | kind 3: the owner's epoch, not negative; then number of entries and entries, as kind 0 |
 //!
 //! An entry:
 //!
@@ -28,7 +31,9 @@
 
 use std::sync::Arc;
 
-use super::offsets::{CommittedOffset, METADATA_MAX_BYTES, OffsetChange, OffsetCommit};
+use super::offsets::{
+    CommitOwner, CommittedOffset, METADATA_MAX_BYTES, OffsetChange, OffsetCommit,
+};
 use crate::error::{CorruptReason, Unreadable};
 use crate::types::{PartitionNumber, Timestamp};
 
@@ -36,6 +41,7 @@ const VERSION: u8 = 1;
 const KIND_SET: u8 = 0;
 const KIND_REMOVE_GROUP: u8 = 1;
 const KIND_ACTIVE: u8 = 2;
+const KIND_SET_OWNED: u8 = 3;
 const REMOVED: i64 = -1;
 const UNKNOWN_EPOCH: i32 = -1;
 
@@ -45,11 +51,12 @@ const ENTRY_MIN_BYTES: usize = 4 + 8;
 impl OffsetCommit {
     /// Returns the size of the section without metadata, since most commits have none.
     pub(crate) fn bytes_hint(&self) -> usize {
-        let entries = match &self.change {
-            OffsetChange::Set(entries) => entries.len(),
-            _ => 0,
+        let OffsetChange::Set(entries) = &self.change else {
+            return self.group.len().saturating_add(16);
         };
-        self.group.len().saturating_add(entries.saturating_mul(26)).saturating_add(16)
+        let owner = owner_of(entries).map_or(0, |owner| owner.id.len().saturating_add(6));
+        let names = self.group.len().saturating_add(owner);
+        names.saturating_add(entries.len().saturating_mul(26)).saturating_add(16)
     }
 
     /// Appends the section. `check` has made sure that names and metadata are within their limits.
@@ -57,8 +64,13 @@ impl OffsetCommit {
         out.push(VERSION);
         match &self.change {
             OffsetChange::Set(entries) => {
-                out.push(KIND_SET);
+                let owner = owner_of(entries);
+                out.push(if owner.is_some() { KIND_SET_OWNED } else { KIND_SET });
                 put_text(out, &self.group);
+                if let Some(owner) = owner {
+                    put_text(out, &owner.id);
+                    out.extend_from_slice(&owner.epoch.to_be_bytes());
+                }
                 out.extend_from_slice(&(entries.len() as u32).to_be_bytes());
                 for (partition, offset) in entries {
                     put_entry(out, *partition, offset.as_ref());
@@ -88,23 +100,38 @@ impl OffsetCommit {
         let kind = reader.u8()?;
         let group = reader.name()?;
         let change = match kind {
-            KIND_SET => {
-                let count = reader.count(ENTRY_MIN_BYTES)?;
-                let mut entries = Vec::with_capacity(count);
-                for _ in 0..count {
-                    entries.push(reader.entry()?);
+            KIND_SET => OffsetChange::Set(reader.entries()?),
+            KIND_SET_OWNED => {
+                let owner = Arc::new(reader.owner()?);
+                let mut entries = reader.entries()?;
+                // A commit by nobody has one form.
+                if entries.iter().all(|(_, offset)| offset.is_none()) {
+                    return Err(CorruptReason::Field.into());
+                }
+                for offset in entries.iter_mut().filter_map(|(_, offset)| offset.as_mut()) {
+                    offset.owner = Some(Arc::clone(&owner));
                 }
                 OffsetChange::Set(entries)
             }
             KIND_REMOVE_GROUP => OffsetChange::RemoveGroup,
             KIND_ACTIVE => OffsetChange::Active(reader.time()?),
-            kind => return Err(Unreadable::unsupported("offset section kind", kind, KIND_ACTIVE)),
+            kind => {
+                return Err(Unreadable::unsupported("offset section kind", kind, KIND_SET_OWNED));
+            }
         };
         if !reader.rest.is_empty() {
             return Err(CorruptReason::Length.into());
         }
         Ok(Self { group, change })
     }
+}
+
+/// Returns the named owner of a commit's entries, which have the same or none.
+fn owner_of(entries: &[(PartitionNumber, Option<CommittedOffset>)]) -> Option<&Arc<CommitOwner>> {
+    let mut offsets = entries.iter().filter_map(|(_, offset)| offset.as_ref());
+    let owner = offsets.next()?.owner.as_ref();
+    debug_assert!(offsets.all(|offset| offset.owner.as_ref() == owner), "one owner commits");
+    owner
 }
 
 /// Appends the length of a text and the text, which has at most 65,535 bytes.
@@ -191,6 +218,35 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Decodes a named owner, or an empty name if there is none.
+    pub(super) fn optional_owner(&mut self) -> Result<Option<CommitOwner>, CorruptReason> {
+        if let [0, 0, rest @ ..] = self.rest {
+            self.rest = rest;
+            return Ok(None);
+        }
+        self.owner().map(Some)
+    }
+
+    fn entries(
+        &mut self,
+    ) -> Result<Vec<(PartitionNumber, Option<CommittedOffset>)>, CorruptReason> {
+        let count = self.count(ENTRY_MIN_BYTES)?;
+        let mut entries = Vec::with_capacity(count);
+        for _ in 0..count {
+            entries.push(self.entry()?);
+        }
+        Ok(entries)
+    }
+
+    /// Decodes a named owner: its name and its epoch.
+    pub(super) fn owner(&mut self) -> Result<CommitOwner, CorruptReason> {
+        let id = self.name()?;
+        match self.array().map(i32::from_be_bytes)? {
+            epoch if epoch < 0 => Err(CorruptReason::Field),
+            epoch => Ok(CommitOwner { id, epoch }),
+        }
+    }
+
     pub(super) fn entry(
         &mut self,
     ) -> Result<(PartitionNumber, Option<CommittedOffset>), CorruptReason> {
@@ -212,7 +268,9 @@ impl<'a> Reader<'a> {
             text if text.len() > METADATA_MAX_BYTES => return Err(CorruptReason::Length),
             text => text.into(),
         };
-        Ok((partition, Some(CommittedOffset { offset, leader_epoch, metadata, commit_timestamp })))
+        let owner = None;
+        let committed = CommittedOffset { offset, leader_epoch, metadata, commit_timestamp, owner };
+        Ok((partition, Some(committed)))
     }
 }
 
@@ -230,14 +288,26 @@ pub(super) mod tests {
                 leader_epoch,
                 metadata: metadata.into(),
                 commit_timestamp: Timestamp::from_millis(timestamp),
+                owner: None,
             },
         )
+    }
+
+    pub(in super::super) fn owner() -> impl Strategy<Value = Option<Arc<CommitOwner>>> {
+        let owner = ("\\PC{1,12}", 0..=i32::MAX)
+            .prop_map(|(id, epoch)| Arc::new(CommitOwner { id: id.into(), epoch }));
+        prop::option::of(owner)
     }
 
     fn commit() -> impl Strategy<Value = OffsetCommit> {
         let entry = (any::<u32>().prop_map(PartitionNumber), prop::option::of(committed()));
         let change = prop_oneof![
-            4 => prop::collection::vec(entry, 0..8).prop_map(OffsetChange::Set),
+            4 => (prop::collection::vec(entry, 0..8), owner()).prop_map(|(mut entries, owner)| {
+                for offset in entries.iter_mut().filter_map(|(_, offset)| offset.as_mut()) {
+                    offset.owner.clone_from(&owner);
+                }
+                OffsetChange::Set(entries)
+            }),
             1 => Just(OffsetChange::RemoveGroup),
             1 => (0..=i64::MAX).prop_map(|at| OffsetChange::Active(Timestamp::from_millis(at))),
         ];
@@ -258,9 +328,13 @@ pub(super) mod tests {
             leader_epoch: Some(3),
             metadata: "x".into(),
             commit_timestamp: Timestamp::from_millis(4),
+            owner: None,
         };
+        let owner = Some(Arc::new(CommitOwner { id: "o".into(), epoch: 9 }));
+        let owned = CommittedOffset { owner, ..offset.clone() };
         let set =
             OffsetChange::Set(vec![(PartitionNumber(7), Some(offset)), (PartitionNumber(8), None)]);
+        let set_owned = OffsetChange::Set(vec![(PartitionNumber(7), Some(owned))]);
         #[rustfmt::skip]
         let expected = [
             1, 0, 0, 1, b'g', 0, 0, 0, 2,
@@ -268,6 +342,12 @@ pub(super) mod tests {
             0, 0, 0, 8, 255, 255, 255, 255, 255, 255, 255, 255,
         ];
         assert_eq!(encoded(&OffsetCommit { group: "g".into(), change: set }), expected);
+        #[rustfmt::skip]
+        let expected = [
+            1, 3, 0, 1, b'g', 0, 1, b'o', 0, 0, 0, 9, 0, 0, 0, 1,
+            0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, b'x',
+        ];
+        assert_eq!(encoded(&OffsetCommit { group: "g".into(), change: set_owned }), expected);
         let removed = OffsetCommit { group: "g".into(), change: OffsetChange::RemoveGroup };
         assert_eq!(encoded(&removed), [1, 1, 0, 1, b'g']);
     }
@@ -278,8 +358,13 @@ pub(super) mod tests {
         assert_eq!(decode(&[]), Err(CorruptReason::Length.into()));
         let version = Unreadable::unsupported("offset section version", 2_u32, 1_u32);
         assert_eq!(decode(&[2, 0, 0, 1, b'g']), Err(version));
-        let kind = Unreadable::unsupported("offset section kind", 3_u32, 2_u32);
-        assert_eq!(decode(&[1, 3, 0, 1, b'g']), Err(kind));
+        let kind = Unreadable::unsupported("offset section kind", 4_u32, 3_u32);
+        assert_eq!(decode(&[1, 4, 0, 1, b'g']), Err(kind));
+        let owned = |rest: &[u8]| decode(&[&[1, 3, 0, 1, b'g'], rest].concat());
+        assert_eq!(owned(&[0, 0]), Err(CorruptReason::Length.into()));
+        let negative = [0, 1, b'o', 255, 255, 255, 255, 0, 0, 0, 0];
+        assert_eq!(owned(&negative), Err(CorruptReason::Field.into()));
+        assert_eq!(owned(&[0, 1, b'o', 0, 0, 0, 1, 0, 0, 0, 0]), Err(CorruptReason::Field.into()));
         let active = |at: i64| decode(&[&[1, 2, 0, 1, b'g'], &at.to_be_bytes()[..]].concat());
         assert_eq!(active(-1), Err(CorruptReason::Field.into()));
         let change = OffsetChange::Active(Timestamp::from_millis(7));
@@ -303,6 +388,7 @@ pub(super) mod tests {
             leader_epoch: None,
             metadata: "x".repeat(METADATA_MAX_BYTES).into(),
             commit_timestamp: Timestamp::from_millis(4),
+            owner: None,
         };
         let change = OffsetChange::Set(vec![(PartitionNumber(7), Some(offset))]);
         let commit = OffsetCommit { group: "g".into(), change };

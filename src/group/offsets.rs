@@ -25,6 +25,17 @@ pub(crate) struct CommittedOffset {
     pub(crate) metadata: Arc<str>,
     /// The time of the commit.
     pub(crate) commit_timestamp: Timestamp,
+    /// The named owner whose transaction committed it, if there is one.
+    pub(crate) owner: Option<Arc<CommitOwner>>,
+}
+
+/// The named owner of a transaction that commits offsets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CommitOwner {
+    /// The `transactional.id`.
+    pub(crate) id: Arc<str>,
+    /// The epoch of the producer; not negative.
+    pub(crate) epoch: i32,
 }
 
 impl CommittedOffset {
@@ -311,6 +322,7 @@ mod tests {
             leader_epoch: None,
             metadata: Arc::default(),
             commit_timestamp: Timestamp::from_millis(1),
+            owner: None,
         }
     }
 

@@ -57,8 +57,9 @@ fn mended(
 
 fn offsets(bytes: &[u8]) {
     let Ok((header, offsets)) = decode_image(bytes) else { return };
-    let body = encode_image(&offsets);
-    let (mut encoded, crc) = OFFSET_IMAGE.header(&body, header.directory_id, header.generation);
+    let (version, body) = encode_image(&offsets);
+    let (mut encoded, crc) =
+        OFFSET_IMAGE.header((version, &body), header.directory_id, header.generation);
     assert_eq!(crc, header.crc);
     encoded.extend(body);
     // The bytes behind the image mean nothing.

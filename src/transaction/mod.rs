@@ -535,7 +535,7 @@ impl Transaction {
                 *at = moved.get(*at).copied().unwrap_or(*at);
             }
         }
-        let parts = offsets.parts(engine)?;
+        let parts = offsets.parts(engine, producer.owner())?;
         let owner = producer.owner().map(|owner| OwnerClaim { sequences, ..owner.clone() });
         let deliveries = shares.commit_with(engine, |claims| {
             producer.append_frame(&Frame {

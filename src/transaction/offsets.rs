@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::consumer::{GroupMetadata, OffsetAndMetadata, Taken, TakenPosition, Taking};
-use crate::engine::{Committer, Engine, ExpectedOffset, FrameOffsets, GroupHandle};
+use crate::engine::{Committer, Engine, ExpectedOffset, FrameOffsets, GroupHandle, OwnerClaim};
 use crate::error::{Error, Result};
-use crate::group::{MemberEpoch, MemberId};
+use crate::group::{CommitOwner, CommittedOffset, MemberEpoch, MemberId};
 use crate::log::Log;
 use crate::types::{PartitionNumber, TopicPartition};
 
@@ -91,13 +91,21 @@ impl Offsets {
         of_group.positions.insert(log.number(), Box::new(Given { log, committer, position }));
     }
 
-    /// Returns the offsets as a frame takes them, sorted by the names of the groups.
-    pub(super) fn parts(&self, engine: &Engine) -> Result<Vec<FrameOffsets>> {
+    /// Returns the offsets as a frame takes them, sorted by the names of the groups. `owner` commits them.
+    pub(super) fn parts(
+        &self,
+        engine: &Engine,
+        owner: Option<&OwnerClaim>,
+    ) -> Result<Vec<FrameOffsets>> {
         let now = engine.stamp();
+        let of = |owner: &OwnerClaim| CommitOwner { id: Arc::clone(&owner.id), epoch: owner.epoch };
+        let owner = owner.map(|owner| Arc::new(of(owner)));
         let part = |OfGroup { group, positions }: &OfGroup| {
             let entries = positions.values().map(|given| {
                 let Given { log, committer, position } = &**given;
-                Ok((Arc::clone(log), committer.clone(), position.to_committed(log, now)?))
+                let committed = position.to_committed(log, now)?;
+                let owner = owner.clone();
+                Ok((Arc::clone(log), committer.clone(), CommittedOffset { owner, ..committed }))
             });
             FrameOffsets::new(Arc::clone(group), entries)
         };

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use grouplog::storage::Crash;
 use grouplog::{
-    Acks, Broker, Consumer, ConsumerConfig, DiskBudgetPolicy, Error, GroupMetadata, Producer,
-    ProducerConfig, Record, TopicConfig, Transaction,
+    Acks, Broker, Consumer, ConsumerConfig, DiskBudgetPolicy, Error, GroupMetadata, OffsetScope,
+    Producer, ProducerConfig, Record, ResetTo, TopicConfig, Transaction,
 };
 
 use crate::faulty::{Act, Faulty};
@@ -532,6 +532,48 @@ fn named(broker: &Broker, id: &str) -> Producer {
 fn epochs(broker: &Broker) -> Vec<(String, i32)> {
     let owners = broker.admin().list_owners().unwrap();
     owners.into_iter().map(|owner| (owner.transactional_id, owner.epoch)).collect()
+}
+
+/// The owner and the epoch of a group's committed offset.
+fn committed_by(broker: &Broker, group: &str) -> Option<(String, i32)> {
+    let offset = broker.describe_group(group).unwrap().offsets.into_iter().next().unwrap();
+    Some((offset.transactional_id?, offset.producer_epoch?))
+}
+
+#[test]
+fn a_group_says_which_named_producer_has_committed_its_offsets() {
+    let world = World::new();
+    let broker = world.open();
+    topics(&broker, &["in", "out"]);
+    fill(&broker, "in", 3);
+    let commit = |producer: &Producer, offset: i64| {
+        let mut transaction = producer.begin().unwrap();
+        transaction.send_offsets(&GroupMetadata::of_group("g"), [(tp("in", 0), offset)]).unwrap();
+        transaction.commit().unwrap();
+    };
+    commit(&producer(&broker), 1);
+    assert_eq!(committed_by(&broker, "g"), None, "the producer has no name");
+    drop(named(&broker, "T"));
+    commit(&named(&broker, "T"), 2);
+    let owner = Some(("T".to_owned(), 1));
+    assert_eq!(committed_by(&broker, "g"), owner);
+    let reader = Broker::open_storage_read_only(Arc::new(world.storage.clone())).unwrap();
+    assert_eq!(reader.describe_group("g").unwrap().offsets[0].producer_epoch, Some(1));
+    // From the journal, and from the offset file, after every end.
+    drop(broker);
+    let (world, broker) = after_crash(&world, Crash::Kill);
+    assert_eq!(committed_by(&broker, "g"), owner);
+    broker.checkpoint().unwrap();
+    drop(broker);
+    let (world, broker) = after_crash(&world, Crash::LoseAll);
+    assert_eq!(committed_by(&broker, "g"), owner);
+    broker.close().unwrap();
+    let broker = world.open();
+    assert_eq!(committed_by(&broker, "g"), owner);
+    // Whoever commits next replaces it.
+    let scope = OffsetScope::Topic("in".to_owned());
+    broker.admin().reset_offsets("g", &scope, ResetTo::Offset(3)).unwrap();
+    assert_eq!(committed_by(&broker, "g"), None);
 }
 
 #[test]

@@ -177,10 +177,27 @@ fn names_of_producers_are_listed_and_deleted() {
             producer.send_sequenced(sequence, record).unwrap();
         }
     }
+    let named = grouplog::ProducerConfig::new().transactional_id("idle");
+    let producer = broker.producer_with(named).unwrap();
+    let mut transaction = producer.begin().unwrap();
+    let partition = grouplog::TopicPartition::new("orders", 0);
+    let group = grouplog::GroupMetadata::of_group("billing");
+    transaction.send_offsets(&group, [(partition, 1)]).unwrap();
+    transaction.commit().unwrap();
+    drop(producer);
     broker.close().unwrap();
+    let text = cli.ok_text(&["group", "describe", "billing"]);
+    let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0][rows[0].len() - 2..], ["owner", "epoch"], "{text}");
+    assert_eq!(rows[1][rows[1].len() - 2..], ["idle", "1"], "{text}");
+    let offset = offset(&cli);
+    assert_eq!(
+        (&offset["transactional_id"], &offset["producer_epoch"]),
+        (&"idle".into(), &1.into())
+    );
     let text = cli.ok_text(&["owner", "list"]);
     let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(rows[1..], [vec!["idle", "0", "-"], vec!["importer", "0", "7"]], "{text}");
+    assert_eq!(rows[1..], [vec!["idle", "1", "-"], vec!["importer", "0", "7"]], "{text}");
     let json = cli.ok_text(&["owner", "list", "--json"]);
     let last: Value = serde_json::from_str(json.lines().last().unwrap()).unwrap();
     assert_eq!(last["last_sequence"], 7);

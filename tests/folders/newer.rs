@@ -72,7 +72,7 @@ fn all() -> Vec<Newer> {
         data("journal section flags", (1 << 16, 0), craft::section(2, 1, b"new")),
         data("catalogue change kind", (9, 4), craft::section(3, 0, &alter)),
         data("offset section version", (7, 1), craft::section(2, 0, &[7, 0, 0, 1, b'g'])),
-        data("offset section kind", (7, 2), craft::section(2, 0, &[1, 7, 0, 1, b'g'])),
+        data("offset section kind", (7, 3), craft::section(2, 0, &[1, 7, 0, 1, b'g'])),
         data("share section kind", (7, 3), craft::section(8, 0, &[7, 0, 0, 0, 1, b'g'])),
         data("owner section kind", (7, 2), craft::section(6, 0, &[7, 0, 0, 0, 1, b'p'])),
         data("id section version", (2, 1), craft::section(7, 0, &[2; 57])),
@@ -83,7 +83,7 @@ fn all() -> Vec<Newer> {
         changed("checkpoint section tag", "checkpoint.a", (99, 9), |files| {
             craft::checkpoints(files, |bytes| bytes.extend(craft::checkpoint_section(99, 1, b"x")));
         }),
-        changed("format version", "offsets.a", (3, 2), |files| craft::offsets_version(files, 3)),
+        changed("format version", "offsets.a", (4, 3), |files| craft::offsets_version(files, 4)),
     ]
 }
 

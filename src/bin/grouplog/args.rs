@@ -261,8 +261,9 @@ pub(crate) enum Group {
     ///
     /// Lists every partition of the topics in which the group has committed an offset. The column `lag`
     /// counts the offsets that are still to be read; without a committed offset (-) it counts from the start
-    /// of the log. The column `seconds` shows how long the oldest of these records has waited. The members of
-    /// a group are known only to the application in which they run.
+    /// of the log. The column `seconds` shows how long the oldest of these records has waited. The columns
+    /// `owner` and `epoch` name the producer whose transaction committed the offset, if a named one did. The
+    /// members of a group are known only to the application in which they run.
     Describe {
         /// The group
         name: String,

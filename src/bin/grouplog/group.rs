@@ -41,16 +41,26 @@ fn describe(data: &Path, name: &str, out: &mut Output) -> Result<(), Failure> {
     if out.json {
         return out.object(&json_group(&group));
     }
-    let mut table = Table::new(&["partition", "committed", "end", "lag", "seconds", "metadata"]);
+    let mut titles = vec!["partition", "committed", "end", "lag", "seconds", "metadata"];
+    let owned = group.offsets.iter().any(|offset| offset.transactional_id.is_some());
+    if owned {
+        titles.extend(["owner", "epoch"]);
+    }
+    let mut table = Table::new(&titles);
     for offset in &group.offsets {
-        table.row([
+        let mut row = vec![
             offset.partition.to_string(),
             or_dash(offset.committed),
             offset.end_offset.to_string(),
             offset.lag.to_string(),
             or_dash(offset.time_lag.map(|lag| lag.as_secs())),
             offset.metadata.escape_debug().to_string(),
-        ]);
+        ];
+        if owned {
+            row.push(or_dash(offset.transactional_id.as_ref().map(|id| id.escape_debug())));
+            row.push(or_dash(offset.producer_epoch));
+        }
+        table.row(row);
     }
     table.print(out)
 }
@@ -94,6 +104,8 @@ fn json_group(group: &GroupSummary) -> Value {
                 "lag_ms": offset.time_lag.map(|lag| lag.as_millis() as u64),
                 "leader_epoch": offset.leader_epoch,
                 "metadata": offset.metadata,
+                "transactional_id": offset.transactional_id,
+                "producer_epoch": offset.producer_epoch,
                 "committed_at": offset.commit_timestamp.map(Timestamp::as_millis),
             })
         })

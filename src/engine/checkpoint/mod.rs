@@ -531,6 +531,7 @@ mod tests {
             leader_epoch: None,
             metadata: Arc::default(),
             commit_timestamp: NOW,
+            owner: None,
         };
         let group = engine.groups.get("g").unwrap();
         let change = OffsetChange::Set(vec![(log.number(), Some(committed))]);

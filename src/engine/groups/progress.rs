@@ -95,11 +95,14 @@ fn row(
     let position = committed.map_or_else(|| readers.start(log, now), |committed| committed.offset);
     let lag = log.lag(position, end_offset);
     let holder = readers.holders.get(log.partition());
+    let owner = committed.and_then(|committed| committed.owner.as_ref());
     GroupOffset {
         partition: log.partition().clone(),
         committed: committed.map(|committed| committed.offset),
         leader_epoch: committed.and_then(|committed| committed.leader_epoch),
         metadata: committed.map(|committed| committed.metadata.to_string()).unwrap_or_default(),
+        transactional_id: owner.map(|owner| owner.id.to_string()),
+        producer_epoch: owner.map(|owner| owner.epoch),
         commit_timestamp: committed.map(|committed| committed.commit_timestamp),
         end_offset,
         lag,

@@ -174,6 +174,7 @@ pub(in crate::engine) fn commit(
             leader_epoch,
             metadata: Arc::default(),
             commit_timestamp: stamp,
+            owner: None,
         };
         (log.number(), Some(offset))
     });

@@ -129,6 +129,11 @@ pub struct GroupOffset {
     pub leader_epoch: Option<i32>,
     /// The metadata that was committed with the offset, or an empty string.
     pub metadata: String,
+    /// The `transactional.id` of the producer whose transaction committed the offset. `None` if it was committed
+    /// otherwise, or by a producer without one.
+    pub transactional_id: Option<String>,
+    /// The epoch of that producer: how many with this id there were before it.
+    pub producer_epoch: Option<i32>,
     /// The time of the commit, by the wall clock. If the wall clock was set back, it is the time that the
     /// engine has counted.
     pub commit_timestamp: Option<Timestamp>,

@@ -13,7 +13,8 @@ use crate::engine::shares::state::ShareStates;
 use crate::error::{Result, Unreadable};
 use crate::group::{IMAGE_HEADER_BYTES, ImageHeader, ImageKind};
 
-pub(in crate::engine) const SHARE_IMAGE: ImageKind = ImageKind { magic: *b"GLSHARES", version: 1 };
+pub(in crate::engine) const SHARE_IMAGE: ImageKind =
+    ImageKind { magic: *b"GLSHARES", versions: (1, 1) };
 
 /// Decodes the image at the start of a file.
 pub(in crate::engine) fn decode_share_image(
