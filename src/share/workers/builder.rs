@@ -21,8 +21,9 @@ use crate::types::Backoff;
 /// the group's backoff, with the text of the error, and becomes a dead letter after its last delivery. [`JobError`] has
 /// the other ends. A panic releases the job as an error does, with the text of the panic, and the thread goes on.
 ///
-/// While a function runs, the lock of its job is renewed. So a job is run again only if its function failed, or if
-/// the process ended.
+/// While a function runs, the lock of its job is renewed. So a job is run again only if its function failed, if the
+/// process ended, or if its lock could not be renewed: the group does not allow it, or the job ran longer than
+/// [`Workers::renew_for`].
 ///
 /// A job counts as delivered when its function is called. Those that were only fetched do not count.
 ///
