@@ -1,7 +1,7 @@
 //! The one error type of the crate.
 //!
-//! Imported by `record`, `serialization`, `storage`, `config`, `producer_state`, `segment`, `cleaner`,
-//! `journal`, `log`, `dedup`, `group`, `engine`, `producer`, `consumer`, `share`, `transaction`, `broker` and
+//! Imported by `record`, `serialization`, `storage`, `config`, `producer_state`, `segment`, `cleaner`, `journal`,
+//! `log`, `dedup`, `group`, `engine`, `producer`, `consumer`, `share`, `transaction`, `redrive`, `broker` and
 //! `internal`.
 
 mod corruption;
@@ -314,6 +314,12 @@ pub enum Error {
         /// Whether the group is a share group.
         is_share: bool,
     },
+    /// The share group has no topic for dead letters, so there are none to send back. Nothing was changed. Set
+    /// [`dead_letter_topic`](crate::ShareGroupConfig::dead_letter_topic) to the topic that has them.
+    NoDeadLetterTopic {
+        /// The share group.
+        group: String,
+    },
     /// The member proposes no assignor that all other members of the group propose too, so it cannot join.
     ///
     /// Give all members at least one assignor in common.
@@ -559,6 +565,11 @@ impl Error {
             Self::InvalidRecordState { partition, offset, reason } => {
                 write!(f, "record {offset} of {partition} cannot be acknowledged: {reason}")
             }
+            Self::NoDeadLetterTopic { group } => write!(
+                f,
+                "share group {group:?} has no topic for dead letters: set \
+                 errors.deadletterqueue.topic.name to the one that has them"
+            ),
             Self::GroupKind { group, is_share: true } => {
                 write!(f, "group {group:?} is a share group: use a share consumer, or another name")
             }
@@ -712,6 +723,7 @@ impl fmt::Display for Error {
             | Self::InconsistentGroupProtocol { .. }
             | Self::InvalidRecordState { .. }
             | Self::GroupKind { .. }
+            | Self::NoDeadLetterTopic { .. }
             | Self::GroupMaxSizeReached { .. }
             | Self::InvalidPattern { .. } => self.fmt_of_consumer(f),
             Self::ProducerFenced { .. }

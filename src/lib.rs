@@ -130,6 +130,7 @@ pub mod manual;
 mod producer;
 mod producer_state;
 pub mod record;
+mod redrive;
 mod segment;
 pub mod serialization;
 mod share;
@@ -168,6 +169,7 @@ pub use error::{
 pub use producer::{
     Deliveries, Delivery, Producer, Record, RecordMetadata, TypedProducer, TypedRecord,
 };
+pub use redrive::{NotRedriven, Redriven, SkippedLetter};
 pub use share::{
     Job, JobError, ShareConsumer, ShareRecord, ShareRecords, Workers, WorkersHandle, WorkersStats,
 };

@@ -47,12 +47,14 @@ const TABLE: &[(&str, u32)] = &[
     ("share", 9),
     // Joins producers and consumers.
     ("transaction", 10),
+    // Sends dead letters back in transactions.
+    ("redrive", 11),
     // Handles: they make producers and consumers.
-    ("broker", 10),
+    ("broker", 12),
     // Documentation alone.
     ("manual", 0),
     // Bodies of fuzz targets, behind the feature `__internal`.
-    ("internal", 11),
+    ("internal", 13),
 ];
 
 /// What the pure coordinator may import: it takes time and writes as arguments and results.

@@ -7,6 +7,7 @@ use crate::config::{ShareConsumerConfig, ShareGroupConfig};
 use crate::engine::{OffsetScope, ResetOffset, ResetTo, ShareGroupSummary};
 use crate::error::Result;
 use crate::group::share::ByHand;
+use crate::redrive::{Redriven, plan, redrive};
 use crate::share::{ShareConsumer, Workers};
 use crate::types::TopicPartition;
 
@@ -164,7 +165,73 @@ impl Admin {
     }
 }
 
+/// Dead letters.
+impl Admin {
+    /// Sends dead letters of a share group back to the topics and partitions that they came from: with the key, value and
+    /// headers that the records had, and the time of now. Their deliveries begin anew. `max` is the most records to send;
+    /// [`u64::MAX`] for all. It is durable when this returns.
+    ///
+    /// It reads the group's present [topic of dead letters](crate::ShareGroupConfig::dead_letter_topic). The letters stay
+    /// there. The share group `GROUP.redrive` keeps which of them were sent back; a letter and its record are in one
+    /// transaction, so a crash neither loses nor doubles one. Resetting that group lets letters be sent back again.
+    ///
+    /// A letter without a whole copy, for example of a group that does not
+    /// [copy](crate::ShareGroupConfig::dead_letter_copy), needs its record in the source. What cannot be sent back is
+    /// skipped, and the next redrive tries it again; [`Redriven::first_skipped`] says why. A letter whose record has a
+    /// [time of delivery](crate::Record::deliver_at) in the future is sent back by a redrive after that time.
+    ///
+    /// # Errors
+    /// * `UnknownGroup` if there is no share group of this name. `NoDeadLetterTopic` if it has no topic for dead letters.
+    /// * `InvalidName` or `GroupKind` if no share group can have the name `GROUP.redrive`.
+    /// * `InvalidConfig` if that group has dead letters in the same topic.
+    /// * Those of [`Transaction::commit`](crate::Transaction::commit), and `Corrupt` or `Io` if letters cannot be read.
+    ///   What was sent back before the error stays, and a further call goes on behind it.
+    ///
+    /// ```
+    /// use grouplog::{Broker, Record, ShareGroupConfig, TopicConfig};
+    /// use std::time::Duration;
+    ///
+    /// let broker = Broker::open_in_memory()?;
+    /// broker.create_topic("emails", TopicConfig::new())?;
+    /// let config = ShareGroupConfig::new().dead_letter_topic("emails.dead");
+    /// broker.admin().alter_share_group("mailers", config)?;
+    /// broker.producer()?.send(Record::to("emails").key("bob").value("hello"))?;
+    /// let mut member = broker.share_consumer("mailers")?;
+    /// member.subscribe(["emails"])?;
+    /// for job in member.poll(Duration::ZERO)? {
+    ///     job.reject("the server was down")?;
+    /// }
+    /// let redriven = broker.admin().redrive("mailers", u64::MAX)?;
+    /// assert_eq!((redriven.records(), redriven.skipped), (1, 0));
+    /// let again = member.poll(Duration::ZERO)?.next().unwrap();
+    /// assert_eq!((again.offset(), again.key(), again.delivery_count()), (1, Some(&b"bob"[..]), 1));
+    /// assert_eq!(broker.admin().redrive("mailers", u64::MAX)?.records(), 0);
+    /// # again.accept()?;
+    /// # Ok::<(), grouplog::Error>(())
+    /// ```
+    pub fn redrive(&self, group: &str, max: u64) -> Result<Redriven> {
+        redrive(&self.engine, group, max)
+    }
+
+    /// Returns what [`Admin::redrive`] would do. Changes nothing. Whether the topics take the records is not checked: a
+    /// redrive may skip some that are too large by now. It takes partitions in their order, a redrive takes from all.
+    ///
+    /// # Errors
+    /// `UnknownGroup`, `NoDeadLetterTopic`. `Corrupt` or `Io` if letters cannot be read.
+    pub fn plan_redrive(&self, group: &str, max: u64) -> Result<Redriven> {
+        plan(&**self.engine, group, max)
+    }
+}
+
 impl ReadOnlyBroker {
+    /// Returns what a redrive would do. See [`Admin::plan_redrive`].
+    ///
+    /// # Errors
+    /// As [`Admin::plan_redrive`], and `Stale` where the writer has replaced files by compaction.
+    pub fn plan_redrive(&self, group: &str, max: u64) -> Result<Redriven> {
+        plan(&*self.snapshot, group, max)
+    }
+
     /// Returns the names of the share groups in order.
     pub fn list_share_groups(&self) -> Vec<String> {
         self.snapshot.list_share_groups()

@@ -61,7 +61,7 @@
 //! | `stored.append.bytes` | [`BrokerConfig::stored_append_bytes`] | 8 KiB | 1 byte and more |
 //! | `open.batches.max.bytes` | [`BrokerConfig::open_batches_max_bytes`] | 64 MiB | 1 MiB and more |
 //!
-//! Imported by `log`, `engine`, `producer`, `consumer`, `share`, `broker` and `internal`.
+//! Imported by `log`, `engine`, `producer`, `consumer`, `share`, `redrive`, `broker` and `internal`.
 
 mod assignment;
 mod broker;

@@ -4,8 +4,8 @@
 //! `groups`, `shares`, `reserve`, `writer`, `background`, `cleaner`, `dropper`. The verbs are `impl Engine` blocks in files of their own,
 //! such as `recovery`, `checkpoint`, `maintenance`, `verify` and `inspect`.
 //!
-//! Imported by `producer`, `consumer`, `share`, `transaction`, `broker` and `internal`, of which the engine imports
-//! none.
+//! Imported by `producer`, `consumer`, `share`, `transaction`, `redrive`, `broker` and `internal`, of which the engine
+//! imports none.
 
 mod age_clock;
 mod append;
@@ -72,10 +72,11 @@ pub use report::{
     DamagedPartition, Deleted, PartitionDescription, RecoveryReport, Retained, TopicDescription,
 };
 pub use retention_report::{NotDeleted, PartitionRetention};
-pub use shares::{RecordUnderWay, ShareGroupSummary, SharePartitionSummary};
 pub(crate) use shares::{
-    Said, ShareClaim, ShareGroup, ShareLimits, SharePart, ShareWork, TakenRecords, Word,
+    CopiedRecord, Origin, Said, ShareClaim, ShareGroup, ShareLimits, SharePart, ShareProgress,
+    ShareWork, TakenRecords, Word, copy_record, copy_records,
 };
+pub use shares::{RecordUnderWay, ShareGroupSummary, SharePartitionSummary};
 pub(crate) use snapshot::Snapshot;
 pub(crate) use state::Engine;
 pub use usage::{BudgetUsage, DiskUsage};

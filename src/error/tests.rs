@@ -222,6 +222,11 @@ fn the_errors_of_transactions_are_sentences() {
             "sequence 4 of producer \"importer\" is not above the one before it, 7",
         ),
         (
+            Error::NoDeadLetterTopic { group: "mailers".into() },
+            "share group \"mailers\" has no topic for dead letters: set \
+             errors.deadletterqueue.topic.name to the one that has them",
+        ),
+        (
             Error::UnknownOwner { transactional_id: "importer".into() },
             "no producer had transactional.id \"importer\"",
         ),

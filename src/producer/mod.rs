@@ -1,6 +1,6 @@
 //! Sending records.
 //!
-//! Imported by `transaction`, `broker` and `internal`.
+//! Imported by `transaction`, `redrive`, `broker` and `internal`.
 
 mod completion;
 mod deliver;

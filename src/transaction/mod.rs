@@ -4,7 +4,7 @@
 //! F5). So an open transaction blocks nobody, an aborted one leaves no trace, and no reader ever sees a part of one
 //! after a crash. In segments its records are plain records, as any Kafka reader expects them.
 //!
-//! Imported by `internal`.
+//! Imported by `redrive` and `internal`.
 
 mod buffer;
 mod offsets;

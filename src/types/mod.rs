@@ -1,7 +1,7 @@
 //! Small value types that several modules share. No files, no clock, no locks.
 //!
 //! Imported by `sync`, `error`, `time`, `record`, `storage`, `config`, `segment`, `cleaner`, `journal`, `log`, `dedup`,
-//! `group`, `engine`, `producer`, `consumer`, `share`, `transaction`, `broker` and `internal`.
+//! `group`, `engine`, `producer`, `consumer`, `share`, `transaction`, `redrive`, `broker` and `internal`.
 
 mod assignor;
 mod backoff;

@@ -42,6 +42,7 @@ mod produce;
 mod read_durability;
 mod read_only;
 mod recreated;
+mod redrive;
 mod retention;
 mod retention_hostile;
 mod retention_points;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use grouplog::{Broker, ShareConsumerConfig};
+use grouplog::{Broker, ShareConsumerConfig, ShareGroupConfig};
 use serde_json::Value;
 
 use crate::run::{Cli, lines, numbered};
@@ -42,4 +42,60 @@ fn an_operator_sees_and_ends_what_is_under_way() {
     assert_eq!(described("workers")["lag"], 5);
     cli.ok(&["share", "delete", "workers"]);
     assert_eq!(lines(&cli.ok(&["share", "list", "--json"])).len(), 0);
+}
+
+/// Lets a group reject all jobs, and lets go of the folder.
+fn reject_all(cli: &Cli, group: &str) {
+    let broker = Broker::open(cli.path("data")).unwrap();
+    let config = ShareGroupConfig::new().dead_letter_topic("dead");
+    broker.admin().alter_share_group(group, config).unwrap();
+    let mut member = broker.share_consumer(group).unwrap();
+    member.subscribe(["jobs"]).unwrap();
+    member.poll(Duration::ZERO).unwrap().for_each(|job| job.reject("bad").unwrap());
+    member.close().unwrap();
+    broker.close().unwrap();
+}
+
+#[test]
+fn dead_letters_go_back() {
+    let cli = Cli::new();
+    cli.ok(&["topic", "create", "jobs"]);
+    cli.produce("jobs", b"a\nb\nc\n");
+    let error = cli.fails(&["share", "redrive", "workers"]);
+    assert!(error.contains("\"workers\"") && error.contains("share list"), "{error}");
+    reject_all(&cli, "workers");
+    let planned = cli.ok_text(&["share", "redrive", "workers", "--dry-run"]);
+    assert_eq!(planned, "3 records go back to jobs-0\nnothing was changed: --dry-run\n");
+    let one = cli.ok_text(&["share", "redrive", "workers", "--max", "1"]);
+    assert_eq!(one, "1 record goes back to jobs-0\n");
+    let rest = cli.ok_text(&["share", "redrive", "workers", "--json"]);
+    let rest: Value = serde_json::from_str(&rest).unwrap();
+    assert_eq!((&rest["records"], &rest["topic"]), (&2.into(), &"jobs".into()));
+    assert_eq!(cli.ok(&["consume", "jobs"]), b"a\nb\nc\na\nb\nc\n");
+    let none = cli.ok_text(&["share", "redrive", "workers"]);
+    assert_eq!(none, "no dead letter is left to send back\n");
+
+    reject_all(&cli, "workers");
+    cli.ok(&["topic", "delete", "jobs"]);
+    let skipped = cli.ok_text(&["share", "redrive", "workers", "--max", "1"]);
+    assert_eq!(skipped.lines().count(), 3, "{skipped}");
+    assert!(skipped.starts_with("skipped letter 3 of dead-0, record 3 of jobs-0: the topic does"));
+    let skipped = cli.ok_text(&["share", "redrive", "workers", "--json", "--dry-run"]);
+    let first: Value = serde_json::from_str(skipped.lines().next().unwrap()).unwrap();
+    assert_eq!((&first["letter_offset"], &first["dry_run"]), (&3.into(), &true.into()));
+}
+
+#[test]
+fn a_redrive_needs_the_folder_and_its_plan_does_not() {
+    let cli = Cli::new();
+    cli.ok(&["topic", "create", "jobs"]);
+    cli.produce("jobs", b"a\n");
+    reject_all(&cli, "workers");
+    let broker = Broker::open(cli.path("data")).unwrap();
+    broker.admin().alter_share_group("bare", ShareGroupConfig::new()).unwrap();
+    assert!(cli.fails(&["share", "redrive", "workers"]).contains("locked"));
+    let planned = cli.ok_text(&["share", "redrive", "workers", "--dry-run"]);
+    assert!(planned.starts_with("1 record goes back"), "{planned}");
+    let error = cli.fails(&["share", "redrive", "bare", "--dry-run"]);
+    assert!(error.contains("\"bare\" has no topic for dead letters"), "{error}");
 }

@@ -79,7 +79,7 @@ pub(crate) enum Command {
     /// List and delete the names of producers (transactional.id)
     #[command(subcommand)]
     Owner(Owner),
-    /// List, describe, reset, pause and delete share groups, and end records under way
+    /// List, describe, reset, pause and delete share groups, end records under way, and send dead letters back
     #[command(subcommand)]
     Share(Share),
     /// Delete the oldest records of a partition
@@ -345,6 +345,24 @@ pub(crate) enum Share {
     Reject(ShareRecords),
     /// Let unfinished records be handed out at once, whatever they wait for
     Release(ShareRecords),
+    /// Send dead letters of a share group back to the topics and partitions that they came from
+    ///
+    /// The records have their keys, values and headers again, and their deliveries begin anew. The letters stay in their
+    /// topic; the share group NAME.redrive keeps which were sent back, so none is sent back twice. What cannot be sent
+    /// back is shown with the reason, and the next redrive tries it again.
+    ///
+    /// Stop the application first: this command needs the folder for itself. With --dry-run it only reads, and works
+    /// beside the application.
+    Redrive {
+        /// The share group
+        name: String,
+        /// Stop after this many records
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        max: Option<u64>,
+        /// Show what would be sent back, but change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 #[derive(Debug, clap::Args)]

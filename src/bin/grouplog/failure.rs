@@ -50,7 +50,12 @@ fn what_to_do(error: &Error) -> &'static str {
             "; `grouplog topic list` shows the topics, `grouplog topic create` creates one"
         }
         Error::TopicExists { .. } => "; with --if-not-exists that is no error",
-        Error::UnknownGroup { .. } => "; `grouplog group list` shows the groups",
+        Error::UnknownGroup { .. } => {
+            "; `grouplog group list` and `grouplog share list` show the groups"
+        }
+        Error::NoDeadLetterTopic { .. } => {
+            "; the application sets it (ShareGroupConfig::dead_letter_topic)"
+        }
         Error::UnknownPartition { .. } => "; partitions are numbered from 0",
         Error::NotADatabase { .. } => "; name the folder with --data or GROUPLOG_DATA",
         Error::DiskBudget { .. } => "; see --disk-budget, and disk.budget.policy of the topic",

@@ -27,6 +27,7 @@ mod owner;
 mod produce;
 mod read;
 mod records;
+mod redrive;
 mod reset;
 mod reset_to;
 mod scope;

@@ -8,6 +8,7 @@ use crate::args::{Share, ShareRecords};
 use crate::failure::Failure;
 use crate::folder::{open_read_only, with_writer};
 use crate::output::{Output, Table, or_dash};
+use crate::redrive;
 use crate::scope::scope;
 
 pub(crate) fn run(data: &Path, command: &Share, out: &mut Output) -> Result<(), Failure> {
@@ -46,6 +47,7 @@ pub(crate) fn run(data: &Path, command: &Share, out: &mut Output) -> Result<(), 
         Share::Release(records) => {
             by_hand(data, records, ("released", Admin::release_share_records), out)
         }
+        Share::Redrive { name, max, dry_run } => redrive::run(data, name, *max, *dry_run, out),
     }
 }
 

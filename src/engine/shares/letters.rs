@@ -2,29 +2,24 @@
 //!
 //! The copy of a record has its key, value and headers, then the headers that say where it comes from. A copy that the
 //! topic would not take, or that is too large for a frame of its own, has these headers alone; so has one whose record
-//! cannot be read any more. In a compacted topic the key says where the record comes from, so that each letter stays.
+//! cannot be read any more. In a compacted topic the key says where the record comes from, so that each letter stays;
+//! a copy then has the key of the record as a header. [`origin`](super::origin) reads the headers.
 
 use std::sync::Arc;
 
+use super::copies::{CopiedRecord, copy_records};
 use super::group::SharePart;
+use super::origin::{
+    COPIED, COUNT, GROUP, KEY, MESSAGE, OFFSET, PARTITION, TOPIC, TOPIC_ID, own_key,
+};
 use super::work::ShareWork;
 use crate::config::{ShareGroupConfig, TopicConfig};
 use crate::engine::frame::FrameRecords;
 use crate::engine::state::Engine;
 use crate::error::{Error, Result};
 use crate::group::share::{DeadLetter, Span};
-use crate::log::{Cursor, FetchLimits, Fetched, Log, RecordData};
+use crate::log::{Log, RecordData};
 use crate::record::Header;
-
-/// The headers of a dead letter, as Kafka names them.
-pub(crate) const TOPIC: &str = "__dlq.errors.topic";
-pub(crate) const PARTITION: &str = "__dlq.errors.partition";
-pub(crate) const OFFSET: &str = "__dlq.errors.offset";
-const GROUP: &str = "__dlq.errors.group";
-const MESSAGE: &str = "__dlq.errors.message";
-const COUNT: &str = "__dlq.errors.delivery.count";
-/// Whether the record was copied. Kafka has no such header; `redrive` needs to know.
-pub(crate) const COPIED: &str = "__dlq.copied";
 
 /// The most bytes of dead letters in one frame, if the journal is large enough.
 const LETTERS_MAX_BYTES: u64 = 4 << 20;
@@ -84,17 +79,12 @@ impl Letters {
     fn add_span(&mut self, part: &SharePart, work: &ShareWork, letter: &DeadLetter, copy: bool) {
         let mut at = letter.span.first;
         while at <= letter.span.last && self.fit.is_none() {
-            let fetched = if copy { read(part, at, letter.span, self.room) } else { None };
-            let mut found = Vec::new();
-            for (offset, key, value, headers) in fetched.iter().flat_map(records) {
-                if offset >= at && offset <= letter.span.last {
-                    found.push((offset, key, value, headers));
-                }
-            }
-            let upto = found.last().map_or(at, |(offset, ..)| *offset);
+            let mut found = if copy { read(part, at, letter.span, self.room) } else { Vec::new() };
+            found.retain(|record| record.offset >= at && record.offset <= letter.span.last);
+            let upto = found.last().map_or(at, |record| record.offset);
             let mut found = found.into_iter().peekable();
             for offset in at..=upto {
-                let copied = found.next_if(|(of, ..)| *of == offset);
+                let copied = found.next_if(|record| record.offset == offset);
                 self.add(part, work, (letter, offset), copied);
             }
             at = upto.saturating_add(1);
@@ -106,7 +96,7 @@ impl Letters {
         part: &SharePart,
         work: &ShareWork,
         (letter, offset): (&DeadLetter, i64),
-        copied: Option<Copied>,
+        copied: Option<CopiedRecord>,
     ) {
         if self.fit.is_some() {
             return;
@@ -127,15 +117,25 @@ impl Letters {
             .map(|(name, value)| (name.to_owned(), value))
         };
         // A compacted topic takes no record without a key, and keeps one record of each.
-        let place = || format!("{}@{source}-{offset}", part.group()).into_bytes();
-        let keyed = |key: Option<Vec<u8>>| {
-            if self.target.config().cleanup_policy.compacts() { Some(place()) } else { key }
-        };
-        let whole = copied.map(|(_, key, value, headers)| {
-            let headers = headers.into_iter().chain(own(true)).collect();
-            Letter { key: keyed(key), value, headers }
+        let compacts = self.target.config().cleanup_policy.compacts();
+        let place = || compacts.then(|| own_key(part.group(), source, offset));
+        let whole = copied.map(|record| {
+            let mut headers: Vec<_> = record.headers.into_iter().chain(own(true)).collect();
+            let key = match place() {
+                Some(place) => {
+                    headers.push((KEY.to_owned(), record.key));
+                    Some(place)
+                }
+                None => record.key,
+            };
+            Letter { key, value: record.value, headers }
         });
-        let bare = || Letter { key: keyed(None), value: None, headers: own(false).to_vec() };
+        let bare = || {
+            // Only the source has the record, and another topic may have its name later.
+            let id = part.log().topic_id().to_string().into_bytes();
+            let own = own(false).into_iter().chain([(TOPIC_ID.to_owned(), Some(id))]);
+            Letter { key: place(), value: None, headers: own.collect() }
+        };
         let letter = match whole.filter(|whole| self.takes(whole)) {
             // One that is alone in its frame has no other chance.
             Some(whole) if whole.bytes() > self.room && self.is_last_chance(work) => bare(),
@@ -192,34 +192,8 @@ fn data<'a>(letter: &'a Letter, headers: &'a [Header<'a>]) -> RecordData<'a> {
     }
 }
 
-/// Offset, key, value and headers of a record.
-type Copied = (i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<(String, Option<Vec<u8>>)>);
-
 /// Reads records from `first` on. What cannot be read is not copied.
-fn read(part: &SharePart, first: i64, span: Span, bytes: usize) -> Option<Fetched> {
-    let mut fetched = Fetched::default();
-    let limits = FetchLimits { records: 1_000, bytes, until: span.last.saturating_add(1) };
-    let mut cursor = Cursor::new(first);
-    part.log().fetch(&mut cursor, 0, limits, &mut fetched).ok()?;
-    (!fetched.records.is_empty()).then_some(fetched)
-}
-
-fn records(fetched: &Fetched) -> Vec<Copied> {
-    let mut all = Vec::with_capacity(fetched.records.len());
-    let mut first = 0;
-    for chunk in &fetched.chunks {
-        let bytes = chunk.source.bytes();
-        for record in fetched.records.get(first..chunk.end).unwrap_or_default() {
-            let offset = chunk.base_offset.saturating_add(i64::from(record.offset_delta));
-            let own = |bytes: &[u8]| bytes.to_vec();
-            let headers = record.headers(bytes).map(|header| {
-                let name = String::from_utf8_lossy(header.name_bytes()).into_owned();
-                (name, header.value().map(own))
-            });
-            let (key, value) = (record.key.get(bytes).map(own), record.value.get(bytes).map(own));
-            all.push((offset, key, value, headers.collect()));
-        }
-        first = chunk.end;
-    }
-    all
+fn read(part: &SharePart, first: i64, span: Span, bytes: usize) -> Vec<CopiedRecord> {
+    let read = copy_records(part.log(), first, span.last.saturating_add(1), bytes);
+    read.map(|(records, _)| records).unwrap_or_default()
 }

@@ -7,6 +7,7 @@ mod look;
 
 use std::sync::Arc;
 
+use crate::config::ShareGroupConfig;
 use crate::engine::describe;
 use crate::engine::files::CheckpointHeads;
 use crate::engine::groups::reset::{self, OffsetScope, ResetOffset, ResetTo};
@@ -15,7 +16,7 @@ use crate::engine::owners::{OwnerSummary, Owners};
 use crate::engine::registry::Registry;
 use crate::engine::report::TopicDescription;
 use crate::engine::retention_report::Circumstances;
-use crate::engine::shares::{ShareGroupSummary, ShareStates};
+use crate::engine::shares::{ShareGroupSummary, ShareProgress, ShareStates};
 use crate::engine::usage::{self, DiskUsage};
 use crate::error::{Error, Result};
 use crate::group::OffsetStore;
@@ -106,6 +107,16 @@ impl Snapshot {
     /// Describes a share group. Its members are not visible here.
     pub(crate) fn describe_share_group(&self, name: &str) -> Result<ShareGroupSummary> {
         self.shares.describe(name, &self.registry, self.clock.now().as_millis())
+    }
+
+    /// Returns the settings of a share group.
+    pub(crate) fn share_config(&self, group: &str) -> Result<Arc<ShareGroupConfig>> {
+        self.shares.config(group)
+    }
+
+    /// Returns what a share group has finished of a partition: nothing if the group does not exist.
+    pub(crate) fn share_progress(&self, group: &str, log: &Log) -> ShareProgress {
+        self.shares.progress(group, log)
     }
 
     /// Returns where a reset would move a group's committed offsets.
