@@ -99,3 +99,29 @@ fn a_redrive_needs_the_folder_and_its_plan_does_not() {
     let error = cli.fails(&["share", "redrive", "bare", "--dry-run"]);
     assert!(error.contains("\"bare\" has no topic for dead letters"), "{error}");
 }
+
+#[test]
+fn records_can_be_produced_for_later() {
+    let cli = Cli::new();
+    cli.ok(&["topic", "create", "jobs"]);
+    let produce =
+        |args: &[&str], line: &[u8]| cli.feed(&[&["produce", "jobs"], args].concat(), line);
+    assert_eq!(produce(&["--deliver-after", "1d12h"], b"tomorrow\n").code, Some(0));
+    assert_eq!(produce(&["--deliver-at", "2999-01-31T12:00:00"], b"late\n").code, Some(0));
+    assert_eq!(produce(&["--deliver-at", "0"], b"long ago\n").code, Some(0));
+    assert_eq!(produce(&["--deliver-after", "0s"], b"now\n").code, Some(0));
+    for (args, what) in [
+        (&["--deliver-after", "5"][..], "such as 1d12h"),
+        (&["--deliver-at", "tomorrow"], "such as 2025-01-31T12:00:00"),
+        (&["--deliver-at", "0", "--deliver-after", "1s"], "cannot be used with"),
+    ] {
+        let refused = produce(args, b"no\n");
+        assert_eq!(refused.code, Some(2));
+        assert!(refused.stderr.contains(what), "{}", refused.stderr);
+    }
+    // Consumers see all of them.
+    let all = cli.ok_text(&["consume", "jobs", "--format", "%v %h"]);
+    let lines: Vec<&str> = all.lines().collect();
+    assert!(lines[0].starts_with("tomorrow __deliver.at=1"), "{all}");
+    assert_eq!(lines[1], "late __deliver.at=32474779200000");
+}

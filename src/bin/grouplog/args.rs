@@ -1,13 +1,15 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use grouplog::{Acks, ResetTo};
+use grouplog::{Acks, ResetTo, Timestamp};
 
 use crate::before::Before;
 use crate::escape::unescape;
 use crate::format::Format;
 use crate::from::From;
 use crate::reset_to::reset_to;
+use crate::time::{duration, timestamp};
 
 /// Manage a grouplog folder: topics, records, consumer groups and segment files
 ///
@@ -192,6 +194,14 @@ pub(crate) struct Produce {
     /// Send all records to this partition, instead of choosing one by the key
     #[arg(long, value_name = "N")]
     pub(crate) partition: Option<u32>,
+    /// Let share groups deliver the records after this time, counted from when each was appended: a duration such as
+    /// 1d12h, with d, h, m and s. Consumers see them at once
+    #[arg(long, value_name = "DURATION", value_parser = deliver_after, conflicts_with = "deliver_at")]
+    pub(crate) deliver_after: Option<Duration>,
+    /// Let share groups deliver the records at this time, and not before: milliseconds since 1970, or UTC such as
+    /// 2025-01-31T12:00:00. Consumers see them at once
+    #[arg(long, value_name = "TIMESTAMP", value_parser = deliver_at)]
+    pub(crate) deliver_at: Option<Timestamp>,
     /// What to wait for at the end: `written` records survive a killed process, `synced` records survive
     /// power loss
     #[arg(long, value_enum, default_value_t = AcksArg::Synced)]
@@ -456,6 +466,17 @@ fn separator(text: &str) -> Result<String, String> {
         separator if separator.is_empty() => Err("it must not be empty".to_owned()),
         separator => Ok(separator),
     }
+}
+
+fn deliver_after(text: &str) -> Result<Duration, String> {
+    let expected = || "expected a duration with d, h, m and s, such as 1d12h".to_owned();
+    duration(text).ok_or_else(expected)
+}
+
+fn deliver_at(text: &str) -> Result<Timestamp, String> {
+    let expected =
+        |_| "expected milliseconds since 1970, or UTC such as 2025-01-31T12:00:00".to_owned();
+    timestamp(text.strip_prefix('@').unwrap_or(text)).map_err(expected)
 }
 
 fn size(text: &str) -> Result<u64, String> {

@@ -206,6 +206,12 @@ fn record<'a>(command: &'a Produce, line: &'a [u8]) -> Result<Record<'a>, String
     if let Some(partition) = command.partition {
         record = record.partition(partition);
     }
+    if let Some(delay) = command.deliver_after {
+        record = record.deliver_after(delay);
+    }
+    if let Some(at) = command.deliver_at {
+        record = record.deliver_at(at);
+    }
     let mut line = line;
     if let Some(header) = &command.dedup_header {
         let separator = &command.dedup_separator;
