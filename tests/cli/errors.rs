@@ -16,6 +16,7 @@ fn a_folder_that_is_not_there_is_not_made_by_commands_that_need_one() {
         &["topic", "alter", "orders", "-p", "2"],
         &["consume", "orders"],
         &["consume", "orders", "-g", "billing"],
+        &["consume", "orders", "--share", "workers"],
         &["share", "redrive", "workers"],
         &["share", "redrive", "workers", "--dry-run"],
         &["group", "list"],

@@ -1,5 +1,7 @@
 //! Share groups from a shell.
 
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::time::Duration;
 
 use grouplog::{Broker, ShareConsumerConfig, ShareGroupConfig};
@@ -119,9 +121,110 @@ fn records_can_be_produced_for_later() {
         assert_eq!(refused.code, Some(2));
         assert!(refused.stderr.contains(what), "{}", refused.stderr);
     }
-    // Consumers see all of them.
+    // Consumers see all of them, share groups those whose time has come.
     let all = cli.ok_text(&["consume", "jobs", "--format", "%v %h"]);
     let lines: Vec<&str> = all.lines().collect();
     assert!(lines[0].starts_with("tomorrow __deliver.at=1"), "{all}");
     assert_eq!(lines[1], "late __deliver.at=32474779200000");
+    assert_eq!(cli.ok(&["consume", "jobs", "--share", "workers"]), b"long ago\nnow\n");
+    assert_eq!(cli.ok(&["consume", "jobs", "--share", "workers"]), b"");
+}
+
+fn group_lag(cli: &Cli, group: &str) -> i64 {
+    let text = cli.ok_text(&["share", "describe", group, "--json"]);
+    serde_json::from_str::<Value>(&text).unwrap()["lag"].as_i64().unwrap()
+}
+
+#[test]
+fn a_member_accepts_what_it_has_printed() {
+    let cli = Cli::new();
+    cli.ok(&["topic", "create", "jobs", "-p", "2"]);
+    cli.produce("jobs", &numbered(0, 1_200));
+    let member =
+        |more: &[&str]| cli.ok(&[&["consume", "jobs", "--share", "workers"], more].concat());
+    assert_eq!(lines(&member(&["--max", "7"])).len(), 7);
+    assert_eq!(group_lag(&cli, "workers"), 1_193);
+    assert_eq!(lines(&member(&["--max", "600", "--format", "%p %o %T %k %h"])).len(), 600);
+    let json = member(&["--json", "--max", "1"]);
+    let record: Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!((&record["topic"], &record["key"]), (&"jobs".into(), &Value::Null));
+    assert_eq!(lines(&member(&[])).len(), 1_200 - 608);
+    assert_eq!(group_lag(&cli, "workers"), 0);
+    for args in
+        [&["--group", "g"][..], &["--from", "latest"], &["--partition", "0"], &["--skip-damaged"]]
+    {
+        let ran = cli.run(&[&["consume", "jobs", "--share", "workers"], args].concat());
+        assert_eq!(ran.code, Some(2), "{args:?}");
+        assert!(ran.stderr.contains("cannot be used with"), "{}", ran.stderr);
+    }
+    assert!(cli.fails(&["consume", "nobody", "--share", "new"]).contains("\"nobody\""));
+    assert!(!cli.ok_text(&["share", "list"]).contains("new"));
+}
+
+#[test]
+fn what_stdout_does_not_take_goes_back() {
+    let cli = Cli::new();
+    cli.ok(&["topic", "create", "jobs"]);
+    cli.produce("jobs", &numbered(0, 20));
+    for stdout in [">&-", "1</dev/null", ">/dev/full"] {
+        let ran = cli.redirected(&["consume", "jobs", "--share", "workers"], stdout);
+        assert_eq!(ran.code, Some(1), "{stdout}");
+        assert!(ran.stderr.starts_with("grouplog: "), "{}", ran.stderr);
+    }
+    assert_eq!(group_lag(&cli, "workers"), 20);
+    // Only the record that was to be written counts as delivered.
+    let broker = Broker::open(cli.path("data")).unwrap();
+    let mut member = broker.share_consumer("workers").unwrap();
+    member.subscribe(["jobs"]).unwrap();
+    let jobs: Vec<_> = member.poll(Duration::ZERO).unwrap().collect();
+    let counts: Vec<_> = jobs.iter().map(grouplog::ShareRecord::delivery_count).collect();
+    assert_eq!(counts, [vec![2], vec![1; 19]].concat());
+    drop(jobs);
+    member.close().unwrap();
+    broker.close().unwrap();
+    assert_eq!(lines(&cli.ok(&["consume", "jobs", "--share", "workers"])).len(), 20);
+}
+
+#[test]
+fn a_killed_member_loses_nothing() {
+    let cli = Cli::new();
+    cli.ok(&["topic", "create", "jobs"]);
+    let input = numbered(0, 20_000);
+    cli.produce("jobs", &input);
+    let mut printed = Vec::new();
+    for _ in 0..4 {
+        let mut running = cli.start(&["consume", "jobs", "--share", "workers"]);
+        let mut stdout = running.0.stdout.take().unwrap();
+        let mut some = vec![0; 90_000];
+        stdout.read_exact(&mut some).unwrap();
+        running.kill();
+        // What is in the pipe is accepted.
+        stdout.read_to_end(&mut some).unwrap();
+        printed.extend(lines(&some).into_iter().map(<[u8]>::to_vec));
+    }
+    printed.extend(
+        lines(&cli.ok(&["consume", "jobs", "--share", "workers"])).into_iter().map(<[u8]>::to_vec),
+    );
+    assert!(printed.len() < 20_000 + 8, "one record of each run may come again");
+    let expected: BTreeSet<&[u8]> = lines(&input).into_iter().collect();
+    let printed: BTreeSet<&[u8]> = printed.iter().map(Vec::as_slice).collect();
+    assert_eq!(expected.difference(&printed).count(), 0, "lines were skipped");
+}
+
+#[test]
+fn a_member_follows_beside_a_producer() {
+    let cli = Cli::new();
+    cli.ok(&["topic", "create", "jobs"]);
+    let mut running =
+        cli.start(&["consume", "jobs", "--share", "workers", "--follow", "--max", "3"]);
+    let mut stdout = BufReader::new(running.0.stdout.take().unwrap());
+    for line in ["a\n", "b\n", "c\n"] {
+        // The member has the folder now and then.
+        while cli.feed(&["produce", "jobs"], line.as_bytes()).code != Some(0) {}
+        let mut read = String::new();
+        stdout.read_line(&mut read).unwrap();
+        assert_eq!(read, line);
+    }
+    assert!(running.0.wait().unwrap().success());
+    assert_eq!(group_lag(&cli, "workers"), 0);
 }

@@ -14,8 +14,8 @@ use crate::time::{duration, timestamp};
 /// Manage a grouplog folder: topics, records, consumer groups and segment files
 ///
 /// Commands that only read also work while an application has the folder open. Commands that write need
-/// the folder for themselves: topic create, alter and delete, produce, consume --group, group reset and
-/// delete, owner delete, share commands but list and describe, records delete, clean, and verify --repair.
+/// the folder for themselves: topic create, alter and delete, produce, consume --group and
+/// --share, group reset and delete, owner delete, share commands but list and describe, records delete, clean, and verify --repair.
 #[derive(Debug, Parser)]
 #[command(name = "grouplog", version)]
 pub(crate) struct Args {
@@ -64,6 +64,10 @@ pub(crate) enum Command {
     /// committed offsets of the group, and commits what it has printed. If it is killed, the next run may
     /// print some records again, but skips none. It stops at the current end of the log, unless --follow
     /// is given.
+    ///
+    /// With --share it reads as a member of a share group, and accepts each record once stdout has it. If
+    /// stdout is closed, the records that it has not written go back to the group. It stops when the group
+    /// has nothing to hand out now, unless --follow is given; delayed records stay.
     ///
     /// TEMPLATE is text with these placeholders:
     ///   %t topic    %p partition    %o offset    %T timestamp in milliseconds
@@ -242,6 +246,14 @@ pub(crate) struct Consume {
     /// while there is something to read
     #[arg(short, long)]
     pub(crate) group: Option<String>,
+    /// Read as a member of this share group, and accept what was printed. Creates the group if it does not exist.
+    /// Needs the folder for itself; with --follow only while there is something to read
+    #[arg(
+        long,
+        value_name = "GROUP",
+        conflicts_with_all = ["group", "from", "partition", "skip_damaged"]
+    )]
+    pub(crate) share: Option<String>,
     /// Where to begin: earliest, latest, an offset, or @ and a time (milliseconds since 1970, or UTC such
     /// as 2025-01-31T12:00:00). With --group this applies only to partitions without a committed offset
     #[arg(long, value_name = "WHERE", default_value = "earliest", allow_hyphen_values = true)]

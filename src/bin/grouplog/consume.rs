@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use crate::folder::open_read_only;
 use crate::follow;
 use crate::format::Format;
+use crate::member::Member;
 use crate::output::Output;
 use crate::read::Printer;
 use crate::stdout;
@@ -23,6 +24,9 @@ pub(crate) fn run(data: &Path, command: &Consume, out: &mut Output) -> Result<()
         left: command.max.unwrap_or(u64::MAX),
         out,
     };
+    if let Some(group) = &command.share {
+        return Member { data, command, group, printer: &mut printer }.run();
+    }
     let Some(group) = &command.group else {
         return follow::read(open_read_only(data)?, command, &mut printer);
     };

@@ -164,7 +164,7 @@ fn has_more(broker: &ReadOnlyBroker, turn: &Turn<'_, '_>) -> Result<bool, Failur
 
 /// Refreshes the broker. Returns whether there is anything new. If the writer is too fast for that now, the
 /// next tick tries again.
-fn refresh(broker: &mut ReadOnlyBroker) -> Result<bool, Failure> {
+pub(crate) fn refresh(broker: &mut ReadOnlyBroker) -> Result<bool, Failure> {
     match broker.refresh() {
         Err(error) if error.is_retryable() => Ok(false),
         other => Ok(other?),
@@ -173,7 +173,7 @@ fn refresh(broker: &mut ReadOnlyBroker) -> Result<bool, Failure> {
 
 /// Waits for the next tick. There is no event to wait for, since the writer is another process. Fails as soon
 /// as the reader of stdout goes away.
-fn wait() -> Result<(), Failure> {
+pub(crate) fn wait() -> Result<(), Failure> {
     stdout::wait(TICK).map_err(Failure::Output)
 }
 

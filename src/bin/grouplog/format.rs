@@ -1,12 +1,12 @@
 use std::str::FromStr;
 
-use grouplog::ConsumerRecord;
 use grouplog::record::RecordHeader;
 use serde_json::{Value, json};
 
 use crate::escape::escape;
 use crate::failure::Failure;
 use crate::output::{Output, json_bytes};
+use crate::record::Printed;
 
 /// The format in which records are printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,14 +33,10 @@ pub(crate) enum Piece {
 }
 
 impl Format {
-    pub(crate) fn print(
-        &self,
-        record: &ConsumerRecord<'_>,
-        out: &mut Output,
-    ) -> Result<(), Failure> {
+    pub(crate) fn print(&self, record: &Printed<'_>, out: &mut Output) -> Result<(), Failure> {
         match self {
             Self::Value => {
-                out.bytes(record.value().unwrap_or_default())?;
+                out.bytes(record.value.unwrap_or_default())?;
                 out.bytes(b"\n")
             }
             Self::Json => out.object(&json_record(record)),
@@ -83,15 +79,15 @@ impl FromStr for Format {
 }
 
 impl Piece {
-    fn print(&self, record: &ConsumerRecord<'_>, out: &mut Output) -> Result<(), Failure> {
+    fn print(&self, record: &Printed<'_>, out: &mut Output) -> Result<(), Failure> {
         match self {
             Self::Text(text) => out.text(text),
-            Self::Topic => out.text(record.topic()),
-            Self::Partition => out.text(&record.partition().to_string()),
-            Self::Offset => out.text(&record.offset().to_string()),
-            Self::Key => out.bytes(record.key().unwrap_or_default()),
-            Self::Value => out.bytes(record.value().unwrap_or_default()),
-            Self::Timestamp => out.text(&record.timestamp().to_string()),
+            Self::Topic => out.text(record.topic),
+            Self::Partition => out.text(&record.partition.to_string()),
+            Self::Offset => out.text(&record.offset.to_string()),
+            Self::Key => out.bytes(record.key.unwrap_or_default()),
+            Self::Value => out.bytes(record.value.unwrap_or_default()),
+            Self::Timestamp => out.text(&record.timestamp.to_string()),
             Self::Headers => {
                 for (at, header) in record.headers().enumerate() {
                     out.text(if at == 0 { "" } else { "," })?;
@@ -125,14 +121,14 @@ fn piece(letter: Option<char>) -> Result<Option<Piece>, String> {
     }))
 }
 
-fn json_record(record: &ConsumerRecord<'_>) -> Value {
+fn json_record(record: &Printed<'_>) -> Value {
     json!({
-        "topic": record.topic(),
-        "partition": record.partition(),
-        "offset": record.offset(),
-        "timestamp": record.timestamp().as_millis(),
-        "key": json_bytes(record.key()),
-        "value": json_bytes(record.value()),
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp": record.timestamp.as_millis(),
+        "key": json_bytes(record.key),
+        "value": json_bytes(record.value),
         "headers": json_headers(record.headers()),
     })
 }

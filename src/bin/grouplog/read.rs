@@ -30,7 +30,7 @@ impl Printer<'_> {
             if self.is_done() {
                 break;
             }
-            self.format.print(&record, self.out)?;
+            self.format.print(&record.into(), self.out)?;
             self.left -= 1;
         }
         Ok(())
