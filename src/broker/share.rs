@@ -177,8 +177,8 @@ impl Admin {
     ///
     /// A letter without a whole copy, for example of a group that does not
     /// [copy](crate::ShareGroupConfig::dead_letter_copy), needs its record in the source. What cannot be sent back is
-    /// skipped, and the next redrive tries it again; [`Redriven::first_skipped`] says why. A letter whose record has a
-    /// [time of delivery](crate::Record::deliver_at) in the future is sent back by a redrive after that time.
+    /// skipped, and the next redrive tries it again; [`Redriven::first_skipped`] says why. A record that has a
+    /// [time of delivery](crate::Record::deliver_at) in the future waits for it again.
     ///
     /// # Errors
     /// * `UnknownGroup` if there is no share group of this name. `NoDeadLetterTopic` if it has no topic for dead letters.

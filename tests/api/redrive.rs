@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use grouplog::storage::Crash;
-use grouplog::time::SeededRandom;
+use grouplog::time::{Clock, SeededRandom};
 use grouplog::{
     Broker, CleanupPolicy, Error, NotRedriven, OffsetScope, Record, ResetTo, ShareGroupConfig,
-    TopicConfig,
+    Timestamp, TopicConfig,
 };
 
 use crate::world::{Owned, World, after_crash, all, refused, tp, values};
@@ -346,4 +346,29 @@ fn two_redrives_at_once_share_the_letters() {
     });
     assert_eq!(sent[0] + sent[1], JOBS as u64);
     assert!(counts(&broker).values().all(|count| *count == 2));
+}
+
+#[test]
+fn the_letter_of_a_delayed_record_waits_for_nothing() {
+    let world = World::new();
+    let broker = world.open();
+    broker.create_topic("jobs", TopicConfig::new()).unwrap();
+    group(&broker, "g");
+    let day = Duration::from_hours(24);
+    let record = Record::to("jobs").value("later");
+    let at = world.clock.now().as_millis() + day.as_millis() as i64;
+    let record = record.deliver_at(Timestamp::from_millis(at));
+    broker.producer().unwrap().send(record).unwrap();
+    let mut member = broker.share_consumer("g").unwrap();
+    member.subscribe(["jobs"]).unwrap();
+    assert!(member.poll(Duration::ZERO).unwrap().is_empty());
+    broker.admin().reject_share_records("g", &tp("jobs", 0), 0..=0).unwrap();
+    let mut undertaker = broker.share_consumer("undertaker").unwrap();
+    undertaker.subscribe(["dead"]).unwrap();
+    assert_eq!(undertaker.poll(Duration::ZERO).unwrap().len(), 1, "an undertaker sees it at once");
+    assert_eq!(broker.admin().redrive("g", ALL).unwrap().records(), 1);
+    // The record has its time again.
+    assert!(member.poll(Duration::ZERO).unwrap().is_empty());
+    world.clock.advance(day);
+    assert_eq!(member.poll(Duration::ZERO).unwrap().len(), 1);
 }

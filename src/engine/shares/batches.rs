@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::origin;
 use crate::group::share::{Contents, ReadBatch, ReadRecord};
 use crate::log::{Chunk, Fetched, FetchedRecord};
 use crate::record::DELIVER_AT_HEADER;
@@ -87,12 +88,19 @@ impl Batches {
 }
 
 /// Returns the time from which on a record is to be delivered, in milliseconds since 1970. What is not such a time is
-/// ignored, as the header may be anybody's.
+/// ignored, as the header may be anybody's. So is that of a dead letter: it belongs to the record that was given up.
 fn deliver_at(record: &FetchedRecord, bytes: &[u8]) -> Option<i64> {
     if !record.has_headers() {
         return None;
     }
-    let mut headers = record.headers(bytes);
-    let header = headers.find(|header| header.name_bytes() == DELIVER_AT_HEADER.as_bytes())?;
-    std::str::from_utf8(header.value()?).ok()?.parse().ok().filter(|at| *at >= 0)
+    let mut first = None;
+    for header in record.headers(bytes) {
+        if header.name_bytes() == origin::TOPIC.as_bytes() {
+            return None;
+        }
+        if first.is_none() && header.name_bytes() == DELIVER_AT_HEADER.as_bytes() {
+            first = Some(header);
+        }
+    }
+    std::str::from_utf8(first?.value()?).ok()?.parse().ok().filter(|at| *at >= 0)
 }
