@@ -54,7 +54,7 @@ use crate::storage::{Disk, Memory, Storage};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Broker {
-    engine: EngineHandle,
+    pub(crate) engine: EngineHandle,
     report: Arc<RecoveryReport>,
 }
 

@@ -1,3 +1,4 @@
+mod share;
 mod transact;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,6 +66,8 @@ enum Change {
     Transaction(transact::Plan),
     /// A producer takes the name over.
     Own,
+    /// The share group finishes a record.
+    Finish(usize, u32, i64),
 }
 
 /// Topics with the numbers of their records, and committed offsets.
@@ -80,6 +83,8 @@ struct State {
     owner: Option<(i32, Option<i64>)>,
     /// The idempotency ids, each with the place of its record.
     ids: BTreeMap<(usize, u8), (u32, i64)>,
+    /// What the share group has finished.
+    finished: BTreeMap<(usize, u32), BTreeSet<i64>>,
 }
 
 impl State {
@@ -104,6 +109,7 @@ impl State {
                 }
                 self.offsets.retain(|(of, _), _| of != topic);
                 self.ids.retain(|(of, _), _| of != topic);
+                self.finished.retain(|(of, _), _| of != topic);
             }
             Change::Append(topic, records) => {
                 for (partition, number) in records {
@@ -134,6 +140,9 @@ impl State {
                 let (epoch, last) = self.owner.unwrap_or((-1, None));
                 self.owner = Some((epoch + 1, last));
             }
+            Change::Finish(topic, partition, offset) => {
+                self.finished.entry((*topic, *partition)).or_default().insert(*offset);
+            }
         }
     }
 
@@ -148,6 +157,7 @@ impl State {
             && self.owner == seen.owner
             && self.starts == seen.starts
             && self.topics.keys().eq(seen.topics.keys())
+            && self.has_finished_as(seen)
             && logs(self) == logs(seen)
             && logs(self).iter().all(|(topic, partition, _)| {
                 let log = |state: &Self| state.topics[topic][*partition as usize].clone();
@@ -306,6 +316,7 @@ impl World {
                 self.send(topic, partition, usize::from(input.u8()) * factor, kind & 15 == 3);
             }
             4 => self.send_all(topic, usize::from(input.u8())),
+            5 if kind & 0x30 == 0x30 => self.share(topic, input.u8()),
             5 => self.commit(topic, partition, i64::from(input.u8())),
             6 => self.call(true, Broker::checkpoint),
             7 => {
@@ -653,6 +664,8 @@ fn observe(broker: &Broker) -> Result<State> {
             // The state says where holes may be: also at the end.
             log.resize(partition.end_offset as usize, GONE);
             logs.push(log);
+            let (number, end) = (partition.partition.partition(), partition.end_offset);
+            state.finished.insert((topic, number), share::finished(broker, topic, number, end));
         }
         state.topics.insert(topic, logs);
     }
