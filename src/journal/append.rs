@@ -169,7 +169,7 @@ impl Shared {
     fn follow_up(&self, state: &mut State, after: &mut After) {
         after.wake |= std::mem::take(&mut state.parked);
         self.count_free(state);
-        if !state.checkpoint_due_told && state.is_checkpoint_due(&self.config) {
+        if !state.checkpoint_due_told && state.is_checkpoint_due(&self.config, self.covered()) {
             state.checkpoint_due_told = true;
             after.checkpoint_due = true;
         }

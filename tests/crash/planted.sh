@@ -59,6 +59,7 @@ bytes_checked_by_maintenance_alone api:a_partition_never_holds
 chain_below_log_start       crash:stored_retention_gap
 checkpoint_above_e          crash:during_checkpoint
 checkpoint_after_close      lib:a_closed_folder_is_left
+checkpoint_for_nothing      lib:a_checkpoint_is_due_again
 checkpoint_not_synced       crash:commits
 checkpoint_wakes_early      model:a_checkpoint_reaches
 cleaned_segment_not_synced  crash:compaction

@@ -153,7 +153,28 @@ fn an_append_beyond_its_credit_changes_nothing() {
 }
 
 fn is_due(journal: &Journal) -> bool {
-    journal.shared.state.lock().is_checkpoint_due(&journal.shared.config)
+    let shared = &journal.shared;
+    shared.state.lock().is_checkpoint_due(&shared.config, shared.covered())
+}
+
+#[test]
+fn a_checkpoint_is_due_again_only_when_there_is_something_for_it() {
+    let (_, journal) = fresh(JournalMode::Map);
+    let limit = journal.shared.config.checkpoint_bytes() as usize;
+    let large = vec![9; limit];
+    while !is_due(&journal) {
+        let mut credit = journal.reserve(large.len(), LONG).unwrap();
+        journal.append(&mut credit, &[&large]).unwrap();
+    }
+    // The file that has the large frame is the current one, and stays.
+    journal.checkpointed(journal.end());
+    let mut bytes = 0;
+    while !is_due(&journal) {
+        append(&journal, &[9; 100]);
+        bytes += 100;
+    }
+    // The headers of frames and files count too.
+    assert!((limit / 16..=limit / 4).contains(&bytes), "{bytes} of {limit}");
 }
 
 #[test]
