@@ -226,6 +226,7 @@ share_no_key_order          lib:group::share
 share_no_throttle           lib:group::share
 share_no_window_limit       lib:group::share
 share_not_journaled         api:share_groups
+share_not_journaled         kill:jobs_survive
 share_start_does_not_count  lib:group::share
 share_start_passes_held     lib:group::share
 share_time_ignored          lib:group::share

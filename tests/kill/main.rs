@@ -3,7 +3,8 @@
 //!
 //! Real processes, killed: a child reports each acknowledgement through a pipe, and SIGKILL ends
 //! it. Machines that lose power (`power`): on `storage::Memory`, with all threads of the engine. Real file
-//! systems (`file_systems`): killed on each of them, and stopped under the running child.
+//! systems (`file_systems`): killed on each of them, and stopped under the running child. Job queues (`jobs`): what each
+//! handler was called with, over all lives of a folder.
 //!
 //! `GROUPLOG_KILLS=1000 cargo test --release --test kill` kills more often.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
@@ -12,6 +13,7 @@
 mod child;
 mod file_systems;
 mod found;
+mod jobs;
 #[path = "../api/mounted.rs"]
 mod mounted;
 mod power;
@@ -40,7 +42,7 @@ const KILLS_OF_A_FOLDER: u64 = 6;
 
 #[test]
 fn what_was_acknowledged_survives_sigkill() {
-    let kills = std::env::var("GROUPLOG_KILLS").map_or(KILLS, |text| text.parse().unwrap());
+    let kills = kills(KILLS);
     let random = SeededRandom::from_os();
     let (mut records, mut acknowledged) = (0, 0);
     for first in (0..kills).step_by(KILLS_OF_A_FOLDER as usize) {
@@ -73,6 +75,11 @@ fn what_was_acknowledged_survives_sigkill() {
     }
     println!("{kills} kills, {acknowledged} acknowledgements, {records} records found");
     assert!(acknowledged > kills, "the children are killed before their first acknowledgement");
+}
+
+/// Returns how often to kill, by default this often.
+fn kills(default: u64) -> u64 {
+    std::env::var("GROUPLOG_KILLS").map_or(default, |text| text.parse().unwrap())
 }
 
 /// Checks that recovery by a writer finds the same, and that a closed folder needs no repair.
