@@ -103,9 +103,9 @@ pub(crate) fn checkpoint_section(tag: u16, flags: u16, contents: &[u8]) -> Vec<u
     [&tag.to_be_bytes()[..], &flags.to_be_bytes(), &length, contents].concat()
 }
 
-/// Sets the version of the offset files.
-pub(crate) fn offsets_version(files: &mut Files, version: u32) {
-    for name in ["offsets.a", "offsets.b"] {
+/// Sets the version of the two files of offsets or of share groups, as far as they exist.
+pub(crate) fn image_version(files: &mut Files, names: [&str; 2], version: u32) {
+    for name in names {
         let Some(bytes) = files.get_mut(Path::new(name)) else { continue };
         put(bytes, 8, &version.to_be_bytes());
         let crc = crc32fast::hash(&bytes[..48]);

@@ -1,11 +1,12 @@
-//! The contents of a folder as text: topics with their settings, records, committed offsets, names of producers.
+//! The contents of a folder as text: topics with their settings, records, committed offsets, names of producers, share
+//! groups.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use grouplog::{
     Broker, Consumer, ConsumerConfig, GroupSummary, OwnerSummary, ReadOnlyBroker, Result,
-    TopicDescription, TopicPartition,
+    ShareGroupSummary, TopicDescription, TopicPartition,
 };
 
 /// The reading calls of both kinds of brokers.
@@ -15,6 +16,7 @@ pub(crate) trait Look {
     fn groups(&self) -> Vec<String>;
     fn group(&self, name: &str) -> Result<GroupSummary>;
     fn owners(&self) -> Vec<OwnerSummary>;
+    fn share_groups(&self) -> Vec<ShareGroupSummary>;
     fn reader(&self) -> Result<Consumer>;
 }
 
@@ -33,6 +35,11 @@ impl Look for Broker {
     }
     fn owners(&self) -> Vec<OwnerSummary> {
         self.admin().list_owners().unwrap()
+    }
+    fn share_groups(&self) -> Vec<ShareGroupSummary> {
+        let admin = self.admin();
+        let names = admin.list_share_groups();
+        names.iter().map(|name| admin.describe_share_group(name).unwrap()).collect()
     }
     fn reader(&self) -> Result<Consumer> {
         self.consumer_with(ConsumerConfig::new())
@@ -54,6 +61,10 @@ impl Look for ReadOnlyBroker {
     }
     fn owners(&self) -> Vec<OwnerSummary> {
         self.list_owners()
+    }
+    fn share_groups(&self) -> Vec<ShareGroupSummary> {
+        let names = self.list_share_groups();
+        names.iter().map(|name| self.describe_share_group(name).unwrap()).collect()
     }
     fn reader(&self) -> Result<Consumer> {
         self.consumer()
@@ -93,7 +104,28 @@ pub(crate) fn of(broker: &impl Look) -> String {
         let (name, epoch, last) = (owner.transactional_id, owner.epoch, owner.last_sequence);
         writeln!(out, "owner {name:?} epoch {epoch} sequence {last:?}").unwrap();
     }
+    for group in broker.share_groups() {
+        share_group(&group, &mut out);
+    }
     out
+}
+
+/// What has become due is a matter of the clock, and not listed.
+fn share_group(group: &ShareGroupSummary, out: &mut String) {
+    let name = &group.name;
+    writeln!(out, "share {name} paused {}", group.paused).unwrap();
+    for (key, value) in &group.config {
+        writeln!(out, "share {name} {key}={value}").unwrap();
+    }
+    for part in &group.partitions {
+        let (of, start, end) = (&part.partition, part.start_offset, part.end_offset);
+        let (lag, under_way) = (part.lag, part.under_way);
+        writeln!(out, "share {name} {of} {start}..{end} lag {lag} under way {under_way}").unwrap();
+        for held in &part.records {
+            let (first, last, count) = (held.first_offset, held.last_offset, held.delivery_count);
+            writeln!(out, "share {name} {of} held {first}..={last} delivery {count}").unwrap();
+        }
+    }
 }
 
 fn records(broker: &impl Look, partition: &TopicPartition, out: &mut String) {

@@ -8,8 +8,9 @@ use grouplog::record::Compression;
 use grouplog::storage::{Crash, Memory};
 use grouplog::time::{ManualClock, SeededRandom};
 use grouplog::{
-    Acks, Broker, BrokerConfig, CleanupPolicy, GroupMetadata, OffsetAndMetadata, ProducerConfig,
-    Record, Timestamp, TopicConfig, TopicPartition,
+    Acks, Backoff, Broker, BrokerConfig, CleanupPolicy, GroupMetadata, OffsetAndMetadata,
+    ProducerConfig, Record, Result, ShareConsumer, ShareConsumerConfig, ShareGroupConfig,
+    ShareRecord, Timestamp, TopicConfig, TopicPartition,
 };
 
 use crate::{container, listing};
@@ -214,6 +215,93 @@ fn transactions(life: &Life) -> Broker {
     broker
 }
 
+const HOUR: Duration = Duration::from_hours(1);
+
+/// Runs the jobs of two rounds in share groups. Both files of share groups are written, the last one by the checkpoint
+/// that ends the first round. The journal holds the second round.
+fn queues(life: &Life) -> Broker {
+    let broker = life.open();
+    broker.create_topic("jobs", small().partitions(2)).unwrap();
+    let admin = broker.admin();
+    let mailers = ShareGroupConfig::new()
+        .delivery_count_limit(2)
+        .retry_backoff(Backoff::exponential(Duration::from_secs(1)).jitter_percent(0))
+        .dead_letter_topic("dead");
+    admin.alter_share_group("mailers", mailers.clone()).unwrap();
+    let ordered = ShareGroupConfig::new().ordered_by_key(true).retry_backoff(Backoff::fixed(HOUR));
+    admin.alter_share_group("ordered", ordered).unwrap();
+    admin.alter_share_group("gone", ShareGroupConfig::new()).unwrap();
+    let member = |group: &str, records: u32| {
+        let config = ShareConsumerConfig::new().max_poll_records(records);
+        let mut member = broker.share_consumer_with(group, config).unwrap();
+        member.subscribe(["jobs"]).unwrap();
+        member
+    };
+    let mut members = [member("mailers", 100), member("ordered", 100), member("paused", 3)];
+    broker.checkpoint().unwrap();
+    round_of_jobs(life, &broker, &mut members);
+    admin.pause_share_group("paused", true).unwrap();
+    broker.checkpoint().unwrap();
+    admin.pause_share_group("paused", false).unwrap();
+    round_of_jobs(life, &broker, &mut members);
+    admin.pause_share_group("paused", true).unwrap();
+    admin.delete_share_group("gone").unwrap();
+    admin.alter_share_group("mailers", mailers.record_lock_duration(HOUR)).unwrap();
+    // They leave no group, and keep what they have.
+    members.into_iter().for_each(std::mem::forget);
+    broker
+}
+
+fn round_of_jobs(life: &Life, broker: &Broker, members: &mut [ShareConsumer; 3]) {
+    let producer = broker.producer().unwrap();
+    for number in 0..12_u32 {
+        let (key, value) = (format!("key {}", number % 4), format!("job {number}"));
+        let job = Record::to("jobs").partition(number / 9).key(&key).value(&value);
+        producer.send(if number == 8 { job.deliver_after(HOUR) } else { job }).unwrap();
+    }
+    let [mailers, ordered, paused] = members;
+    say(mailers, 11, |at, job| match at {
+        2 => job.reject("no such customer"),
+        3 => job.cancel(),
+        4 => job.release_because("503"),
+        5 => job.snooze(2 * HOUR),
+        6 => job.release_after(HOUR),
+        7 => keep(job),
+        _ => job.accept(),
+    });
+    life.clock.advance(Duration::from_secs(2));
+    // The one that has failed fails again, for the last time.
+    say(mailers, 1, |_, job| job.release());
+    say(ordered, 4, |at, job| match at {
+        0 => job.release_because("no answer"),
+        1 => keep(job),
+        _ => job.accept(),
+    });
+    say(paused, 3, |at, job| if at == 0 { job.accept() } else { keep(job) });
+}
+
+/// Takes up to `most` jobs, and says something of each.
+fn say(member: &mut ShareConsumer, most: usize, word: impl Fn(usize, ShareRecord) -> Result<()>) {
+    let mut taken = 0;
+    while taken < most {
+        let jobs = member.poll(Duration::ZERO).unwrap();
+        if jobs.is_empty() {
+            return;
+        }
+        for job in jobs {
+            word(taken, job).unwrap();
+            taken += 1;
+        }
+    }
+}
+
+/// Leaves a job under way.
+#[expect(clippy::unnecessary_wraps, reason = "it is one of several words")]
+fn keep(job: ShareRecord) -> Result<()> {
+    std::mem::forget(job);
+    Ok(())
+}
+
 fn kill(life: Life) -> Life {
     let storage = life.storage.crash(Crash::Kill, &SeededRandom::new(0));
     Life { storage, ..life }
@@ -268,6 +356,11 @@ pub(crate) fn all() -> Vec<(&'static str, Life)> {
     let broker = transactions(&transacted);
     let transacted = kill(transacted);
     drop(broker);
+
+    let shares = new();
+    let broker = queues(&shares);
+    let shares = kill(shares);
+    drop(broker);
     vec![
         ("fresh", fresh),
         ("closed", closed),
@@ -277,6 +370,7 @@ pub(crate) fn all() -> Vec<(&'static str, Life)> {
         ("retention", retention),
         ("compaction", compaction),
         ("transactions", transacted),
+        ("shares", shares),
     ]
 }
 

@@ -28,6 +28,7 @@ fn killed() -> Files {
     fill(&memory, &old::named("killed").files);
     let life = Life::new(memory);
     let broker = life.open();
+    broker.admin().alter_share_group("mailers", grouplog::ShareGroupConfig::new()).unwrap();
     broker.checkpoint().unwrap();
     broker.create_topic("last", grouplog::TopicConfig::new()).unwrap();
     let producer = broker.producer().unwrap();
@@ -83,7 +84,12 @@ fn all() -> Vec<Newer> {
         changed("checkpoint section tag", "checkpoint.a", (99, 9), |files| {
             craft::checkpoints(files, |bytes| bytes.extend(craft::checkpoint_section(99, 1, b"x")));
         }),
-        changed("format version", "offsets.a", (4, 3), |files| craft::offsets_version(files, 4)),
+        changed("format version", "offsets.a", (4, 3), |files| {
+            craft::image_version(files, ["offsets.a", "offsets.b"], 4);
+        }),
+        changed("format version", "shares.a", (2, 1), |files| {
+            craft::image_version(files, ["shares.a", "shares.b"], 2);
+        }),
     ]
 }
 
@@ -143,8 +149,8 @@ fn a_reader_that_is_open_already_says_so_at_its_next_refresh() {
         for (path, bytes) in &newer.files {
             storage.open(path, OpenMode::Write).unwrap().write_at(bytes, 0).unwrap();
         }
-        // An offset file is read with its checkpoint, and the reader has read that checkpoint before.
-        if newer.path == Path::new("offsets.a") {
+        // These files are read with their checkpoint, and the reader has read that checkpoint before.
+        if [Path::new("offsets.a"), Path::new("shares.a")].contains(&&*newer.path) {
             continue;
         }
         assert_unsupported(reader.refresh(), &newer, "refresh");

@@ -179,3 +179,82 @@ fn epochs_and_sequences_go_on(broker: &Broker) {
     transaction.commit().unwrap();
     assert_eq!(owners()[0], (importer.clone(), 5, Some(16)));
 }
+
+/// What is known of each job by an earlier build counts: what is done stays done, and the others come again, each at its
+/// time, with its delivery count and its reason.
+#[test]
+fn share_groups_of_an_earlier_build_go_on() {
+    let old = named("shares");
+    for name in ["shares.a", "shares.b"] {
+        assert!(old.files.contains_key(std::path::Path::new(name)), "{name}");
+    }
+    let storage = Memory::new();
+    fill(&storage, &old.files);
+    let life = Life::new(storage);
+    life.clock.advance(Duration::from_secs(10));
+    let broker = life.open();
+    let admin = broker.admin();
+    assert_eq!(admin.list_share_groups(), ["mailers", "ordered", "paused"]);
+    // Those under way have lost their members. A key that waits for its backoff holds up its later jobs.
+    let held = "the lock ended";
+    assert_eq!(accepted(&broker, "mailers"), [], "they wait for the backoff");
+    let ordered = accepted(&broker, "ordered");
+    assert_eq!(not_new(&ordered), [(0, 1, 2, held), (1, 1, 2, held)]);
+    let new: Vec<_> = ordered.iter().filter(|job| job.2 == 1).map(|job| (job.0, job.1)).collect();
+    assert_eq!(new, [(0, 5), (0, 10), (0, 11), (0, 12), (0, 14), (0, 15), (0, 16), (1, 4), (1, 5)]);
+    life.clock.advance(Duration::from_secs(1));
+    assert_eq!(not_new(&accepted(&broker, "mailers")), [(0, 7, 2, held), (0, 13, 2, held)]);
+
+    // An hour after they failed, and the producer wanted them then.
+    life.clock.advance(Duration::from_hours(1));
+    let mailers = accepted(&broker, "mailers");
+    assert_eq!(not_new(&mailers), [(0, 6, 2, "released"), (0, 12, 2, "released")]);
+    assert_eq!((mailers[1].1, mailers[3].1, mailers.len()), (8, 17, 4));
+    let ordered = accepted(&broker, "ordered");
+    assert_eq!(not_new(&ordered), [(0, 0, 2, "no answer"), (1, 0, 2, "no answer")]);
+    assert_eq!(ordered.len(), 8);
+    life.clock.advance(Duration::from_hours(1));
+    let put_off: Vec<_> = [5, 11].map(|offset| (0, offset, 1, "put off".to_owned())).into();
+    assert_eq!(accepted(&broker, "mailers"), put_off);
+
+    assert_eq!(accepted(&broker, "paused"), []);
+    admin.pause_share_group("paused", false).unwrap();
+    let paused = accepted(&broker, "paused");
+    assert_eq!(
+        not_new(&paused),
+        [(0, 1), (0, 2), (1, 1), (1, 2)].map(|(of, at)| (of, at, 2, held))
+    );
+    assert_eq!(paused.len(), 22);
+    for name in admin.list_share_groups() {
+        assert_eq!(admin.describe_share_group(&name).unwrap().lag(), 0, "{name}");
+    }
+    assert_eq!(broker.describe_topic("dead").unwrap().partitions[0].end_offset, 4);
+}
+
+/// Partition, offset, delivery count, reason.
+type Taken = (u32, i64, u16, String);
+
+/// Those that were delivered before.
+fn not_new(jobs: &[Taken]) -> Vec<(u32, i64, u16, &str)> {
+    let again = jobs.iter().filter(|job| job.2 > 1);
+    again.map(|(partition, offset, count, why)| (*partition, *offset, *count, &**why)).collect()
+}
+
+/// Accepts all jobs that are there.
+fn accepted(broker: &Broker, group: &str) -> Vec<Taken> {
+    let mut member = broker.share_consumer(group).unwrap();
+    member.subscribe(["jobs"]).unwrap();
+    let mut all = Vec::new();
+    loop {
+        let jobs = member.poll(Duration::ZERO).unwrap();
+        if jobs.is_empty() {
+            all.sort();
+            return all;
+        }
+        for job in jobs {
+            let reason = job.last_reason().unwrap_or_default().to_owned();
+            all.push((job.partition(), job.offset(), job.delivery_count(), reason));
+            job.accept().unwrap();
+        }
+    }
+}
