@@ -142,3 +142,6 @@ pub(crate) fn image_bytes(head: &[u8]) -> u64 {
     let body = head.get(BODY_BYTES_AT..).and_then(|rest| rest.first_chunk().copied());
     body.map_or(header, |body| header.saturating_add(u64::from_be_bytes(body)))
 }
+
+#[cfg(test)]
+mod tests;

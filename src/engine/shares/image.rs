@@ -31,3 +31,6 @@ pub(in crate::engine) fn decode_share_image(
     let states = states.map_err(|cause: Unreadable| cause.at(path, IMAGE_HEADER_BYTES as u64))?;
     Ok((header, states))
 }
+
+#[cfg(test)]
+mod tests;

@@ -270,3 +270,6 @@ fn decode_settings(input: &mut Decoder<'_>) -> Result<GroupSettings, Unreadable>
     config.validate([]).map_err(|_| CorruptReason::Field)?;
     Ok(GroupSettings::new(config, paused))
 }
+
+#[cfg(test)]
+pub(in crate::engine::shares) mod tests;
