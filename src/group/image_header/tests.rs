@@ -2,12 +2,12 @@
 
 use super::*;
 
-const KIND: ImageKind = ImageKind { magic: *b"GLTESTED", version: 3 };
+const KIND: ImageKind = ImageKind { magic: *b"GLTESTED", versions: (3, 3) };
 const ID: [u8; 16] = *b"directory id 016";
 const BODY: &[u8] = b"the body";
 
 fn image() -> (Vec<u8>, u32) {
-    let (header, crc) = KIND.header(BODY, ID, 1 << 40);
+    let (header, crc) = KIND.header((3, BODY), ID, 1 << 40);
     (header.into_iter().chain(BODY.iter().copied()).collect(), crc)
 }
 
@@ -21,14 +21,14 @@ fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
 #[test]
 fn an_image_opens_to_its_body() {
     let (mut bytes, crc) = image();
-    let header = ImageHeader { directory_id: ID, generation: 1 << 40, crc };
+    let header = ImageHeader { directory_id: ID, generation: 1 << 40, version: 3, crc };
     assert_eq!(bytes.len(), IMAGE_HEADER_BYTES + BODY.len());
     assert_eq!(KIND.open(&bytes), Ok((header, BODY)));
     assert_eq!(image_bytes(&bytes), bytes.len() as u64);
     bytes.extend(b"what an earlier image has left");
     assert_eq!(KIND.open(&bytes), Ok((header, BODY)));
-    let (empty, crc) = KIND.header(b"", ID, 0);
-    let header = ImageHeader { directory_id: ID, generation: 0, crc };
+    let (empty, crc) = KIND.header((3, b""), ID, 0);
+    let header = ImageHeader { directory_id: ID, generation: 0, version: 3, crc };
     assert_eq!(KIND.open(&empty), Ok((header, &b""[..])));
 }
 

@@ -42,7 +42,7 @@ fn body(states: &ShareStates) -> Vec<u8> {
 }
 
 fn image(body: &[u8]) -> Vec<u8> {
-    [SHARE_IMAGE.header(body, ID, 5).0, body.to_vec()].concat()
+    [SHARE_IMAGE.header((1, body), ID, 5).0, body.to_vec()].concat()
 }
 
 fn decode(bytes: &[u8]) -> Result<(ImageHeader, ShareStates)> {
@@ -70,7 +70,7 @@ fn an_image_decodes_to_what_was_encoded() {
         bytes.extend([0xa5; 99]);
         let (header, decoded) = decode(&bytes).unwrap();
         assert_eq!((header.directory_id, header.generation), (ID, 5));
-        assert_eq!(header.crc, SHARE_IMAGE.header(&body, ID, 5).1);
+        assert_eq!(header.crc, SHARE_IMAGE.header((1, &body), ID, 5).1);
         let settings = |states: &ShareStates| -> Vec<_> {
             states.iter().map(|(name, state)| (name.clone(), state.settings.clone())).collect()
         };
@@ -176,8 +176,7 @@ fn what_a_newer_version_could_write_is_not_damage() {
         other => panic!("{other:?}"),
     };
     let body = body(&states());
-    let kind = ImageKind { version: SHARE_IMAGE.version + 1, ..SHARE_IMAGE };
-    let later = [kind.header(b"it", ID, 5).0, b"it".to_vec()].concat();
+    let later = [SHARE_IMAGE.header((2, b"it"), ID, 5).0, b"it".to_vec()].concat();
     assert_eq!(newer(&later), ("format version".into(), 2, 1));
     let state = groups(1, &[group("g", &[(0, 1, &[2])])]);
     assert_eq!(newer(&image(&state)), ("share state version".into(), 2, 1));
