@@ -538,12 +538,37 @@ pub(super) fn mend_epochs(
     {
         return Ok(None);
     }
-    let file = storage.open(&path, OpenMode::Write)?;
-    file.write_at(expected.as_bytes(), 0)?;
-    if !same_length {
-        file.set_len(expected.len() as u64)?;
+    write_epochs(storage, &path, len, &expected).map(Some)
+}
+
+/// Writes the file of epochs again if it exists, whatever it holds: after a kill it may exist only in the page cache.
+/// Returns the file, which the caller has to sync.
+pub(super) fn keep_epochs(
+    storage: &dyn Storage,
+    dir: &Path,
+    epochs: &[(i32, i64)],
+) -> Result<Option<Arc<dyn StorageFile>>> {
+    if planted("epochs_file_not_kept") {
+        return mend_epochs(storage, dir, epochs);
     }
-    Ok(Some(file))
+    let path = dir.join(EPOCHS_FILE);
+    let Some((FileKind::File, len)) = storage.metadata(&path)? else { return Ok(None) };
+    write_epochs(storage, &path, len, &epochs_text(epochs)).map(Some)
+}
+
+/// Writes a text over a file of `len` bytes.
+fn write_epochs(
+    storage: &dyn Storage,
+    path: &Path,
+    len: u64,
+    text: &str,
+) -> Result<Arc<dyn StorageFile>> {
+    let file = storage.open(path, OpenMode::Write)?;
+    file.write_at(text.as_bytes(), 0)?;
+    if len != text.len() as u64 {
+        file.set_len(text.len() as u64)?;
+    }
+    Ok(file)
 }
 
 fn epochs_text(epochs: &[(i32, i64)]) -> String {

@@ -88,6 +88,7 @@ duplicate_is_stored         api:duplicates_are_left_out
 end_before_frame            model:frames_are_complete
 end_before_records          model:a_reader_at_the_tip
 epoch_ends_early            api:epochs_of_records
+epochs_file_not_kept        crash:ids
 epochs_not_checked          lib:a_batch_of_another_epoch
 epochs_stay                 api:epochs_of_records
 expected_commit_not_checked api:an_expected_commit

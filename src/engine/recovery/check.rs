@@ -121,7 +121,7 @@ fn cut_one(storage: &dyn Storage, log: &Log, again: bool) -> Result<u64> {
     let cut = log.cut_files(again)?;
     if log.end_offset() > 0 {
         let dir = PathBuf::from(log.partition().to_string());
-        if let Some(file) = files::mend_epochs(storage, &dir, &log.epochs())? {
+        if let Some(file) = files::keep_epochs(storage, &dir, &log.epochs())? {
             log.sync_later(file);
         }
     }
