@@ -22,7 +22,8 @@ mod work;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use grouplog::time::{Random, SeededRandom};
@@ -105,16 +106,16 @@ fn fail(context: &str, what: &str) -> ! {
 
 /// Lets a child work in the folder and kills it. Returns its acknowledgements.
 fn kill_one(path: &Path, mode: JournalMode, run: u64, delay: Duration) -> Told {
-    kill_after(path, mode, run, delay, || ())
+    kill_after(path, mode, run, delay, None)
 }
 
-/// Lets a child work in the folder, calls `before`, and kills the child.
+/// Lets a child work in the folder, calls `stop`, and kills the child. Returns what it acknowledged before `stop`.
 fn kill_after(
     path: &Path,
     mode: JournalMode,
     run: u64,
     delay: Duration,
-    before: impl FnOnce(),
+    stop: Option<&dyn Fn()>,
 ) -> Told {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["child", "--exact", "--nocapture", "--test-threads=1"])
@@ -127,10 +128,15 @@ fn kill_after(
         .unwrap();
     let pipe = child.stderr.take().unwrap();
     let (told, hear) = mpsc::channel();
-    let reader = std::thread::spawn(move || told.send(Told::read(pipe)));
+    let counts = Arc::new(AtomicBool::new(true));
+    let counting = Arc::clone(&counts);
+    let reader = std::thread::spawn(move || told.send(Told::read(pipe, &counting)));
     // Returns early only if the child ends early.
     let early = hear.recv_timeout(delay).ok();
-    before();
+    if let Some(stop) = stop {
+        counts.store(false, Ordering::SeqCst);
+        stop();
+    }
     child.kill().unwrap();
     child.wait().unwrap();
     let told = early.unwrap_or_else(|| hear.recv().unwrap());

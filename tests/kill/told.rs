@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::work::{Ack, is_synced};
 
@@ -17,24 +18,25 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    /// Reads until the child has ended.
-    pub(crate) fn read(pipe: impl Read) -> Self {
+    /// Reads until the child has ended. What is read while `counts` is false is no acknowledgement.
+    pub(crate) fn read(pipe: impl Read, counts: &AtomicBool) -> Self {
         let mut told = Self::default();
         let mut lines = BufReader::new(pipe).split(b'\n');
         while let Some(line) = lines.next() {
             let line = String::from_utf8(line.unwrap()).unwrap();
+            let counts = counts.load(Ordering::SeqCst);
             let mut words = line.split(' ');
             let kind = words.next().unwrap();
             let numbers: Option<Vec<i64>> = words.map(|word| word.parse().ok()).collect();
             match (kind, numbers.as_deref()) {
-                ("r", Some(&[thread, number, partition, offset])) => {
+                ("r", Some(&[thread, number, partition, offset])) if counts => {
                     told.records.insert((thread as u64, number as u64, partition as u32), offset);
                 }
-                ("c", Some(&[partition, offset])) => {
+                ("c", Some(&[partition, offset])) if counts => {
                     told.commits.insert(partition as u32, offset);
                 }
                 ("e", _) => told.failed = Some(line),
-                // A partial line is no acknowledgement.
+                // Nor is a partial line.
                 ("r" | "c", _) => {}
                 _ => {
                     let rest =
