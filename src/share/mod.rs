@@ -3,7 +3,7 @@
 //! `engine::shares` keeps the state; here are the handles of programs. A [`ShareConsumer`] polls and hands out
 //! [`ShareRecord`]s; [`Workers`] run a function for each record.
 //!
-//! Imported by `transaction`, `redrive` and `broker`.
+//! Imported by `transaction`, `redrive`, `broker` and `internal`.
 
 mod batch;
 mod consumer;
