@@ -213,7 +213,12 @@ impl ShareBatch {
         }
         let sent = self.send(words, Vec::new());
         let may_pass = |error: &Error| {
-            !matches!(error, Error::Indeterminate { .. } | Error::InvalidRecordState { .. })
+            !matches!(
+                error,
+                Error::Indeterminate { .. }
+                    | Error::InvalidRecordState { .. }
+                    | Error::UnknownTopic { .. }
+            )
         };
         if sent.as_ref().is_err_and(may_pass) {
             for item in claimed.iter().filter_map(|at| self.items.get(*at)) {

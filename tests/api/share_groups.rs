@@ -578,6 +578,23 @@ fn a_compacted_topic_keeps_every_dead_letter() {
 
 /// Records that are to be given up wait until their dead letters can be written. Others come again meanwhile.
 #[test]
+fn an_implicit_member_goes_on_after_its_topic_was_deleted() {
+    let world = World::new();
+    let broker = world.open();
+    jobs(&broker, 1);
+    broker.create_topic("others", TopicConfig::new()).unwrap();
+    let config = ShareConsumerConfig::new().implicit_acknowledgement(true);
+    let mut member = broker.share_consumer_with("g", config).unwrap();
+    member.subscribe(["jobs", "others"]).unwrap();
+    assert_eq!(member.poll(Duration::ZERO).unwrap().len(), 1);
+    broker.delete_topic("jobs").unwrap();
+    send(&broker, "others", ["x".to_owned()]);
+    let gone = member.poll(Duration::ZERO);
+    assert!(matches!(gone, Err(Error::UnknownTopic { .. })), "{gone:?}");
+    assert_eq!(member.poll(Duration::ZERO).unwrap().len(), 1);
+}
+
+#[test]
 fn a_segment_goes_when_a_share_group_has_finished_it() {
     let world = retention::world();
     let broker = world.open();
