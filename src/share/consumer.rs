@@ -81,7 +81,8 @@ impl ShareConsumer {
     }
 
     /// Returns records as soon as there are some, or none after `timeout`. It takes up to 100 ms more while it reads
-    /// records that are new and not to be delivered yet, such as delayed ones; the next call goes on behind them.
+    /// records that are new and not to be delivered yet, such as delayed ones; the next call goes on behind them. With a
+    /// timeout of zero it goes on until it has a record or has looked at all that are there.
     ///
     /// In implicit mode this accepts what the last poll returned and nothing was said about.
     ///
@@ -97,7 +98,7 @@ impl ShareConsumer {
         };
         self.commit()?;
         let deadline = self.engine.clock().monotonic().saturating_add(timeout);
-        let result = self.poll_until(&member, deadline);
+        let result = self.poll_until(&member, deadline, !timeout.is_zero());
         self.sources.end_wait();
         result
     }
@@ -134,7 +135,13 @@ impl ShareConsumer {
         self.member.take().map_or(Ok(()), |member| member.leave())
     }
 
-    fn poll_until(&mut self, member: &Arc<Member>, deadline: Duration) -> Result<ShareRecords> {
+    /// `gives_up`: whether a long look ends some time after the deadline.
+    fn poll_until(
+        &mut self,
+        member: &Arc<Member>,
+        deadline: Duration,
+        gives_up: bool,
+    ) -> Result<ShareRecords> {
         loop {
             self.wakeup.take()?;
             let (records, again) = self.fetch(member)?;
@@ -144,7 +151,7 @@ impl ShareConsumer {
             let now = self.engine.clock().monotonic();
             let left = deadline.saturating_sub(now);
             // Many records may have a later time, and those behind them are worth a look.
-            let late = now.saturating_sub(deadline) >= MOST_LATE;
+            let late = gives_up && now.saturating_sub(deadline) >= MOST_LATE;
             if left.is_zero() && (!again || late) {
                 return Ok(records);
             }
