@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Log;
-use super::folder::check_not_foreign;
+use super::folder::read_topic_id;
 use super::image::is_deleted;
 use super::segment::Segment;
 use super::stored::{Adopted, Claim, Described, Proof, StoredSection};
@@ -15,7 +15,7 @@ use super::write_out::WriteOut;
 use crate::error::{CorruptReason, Error, Result};
 use crate::journal::Outside;
 use crate::sync::atomic::Ordering;
-use crate::types::{Epoch, Lsn, planted};
+use crate::types::{Epoch, Lsn, TopicId, planted};
 
 impl Log {
     /// Replays a stored section of the frame at `lsn`. [`Log::adopt`] must follow before anything is read.
@@ -133,9 +133,12 @@ impl Log {
     /// Returns whether power loss may have taken `partition.metadata` alone: the folder was new, and only adopted
     /// bytes say that it belongs to the partition, or nothing does, because its records are deleted.
     ///
+    /// The file may then hold an old disk block with the id of another topic. `is_of` returns whether the folder is
+    /// really that topic's.
+    ///
     /// # Errors
     /// Those of reading the folder.
-    pub(crate) fn needs_metadata(&self) -> Result<bool> {
+    pub(crate) fn needs_metadata(&self, is_of: impl Fn(TopicId) -> Result<bool>) -> Result<bool> {
         let (unproven, proven) = {
             let out = self.out.lock();
             (out.folder_unproven, !out.adopted.is_empty())
@@ -144,8 +147,13 @@ impl Log {
             return Ok(unproven && proven);
         }
         let storage = &*self.shared.storage;
-        let there = storage.metadata(self.dir())?.is_some();
-        Ok(there && check_not_foreign(storage, self.dir(), self.topic_id()).is_ok())
+        if storage.metadata(self.dir())?.is_none() {
+            return Ok(false);
+        }
+        match read_topic_id(storage, self.dir())? {
+            Some(id) if id != self.topic_id() => Ok(!planted("old_block_believed") && !is_of(id)?),
+            _ => Ok(true),
+        }
     }
 
     /// Lets no checkpoint sync the folder if it is not there. Power loss may have taken a folder of which no record is

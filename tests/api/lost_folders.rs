@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use grouplog::storage::{Crash, Memory, Storage};
+use grouplog::storage::{Crash, Memory, OpenMode, Storage};
 use grouplog::time::SeededRandom;
 use grouplog::{
     Acks, Broker, CleanupPolicy, Error, ProducerConfig, Record, TopicConfig, TopicPartition, Verify,
@@ -169,4 +169,46 @@ fn a_removed_folder_of_synced_records_is_damage_of_its_partition() {
         let opened = world.try_open().unwrap();
         assert_eq!(all(&opened, "u").len(), 3);
     }
+}
+
+/// Power loss may leave an old disk block in a file that was not synced: the id of a deleted topic of the same name. All
+/// records are deleted, so nothing else says whose the folder is.
+#[test]
+fn an_old_block_in_the_folder_of_deleted_records_is_no_other_topic() {
+    let metadata = Path::new("t-0/partition.metadata");
+    let mut mended = 0;
+    for call in 1.. {
+        let world = world();
+        let broker = world.open();
+        let create_and_send = || {
+            broker.create_topic("t", TopicConfig::new()).unwrap();
+            send(&broker, "t", Acks::Written, 500).unwrap();
+            let (mut id, file) = ([0; 40], world.storage.open(metadata, OpenMode::Read).unwrap());
+            assert_eq!(file.read_at(&mut id, 0).unwrap(), id.len());
+            id
+        };
+        let old = create_and_send();
+        broker.delete_topic("t").unwrap();
+        // Nobody remembers the deletion then.
+        broker.checkpoint().unwrap();
+        assert_ne!(create_and_send(), old);
+        world.storage.crash_at(world.storage.ops() + call);
+        if broker.admin().delete_records(&partition(), 1).is_ok() {
+            break;
+        }
+        let left = world.storage.crash(Crash::Kill, &SeededRandom::new(call));
+        let lost = left.crash(Crash::LoseAll, &SeededRandom::new(call));
+        if lost.metadata(metadata).unwrap().is_some() {
+            continue;
+        }
+        left.open(metadata, OpenMode::Write).unwrap().write_at(&old, 0).unwrap();
+        let again = World { storage: left, ..world };
+        for records in 1..3 {
+            let broker = again.open();
+            assert!(broker.health().is_ok(), "call {call}: {}", broker.health());
+            send(&broker, "t", Acks::Written, 500).unwrap();
+            mended += usize::from(all(&broker, "t").len() == records);
+        }
+    }
+    assert!(mended > 0);
 }

@@ -159,6 +159,7 @@ offset_chain_not_checked    crash:bits
 offsets_above_e             lib:a_checkpoint_holds_the_frozen
 offsets_before_records      model:a_commit_beside
 offsets_not_synced          crash:commits
+old_block_believed          api:an_old_block_in
 one_checkpoint_file         crash:commits
 one_offset_file             crash:commits
 one_share_file              crash:shares

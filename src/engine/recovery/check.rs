@@ -10,8 +10,9 @@ use crate::engine::report::DamagedPartition;
 use crate::engine::spread;
 use crate::error::{Error, Result};
 use crate::log::Log;
+use crate::segment::deleted_folder_name;
 use crate::storage::Storage;
-use crate::types::planted;
+use crate::types::{TopicId, TopicPartition, planted};
 
 /// Checks the files of all partitions and returns the partitions whose files may be truncated.
 ///
@@ -27,10 +28,10 @@ pub(super) fn check_files(
     // First, because this file tells the folders apart. Power loss may have taken it from a folder whose segments
     // are proven to be those of a topic.
     for log in loaded.changed() {
-        if !log.needs_metadata()? {
+        let partition = log.partition();
+        if !log.needs_metadata(|id| is_of_deleted(storage, loaded, partition, id))? {
             continue;
         }
-        let partition = log.partition();
         let (topic, number) = (partition.topic(), partition.partition());
         files::restore_folder(storage, topic, number, log.topic_id())?;
         if !planted("metadata_not_mended") {
@@ -78,6 +79,23 @@ pub(super) fn check_files(
         damaged.push(DamagedPartition { partition: log.partition().clone(), cause });
     }
     Ok(to_cut)
+}
+
+/// Returns whether the folder of a partition's name is still that of an earlier topic with this id. Then the deletion
+/// of that topic is not finished, and has not renamed the folder.
+fn is_of_deleted(
+    storage: &dyn Storage,
+    loaded: &Loaded,
+    partition: &TopicPartition,
+    id: TopicId,
+) -> Result<bool> {
+    let (topic, number) = (partition.topic(), partition.partition());
+    let mut deletions = loaded.catalogue.deletions().iter();
+    if !deletions.any(|deletion| deletion.id == id && &*deletion.name == topic) {
+        return Ok(false);
+    }
+    let aside = PathBuf::from(deleted_folder_name(topic, number, id));
+    Ok(storage.metadata(&aside)?.is_none())
 }
 
 /// Truncates files to the lengths in the checkpoint and returns the number of bytes cut.
