@@ -167,7 +167,7 @@ fn work(partition: &mut SharePartition, keyed: bool) {
     let contents = if keyed { Contents::Records(&records) } else { Contents::Dense };
     let batches = [ReadBatch { base, last, contents }];
     let mut got = Reservation::default();
-    let take = Take { member: MEMBER, max: 10, now };
+    let take = Take { member: MEMBER, max: 10, changes: 10, now };
     assert!(partition.reserve(fetch, &Read { batches: &batches, end: last + 1 }, &take, &mut got));
     partition.apply(&got.noticed, now.monotonic);
     partition.check_structure();

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use grouplog::serialization::{Bytes, Text};
 use grouplog::storage::Crash;
-use grouplog::{Broker, Error, Record, Timestamp, TopicConfig, TypedRecord};
+use grouplog::{
+    Broker, CleanupPolicy, Error, Record, ShareGroupConfig, Timestamp, TopicConfig, TypedRecord,
+};
 
 use crate::world::{World, after_crash, all};
 
@@ -124,4 +126,67 @@ fn the_header_counts_for_the_size_of_a_record() {
     assert!(matches!(producer.send(delayed()), Err(Error::RecordTooLarge { .. })));
     assert!(matches!(producer.send_all([delayed()]), Err(Error::RecordTooLarge { .. })));
     assert_eq!(all(&broker, "jobs").len(), 1);
+}
+
+/// Compaction removes a record that waits for its time, and leaves the others of its batch. When the time comes there is
+/// nothing to deliver, and the group goes on behind it.
+#[test]
+fn a_delayed_record_that_compaction_has_removed_stops_nothing() {
+    for ordered in [false, true] {
+        let world = World::new();
+        let broker = world.open();
+        let config = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact);
+        broker.create_topic("jobs", config).unwrap();
+        let config = ShareGroupConfig::new().ordered_by_key(ordered);
+        broker.admin().alter_share_group("g", config).unwrap();
+        let producer = broker.producer().unwrap();
+        let record = |key, value| Record::to("jobs").key(key).value(value);
+        let late = |key| record(key, "late").deliver_after(Duration::from_secs(1));
+        let batch = [record("a", "a"), late("b"), record("c", "c"), late("d"), late("e")];
+        producer.send_all(batch).unwrap();
+        assert_eq!(delivered(&broker), ["a", "c"]);
+        producer.send_all([record("b", "new b"), record("d", "new d")]).unwrap();
+        assert_eq!(broker.admin().compact("jobs").unwrap().records_out, 5);
+        world.clock.advance(Duration::from_secs(1));
+        let mut polls: Vec<_> = (0..4).flat_map(|_| delivered(&broker)).collect();
+        polls.sort_unstable();
+        assert_eq!(polls, ["late", "new b", "new d"]);
+        assert_eq!(broker.admin().describe_share_group("g").unwrap().lag(), 0);
+    }
+}
+
+/// Compaction removes many records that wait for their time, each beside one that comes again. One section has no room for
+/// all that is found to be gone.
+#[test]
+fn very_many_delayed_records_that_compaction_has_removed_stop_nothing() {
+    let world = World::new();
+    let broker = world.open();
+    let config = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact).segment_bytes(64 << 10);
+    broker.create_topic("jobs", config).unwrap();
+    let producer = broker.producer().unwrap();
+    let send = |number: usize, is_late: bool, value: &str| {
+        let key = number.to_string();
+        let record = Record::to("jobs").key(&key).value(value);
+        let late = Duration::from_secs(1);
+        producer.send(if is_late { record.deliver_after(late) } else { record }).unwrap();
+    };
+    (0..6000).for_each(|number| send(number, number % 2 == 0, "old"));
+    let settings = ShareGroupConfig::new().max_record_locks(10_000);
+    broker.admin().alter_share_group("g", settings).unwrap();
+    let mut member = broker.share_consumer("g").unwrap();
+    member.subscribe(["jobs"]).unwrap();
+    let taken: Vec<_> = (0..30).flat_map(|_| member.poll(Duration::ZERO).unwrap()).collect();
+    assert_eq!(taken.len(), 3000);
+    drop((taken, member));
+    (0..6000).for_each(|number| send(number, false, "new"));
+    assert_eq!(broker.admin().compact("jobs").unwrap().records_out, 6000);
+    world.clock.advance(Duration::from_secs(1));
+    let mut found = Vec::new();
+    while let values = delivered(&broker)
+        && !values.is_empty()
+    {
+        found.extend(values);
+    }
+    assert_eq!(found, vec!["new"; 6000]);
+    assert_eq!(broker.admin().describe_share_group("g").unwrap().lag(), 0);
 }

@@ -120,6 +120,7 @@ half_a_folder_stays         lib:a_refused_first_append
 half_a_frame_is_none        api:follow
 hash_truncated              api:compaction_property
 header_not_durable          lib:journal::tests::crashing
+hole_not_passed             api:a_delayed_record_that_compaction
 horizon_lost                api:a_tombstone_stays
 ids_not_journaled           crash:ids
 index_not_refreshed         lib:deletion_ends_an_open
@@ -229,6 +230,7 @@ share_no_throttle           lib:group::share
 share_no_window_limit       lib:group::share
 share_not_journaled         api:share_groups
 share_not_journaled         kill:jobs_survive
+share_notices_any_number    api:very_many_delayed
 share_start_does_not_count  lib:group::share
 share_start_passes_held     lib:group::share
 share_time_ignored          lib:group::share

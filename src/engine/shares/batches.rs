@@ -13,9 +13,14 @@ pub(super) struct Batches {
     all: Vec<Batch>,
     /// The records of those batches in which they have to be told apart.
     records: Vec<ReadRecord>,
-    /// How many things there may be to note.
-    pub(super) noticed: usize,
+    /// How many records have to be told apart, and holes.
+    noticed: usize,
+    /// Whether there are holes. What is known in a hole is gone, and there may be much of it.
+    has_holes: bool,
 }
+
+/// How many changes a hole may take. A later fetch goes on with what is left of it.
+const CHANGES_IN_HOLES: usize = 100;
 
 #[derive(Debug)]
 struct Batch {
@@ -38,12 +43,25 @@ impl Batches {
             let raw = fetched.records.get(first..chunk.end).unwrap_or_default();
             first = chunk.end;
             if let Some((base, last)) = batches.add(chunk, raw, &hash) {
-                batches.noticed = batches.noticed.saturating_add(usize::from(base > next));
+                batches.note_hole(next, base);
                 next = last.saturating_add(1);
             }
         }
-        batches.noticed = batches.noticed.saturating_add(usize::from(end > next));
+        batches.note_hole(next, end);
         batches
+    }
+
+    fn note_hole(&mut self, from: i64, to: i64) {
+        if from < to {
+            self.noticed = self.noticed.saturating_add(1);
+            self.has_holes = true;
+        }
+    }
+
+    /// Returns for how many changes to reserve space.
+    pub(super) fn changes(&self) -> usize {
+        let in_holes = if self.has_holes { CHANGES_IN_HOLES } else { 1 };
+        self.noticed.saturating_add(in_holes)
     }
 
     fn add(
@@ -70,6 +88,7 @@ impl Batches {
             let start = self.records.len();
             self.records.extend(raw.iter().map(read));
             self.noticed = self.noticed.saturating_add(raw.len()).saturating_add(1);
+            self.has_holes |= !is_dense;
             Some(start..self.records.len())
         };
         self.all.push(Batch { base, last, records });

@@ -118,12 +118,13 @@ impl Engine {
         (member, max): (MemberNumber, u32),
         taken: &mut TakenRecords,
     ) -> Result<()> {
-        let items = batches.noticed.saturating_add(1).saturating_mul(NOTICED_BYTES);
+        let changes = batches.changes();
+        let items = changes.saturating_mul(NOTICED_BYTES);
         let around = SECTION_HEADER.saturating_add(part.group().len()).saturating_add(128);
         let mut credit = self.reserve_urgent(items.saturating_add(around))?;
         let mut guard = part.lock()?;
         let Some(state) = guard.as_mut() else { return Err(gone(part)) };
-        let take = Take { member, max, now: self.share_now() };
+        let take = Take { member, max, changes, now: self.share_now() };
         let mut reservation = Reservation::default();
         let views = batches.views();
         let read = Read { batches: &views, end };

@@ -24,7 +24,16 @@ impl SharePartition {
         self.fetching = None;
         let lock_end = micros(take.now.monotonic.saturating_add(self.settings.lock_duration));
         let (member, wall, left) = (take.member, take.now.wall, u64::from(take.max));
-        let mut taking = Taking { member, lock_end, wall, left, taken: 0, start: self.start, out };
+        let mut taking = Taking {
+            member,
+            lock_end,
+            wall,
+            left,
+            taken: 0,
+            changes: take.changes,
+            start: self.start,
+            out,
+        };
         let mut at = fetch.from;
         for batch in read.batches {
             if let Some(hole) = Span::new(at, batch.base.saturating_sub(1))

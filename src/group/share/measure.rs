@@ -33,7 +33,7 @@ fn reserve(partition: &mut SharePartition, member: u32, max: u32, at: u64, got: 
     let base = fetch.from - fetch.from % 1000;
     let batch = [ReadBatch { base, last: base + 999, contents: Contents::Dense }];
     let read = Read { batches: &batch, end: base + 1000 };
-    let take = Take { member: MemberNumber(member), max, now: now(at) };
+    let take = Take { member: MemberNumber(member), max, changes: usize::MAX, now: now(at) };
     partition.reserve(fetch, &read, &take, got);
 }
 

@@ -4,7 +4,8 @@
 use super::partition::Now;
 use super::reason::Reason;
 use super::run::{MemberNumber, Span};
-use super::section::Section;
+use super::section::{Item, Section};
+use crate::types::planted;
 
 /// Who wants records.
 #[derive(Debug, Clone, Copy)]
@@ -13,6 +14,8 @@ pub(crate) struct Take {
     pub(crate) member: MemberNumber,
     /// How many records it wants, at least 1.
     pub(crate) max: u32,
+    /// How many changes may be noticed, at least 1.
+    pub(crate) changes: usize,
     /// The present time.
     pub(crate) now: Now,
 }
@@ -55,6 +58,8 @@ pub(super) struct Taking<'a> {
     /// How many more records it may take.
     pub(super) left: u64,
     pub(super) taken: u64,
+    /// How many changes may be noticed.
+    pub(super) changes: usize,
     /// Where the window begins once what was noticed is applied.
     pub(super) start: i64,
     pub(super) out: &'a mut Reservation,
@@ -72,6 +77,15 @@ pub(super) struct InBatch {
 }
 
 impl Taking<'_> {
+    /// Notices a change. Returns false if there may be no more of them. A later fetch notices it then.
+    pub(super) fn notice(&mut self, item: Item) -> bool {
+        if self.out.noticed.items().len() >= self.changes && !planted("share_notices_any_number") {
+            return false;
+        }
+        self.out.noticed.push(item);
+        true
+    }
+
     /// Moves the start that counts over offsets that will not hold it up.
     pub(super) fn pass(&mut self, span: Span) {
         if span.first <= self.start && self.start <= span.last {

@@ -67,7 +67,7 @@ impl Queue {
             })
             .collect();
         let mut got = Reservation::default();
-        let take = Take { member, max, now: self.now() };
+        let take = Take { member, max, changes: usize::MAX, now: self.now() };
         assert!(self.partition.reserve(
             fetch,
             &Read { batches: &batches, end: to },
@@ -332,7 +332,7 @@ fn a_reset_starts_anew_and_a_fetch_from_before_is_refused() {
     queue.partition.apply(&section, Duration::ZERO);
     assert_eq!((queue.partition.start(), queue.partition.epoch()), (3, 1));
     let (read, take) =
-        (Read { batches: &[], end: 9 }, Take { member: A, max: 1, now: queue.now() });
+        (Read { batches: &[], end: 9 }, Take { member: A, max: 1, changes: 1, now: queue.now() });
     assert!(!queue.partition.reserve(fetch, &read, &take, &mut Reservation::default()));
     assert_eq!(queue.say(A, 3, 3, 1, AckType::Accept), Err(Why::NeverDelivered));
     assert_eq!(queue.take(B, 2), [(3, 4, 1)]);

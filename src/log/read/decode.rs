@@ -78,6 +78,7 @@ impl Cursor {
         let began = at;
         let mut last = None;
         let (mut taken, mut records): (usize, usize) = (0, 0);
+        let mut reached_end = false;
         while at < bytes.len() && taken < room && (at < until || out.records.is_empty()) {
             let record = match batch.read(bytes, at, last) {
                 Ok(decoded) => decoded,
@@ -88,6 +89,7 @@ impl Cursor {
                 }
             };
             if i64::from(record.offset_delta) >= end {
+                reached_end = true;
                 break;
             }
             last = Some(record.offset_delta);
@@ -99,7 +101,7 @@ impl Cursor {
             }
         }
         batch.deliver(before, at.saturating_sub(began), out);
-        Ok(Decoded { at, last, records })
+        Ok(Decoded { at, last, records, reached_end })
     }
 
     /// Takes records that were decoded ahead, of which the first begins at byte `at`. Keeps the records from
@@ -129,7 +131,8 @@ impl Cursor {
         let at = last.map_or(at, FetchedRecord::end);
         batch.deliver(before, at.saturating_sub(began), out);
         let records = skipped.saturating_add(count);
-        Decoded { at, last: last.map(|record| record.offset_delta), records }
+        let reached_end = count == below && below < wanted.len();
+        Decoded { at, last: last.map(|record| record.offset_delta), records, reached_end }
     }
 }
 
@@ -141,6 +144,8 @@ pub(super) struct Decoded {
     pub(super) last: Option<i32>,
     /// The number of decoded records, including those before the cursor's position.
     pub(super) records: usize,
+    /// Whether the next record is at or beyond the limit. Compaction may have removed those before it.
+    pub(super) reached_end: bool,
 }
 
 impl Log {

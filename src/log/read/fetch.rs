@@ -149,7 +149,7 @@ impl Log {
             },
         };
         let began = inside.at;
-        let Decoded { at, last, .. } =
+        let Decoded { at, last, reached_end, .. } =
             Self::decode_stored(cursor, &mut inside, partition, limits, out)
                 .map_err(|error| inside.segment.decode_failed(inside.position, error, history))?;
         inside.at = at;
@@ -161,10 +161,12 @@ impl Log {
         } else {
             let last = inside.header.base_offset.saturating_add(i64::from(inside.last_delta));
             let read = last.saturating_add(1);
-            cursor.position = cursor.position.max(read);
+            let passed =
+                if reached_end && !planted("hole_not_passed") { limits.until } else { read };
+            let from = cursor.position;
+            cursor.position = from.max(passed);
             cursor.at = At::Inside(inside);
-            // Compaction may have removed the records before the limit.
-            return Ok(at > began);
+            return Ok(at > began || cursor.position > from);
         }
         Ok(true)
     }

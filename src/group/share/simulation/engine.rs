@@ -91,7 +91,7 @@ impl World {
         let number = self.members[member].number;
         let mut got = Reservation::default();
         let window_end = self.partition.end();
-        let take = Take { member: number, max, now };
+        let take = Take { member: number, max, changes: 1 + max as usize / 2, now };
         if !self.partition.reserve(fetch, &Read { batches: &read, end }, &take, &mut got) {
             return Vec::new();
         }

@@ -81,7 +81,7 @@ impl Driver {
         let Some(fetch) = self.partition.begin_fetch(self.now()) else { return Vec::new() };
         let read = self.log.read(fetch.from, fetch.to, self.committed);
         let mut got = Reservation::default();
-        let take = Take { member, max, now: self.now() };
+        let take = Take { member, max, changes: usize::MAX, now: self.now() };
         let below = self.front_below_start(read.first_base());
         assert!(read.with(|read| self.partition.reserve(fetch, &read, &take, &mut got)));
         self.commit_section(&got.noticed);
