@@ -270,10 +270,8 @@ impl Engine {
         problems.extend(self.compaction_problem());
         let deletion = self.troubles.deletion.lock().clone();
         problems.extend(deletion.map(|cause| Problem::Deletion { cause }));
-        let shares = self.troubles.shares.lock().clone();
-        problems.extend(
-            shares.map(|(group, cause)| Problem::ShareGroup { group: group.to_string(), cause }),
-        );
+        let shares = self.shares.first_failure();
+        problems.extend(shares.map(|(group, cause)| Problem::ShareGroup { group, cause }));
         let ids = self.troubles.damaged_ids.iter().cloned();
         problems.extend(ids.map(|(topic, cause)| Problem::Ids { topic, cause }));
         Health { problems }

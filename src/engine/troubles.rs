@@ -1,7 +1,5 @@
 //! Keeps the failures of background work for `health`.
 
-use std::sync::Arc;
-
 use parking_lot::Mutex;
 
 use crate::error::Error;
@@ -16,8 +14,6 @@ pub(super) struct Troubles {
     pub(super) retention: Mutex<Option<(TopicPartition, Error)>>,
     /// The first partition that the last round of compaction could not compact.
     pub(super) compaction: Mutex<Option<(TopicPartition, Error)>>,
-    /// The first share group whose attempts could not end, each until they do.
-    pub(super) shares: Mutex<Option<(Arc<str>, Error)>>,
     /// The topics whose idempotency ids could not be read.
     pub(super) damaged_ids: Vec<(String, Error)>,
 }
@@ -31,18 +27,6 @@ impl Troubles {
     /// Notes the result of a checkpoint.
     pub(super) fn checkpoint(&self, result: Result<(), &Error>) {
         *self.checkpoint.lock() = result.err().cloned();
-    }
-
-    /// Notes whether a share group could end attempts.
-    pub(super) fn dead_letters(&self, group: &Arc<str>, failure: Option<&Error>) {
-        let mut shares = self.shares.lock();
-        match failure {
-            Some(error) => {
-                shares.get_or_insert_with(|| (Arc::clone(group), error.clone()));
-            }
-            None if shares.as_ref().is_some_and(|(of, _)| of == group) => *shares = None,
-            None => {}
-        }
     }
 
     /// Notes the result of removing a deleted topic's files.

@@ -626,6 +626,12 @@ fn a_segment_goes_when_a_share_group_has_finished_it() {
 
 #[test]
 fn what_cannot_be_given_up_is_a_problem_until_it_can() {
+    for end in ["it can", "the topic is deleted", "the group is deleted"] {
+        what_cannot_be_given_up(end);
+    }
+}
+
+fn what_cannot_be_given_up(end: &str) {
     let world = World::new();
     let storage = Faulty::new(world.storage.clone());
     let broker = Broker::open_storage(Arc::new(storage.clone()), world.config.clone()).unwrap();
@@ -658,11 +664,20 @@ fn what_cannot_be_given_up_is_a_problem_until_it_can() {
     let lag = || broker.admin().describe_share_group("g").unwrap().lag();
     assert_eq!(lag(), 2);
     storage.heal();
-    world.clock.advance(LOCK);
-    assert!(first.poll(Duration::ZERO).unwrap().is_empty());
-    assert_eq!(lag(), 0);
-    assert_eq!(broker.describe_topic("dead").unwrap().partitions[0].end_offset, 2);
+    match end {
+        "the topic is deleted" => broker.delete_topic("jobs").unwrap(),
+        "the group is deleted" => {
+            first.close().unwrap();
+            broker.admin().delete_share_group("g").unwrap();
+        }
+        _ => {
+            world.clock.advance(LOCK);
+            assert!(first.poll(Duration::ZERO).unwrap().is_empty());
+            assert_eq!(lag(), 0);
+            assert_eq!(broker.describe_topic("dead").unwrap().partitions[0].end_offset, 2);
+        }
+    }
     let shown = broker.health();
     let shown = shown.problems().iter().any(|p| matches!(p, Problem::ShareGroup { .. }));
-    assert!(!shown);
+    assert!(!shown, "{end}");
 }

@@ -178,7 +178,7 @@ impl Engine {
             }
             match self.share_work(part, &ShareWork::LockEnds) {
                 Ok(done) => {
-                    self.troubles.dead_letters(part.group(), None);
+                    *part.failure.lock() = None;
                     if !done.more {
                         return Ok(());
                     }
@@ -186,7 +186,7 @@ impl Engine {
                 Err(error @ (Error::Closed | Error::UnknownTopic { .. })) => return Err(error),
                 // Records become available again without the journal (H8). What is final waits for it.
                 Err(error) => {
-                    self.troubles.dead_letters(part.group(), Some(&error));
+                    *part.failure.lock() = Some(error);
                     let again = self.clock().monotonic().saturating_add(RETRY);
                     let millis = u64::try_from(again.as_millis()).unwrap_or(u64::MAX);
                     part.retry_at.store(millis, Ordering::Relaxed);

@@ -55,6 +55,8 @@ pub(crate) struct SharePart {
     pub(super) waited_for: AtomicBool,
     /// When the end of locks may be tried again after a failure, in milliseconds of the monotonic clock.
     pub(super) retry_at: AtomicU64,
+    /// Why attempts could not end, until they do.
+    pub(super) failure: Mutex<Option<Error>>,
     /// `None` once the topic or the group is deleted, and until its start is in the journal.
     pub(super) state: Mutex<Option<SharePartition>>,
     /// Entered before the lock by the threads of a member that say what became of records: they are many.
@@ -120,6 +122,15 @@ impl Shares {
         }
     }
 
+    /// Returns the first group that cannot end attempts, and why.
+    pub(in crate::engine) fn first_failure(&self) -> Option<(String, Error)> {
+        self.all().iter().find_map(|group| {
+            let partitions = group.partitions.lock();
+            let failure = partitions.values().find_map(|part| part.failure.lock().clone())?;
+            Some((group.name.to_string(), failure))
+        })
+    }
+
     /// Wakes every member that sleeps, so that it finds a topic or partition that has come, or the engine closed.
     pub(in crate::engine) fn wake_all(&self) {
         self.all().iter().for_each(|group| group.signals.wake());
@@ -142,6 +153,7 @@ impl ShareGroup {
                 signals: Arc::clone(&signals),
                 waited_for: AtomicBool::new(false),
                 retry_at: AtomicU64::new(0),
+                failure: Mutex::new(None),
                 state: Mutex::new(Some(partition)),
                 gate: Gate::new(),
             };
@@ -213,6 +225,7 @@ impl ShareGroup {
             signals: Arc::clone(&self.signals),
             waited_for: AtomicBool::new(false),
             retry_at: AtomicU64::new(0),
+            failure: Mutex::new(None),
             state: Mutex::new(None),
             gate: Gate::new(),
         }

@@ -135,6 +135,9 @@ impl SharePartition {
         let runs = runs.into_iter().filter(|run| !run.content.state.lets_pass());
         for run in runs.chain(parked) {
             let Some(part) = run.span.meet(span) else { continue };
+            if what == ByHand::Reject && out.room() == 0 {
+                return true;
+            }
             // Its limit does not count: an operator decides.
             let end = match what {
                 ByHand::Finish => End::Accept,

@@ -81,6 +81,7 @@ impl SharePartition {
     ///
     /// # Panics
     /// If a member holds something.
+    #[cfg(feature = "__internal")]
     pub(crate) fn check_nothing_held(&self) {
         let all = Span { first: 0, last: i64::MAX };
         assert!(self.over(all).all(|run| !run.content.state.is_held()), "H4: a lock has no end");
