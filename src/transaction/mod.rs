@@ -151,7 +151,8 @@ impl Producer {
             size: FrameSize::new(
                 engine,
                 "bytes of one transaction (transaction.max.bytes)",
-                self.config().transaction_max_bytes,
+                // The rest of the frame is for what surrounds the records, for offsets and for words of share groups.
+                self.config().transaction_max_bytes.min(engine.config.journal_max_bytes / 16 * 3),
             ),
             expected_ends: BTreeMap::new(),
             offsets: Offsets::default(),

@@ -445,6 +445,35 @@ fn bad_calls_change_nothing_and_the_transaction_stays_usable() {
     assert!(matches!(broker.producer_with(config), Err(Error::InvalidConfig { .. })));
 }
 
+/// What surrounds the records takes a part of the frame, too.
+#[test]
+fn what_a_transaction_has_taken_can_be_committed() {
+    let mut world = World::new();
+    world.config = world.config.journal_max_bytes(256 << 10);
+    let broker = world.open();
+    broker.create_topic("out", TopicConfig::new().partitions(50)).unwrap();
+    broker.create_topic("jobs", TopicConfig::new()).unwrap();
+    let producer = broker.producer_with(ProducerConfig::new().acks(Acks::Written)).unwrap();
+    for _ in 0..10 {
+        producer.send_all((0..20).map(|_| Record::to("jobs").value("job"))).unwrap();
+    }
+    let mut member = broker.share_consumer("workers").unwrap();
+    member.subscribe(["jobs"]).unwrap();
+    for bytes in [1, 100, 1000] {
+        let mut transaction = producer.begin().unwrap();
+        let mut jobs = member.poll(Duration::ZERO).unwrap().take(60);
+        let group = GroupMetadata::of_group("g");
+        let offsets = (0..50).map(|partition| (tp("out", partition), 0));
+        transaction.send_offsets(&group, offsets).unwrap();
+        jobs.by_ref().for_each(|job| transaction.accept(job).unwrap());
+        let record =
+            |number: u32| Record::to("out").partition(number % 50).value(&[1; 1000][..bytes]);
+        let taken = (0..).take_while(|number| transaction.send(record(*number)).is_ok()).count();
+        assert!(taken > 20, "{taken}");
+        assert_eq!(transaction.commit().unwrap().len(), taken);
+    }
+}
+
 #[test]
 fn a_topic_that_is_deleted_or_changed_meanwhile_refuses_the_whole() {
     let world = World::new();
