@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use super::origin;
 use crate::group::share::{Contents, ReadBatch, ReadRecord};
 use crate::log::{Chunk, Fetched, FetchedRecord};
 use crate::record::DELIVER_AT_HEADER;
@@ -107,19 +106,12 @@ impl Batches {
 }
 
 /// Returns the time from which on a record is to be delivered, in milliseconds since 1970. What is not such a time is
-/// ignored, as the header may be anybody's. So is that of a dead letter: it belongs to the record that was given up.
+/// ignored, as the header may be anybody's.
 fn deliver_at(record: &FetchedRecord, bytes: &[u8]) -> Option<i64> {
     if !record.has_headers() {
         return None;
     }
-    let mut first = None;
-    for header in record.headers(bytes) {
-        if header.name_bytes() == origin::TOPIC.as_bytes() {
-            return None;
-        }
-        if first.is_none() && header.name_bytes() == DELIVER_AT_HEADER.as_bytes() {
-            first = Some(header);
-        }
-    }
+    let mut headers = record.headers(bytes);
+    let first = headers.find(|header| header.name_bytes() == DELIVER_AT_HEADER.as_bytes());
     std::str::from_utf8(first?.value()?).ok()?.parse().ok().filter(|at| *at >= 0)
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::copies::{CopiedRecord, copy_records};
 use super::group::SharePart;
 use super::origin::{
-    COPIED, COUNT, GROUP, KEY, MESSAGE, OFFSET, PARTITION, TOPIC, TOPIC_ID, own_key,
+    COPIED, COUNT, DELIVER_AT, GROUP, KEY, MESSAGE, OFFSET, PARTITION, TOPIC, TOPIC_ID, own_key,
 };
 use super::work::ShareWork;
 use crate::config::{ShareGroupConfig, TopicConfig};
@@ -19,7 +19,7 @@ use crate::engine::state::Engine;
 use crate::error::{Error, Result};
 use crate::group::share::{DeadLetter, Span};
 use crate::log::{Log, RecordData};
-use crate::record::Header;
+use crate::record::{DELIVER_AT_HEADER, Header};
 
 /// The most bytes of dead letters in one frame, if the journal is large enough.
 const LETTERS_MAX_BYTES: u64 = 4 << 20;
@@ -120,7 +120,11 @@ impl Letters {
         let compacts = self.target.config().cleanup_policy.compacts();
         let place = || compacts.then(|| own_key(part.group(), source, offset));
         let whole = copied.map(|record| {
-            let mut headers: Vec<_> = record.headers.into_iter().chain(own(true)).collect();
+            let is_time = |(name, _): &(String, _)| name == DELIVER_AT_HEADER;
+            let (times, mut headers): (Vec<_>, Vec<_>) =
+                record.headers.into_iter().partition(is_time);
+            headers.extend(own(true));
+            headers.extend(times.into_iter().map(|(_, at)| (DELIVER_AT.to_owned(), at)));
             let key = match place() {
                 Some(place) => {
                     headers.push((KEY.to_owned(), record.key));

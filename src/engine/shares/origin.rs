@@ -4,6 +4,7 @@
 //! the last block is its own, and what stands before belongs to the record.
 
 use super::copies::CopiedRecord;
+use crate::record::DELIVER_AT_HEADER;
 use crate::types::{TopicId, TopicPartition};
 
 /// The headers of a dead letter, as Kafka names them.
@@ -17,6 +18,8 @@ pub(super) const COUNT: &str = "__dlq.errors.delivery.count";
 pub(super) const COPIED: &str = "__dlq.copied";
 /// The key of the copied record, if the letter has a key of its own: without a value if the record has no key.
 pub(super) const KEY: &str = "__dlq.key";
+/// The time of delivery of the copied record, in place of its header. A letter waits for no time.
+pub(super) const DELIVER_AT: &str = "__dlq.deliver.at";
 /// The id of the topic that has the record, if it was not copied.
 pub(super) const TOPIC_ID: &str = "__dlq.topic.id";
 
@@ -31,6 +34,8 @@ pub(crate) struct Origin {
     pub(crate) topic_id: Option<TopicId>,
     copied: bool,
     key: KeyOf,
+    /// The values of its headers for the time of delivery.
+    deliver_at: Vec<Option<Vec<u8>>>,
     /// How many of the letter's headers are the record's.
     headers: usize,
 }
@@ -69,6 +74,11 @@ impl Origin {
             topic_id: text(TOPIC_ID).and_then(|id| id.parse().ok()),
             copied: text(COPIED) == Some("true"),
             key: find(KEY).map_or(KeyOf::Letter, |(_, key)| KeyOf::Header(key.clone())),
+            deliver_at: own
+                .iter()
+                .filter(|(name, _)| name == DELIVER_AT)
+                .map(|(_, value)| value.clone())
+                .collect(),
             headers,
         })
     }
@@ -86,6 +96,9 @@ impl Origin {
             KeyOf::Letter => {}
         }
         letter.headers.truncate(self.headers);
+        // Where a producer puts it.
+        let times = self.deliver_at.into_iter().map(|at| (DELIVER_AT_HEADER.to_owned(), at));
+        letter.headers.splice(..0, times);
         Ok(letter)
     }
 

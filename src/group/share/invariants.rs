@@ -1,7 +1,7 @@
 //! What must hold of the state at any time, for the simulation and the fuzz target.
 
 use super::partition::SharePartition;
-use super::run::{Span, State};
+use super::run::State;
 
 impl SharePartition {
     /// Checks H1, H2, and the indexes behind H9 and H10.
@@ -83,7 +83,7 @@ impl SharePartition {
     /// If a member holds something.
     #[cfg(feature = "__internal")]
     pub(crate) fn check_nothing_held(&self) {
-        let all = Span { first: 0, last: i64::MAX };
+        let all = super::run::Span { first: 0, last: i64::MAX };
         assert!(self.over(all).all(|run| !run.content.state.is_held()), "H4: a lock has no end");
     }
 }
