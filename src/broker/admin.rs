@@ -217,6 +217,7 @@ impl Admin {
     /// - `PolicyViolation` if [`TopicConfig::cleanup_policy`] does not compact it.
     /// - `Corrupt` or `MissingSegment` if a partition is damaged; other errors of reading and writing. The other
     ///   partitions are compacted nevertheless.
+    /// - `DiskFull`, or `DiskBudget`, if there is no room for the compacted copies.
     ///
     /// ```
     /// use grouplog::{Broker, CleanupPolicy, Record, TopicConfig};

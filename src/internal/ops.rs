@@ -536,8 +536,16 @@ impl World {
         if maintains {
             return self.retain(Broker::maintain);
         }
-        self.call(true, |broker| broker.admin().compact(TOPICS[COMPACTED]).map(|_| ()));
-        let undisturbed = !self.troubled && !self.crash_comes;
+        // The copies may have no room in the disk budget.
+        let (budget, mut refused) = (self.budget, false);
+        self.call(!budget, |broker| match broker.admin().compact(TOPICS[COMPACTED]) {
+            Err(Error::DiskBudget { .. }) if budget => {
+                refused = true;
+                Ok(())
+            }
+            done => done.map(|_| ()),
+        });
+        let undisturbed = !self.troubled && !self.crash_comes && !refused;
         if let Some(broker) = self.broker.as_ref().filter(|_| undisturbed) {
             let seen = observe(broker).expect("reading continues");
             for log in &seen.topics[&COMPACTED] {

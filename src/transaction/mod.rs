@@ -152,7 +152,9 @@ impl Producer {
                 engine,
                 "bytes of one transaction (transaction.max.bytes)",
                 // The rest of the frame is for what surrounds the records, for offsets and for words of share groups.
-                self.config().transaction_max_bytes.min(engine.config.journal_max_bytes / 16 * 3),
+                self.config()
+                    .transaction_max_bytes
+                    .min((engine.config.journal_max_bytes / 16).saturating_mul(3)),
             ),
             expected_ends: BTreeMap::new(),
             offsets: Offsets::default(),
