@@ -124,7 +124,9 @@ impl Admin {
         self.engine.delete_share_group(group)
     }
 
-    /// Accepts unfinished records for whoever has them. Records that the group has not read yet are left alone.
+    /// Accepts unfinished records for whoever has them. Records that the group has not read yet are finished, too, if they
+    /// follow what it has read: so a group gets past damaged bytes, which no member can read. A group with an order of
+    /// keys gets past them once the records before them have ended.
     ///
     /// # Errors
     /// `UnknownGroup`, `UnknownTopic`, `UnknownPartition`.
@@ -137,7 +139,8 @@ impl Admin {
         self.engine.end_by_hand(group, partition, offsets, ByHand::Finish)
     }
 
-    /// As [`Admin::finish_share_records`], but the records become dead letters.
+    /// As [`Admin::finish_share_records`], but the records become dead letters. Records that the group has not read yet are
+    /// left alone.
     ///
     /// # Errors
     /// As [`Admin::finish_share_records`], and those of an append of the dead letters.
@@ -150,7 +153,7 @@ impl Admin {
         self.engine.end_by_hand(group, partition, offsets, ByHand::Reject)
     }
 
-    /// As [`Admin::finish_share_records`], but the records may be handed out at once, whoever has them and whatever they wait
+    /// As [`Admin::reject_share_records`], but the records may be handed out at once, whoever has them and whatever they wait
     /// for.
     ///
     /// # Errors

@@ -213,8 +213,9 @@ impl ShareRecord {
         self.end(Said::Release { delay: None, reason: None })
     }
 
-    /// As [`ShareRecord::release`], with a reason that the next handler and an operator see. Of a long one, the first 200
-    /// bytes are kept.
+    /// As [`ShareRecord::release`], with a reason that the next handler sees, and the dead letter if there is one. Of a
+    /// long one, the first 200 bytes are kept; of the last one, the dead letter has 4,096. A partition keeps 240 different
+    /// texts: name the kind of failure, and leave out what differs each time.
     ///
     /// # Errors
     /// As [`ShareRecord::accept`].
@@ -231,7 +232,8 @@ impl ShareRecord {
     }
 
     /// Rejects the record: it is never delivered again, and becomes a dead letter with this reason if the group has a topic
-    /// for them ([`ShareGroupConfig::dead_letter_topic`](crate::ShareGroupConfig::dead_letter_topic)).
+    /// for them ([`ShareGroupConfig::dead_letter_topic`](crate::ShareGroupConfig::dead_letter_topic)). Of a long reason, the
+    /// first 4,096 bytes are kept.
     ///
     /// # Errors
     /// As [`ShareRecord::accept`], and those of an append of the dead letter.

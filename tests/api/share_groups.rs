@@ -1,9 +1,12 @@
 //! Share groups: what members and operators see.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use grouplog::storage::Crash;
+use grouplog::storage::{Crash, OpenMode, Storage};
+use grouplog::time::SeededRandom;
 use grouplog::{
     Acks, Backoff, Broker, CleanupPolicy, Error, NotDeleted, OffsetScope, Problem, ProducerConfig,
     Record, RecordStateReason, ResetTo, ShareConsumer, ShareConsumerConfig, ShareGroupConfig,
@@ -12,7 +15,7 @@ use grouplog::{
 
 use crate::faulty::{Act, Faulty};
 use crate::retention;
-use crate::world::{AT_ONCE, LONG, World, after_crash, tp};
+use crate::world::{AT_ONCE, LONG, World, after_crash, all, tp};
 
 const LOCK: Duration = Duration::from_secs(30);
 
@@ -177,7 +180,9 @@ fn what_is_rejected_or_out_of_tries_becomes_a_dead_letter() {
         assert_eq!(letters.len(), 2, "{end}");
         assert_eq!(headers(&letters[0]), whole("0", "no such customer", "1"));
         assert_eq!(letters[0].value(), Some(&b"j0"[..]));
-        assert_eq!(headers(&letters[1]), whole("1", "delivery count exceeded", "2"));
+        let mut second = whole("1", "delivery count exceeded", "2").to_vec();
+        second.push(("__dlq.reason".to_owned(), "503".to_owned()));
+        assert_eq!(headers(&letters[1]), second);
         assert_eq!(letters[1].key(), Some(&b"j1"[..]));
     }
 }
@@ -680,4 +685,119 @@ fn what_cannot_be_given_up(end: &str) {
     let shown = broker.health();
     let shown = shown.problems().iter().any(|p| matches!(p, Problem::ShareGroup { .. }));
     assert!(!shown, "{end}");
+}
+
+/// No member can read a damaged batch. An operator finishes it, and the group goes on behind it.
+#[test]
+fn a_group_gets_past_damaged_bytes_by_hand() {
+    let world = World::new();
+    let broker = world.open();
+    for _ in 0..3 {
+        jobs(&broker, 2);
+        broker.checkpoint().unwrap();
+    }
+    broker.close().unwrap();
+    let path = Path::new("jobs-0/00000000000000000000.log");
+    let file = world.storage.open(path, OpenMode::Write).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_at(&mut bytes, 0).unwrap();
+    let second = 12 + i32::from_be_bytes(bytes[8..12].try_into().unwrap()) as usize;
+    file.write_at(&[bytes[second + 70] ^ 1], second as u64 + 70).unwrap();
+    let broker = world.open();
+    let mut first = member(&broker, "g");
+    let front = first.poll(Duration::ZERO).unwrap();
+    assert_eq!(front.len(), 2);
+    front.accept_all().unwrap();
+    for _ in 0..2 {
+        let failed = first.poll(Duration::ZERO).unwrap_err();
+        assert!(failed.is_corruption(), "{failed}");
+    }
+    broker.admin().finish_share_records("g", &tp("jobs", 0), 2..=3).unwrap();
+    let rest = first.poll(Duration::ZERO).unwrap();
+    assert_eq!(rest.len(), 2);
+    rest.accept_all().unwrap();
+    assert_eq!(broker.admin().describe_share_group("g").unwrap().lag(), 0);
+    drop(first);
+    for crash in [Crash::Kill, Crash::LoseAll] {
+        let left = world.storage.crash(crash, &SeededRandom::new(1));
+        let broker = World { storage: left, ..world.again() }.open();
+        assert_eq!(broker.admin().describe_share_group("g").unwrap().lag(), 0);
+        jobs(&broker, 1);
+        assert_eq!(offsets(member(&broker, "g").poll(Duration::ZERO).unwrap()), [(6, 1)]);
+    }
+}
+
+/// A letter says why the last attempts failed, if a handler has said it.
+#[test]
+fn a_dead_letter_has_the_reason_of_its_last_failure() {
+    let world = World::new();
+    let broker = world.open();
+    let config = ShareGroupConfig::new().delivery_count_limit(2).dead_letter_topic("dead");
+    broker.admin().alter_share_group("g", config).unwrap();
+    jobs(&broker, 3);
+    let one = ShareConsumerConfig::new().max_poll_records(1);
+    let mut first = broker.share_consumer_with("g", one).unwrap();
+    first.subscribe(["jobs"]).unwrap();
+    for _ in 0..5 {
+        let record = first.poll(Duration::ZERO).unwrap().next().unwrap();
+        match (record.offset(), record.delivery_count()) {
+            (0, count) => record.release_because(format!("HTTP {}", 500 + count)).unwrap(),
+            (1, 1) => record.release_because("disk full").unwrap(),
+            (1, _) => record.release().unwrap(),
+            _ => record.reject("x".repeat(2 << 20)).unwrap(),
+        }
+    }
+    let said: BTreeMap<_, _> = all(&broker, "dead")
+        .into_iter()
+        .map(|letter| {
+            let find = |wanted: &str| {
+                let found = letter.headers.iter().find(|(name, _)| name == wanted);
+                found.map(|(_, value)| String::from_utf8(value.clone().unwrap()).unwrap())
+            };
+            (
+                find("__dlq.errors.offset").unwrap(),
+                (find("__dlq.errors.message"), find("__dlq.reason")),
+            )
+        })
+        .collect();
+    let text = |text: &str| Some(text.to_owned());
+    let limit = || text("delivery count exceeded");
+    assert_eq!(said["0"], (limit(), text("HTTP 502")));
+    assert_eq!(said["1"], (limit(), text("disk full")));
+    assert_eq!(said["2"], (text(&"x".repeat(4096)), None));
+}
+
+/// Each record of a key may be something to note, and the space for that is reserved before.
+#[test]
+fn a_small_journal_takes_what_a_large_fetch_notes() {
+    for late in [false, true] {
+        let mut world = World::new();
+        world.config = world.config.journal_max_bytes(256 << 10);
+        let broker = world.open();
+        let config = ShareGroupConfig::new().ordered_by_key(!late).max_record_locks(100_000);
+        broker.admin().alter_share_group("g", config).unwrap();
+        broker.create_topic("jobs", TopicConfig::new()).unwrap();
+        let producer = broker.producer().unwrap();
+        for n in 0..5000 {
+            let key = n.to_string();
+            let record = Record::to("jobs").key(&key).value("");
+            let wait = Duration::from_secs(n % 2);
+            producer.send(if late { record.deliver_after(wait) } else { record }).unwrap();
+        }
+        let all = ShareConsumerConfig::new().max_poll_records(u32::MAX);
+        let mut member = broker.share_consumer_with("g", all).unwrap();
+        member.subscribe(["jobs"]).unwrap();
+        world.clock.advance(Duration::from_millis(500));
+        let mut found = 0;
+        for _ in 0..2 {
+            while let records = member.poll(Duration::ZERO).unwrap()
+                && !records.is_empty()
+            {
+                found += records.len();
+                records.accept_all().unwrap();
+            }
+            world.clock.advance(Duration::from_secs(1));
+        }
+        assert_eq!(found, 5000);
+    }
 }

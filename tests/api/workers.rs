@@ -387,5 +387,6 @@ fn a_group_that_exists_keeps_its_settings_and_what_is_wrong_is_refused() {
     let own = ShareGroupConfig::new().dead_letter_topic("jobs");
     let refused = run(broker.workers("jobs").config(own));
     assert!(matches!(refused, Err(Error::InvalidConfig { .. })), "{refused:?}");
+    assert_eq!(config(), [("share.delivery.count.limit", "3".to_owned())]);
     assert_eq!(broker.admin().describe_share_group("jobs").unwrap().members, Some(0));
 }

@@ -197,7 +197,8 @@ impl Engine {
         let unknown = || Error::UnknownGroup { group: name.to_owned() };
         let group = self.shares.find(name).ok_or_else(unknown)?;
         let part = self.share_part(&group, &self.registry.log(partition)?)?;
-        let Some(span) = Span::new(*offsets.start(), *offsets.end()) else { return Ok(()) };
+        let last = part.log().end_offset().saturating_sub(1).min(*offsets.end());
+        let Some(span) = Span::new(*offsets.start(), last) else { return Ok(()) };
         loop {
             let done = self.share_work(&part, &ShareWork::ByHand(span, what))?;
             if !done.more {
@@ -206,11 +207,12 @@ impl Engine {
         }
     }
 
-    /// Checks settings with what the members of the group read.
+    /// Checks settings with what the members of the group read, and with what it has read.
     fn validate_share(group: &ShareGroup, config: &ShareGroupConfig) -> Result<()> {
         let members = group.members.lock();
-        let topics = members.values().flatten().map(String::as_str);
-        config.validate(topics)
+        let partitions = group.partitions.lock();
+        let known = partitions.values().map(|part| part.log().partition().topic());
+        config.validate(members.values().flatten().map(String::as_str).chain(known))
     }
 
     fn check_not_consumer_group(&self, name: &str) -> Result<()> {

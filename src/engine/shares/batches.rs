@@ -57,10 +57,10 @@ impl Batches {
         }
     }
 
-    /// Returns for how many changes to reserve space.
-    pub(super) fn changes(&self) -> usize {
+    /// Returns for how many changes to reserve space, at most `max`.
+    pub(super) fn changes(&self, max: usize) -> usize {
         let in_holes = if self.has_holes { CHANGES_IN_HOLES } else { 1 };
-        self.noticed.saturating_add(in_holes)
+        self.noticed.saturating_add(in_holes).min(max).max(1)
     }
 
     fn add(

@@ -11,10 +11,13 @@ use super::work::{ShareWork, refused};
 use crate::engine::event::Event;
 use crate::engine::state::Engine;
 use crate::error::{Error, Result};
-use crate::group::share::{Decision, Delivery, Fetch, MemberNumber, Read, Reservation, Span, Take};
+use crate::group::share::{
+    Decision, Delivery, Fetch, MemberNumber, Read, Reservation, Section, Span, Take,
+};
 use crate::journal::{Credit, SECTION_HEADER, SectionKind, section_header};
 use crate::log::{Cursor, FetchLimits, Fetched};
 use crate::sync::atomic::Ordering;
+use crate::types::planted;
 
 /// Records that a member has reserved.
 #[derive(Debug, Default)]
@@ -72,7 +75,7 @@ impl Engine {
         match part.log().fetch(cursor, 0, wanted, &mut taken.fetched) {
             Ok(()) => {}
             // Retention was faster. The next look begins behind what it has taken.
-            Err(Error::OffsetOutOfRange { .. }) => {
+            Err(Error::OffsetOutOfRange { requested, start, .. }) if requested < start => {
                 return Ok(TakenRecords { has_read: true, ..TakenRecords::default() });
             }
             Err(error) => return Err(error),
@@ -118,7 +121,10 @@ impl Engine {
         (member, max): (MemberNumber, u32),
         taken: &mut TakenRecords,
     ) -> Result<()> {
-        let changes = batches.changes();
+        // The frame must fit into the journal, and be one that is read again. A later fetch notes the rest.
+        let most = (self.config.journal_max_bytes / 8) as usize / NOTICED_BYTES;
+        let most = if planted("share_reserves_any_size") { usize::MAX } else { most };
+        let changes = batches.changes(most.min(Section::DELAYED_MAX as usize));
         let items = changes.saturating_mul(NOTICED_BYTES);
         let around = SECTION_HEADER.saturating_add(part.group().len()).saturating_add(128);
         let mut credit = self.reserve_urgent(items.saturating_add(around))?;
@@ -174,6 +180,10 @@ impl Engine {
                 deadline.is_some_and(|end| end <= self.clock().monotonic())
             };
             if !due {
+                // The attempts that could not end have ended otherwise.
+                if let Some(mut failure) = part.failure.try_lock() {
+                    *failure = None;
+                }
                 return Ok(());
             }
             match self.share_work(part, &ShareWork::LockEnds) {

@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use super::copies::{CopiedRecord, copy_records};
 use super::group::SharePart;
+use super::look::gone;
 use super::origin::{
-    COPIED, COUNT, DELIVER_AT, GROUP, KEY, MESSAGE, OFFSET, PARTITION, TOPIC, TOPIC_ID, own_key,
+    COPIED, COUNT, DELIVER_AT, GROUP, KEY, MESSAGE, OFFSET, PARTITION, REASON, TOPIC, TOPIC_ID,
+    own_key,
 };
 use super::work::ShareWork;
 use crate::config::{ShareGroupConfig, TopicConfig};
@@ -70,13 +72,24 @@ impl Letters {
         // A frame takes a quarter of the journal at most.
         let room = LETTERS_MAX_BYTES.min(engine.config.journal_max_bytes / 8) as usize;
         let mut out = Self { target, all: Vec::new(), room, fit: None };
-        for letter in letters {
-            out.add_span(part, work, letter, config.dead_letter_copy);
+        let before: Vec<_> = {
+            let guard = part.lock()?;
+            let reasons = guard.as_ref().ok_or_else(|| gone(part))?.reasons();
+            letters.iter().map(|letter| reasons.text(letter.before).cloned()).collect()
+        };
+        for (letter, before) in letters.iter().zip(before) {
+            out.add_span(part, work, (letter, before.as_deref()), config.dead_letter_copy);
         }
         Ok(out)
     }
 
-    fn add_span(&mut self, part: &SharePart, work: &ShareWork, letter: &DeadLetter, copy: bool) {
+    fn add_span(
+        &mut self,
+        part: &SharePart,
+        work: &ShareWork,
+        (letter, before): (&DeadLetter, Option<&str>),
+        copy: bool,
+    ) {
         let mut at = letter.span.first;
         while at <= letter.span.last && self.fit.is_none() {
             let mut found = if copy { read(part, at, letter.span, self.room) } else { Vec::new() };
@@ -85,7 +98,7 @@ impl Letters {
             let mut found = found.into_iter().peekable();
             for offset in at..=upto {
                 let copied = found.next_if(|record| record.offset == offset);
-                self.add(part, work, (letter, offset), copied);
+                self.add(part, work, (letter, before, offset), copied);
             }
             at = upto.saturating_add(1);
         }
@@ -95,17 +108,19 @@ impl Letters {
         &mut self,
         part: &SharePart,
         work: &ShareWork,
-        (letter, offset): (&DeadLetter, i64),
+        (letter, before, offset): (&DeadLetter, Option<&str>, i64),
         copied: Option<CopiedRecord>,
     ) {
         if self.fit.is_some() {
             return;
         }
         let source = part.log().partition();
-        let message = work.reject_reason(offset).unwrap_or(letter.cause.message());
+        let message = work.reject_reason(offset).map_or(letter.cause.message(), shortened);
+        let reason = work.release_reason(offset).or(before).map(shortened);
         let own = |copied: bool| {
             let text = |text: &str| Some(text.as_bytes().to_vec());
-            [
+            let reason = reason.map(|reason| (REASON, text(reason)));
+            let all = [
                 (TOPIC, text(source.topic())),
                 (PARTITION, text(&source.partition().to_string())),
                 (OFFSET, text(&offset.to_string())),
@@ -113,8 +128,8 @@ impl Letters {
                 (MESSAGE, text(message)),
                 (COUNT, text(&letter.count.to_string())),
                 (COPIED, text(if copied { "true" } else { "false" })),
-            ]
-            .map(|(name, value)| (name.to_owned(), value))
+            ];
+            all.into_iter().chain(reason).map(|(name, value)| (name.to_owned(), value))
         };
         // A compacted topic takes no record without a key, and keeps one record of each.
         let compacts = self.target.config().cleanup_policy.compacts();
@@ -137,7 +152,7 @@ impl Letters {
         let bare = || {
             // Only the source has the record, and another topic may have its name later.
             let id = part.log().topic_id().to_string().into_bytes();
-            let own = own(false).into_iter().chain([(TOPIC_ID.to_owned(), Some(id))]);
+            let own = own(false).chain([(TOPIC_ID.to_owned(), Some(id))]);
             Letter { key: place(), value: None, headers: own.collect() }
         };
         let letter = match whole.filter(|whole| self.takes(whole)) {
@@ -180,6 +195,13 @@ impl Letters {
         let size = records.iter().map(|(_, data)| data.bound()).fold(0, usize::saturating_add);
         FrameRecords { logs: vec![Arc::clone(&self.target)], records, sizes: vec![size], ids: 0 }
     }
+}
+
+/// The most bytes of a text that a handler gave.
+const TEXT_MAX_BYTES: usize = 4096;
+
+fn shortened(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(TEXT_MAX_BYTES)).unwrap_or_default()
 }
 
 fn borrowed(letter: &Letter) -> Vec<Header<'_>> {

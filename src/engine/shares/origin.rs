@@ -14,6 +14,8 @@ pub(super) const OFFSET: &str = "__dlq.errors.offset";
 pub(super) const GROUP: &str = "__dlq.errors.group";
 pub(super) const MESSAGE: &str = "__dlq.errors.message";
 pub(super) const COUNT: &str = "__dlq.errors.delivery.count";
+/// The last text with which a handler released the record, if there is one. Kafka has no such header.
+pub(super) const REASON: &str = "__dlq.reason";
 /// Whether the record was copied. Kafka has no such header, nor the next ones; a redrive needs them.
 pub(super) const COPIED: &str = "__dlq.copied";
 /// The key of the copied record, if the letter has a key of its own: without a value if the record has no key.

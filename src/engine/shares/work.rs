@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::group::SharePart;
 use crate::error::{Error, RecordStateReason, Result};
 use crate::group::share::{
-    AckType, Acknowledgement, ByHand, Decision, Item, MemberNumber, Now, Refusal, SharePartition,
-    Span, Why,
+    AckType, Acknowledgement, ByHand, Decision, Item, MemberNumber, Now, Refusal, Section,
+    SharePartition, Span, Why,
 };
 
 /// What is to be decided.
@@ -86,6 +86,12 @@ impl ShareWork {
                         .decide_acknowledge(*member, &[item], now, random, out, &mut renewed)
                         .map_err(|refusal| refused(part, refusal))?;
                 }
+                let found = out.section.delayed();
+                if found > Section::DELAYED_MAX {
+                    let (what, max) =
+                        ("records to deliver later, in one call", Section::DELAYED_MAX);
+                    return Err(Error::LimitExceeded { what, found, max });
+                }
                 for span in starts {
                     state
                         .decide_start(*member, *span, now, out)
@@ -106,13 +112,24 @@ impl ShareWork {
 
     /// Returns the reason that the handler gave for rejecting a record.
     pub(super) fn reject_reason(&self, offset: i64) -> Option<&str> {
-        let Self::Words { words, .. } = self else { return None };
-        words.iter().find_map(|word| match &word.said {
-            Said::Reject { reason } if (word.span.first..=word.span.last).contains(&offset) => {
-                reason.as_deref()
-            }
+        match self.said_of(offset)? {
+            Said::Reject { reason } => reason.as_deref(),
             _ => None,
-        })
+        }
+    }
+
+    /// Returns the reason that the handler gave for releasing a record.
+    pub(super) fn release_reason(&self, offset: i64) -> Option<&str> {
+        match self.said_of(offset)? {
+            Said::Release { reason, .. } => reason.as_deref(),
+            _ => None,
+        }
+    }
+
+    fn said_of(&self, offset: i64) -> Option<&Said> {
+        let Self::Words { words, .. } = self else { return None };
+        let word = words.iter().find(|word| (word.span.first..=word.span.last).contains(&offset));
+        word.map(|word| &word.said)
     }
 }
 

@@ -9,7 +9,7 @@ use super::partition::{Now, SharePartition};
 use super::reason::Reason;
 use super::refusal::{Refusal, Why};
 use super::run::{Content, MemberNumber, Run, Span, State};
-use super::section::{DELAYED_MAX, Item};
+use super::section::{Item, Section};
 use crate::types::planted;
 
 /// What a member says about a record.
@@ -217,8 +217,8 @@ impl SharePartition {
 
     /// Returns whether more records would be delayed than a section holds.
     fn is_too_much(&self, item: &Acknowledgement<'_>) -> bool {
-        item.span.len() > DELAYED_MAX
-            && item.span.from(self.start).is_some_and(|span| span.len() > DELAYED_MAX)
+        item.span.len() > Section::DELAYED_MAX
+            && item.span.from(self.start).is_some_and(|span| span.len() > Section::DELAYED_MAX)
             && item
                 .types
                 .iter()

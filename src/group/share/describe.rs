@@ -8,6 +8,7 @@ use super::ends::End;
 use super::partition::{Now, SharePartition};
 use super::reason::Reason;
 use super::run::{Content, MemberNumber, Run, Span, State};
+use super::section::{Item, To};
 
 /// Unfinished records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -116,8 +117,9 @@ impl SharePartition {
             .map(|(offset, delay)| (offset, delay.due, delay.count, delay.reason))
     }
 
-    /// Decides what an operator wants of records that are under way or wait. Finished ones stay finished, and those
-    /// that the window has not reached are left alone. Returns whether some are left because the decision takes no more
+    /// Decides what an operator wants of records that are under way or wait. Finished ones stay finished. Those that the
+    /// window has not reached are left alone, but they can be finished if none is left out before them: perhaps they
+    /// cannot be read. Returns whether some are left because the decision takes no more
     /// dead letters: call it again after applying, until it returns false.
     pub(crate) fn decide_by_hand(
         &self,
@@ -153,11 +155,17 @@ impl SharePartition {
                 self.end_attempt(&run, fitting, end, now, &mut || 0, out);
             }
         }
+        let next = self.end.saturating_add(1);
+        if what == ByHand::Finish
+            && span.first <= next
+            && let Some(unread) = span.from(next)
+        {
+            out.section.push(Item::Set(unread, To::Archived { count: 0 }));
+        }
         is_cut
     }
 
     fn release_by_hand(&self, run: &Run, span: Span, out: &mut Decision) {
-        use super::section::{Item, To};
         if span.last < self.log_start || run.content.state.is_waiting() {
             return;
         }

@@ -35,7 +35,7 @@ const ARCHIVED: u8 = 5;
 const DELAYED: u8 = 6;
 const DELAYED_KEY: u8 = 7;
 /// The most records that one section delays: each of them is tracked alone.
-pub(super) const DELAYED_MAX: u64 = 1 << 20;
+const DELAYED_MAX: u64 = 1 << 20;
 /// The smallest item: the log start at 0.
 const ITEM_MIN_BYTES: usize = 2;
 
@@ -81,6 +81,18 @@ pub(crate) struct Section {
 }
 
 impl Section {
+    /// The most delayed records of one section. Readers refuse more.
+    pub(crate) const DELAYED_MAX: u64 = DELAYED_MAX;
+
+    /// Returns how many records it delays.
+    pub(crate) fn delayed(&self) -> u64 {
+        let of = |item: &Item| match item {
+            Item::Set(span, To::Delayed { .. }) => span.len(),
+            _ => 0,
+        };
+        self.items.iter().map(of).fold(0, u64::saturating_add)
+    }
+
     /// Returns the section for a log start that the journal holds elsewhere.
     pub(crate) fn log_start(offset: i64) -> Self {
         Self { items: vec![Item::LogStart(offset)], reasons: Reasons::default() }

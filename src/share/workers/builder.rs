@@ -22,8 +22,8 @@ use crate::types::Backoff;
 /// the other ends. A panic releases the job as an error does, with the text of the panic, and the thread goes on.
 ///
 /// While a function runs, the lock of its job is renewed. So a job is run again only if its function failed, if the
-/// process ended, or if its lock could not be renewed: the group does not allow it, or the job ran longer than
-/// [`Workers::renew_for`].
+/// process ended, if an operator released it, if what it returned could not be written (a full disk), or if its lock could
+/// not be renewed: the group does not allow it, or the job ran longer than [`Workers::renew_for`].
 ///
 /// A job counts as delivered when its function is called. Those that were only fetched do not count.
 ///
@@ -149,6 +149,8 @@ impl Workers {
             return Err(Error::InvalidConfig { key, value, expected: "1 to 1024" });
         }
         if let Some(config) = &config {
+            // Before the group changes.
+            config.validate(topics.iter().map(String::as_str))?;
             engine.alter_share_group(&name, config)?;
         }
         let new = ShareGroupConfig::new().retry_backoff(Backoff::exponential(BACKOFF));

@@ -59,7 +59,9 @@ impl JobError {
         Self { said: Said::Snooze { delay } }
     }
 
-    /// Adds a reason, or replaces the one that there is. Of a long one, the first 200 bytes are kept. Jobs that are
+    /// Adds a reason, or replaces the one that there is. Of a long one as much is kept as
+    /// [`ShareRecord::release_because`](crate::ShareRecord::release_because) and
+    /// [`ShareRecord::reject`](crate::ShareRecord::reject) keep. Jobs that are
     /// cancelled or snoozed have none.
     pub fn because(mut self, why: impl Into<String>) -> Self {
         if let Said::Release { reason, .. } | Said::Reject { reason } = &mut self.said {

@@ -69,7 +69,7 @@ impl Fetcher {
     pub(super) fn fetch(
         &mut self,
         is_closed: impl Fn() -> bool,
-        passed: impl Fn(),
+        passed: impl Fn(Error),
     ) -> Result<Vec<Arc<ShareBatch>>> {
         self.adapt()?;
         let limits = ShareLimits { records: self.records, bytes: BYTES };
@@ -92,8 +92,8 @@ impl Fetcher {
                 Ok((0, true)) => {}
                 Ok(_) => break,
                 Err(error) if ends(&error) => return Err(error),
-                Err(_) => {
-                    passed();
+                Err(error) => {
+                    passed(error);
                     self.sources.event().wait(PAUSE);
                 }
             }

@@ -49,6 +49,21 @@ impl WorkersHandle {
         self.shared.stats()
     }
 
+    /// Returns the last error among those that [`WorkersStats::errors`] counts. It may have passed.
+    ///
+    /// ```
+    /// use grouplog::{Broker, TopicConfig};
+    ///
+    /// let broker = Broker::open_in_memory()?;
+    /// broker.create_topic("emails", TopicConfig::new())?;
+    /// let workers = broker.workers("emails").threads(1).run(|_job| Ok(()))?;
+    /// assert!(workers.last_error().is_none());
+    /// # Ok::<(), grouplog::Error>(())
+    /// ```
+    pub fn last_error(&self) -> Option<Error> {
+        self.shared.last_error()
+    }
+
     /// Takes no more jobs, waits up to `grace` for the handlers that run, and leaves the group. Jobs that were fetched but
     /// not begun are given back, and this counts as no delivery. Jobs whose handlers run on after `grace` are released
     /// without delay: other members get them. Such a handler cannot be stopped; its thread ends when it returns, and

@@ -71,6 +71,10 @@ impl Shared {
         }
     }
 
+    pub(super) fn last_error(&self) -> Option<Error> {
+        self.counters.last_error()
+    }
+
     pub(super) fn stats(&self) -> WorkersStats {
         self.counters.stats()
     }
@@ -122,7 +126,7 @@ impl Shared {
         loop {
             let next = self.queue.next(|| {
                 let is_closed = || self.queue.is_closed();
-                self.fetcher.lock().fetch(is_closed, || self.counters.error())
+                self.fetcher.lock().fetch(is_closed, |error| self.counters.error(error))
             });
             match next {
                 Ok(Some(next)) => {
@@ -180,6 +184,8 @@ impl Shared {
             }
             Err(panic) => {
                 let reason = Some(text_of(&*panic));
+                // Its drop is the handler's, too, and could panic here.
+                let _dropped = catch_unwind(AssertUnwindSafe(|| drop(panic)));
                 (Said::Release { delay: None, reason }, End::Panicked)
             }
         }
@@ -214,7 +220,7 @@ impl Shared {
             // The topic was deleted, and its jobs with it.
             Error::UnknownTopic { .. } => self.counters.late(),
             error if ends(&error) => self.fail(error),
-            _ => self.counters.error(),
+            error => self.counters.error(error),
         }
     }
 

@@ -1,4 +1,6 @@
 use crate::engine::Said;
+use crate::error::Error;
+use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// What the threads of [`Workers`](super::Workers) have done so far, in jobs.
@@ -21,7 +23,8 @@ pub struct WorkersStats {
     /// What the handler returned came too late: the lock had ended, an operator had ended the delivery, or the topic
     /// was deleted.
     pub late: u64,
-    /// Calls of the engine that failed, such as on a full disk. The jobs come again.
+    /// Calls of the engine that failed, such as on a full disk or in damaged bytes. The jobs come again.
+    /// [`WorkersHandle::last_error`](super::WorkersHandle::last_error) says what it was.
     pub errors: u64,
     /// Handlers that ran on when [`WorkersHandle::shutdown`](super::WorkersHandle::shutdown) gave up waiting. Their
     /// jobs were released.
@@ -57,6 +60,7 @@ pub(super) struct Counters {
     ends: [AtomicU64; 6],
     late: AtomicU64,
     errors: AtomicU64,
+    last_error: Mutex<Option<Error>>,
 }
 
 impl Counters {
@@ -70,8 +74,13 @@ impl Counters {
         self.late.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn error(&self) {
+    pub(super) fn error(&self, error: Error) {
         self.errors.fetch_add(1, Ordering::Relaxed);
+        *self.last_error.lock() = Some(error);
+    }
+
+    pub(super) fn last_error(&self) -> Option<Error> {
+        self.last_error.lock().clone()
     }
 
     pub(super) fn stats(&self) -> WorkersStats {
