@@ -390,3 +390,31 @@ fn a_group_that_exists_keeps_its_settings_and_what_is_wrong_is_refused() {
     assert_eq!(config(), [("share.delivery.count.limit", "3".to_owned())]);
     assert_eq!(broker.admin().describe_share_group("jobs").unwrap().members, Some(0));
 }
+
+/// What was reserved before a pause is not begun, and waits for its end.
+#[test]
+fn a_pause_holds_what_was_fetched_but_not_begun() {
+    let world = World::new();
+    let broker = with_jobs(&world, ["a", "b", "c", "d"]);
+    let (begin, begun) = channel();
+    let (go_on, wait) = channel();
+    let wait = Mutex::new(wait);
+    let workers = broker
+        .workers("jobs")
+        .threads(1)
+        .run(move |job| {
+            begin.send(text(job)).unwrap();
+            wait.lock().unwrap().recv_timeout(LONG).unwrap();
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(begun.recv_timeout(LONG).unwrap(), "a");
+    broker.admin().pause_share_group("jobs", true).unwrap();
+    (0..4).for_each(|_| go_on.send(()).unwrap());
+    until(|| broker.admin().describe_share_group("jobs").unwrap().partitions[0].under_way == 0);
+    assert_eq!((lag(&broker), begun.try_recv().ok()), (3, None));
+    broker.admin().pause_share_group("jobs", false).unwrap();
+    let rest: Vec<_> = (0..3).map(|_| begun.recv_timeout(LONG).unwrap()).collect();
+    assert_eq!(rest, ["b", "c", "d"]);
+    assert_eq!(workers.shutdown(LONG).unwrap().accepted, 4);
+}

@@ -231,6 +231,7 @@ share_no_window_limit       lib:group::share
 share_not_journaled         api:share_groups
 share_not_journaled         kill:jobs_survive
 share_notices_any_number    api:very_many_delayed
+share_pause_is_late         api:a_pause_holds
 share_renews_late           lib:locks_that_began
 share_reserves_any_size     api:a_small_journal_takes
 share_start_does_not_count  lib:group::share

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::args::{Share, ShareRecords};
 use crate::failure::Failure;
 use crate::folder::{open_read_only, with_writer};
-use crate::output::{Output, Table, or_dash};
+use crate::output::{Output, Table};
 use crate::redrive;
 use crate::scope::scope;
 
@@ -157,7 +157,8 @@ fn describe(data: &Path, name: &str, out: &mut Output) -> Result<(), Failure> {
             ))?;
         }
     }
-    let mut held = Table::new(&["partition", "under way", "delivery", "member"]);
+    // Who has a record, and until when, only the process knows that hands it out.
+    let mut held = Table::new(&["partition", "under way", "delivery"]);
     let mut any = false;
     for row in &group.partitions {
         for record in &row.records {
@@ -166,7 +167,6 @@ fn describe(data: &Path, name: &str, out: &mut Output) -> Result<(), Failure> {
                 row.partition.to_string(),
                 format!("{} to {}", record.first_offset, record.last_offset),
                 record.delivery_count.to_string(),
-                or_dash(record.member),
             ]);
         }
     }

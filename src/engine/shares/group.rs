@@ -241,6 +241,11 @@ impl SharePart {
         &self.log
     }
 
+    /// Returns whether the group is paused.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.signals.is_paused()
+    }
+
     /// Returns how long the end of locks is not tried again, after a failure.
     pub(super) fn rests(&self, monotonic: Duration) -> Duration {
         let until = Duration::from_millis(self.retry_at.load(Ordering::Relaxed));

@@ -5,7 +5,8 @@
 //!   one frame, and applied. Dead letters are records of the same frame ([`letters`]).
 //! * **G2: locks.** `groups` of [`Shares`], then the settings of a group, its list of partitions, and share-partitions in
 //!   the order of group and number. A freeze holds all of them; so no change lies across a checkpoint. Who creates a
-//!   share-partition takes its lock before the list shows it.
+//!   share-partition takes its lock before the list shows it. The failure that a share-partition keeps for `health` has a
+//!   lock of its own, the last of all.
 //! * **G3: no I/O under a lock** but the frame itself. Records are read under a fetch token, without the lock.
 //! * **G4: nothing waits in secret.** Whatever can make a record available wakes the members that sleep ([`Signals`]).
 //!   Time alone wakes nobody: members sleep until the next deadline. So a lock that has ended, or a delay, costs no

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::group::share::Span;
 use crate::share::batch::ShareBatch;
 use crate::sync::{Condvar, Mutex};
+use crate::types::planted;
 
 /// A record that is reserved, and not begun.
 #[derive(Debug, Clone)]
@@ -20,6 +21,15 @@ pub(super) struct Reserved {
 impl Reserved {
     pub(super) fn span(&self) -> Span {
         self.batch.span(self.at)
+    }
+
+    /// Gives the record back if the group is paused, which may have happened since it was reserved.
+    pub(super) fn unless_paused(self) -> Option<Self> {
+        if self.batch.part().is_paused() && !planted("share_pause_is_late") {
+            self.unreserve();
+            return None;
+        }
+        Some(self)
     }
 
     /// Gives the record back.

@@ -148,7 +148,7 @@ impl Shared {
         let (said, end) = self.call(job);
         self.renewal.end(thread);
         let word = job.batch.word(job.at, said);
-        let next = self.queue.next_of(job.batch.part());
+        let next = self.queue.next_of(job.batch.part()).and_then(Reserved::unless_paused);
         let Some(next) = next else {
             self.end(job, word, end);
             return None;
@@ -191,8 +191,10 @@ impl Shared {
         }
     }
 
-    /// Begins a job: its delivery counts from here on. Returns `None` if its lock has ended meanwhile, or on an error.
+    /// Begins a job: its delivery counts from here on. Returns `None` if its lock has ended meanwhile, if the group is
+    /// paused, or on an error.
     fn begin(&self, reserved: Reserved) -> Option<Reserved> {
+        let reserved = reserved.unless_paused()?;
         match reserved.batch.send(Vec::new(), vec![reserved.span()]) {
             Ok(()) => Some(reserved),
             Err(error) => {
