@@ -21,8 +21,8 @@ pub(super) struct Batch {
     pub(super) records: Vec<i64>,
     pub(super) producer: Option<i64>,
     pub(super) is_transactional: bool,
-    /// A marker, and whether it aborts.
-    pub(super) marker: Option<bool>,
+    /// The type of a control record: 0 aborts, 1 commits.
+    pub(super) control: Option<i16>,
 }
 
 impl Batch {
@@ -38,11 +38,11 @@ impl Batch {
     }
 
     pub(super) fn abort(producer: i64, base: i64) -> Self {
-        Self { records: Vec::new(), marker: Some(true), ..Self::of(producer, base, base) }
+        Self { records: Vec::new(), control: Some(0), ..Self::of(producer, base, base) }
     }
 
     pub(super) fn commit(producer: i64, base: i64) -> Self {
-        Self { marker: Some(false), ..Self::abort(producer, base) }
+        Self { control: Some(1), ..Self::abort(producer, base) }
     }
 
     /// Returns the bytes. A record has its offset as its key, unless another key is given.
@@ -55,8 +55,9 @@ impl Batch {
             let size = encode_record(&mut raw, 0, delta, Some(key), Some(value), &[]).unwrap();
             payload.extend_from_slice(&raw[..size]);
         };
-        if let Some(aborts) = self.marker {
-            put(self.base, &[0, 0, 0, u8::from(!aborts)], &[0, 0, 0, 0, 0, 3]);
+        if let Some(kind) = self.control {
+            let [high, low] = kind.to_be_bytes();
+            put(self.base, &[0, 0, high, low], &[0, 0, 0, 0, 0, 3]);
         }
         for offset in &self.records {
             put(*offset, key.unwrap_or(&offset.to_be_bytes()), b"v");
@@ -66,14 +67,14 @@ impl Batch {
             leader_epoch: EPOCH,
             attributes: attributes
                 .with_transactional(self.is_transactional)
-                .with_control(self.marker.is_some()),
+                .with_control(self.control.is_some()),
             last_offset_delta: i32::try_from(self.last - self.base).unwrap(),
             base_timestamp: 1000 + self.base,
             max_timestamp: 1000 + self.base,
             producer_id: self.producer.unwrap_or(-1),
             producer_epoch: self.producer.map_or(-1, |_| 0),
-            base_sequence: if self.producer.is_some() && self.marker.is_none() { 0 } else { -1 },
-            count: i32::try_from(self.records.len()).unwrap() + i32::from(self.marker.is_some()),
+            base_sequence: if self.producer.is_some() && self.control.is_none() { 0 } else { -1 },
+            count: i32::try_from(self.records.len()).unwrap() + i32::from(self.control.is_some()),
             ..BatchHeader::default()
         };
         [&seal(&header, &payload).unwrap()[..], &payload].concat()
@@ -84,11 +85,11 @@ impl Batch {
 /// compaction has written.
 pub(super) fn segments(batches: &[Batch], starts: &[usize]) -> Vec<KafkaSegment> {
     let mut out: Vec<KafkaSegment> = Vec::new();
-    let mut next = batches[0].base;
+    let mut next = batches.first().map_or(0, |batch| batch.base);
     let has_gaps = batches.iter().any(|batch| {
-        let gap = batch.base != next || batch.records.is_empty() && batch.marker.is_none();
+        let gap = batch.base != next || batch.records.is_empty() && batch.control.is_none();
         next = batch.last + 1;
-        gap || batch.records.len() as i64 != batch.last + 1 - batch.base && batch.marker.is_none()
+        gap || batch.records.len() as i64 != batch.last + 1 - batch.base && batch.control.is_none()
     });
     for (at, batch) in batches.iter().enumerate() {
         if at == 0 || starts.contains(&at) {

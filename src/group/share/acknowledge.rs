@@ -131,9 +131,10 @@ impl SharePartition {
             if let Some(gone) = part.below(self.log_start) {
                 part = gone;
             }
-            let is_gone = part.last < self.log_start && check(word, &run).is_err();
+            let is_gone = part.last < self.log_start
+                && (check(word, &run).is_err() || self.is_void(word, item, part, since, out));
             if is_gone || (word.delivery.is_none() && is_nothing(&run)) {
-                at = part.last.checked_add(1).and_then(|next| rest.from(next));
+                at = self.rest_after(word, part, rest)?;
                 continue;
             }
             check(word, &run).map_err(|why| Refusal { offset: rest.first, why })?;
@@ -156,14 +157,33 @@ impl SharePartition {
                 let end = end_of(said, out);
                 self.end_attempt(&run, part, end, now, random, out);
             }
-            at = part.last.checked_add(1).and_then(|next| rest.from(next));
-            // Below the start only what is under way counts.
-            at = match at {
-                Some(rest) if rest.first < self.start => self.first_of(word, rest)?,
-                other => other,
-            };
+            at = self.rest_after(word, part, rest)?;
         }
         Ok(())
+    }
+
+    /// Returns what comes after a part. Below the start only what is under way counts.
+    fn rest_after(&self, word: Word, part: Span, rest: Span) -> Result<Option<Span>, Refusal> {
+        match part.last.checked_add(1).and_then(|next| rest.from(next)) {
+            Some(rest) if rest.first < self.start => self.first_of(word, rest),
+            other => Ok(other),
+        }
+    }
+
+    /// Returns whether a word about a record below the log start is to be ignored, although the member has the record:
+    /// without a delivery, it may be said twice, and it may renew where nothing can be renewed.
+    fn is_void(
+        &self,
+        word: Word,
+        item: &Acknowledgement<'_>,
+        part: Span,
+        since: usize,
+        out: &Decision,
+    ) -> bool {
+        let renews = || item.types.iter().all(|said| *said == AckType::Renew);
+        word.delivery.is_none()
+            && (Self::check_once(part, since, out).is_err()
+                || (!self.settings.renew_enabled && renews()))
     }
 
     /// Returns the part of a span that begins with the first record that counts.

@@ -56,7 +56,8 @@ impl SharePartition {
     fn take_batch(&mut self, taking: &mut Taking<'_>, batch: &ReadBatch<'_>) -> bool {
         let Some(span) = Span::new(batch.base, batch.last) else { return true };
         let limit = self.settings.delivery_count_limit;
-        let cap = throttle::cap(limit, self.worst_count(span, taking.wall), span.len());
+        let bad = self.count_of_first_bad(batch, taking.wall);
+        let cap = bad.and_then(|count| throttle::cap(limit, count, span.len()));
         let cap = cap.filter(|_| !planted("share_no_throttle"));
         if cap.is_some() && taking.taken > 0 {
             return false;

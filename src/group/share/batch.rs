@@ -1,5 +1,7 @@
 //! What a fetch has read.
 
+use super::run::Span;
+
 /// A record in a batch that has to be told from its neighbours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReadRecord {
@@ -37,6 +39,20 @@ pub(crate) struct ReadBatch<'a> {
     pub(crate) last: i64,
     /// What is in it.
     pub(crate) contents: Contents<'a>,
+}
+
+impl ReadBatch<'_> {
+    /// Returns the first record in a span, which lies within the batch.
+    pub(super) fn first_in(&self, span: Span) -> Option<i64> {
+        match self.contents {
+            Contents::Dense => Some(span.first),
+            Contents::Nothing => None,
+            Contents::Records(records) => {
+                let next = records.partition_point(|record| record.offset < span.first);
+                records.get(next).map(|record| record.offset).filter(|at| *at <= span.last)
+            }
+        }
+    }
 }
 
 /// What a fetch has read.

@@ -160,7 +160,7 @@ impl SharePartition {
             && span.first <= next
             && let Some(unread) = span.from(next)
         {
-            out.section.push(Item::Set(unread, To::Archived { count: 0 }));
+            out.section.push(Item::Set(unread, To::Acknowledged { count: 0 }));
         }
         is_cut
     }

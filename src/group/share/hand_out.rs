@@ -1,6 +1,7 @@
 //! Records that agree are handed out: what the window has or parked ones, and what comes new into it.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
+use super::batch::ReadBatch;
 use super::partition::SharePartition;
 use super::run::{Content, Run, Span, State};
 use super::taking::{Delivery, InBatch, Taking};
@@ -116,22 +117,32 @@ impl SharePartition {
         self.extend(last);
     }
 
-    /// Returns the most attempts of a record of a span that may be handed out.
-    pub(super) fn worst_count(&self, span: Span, wall: i64) -> u16 {
-        let mut worst = 0;
+    /// Returns the attempts of the first record of a batch that may be handed out and needs care, as Kafka does. What
+    /// compaction has removed from the batch counts no more.
+    pub(super) fn count_of_first_bad(&self, batch: &ReadBatch<'_>, wall: i64) -> Option<u16> {
+        let span = Span::new(batch.base, batch.last)?;
+        let threshold = throttle::threshold(self.settings.delivery_count_limit)?;
         let mut at = span.first.max(self.start);
+        let mut first: Option<(i64, u16)> = None;
         while let Some(run) = self.window.available_from(at)
             && run.span.first <= span.last
         {
-            worst = worst.max(run.content.count);
+            let found = run.span.meet(span).and_then(|part| batch.first_in(part));
+            if let Some(offset) = found.filter(|_| run.content.count >= threshold) {
+                first = Some((offset, run.content.count));
+                break;
+            }
             let Some(next) = run.span.last.checked_add(1) else { break };
             at = next;
         }
-        if self.parked.is_empty() {
-            return worst;
+        if !self.parked.is_empty() {
+            let mut due = self.parked.in_span(span).filter(|(offset, delay)| {
+                let is_due = !delay.blocked && delay.due <= wall && delay.count >= threshold;
+                is_due && batch.first_in(Span { first: *offset, last: *offset }).is_some()
+            });
+            let parked = due.next().map(|(offset, delay)| (offset, delay.count));
+            first = first.into_iter().chain(parked).min_by_key(|(offset, _)| *offset);
         }
-        let due =
-            self.parked.in_span(span).filter(|(_, delay)| !delay.blocked && delay.due <= wall);
-        due.map(|(_, delay)| delay.count).fold(worst, u16::max)
+        first.map(|(_, count)| count)
     }
 }

@@ -2,11 +2,16 @@
 //! nearer a record is to the limit, the fewer records are handed out together with it.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
-/// Returns how many records of a batch of `size` may be handed out together, where the worst of those that wait has
-/// had `count` attempts; `None` if there is no reason for care.
+/// Returns from how many attempts on a record is handed out with care; `None` if the limit leaves no room for that.
+pub(super) fn threshold(limit: u16) -> Option<u16> {
+    (limit > 2).then(|| limit.div_ceil(2).max(2))
+}
+
+/// Returns how many records of a batch of `size` may be handed out together, where the first of those that wait and need
+/// care has had `count` attempts; `None` if there is no reason for care.
 pub(super) fn cap(limit: u16, count: u16, size: u64) -> Option<u64> {
-    let threshold = limit.div_ceil(2).max(2);
-    if limit <= 2 || count < threshold {
+    let threshold = threshold(limit)?;
+    if count < threshold {
         return None;
     }
     let halvings = u32::from(count.saturating_sub(threshold)).saturating_add(1);

@@ -58,6 +58,11 @@ impl Log {
     ) -> Result<Entered> {
         self.meet(view, at, offset, &|met, history| match met {
             Met::Gap { segment, next, position } => {
+                // As within a segment: a reader passes a hole together with the batch behind it.
+                let held_back = committed && position < self.end_offset();
+                if held_back && !self.is_stable(position)? {
+                    return Ok(Entered::Unstable);
+                }
                 if committed {
                     self.has_passed_plain(offset, position);
                 }

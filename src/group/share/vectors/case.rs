@@ -93,7 +93,12 @@ pub(super) fn configure(value: &Value, settings: &mut ShareSettings, config: &mu
 
 /// Reads a type of acknowledgement; `None` if there is no such type.
 pub(super) fn ack_type(value: &Value) -> Option<AckType<'static>> {
-    Some(match text(value) {
+    const NAMES: [&str; 5] = ["gap", "accept", "release", "reject", "renew"];
+    let name = match value.as_u64() {
+        Some(id) => NAMES.get(id as usize)?,
+        None => text(value),
+    };
+    Some(match name {
         "gap" => AckType::Gap,
         "accept" => AckType::Accept,
         "release" => AckType::Release { delay: None, reason: None },

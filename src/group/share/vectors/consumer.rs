@@ -26,7 +26,8 @@ fn send(driver: &mut Driver, consumer: &mut Consumer, to_send: &[ToSend]) -> Opt
         .zip(&types)
         .map(|(word, types)| Acknowledgement {
             span: Span { first: word.place.1, last: word.place.1 },
-            delivery: Some(word.delivery),
+            // Kafka's client does not say which delivery it means.
+            delivery: None,
             types,
         })
         .collect();
@@ -87,6 +88,7 @@ fn step(
     config: &Config,
 ) {
     let mut keys = Keys::of(step);
+    keys.take("note");
     let op = text(keys.take("op").unwrap());
     if op == "time" {
         driver.at = int(keys.take("at").unwrap());

@@ -1,4 +1,4 @@
-//! Runs the cases of `tests/vectors/share.json`. An unknown key, operation or expectation is a failure.
+//! Runs the cases of `tests/vectors/share.json` and `share_more.json`. An unknown key, operation or expectation is a failure.
 
 mod case;
 mod consumer;
@@ -54,16 +54,17 @@ fn run(case: &Value) {
 
 #[test]
 fn every_case_of_the_vectors_holds() {
-    let text = include_str!("../../../../tests/vectors/share.json");
-    let all: Value = serde_json::from_str(text).unwrap();
-    let cases = all["cases"].as_array().unwrap();
+    let given = include_str!("../../../../tests/vectors/share.json");
+    let more = include_str!("../../../../tests/vectors/share_more.json");
+    let all = [given, more].map(|text| serde_json::from_str::<Value>(text).unwrap());
+    let cases: Vec<_> = all.iter().flat_map(|all| all["cases"].as_array().unwrap()).collect();
     let mut failed = Vec::new();
-    for case in cases {
+    for case in &cases {
         let outcome = std::panic::catch_unwind(|| run(case));
         if outcome.is_err() {
             failed.push(case["name"].clone());
         }
     }
     assert!(failed.is_empty(), "{} of {} cases failed: {failed:#?}", failed.len(), cases.len());
-    assert!(cases.len() >= 77);
+    assert!(cases.len() >= 84);
 }

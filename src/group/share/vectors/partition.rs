@@ -28,6 +28,8 @@ pub(super) struct Driver {
     members: BTreeMap<String, MemberNumber>,
     pub(super) letters: Vec<(i64, u16, &'static str)>,
     pub(super) at: i64,
+    /// The last offset that has ever been in the window.
+    entered: i64,
 }
 
 impl Driver {
@@ -37,7 +39,8 @@ impl Driver {
         let mut image = Vec::new();
         partition.encode(&mut image);
         let (members, letters, journal) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Self { log, settings, committed, partition, image, journal, members, letters, at: 0 }
+        let (at, entered) = (0, -1);
+        Self { log, settings, committed, partition, image, journal, members, letters, at, entered }
     }
 
     pub(super) fn member(&mut self, name: &str) -> MemberNumber {
@@ -90,6 +93,7 @@ impl Driver {
             self.partition.decide_start(member, delivery.span, self.now(), &mut decision).unwrap();
         }
         self.commit(&decision);
+        self.entered = self.entered.max(self.partition.end());
         got.deliveries.sort_by_key(|delivery| delivery.span.first);
         let is_first =
             |first: &Delivery| below.is_some_and(|below| first.span.first == below.last + 1);
@@ -101,12 +105,13 @@ impl Driver {
 
     /// Returns the front of a batch that lies below the start. While members still hold records that the log start has
     /// passed, Kafka hands out the front of the next batch although it is below the start, too. Its acknowledgement has
-    /// no effect. This engine reads from the position on and does not do that.
+    /// no effect. It does so for batches that were not in its window before. This engine reads from the position on and does not do that.
     fn front_below_start(&self, base: Option<i64>) -> Option<Span> {
         let start = self.partition.start();
         let held = self.partition.under_way(0).filter(|held| held.span.last < start);
         let last_held = held.map(|held| held.span.last).max()?;
-        Span::new(base?.max(last_held + 1), start - 1).filter(|_| base.unwrap() < start)
+        let is_new = |base: &i64| *base > last_held.max(self.entered);
+        Span::new(base.filter(is_new)?, start - 1)
     }
 
     pub(super) fn restart(&mut self) {
@@ -177,7 +182,8 @@ impl Driver {
         let nothing = |offset| !self.log.has_data(offset) || self.log.is_aborted(offset);
         let shown = shown.filter(|(at, _, (state, ..))| !(state.is_finished() && nothing(*at)));
         let mut shown: Vec<_> = join(shown);
-        if shown.last().is_some_and(|(.., (state, count, _))| state.is_waiting() && *count == 0) {
+        while shown.last().is_some_and(|(.., (state, count, _))| state.is_waiting() && *count == 0)
+        {
             shown.pop();
         }
         let name = |owner| {
@@ -215,6 +221,7 @@ impl Driver {
 
     fn step(&mut self, step: &Value, config: &mut Config) {
         let mut keys = Keys::of(step);
+        keys.take("note");
         self.at = int(keys.take("at").unwrap());
         self.letters.clear();
         self.expire();
