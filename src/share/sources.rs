@@ -94,9 +94,9 @@ impl Sources {
         self.follow_topics()?;
         self.group.signals().add(&self.event);
         let (mut kept, mut again, mut bytes) = (0_usize, false, limits.bytes);
-        let count = self.parts.len();
+        let (count, first) = (self.parts.len(), self.next);
         for step in 0..count {
-            let at = self.next.saturating_add(step).checked_rem(count).unwrap_or(0);
+            let at = first.saturating_add(step).checked_rem(count).unwrap_or(0);
             let left = limits.records.saturating_sub(kept as u32);
             if left == 0 || bytes == 0 {
                 break;

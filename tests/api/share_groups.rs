@@ -132,6 +132,31 @@ fn a_lock_ends_at_its_time_and_its_word_comes_too_late() {
     assert_eq!(broker.admin().describe_share_group("g").unwrap().lag(), 0);
 }
 
+/// A poll looked twice at the first partition that had something, and not at the one behind it.
+#[test]
+fn a_poll_looks_at_each_partition_once() {
+    let world = World::new();
+    let broker = world.open();
+    broker.create_topic("jobs", TopicConfig::new().partitions(3)).unwrap();
+    let producer = broker.producer().unwrap();
+    for partition in [0, 0, 1, 2] {
+        producer.send(Record::to("jobs").partition(partition).value("j")).unwrap();
+    }
+    let config = ShareGroupConfig::new().delivery_count_limit(3);
+    broker.admin().alter_share_group("g", config).unwrap();
+    let mut member = member(&broker, "g");
+    for delivery in 1..=2 {
+        let taken = member.poll(Duration::ZERO).unwrap();
+        let places: Vec<_> = taken.map(|record| (record.partition(), record.offset())).collect();
+        assert_eq!(places.len(), 4, "delivery {delivery}: {places:?}");
+    }
+    // On its last try each comes alone.
+    let last = member.poll(Duration::ZERO).unwrap();
+    let mut places: Vec<_> = last.map(|record| (record.partition(), record.offset())).collect();
+    places.sort_unstable();
+    assert_eq!(places, [(0, 0), (1, 0), (2, 0)]);
+}
+
 fn headers(record: &grouplog::ShareRecord) -> Vec<(String, String)> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     record
