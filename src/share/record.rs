@@ -32,19 +32,22 @@ use crate::types::{Timestamp, TopicPartition};
 #[derive(Default)]
 #[must_use = "records that are dropped are released"]
 pub struct ShareRecords {
-    batches: std::collections::VecDeque<Arc<ShareBatch>>,
-    /// How many records of the first batch were taken out.
+    batches: Vec<Arc<ShareBatch>>,
+    /// How many batches were taken out whole: `accept_all` may still accept what is in them.
+    passed: usize,
+    /// How many records of the next batch were taken out.
     taken: usize,
 }
 
 impl ShareRecords {
     pub(super) fn push(&mut self, batch: Arc<ShareBatch>) {
-        self.batches.push_back(batch);
+        self.batches.push(batch);
     }
 
     /// Returns the number of records that are left.
     pub fn len(&self) -> usize {
-        let all = self.batches.iter().map(|batch| batch.len()).fold(0, usize::saturating_add);
+        let left = self.batches.iter().skip(self.passed);
+        let all = left.map(|batch| batch.len()).fold(0, usize::saturating_add);
         all.saturating_sub(self.taken)
     }
 
@@ -72,13 +75,13 @@ impl Iterator for ShareRecords {
 
     fn next(&mut self) -> Option<ShareRecord> {
         loop {
-            let batch = self.batches.front()?;
+            let batch = self.batches.get(self.passed)?;
             if self.taken < batch.len() {
                 let record = ShareRecord { batch: Arc::clone(batch), at: self.taken, ended: false };
                 self.taken = self.taken.saturating_add(1);
                 return Some(record);
             }
-            self.batches.pop_front();
+            self.passed = self.passed.saturating_add(1);
             self.taken = 0;
         }
     }
@@ -93,7 +96,7 @@ impl ExactSizeIterator for ShareRecords {}
 impl Drop for ShareRecords {
     fn drop(&mut self) {
         let mut first = self.taken;
-        for batch in std::mem::take(&mut self.batches) {
+        for batch in self.batches.drain(..).skip(self.passed) {
             if !batch.implicit {
                 batch.release_rest(first);
             }

@@ -157,6 +157,27 @@ fn a_poll_looks_at_each_partition_once() {
     assert_eq!(places, [(0, 0), (1, 0), (2, 0)]);
 }
 
+#[test]
+fn all_are_accepted_however_many_were_taken_out() {
+    let world = World::new();
+    let broker = world.open();
+    broker.create_topic("jobs", TopicConfig::new().partitions(2)).unwrap();
+    for taken_out in 0..=4 {
+        let producer = broker.producer().unwrap();
+        for partition in [0, 0, 1, 1] {
+            producer.send(Record::to("jobs").partition(partition).value("j")).unwrap();
+        }
+        let mut member = member(&broker, "g");
+        let mut records = member.poll(Duration::ZERO).unwrap();
+        let taken: Vec<_> = records.by_ref().take(taken_out).collect();
+        assert_eq!((taken.len(), records.len()), (taken_out, 4 - taken_out));
+        records.accept_all().unwrap();
+        drop(taken);
+        let lag = broker.admin().describe_share_group("g").unwrap().lag();
+        assert_eq!(lag, 0, "{taken_out} were taken out");
+    }
+}
+
 fn headers(record: &grouplog::ShareRecord) -> Vec<(String, String)> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     record
