@@ -151,11 +151,9 @@ impl Producer {
             size: FrameSize::new(
                 engine,
                 "bytes of one transaction (transaction.max.bytes)",
-                // The rest of the frame is for what surrounds the records, for offsets and for words of share groups.
-                self.config()
-                    .transaction_max_bytes
-                    .min((engine.config.journal_max_bytes / 16).saturating_mul(3)),
-            ),
+                self.config().transaction_max_bytes,
+            )
+            .with_room(engine),
             expected_ends: BTreeMap::new(),
             offsets: Offsets::default(),
             shares: Shares::default(),

@@ -20,6 +20,7 @@ mod produce;
 mod read;
 mod seeds;
 mod session;
+mod shares;
 mod trace;
 mod transact;
 mod world;
@@ -42,13 +43,18 @@ use world::World;
 fn simulate(seed: u64) -> Result<Trace, Box<Failure>> {
     let options = Options::of(seed);
     let mut world = World::new(seed, options.clone());
-    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run()));
-    let what = match done {
-        Ok(Ok(())) => return Ok(world.trace),
-        Ok(Err(what)) => what,
-        Err(panic) => format!("panics: {}", text_of(&*panic)),
-    };
-    Err(Box::new(Failure { seed, what, options, steps: world.trace.last_steps() }))
+    let Some(what) = caught(|| world.run()) else { return Ok(world.trace) };
+    let (options, steps) = (format!("{options:?}"), world.trace.last_steps());
+    Err(Box::new(Failure { run: RUN, seed, what, options, steps }))
+}
+
+/// Runs a life. Returns the broken promise, if any; a panic is one.
+fn caught(live: impl FnOnce() -> Result<(), String>) -> Option<String> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(live)) {
+        Ok(Ok(())) => None,
+        Ok(Err(what)) => Some(what),
+        Err(panic) => Some(format!("panics: {}", text_of(&*panic))),
+    }
 }
 
 fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
@@ -58,48 +64,67 @@ fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
 
 /// A broken promise, with everything necessary to repeat it.
 struct Failure {
+    run: Run,
     seed: u64,
     what: String,
-    options: Options,
+    options: String,
     steps: String,
 }
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { seed, what, options, steps } = self;
+        let Self { run: Run { test, .. }, seed, what, options, steps } = self;
         write!(
             f,
-            "seed {seed}: {what}\n{steps}\n{options:?}\n  \
-             again: GROUPLOG_SEED={seed} cargo test --test simulation seeds -- --nocapture"
+            "seed {seed}: {what}\n{steps}\n{options}\n  \
+             again: GROUPLOG_SEED={seed} cargo test --test simulation {test} -- --nocapture"
         )
     }
 }
 
-/// Returns the seeds to run. `GROUPLOG_SEED=7` runs one and prints its steps,
-/// `GROUPLOG_SEEDS=100000` that many from 0, `GROUPLOG_SEEDS=5000..6000` that range.
-fn seeds_from_env() -> Range<u64> {
-    let number = |text: &str| text.trim().parse::<u64>().expect("a number of seeds");
-    if let Ok(seed) = std::env::var("GROUPLOG_SEED") {
-        let seed = number(&seed);
-        return seed..seed + 1;
+/// A test that runs seeds: its name, and how many it runs by default.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    test: &'static str,
+    seeds: u64,
+}
+
+impl Run {
+    /// Returns the seeds to run. `GROUPLOG_SEED=7` runs one and prints its steps,
+    /// `GROUPLOG_SEEDS=100000` that many from 0, `GROUPLOG_SEEDS=5000..6000` that range.
+    fn range(self) -> Range<u64> {
+        let number = |text: &str| text.trim().parse::<u64>().expect("a number of seeds");
+        if let Ok(seed) = std::env::var("GROUPLOG_SEED") {
+            let seed = number(&seed);
+            return seed..seed + 1;
+        }
+        match std::env::var("GROUPLOG_SEEDS") {
+            Ok(seeds) => match seeds.split_once("..") {
+                Some((first, end)) => number(first)..number(end),
+                None => 0..number(&seeds),
+            },
+            Err(_) => 0..self.seeds,
+        }
     }
-    match std::env::var("GROUPLOG_SEEDS") {
-        Ok(seeds) => match seeds.split_once("..") {
-            Some((first, end)) => number(first)..number(end),
-            None => 0..number(&seeds),
-        },
-        Err(_) => 0..SEEDS,
+
+    /// Runs the seeds. `run` is told whether its seed is the only one. Returns the range and what was counted.
+    fn seeds<T: seeds::Sum>(
+        self,
+        run: impl Fn(u64, bool) -> Result<T, Box<Failure>> + Sync,
+    ) -> Result<String, Box<Failure>> {
+        let range = self.range();
+        let alone = range.end - range.start == 1;
+        let tally = seeds::run_all(range.clone(), |seed| run(seed, alone))?;
+        Ok(format!("seeds {range:?}: {tally}"))
     }
 }
 
 /// The default number of seeds.
-const SEEDS: u64 = 2_000;
+const RUN: Run = Run { test: "seeds", seeds: 2_000 };
 
 #[test]
 fn seeds() {
-    let range = seeds_from_env();
-    let alone = range.end - range.start == 1;
-    let done = seeds::run_all(range.clone(), |seed| {
+    let done = RUN.seeds(|seed, alone| {
         let trace = simulate(seed)?;
         if alone {
             println!("{}", trace.all_steps());
@@ -107,7 +132,7 @@ fn seeds() {
         Ok(trace.tally)
     });
     match done {
-        Ok(tally) => println!("seeds {range:?}: {tally}"),
+        Ok(tally) => println!("{tally}"),
         Err(failure) => panic!("{failure}"),
     }
 }

@@ -1,6 +1,7 @@
 //! Runs seeds on several threads, each seed on one thread.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::ops::Range;
 use std::sync::Mutex;
@@ -9,18 +10,22 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use crate::Failure;
-use crate::trace::Tally;
 
 /// A seed takes some milliseconds. If none ends for this long, the running ones are stuck.
 const STUCK: Duration = Duration::from_mins(2);
 
+/// What is counted of each seed.
+pub(crate) trait Sum: Default + Display + Send {
+    fn add(&mut self, other: &Self);
+}
+
 /// Runs the seeds until one fails. Returns the lowest of those that failed.
-pub(crate) fn run_all(
+pub(crate) fn run_all<T: Sum>(
     seeds: Range<u64>,
-    run: impl Fn(u64) -> Result<Tally, Box<Failure>> + Sync,
-) -> Result<Tally, Box<Failure>> {
+    run: impl Fn(u64) -> Result<T, Box<Failure>> + Sync,
+) -> Result<T, Box<Failure>> {
     let next = AtomicU64::new(seeds.start);
-    let total = Mutex::new(Tally::default());
+    let total = Mutex::new(T::default());
     let failed: Mutex<Option<Box<Failure>>> = Mutex::new(None);
     let running: Mutex<BTreeMap<usize, u64>> = Mutex::default();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::action::Action;
+use crate::seeds::Sum;
 
 /// The steps, and a checksum of them and of their effects on the storage.
 #[derive(Debug, Default)]
@@ -77,8 +78,10 @@ impl Tally {
             None => self.actions.push((action, 1)),
         }
     }
+}
 
-    pub(crate) fn add(&mut self, other: &Self) {
+impl Sum for Tally {
+    fn add(&mut self, other: &Self) {
         for (action, count) in &other.actions {
             match self.actions.iter_mut().find(|(known, _)| known == action) {
                 Some((_, sum)) => *sum += count,

@@ -20,7 +20,7 @@ use crate::session::Session;
 use crate::trace::Trace;
 
 /// The size of an ordinary journal file.
-const FILE_BYTES: u64 = 64 << 10;
+pub(crate) const FILE_BYTES: u64 = 64 << 10;
 
 /// The disk budget, and the size of a file that leaves little of it.
 pub(crate) const BUDGET: u64 = 2 << 20;
@@ -490,7 +490,7 @@ impl World {
     }
 }
 
-fn what_of(end: End) -> String {
+pub(crate) fn what_of(end: End) -> String {
     match end {
         End::Violation(what) => what,
         End::Crash => "a crash that nobody asked for".to_owned(),

@@ -94,6 +94,8 @@ pub(crate) struct FrameSize {
     batch_size: usize,
     records_bytes: usize,
     max: u64,
+    /// The most bytes of a record that is alone.
+    alone: u64,
 }
 
 impl FrameSize {
@@ -101,7 +103,15 @@ impl FrameSize {
     /// not more than a quarter of the journal.
     pub(crate) fn new(engine: &Engine, what: &'static str, max: u64) -> Self {
         let max = max.min(engine.config.journal_max_bytes / 4);
-        Self { what, batch_size: engine.logs.batch_size, records_bytes: 0, max }
+        let batch_size = engine.logs.batch_size;
+        Self { what, batch_size, records_bytes: 0, max, alone: max }
+    }
+
+    /// Keeps a quarter of the largest frame free for what surrounds many records, for offsets and for words of share
+    /// groups.
+    pub(crate) fn with_room(self, engine: &Engine) -> Self {
+        let max = (engine.config.journal_max_bytes / 16).saturating_mul(3).min(self.max);
+        Self { max, ..self }
     }
 
     /// Adds a record of at most `bound` bytes.
@@ -114,8 +124,9 @@ impl FrameSize {
         // Frame headers take far less than the records, so the exact bound matters only near the limit.
         if bytes as u64 > self.max / 2 {
             let found = frame_bound(bytes, 1, self.batch_size) as u64;
-            if found > self.max {
-                return Err(Error::LimitExceeded { what: self.what, found, max: self.max });
+            let max = if self.records_bytes == 0 { self.alone } else { self.max };
+            if found > max {
+                return Err(Error::LimitExceeded { what: self.what, found, max });
             }
         }
         self.records_bytes = bytes;
