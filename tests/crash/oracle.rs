@@ -116,7 +116,7 @@ pub(crate) enum Change {
 
 /// A record of a share group that was delivered, with its delivery count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(dead_code, reason = "the simulation has no share groups")]
+#[allow(dead_code, reason = "the simulation keeps a ledger of its own of jobs")]
 pub(crate) enum Job {
     UnderWay(u16),
     Waiting(u16),
