@@ -34,8 +34,10 @@ pub(super) struct Standing {
     pub(super) letters: Vec<Letter>,
     /// How many results transactions have made of it.
     pub(super) results: usize,
-    /// The time before which it does not come again, in ms. A crash does not show it.
+    /// The time before which it does not come again, in ms, and the time at which it does. They differ after a crash, which
+    /// does not show them.
     pub(super) due: i64,
+    pub(super) until: i64,
     /// Whether a look at its lock may have given it up, in a group without dead letters.
     pub(super) may_have_ended: bool,
 }
@@ -87,8 +89,15 @@ impl Fate {
     /// Returns the same as it is when the group's next attempt begins anew: `None` if it has ended.
     pub(super) fn open_at(&self, group: usize, open: Option<u16>) -> Self {
         self.with(group, |standing| {
-            (standing.open, standing.due, standing.may_have_ended) = (open, 0, false);
+            (standing.open, standing.due, standing.until) = (open, 0, 0);
+            standing.may_have_ended = false;
         })
+    }
+
+    /// Returns the same as it is when the job comes again at a time.
+    pub(super) fn open_later(&self, group: usize, count: u16, due: i64) -> Self {
+        let fate = self.open_at(group, Some(count));
+        fate.with(group, |standing| (standing.due, standing.until) = (due, due))
     }
 }
 

@@ -3,7 +3,7 @@
 //! A call is noted before it is made. Some calls write several frames, in an order that the ledger does not know; a crash
 //! inside of them leaves any of their changes. All other calls leave all or nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::fate::{Fate, Fates, Number};
 
@@ -104,9 +104,8 @@ impl History {
         if power_loss { self.synced } else { self.written }
     }
 
-    /// Finds what explains everything seen. Returns the fates, with the earliest times that can be meant, and the latest
-    /// ones.
-    pub(super) fn explain(&self, seen: &Fates, promised: usize) -> Result<(Fates, Times), String> {
+    /// Finds what explains everything seen. Returns the fates, with the times that can be meant.
+    pub(super) fn explain(&self, seen: &Fates, promised: usize) -> Result<Fates, String> {
         let mut state = self.base.clone();
         let (mut found, mut nearest) = (None, Vec::new());
         for cut in 0..=self.blocks.len() {
@@ -115,10 +114,9 @@ impl History {
                 let inside = block.filter(|block| !block.is_whole);
                 let wrong = differences(&state, seen, inside);
                 if wrong.is_empty() {
-                    let (fates, times) =
-                        found.get_or_insert_with(|| (seen.clone(), Times::default()));
-                    let is_first = times.is_empty();
-                    note_times(fates, times, &state, inside, is_first);
+                    let is_first = found.is_none();
+                    let fates = found.get_or_insert_with(|| seen.clone());
+                    note_times(fates, &state, inside, is_first);
                 } else if nearest.is_empty() || wrong.len() < nearest.len() {
                     nearest = wrong;
                 }
@@ -134,9 +132,6 @@ impl History {
         })
     }
 }
-
-/// The latest times before which jobs of groups come again, in ms.
-pub(super) type Times = BTreeMap<(usize, Number), i64>;
 
 /// Returns how the jobs differ from those that were seen. Inside of a block, each change of it may be there.
 fn differences(state: &Fates, seen: &Fates, inside: Option<&Block>) -> Vec<String> {
@@ -154,22 +149,16 @@ fn differences(state: &Fates, seen: &Fates, inside: Option<&Block>) -> Vec<Strin
 }
 
 /// Notes the times that a crash does not show, of one prefix that explains what was seen.
-fn note_times(
-    fates: &mut Fates,
-    times: &mut Times,
-    state: &Fates,
-    inside: Option<&Block>,
-    is_first: bool,
-) {
+fn note_times(fates: &mut Fates, state: &Fates, inside: Option<&Block>, is_first: bool) {
     for (number, fate) in fates {
         let changes = inside.into_iter().flat_map(|block| block.fates_of(*number));
         let known: Vec<&Fate> = state.get(number).into_iter().chain(changes).collect();
         for (group, standing) in fate.groups.iter_mut().enumerate() {
-            let dues = known.iter().map(|fate| fate.groups[group].due);
-            let earliest = dues.clone().min().unwrap_or(0);
-            let latest = times.entry((group, *number)).or_default();
-            *latest = dues.max().unwrap_or(0).max(*latest);
-            standing.due = if is_first { earliest } else { standing.due.min(earliest) };
+            let known = known.iter().map(|fate| &fate.groups[group]);
+            let due = known.clone().map(|known| known.due).min().unwrap_or(0);
+            let until = known.map(|known| known.until).max().unwrap_or(0);
+            standing.due = if is_first { due } else { standing.due.min(due) };
+            standing.until = standing.until.max(until);
         }
     }
 }

@@ -9,7 +9,7 @@ use super::GROUPS;
 use super::fate::{Number, OUT_OF_TRIES};
 use super::history::Change;
 use super::member::{Held, Session};
-use super::world::{Loose, World};
+use super::world::World;
 use crate::world::{Step, violation};
 
 impl World {
@@ -145,7 +145,7 @@ impl World {
         }
         self.tally.count(if count == 1 { "first deliveries" } else { "later deliveries" });
         self.history.did(number, fate.open_at(group, Some(count)));
-        self.loose.insert((group, number), Loose::default());
+        self.loose.insert((group, number), None);
         let lock_end = self.clock.monotonic() + self.options.groups[group].lock;
         let topic = self.jobs[&number].place.0.as_str();
         let deletions = self.deletions.get(topic).copied().unwrap_or(0);
@@ -217,10 +217,10 @@ impl World {
         }
         let open = self.history.now().iter().filter_map(|(&number, fate)| {
             let count = fate.groups[group].open?;
-            Some((number, count, fate.groups[group].due))
+            Some((number, count, fate.groups[group].until))
         });
         let open: Vec<_> = open.collect();
-        for (number, count, due) in open {
+        for (number, count, until) in open {
             let is_read = member.topics.contains(&self.jobs[&number].place.0.as_str());
             if !is_read || self.is_held(session, group, number) {
                 continue;
@@ -228,15 +228,15 @@ impl World {
             if count >= options.limit {
                 return violation(format!("job {number} is out of tries and not given up"));
             }
-            let mut until = 0;
-            if let Some(loose) = self.loose.get_mut(&(group, number)) {
-                if !loose.is_known && options.backoff > 0 {
-                    // This poll has found out that its lock has ended.
-                    loose.until = loose.until.max(self.clock.now().as_millis() + options.backoff);
-                }
-                (loose.is_known, until) = (true, loose.until);
+            if options.backoff > 0
+                && let Some(latest) = self.loose.get_mut(&(group, number))
+                && latest.is_none()
+            {
+                // This poll has found out that its lock has ended, or an earlier one, when the clock may have shown more.
+                *latest = Some(self.latest.max(self.clock.now().as_millis()) + options.backoff);
             }
-            let due = due.max(until).max(self.jobs[&number].deliver_at.unwrap_or(0));
+            let until = until.max(self.loose.get(&(group, number)).copied().flatten().unwrap_or(0));
+            let due = until.max(self.jobs[&number].deliver_at.unwrap_or(0));
             let waits = options.is_ordered && self.same_key(group, number).next().is_some();
             if due <= self.wall() && !waits && options.window.is_none() {
                 return violation(format!("job {number} is not delivered, which is due"));

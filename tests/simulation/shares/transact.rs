@@ -2,7 +2,7 @@
 
 use grouplog::{Error, Record, Transaction};
 
-use super::fate::{Letter, Number};
+use super::fate::{Fates, Letter, Number};
 use super::history::Change;
 use super::member::{Held, Session, Worth};
 use super::produce::record_of;
@@ -88,14 +88,15 @@ impl World {
                 other => violation(format!("a transaction with {worths:?}: {other:?}")),
             };
         }
-        let mut changes: Vec<Change> = worths
-            .iter()
-            .map(|(number, _, _)| {
-                self.loose.remove(&(group, *number));
-                let fate = self.history.fate(*number).open_at(group, None);
-                (*number, fate.with(group, |standing| standing.results += 1))
-            })
-            .collect();
+        let mut done = Fates::new();
+        for (number, _, _) in worths {
+            self.loose.remove(&(group, *number));
+            // Of a job that is gone, several deliveries may be accepted.
+            let fate = done.get(number).cloned().unwrap_or_else(|| self.history.fate(*number));
+            let fate = fate.open_at(group, None).with(group, |standing| standing.results += 1);
+            done.insert(*number, fate);
+        }
+        let mut changes: Vec<Change> = done.into_iter().collect();
         changes.extend(Self::sent(follower.as_slice()));
         self.history.attempt(changes);
         let committed = transaction.commit();

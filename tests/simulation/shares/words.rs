@@ -112,10 +112,7 @@ impl World {
             }
             Word::Snooze(delay) => {
                 let due = self.wall() + after(delay);
-                let fate = self.history.fate(number).with(group, |standing| {
-                    (standing.open, standing.due) = (Some(count - 1), due);
-                });
-                (fate, None)
+                (self.history.fate(number).open_later(group, count - 1, due), None)
             }
         }
     }
@@ -132,10 +129,7 @@ impl World {
             return self.given_up(group, number, count, OUT_OF_TRIES);
         }
         let due = if delay > 0 { self.wall() + delay } else { 0 };
-        let fate = self.history.fate(number).with(group, |standing| {
-            (standing.open, standing.due) = (Some(count), due);
-        });
-        (fate, None)
+        (self.history.fate(number).open_later(group, count, due), None)
     }
 
     /// Returns the fate of a job that becomes a dead letter, if its group has a topic for them.

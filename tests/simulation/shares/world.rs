@@ -35,8 +35,9 @@ pub(super) struct World {
     pub(super) ends: BTreeMap<Place, i64>,
     /// How often each topic was deleted. What members have of an earlier one is nothing any more.
     pub(super) deletions: BTreeMap<&'static str, u64>,
-    /// Jobs of which it is not certain when they come again.
-    pub(super) loose: BTreeMap<(usize, Number), Loose>,
+    /// Jobs of a group whose attempt has ended, or will, without a word that says when they come again: the latest time for
+    /// that, in ms, once a member has looked.
+    pub(super) loose: BTreeMap<(usize, Number), Option<i64>>,
     pub(super) is_paused: [bool; 2],
     /// The change of files at which calls begin to fail.
     pub(super) fault: Option<u64>,
@@ -46,15 +47,6 @@ pub(super) struct World {
     /// At least this many calls must have left what they did when the folder is opened next, if fewer than the history
     /// says.
     promised: usize,
-}
-
-/// A job whose attempt has ended, or will, without a word.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Loose {
-    /// Whether a member has looked since.
-    pub(super) is_known: bool,
-    /// It comes by then, in ms.
-    pub(super) until: i64,
 }
 
 impl World {
@@ -251,11 +243,11 @@ impl World {
             return violation(format!("health after opening: {}", broker.health()));
         }
         let seen = self.observe(self.memory.crash(Crash::Kill, &self.random))?;
-        let (found, times) = self.history.explain(&seen, promised).or_else(violation)?;
+        let found = self.history.explain(&seen, promised).or_else(violation)?;
         self.loose.clear();
-        for ((group, number), until) in times {
-            let is_known = found[&number].groups[group].open == Some(0);
-            self.loose.insert((group, number), Loose { is_known, until });
+        for (number, fate) in &found {
+            let begun = |group: &usize| fate.groups[*group].open.is_some_and(|count| count > 0);
+            self.loose.extend((0..2).filter(begun).map(|group| ((group, *number), None)));
         }
         self.history = History::begin(found);
         self.promised = usize::MAX;
