@@ -537,14 +537,17 @@ impl World {
             return self.retain(Broker::maintain);
         }
         // The copies may have no room in the disk budget.
-        let (budget, mut refused) = (self.budget, false);
-        self.call(!budget, |broker| match broker.admin().compact(TOPICS[COMPACTED]) {
+        let (budget, synced, mut refused) = (self.budget, self.synced, false);
+        self.call(true, |broker| match broker.admin().compact(TOPICS[COMPACTED]) {
             Err(Error::DiskBudget { .. }) if budget => {
                 refused = true;
                 Ok(())
             }
             done => done.map(|_| ()),
         });
+        if refused {
+            self.synced = synced;
+        }
         let undisturbed = !self.troubled && !self.crash_comes && !refused;
         if let Some(broker) = self.broker.as_ref().filter(|_| undisturbed) {
             let seen = observe(broker).expect("reading continues");

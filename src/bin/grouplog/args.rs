@@ -327,9 +327,8 @@ pub(crate) enum Share {
     List,
     /// Show the settings of a share group, its lag, and the records under way
     ///
-    /// Who has a record, and when its lock ends, only the application knows: Admin::describe_share_group says it there.
-    ///
-    /// Works beside the application, whose members it cannot see.
+    /// Works beside the application, whose members it cannot see: who has a record, and when its lock ends, only
+    /// Admin::describe_share_group says there.
     Describe {
         /// The share group
         name: String,

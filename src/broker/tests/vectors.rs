@@ -34,8 +34,8 @@ fn batch(value: &Value) -> Batch {
         control: value["control"].as_str().map(|kind| match kind {
             "abort" => 0,
             "commit" => 1,
-            // Whatever a later version of Kafka has.
-            other => other.parse().unwrap_or(9),
+            // By its number: one of a later version of Kafka.
+            other => other.parse().unwrap_or_else(|_| panic!("unknown control {other}")),
         }),
     }
 }

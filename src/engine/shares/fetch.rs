@@ -180,15 +180,13 @@ impl Engine {
                 deadline.is_some_and(|end| end <= self.clock().monotonic())
             };
             if !due {
-                // The attempts that could not end have ended otherwise.
-                if let Some(mut failure) = part.failure.try_lock() {
-                    *failure = None;
-                }
+                // What could not end has ended otherwise.
+                part.attempts_end();
                 return Ok(());
             }
             match self.share_work(part, &ShareWork::LockEnds) {
                 Ok(done) => {
-                    *part.failure.lock() = None;
+                    part.attempts_end();
                     if !done.more {
                         return Ok(());
                     }

@@ -53,7 +53,7 @@ pub(crate) struct SharePart {
     pub(super) signals: Arc<Signals>,
     /// Whether a member found that another one was reading.
     pub(super) waited_for: AtomicBool,
-    /// When the end of locks may be tried again after a failure, in milliseconds of the monotonic clock.
+    /// When the end of locks may be tried again after a failure, in milliseconds of the monotonic clock. 0 if none failed.
     pub(super) retry_at: AtomicU64,
     /// Why attempts could not end, until they do.
     pub(super) failure: Mutex<Option<Error>>,
@@ -244,6 +244,14 @@ impl SharePart {
     /// Returns whether the group is paused.
     pub(crate) fn is_paused(&self) -> bool {
         self.signals.is_paused()
+    }
+
+    /// Forgets that attempts could not end, if they could not.
+    pub(super) fn attempts_end(&self) {
+        if self.retry_at.load(Ordering::Relaxed) != 0 {
+            self.retry_at.store(0, Ordering::Relaxed);
+            *self.failure.lock() = None;
+        }
     }
 
     /// Returns how long the end of locks is not tried again, after a failure.
