@@ -1,5 +1,6 @@
 //! Records of one share-partition that a member has.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,7 +134,7 @@ impl ShareBatch {
     pub(crate) fn start(&self) -> Result<()> {
         let starts = self.spans(0..self.len()).into_iter().map(|(span, _)| span).collect();
         let member = self.member.number;
-        let work = ShareWork::Words { member, words: Vec::new(), starts };
+        let work = ShareWork::Words { member, words: Cow::default(), starts };
         self.member.engine.share_work(&self.part, &work).map(|_| ())
     }
 
@@ -166,7 +167,7 @@ impl ShareBatch {
     pub(super) fn say(&self, at: usize, said: Said) -> Result<()> {
         let Some(item) = self.items.get(at) else { return Ok(()) };
         item.said.store(true, Ordering::Release);
-        self.send(vec![self.word(at, said)], Vec::new())
+        self.send(&[self.word(at, said)], &[])
     }
 
     /// Accepts all records about which nothing was said. If one of them is refused, accepts the others one by one.
@@ -191,13 +192,13 @@ impl ShareBatch {
     pub(super) fn release_rest(&self, from: usize) {
         let words = self.words(&self.claim_rest(from), &RELEASE);
         if !words.is_empty() {
-            let _released_later = self.post(words, Vec::new());
+            let _released_later = self.post(&words, &[]);
         }
     }
 
     /// Releases a record that was claimed, without a wait.
     pub(super) fn release_one(&self, at: usize) {
-        let _released_later = self.post(self.words(&[at], &RELEASE), Vec::new());
+        let _released_later = self.post(&self.words(&[at], &RELEASE), &[]);
     }
 
     /// Claims the records from an index on about which nothing was said.
@@ -211,7 +212,7 @@ impl ShareBatch {
         if words.is_empty() {
             return Ok(());
         }
-        let sent = self.send(words, Vec::new());
+        let sent = self.send(&words, &[]);
         let may_pass = |error: &Error| {
             !matches!(
                 error,
@@ -249,13 +250,14 @@ impl ShareBatch {
     }
 
     /// Says what became of records, and begins others, in one frame. Waits until it has the ack level.
-    pub(super) fn send(&self, words: Vec<Word>, starts: Vec<Span>) -> Result<()> {
+    pub(super) fn send(&self, words: &[Word], starts: &[Span]) -> Result<()> {
         let lsn = self.post(words, starts)?;
         self.wait(lsn)
     }
 
     /// As [`ShareBatch::send`], without a wait for the ack level. Returns the end of the frame.
-    fn post(&self, words: Vec<Word>, starts: Vec<Span>) -> Result<Lsn> {
+    fn post(&self, words: &[Word], starts: &[Span]) -> Result<Lsn> {
+        let (words, starts) = (Cow::Borrowed(words), Cow::Borrowed(starts));
         let work = ShareWork::Words { member: self.member.number, words, starts };
         Ok(self.member.engine.share_work(&self.part, &work)?.lsn)
     }

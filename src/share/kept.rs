@@ -1,5 +1,6 @@
 //! Records that a member keeps for a while, without their bytes.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,7 +48,7 @@ impl Drop for KeptRecords {
             let word =
                 |kept: &Kept| Word { span: kept.span, delivery: kept.delivery, said: said() };
             let words = kept.iter().map(word).collect();
-            let work = ShareWork::Words { member: *member, words, starts: Vec::new() };
+            let work = ShareWork::Words { member: *member, words, starts: Cow::default() };
             // If it cannot be journaled, they come again when their member leaves, and count.
             let _come_again_later = self.engine.share_work(part, &work);
         }

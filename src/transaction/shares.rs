@@ -1,5 +1,6 @@
 //! Records of share groups that a transaction accepts.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -71,7 +72,10 @@ impl Shares {
             ));
         }
         let claim = |((_, _, member), (part, words)): (Key, (Arc<SharePart>, Vec<Word>))| {
-            engine.claim_share(&part, ShareWork::Words { member, words, starts: Vec::new() })
+            engine.claim_share(
+                &part,
+                ShareWork::Words { member, words: words.into(), starts: Cow::default() },
+            )
         };
         parts.into_iter().map(claim).collect()
     }

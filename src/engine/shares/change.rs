@@ -72,7 +72,11 @@ impl Engine {
     /// # Errors
     /// `InvalidRecordState` if a word is refused. Then nothing has changed. `UnknownTopic` if the topic or the group was
     /// deleted. Those of an append, if there are dead letters.
-    pub(crate) fn share_work(&self, part: &Arc<SharePart>, work: &ShareWork) -> Result<ShareDone> {
+    pub(crate) fn share_work(
+        &self,
+        part: &Arc<SharePart>,
+        work: &ShareWork<'_>,
+    ) -> Result<ShareDone> {
         self.check_open()?;
         // Nearly always there is room without a reserve.
         let (mut bytes, mut most_letters) = (None, LETTERS_AT_ONCE);
@@ -95,7 +99,7 @@ impl Engine {
     fn try_share_work(
         &self,
         part: &SharePart,
-        work: &ShareWork,
+        work: &ShareWork<'_>,
         bytes: Option<usize>,
         most_letters: u64,
     ) -> Result<Tried> {
@@ -116,7 +120,7 @@ impl Engine {
     fn decide_and_apply(
         &self,
         part: &SharePart,
-        work: &ShareWork,
+        work: &ShareWork<'_>,
         credit: Option<(Credit<'_>, usize)>,
         Scratch { decision, body }: &mut Scratch,
     ) -> Result<Tried> {
@@ -164,7 +168,7 @@ impl Engine {
     fn write_letters(
         &self,
         part: &Arc<SharePart>,
-        work: &ShareWork,
+        work: &ShareWork<'_>,
         letters: Vec<DeadLetter>,
         (section, most_letters): (usize, u64),
     ) -> Result<Written> {
@@ -179,7 +183,7 @@ impl Engine {
         }
         let headers = written.headers();
         let records: FrameRecords<RecordData<'_>> = written.records(&headers);
-        let claims = [ShareClaim::new(Arc::clone(part), work.clone(), letters, section)
+        let claims = [ShareClaim::new(Arc::clone(part), work.to_static(), letters, section)
             .with_most_letters(most_letters)];
         let frame = Frame { shares: &claims, ..Frame::of_records(&records) };
         // Nobody waits for what ends by itself: it can end later.

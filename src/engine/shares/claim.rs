@@ -19,7 +19,7 @@ use crate::sync::atomic::Ordering;
 #[derive(Debug)]
 pub(crate) struct ShareClaim {
     part: Arc<SharePart>,
-    work: ShareWork,
+    work: ShareWork<'static>,
     letters: Vec<DeadLetter>,
     /// The most bytes that its section may take.
     bytes: usize,
@@ -34,7 +34,7 @@ const STALE: Error = Error::Misuse("a share group changed while a frame was prep
 impl ShareClaim {
     pub(super) fn new(
         part: Arc<SharePart>,
-        work: ShareWork,
+        work: ShareWork<'static>,
         letters: Vec<DeadLetter>,
         bytes: usize,
     ) -> Self {
@@ -97,7 +97,11 @@ impl ShareLock<'_> {
 
 impl Engine {
     /// Prepares work for a frame with other changes.
-    pub(crate) fn claim_share(&self, part: &Arc<SharePart>, work: ShareWork) -> Result<ShareClaim> {
+    pub(crate) fn claim_share(
+        &self,
+        part: &Arc<SharePart>,
+        work: ShareWork<'static>,
+    ) -> Result<ShareClaim> {
         let mut decision = Decision::default();
         let mut guard = part.lock()?;
         let Some(state) = guard.as_mut() else { return Err(gone(part)) };

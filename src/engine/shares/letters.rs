@@ -58,7 +58,7 @@ impl Letters {
     pub(super) fn read(
         engine: &Engine,
         part: &SharePart,
-        work: &ShareWork,
+        work: &ShareWork<'_>,
         letters: &[DeadLetter],
         config: &ShareGroupConfig,
     ) -> Result<Self> {
@@ -86,7 +86,7 @@ impl Letters {
     fn add_span(
         &mut self,
         part: &SharePart,
-        work: &ShareWork,
+        work: &ShareWork<'_>,
         (letter, before): (&DeadLetter, Option<&str>),
         copy: bool,
     ) {
@@ -107,7 +107,7 @@ impl Letters {
     fn add(
         &mut self,
         part: &SharePart,
-        work: &ShareWork,
+        work: &ShareWork<'_>,
         (letter, before, offset): (&DeadLetter, Option<&str>, i64),
         copied: Option<CopiedRecord>,
     ) {
@@ -170,7 +170,7 @@ impl Letters {
     }
 
     /// Returns whether what does not fit now fits into no other frame.
-    fn is_last_chance(&self, work: &ShareWork) -> bool {
+    fn is_last_chance(&self, work: &ShareWork<'_>) -> bool {
         self.all.is_empty() || !work.is_divisible()
     }
 

@@ -1,6 +1,7 @@
 //! What is to be decided about one share-partition. The same work can be decided again: a frame that gets dead letters, or
 //! needs more space than was reserved, is decided twice.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::group::SharePart;
@@ -12,9 +13,9 @@ use crate::group::share::{
 
 /// What is to be decided.
 #[derive(Debug, Clone)]
-pub(crate) enum ShareWork {
+pub(crate) enum ShareWork<'w> {
     /// What a member says of records that it has, and the records that it begins with.
-    Words { member: MemberNumber, words: Vec<Word>, starts: Vec<Span> },
+    Words { member: MemberNumber, words: Cow<'w, [Word]>, starts: Cow<'w, [Span]> },
     /// The ends of locks that have run out.
     LockEnds,
     /// The end of a member.
@@ -65,7 +66,21 @@ impl Said {
     }
 }
 
-impl ShareWork {
+impl ShareWork<'_> {
+    /// Returns the same work, which borrows nothing.
+    pub(super) fn to_static(&self) -> ShareWork<'static> {
+        match self {
+            Self::Words { member, words, starts } => ShareWork::Words {
+                member: *member,
+                words: Cow::Owned(words.to_vec()),
+                starts: Cow::Owned(starts.to_vec()),
+            },
+            Self::LockEnds => ShareWork::LockEnds,
+            Self::SessionEnd(member) => ShareWork::SessionEnd(*member),
+            Self::ByHand(span, what) => ShareWork::ByHand(*span, *what),
+        }
+    }
+
     /// Decides. Returns whether there is more to decide of the same kind once this is applied.
     pub(super) fn decide(
         &self,
@@ -77,7 +92,7 @@ impl ShareWork {
     ) -> Result<bool> {
         match self {
             Self::Words { member, words, starts } => {
-                for word in words {
+                for word in words.iter() {
                     let types = [word.said.as_type()];
                     let delivery = Some(word.delivery);
                     let item = Acknowledgement { span: word.span, delivery, types: &types };
@@ -92,7 +107,7 @@ impl ShareWork {
                         ("records to deliver later, in one call", Section::DELAYED_MAX);
                     return Err(Error::LimitExceeded { what, found, max });
                 }
-                for span in starts {
+                for span in starts.iter() {
                     state
                         .decide_start(*member, *span, now, out)
                         .map_err(|refusal| refused(part, refusal))?;

@@ -153,7 +153,7 @@ impl Shared {
             self.end(job, word, end);
             return None;
         };
-        match job.batch.send(vec![word.clone()], vec![next.span()]) {
+        match job.batch.send(std::slice::from_ref(&word), &[next.span()]) {
             Ok(()) => {
                 self.counters.ended(end);
                 Some(next)
@@ -195,7 +195,7 @@ impl Shared {
     /// paused, or on an error.
     fn begin(&self, reserved: Reserved) -> Option<Reserved> {
         let reserved = reserved.unless_paused()?;
-        match reserved.batch.send(Vec::new(), vec![reserved.span()]) {
+        match reserved.batch.send(&[], &[reserved.span()]) {
             Ok(()) => Some(reserved),
             Err(error) => {
                 reserved.unreserve();
@@ -210,7 +210,7 @@ impl Shared {
     }
 
     fn end(&self, job: &Reserved, word: Word, end: End) {
-        match job.batch.send(vec![word], Vec::new()) {
+        match job.batch.send(&[word], &[]) {
             Ok(()) => self.counters.ended(end),
             Err(Error::InvalidRecordState { .. }) => self.counters.late(),
             Err(error) => self.report(error),
