@@ -28,7 +28,7 @@
 //! | `acks` | [`ProducerConfig::acks`] | `all` (synced) | `written`, `synced` (`0` and `1`, `all` and `-1`) |
 //! | `max.block.ms` | [`ProducerConfig::max_block`] | 60 s | |
 //! | `transactional.id` | [`ProducerConfig::transactional_id`] | none | 1 to 249 bytes |
-//! | `transaction.max.bytes` | [`ProducerConfig::transaction_max_bytes`] | 16 MiB | 1 and more; three sixteenths of the journal are a limit as well |
+//! | `transaction.max.bytes` | [`ProducerConfig::transaction_max_bytes`] | 16 MiB | 1 and more; a quarter of the journal is a limit as well |
 //! | `client.id` | [`ConsumerConfig::client_id`] | `consumer` | |
 //! | `group.id` | [`ConsumerConfig::group`] | none | 1 to 249 bytes |
 //! | `auto.offset.reset` | [`ConsumerConfig::auto_offset_reset`] | `earliest` | `earliest`, `latest`, `none`, `by_duration:PnDTnHnMn.nS` |

@@ -105,8 +105,8 @@ impl ProducerConfig {
     }
 
     /// Sets `transaction.max.bytes`: how many bytes the records of one transaction may take. Default 16 MiB. A
-    /// transaction is one frame of the journal, so three sixteenths of `journal.max.bytes` are a limit as well,
-    /// and a quarter for a single record. At least 1.
+    /// transaction is one frame of the journal, so it takes at most a quarter of `journal.max.bytes` as well, with its
+    /// offsets and accepted jobs. At least 1.
     pub fn transaction_max_bytes(mut self, bytes: u64) -> Self {
         self.transaction_max_bytes = bytes;
         self

@@ -197,21 +197,28 @@ impl State {
 
 impl Consumer {
     /// Takes the positions that are neither committed nor taken yet, for a transaction of `engine`.
-    pub(crate) fn take_positions(&mut self, engine: &EngineHandle) -> Result<Taking> {
-        self.take(engine, |_| true, None)
+    ///
+    /// Takes nothing if `fits` refuses them.
+    pub(crate) fn take_positions(
+        &mut self,
+        engine: &EngineHandle,
+        fits: impl FnOnce(&Taking) -> Result<()>,
+    ) -> Result<Taking> {
+        self.take(engine, |_| true, None, fits)
     }
 
-    /// Takes the position behind one record of the consumer.
+    /// Takes the position behind one record of the consumer. Takes nothing if `fits` refuses it.
     pub(crate) fn take_through(
         &mut self,
         engine: &EngineHandle,
         record: &ConsumerRecord<'_>,
+        fits: impl FnOnce(&Taking) -> Result<()>,
     ) -> Result<Taking> {
         let position = record.next_position();
         let of = |log: &Log| {
             record.is_of(log.partition()) && Some(log.topic_id()) == position.topic_id()
         };
-        let taking = self.take(engine, of, Some(position))?;
+        let taking = self.take(engine, of, Some(position), fits)?;
         if taking.positions.is_empty() && !self.held.iter().any(|held| of(&held.log)) {
             return Err(Error::Misuse(
                 "the record is of a partition that this consumer does not read",
@@ -226,6 +233,7 @@ impl Consumer {
         engine: &EngineHandle,
         which: impl Fn(&Log) -> bool,
         position: Option<Position>,
+        fits: impl FnOnce(&Taking) -> Result<()>,
     ) -> Result<Taking> {
         self.check_not_poisoned()?;
         if !Arc::ptr_eq(self.source.engine()?, engine) {
@@ -255,13 +263,20 @@ impl Consumer {
         {
             return Err(GONE_BACK);
         }
-        let mut positions = Vec::new();
+        let to_take = |held: &Held| position.or_else(|| held.to_take());
+        let take = |held: &Held| {
+            let position = to_take(held)?.into();
+            Some(TakenPosition { log: Arc::clone(&held.log), position })
+        };
+        let positions = self.held.iter().filter(|held| which(&held.log)).filter_map(take).collect();
+        let taking = Taking { group, member, positions, outcomes: Arc::clone(&self.outcomes) };
+        fits(&taking)?;
         for held in self.held.iter_mut().filter(|held| which(&held.log)) {
-            let Some(position) = position.or_else(|| held.to_take()) else { continue };
-            held.set_taken(position.offset());
-            positions.push(TakenPosition { log: Arc::clone(&held.log), position: position.into() });
+            if let Some(position) = to_take(held) {
+                held.set_taken(position.offset());
+            }
         }
-        Ok(Taking { group, member, positions, outcomes: Arc::clone(&self.outcomes) })
+        Ok(taking)
     }
 
     /// Notes what became of the transactions that took positions (T2).

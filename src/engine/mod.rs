@@ -52,7 +52,8 @@ mod writer;
 pub use compaction_report::{CompactionTotals, NotCompacted, PartitionCompaction};
 pub(crate) use event::Event;
 pub(crate) use frame::{
-    Appended, Committer, ExpectedOffset, Frame, FrameOffsets, FrameRecord, FrameRecords, FrameSize,
+    Appended, Committer, ExpectedOffset, Frame, FrameContents, FrameOffsets, FrameRecord,
+    FrameRecords, FrameSize,
 };
 pub use groups::reset::{OffsetScope, ResetOffset, ResetTo};
 pub use groups::summary::{GroupOffset, GroupSummary, MemberSummary};

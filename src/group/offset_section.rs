@@ -54,9 +54,20 @@ impl OffsetCommit {
         let OffsetChange::Set(entries) = &self.change else {
             return self.group.len().saturating_add(16);
         };
-        let owner = owner_of(entries).map_or(0, |owner| owner.id.len().saturating_add(6));
-        let names = self.group.len().saturating_add(owner);
-        names.saturating_add(entries.len().saturating_mul(26)).saturating_add(16)
+        let owner = owner_of(entries).map(|owner| &*owner.id);
+        let entries = entries.len().saturating_mul(Self::entry_bound(""));
+        Self::bound(&self.group, owner).saturating_add(entries)
+    }
+
+    /// Returns the most bytes of a section of a group that sets offsets, without its entries.
+    pub(crate) fn bound(group: &str, owner: Option<&str>) -> usize {
+        let owner = owner.map_or(0, |id| id.len().saturating_add(6));
+        group.len().saturating_add(owner).saturating_add(8)
+    }
+
+    /// Returns the most bytes of an entry.
+    pub(crate) fn entry_bound(metadata: &str) -> usize {
+        metadata.len().saturating_add(26)
     }
 
     /// Appends the section. `check` has made sure that names and metadata are within their limits.

@@ -141,7 +141,7 @@ pub(super) fn claims(bytes: &[u8], lsn: Lsn) -> bool {
 }
 
 /// Returns the size of a frame with a payload of `payload` bytes, including header and padding.
-pub(super) const fn frame_bytes(payload: u64) -> Option<u64> {
+pub(crate) const fn frame_bytes(payload: u64) -> Option<u64> {
     match payload.checked_add(FRAME_HEADER as u64) {
         Some(bytes) => bytes.checked_next_multiple_of(8),
         None => None,

@@ -74,6 +74,7 @@ use crate::sync::{Condvar, Mutex, MutexGuard, OnceLock};
 use crate::time::{Clock, Random};
 use crate::types::{Epoch, Lsn, PanicWatch, planted};
 
+pub(crate) use frame::frame_bytes;
 pub(crate) use inspect::{inspect_frames, inspect_header};
 pub(crate) use mark::Mark;
 pub(crate) use outside::Outside;

@@ -19,7 +19,8 @@ pub use typed::{TypedProducer, TypedRecord};
 
 use crate::config::{Acks, ProducerConfig};
 use crate::engine::{
-    Appended, Engine, EngineHandle, Frame, FrameRecord, FrameRecords, FrameSize, OwnerClaim,
+    Appended, Engine, EngineHandle, Frame, FrameContents, FrameRecord, FrameRecords, FrameSize,
+    OwnerClaim,
 };
 use crate::error::{Error, Result};
 use crate::journal::Credit;
@@ -359,7 +360,7 @@ impl Inner {
         let mut taken = Vec::with_capacity(records.size_hint().0.min(RECORDS_AT_FIRST));
         for record in records {
             let bound = record.bound();
-            size.add(bound)?;
+            size.add(FrameContents::of_record(bound))?;
             taken.push((bound, record));
         }
         Ok(taken)

@@ -3,7 +3,7 @@ use std::ops::{Deref, Range};
 use std::time::Duration;
 
 use super::{Deliveries, Delivery, Producer, Record};
-use crate::engine::FrameRecord as _;
+use crate::engine::{FrameContents, FrameRecord as _};
 use crate::error::{BoxError, Error, RecordPart, Result, SerializationFailure, SerializationPlace};
 use crate::log::RecordData;
 use crate::serialization::Serializer;
@@ -163,7 +163,7 @@ impl<K: Serializer, V: Serializer> TypedProducer<K, V> {
             let at =
                 |range: &Option<Range<usize>>| range.clone().and_then(|range| bytes.get(range));
             let data = RecordData { key: at(&key), value: at(&value), ..record.data() };
-            size.add(data.bound())?;
+            size.add(FrameContents::of_record(data.bound()))?;
             placed.push((record, key, value));
         }
         let at = |range: Option<Range<usize>>| range.and_then(|range| bytes.get(range));

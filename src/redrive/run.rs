@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::producer::Producer;
 use crate::share::{KeptRecords, ShareConsumer, ShareRecord, ShareRecords};
 use crate::transaction::Transaction;
-use crate::types::TopicPartition;
+use crate::types::{TopicPartition, planted};
 
 /// The most letters of one transaction, and their bytes unless one is larger.
 const LETTERS: u32 = 500;
@@ -62,15 +62,39 @@ struct Run<'a> {
     left: u64,
 }
 
-/// A transaction, and how many records it has.
+/// A transaction, and how many letters it accepts.
 struct Open {
     transaction: Transaction,
-    records: usize,
+    letters: usize,
+}
+
+impl Open {
+    /// Adds what a letter was made of, if the letter has room beside it.
+    fn send(&mut self, letter: &ShareRecord, original: &Original) -> Result<()> {
+        if !planted("redrive_forgets_letter") {
+            self.transaction.leave_room(letter)?;
+        }
+        self.transaction.send(original.record())
+    }
+
+    fn accept(&mut self, letter: ShareRecord) -> Result<()> {
+        self.transaction.accept(letter)?;
+        self.letters = self.letters.saturating_add(1);
+        Ok(())
+    }
+
+    /// Returns whether the transaction has letters, and no room for another one.
+    fn is_full_for(&mut self, letter: &ShareRecord) -> Result<bool> {
+        match self.transaction.leave_room(letter) {
+            Err(Error::LimitExceeded { .. }) if self.letters > 0 => Ok(true),
+            room => room.map(|()| false),
+        }
+    }
 }
 
 impl Run<'_> {
     fn begin(&self) -> Result<Open> {
-        Ok(Open { transaction: self.producer.begin()?, records: 0 })
+        Ok(Open { transaction: self.producer.begin()?, letters: 0 })
     }
 
     fn send_back(&mut self, letters: ShareRecords) -> Result<()> {
@@ -81,7 +105,13 @@ impl Run<'_> {
                 continue;
             }
             match judge(&***self.engine, self.group, copy(&letter))? {
-                Verdict::Foreign => open.transaction.accept(letter)?,
+                Verdict::Foreign => {
+                    if open.is_full_for(&letter)? {
+                        open.transaction.commit()?;
+                        open = self.begin()?;
+                    }
+                    open.accept(letter)?;
+                }
                 Verdict::Send(original) => open = self.send(open, letter, &original)?,
                 Verdict::Skip(source, reason) => self.skip(letter, source, reason),
             }
@@ -92,16 +122,15 @@ impl Run<'_> {
     /// Adds a letter to the transaction. If it has no room, commits it and begins another one.
     fn send(&mut self, open: Open, letter: ShareRecord, original: &Original) -> Result<Open> {
         let mut open = open;
-        let mut sent = open.transaction.send(original.record());
-        if matches!(sent, Err(Error::LimitExceeded { .. })) && open.records > 0 {
+        let mut sent = open.send(&letter, original);
+        if matches!(sent, Err(Error::LimitExceeded { .. })) && open.letters > 0 {
             open.transaction.commit()?;
             open = self.begin()?;
-            sent = open.transaction.send(original.record());
+            sent = open.send(&letter, original);
         }
         match sent {
             Ok(()) => {
-                open.transaction.accept(letter)?;
-                open.records = open.records.saturating_add(1);
+                open.accept(letter)?;
                 self.left = self.left.saturating_sub(1);
                 self.report.add_sent(&original.partition);
             }

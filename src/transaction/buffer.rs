@@ -104,6 +104,14 @@ impl Buffer {
         self.memory.records.len()
     }
 
+    /// Returns whether no record of the transaction goes to a partition so far.
+    pub(super) fn is_new(&self, log: &Arc<Log>) -> bool {
+        let last = self.memory.records.last().and_then(|last| self.logs.get(last.log));
+        let places = &self.memory.places;
+        !last.is_some_and(|known| Arc::ptr_eq(known, log))
+            && places.binary_search_by_key(&log.number(), |place| place.number).is_err()
+    }
+
     /// Returns the index of a partition among those of the transaction. Adds it if it is new.
     pub(super) fn place(&mut self, log: &Arc<Log>) -> usize {
         if let Some(last) = self.memory.records.last()

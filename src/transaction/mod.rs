@@ -14,9 +14,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::consumer::{Consumer, ConsumerRecord, GroupMetadata, OffsetAndMetadata, Taken};
+use crate::consumer::{Consumer, ConsumerRecord, GroupMetadata, OffsetAndMetadata, Taken, Taking};
 use crate::engine::{
-    EngineHandle, ExpectedOffset, Frame, FrameRecord as _, FrameRecords, FrameSize, OwnerClaim,
+    EngineHandle, ExpectedOffset, Frame, FrameContents, FrameRecord as _, FrameRecords, FrameSize,
+    OwnerClaim,
 };
 use crate::error::{Error, Result};
 use crate::log::Log;
@@ -142,18 +143,16 @@ impl Producer {
     pub fn begin(&self) -> Result<Transaction> {
         let engine = self.engine();
         engine.check_open()?;
+        let what = "bytes of one transaction (transaction.max.bytes)";
+        let mut size = FrameSize::new(engine, what, self.config().transaction_max_bytes);
         if let Some(owner) = self.owner() {
             engine.owner(owner)?;
+            size.set_sections(owner.bytes())?;
         }
         Ok(Transaction {
             producer: self.clone(),
             buffer: Buffer::new(),
-            size: FrameSize::new(
-                engine,
-                "bytes of one transaction (transaction.max.bytes)",
-                self.config().transaction_max_bytes,
-            )
-            .with_room(engine),
+            size,
             expected_ends: BTreeMap::new(),
             offsets: Offsets::default(),
             shares: Shares::default(),
@@ -248,9 +247,6 @@ impl Producer {
     }
 }
 
-/// The bytes that a frame needs to register an idempotency id.
-const ID_BYTES: usize = 28;
-
 const NO_OWNER: Error = Error::Misuse("sequences need a named producer: set transactional.id");
 
 fn check_sequence(owner: Option<&OwnerClaim>, sequence: i64) -> Result<()> {
@@ -263,21 +259,30 @@ fn check_sequence(owner: Option<&OwnerClaim>, sequence: i64) -> Result<()> {
     Ok(())
 }
 
+/// Takes in what a transaction has beside its records, if it fits into the frame: sections of offsets and of share groups.
+fn fit(size: &mut FrameSize, producer: &Producer, offsets: usize, shares: usize) -> Result<()> {
+    let owner = producer.owner().map_or(0, OwnerClaim::bytes);
+    size.set_sections(owner.saturating_add(offsets).saturating_add(shares))
+}
+
 impl Transaction {
     /// Adds a record. Its partition is chosen now. Without a timestamp it gets the time of the commit.
     ///
     /// # Errors
     /// `UnknownTopic`, `UnknownPartition`, `RecordTooLarge`, `InvalidTimestamp` or `NullKey` as [`Producer::send`].
     /// `LimitExceeded` if the transaction would exceed
-    /// [`transaction.max.bytes`](crate::ProducerConfig::transaction_max_bytes). The record was not added then, and
-    /// the transaction stays as it was: it can be committed without the record.
+    /// [`transaction.max.bytes`](crate::ProducerConfig::transaction_max_bytes), or one frame of the journal cannot hold
+    /// it. The record was not added then, and the transaction stays as it was: it can be committed without the record.
     pub fn send(&mut self, record: Record<'_>) -> Result<()> {
         let Self { producer, size, buffer, .. } = self;
         producer.as_stored(record, |record| {
             let (log, bound) = producer.choose(record)?;
-            // Its registration takes part of the frame, too.
-            let of_id = record.data().id.map_or(0, |_| ID_BYTES);
-            size.add(bound.saturating_add(of_id))?;
+            size.add(FrameContents {
+                records: bound,
+                partitions: usize::from(buffer.is_new(&log)),
+                ids: usize::from(record.data().id.is_some()),
+                sections: 0,
+            })?;
             buffer.push(&log, bound, &record.data());
             Ok(())
         })
@@ -339,10 +344,17 @@ impl Transaction {
     ///   next poll returns all records again that no transaction holds: abort this transaction, which was made of
     ///   some of them.
     ///
+    /// * `LimitExceeded` if one frame of the journal cannot hold the offsets with what the transaction has. They are not
+    ///   taken then: commit first, and take them with the next transaction.
+    ///
     /// Membership is checked by the commit, not here.
     pub fn commit_offsets(&mut self, consumer: &mut Consumer) -> Result<()> {
-        let taking = consumer.take_positions(self.producer.engine())?;
-        self.offsets.take(taking);
+        let Self { producer, size, offsets, shares, .. } = self;
+        let fits = |taking: &Taking| {
+            fit(size, producer, offsets.bytes_with_taken(producer.owner(), taking), shares.bytes())
+        };
+        let taking = consumer.take_positions(producer.engine(), fits)?;
+        offsets.take(producer.owner(), taking);
         Ok(())
     }
 
@@ -377,8 +389,12 @@ impl Transaction {
         consumer: &mut Consumer,
         record: &ConsumerRecord<'_>,
     ) -> Result<()> {
-        let taking = consumer.take_through(self.producer.engine(), record)?;
-        self.offsets.take(taking);
+        let Self { producer, size, offsets, shares, .. } = self;
+        let fits = |taking: &Taking| {
+            fit(size, producer, offsets.bytes_with_taken(producer.owner(), taking), shares.bytes())
+        };
+        let taking = consumer.take_through(producer.engine(), record, fits)?;
+        offsets.take(producer.owner(), taking);
         Ok(())
     }
 
@@ -387,7 +403,8 @@ impl Transaction {
     /// If the transaction fails or is aborted, the record is released.
     ///
     /// # Errors
-    /// `Misuse` if the record is of another folder. The record is released then.
+    /// `Misuse` if the record is of another folder. `LimitExceeded` if one frame of the journal cannot hold its end with
+    /// what the transaction has. The record is released then.
     ///
     /// The commit returns `InvalidRecordState` if the lock of the record has ended.
     ///
@@ -412,7 +429,15 @@ impl Transaction {
     /// # Ok::<(), grouplog::Error>(())
     /// ```
     pub fn accept(&mut self, record: ShareRecord) -> Result<()> {
-        self.shares.add(self.producer.engine(), record)
+        let Self { producer, size, offsets, shares, .. } = self;
+        let fits = |bytes| fit(size, producer, offsets.bytes(), bytes);
+        shares.add(producer.engine(), record, fits)
+    }
+
+    /// Leaves room for the end of a record of a share group, until the next call.
+    pub(crate) fn leave_room(&mut self, record: &ShareRecord) -> Result<()> {
+        let Self { producer, size, offsets, shares, .. } = self;
+        fit(size, producer, offsets.bytes(), shares.bytes_with(record).0)
     }
 
     /// Commits chosen offsets of a group with the transaction. Kafka's `sendOffsetsToTransaction`.
@@ -422,7 +447,8 @@ impl Transaction {
     /// is no member, and the group must have none. A later offset of a partition replaces an earlier one.
     ///
     /// # Errors
-    /// As [`Consumer::commit_offsets`], except for membership, which the commit checks. No offset was added then.
+    /// As [`Consumer::commit_offsets`], except for membership, which the commit checks. `LimitExceeded` if one frame of
+    /// the journal cannot hold the offsets with what the transaction has. No offset was added then.
     ///
     /// ```
     /// use grouplog::{Broker, GroupMetadata, TopicConfig, TopicPartition};
@@ -442,7 +468,9 @@ impl Transaction {
         offsets: impl IntoIterator<Item = (TopicPartition, O)>,
     ) -> Result<()> {
         let offsets = offsets.into_iter().map(|(partition, offset)| (partition, offset.into()));
-        self.offsets.send(self.producer.engine(), group, offsets)
+        let Self { producer, size, offsets: all, shares, .. } = self;
+        let fits = |bytes| fit(size, producer, bytes, shares.bytes());
+        all.send(producer.engine(), producer.owner(), group, offsets, fits)
     }
 
     /// Lets the commit succeed only if the log end of a partition is `offset` then. The transaction may append to
@@ -450,6 +478,7 @@ impl Transaction {
     ///
     /// # Errors
     /// `UnknownTopic` or `UnknownPartition`. `Misuse` if the transaction expects another end of the partition.
+    /// `LimitExceeded` if it is full.
     ///
     /// ```
     /// use grouplog::{Broker, Error, Record, TopicConfig, TopicPartition};
@@ -467,11 +496,15 @@ impl Transaction {
     /// ```
     pub fn expect_end(&mut self, partition: &TopicPartition, offset: i64) -> Result<()> {
         let log = self.producer.engine().registry.log(partition)?;
-        let (_, expected) = self.expected_ends.entry(log.number()).or_insert((log, offset));
-        if *expected != offset {
-            return Err(Error::Misuse("a transaction expects one end of a partition, not two"));
+        match self.expected_ends.get(&log.number()) {
+            Some((_, expected)) if *expected == offset => Ok(()),
+            Some(_) => Err(Error::Misuse("a transaction expects one end of a partition, not two")),
+            None => {
+                self.size.add(FrameContents { partitions: 1, ..FrameContents::default() })?;
+                self.expected_ends.insert(log.number(), (log, offset));
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// Lets the commit succeed only if the committed offset of a group is `offset` then; `None` stands for no
@@ -520,7 +553,7 @@ impl Transaction {
     /// * `Misuse` if an earlier transaction that took positions of the same partition is open or has failed.
     /// * `Timeout`, `DiskFull`, `DiskBudget`, `Failed`, `Closed` as [`Producer::send`].
     pub fn commit(self) -> Result<Committed> {
-        let Self { producer, buffer, expected_ends, offsets, shares, sequences, .. } = self;
+        let Self { producer, buffer, size, expected_ends, offsets, shares, sequences } = self;
         let engine = producer.engine();
         engine.check_open()?;
         offsets.taken.iter().try_for_each(Taken::check)?;
@@ -539,14 +572,16 @@ impl Transaction {
         let parts = offsets.parts(engine, producer.owner())?;
         let owner = producer.owner().map(|owner| OwnerClaim { sequences, ..owner.clone() });
         let deliveries = shares.commit_with(engine, |claims| {
-            producer.append_frame(&Frame {
+            let frame = Frame {
                 records: &records,
                 expected_ends: &ends,
                 offsets: &parts,
                 expected_offsets: &offsets.expected,
                 owner: owner.as_ref(),
                 shares: claims,
-            })
+            };
+            debug_assert!(frame.payload(engine) <= size.payload(), "{size:?}");
+            producer.append_frame(&frame)
         })?;
         offsets.taken.into_iter().for_each(Taken::committed);
         Ok(Committed { engine: engine.clone(), deliveries })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::consumer::{GroupMetadata, OffsetAndMetadata, Taken, TakenPosition, Taking};
 use crate::engine::{Committer, Engine, ExpectedOffset, FrameOffsets, GroupHandle, OwnerClaim};
 use crate::error::{Error, Result};
-use crate::group::{CommitOwner, CommittedOffset, MemberEpoch, MemberId};
+use crate::group::{CommitOwner, CommittedOffset, MemberEpoch, MemberId, OffsetCommit};
 use crate::log::Log;
 use crate::types::{PartitionNumber, TopicPartition};
 
@@ -14,6 +14,8 @@ use crate::types::{PartitionNumber, TopicPartition};
 #[derive(Debug, Default)]
 pub(super) struct Offsets {
     groups: BTreeMap<Arc<str>, OfGroup>,
+    /// The most bytes of their sections in a frame.
+    bytes: usize,
     pub(super) taken: Vec<Taken>,
     pub(super) expected: Vec<ExpectedOffset>,
 }
@@ -34,24 +36,57 @@ struct Given {
 }
 
 impl Offsets {
+    /// Returns the most bytes of the sections in a frame.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Returns the bytes after these offsets are added.
+    pub(super) fn bytes_with<'o>(
+        &self,
+        group: &str,
+        owner: Option<&OwnerClaim>,
+        offsets: impl IntoIterator<Item = (&'o Log, &'o OffsetAndMetadata)>,
+    ) -> usize {
+        let of_group = self.groups.get(group);
+        let (mut bytes, mut is_new) = (self.bytes, of_group.is_none());
+        for (log, offset) in offsets {
+            if std::mem::take(&mut is_new) {
+                bytes = bytes.saturating_add(FrameOffsets::section_bound(group, owner));
+            }
+            let before = of_group.and_then(|group| group.positions.get(&log.number()));
+            let before = before.map_or(0, |given| entry_bound(&given.position));
+            bytes = bytes.saturating_sub(before).saturating_add(entry_bound(offset));
+        }
+        bytes
+    }
+
+    /// Returns the bytes after the positions taken from a consumer are added.
+    pub(super) fn bytes_with_taken(&self, owner: Option<&OwnerClaim>, taking: &Taking) -> usize {
+        let taken = taking.positions.iter().map(|taken| (&*taken.log, &taken.position));
+        self.bytes_with(taking.group.name(), owner, taken)
+    }
+
     /// Adds the positions taken from a consumer.
-    pub(super) fn take(&mut self, taking: Taking) {
+    pub(super) fn take(&mut self, owner: Option<&OwnerClaim>, taking: Taking) {
         if taking.positions.is_empty() {
             return;
         }
         taking.enter(&mut self.taken);
         let Taking { group, member, positions, .. } = taking;
         for TakenPosition { log, position } in positions {
-            self.put(&group, log, member.clone(), position);
+            self.put(&group, owner, log, member.clone(), position);
         }
     }
 
-    /// Adds offsets that the program chose.
+    /// Adds offsets that the program chose, if `fits` takes the bytes that the sections have then.
     pub(super) fn send(
         &mut self,
         engine: &Engine,
+        owner: Option<&OwnerClaim>,
         metadata: &GroupMetadata,
         offsets: impl IntoIterator<Item = (TopicPartition, OffsetAndMetadata)>,
+        fits: impl FnOnce(usize) -> Result<()>,
     ) -> Result<()> {
         engine.check_not_share_group(&metadata.group)?;
         let group = engine.groups.get(&metadata.group)?;
@@ -72,8 +107,10 @@ impl Offsets {
             offset.to_committed(&log, engine.stamp())?;
             resolved.push((log, offset));
         }
+        let all = resolved.iter().map(|(log, offset)| (&**log, offset));
+        fits(self.bytes_with(group.name(), owner, all))?;
         for (log, offset) in resolved {
-            self.put(&group, log, committer.clone(), offset);
+            self.put(&group, owner, log, committer.clone(), offset);
         }
         Ok(())
     }
@@ -81,10 +118,12 @@ impl Offsets {
     fn put(
         &mut self,
         group: &Arc<GroupHandle>,
+        owner: Option<&OwnerClaim>,
         log: Arc<Log>,
         committer: Committer,
         position: OffsetAndMetadata,
     ) {
+        self.bytes = self.bytes_with(group.name(), owner, [(&*log, &position)]);
         let name = Arc::clone(group.name());
         let new = || OfGroup { group: Arc::clone(group), positions: BTreeMap::new() };
         let of_group = self.groups.entry(name).or_insert_with(new);
@@ -111,4 +150,8 @@ impl Offsets {
         };
         self.groups.values().map(part).collect()
     }
+}
+
+fn entry_bound(offset: &OffsetAndMetadata) -> usize {
+    OffsetCommit::entry_bound(offset.metadata())
 }

@@ -1,7 +1,7 @@
 //! Records of share groups that a transaction accepts.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::engine::{EngineHandle, Said, ShareClaim, SharePart, ShareWork, Word};
@@ -14,13 +14,38 @@ use crate::types::PartitionNumber;
 #[derive(Debug, Default)]
 pub(super) struct Shares {
     records: Vec<ShareRecord>,
+    /// The addresses of their share-partitions, which they keep alive.
+    parts: BTreeSet<usize>,
+    /// The most bytes of their sections in a frame.
+    bytes: usize,
 }
 
 /// A share-partition by its order, and a member.
 type Key = (String, PartitionNumber, MemberNumber);
 
 impl Shares {
-    pub(super) fn add(&mut self, engine: &EngineHandle, record: ShareRecord) -> Result<()> {
+    /// Returns the most bytes of the sections in a frame.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Returns the bytes after a record is added, and whether its share-partition is new.
+    pub(super) fn bytes_with(&self, record: &ShareRecord) -> (usize, bool) {
+        let (part, ..) = record.place();
+        let is_known = |last: &ShareRecord| Arc::ptr_eq(last.place().0, part);
+        let is_new = !self.records.last().is_some_and(is_known)
+            && !self.parts.contains(&Arc::as_ptr(part).addr());
+        let of_part = if is_new { ShareClaim::bound(part.group()) } else { 0 };
+        (self.bytes.saturating_add(of_part).saturating_add(ShareClaim::ACCEPT_BOUND), is_new)
+    }
+
+    /// Adds a record, if `fits` takes the bytes that the sections have then. Otherwise the record is released.
+    pub(super) fn add(
+        &mut self,
+        engine: &EngineHandle,
+        record: ShareRecord,
+        fits: impl FnOnce(usize) -> Result<()>,
+    ) -> Result<()> {
         if !record.is_of(engine) {
             return Err(Error::Misuse(
                 "the record is of another folder than the transaction writes",
@@ -31,6 +56,15 @@ impl Shares {
                 "something was said about the record before: accept it once",
             ));
         }
+        let (bytes, is_new) = self.bytes_with(&record);
+        if let Err(error) = fits(bytes) {
+            record.give_back();
+            return Err(error);
+        }
+        if is_new {
+            self.parts.insert(Arc::as_ptr(record.place().0).addr());
+        }
+        self.bytes = bytes;
         self.records.push(record);
         Ok(())
     }

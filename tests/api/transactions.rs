@@ -475,6 +475,74 @@ fn what_a_transaction_has_taken_can_be_committed() {
     }
 }
 
+/// What does not fit any more is refused when it is given, and changes nothing.
+#[test]
+fn a_transaction_refuses_what_it_cannot_commit() {
+    let mut world = World::new();
+    world.config = world.config.journal_max_bytes(256 << 10);
+    let broker = world.open();
+    broker.create_topic("in", TopicConfig::new().partitions(40)).unwrap();
+    broker.create_topic("out", TopicConfig::new()).unwrap();
+    broker.create_topic("jobs", TopicConfig::new()).unwrap();
+    let producer = broker.producer_with(ProducerConfig::new().acks(Acks::Written)).unwrap();
+    producer.send(Record::to("jobs").value("job")).unwrap();
+    producer.send_all((0..40).map(|at| Record::to("in").partition(at).value("in"))).unwrap();
+    let mut consumer = member(&broker, "g", "in");
+    let mut jobs = broker.share_consumer("workers").unwrap();
+    jobs.subscribe(["jobs"]).unwrap();
+    let records = consumer.poll(Duration::ZERO).unwrap();
+    assert_eq!(records.len(), 40);
+    let last = records.iter().last().unwrap();
+
+    // A frame of at most 65,536 bytes: nearly full, of a record, until it has only a few dozen left.
+    let mut transaction = producer.begin().unwrap();
+    transaction.send(Record::to("out").value(&vec![7; 65_000])).unwrap();
+    let few = (0..100).take_while(|_| transaction.send(Record::to("out")).is_ok()).count();
+    let is_full = |done: grouplog::Result<()>| {
+        let error = done.unwrap_err();
+        let Error::LimitExceeded { found, max: 65_536, .. } = error else { panic!("{error}") };
+        assert!((65_537..=200_000).contains(&found), "{found}");
+    };
+    is_full(transaction.commit_offsets(&mut consumer));
+    is_full(transaction.commit_through(&mut consumer, &last));
+    let of_group = GroupMetadata::of_group("h");
+    is_full(transaction.send_offsets(&of_group, [(tp("in", 0), 1)]));
+    let job = jobs.poll(Duration::ZERO).unwrap().next().unwrap();
+    is_full(transaction.accept(job));
+    is_full(transaction.expect_end(&tp("in", 0), 1));
+    assert_eq!(transaction.commit().unwrap().len(), few + 1);
+    assert_eq!(committed(&broker, "h", "in", 0), None);
+
+    // The positions were not taken, and the job came back.
+    let mut transaction = producer.begin().unwrap();
+    transaction.commit_offsets(&mut consumer).unwrap();
+    let job = jobs.poll(Duration::ZERO).unwrap().next().unwrap();
+    assert_eq!(job.delivery_count(), 2);
+    transaction.accept(job).unwrap();
+    transaction.commit().unwrap();
+    assert!((0..40).all(|at| committed(&broker, "g", "in", at) == Some(1)));
+    assert_eq!(broker.admin().describe_share_group("workers").unwrap().lag(), 0);
+}
+
+/// The last offset of a partition counts, with its metadata, and not those before it.
+#[test]
+fn offsets_that_are_replaced_take_no_room() {
+    let mut world = World::new();
+    world.config = world.config.journal_max_bytes(256 << 10);
+    let broker = world.open();
+    topics(&broker, &["in"]);
+    let producer = producer(&broker);
+    let mut transaction = producer.begin().unwrap();
+    let group = GroupMetadata::of_group("g");
+    for offset in 0..1000 {
+        let metadata = "m".repeat(if offset % 2 == 0 { 4096 } else { 0 });
+        let position = grouplog::OffsetAndMetadata::new(offset).with_metadata(metadata);
+        transaction.send_offsets(&group, [(tp("in", 0), position)]).unwrap();
+    }
+    transaction.commit().unwrap();
+    assert_eq!(committed(&broker, "g", "in", 0), Some(999));
+}
+
 #[test]
 fn a_topic_that_is_deleted_or_changed_meanwhile_refuses_the_whole() {
     let world = World::new();

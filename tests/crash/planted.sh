@@ -109,6 +109,7 @@ forget_files_left           crash:whole_seal_and_roll
 forget_left_after_failure   lib:what_a_failed_checkpoint_left
 forget_silent_groups        api:a_segment_goes_when
 fork_not_noticed            api:fork
+frame_size_forgets_sections api:a_transaction_refuses_what
 future_segment_grows        api:one_future_timestamp
 gaps_are_damage             lib:log::tests::cleaned
 gate_keeps_one              model:a_gate
@@ -184,6 +185,7 @@ read_before_sync            api:power_loss_takes_nothing
 recycle_early               crash:recycle_during_checkpoint
 recycle_file_of_checkpoint  lib:a_file_is_not_used_again
 recycle_replayed_files      lib:journal::tests::replaying
+redrive_forgets_letter      api:letters_that_just_fill
 refusal_rewinds_nothing     api:a_refused_taking
 refused_bytes_stay          lib:a_finished_segment_ends
 release_wakes_nobody        model:a_release_reaches

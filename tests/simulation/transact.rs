@@ -97,7 +97,7 @@ impl World {
         for _ in 0..self.below(4) {
             let Some((place, model)) = self.any_record() else { break };
             bytes += model.value.as_ref().map_or(0, Vec::len);
-            if bytes > 40_000 {
+            if bytes > 50_000 {
                 break;
             }
             let record = record(&place, &model);

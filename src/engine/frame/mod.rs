@@ -19,12 +19,14 @@
 
 mod offsets;
 mod records;
+mod size;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use offsets::{Committer, ExpectedOffset, FrameOffsets};
-pub(crate) use records::{FrameRecord, FrameRecords, FrameSize};
+pub(crate) use records::{FrameRecord, FrameRecords};
+pub(crate) use size::{FrameContents, FrameSize};
 
 use crate::config::Acks;
 use crate::engine::ids::{Fate, IdLocks, section_bound};
@@ -82,6 +84,11 @@ impl<'f, R: FrameRecord> Frame<'f, R> {
             && self.expected_offsets.is_empty()
             && self.owner.is_none()
             && self.shares.is_empty()
+    }
+
+    /// Returns an upper bound for the payload of the frame, if all records go into the journal.
+    pub(crate) fn payload(&self, engine: &Engine) -> usize {
+        self.bound(engine, &vec![false; self.records.logs.len()])
     }
 
     /// Returns an upper bound for the payload of the frame.

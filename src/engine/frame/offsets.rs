@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Frame;
 use crate::engine::groups::{GroupHandle, GroupState};
+use crate::engine::owners::OwnerClaim;
 use crate::engine::state::{Engine, Offsets};
 use crate::error::{Error, Result};
 use crate::group::{CommittedOffset, MemberEpoch, MemberId, OffsetChange, OffsetCommit};
@@ -46,6 +47,12 @@ impl FrameOffsets {
         commit.encode(&mut body);
         let header = section_header(SectionKind::GROUP_OFFSETS, body.len() as u32);
         Ok(Self { group, logs, commit, header, body })
+    }
+
+    /// Returns the most bytes of the section of a group, without its entries.
+    pub(crate) fn section_bound(group: &str, owner: Option<&OwnerClaim>) -> usize {
+        let body = OffsetCommit::bound(group, owner.map(|owner| &*owner.id));
+        SECTION_HEADER.saturating_add(body)
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -1,9 +1,8 @@
-//! The records of a frame, and the bounds of its size.
+//! The records of a frame.
 
 use std::sync::Arc;
 
 use crate::engine::state::Engine;
-use crate::error::{Error, Result};
 use crate::log::{Log, RecordData, STORED_SECTION_BOUND, frame_bound};
 use crate::types::planted;
 
@@ -84,52 +83,5 @@ impl<R> FrameRecords<R> {
             *at = moved.get(*at).copied().unwrap_or(*at);
         }
         Some(moved)
-    }
-}
-
-/// The size of the frame for which records are gathered, as a bound.
-#[derive(Debug)]
-pub(crate) struct FrameSize {
-    what: &'static str,
-    batch_size: usize,
-    records_bytes: usize,
-    max: u64,
-    /// The most bytes of a record that is alone.
-    alone: u64,
-}
-
-impl FrameSize {
-    /// Creates the size of an empty frame. `what` names its bytes in an error. The frame may have `max` bytes, and
-    /// not more than a quarter of the journal.
-    pub(crate) fn new(engine: &Engine, what: &'static str, max: u64) -> Self {
-        let max = max.min(engine.config.journal_max_bytes / 4);
-        let batch_size = engine.logs.batch_size;
-        Self { what, batch_size, records_bytes: 0, max, alone: max }
-    }
-
-    /// Keeps a quarter of the largest frame free for what surrounds many records, for offsets and for words of share
-    /// groups.
-    pub(crate) fn with_room(self, engine: &Engine) -> Self {
-        let max = (engine.config.journal_max_bytes / 16).saturating_mul(3).min(self.max);
-        Self { max, ..self }
-    }
-
-    /// Adds a record of at most `bound` bytes.
-    ///
-    /// # Errors
-    /// `LimitExceeded` if one frame cannot hold it together with the earlier ones. It was not added.
-    #[inline]
-    pub(crate) fn add(&mut self, bound: usize) -> Result<()> {
-        let bytes = self.records_bytes.saturating_add(bound);
-        // Frame headers take far less than the records, so the exact bound matters only near the limit.
-        if bytes as u64 > self.max / 2 {
-            let found = frame_bound(bytes, 1, self.batch_size) as u64;
-            let max = if self.records_bytes == 0 { self.alone } else { self.max };
-            if found > max {
-                return Err(Error::LimitExceeded { what: self.what, found, max });
-            }
-        }
-        self.records_bytes = bytes;
-        Ok(())
     }
 }

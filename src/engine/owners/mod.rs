@@ -61,7 +61,7 @@ pub(crate) struct OwnerClaim {
 
 impl OwnerClaim {
     /// Returns the most bytes that the section of the frame takes.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         SECTION_HEADER.saturating_add(32).saturating_add(self.id.len())
     }
 

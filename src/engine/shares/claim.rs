@@ -28,17 +28,33 @@ pub(crate) struct ShareClaim {
     more: Cell<bool>,
 }
 
+/// Returns bytes with a margin: under the locks of the frame, the section may be larger than it was when it was claimed.
+const fn margin(bytes: usize) -> usize {
+    bytes.saturating_add(bytes.div_ceil(4))
+}
+
+/// Further bytes of each claim.
+const SPARE: usize = 256;
+
 /// The error of a frame whose claim is stale. Whoever wrote the frame prepares it again.
 const STALE: Error = Error::Misuse("a share group changed while a frame was prepared");
 
 impl ShareClaim {
+    /// More than the bytes that each accepted record adds to a claim: its item has 15 at most.
+    pub(crate) const ACCEPT_BOUND: usize = margin(16);
+
+    /// Returns the most bytes that a claim takes without its records.
+    pub(crate) fn bound(group: &str) -> usize {
+        margin(group.len().saturating_add(40)).saturating_add(SPARE)
+    }
+
     pub(super) fn new(
         part: Arc<SharePart>,
         work: ShareWork<'static>,
         letters: Vec<DeadLetter>,
         bytes: usize,
     ) -> Self {
-        let bytes = bytes.saturating_add(bytes / 4).saturating_add(256);
+        let bytes = margin(bytes).saturating_add(SPARE);
         let (stale, more) = (Cell::new(false), Cell::new(false));
         Self { part, work, letters, bytes, most_letters: u64::MAX, stale, more }
     }
