@@ -80,6 +80,15 @@ impl History {
         self.blocks.push(block);
     }
 
+    /// Notes that the last call has done nothing.
+    pub(super) fn take_back(&mut self) {
+        self.blocks.pop();
+        self.now = self.base.clone();
+        for block in &self.blocks {
+            block.apply(&mut self.now);
+        }
+    }
+
     /// Notes what the last call turned out to have done.
     pub(super) fn did(&mut self, number: Number, fate: Fate) {
         self.now.insert(number, fate.clone());

@@ -55,7 +55,6 @@ impl World {
         self.note(format!("send job {number} to {:?}, {delay:?}", self.jobs[&number].place));
         self.history.attempt(Self::sent(&[number]));
         let sent = session.written.send(record_of(&self.jobs[&number], delay));
-        self.alive()?;
         let metadata = sent.map(|delivery| delivery.metadata().clone());
         self.check_sent(&[number], metadata.map(|metadata| vec![metadata]))?;
         self.history.written();
@@ -67,9 +66,15 @@ impl World {
         self.note(format!("send job {number} to {:?}, synced", self.jobs[&number].place));
         self.history.attempt(Self::sent(&[number]));
         let sent = session.synced.send(record_of(&self.jobs[&number], None));
-        let waited = sent.and_then(grouplog::Delivery::wait);
-        self.alive()?;
-        self.check_sent(&[number], waited.map(|metadata| vec![metadata]))?;
+        let sent = match sent {
+            Ok(delivery) => {
+                let waited = delivery.wait();
+                self.alive()?;
+                waited
+            }
+            Err(error) => Err(error),
+        };
+        self.check_sent(&[number], sent.map(|metadata| vec![metadata]))?;
         self.history.synced();
         Ok(())
     }
@@ -85,18 +90,17 @@ impl World {
         self.history.attempt(Self::sent(&numbers));
         let records = numbers.iter().map(|number| record_of(&self.jobs[number], None));
         let sent = session.written.send_all(records);
-        self.alive()?;
         self.check_sent(&numbers, sent.map(|all| all.metadata().collect()))?;
         self.history.written();
         Ok(())
     }
 
     /// Checks where jobs have got.
-    pub(super) fn check_sent(
-        &self,
-        numbers: &[Number],
-        sent: Result<Vec<RecordMetadata>, Error>,
-    ) -> Step {
+    fn check_sent(&mut self, numbers: &[Number], sent: Result<Vec<RecordMetadata>, Error>) -> Step {
+        if let Err(error) = &sent {
+            self.has_failed(error);
+        }
+        self.alive()?;
         let sent = sent.or_else(|error| violation(format!("jobs cannot be sent: {error:?}")))?;
         for (number, metadata) in numbers.iter().zip(sent) {
             let offset = self.jobs[number].offset;

@@ -15,13 +15,8 @@ impl World {
     /// Accepts some jobs of a member in a transaction, with a result of each and perhaps a job that follows. Commits it, or
     /// gives it up.
     pub(super) fn transact(&mut self, session: &mut Session) -> Step {
-        let holding = session.members.iter_mut().filter(|member| !member.held.is_empty());
-        let mut holding: Vec<_> = holding.collect();
-        if holding.is_empty() {
-            return Ok(());
-        }
-        let at = self.below(holding.len());
-        let member = &mut *holding[at];
+        let Some(at) = self.any_holding(session) else { return Ok(()) };
+        let member = &mut session.members[at];
         let count = (1 + self.below(3)).min(member.held.len());
         let some = (0..count).map(|_| member.held.swap_remove(self.below(member.held.len())));
         let held: Vec<Held> = some.collect();
@@ -100,6 +95,12 @@ impl World {
         changes.extend(Self::sent(follower.as_slice()));
         self.history.attempt(changes);
         let committed = transaction.commit();
+        if let Err(error) = &committed
+            && self.has_failed(error)
+        {
+            let (changes, _) = self.released_all(group, worths);
+            self.history.attempt_each(changes);
+        }
         self.alive()?;
         let committed = committed
             .or_else(|error| violation(format!("a transaction with {worths:?}: {error:?}")))?;
@@ -127,21 +128,30 @@ impl World {
         {
             *end -= 1;
         }
-        let backoff = self.options.groups[group].backoff;
-        let mut letters: Vec<(Number, Letter)> = Vec::new();
-        let mut changes: Vec<Change> = Vec::new();
-        for (number, count, worth) in worths {
-            if *worth == Worth::Counts {
-                let (fate, letter) = self.released(group, *number, *count, backoff);
-                letters.extend(letter.map(|letter| (*number, letter)));
-                changes.push((*number, fate));
-                self.loose.remove(&(group, *number));
-            }
+        let (changes, letters) = self.released_all(group, worths);
+        for (number, _) in &changes {
+            self.loose.remove(&(group, *number));
         }
         self.history.attempt_each(changes);
         end();
         self.alive()?;
         self.history.written();
         self.expect_letters(session, letters)
+    }
+
+    /// Returns what becomes of the jobs of a transaction without effect, and the dead letters.
+    fn released_all(
+        &self,
+        group: usize,
+        worths: &[(Number, u16, Worth)],
+    ) -> (Vec<Change>, Vec<(Number, Letter)>) {
+        let backoff = self.options.groups[group].backoff;
+        let (mut changes, mut letters) = (Vec::new(), Vec::new());
+        for (number, count, _) in worths.iter().filter(|(_, _, worth)| *worth == Worth::Counts) {
+            let (fate, letter) = self.released(group, *number, *count, backoff);
+            letters.extend(letter.map(|letter| (*number, letter)));
+            changes.push((*number, fate));
+        }
+        (changes, letters)
     }
 }

@@ -30,15 +30,17 @@ const BAD: &str = "bad";
 impl World {
     /// A member that holds something says what became of it. Late words are as likely as others.
     pub(super) fn say_something(&mut self, session: &mut Session) -> Step {
-        let holding: Vec<usize> =
-            (0..session.members.len()).filter(|at| !session.members[*at].held.is_empty()).collect();
-        if holding.is_empty() {
-            return Ok(());
-        }
-        let at = holding[self.below(holding.len())];
+        let Some(at) = self.any_holding(session) else { return Ok(()) };
         let index = self.below(session.members[at].held.len());
         let word = self.any_word();
         self.say(session, at, index, word)
+    }
+
+    /// Returns the index of a member that holds something.
+    pub(super) fn any_holding(&self, session: &Session) -> Option<usize> {
+        let holds = |at: &usize| !session.members[*at].held.is_empty();
+        let holding: Vec<usize> = (0..session.members.len()).filter(holds).collect();
+        (!holding.is_empty()).then(|| holding[self.below(holding.len())])
     }
 
     fn any_word(&self) -> Word {
@@ -83,6 +85,9 @@ impl World {
             self.loose.remove(&(group, number));
         }
         let said = speak(held.record, word);
+        if let (Worth::Counts, Some(Err(error))) = (worth, &said) {
+            self.has_failed(error);
+        }
         self.alive()?;
         match (worth, said) {
             (Worth::Counts, Some(Ok(()))) if acks == Acks::Synced => self.history.synced(),
@@ -148,13 +153,8 @@ impl World {
     }
 
     pub(super) fn renew(&mut self, session: &mut Session) -> Step {
-        let holding = session.members.iter_mut().filter(|member| !member.held.is_empty());
-        let mut holding: Vec<_> = holding.collect();
-        if holding.is_empty() {
-            return Ok(());
-        }
-        let at = self.below(holding.len());
-        let member = &mut *holding[at];
+        let Some(at) = self.any_holding(session) else { return Ok(()) };
+        let member = &mut session.members[at];
         let index = self.below(member.held.len());
         let worth = self.worth_of(&member.held[index]);
         let lock = self.options.groups[member.group].lock;

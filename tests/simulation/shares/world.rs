@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use grouplog::storage::{Crash, Memory, Storage};
 use grouplog::time::{Clock, ManualClock, Random, SeededRandom};
-use grouplog::{Broker, BrokerConfig, Timestamp, TopicConfig};
+use grouplog::{Broker, BrokerConfig, Error, Timestamp, TopicConfig};
 
 use super::action::Action;
 use super::fate::{Job, Number};
@@ -101,6 +101,17 @@ impl World {
             return Err(self.kill());
         }
         Ok(())
+    }
+
+    /// Notes that a call has failed. Returns whether it has done nothing, as its error says: all but one kind do. What a
+    /// program is told after its machine has stopped does not count.
+    pub(super) fn has_failed(&mut self, error: &Error) -> bool {
+        let is_certain =
+            !matches!(error, Error::Indeterminate { .. }) && !self.memory.has_crashed();
+        if is_certain {
+            self.history.take_back();
+        }
+        is_certain
     }
 
     /// Runs the whole life. Returns the broken promise, if any.
