@@ -22,6 +22,9 @@ impl SharePartition {
             return false;
         }
         self.fetching = None;
+        if take.max == 0 {
+            return true;
+        }
         let lock_end = micros(take.now.monotonic.saturating_add(self.settings.lock_duration));
         let (member, wall, left) = (take.member, take.now.wall, u64::from(take.max));
         let mut taking = Taking {

@@ -12,7 +12,7 @@ use crate::types::planted;
 pub(crate) struct Take {
     /// The member.
     pub(crate) member: MemberNumber,
-    /// How many records it wants, at least 1.
+    /// How many records it wants.
     pub(crate) max: u32,
     /// How many changes may be noticed, at least 1.
     pub(crate) changes: usize,
