@@ -106,7 +106,7 @@ impl ProducerConfig {
 
     /// Sets `transaction.max.bytes`: how many bytes the records of one transaction may take. Default 16 MiB. A
     /// transaction is one frame of the journal, so it takes at most a quarter of `journal.max.bytes` as well, with its
-    /// offsets and accepted jobs. At least 1.
+    /// offsets and accepted jobs. Several records leave a sixteenth of that for them. At least 1.
     pub fn transaction_max_bytes(mut self, bytes: u64) -> Self {
         self.transaction_max_bytes = bytes;
         self

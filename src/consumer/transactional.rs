@@ -101,11 +101,16 @@ impl Outcomes {
     fn refuse<'h>(&self, all: &[Held], mut wanted: impl Iterator<Item = &'h Held>) -> bool {
         let mut state = self.state.lock();
         let refused = wanted.any(|held| state.failed.contains(&held.log.number()));
-        if refused && !planted("refusal_rewinds_nothing") {
-            let untaken = all.iter().filter(|held| held.to_take().is_some());
-            state.failed.extend(untaken.map(|held| held.log.number()));
+        if refused {
+            state.give_back(all);
         }
         refused
+    }
+
+    /// Lets everything come back that no transaction has taken: a transaction had no room for it.
+    fn give_back(&self, all: &[Held]) {
+        self.state.lock().give_back(all);
+        self.news.store(true, Ordering::Release);
     }
 }
 
@@ -181,6 +186,15 @@ impl Drop for Taken {
 }
 
 impl State {
+    /// Notes that everything is to come back that no transaction has taken.
+    fn give_back(&mut self, all: &[Held]) {
+        if planted("refusal_rewinds_nothing") {
+            return;
+        }
+        let untaken = all.iter().filter(|held| held.to_take().is_some());
+        self.failed.extend(untaken.map(|held| held.log.number()));
+    }
+
     /// Returns the last position that an open transaction holds which can still be committed.
     fn last_open(&self, number: PartitionNumber) -> Option<Position> {
         let tickets = self.open.range((number, 0)..=(number, u64::MAX));
@@ -198,7 +212,7 @@ impl State {
 impl Consumer {
     /// Takes the positions that are neither committed nor taken yet, for a transaction of `engine`.
     ///
-    /// Takes nothing if `fits` refuses them.
+    /// Takes nothing if `fits` refuses them. Then all records come back that no transaction has taken.
     pub(crate) fn take_positions(
         &mut self,
         engine: &EngineHandle,
@@ -207,7 +221,7 @@ impl Consumer {
         self.take(engine, |_| true, None, fits)
     }
 
-    /// Takes the position behind one record of the consumer. Takes nothing if `fits` refuses it.
+    /// Takes the position behind one record of the consumer. `fits` as for [`Consumer::take_positions`].
     pub(crate) fn take_through(
         &mut self,
         engine: &EngineHandle,
@@ -270,7 +284,7 @@ impl Consumer {
         };
         let positions = self.held.iter().filter(|held| which(&held.log)).filter_map(take).collect();
         let taking = Taking { group, member, positions, outcomes: Arc::clone(&self.outcomes) };
-        fits(&taking)?;
+        fits(&taking).inspect_err(|_| self.outcomes.give_back(&self.held))?;
         for held in self.held.iter_mut().filter(|held| which(&held.log)) {
             if let Some(position) = to_take(held) {
                 held.set_taken(position.offset());

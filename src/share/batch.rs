@@ -201,6 +201,12 @@ impl ShareBatch {
         let _released_later = self.post(&self.words(&[at], &RELEASE), &[]);
     }
 
+    /// Lets a record that was claimed come again, without a wait. Its delivery does not count.
+    pub(super) fn put_back_one(&self, at: usize) {
+        let again = Said::Snooze { delay: Duration::ZERO };
+        let _comes_again_later = self.post(self.words(&[at], &again).as_slice(), &[]);
+    }
+
     /// Claims the records from an index on about which nothing was said.
     fn claim_rest(&self, from: usize) -> Vec<usize> {
         (from..self.items.len()).filter(|at| self.claim(*at)).collect()

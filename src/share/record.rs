@@ -294,6 +294,12 @@ impl ShareRecord {
         self.ended = true;
     }
 
+    /// Lets a record that was claimed come again, without a wait. This delivery does not count.
+    pub(crate) fn put_back(mut self) {
+        self.ended = true;
+        self.batch.put_back_one(self.at);
+    }
+
     /// Releases a record that was claimed, without a wait.
     pub(crate) fn give_back(mut self) {
         self.ended = true;

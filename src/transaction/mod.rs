@@ -144,7 +144,8 @@ impl Producer {
         let engine = self.engine();
         engine.check_open()?;
         let what = "bytes of one transaction (transaction.max.bytes)";
-        let mut size = FrameSize::new(engine, what, self.config().transaction_max_bytes);
+        let mut size =
+            FrameSize::new(engine, what, self.config().transaction_max_bytes).with_room();
         if let Some(owner) = self.owner() {
             engine.owner(owner)?;
             size.set_sections(owner.bytes())?;
@@ -274,12 +275,14 @@ impl Transaction {
     /// [`transaction.max.bytes`](crate::ProducerConfig::transaction_max_bytes), or one frame of the journal cannot hold
     /// it. The record was not added then, and the transaction stays as it was: it can be committed without the record.
     pub fn send(&mut self, record: Record<'_>) -> Result<()> {
-        let Self { producer, size, buffer, .. } = self;
+        let Self { producer, size, buffer, expected_ends, .. } = self;
         producer.as_stored(record, |record| {
             let (log, bound) = producer.choose(record)?;
             size.add(FrameContents {
                 records: bound,
-                partitions: usize::from(buffer.is_new(&log)),
+                partitions: usize::from(
+                    buffer.is_new(&log) && !expected_ends.contains_key(&log.number()),
+                ),
                 ids: usize::from(record.data().id.is_some()),
                 sections: 0,
             })?;
@@ -344,8 +347,9 @@ impl Transaction {
     ///   next poll returns all records again that no transaction holds: abort this transaction, which was made of
     ///   some of them.
     ///
-    /// * `LimitExceeded` if one frame of the journal cannot hold the offsets with what the transaction has. They are not
-    ///   taken then: commit first, and take them with the next transaction.
+    /// * `LimitExceeded` if one frame of the journal cannot hold the offsets with what the transaction has. Nothing was
+    ///   taken, and the next poll returns all records again that no transaction holds: abort this transaction, and poll
+    ///   fewer records or raise `journal.max.bytes`.
     ///
     /// Membership is checked by the commit, not here.
     pub fn commit_offsets(&mut self, consumer: &mut Consumer) -> Result<()> {
@@ -403,8 +407,8 @@ impl Transaction {
     /// If the transaction fails or is aborted, the record is released.
     ///
     /// # Errors
-    /// `Misuse` if the record is of another folder. `LimitExceeded` if one frame of the journal cannot hold its end with
-    /// what the transaction has. The record is released then.
+    /// `Misuse` if the record is of another folder. The record is released then. `LimitExceeded` if one frame of the journal
+    /// cannot hold its end with what the transaction has. The record comes again then, and this delivery does not count.
     ///
     /// The commit returns `InvalidRecordState` if the lock of the record has ended.
     ///
@@ -434,7 +438,7 @@ impl Transaction {
         shares.add(producer.engine(), record, fits)
     }
 
-    /// Leaves room for the end of a record of a share group, until the next call.
+    /// Leaves room for the end of a record of a share group. Records that are added next do not take it.
     pub(crate) fn leave_room(&mut self, record: &ShareRecord) -> Result<()> {
         let Self { producer, size, offsets, shares, .. } = self;
         fit(size, producer, offsets.bytes(), shares.bytes_with(record).0)
@@ -500,7 +504,8 @@ impl Transaction {
             Some((_, expected)) if *expected == offset => Ok(()),
             Some(_) => Err(Error::Misuse("a transaction expects one end of a partition, not two")),
             None => {
-                self.size.add(FrameContents { partitions: 1, ..FrameContents::default() })?;
+                let partitions = usize::from(self.buffer.is_new(&log));
+                self.size.add(FrameContents { partitions, ..FrameContents::default() })?;
                 self.expected_ends.insert(log.number(), (log, offset));
                 Ok(())
             }

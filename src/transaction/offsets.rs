@@ -41,7 +41,7 @@ impl Offsets {
         self.bytes
     }
 
-    /// Returns the bytes after these offsets are added.
+    /// Returns the bytes after these offsets are added, each of another partition.
     pub(super) fn bytes_with<'o>(
         &self,
         group: &str,
@@ -73,10 +73,12 @@ impl Offsets {
             return;
         }
         taking.enter(&mut self.taken);
+        let bytes = self.bytes_with_taken(owner, &taking);
         let Taking { group, member, positions, .. } = taking;
         for TakenPosition { log, position } in positions {
-            self.put(&group, owner, log, member.clone(), position);
+            self.put(&group, log, member.clone(), position);
         }
+        self.bytes = bytes;
     }
 
     /// Adds offsets that the program chose, if `fits` takes the bytes that the sections have then.
@@ -94,7 +96,7 @@ impl Offsets {
             let id = MemberId::named(&metadata.member_id, metadata.instance_id.is_some());
             (id, MemberEpoch(metadata.member_epoch))
         });
-        let mut resolved = Vec::new();
+        let mut resolved = BTreeMap::new();
         for (partition, offset) in offsets {
             let log = engine.registry.log(&partition)?;
             if let Some(given) = offset.topic_id()
@@ -105,25 +107,25 @@ impl Offsets {
             }
             // The time of the commit replaces this one.
             offset.to_committed(&log, engine.stamp())?;
-            resolved.push((log, offset));
+            resolved.insert(log.number(), (log, offset));
         }
-        let all = resolved.iter().map(|(log, offset)| (&**log, offset));
-        fits(self.bytes_with(group.name(), owner, all))?;
-        for (log, offset) in resolved {
-            self.put(&group, owner, log, committer.clone(), offset);
+        let all = resolved.values().map(|(log, offset)| (&**log, offset));
+        let bytes = self.bytes_with(group.name(), owner, all);
+        fits(bytes)?;
+        for (log, offset) in resolved.into_values() {
+            self.put(&group, log, committer.clone(), offset);
         }
+        self.bytes = bytes;
         Ok(())
     }
 
     fn put(
         &mut self,
         group: &Arc<GroupHandle>,
-        owner: Option<&OwnerClaim>,
         log: Arc<Log>,
         committer: Committer,
         position: OffsetAndMetadata,
     ) {
-        self.bytes = self.bytes_with(group.name(), owner, [(&*log, &position)]);
         let name = Arc::clone(group.name());
         let new = || OfGroup { group: Arc::clone(group), positions: BTreeMap::new() };
         let of_group = self.groups.entry(name).or_insert_with(new);

@@ -31,15 +31,23 @@ impl Shares {
 
     /// Returns the bytes after a record is added, and whether its share-partition is new.
     pub(super) fn bytes_with(&self, record: &ShareRecord) -> (usize, bool) {
-        let (part, ..) = record.place();
-        let is_known = |last: &ShareRecord| Arc::ptr_eq(last.place().0, part);
-        let is_new = !self.records.last().is_some_and(is_known)
-            && !self.parts.contains(&Arc::as_ptr(part).addr());
+        let (part, member, span, delivery) = record.place();
+        let is_next = |last: &ShareRecord| {
+            let (of, by, before, count) = last.place();
+            Arc::ptr_eq(of, part)
+                && (by, count) == (member, delivery)
+                && before.last.checked_add(1) == Some(span.first)
+        };
+        if self.records.last().is_some_and(is_next) {
+            return (self.bytes, false);
+        }
+        let is_new = !self.parts.contains(&Arc::as_ptr(part).addr());
         let of_part = if is_new { ShareClaim::bound(part.group()) } else { 0 };
-        (self.bytes.saturating_add(of_part).saturating_add(ShareClaim::ACCEPT_BOUND), is_new)
+        (self.bytes.saturating_add(of_part).saturating_add(ShareClaim::RUN_BOUND), is_new)
     }
 
-    /// Adds a record, if `fits` takes the bytes that the sections have then. Otherwise the record is released.
+    /// Adds a record, if `fits` takes the bytes that the sections have then. Otherwise the record comes again, and this
+    /// delivery does not count.
     pub(super) fn add(
         &mut self,
         engine: &EngineHandle,
@@ -58,7 +66,7 @@ impl Shares {
         }
         let (bytes, is_new) = self.bytes_with(&record);
         if let Err(error) = fits(bytes) {
-            record.give_back();
+            record.put_back();
             return Err(error);
         }
         if is_new {

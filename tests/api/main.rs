@@ -51,6 +51,7 @@ mod share_groups;
 mod stored;
 mod stored_races;
 mod topics;
+mod transaction_size;
 mod transaction_vectors;
 mod transactions;
 mod typed;

@@ -109,7 +109,7 @@ forget_files_left           crash:whole_seal_and_roll
 forget_left_after_failure   lib:what_a_failed_checkpoint_left
 forget_silent_groups        api:a_segment_goes_when
 fork_not_noticed            api:fork
-frame_size_forgets_sections api:a_transaction_refuses_what
+frame_size_forgets_sections api:a_full_transaction
 future_segment_grows        api:one_future_timestamp
 gaps_are_damage             lib:log::tests::cleaned
 gate_keeps_one              model:a_gate

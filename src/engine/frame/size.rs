@@ -21,7 +21,7 @@ pub(crate) struct FrameContents {
 }
 
 impl FrameContents {
-    /// Returns a record of at most `bound` bytes for a partition that is counted.
+    /// Returns a record of at most `bound` bytes. Its partition is not counted.
     pub(crate) fn of_record(bound: usize) -> Self {
         Self { records: bound, ..Self::default() }
     }
@@ -46,7 +46,8 @@ impl FrameContents {
 /// More than the headers that a partition, or an id, adds to a frame.
 const HEADERS_BYTES: usize = 128;
 
-/// The size of a frame that is being gathered, as a bound. What it has taken fits into one frame.
+/// The size of a frame that is being gathered, as a bound. What it has taken fits into one frame, if all of it was
+/// counted.
 #[derive(Debug)]
 pub(crate) struct FrameSize {
     /// Names the bytes of the records in an error.
@@ -57,6 +58,8 @@ pub(crate) struct FrameSize {
     records_max: u64,
     /// The most bytes of the frame: a quarter of the journal.
     frame_max: u64,
+    /// The bytes that several records leave for other sections.
+    room: usize,
 }
 
 impl FrameSize {
@@ -66,7 +69,13 @@ impl FrameSize {
         let frame_max = engine.config.journal_max_bytes / 4;
         let batch_size = engine.logs.batch_size;
         let contents = FrameContents::default();
-        Self { what, batch_size, contents, records_max: max.min(frame_max), frame_max }
+        Self { what, batch_size, contents, records_max: max.min(frame_max), frame_max, room: 0 }
+    }
+
+    /// Keeps a sixteenth of the largest frame free of records, unless there is one alone. So a frame that is full of
+    /// records takes the offsets of what they were made of.
+    pub(crate) fn with_room(self) -> Self {
+        Self { room: usize::try_from(self.frame_max / 16).unwrap_or(usize::MAX), ..self }
     }
 
     /// Takes more in.
@@ -81,8 +90,12 @@ impl FrameSize {
         let headers = partitions.saturating_add(ids).saturating_mul(HEADERS_BYTES);
         let about = records.saturating_add(sections).saturating_add(headers);
         if about as u64 > self.records_max / 2 {
-            self.check_records(records)?;
-            self.check_frame(grown)?;
+            if more.records > 0 {
+                self.check_records(records)?;
+            }
+            let is_alone = records == more.records;
+            let room = if is_alone { 0 } else { self.room };
+            self.check_frame(FrameContents { sections: sections.max(room), ..grown })?;
         }
         self.contents = grown;
         Ok(())

@@ -40,12 +40,13 @@ const SPARE: usize = 256;
 const STALE: Error = Error::Misuse("a share group changed while a frame was prepared");
 
 impl ShareClaim {
-    /// More than the bytes that each accepted record adds to a claim: its item has 15 at most.
-    pub(crate) const ACCEPT_BOUND: usize = margin(16);
+    /// The most bytes that a run of accepted records adds to a claim: its item has 24 at most.
+    pub(crate) const RUN_BOUND: usize = margin(24);
 
-    /// Returns the most bytes that a claim takes without its records.
+    /// Returns the most bytes that a claim takes without its records. A log start that moves meanwhile cuts one run in two.
     pub(crate) fn bound(group: &str) -> usize {
-        margin(group.len().saturating_add(40)).saturating_add(SPARE)
+        let header = group.len().saturating_add(40);
+        margin(header).saturating_add(SPARE).saturating_add(Self::RUN_BOUND)
     }
 
     pub(super) fn new(
