@@ -4,7 +4,9 @@
 //! * one `ShareConsumer`, and one acknowledgement for each 100 jobs;
 //! * beside them, 8 threads and a channel in memory (crossbeam), which keeps nothing: the limit;
 //! * and a queue in SQLite (WAL, `synchronous=NORMAL`, which survives a kill as `Written` does): 8 threads, and one thread,
-//!   which claim a job and delete it when it is done, one at a time or a hundred.
+//!   which claim a job and delete it when it is done, one at a time or a hundred;
+//! * and the crate queue-file, a first-in-first-out file without locks, retries or a second reader: one thread reads the
+//!   oldest job and removes it when it is done (not synced, so it survives a kill, too).
 //!
 //! The jobs are in the queue before the clock starts. Then the time from `send` to the handler, at 1,000 and 20,000 jobs a
 //! second.
@@ -26,14 +28,16 @@ use std::time::{Duration, Instant};
 
 use common::{broker, folder};
 use grouplog::{Broker, Record, ShareConsumerConfig, TopicConfig};
+use queue_file::QueueFile;
 use rusqlite::{Connection, params};
 
 const JOB: [u8; 100] = [b'j'; 100];
 const JOBS: usize = 1_000_000;
 const THREADS: usize = 8;
 const ROUNDS: usize = 5;
-/// SQLite takes longer.
+/// Others take longer.
 const SQLITE_JOBS: usize = 10_000;
+const QUEUE_FILE_JOBS: usize = 100_000;
 
 fn fill(broker: &Broker) {
     let producer = broker.producer().unwrap();
@@ -94,6 +98,20 @@ fn channel() -> Duration {
             });
         }
     });
+    start.elapsed()
+}
+
+fn queue_file() -> Duration {
+    let folder = folder();
+    let mut queue = QueueFile::open(folder.path().join("queue")).unwrap();
+    queue.set_sync_writes(false);
+    queue.set_overwrite_on_remove(false);
+    queue.add_n((0..QUEUE_FILE_JOBS).map(|_| JOB)).unwrap();
+    let (start, mut job) = (Instant::now(), Vec::new());
+    while queue.peek_into(&mut job).unwrap() {
+        black_box(&job);
+        queue.remove().unwrap();
+    }
     start.elapsed()
 }
 
@@ -215,6 +233,7 @@ fn main() {
     report_of(SQLITE_JOBS, "SQLite, 8 threads, one job at a time", || sqlite(THREADS, 1));
     report_of(SQLITE_JOBS, "SQLite, 1 thread, one job at a time", || sqlite(1, 1));
     report_of(SQLITE_JOBS, "SQLite, 1 thread, 100 jobs at a time", || sqlite(1, 100));
+    report_of(QUEUE_FILE_JOBS, "queue-file, 1 thread, one job at a time", queue_file);
     report_latency("from send to handler, a job each 1 ms", Duration::from_millis(1), 5_000);
     report_latency("from send to handler, a job each 50 us", Duration::from_micros(50), 100_000);
 }
