@@ -118,6 +118,7 @@ fn a_transaction_that_is_full_of_records_takes_their_offsets_and_jobs() {
         let fits = |value: &[u8]| transaction.send(Record::to("out").value(value)).is_ok();
         let mut fits = fits;
         let done = records.iter().take_while(|it| fits(it.value().unwrap())).last().unwrap();
+        transaction.expect_end(&tp("in", 0), count as i64).unwrap();
         transaction.commit_through(&mut consumer, &done).unwrap();
         transaction.commit().unwrap();
         assert_eq!(committed(&broker), Some(done.offset() + 1), "{bytes}");

@@ -93,8 +93,8 @@ impl FrameSize {
             if more.records > 0 {
                 self.check_records(records)?;
             }
-            let is_alone = records == more.records;
-            let room = if is_alone { 0 } else { self.room };
+            let leaves_room = more.records > 0 && records > more.records;
+            let room = if leaves_room { self.room } else { 0 };
             self.check_frame(FrameContents { sections: sections.max(room), ..grown })?;
         }
         self.contents = grown;
