@@ -157,8 +157,8 @@ impl State {
             && self.owner == seen.owner
             && self.starts == seen.starts
             && self.topics.keys().eq(seen.topics.keys())
-            && self.has_finished_as(seen)
             && logs(self) == logs(seen)
+            && self.has_finished_as(seen)
             && logs(self).iter().all(|(topic, partition, _)| {
                 let log = |state: &Self| state.topics[topic][*partition as usize].clone();
                 let end = self.compacted.get(partition).copied().filter(|_| *topic == COMPACTED);
@@ -169,15 +169,17 @@ impl State {
 
 /// Returns whether a log is what was seen, if compaction has run below `end`.
 fn is_log(log: &[u64], seen: &[u64], end: usize) -> bool {
-    let same_key = |a: u64, b: u64| a != GONE && b != GONE && a % KEYS == b % KEYS;
-    let may_be_missing = |offset: usize| {
-        let number = log[offset];
-        let newer = (offset + 1..end).any(|at| same_key(log[at], number));
-        let mut older = (0..offset).filter(|at| same_key(log[*at], number));
-        offset < end && (newer || is_tombstone(number) && older.all(|at| seen[at] == GONE))
-    };
     let mut all = log.iter().zip(seen).enumerate();
-    all.all(|(offset, (a, b))| a == b || *b == GONE && may_be_missing(offset))
+    all.all(|(offset, (a, b))| a == b || *b == GONE && may_be_missing(log, seen, offset, end))
+}
+
+/// Returns whether compaction may have removed a record, if it has run below `end`.
+fn may_be_missing(log: &[u64], seen: &[u64], offset: usize, end: usize) -> bool {
+    let same_key = |a: u64, b: u64| a != GONE && b != GONE && a % KEYS == b % KEYS;
+    let number = log[offset];
+    let newer = (offset + 1..end).any(|at| same_key(log[at], number));
+    let mut older = (0..offset).filter(|at| same_key(log[*at], number));
+    offset < end && (newer || is_tombstone(number) && older.all(|at| seen[at] == GONE))
 }
 
 /// Returns whether a record of the compacted topic has no value.
@@ -566,7 +568,14 @@ impl World {
             return;
         }
         let Some(broker) = &self.broker else { return };
-        call(broker).expect("nothing is in the way");
+        let refused = match call(broker) {
+            // The copies of a compaction may have no room in the disk budget.
+            Err(Error::DiskBudget { .. }) if self.budget => true,
+            done => {
+                done.expect("nothing else is in the way");
+                false
+            }
+        };
         let may_drop = self.budget;
         let State { topics, offsets, starts, .. } = State::of(&self.changes);
         for (topic, logs) in topics {
@@ -583,7 +592,9 @@ impl World {
                     );
                     self.changes.push(Change::DeleteRecords(topic, partition, start as usize));
                     self.written = self.changes.len();
-                    self.synced = self.written;
+                    if !refused {
+                        self.synced = self.written;
+                    }
                 }
             }
         }

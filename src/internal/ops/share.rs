@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Change, GONE, State, TOPICS, World};
+use super::{COMPACTED, Change, GONE, State, TOPICS, World, may_be_missing};
 use crate::broker::Broker;
 use crate::config::{Acks, ShareConsumerConfig, ShareGroupConfig};
 use crate::error::Result;
@@ -32,17 +32,26 @@ pub(super) fn finished(broker: &Broker, topic: usize, number: u32, end: i64) -> 
 }
 
 impl State {
-    /// Returns whether the records that were seen are finished exactly if they are here.
+    /// Returns whether the records that were seen are finished exactly if they are here. What compaction has removed is
+    /// finished as well, also if the machine then lost power, and with it the new files: the record is there again.
     pub(super) fn has_finished_as(&self, seen: &Self) -> bool {
         let logs = seen.topics.iter().flat_map(|(topic, logs)| {
             (0..).zip(logs).map(move |(partition, log)| ((*topic, partition), log))
         });
+        let was_removed = |(topic, partition): (usize, u32), log: &[u64], offset: i64| {
+            let end = self.compacted.get(&partition).copied().filter(|_| topic == COMPACTED);
+            let known = &self.topics[&topic][partition as usize];
+            may_be_missing(known, log, offset as usize, end.unwrap_or(0))
+        };
         let has = |state: &Self, place: &(usize, u32), offset: i64| {
             state.finished.get(place).is_some_and(|all| all.contains(&offset))
         };
         logs.into_iter().all(|(place, log)| {
             let mut there = (0..).zip(log).filter(|(_, number)| **number != GONE);
-            there.all(|(offset, _)| has(self, &place, offset) == has(seen, &place, offset))
+            there.all(|(offset, _)| match (has(self, &place, offset), has(seen, &place, offset)) {
+                (false, true) => was_removed(place, log, offset),
+                (known, found) => known == found,
+            })
         })
     }
 }
