@@ -276,7 +276,7 @@ impl Broker {
     /// Only what a [`checkpoint`](Self::checkpoint) has made durable is compacted.
     ///
     /// # Errors
-    /// - `DiskFull` if there is no space.
+    /// - `DiskFull`, or `DiskBudget`, if there is no space.
     /// - `Failed` if all writing has stopped.
     ///
     /// ```
